@@ -1,0 +1,190 @@
+"""The frozen values that travel between the rooms: a request, a reply, what it used, why it failed.
+
+Nothing here knows an SDK, a file or a price, and nothing here holds a key.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Cause = Literal[
+    "rate",  # 429: the pace waits, nobody's attempt
+    "daily_quota",  # 429 with a PerDay quota: nothing helps before it opens again
+    "spend_limit",  # 429: the account's rolling spend limit
+    "auth",  # no, bad or forbidden key
+    "model_not_found",
+    "bad_request",  # any other 4xx
+    "overloaded",  # 503
+    "server",  # 500, 502, 504, 499
+    "timeout",
+    "network",  # reset, refused, DNS, a body that is no JSON
+    "blocked",  # safety, recitation, prohibited content, …
+    "truncated",  # ended at max_output_tokens
+    "empty",  # no text at all
+    "unreadable",  # text without a usable JSON object, or one that breaks the answer model
+    "client",  # a client of one's own raised
+]
+
+TRANSIENT = frozenset({"overloaded", "server", "timeout", "network"})
+"""Tried again after a wait."""
+ENDS_RUN = frozenset({"daily_quota", "spend_limit", "auth", "model_not_found"})
+"""The next request would fail alike."""
+PAID = frozenset({"blocked", "truncated", "empty", "unreadable"})
+"""The service answered, and charges for it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """One question, ready to be sent.
+
+    Parameters
+    ----------
+    question : str
+        The question's id: 32 hexadecimal digits, the same for the same question in every run.
+    stage : str
+        The stage's name.
+    model : str
+        The model's name, without ``models/``.
+    system, text : str
+        The fixed instruction, and the rendered prompt with the record's values in ``⟦ ⟧``.
+    schema : Mapping
+        JSON Schema of the answer: ``type``, ``properties``, ``required``, ``enum``, ``items``, ``description``
+        and ``nullable`` only, so that both SDKs can send it.
+    search : bool
+        Ground the answer with Google Search.
+    thinking : str or int or None
+        A level (``"minimal"``, ``"low"``, ``"medium"``, ``"high"``), a budget in tokens, or the
+        model's default.
+    max_output_tokens : int
+        Upper bound of the tokens the service may write, thinking included.
+    timeout_seconds : float
+        After that long without a reply the request is given up.
+    """
+
+    question: str
+    stage: str
+    model: str
+    system: str
+    text: str
+    schema: Mapping[str, Any] = field(hash=False)
+    search: bool = True
+    thinking: str | int | None = None
+    max_output_tokens: int = 8192
+    timeout_seconds: float = 120.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """What a reply used, in tokens and executed searches; ``None`` where the reply does not say.
+
+    ``prompt_tokens`` includes ``cached_tokens``; ``output_tokens`` excludes ``thinking_tokens``. ``combined``
+    says that ``thinking_tokens`` holds thinking and tool use together: the reply gave only their sum.
+    """
+
+    prompt_tokens: int | None = None
+    cached_tokens: int | None = None
+    tool_tokens: int | None = None
+    thinking_tokens: int | None = None
+    output_tokens: int | None = None
+    total_tokens: int | None = None
+    searches: int | None = None
+    combined: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A page that the search brought: the address (often a redirect of Google's) and its title."""
+
+    url: str
+    title: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """Why a request brought no usable answer."""
+
+    cause: Cause
+    message: str = ""
+    status: int | None = None
+    retry_after_seconds: float | None = None
+    quota: str | None = None
+
+    @property
+    def transient(self) -> bool:
+        """Whether the same request may succeed later."""
+        return self.cause in TRANSIENT
+
+    @property
+    def ends_run(self) -> bool:
+        """Whether every other request would fail alike."""
+        return self.cause in ENDS_RUN
+
+    def __str__(self) -> str:
+        return f"{self.cause}: {self.message}" if self.message else self.cause
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """What came back for a `Request`; ``failure`` says why there is no usable text.
+
+    A client of one's own needs only ``text`` (a JSON object):
+
+    >>> Reply(text='{"industry": "Software"}').paid
+    True
+
+    ``raw`` is the body as it came, kept so that a later parser can read it again for nothing.
+    """
+
+    text: str | None = None
+    usage: Usage = Usage()
+    model_version: str | None = None
+    finish_reason: str | None = None
+    block_reason: str | None = None
+    sources: tuple[Source, ...] = ()
+    queries: tuple[str, ...] = ()
+    suggestions_html: str | None = None
+    response_id: str | None = None
+    raw: str | None = None
+    failure: Failure | None = None
+
+    @property
+    def paid(self) -> bool:
+        """Whether the service charges for this reply."""
+        return self.failure is None or self.failure.cause in PAID
+
+
+Client = Callable[[Request], Reply]
+"""Whatever answers a request. It returns failures as values; what it raises counts as cause ``client``."""
+
+
+def encode(reply: Reply, **facts: Any) -> bytes:
+    """Return the stored form of a reply: JSON with the raw body where there is one, else with the fields.
+
+    What a raw body means is never stored beside it: a better parser must be free to read it differently.
+    ``facts`` (seconds, attempt, time, …) are kept with it.
+    """
+    kept = {"reply": dataclasses.asdict(reply)} if reply.raw is None else {"raw": reply.raw}
+    # ASCII only: a lone surrogate in an answer must not make its own payment unstorable.
+    return json.dumps(facts | kept, ensure_ascii=True, separators=(",", ":")).encode("ascii")
+
+
+def decode(payload: bytes, parse: Callable[[str], Reply]) -> tuple[Reply, dict[str, Any]]:
+    """Return the reply and its facts from the stored form; ``parse`` reads a raw body.
+
+    >>> reply, facts = decode(encode(Reply(text="{}"), seconds=1.5), parse=lambda raw: Reply(raw=raw))
+    >>> reply.text, facts
+    ('{}', {'seconds': 1.5})
+    """
+    facts: dict[str, Any] = json.loads(payload)
+    if (raw := facts.pop("raw", None)) is not None:
+        return parse(raw), facts
+    fields = facts.pop("reply")
+    fields["usage"] = Usage(**fields["usage"])
+    fields["sources"] = tuple(Source(**source) for source in fields["sources"])
+    fields["queries"] = tuple(fields["queries"])
+    fields["failure"] = Failure(**fields["failure"]) if fields["failure"] else None
+    return Reply(**fields), facts

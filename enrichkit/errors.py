@@ -1,0 +1,89 @@
+"""Everything `enrichkit` raises: one tree under `EnrichError`.
+
+A request that fails is not here: it is a value (`enrichkit.Failure`) that ends up in the record's row.
+Exceptions are for a caller's mistake, and for runs that end early.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "BudgetError",
+    "ChangedError",
+    "DamagedError",
+    "EnrichError",
+    "InputError",
+    "Interrupted",
+    "LockedError",
+    "MissingKeyError",
+    "SetupError",
+    "StageError",
+    "Stopped",
+    "StoreError",
+]
+
+
+class EnrichError(Exception):
+    """Root of all errors of this package."""
+
+    def _render_traceback_(self) -> list[str]:
+        """Show one sentence in a notebook: these errors speak of the table or the set-up, not of code."""
+        return [f"{type(self).__name__}: {self}"]
+
+
+class InputError(EnrichError, ValueError):
+    """The table or an argument cannot be used as it is; the message names the row, column or argument."""
+
+
+class StageError(EnrichError, ValueError):
+    """A stage is defined wrongly, or unknown."""
+
+
+class SetupError(EnrichError):
+    """Something outside the table is missing: a package, a setting, a capability of the chosen client."""
+
+
+class MissingKeyError(SetupError):
+    """No API key is set."""
+
+
+class BudgetError(EnrichError, ValueError):
+    """A budget cannot be held, since the price of what would be asked is unknown."""
+
+
+class ChangedError(EnrichError):
+    """A stage now asks another question than the one whose answers are stored."""
+
+
+class StoreError(EnrichError):
+    """The folder of shards cannot be used or written."""
+
+
+class LockedError(StoreError):
+    """Another run works on the same store."""
+
+
+class DamagedError(StoreError):
+    """A sealed shard fails its checksum."""
+
+
+class Stopped(EnrichError):
+    """A run ended before everything was asked.
+
+    Attributes
+    ----------
+    reason : str
+        ``stop``, ``interrupt``, ``budget``, ``daily_quota``, ``spend_limit``, ``auth``, ``model_not_found``,
+        ``store`` or ``failures``.
+    done, left : int
+        Records complete, and records still to ask.
+    """
+
+    def __init__(self, message: str, *, reason: str, done: int, left: int) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.done = done
+        self.left = left
+
+
+class Interrupted(Stopped, KeyboardInterrupt):
+    """A person interrupted the run. A `KeyboardInterrupt` too, so that "Run all" does not run on."""
