@@ -29,6 +29,10 @@ Cause = Literal[
     "client",  # a client of one's own raised
 ]
 
+DEFAULT_MODEL = "gemini-3.5-flash-lite"
+SIMULATOR = "simulator"
+"""The model name that starts the built-in simulator, and what its replies call themselves."""
+
 TRANSIENT = frozenset({"overloaded", "server", "timeout", "network"})
 """Tried again after a wait."""
 ENDS_RUN = frozenset({"daily_quota", "spend_limit", "auth", "model_not_found"})
@@ -52,8 +56,8 @@ class Request:
     system, text : str
         The fixed instruction, and the rendered prompt with the record's values in ``⟦ ⟧``.
     schema : Mapping
-        JSON Schema of the answer: ``type``, ``properties``, ``required``, ``enum``, ``items``, ``description``
-        and ``nullable`` only, so that both SDKs can send it.
+        JSON Schema of the answer, with ``type``, ``properties``, ``required``, ``enum``, ``items``, ``nullable``
+        and ``description`` only, so that both SDKs can send it.
     search : bool
         Ground the answer with Google Search.
     thinking : str or int or None

@@ -1,0 +1,46 @@
+# `make` alone lists the targets. Everything runs in .venv, which `make` sets up from pyproject.toml.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+OUT ?= results/enriched-simulated
+MODEL ?= simulator
+
+.DEFAULT_GOAL := help
+.PHONY: help setup enrich test test-slow check format notebooks clean
+
+help: ## list the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+$(READY): pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "enrichkit needs Python 3.11 or newer; try: make PYTHON=python3.12 ...")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	touch $@
+
+setup: $(READY) ## make .venv with everything in it
+
+enrich: $(READY) ## the main job: enrich data/funds.csv (MODEL=simulator, OUT=results/enriched-simulated)
+	mkdir -p results
+	cd notebooks && ../$(BIN)/papermill 01_enrich.ipynb ../results/01_enrich.ipynb -p model '$(MODEL)' -p out '../$(OUT)' --kernel python3
+
+test: $(READY) ## all quick tests
+	$(BIN)/python -m pytest -m 'not slow and not live'
+
+test-slow: $(READY) ## the slow tests
+	$(BIN)/python -m pytest -m slow
+
+check: $(READY) ## linter, formatter and strict types, changing nothing
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(READY) ## put the code into its format
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+notebooks: $(READY) ## run the notebooks and keep their outputs
+	$(BIN)/python tests/keep_outputs.py
+
+clean: ## remove what make made, but no results
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,259 @@
+"""The answer: what a stage asks for, as a pydantic model, and how it is read out of a reply's text.
+
+`Answer` is the base of every stage's model. One walk over its annotations gives a `Shape` in our own terms, and
+from that come the JSON Schema that is sent, the Arrow type that is stored and the words of the fingerprints: no
+library's own description, which may change with its version, reaches a fingerprint. It refuses to know where an
+answer is stored or what it cost.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import types
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, Union, get_args, get_origin
+
+import pyarrow as pa
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, model_validator
+
+from .errors import StageError
+
+__all__ = ["Answer", "Issue"]
+
+KEEP: Any = type("Keep", (), {"__repr__": lambda self: "KEEP"})()
+NOTHING = frozenset({"", "n/a", "na", "none", "null", "unknown", "(unknown)", "not found", "not available", "-"})
+
+
+class Answer(BaseModel):
+    """The fields asked of a record; subclass it and add your own, each with a default.
+
+    What it brings is the model's view of its own answer, all of it optional:
+
+    Attributes
+    ----------
+    confidence : {"high", "medium", "low"} or None
+        How sure the model says it is.
+    search_quality : {"excellent", "good", "limited", "poor"} or None
+        How much the search brought, as the model says.
+    fields_found : list of str or None
+        What the model says it found; `enrichkit` counts for itself.
+    notes : str or None
+        One sentence.
+
+    Examples
+    --------
+    >>> class Company(Answer):
+    ...     industry: str | None = None
+    >>> Company(industry=" Software ", confidence="High").model_dump(exclude_none=True)
+    {'confidence': 'high', 'industry': 'Software'}
+    """
+
+    model_config = ConfigDict(extra="ignore", str_strip_whitespace=True, coerce_numbers_to_str=True)
+    about_itself: ClassVar[tuple[str, ...]] = ("confidence", "search_quality", "fields_found", "notes")
+
+    confidence: Literal["high", "medium", "low"] | None = None
+    search_quality: Literal["excellent", "good", "limited", "poor"] | None = None
+    fields_found: list[str] | None = None
+    notes: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _words_for_nothing(cls, values: Any) -> Any:
+        """Read "N/A", "unknown" and the like as no answer."""
+        if not isinstance(values, Mapping):
+            return values
+        return {
+            name: None if isinstance(value, str) and value.strip().lower() in NOTHING else value
+            for name, value in values.items()
+        }
+
+    @field_validator("confidence", "search_quality", mode="before")
+    @classmethod
+    def _lower_case(cls, value: Any) -> Any:
+        return value.strip().lower() if isinstance(value, str) else value
+
+
+@dataclass(frozen=True, slots=True)
+class Issue:
+    """What a check found wrong with one field.
+
+    Parameters
+    ----------
+    field : str
+        The answer's field.
+    check : str
+        The check's name, in snake case.
+    detail : str
+        What was seen, for a person.
+    instead : object
+        ``None`` empties the field, another value replaces it; left out, the value stays as it is.
+    """
+
+    field: str
+    check: str
+    detail: str = ""
+    instead: Any = KEEP
+
+    def __str__(self) -> str:
+        return f"{self.field}: {self.check}: {self.detail}" if self.detail else f"{self.field}: {self.check}"
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """A field's type in our own words: ``kind`` is text, int, float, bool, list or object."""
+
+    kind: str
+    choices: tuple[str, ...] = ()
+    of: Shape | None = None
+    fields: tuple[tuple[str, Shape, str], ...] = ()
+    optional: bool = False
+
+    @property
+    def words(self) -> str:
+        """The canonical spelling, for fingerprints."""
+        inner = {
+            "list": lambda: self.of.words if self.of else "",
+            "object": lambda: ",".join(f"{name}:{shape.words}" for name, shape, _ in self.fields),
+        }.get(self.kind, lambda: "|".join(self.choices))()
+        return f"{self.kind}({inner}){'?' if self.optional else ''}"
+
+    @property
+    def arrow(self) -> pa.DataType:
+        """The type of the stored column."""
+        if self.kind == "list" and self.of:
+            return pa.list_(self.of.arrow)
+        if self.kind == "object":
+            return pa.struct([(name, shape.arrow) for name, shape, _ in self.fields])
+        return {"text": pa.string(), "int": pa.int64(), "float": pa.float64(), "bool": pa.bool_()}[self.kind]
+
+    def schema(self, description: str = "") -> dict[str, Any]:
+        """Return the JSON Schema that is sent, made of words that both SDKs can send."""
+        json_type = {
+            "text": "string",
+            "int": "integer",
+            "float": "number",
+            "bool": "boolean",
+            "list": "array",
+        }
+        result: dict[str, Any] = {"type": json_type.get(self.kind, "object")}
+        if self.choices:
+            result["enum"] = list(self.choices)
+        if self.of:
+            result["items"] = self.of.schema()
+        if self.kind == "object":
+            result["properties"] = {name: shape.schema(about) for name, shape, about in self.fields}
+            result["required"] = [name for name, shape, _ in self.fields if not shape.optional]
+        if self.optional:
+            result["nullable"] = True
+        if description:
+            result["description"] = description
+        return result
+
+
+def shape_of(annotation: Any, *, where: str) -> Shape:
+    """Return the shape of a type annotation; `StageError` names the field whose type cannot be asked for."""
+    origin, args = get_origin(annotation), get_args(annotation)
+    if origin in (Union, types.UnionType):
+        given = [arg for arg in args if arg is not type(None)]
+        if len(given) == 1:
+            inner = shape_of(given[0], where=where)
+            return Shape(inner.kind, inner.choices, inner.of, inner.fields, optional=True)
+    elif origin is Literal and all(isinstance(arg, str) for arg in args):
+        return Shape("text", choices=args)
+    elif origin in (list, tuple, set, frozenset) and args:
+        return Shape("list", of=shape_of(args[0], where=where))
+    elif isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        fields = tuple(
+            (name, _field_shape(info, where=f"{where}.{name}"), info.description or "")
+            for name, info in annotation.model_fields.items()
+        )
+        return Shape("object", fields=fields)
+    simple = {str: "text", int: "int", float: "float", bool: "bool"}.get(annotation)
+    if simple:
+        return Shape(simple)
+    raise StageError(
+        f"The answer field {where!r} has the type {annotation!r}, which cannot be asked for and stored. "
+        "Use str, int, float, bool, Literal of strings, list[...] or a pydantic model, each with '| None'."
+    )
+
+
+def _field_shape(info: Any, *, where: str) -> Shape:
+    shape = shape_of(info.annotation, where=where)
+    optional = shape.optional or not info.is_required()
+    return Shape(shape.kind, shape.choices, shape.of, shape.fields, optional=optional)
+
+
+def find_object(text: str, names: frozenset[str]) -> dict[str, Any] | None:
+    """Return the JSON object in a reply's text, or None; tolerates a Markdown fence and prose around it.
+
+    >>> find_object('Sure! ```json\\n{"role": "Partner"}\\n```', frozenset({"role"}))
+    {'role': 'Partner'}
+    """
+    decoder = json.JSONDecoder()
+    start = text.find("{")
+    first: dict[str, Any] | None = None
+    # A bound: hostile text of a million braces must not cost a million scans.
+    for _ in range(50):
+        if start < 0:
+            break
+        try:
+            found, end = decoder.raw_decode(text, start)
+        except (ValueError, RecursionError):
+            end = start + 1
+        else:
+            if names & found.keys():
+                return dict(found)
+            first = found if first is None else first
+        start = text.find("{", end)
+    return first
+
+
+def read_answer(model: type[Answer], text: str) -> tuple[Answer | None, list[Issue]]:
+    """Return the typed answer in a reply's text, and the fields that had to be left out.
+
+    ``None`` means that the text holds no object of this model: none at all, one that lacks a required field, or
+    one of which no field is usable. A single field of the wrong type is left empty and named.
+    """
+    names = frozenset(model.model_fields)
+    found = find_object(text, names)
+    if found is None:
+        return None, []
+    values = {name: value for name, value in found.items() if name in names}
+    issues: list[Issue] = []
+    for name, value in list(values.items()):
+        if not _storable(value):
+            issues.append(Issue(name, "wrong_type", f"cannot be stored: {_short(value)}"))
+            del values[name]
+    while True:
+        try:
+            return (model.model_validate(values) if values or not issues else None), issues
+        except ValidationError as error:
+            wrong = {str(problem["loc"][0]) for problem in error.errors() if problem["loc"]} & values.keys()
+            if not wrong:
+                return None, issues
+            issues += [Issue(name, "wrong_type", _short(values.pop(name))) for name in sorted(wrong)]
+
+
+def _storable(value: Any) -> bool:
+    """Whether text is valid Unicode and numbers fit 64 bits: anything else breaks a whole column at the seal."""
+    if isinstance(value, str):
+        return not any("\ud800" <= letter <= "\udfff" for letter in value) if not value.isascii() else True
+    if isinstance(value, float):
+        return math.isfinite(value)
+    if isinstance(value, int):
+        return -(2**63) <= value < 2**63
+    return all(_storable(inner) for inner in _inside(value))
+
+
+def _inside(value: Any) -> Iterator[Any]:
+    if isinstance(value, Mapping):
+        yield from value.values()
+    elif isinstance(value, list | tuple):
+        yield from value
+
+
+def _short(value: Any, most: int = 80) -> str:
+    text = repr(value)
+    return (text if len(text) <= most else text[: most - 1] + "…").encode("ascii", "backslashreplace").decode()

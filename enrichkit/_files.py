@@ -1,0 +1,103 @@
+"""The file operations of the store, all of them, behind one seam.
+
+A file appears whole or not at all, and is durable when `Files.put` returns: written under a temporary name, fsynced,
+renamed, its directory fsynced. No writer of Parquet does that by itself. On an object store one PUT takes its place.
+The methods with an underscore are the single steps that a crash can fall between; tests replace them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import uuid
+from pathlib import Path
+
+import pyarrow as pa
+
+
+class Files:
+    """Durable reading and writing below one folder and its sibling work area."""
+
+    def __init__(self, scratch: Path) -> None:
+        self._scratch = scratch
+
+    def put(self, path: Path, data: bytes) -> None:
+        """Write a file durably, in place of one of that name if there is one."""
+        self.make_folder(path.parent)
+        self.make_folder(self._scratch)
+        temporary = self._scratch / f"{uuid.uuid4().hex}.tmp"
+        try:
+            self._write(temporary, data)
+            self._rename(temporary, path)
+        except OSError:
+            # After a failed fsync the same file is never tried again: the kernel may have dropped its pages.
+            with contextlib.suppress(OSError):
+                self._unlink(temporary)
+            raise
+        self._sync_folder(path.parent)
+
+    def source(self, path: Path) -> pa.NativeFile:
+        """Return a file for reading at any place: a few columns need not read the rest."""
+        return pa.OSFile(str(path))
+
+    def names(self, folder: Path) -> list[str]:
+        """Return the names in a folder, sorted; none if there is no such folder."""
+        try:
+            return sorted(os.listdir(folder))
+        except FileNotFoundError:
+            return []
+
+    def remove(self, path: Path) -> None:
+        """Remove a file; no error if it is gone. Not durable by itself: whoever removes can do so again."""
+        with contextlib.suppress(FileNotFoundError):
+            self._unlink(path)
+
+    def move(self, path: Path, target: Path) -> None:
+        """Move a file aside, durably."""
+        self.make_folder(target.parent)
+        self._rename(path, target)
+        self._sync_folder(target.parent)
+
+    def make_folder(self, folder: Path) -> None:
+        """Make a folder and its parents, private to the user, durably."""
+        if folder.is_dir():
+            return
+        self.make_folder(folder.parent)
+        self._mkdir(folder)
+        self._sync_folder(folder.parent)
+
+    def free_bytes(self, folder: Path) -> int:
+        """Return the space left on the disk that holds a folder, or its nearest parent that exists."""
+        while not folder.exists():
+            folder = folder.parent
+        return shutil.disk_usage(folder).free
+
+    def _write(self, path: Path, data: bytes) -> None:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            view = memoryview(data)
+            while view:
+                view = view[os.write(descriptor, view) :]
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def _rename(self, path: Path, target: Path) -> None:
+        os.replace(path, target)
+
+    def _unlink(self, path: Path) -> None:
+        os.unlink(path)
+
+    def _mkdir(self, folder: Path) -> None:
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(folder, 0o700)
+
+    def _sync_folder(self, folder: Path) -> None:
+        if os.name == "nt":  # Windows has no handle on a directory to sync
+            return
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -1,0 +1,104 @@
+"""The frame: the user's rows with their cells filled in, and everything a store holds, as pandas."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+
+from ._files import Files
+from ._plan import Work
+from ._row import RECORD_ID, SHOWN, STATUS, meta
+from ._store import find, join, read_shards, work_area
+from ._table import is_missing_cell
+from .errors import StoreError
+
+
+def stored(out: Path, columns: Sequence[str] | None = None) -> tuple[pa.Table, list[Path]]:
+    """Return the sealed rows and the damaged shards; it needs no lock and sees a run under way."""
+    if not out.is_dir() and not work_area(out).is_dir():
+        raise StoreError(f"There is no store at {out}. enrichkit.run(df, out={str(out)!r}) makes one.")
+    tables, damaged = read_shards(Files(work_area(out) / "tmp"), out, columns)
+    return join(list(tables.values())), damaged
+
+
+def to_frame(table: pa.Table) -> pd.DataFrame:
+    """Return a table as pandas: lists stay lists, whole numbers stay whole beside missing ones."""
+    return pd.DataFrame({name: _series(table.column(name)) for name in table.column_names})
+
+
+def _series(column: pa.ChunkedArray) -> pd.Series[Any]:
+    if pa.types.is_nested(column.type) or pa.types.is_binary(column.type):
+        values = np.empty(len(column), dtype=object)
+        values[:] = column.to_pylist()
+        return pd.Series(values, dtype=object)
+    if pa.types.is_integer(column.type) and column.null_count:
+        return pd.Series(column.to_pandas(integer_object_nulls=True), dtype="Int64")
+    return pd.Series(column.to_pandas())
+
+
+def enriched(work: Work, out: Path, unsealed: Iterable[tuple[int, Mapping[str, Any]]]) -> pd.DataFrame:
+    """Return the user's rows, in their order and with their index, with what is known of them filled in.
+
+    Parameters
+    ----------
+    unsealed : iterable of (record, row)
+        Rows that are not in a shard yet.
+    """
+    answers = [column for stage in work.stages for column in stage.stage.answers]
+    facts = [STATUS, *(meta(stage.stage.name, fact) for stage in work.stages for fact in SHOWN)]
+    table, _ = stored(out, [RECORD_ID, *answers, *facts])
+    place = np.full(len(work.ids), -1)
+    if table.num_rows:
+        place = find(work.ids, table.column(RECORD_ID).combine_chunks())
+    rows = dict(unsealed)
+    result = work.frame.copy()
+    for column in (*answers, *facts):
+        values = _values(table, column, place, rows)
+        if column in facts or column not in result.columns:
+            result[column] = values.iloc[work.record].set_axis(result.index)
+        else:
+            result[column] = _filled(result[column], values.iloc[work.record])
+    result[STATUS] = result[STATUS].fillna("pending")
+    return result
+
+
+def _values(
+    table: pa.Table, column: str, place: npt.NDArray[np.int64], rows: Mapping[int, Mapping[str, Any]]
+) -> pd.Series[Any]:
+    """Return a column's value for each record."""
+    if column in table.column_names:
+        stored_values = table.column(column).combine_chunks()
+        at = pa.array(np.maximum(place, 0), mask=place < 0)
+        values = _series(pa.chunked_array([stored_values.take(at)]))
+    else:
+        values = pd.Series([None] * len(place), dtype=object)
+    known = {record: row[column] for record, row in rows.items() if row.get(column) is not None}
+    if known:
+        values = values.astype(object)
+        for record, value in known.items():
+            values.iat[record] = value
+        values = values if any(isinstance(value, list | dict) for value in known.values()) else values.infer_objects()
+    return values
+
+
+def _filled(own: pd.Series[Any], values: pd.Series[Any]) -> pd.Series[Any]:
+    """Return the user's column with its empty cells filled; the other cells stay the very objects they were."""
+    empty = [is_missing_cell(value) for value in own]
+    fill = [(row, value) for row, value in enumerate(values) if empty[row] and not is_missing_cell(value)]
+    if not fill:
+        return own
+    result = own.astype(object) if not all(empty) else pd.Series([None] * len(own), own.index, dtype=object)
+    for row, value in fill:
+        result.iat[row] = value
+    return result.infer_objects() if not isinstance(own.dtype, pd.StringDtype) else _as(result, own.dtype)
+
+
+def _as(values: pd.Series[Any], dtype: Any) -> pd.Series[Any]:
+    texts = all(isinstance(value, str) or is_missing_cell(value) for value in values)
+    return values.astype(dtype) if texts else values

@@ -1,0 +1,103 @@
+"""The options of a call: every setting of `enrichkit.run`, its default and its limits, in one place."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Concatenate, Literal, ParamSpec, TypeVar
+
+import pandas as pd
+
+from ._exchange import DEFAULT_MODEL, SIMULATOR, Client
+from ._gemini import CLIENTS
+from ._plan import OnChange, Priority
+from ._price import Price
+from ._stage import Stage
+from .errors import InputError
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What a call may say; checked when it is made."""
+
+    out: str | Path = "enriched"
+    stages: Sequence[str | Stage] = ("poc", "fund")
+    key: str | Sequence[str] | None = None
+    model: str = DEFAULT_MODEL
+    client: str | Client = "google-genai"
+    workers: int = 10
+    rpm: float | None = None
+    budget_usd: float | None = None
+    prices: Mapping[str, Price] = field(default_factory=dict)
+    retry_failed: bool = False
+    on_change: OnChange = "refuse"
+    limit: int | None = None
+    priority: Priority = None
+    shard_rows: int = 50
+    deadline_seconds: float = 180.0
+    progress: Literal["auto", "text"] | bool = "auto"
+
+    def __post_init__(self) -> None:
+        most = 20 if self.rpm is None else 1000
+        if not _whole(self.workers) or not 1 <= self.workers <= most:
+            hint = (
+                "" if self.rpm else " More than 20 need an explicit rpm, the requests a minute that your quota allows."
+            )
+            raise InputError(f"workers must be a whole number from 1 to {most}, not {self.workers!r}.{hint}")
+        for name in ("rpm", "budget_usd", "deadline_seconds"):
+            value = getattr(self, name)
+            if value is not None and not (isinstance(value, int | float) and value > 0):
+                raise InputError(f"{name} must be a number above 0, not {value!r}.")
+        if not _whole(self.shard_rows) or self.shard_rows < 1:
+            raise InputError(f"shard_rows must be a whole number above 0, not {self.shard_rows!r}.")
+        if self.limit is not None and (not _whole(self.limit) or self.limit < 0):
+            raise InputError(f"limit must be a number of records, not {self.limit!r}.")
+        if self.on_change not in ("refuse", "redo", "keep"):
+            raise InputError(f"on_change must be 'refuse', 'redo' or 'keep', not {self.on_change!r}.")
+        if self.progress not in ("auto", "text", True, False):
+            raise InputError(f"progress must be 'auto', 'text' or False, not {self.progress!r}.")
+        if not isinstance(self.model, str) or not self.model.strip():
+            raise InputError(f"model must be a model's name, such as {DEFAULT_MODEL!r} or {SIMULATOR!r}.")
+        if not callable(self.client) and self.client not in CLIENTS:
+            raise InputError(f"client must be {' or '.join(map(repr, CLIENTS))}, or a callable, not {self.client!r}.")
+        if not isinstance(self.out, str | Path) or not str(self.out).strip():
+            raise InputError(f"out must be a folder's path, not {self.out!r}.")
+
+    @property
+    def folder(self) -> Path:
+        """The folder of the shards."""
+        return Path(self.out).expanduser()
+
+    @property
+    def client_name(self) -> str:
+        """The client's name, for the store."""
+        return self.client if isinstance(self.client, str) else getattr(self.client, "__name__", "callable")
+
+
+def _whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def takes(
+    options: Callable[P, Options],
+) -> Callable[[Callable[[pd.DataFrame, Options], T]], Callable[Concatenate[pd.DataFrame, P], T]]:
+    """Give a verb that works on a table the options as keyword arguments, with their names, types and defaults."""
+
+    def decorate(verb: Callable[[pd.DataFrame, Options], T]) -> Callable[Concatenate[pd.DataFrame, P], T]:
+        @functools.wraps(verb)
+        def call(df: pd.DataFrame, /, *args: P.args, **settings: P.kwargs) -> T:
+            return verb(df, options(*args, **settings))
+
+        frame, *_ = inspect.signature(verb).parameters.values()
+        settings = inspect.signature(options).parameters.values()
+        returns = inspect.signature(verb).return_annotation
+        call.__signature__ = inspect.Signature([frame, *settings], return_annotation=returns)  # type: ignore[attr-defined]
+        return call
+
+    return decorate

@@ -1,0 +1,87 @@
+"""The progress: one line of text about a run, refreshed by one thread that only reads.
+
+In a notebook it is one line that changes in place and is right in the saved copy; elsewhere a new line every few
+seconds, as logs want it.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any, Literal
+
+from ._engine import Status
+
+TEXT_SECONDS = 5.0
+NOTEBOOK_SECONDS = 0.5
+
+
+def line(status: Status) -> str:
+    """Return a run's state as one line."""
+    parts = [f"{status.done + status.failed:,} of {status.records:,} records"]
+    if status.failed:
+        parts.append(f"{status.failed:,} failed")
+    parts += [f"{status.requests:,} requests", f"{status.tokens:,} tokens", f"{status.cost_usd:.4f} USD"]
+    if status.unpriced:
+        parts.append(f"{status.unpriced:,} of unknown price")
+    if status.unsaved and status.waiting:
+        parts.append(f"{status.unsaved:,} replies not saved yet")
+    if status.left:
+        parts.append(f"{status.rate_per_second:.1f} records/s")
+        if status.left_seconds is not None:
+            parts.append(f"{duration(status.left_seconds)} left")
+    else:
+        parts.append(duration(status.seconds))
+    if status.waiting:
+        parts.append(status.waiting)
+    if status.stopping:
+        parts.append("finishing what is in flight")
+    return " · ".join(parts)
+
+
+def duration(seconds: float) -> str:
+    """Return a time span for people.
+
+    >>> duration(4.2), duration(75), duration(7260)
+    ('4 s', '1 min 15 s', '2 h 1 min')
+    """
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def show(status: Callable[[], Status], done: threading.Event, *, how: Literal["auto", "text"] | bool) -> None:
+    """Follow a run until it is done, from a thread of its own."""
+    if how is False:
+        return
+    handle = _notebook_handle() if how in ("auto", True) else None
+    threading.Thread(target=_follow, args=(status, done, handle), name="enrichkit-progress", daemon=True).start()
+
+
+def _follow(status: Callable[[], Status], done: threading.Event, handle: Any) -> None:
+    while not done.wait(NOTEBOOK_SECONDS if handle else TEXT_SECONDS):
+        _tell(line(status()), handle)
+    _tell(line(status()), handle)
+
+
+def _tell(text: str, handle: Any) -> None:
+    if handle is None:
+        print(text, file=sys.stderr, flush=True)
+    else:
+        handle.update({"text/plain": text}, raw=True)
+
+
+def _notebook_handle() -> Any:
+    """Return a display that can change in place, or None outside a kernel."""
+    if "ipykernel" not in sys.modules:
+        return None
+    from IPython.core.getipython import get_ipython
+    from IPython.display import display
+
+    if get_ipython() is None:
+        return None
+    return display({"text/plain": "starting"}, raw=True, display_id=True)

@@ -1,0 +1,247 @@
+"""The row: what the replies to a record's questions become in the table.
+
+Pure: the outcome of a question is worked out from its stored replies alone, so another reading of the same replies
+costs nothing. A filled cell is the user's; what the model would have put there is kept as a correction beside it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Any, Literal
+
+import pyarrow as pa
+
+from ._answer import Answer, Issue
+from ._exchange import Failure, Reply, Usage, decode
+from ._gemini import parse
+from ._price import Price, cost
+from ._record import cell_text
+from ._stage import Stage
+from ._table import answer_type, as_column, as_text, is_missing_cell
+
+Status = Literal["done", "failed", "skipped", "pending"]
+
+RECORD_ID = "_record_id"
+STATUS = "_status"
+TEXTS = pa.list_(pa.string())
+META: dict[str, pa.DataType] = {
+    "status": pa.string(),
+    "error": pa.string(),
+    "confidence": pa.string(),
+    "search_quality": pa.string(),
+    "fields_found": TEXTS,
+    "filled": TEXTS,
+    "corrections": pa.list_(pa.struct([("column", pa.string()), ("answer", pa.string())])),
+    "issues": TEXTS,
+    "notes": pa.string(),
+    "sources": pa.list_(pa.struct([("url", pa.string()), ("title", pa.string())])),
+    "model": pa.string(),
+    "attempts": pa.int64(),
+    "seconds": pa.float64(),
+    "input_tokens": pa.int64(),
+    "cached_tokens": pa.int64(),
+    "thinking_tokens": pa.int64(),
+    "tool_tokens": pa.int64(),
+    "output_tokens": pa.int64(),
+    "searches": pa.int64(),
+    "cost_usd": pa.float64(),
+    "paid_by": pa.string(),
+    "question": pa.string(),
+    "replies": pa.list_(pa.binary()),
+}
+COUNTS = ("attempts", "input_tokens", "cached_tokens", "thinking_tokens", "tool_tokens", "output_tokens", "searches")
+SHOWN = ("status", "confidence")
+"""What `enrichkit.run` returns of these; the store has them all."""
+
+
+def meta(stage: str, name: str) -> str:
+    """Return the column of a fact about a stage's answer, such as ``poc._status``."""
+    return f"{stage}._{name}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What is known of one question: the answer read from the best of its replies, and what they all used."""
+
+    question: str
+    status: Status
+    answer: Answer | None = None
+    issues: tuple[Issue, ...] = ()
+    reply: Reply
+    attempts: int
+    seconds: float
+    usage: Usage
+    cost_usd: Decimal | None
+    payloads: tuple[bytes, ...]
+
+
+def read_reply(stage: Stage, reply: Reply) -> tuple[Reply, Answer | None, list[Issue]]:
+    """Return the reply, named ``unreadable`` if its text holds no answer of this stage, and the answer in it."""
+    if reply.failure is not None:
+        return reply, None, []
+    answer, issues = stage.read(reply.text or "")
+    if answer is None:
+        seen = " ".join((reply.text or "").split())[:120]
+        named = Failure(cause="unreadable", message=f"no JSON object with the fields asked for: {seen}")
+        reply = dataclasses.replace(reply, failure=named)
+    return reply, answer, issues
+
+
+def read_outcome(stage: Stage, question: str, payloads: Sequence[bytes], prices: Mapping[str, Price]) -> Outcome:
+    """Return the outcome of a question from its stored replies, oldest first: the newest answer, else the failure."""
+    read = [(*read_reply(stage, reply), facts) for reply, facts in (decode(payload, parse) for payload in payloads)]
+    reply, answer, issues, _ = next((found for found in reversed(read) if found[1] is not None), read[-1])
+    paid = [(reply, facts) for reply, _, _, facts in read if reply.paid]
+    costs = [reply_cost(stage, reply, facts, prices) for reply, facts in paid]
+    return Outcome(
+        question=question,
+        status="failed" if answer is None else "done",
+        answer=answer,
+        issues=tuple(issues),
+        reply=dataclasses.replace(reply, raw=None),
+        attempts=sum(int(facts.get("tries", 1)) for *_, facts in read),
+        seconds=sum(float(facts.get("seconds", 0.0)) for *_, facts in read),
+        usage=total_usage([reply.usage for reply, _ in paid]),
+        cost_usd=None if None in costs else sum((one for one in costs if one is not None), Decimal()),
+        payloads=tuple(payloads),
+    )
+
+
+def reply_cost(stage: Stage, reply: Reply, facts: Mapping[str, Any], prices: Mapping[str, Price]) -> Decimal | None:
+    """Return what a paid reply cost in USD, by the model version that answered; None if its price is unknown."""
+    at = datetime.fromisoformat(facts["at"]) if "at" in facts else None
+    model = reply.model_version or str(facts.get("model", ""))
+    found = cost(reply.usage, model, grounded=stage.search, prices=prices, at=at)
+    return None if found is None else found.total_usd
+
+
+def total_usage(usages: Sequence[Usage]) -> Usage:
+    """Return the sum; a count that no reply gave stays unknown."""
+    sums: dict[str, Any] = {}
+    for field in dataclasses.fields(Usage):
+        given = [value for usage in usages if (value := getattr(usage, field.name)) is not None]
+        sums[field.name] = any(given) if field.name == "combined" else sum(given) if given else None
+    return Usage(**sums)
+
+
+def stage_types(stage: Stage, table: pa.Schema) -> dict[str, pa.DataType]:
+    """Return the columns that a stage writes, with their types, beside a table of that schema."""
+    given = {name: table.field(name).type for name in table.names}
+    columns = {
+        column: answer_type(stage.fields[field].arrow, given.get(column)) for column, field in stage.answers.items()
+    }
+    return columns | {meta(stage.name, name): kind for name, kind in META.items()}
+
+
+def stage_values(
+    stage: Stage, outcome: Outcome | None, record: Mapping[str, Any], *, record_id: str, payer: str | None
+) -> dict[str, Any]:
+    """Return what a stage writes into a record's row.
+
+    Parameters
+    ----------
+    outcome : Outcome or None
+        None for a record that the stage skips.
+    record : mapping
+        The record's input cells by column.
+    payer : str or None
+        The record whose row already carries the cost of this question.
+    """
+    values: dict[str, Any] = {column: record.get(column) for column in stage.answers}
+    if outcome is None:
+        return values | {meta(stage.name, "status"): "skipped"}
+    facts: dict[str, Any] = {
+        "status": outcome.status,
+        "question": outcome.question,
+        "replies": list(outcome.payloads),
+        "paid_by": payer or record_id,
+        "model": outcome.reply.model_version,
+        "sources": [{"url": source.url, "title": source.title} for source in outcome.reply.sources],
+        "error": None if outcome.answer else str(outcome.reply.failure),
+    }
+    if payer is None or payer == record_id:
+        facts |= _spent(outcome)
+    else:
+        facts |= dict.fromkeys(COUNTS, 0) | {"seconds": 0.0, "cost_usd": 0.0}
+    if outcome.answer is not None:
+        found, more = _answered(stage, outcome.answer, outcome.issues, record)
+        values |= found
+        facts |= more
+    return values | {meta(stage.name, name): value for name, value in facts.items()}
+
+
+def _spent(outcome: Outcome) -> dict[str, Any]:
+    usage = outcome.usage
+    return {
+        "attempts": outcome.attempts,
+        "seconds": outcome.seconds,
+        "input_tokens": usage.prompt_tokens,
+        "cached_tokens": usage.cached_tokens,
+        "thinking_tokens": usage.thinking_tokens,
+        "tool_tokens": usage.tool_tokens,
+        "output_tokens": usage.output_tokens,
+        "searches": usage.searches,
+        "cost_usd": None if outcome.cost_usd is None else float(outcome.cost_usd),
+    }
+
+
+def _answered(
+    stage: Stage, answer: Answer, issues: Sequence[Issue], record: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the cells to fill, and the facts about the answer."""
+    texts = {name: cell_text(value) for name, value in record.items() if not is_missing_cell(value)}
+    answered, more = stage.check(answer, texts)
+    cells: dict[str, Any] = {}
+    corrections = []
+    for column, field in stage.answers.items():
+        value = answered[field]
+        if value is None:
+            continue
+        if column not in texts:
+            cells[column] = value
+        elif texts[column].casefold() != as_text(value).casefold():
+            corrections.append({"column": column, "answer": as_text(value)})
+    return cells, {
+        "confidence": answer.confidence,
+        "search_quality": answer.search_quality,
+        "notes": answer.notes,
+        "fields_found": [field for field, value in answered.items() if value is not None],
+        "filled": list(cells),
+        "corrections": corrections,
+        "issues": [str(issue) for issue in (*issues, *more)],
+    }
+
+
+def record_status(statuses: Sequence[str | None]) -> Status:
+    """Return a record's status from its stages': failed if one failed, pending if one is not asked yet."""
+    if any(status is None or status == "pending" for status in statuses):
+        return "pending"
+    return "failed" if "failed" in statuses else "done"
+
+
+def build_table(rows: Sequence[Mapping[str, Any]], schema: pa.Schema, stages: Sequence[Stage]) -> pa.Table:
+    """Return rows as a table; an answer that does not fit its column is left out and named in the row's issues."""
+    writer = {column: stage.name for stage in stages for column in stage.answers}
+    arrays: dict[str, pa.Array] = {}
+    issues: dict[tuple[int, str], list[str]] = {}
+    for field in schema:
+        if not field.name.endswith("._issues"):
+            arrays[field.name], misfits = as_column([row.get(field.name) for row in rows], field.type)
+            for place in misfits:
+                issues.setdefault((place, writer.get(field.name, "")), []).append(f"{field.name}: does_not_fit")
+    for name in schema.names:
+        if name.endswith("._issues"):
+            stage = name.removesuffix("._issues")
+            values = [
+                found if (found := [*(row.get(name) or ()), *issues.get((place, stage), ())]) or row.get(name) else None
+                for place, row in enumerate(rows)
+            ]
+            arrays[name] = as_column(values, schema.field(name).type)[0]
+    return pa.table([arrays[name] for name in schema.names], schema=schema)
+
+
+Read = Callable[[Stage, str, Sequence[bytes]], Outcome]

@@ -1,0 +1,425 @@
+"""The public verbs: `run`, `start`, `plan`, `read`, `batches`, put together from the rooms below."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import queue
+import threading
+import time
+import uuid
+import warnings
+from collections.abc import Callable, Collection, Generator, Iterator
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from ._book import Book, Row
+from ._engine import Engine, Settings, Status
+from ._exchange import SIMULATOR, Client
+from ._frame import enriched, stored, to_frame
+from ._gemini import check_capabilities, connect
+from ._options import Options, takes
+from ._pace import Gate
+from ._plan import OnChange, Plan, Work, choose_stages, make_plan, make_work, pieces
+from ._price import worst_case
+from ._progress import show
+from ._row import RECORD_ID, meta
+from ._store import Index, Store, scan
+from .errors import BudgetError, InputError, Interrupted, MissingKeyError, Stopped, StoreError
+
+WAIT_SECONDS = 0.1
+KEY_NAMES = ("GOOGLE_API_KEY", "GEMINI_API_KEY")
+ENDPOINT_NAME = "GOOGLE_GEMINI_BASE_URL"
+
+
+class Run:
+    """A run in the background; `enrichkit.start` makes it.
+
+    Iterating yields each record's row, a dict of columns, as it completes. ``await run`` is `result` without blocking.
+    """
+
+    def __init__(self, frame: pd.DataFrame, options: Options) -> None:
+        self._options = options
+        self._done = threading.Event()
+        self._error: BaseException | None = None
+        self._listeners: list[queue.SimpleQueue[Row | None]] = []
+        self._closing = contextlib.ExitStack()
+        _check(options)
+        stages = choose_stages(options.stages, [str(name) for name in getattr(frame, "columns", ())])
+        columns = [stage.name for stage in stages]
+        _work(frame, scan_of(options, columns), options)  # every mistake in the table is told before a file is touched
+        with contextlib.ExitStack() as opening:
+            store = Store(options.folder, stages=columns, id_column=RECORD_ID)
+            opening.callback(store.close)
+            self._work, _ = _work(frame, store.index, options)
+            prices = options.prices
+            run_id = uuid.uuid4().hex[:12]
+            self._book = Book(self._work, store, prices=prices, shard_rows=options.shard_rows, run_id=run_id)
+            if not store.enough_space():
+                raise StoreError(
+                    f"The disk that holds {options.folder} is nearly full. Free some space, then run again."
+                )
+            client = opening.enter_context(_client(options, needed=self._work.to_ask > 0))
+            self._engine = Engine(
+                self._work,
+                self._book,
+                client=client,
+                gate=Gate(rpm=options.rpm),
+                settings=Settings(
+                    workers=options.workers,
+                    client_name=options.client_name,
+                    budget_usd=options.budget_usd,
+                    deadline_seconds=options.deadline_seconds,
+                    prices=prices,
+                ),
+                spent_usd=_spent(options.folder) if options.budget_usd is not None else Decimal(),
+                on_record=self._announce,
+            )
+            self._closing = opening.pop_all()
+        threading.Thread(target=self._drive, name="enrichkit-run", daemon=True).start()
+        show(lambda: self.status, self._done, how=options.progress)
+
+    def stop(self) -> pd.DataFrame:
+        """Ask nothing more, keep what is in flight, and return the table as it stands."""
+        self._engine.stop("stop")
+        self._wait()
+        self._raise_defect()
+        return self._frame()
+
+    def result(self) -> pd.DataFrame:
+        """Wait for the end and return the enriched table.
+
+        Raises
+        ------
+        Stopped
+            If the run ended before everything was asked.
+        Interrupted
+            If the person interrupted it: once lets requests in flight finish, twice leaves at once.
+        """
+        try:
+            self._wait()
+        except KeyboardInterrupt:
+            self._engine.stop("interrupt")
+            try:
+                self._wait()
+            except KeyboardInterrupt:
+                raise self._stopped(Interrupted, "Left at once; requests in flight may be paid again. ") from None
+            raise self._stopped(Interrupted, "Interrupted. ") from None
+        return self._finished()
+
+    @property
+    def status(self) -> Status:
+        """The run at this moment."""
+        return self._engine.status
+
+    @property
+    def done(self) -> bool:
+        """Whether the run has ended."""
+        return self._done.is_set()
+
+    def __await__(self) -> Generator[Any, None, pd.DataFrame]:
+        return self._awaited().__await__()
+
+    def __iter__(self) -> Iterator[Row]:
+        """Yield the row of each record that completes from now on, until the run ends."""
+        listener: queue.SimpleQueue[Row | None] = queue.SimpleQueue()
+        self._listeners.append(listener)
+        if self._done.is_set():
+            listener.put(None)
+        while (row := listener.get()) is not None:
+            yield row
+
+    def __repr__(self) -> str:
+        from ._progress import line
+
+        return f"<enrichkit.Run {'ended' if self.done else 'running'}: {line(self.status)}>"
+
+    async def _awaited(self) -> pd.DataFrame:
+        try:
+            while not self._done.is_set():
+                await asyncio.sleep(WAIT_SECONDS)
+        except asyncio.CancelledError:  # how an interrupt reaches a cell that awaits
+            self._engine.stop("interrupt")
+            raise
+        return self._finished()
+
+    def _wait(self) -> None:
+        # Event.wait in a loop, never Thread.join: on Python 3.11 an interrupted join forgets that the thread lives.
+        while not self._done.wait(WAIT_SECONDS):
+            pass
+
+    def _drive(self) -> None:
+        try:
+            self._engine.drive()
+        except BaseException as error:  # noqa: BLE001 - raised again in the caller's thread
+            self._error = error
+        finally:
+            try:
+                self._closing.close()
+            finally:
+                self._done.set()
+                for listener in self._listeners:
+                    listener.put(None)
+
+    def _announce(self, record: int, row: Row) -> None:
+        for listener in self._listeners:
+            listener.put({name: value for name, value in row.items() if not name.endswith("._replies")})
+
+    def _finished(self) -> pd.DataFrame:
+        self._raise_defect()
+        reason = self._engine.reason
+        if reason is not None and reason[0] != "stop":
+            raise self._stopped(Stopped, _why(*reason))
+        return self._frame()
+
+    def _raise_defect(self) -> None:
+        if self._error is not None:
+            raise self._error
+
+    def _frame(self) -> pd.DataFrame:
+        unsealed = [*self._book.unsealed_rows(), *self._book.partial_rows()]
+        return enriched(self._work, self._options.folder, unsealed)
+
+    def _stopped(self, kind: type[Stopped], told: str) -> Stopped:
+        status = self.status
+        done = status.done + status.failed
+        return kind(
+            f"{told}{done:,} of {status.records:,} records are done and saved, {status.left:,} are left. "
+            "The same call goes on from here.",
+            reason=self._engine.reason[0] if self._engine.reason else "interrupt",
+            done=done,
+            left=status.left,
+        )
+
+
+@takes(Options)
+def run(df: pd.DataFrame, options: Options) -> pd.DataFrame:
+    """Enrich a table: plan, ask, store; return the rows with their cells filled in.
+
+    Call it again, with the same arguments, to go on after any end: only what is missing is asked.
+
+    Parameters
+    ----------
+    df : DataFrame
+        One row per record. Index, order and other columns come back untouched.
+    out : str or Path
+        The folder of the shards, checkpoint and output in one; ``<out>.work`` lies beside it.
+    stages : sequence of str or Stage
+        What is asked of each record: ``"poc"``, ``"fund"``, ``"deep"``, or stages of your own.
+    key : str or sequence of str, optional
+        The columns that identify a record; default: fund title, first and last name.
+    model : str
+        The model, or ``"simulator"``: no key, no cost, same wire.
+    client : str or callable
+        ``"google-genai"``, ``"google-generativeai"``, or any callable `Request` → `Reply`.
+    workers : int
+        Requests at a time, 1 to 20; more need an explicit ``rpm``.
+    rpm : float, optional
+        Requests a minute at most; default: learned from the service's refusals.
+    budget_usd : float, optional
+        Never spend more on this store, what earlier runs spent included.
+    prices : mapping of str to Price, optional
+        Prices of your own, by model.
+    retry_failed : bool
+        Ask the failed stages of failed records again.
+    on_change : {"refuse", "redo", "keep"}
+        What to do where a stage now asks another question than the one that was answered.
+    limit : int, optional
+        At most so many records in this call; the rest stays pending.
+    priority : str or callable, optional
+        A column, or a function of the table, with a number per record; the highest are asked first.
+    shard_rows : int
+        Rows per shard.
+    deadline_seconds : float
+        For one question, tries and waits after errors included, waiting for the pace not.
+    progress : {"auto", "text", False}
+        How the run shows itself.
+
+    Returns
+    -------
+    DataFrame
+        The rows of ``df`` with empty cells filled in, the columns that were asked for, ``_status``, and each stage's
+        ``_status`` and ``_confidence``. Everything else that is known is in the store: see `read`.
+
+    Raises
+    ------
+    InputError, StageError, SetupError, MissingKeyError
+        Before any request, if something about the call cannot work.
+    ChangedError
+        If a stage's question changed and ``on_change`` is "refuse".
+    StoreError, LockedError, DamagedError
+        If the store cannot be used.
+    Stopped
+        If the run ended early; the same call goes on later.
+
+    Examples
+    --------
+    >>> import pandas as pd, enrichkit, tempfile
+    >>> df = pd.DataFrame({"fund.title": ["Borealis Ventures"], "fund.country": ["Norway"]})
+    >>> out = tempfile.mkdtemp() + "/enriched"
+    >>> enrichkit.run(df, model="simulator", stages=["fund"], out=out, progress=False)["_status"].tolist()
+    ['done']
+    """
+    return Run(df, options).result()
+
+
+@takes(Options)
+def start(df: pd.DataFrame, options: Options) -> Run:
+    """Start `run` in the background and return at once.
+
+    Examples
+    --------
+    >>> import pandas as pd, enrichkit, tempfile
+    >>> df = pd.DataFrame({"fund.title": ["Borealis Ventures"]})
+    >>> job = enrichkit.start(df, model="simulator", out=tempfile.mkdtemp() + "/enriched", progress=False)
+    >>> job.result()["fund._status"].tolist()
+    ['done']
+    """
+    return Run(df, options)
+
+
+@takes(Options)
+def plan(df: pd.DataFrame, options: Options) -> Plan:
+    """Say what `run` would ask, and about what it would cost. No network, no key, nothing written.
+
+    Examples
+    --------
+    >>> import pandas as pd, enrichkit
+    >>> df = pd.DataFrame({"fund.title": ["Borealis Ventures"] * 2, "poc.last_name": ["Aas", "Berg"]})
+    >>> found = enrichkit.plan(df, out="no-such-folder")
+    >>> found.to_ask, found.shared
+    (3, 1)
+    """
+    stages = choose_stages(options.stages, [str(name) for name in getattr(df, "columns", ())])
+    index = scan_of(options, [stage.name for stage in stages])
+    work, plans = _work(df, index, options, refuse=False)
+    return make_plan(work, plans, out=options.folder, prices=options.prices, workers=options.workers)
+
+
+def read(out: str | Path = "enriched") -> pd.DataFrame:
+    """Return everything stored so far, one row per record, with all columns but the raw replies.
+
+    It needs no lock and also works while a run is under way.
+
+    Raises
+    ------
+    StoreError
+        If there is no store.
+    """
+    table, damaged = stored(Path(out).expanduser())
+    for path in damaged:
+        warnings.warn(f"The shard {path} is damaged; its records are left out.", stacklevel=2)
+    return to_frame(table.select([name for name in table.column_names if not name.endswith("._replies")]))
+
+
+def batches(df: pd.DataFrame, rows: int) -> Iterator[pd.DataFrame]:
+    """Yield the table piece by piece, for a look in between; the same store carries on.
+
+    Examples
+    --------
+    >>> import pandas as pd, enrichkit
+    >>> [len(batch) for batch in enrichkit.batches(pd.DataFrame({"name": list("abcde")}), 2)]
+    [2, 2, 1]
+    """
+    if not isinstance(rows, int) or rows < 1:
+        raise InputError(f"rows must be a whole number above 0, not {rows!r}.")
+    return pieces(df, rows)
+
+
+def scan_of(options: Options, stages: Collection[str]) -> Index:
+    """Return the index of a call's store, reading only."""
+    columns = {meta(stage, fact) for stage in stages for fact in ("question", "status")}
+    return scan(options.folder, columns, id_column=RECORD_ID)
+
+
+def _work(frame: pd.DataFrame, index: Index, options: Options, *, refuse: bool = True) -> tuple[Work, Any]:
+    return make_work(
+        frame,
+        index,
+        out=options.folder,
+        stages=options.stages,
+        key=options.key,
+        model=options.model,
+        retry_failed=options.retry_failed,
+        on_change=options.on_change,
+        limit=options.limit,
+        priority=options.priority,
+        refuse=refuse,
+    )
+
+
+def _check(options: Options) -> None:
+    """Raise for whatever a request would fail for: no key, a client that lacks something, a price nobody knows."""
+    if isinstance(options.client, str) and options.model != SIMULATOR:
+        _api_key()
+    for stage in options.stages:
+        if isinstance(options.client, str) and not isinstance(stage, str):
+            check_capabilities(options.client, thinking=stage.thinking)
+        model = options.model if isinstance(stage, str) else stage.model or options.model
+        if options.budget_usd is not None and not worst_case(
+            model, prompt_bytes=1, max_output_tokens=1, search=False, prices=options.prices
+        ):
+            raise BudgetError(
+                f"The price of {model!r} is unknown, so a budget cannot be held. Give prices={{{model!r}: "
+                "enrichkit.Price(...)}, or leave budget_usd out."
+            )
+
+
+def _api_key() -> str:
+    for name in KEY_NAMES:
+        if key := os.environ.get(name, "").strip():
+            return key
+    raise MissingKeyError(
+        f"No API key is set. Set {KEY_NAMES[0]} (or {KEY_NAMES[1]}) in the environment, or use model={SIMULATOR!r}, which "
+        "needs none."
+    )
+
+
+@contextlib.contextmanager
+def _client(options: Options, *, needed: bool) -> Iterator[Client]:
+    """Yield what answers requests; with the simulator, a server on loopback for as long as the run lasts."""
+    if callable(options.client):
+        yield options.client
+    elif options.model != SIMULATOR:
+        yield connect(options.client, key=_api_key(), base_url=os.environ.get(ENDPOINT_NAME) or None)
+    elif needed:
+        from .simulator import Simulator
+
+        with Simulator() as simulator:
+            yield connect(options.client, key=SIMULATOR, base_url=simulator.url)
+    else:
+        yield _nobody
+
+
+def _nobody(_: Any) -> Any:
+    raise StoreError("Nothing was to be asked, and yet something was. Please report this.")
+
+
+def _spent(out: Path) -> Decimal:
+    """Return what earlier runs on this store spent, as far as it is sealed."""
+    try:
+        table, _ = stored(out)
+    except StoreError:
+        return Decimal()
+    columns = [table.column(name) for name in table.column_names if name.endswith("._cost_usd")]
+    return sum((Decimal(str(value)) for column in columns for value in column.to_pylist() if value), Decimal())
+
+
+def _why(reason: str, told: str) -> str:
+    words: dict[str, Callable[[str], str]] = {
+        "budget": lambda told: f"The budget is used up: {told}. Raise budget_usd to go on. ",
+        "daily_quota": lambda told: f"The daily quota is used up ({told}); it opens again at midnight Pacific time. ",
+        "spend_limit": lambda told: f"The account's spend limit is reached ({told}). Wait ten minutes or raise it. ",
+        "auth": lambda told: f"The service refused the key ({told}). Check it and its rights. ",
+        "model_not_found": lambda told: f"The service does not know the model ({told}). Check its name. ",
+        "failures": lambda told: f"One cause failed again and again ({told}). ",
+        "store": lambda told: f"The store could not be written ({told}). ",
+    }
+    return words.get(reason, lambda told: f"Stopped: {told}. ")(told)
+
+
+__all__ = ["OnChange", "Run", "batches", "plan", "read", "run", "start", "time"]

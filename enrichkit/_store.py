@@ -1,0 +1,377 @@
+"""The store: sealed shards that are checkpoint and output in one, and the pending parts beside them.
+
+``OUT/shard=s0007/part-0.parquet`` holds one row per record, and only such files lie under ``OUT``: anything else
+doubles rows or breaks a foreign reader. ``OUT.work`` holds the lock, the replies since the last seal, and what was put
+aside. A reply counts once `Store.append` returns. A part goes only after the shard that contains its replies is
+durable, so a crash at any instant leaves a reply in one of them or in both, never in none.
+
+It knows replies as bytes and rows as Arrow tables, and asks nobody what they mean.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import socket
+import time
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import filelock
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from ._files import Files
+from .errors import DamagedError, LockedError, StoreError
+
+VERSION = 1
+PART = pa.schema(
+    [("question", pa.string()), ("stage", pa.string()), ("attempt", pa.int32()), ("status", pa.string())]
+    + [("payload", pa.binary())]
+)
+MOST_PARTS = 1000
+LEAST_FREE_BYTES = 64 * 2**20
+FOOTER = b"enrichkit"
+_SHARD = re.compile(r"shard=s(\d+)")
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One stored reply: ``status`` is ``done``, ``failed``, or ``again`` where another attempt was to follow."""
+
+    question: str
+    stage: str
+    attempt: int
+    status: str
+    payload: bytes
+
+
+@dataclass(slots=True)
+class Index:
+    """What is stored, without the answers: which records are sealed where, which questions have a reply.
+
+    ``shards`` numbers the shard of each sealed row; ``columns`` holds the columns asked for, one value per row.
+    """
+
+    ids: pa.Array
+    shards: npt.NDArray[np.int32]
+    columns: dict[str, pa.Array]
+    footers: dict[int, dict[str, Any]]
+    schema: pa.Schema
+    pending: dict[str, list[Entry]] = field(default_factory=dict)
+    damaged: tuple[Path, ...] = ()
+
+    def rows_of(self, ids: Sequence[str]) -> npt.NDArray[np.int64]:
+        """Return the row of each record, -1 where it is not sealed."""
+        return find(ids, self.ids)
+
+    def column(self, name: str) -> pa.Array:
+        """Return a column, all missing if no shard has it."""
+        return self.columns.get(name, pa.nulls(len(self.ids), pa.string()))
+
+
+def find(values: Sequence[str] | pa.Array, among: pa.Array) -> npt.NDArray[np.int64]:
+    """Return the first place of each value in ``among``, -1 where it is not there."""
+    places = pc.index_in(pa.array(values, pa.string()), value_set=among.cast(pa.string()))
+    return np.asarray(places.fill_null(-1).to_numpy(zero_copy_only=False), dtype=np.int64)
+
+
+def work_area(out: Path) -> Path:
+    """Return the folder beside the shards."""
+    return out.with_name(out.name + ".work")
+
+
+def encode_parquet(table: pa.Table, *, plain: bool = False) -> bytes:
+    """Return a table as the bytes of a Parquet file with page checksums; ``plain`` skips what only readers use."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(
+        table, sink, compression="zstd", write_page_checksum=True, use_dictionary=not plain, write_statistics=not plain
+    )
+    return bytes(sink.getvalue())
+
+
+def read_parquet(files: Files, path: Path, columns: Collection[str] | None = None) -> pa.Table:
+    """Return a file's table, every page verified; of ``columns``, those that it has."""
+    with files.source(path) as source:
+        file = pq.ParquetFile(source, page_checksum_verification=True)
+        names = file.schema_arrow.names
+        return file.read(columns=None if columns is None else [name for name in names if name in columns])
+
+
+def shard_paths(files: Files, out: Path) -> Iterator[tuple[int, Path]]:
+    """Yield the number and file of each sealed shard; a folder that a crash left empty has none."""
+    for name in files.names(out):
+        match = _SHARD.fullmatch(name)
+        if match and "part-0.parquet" in files.names(out / name):
+            yield int(match.group(1)), out / name / "part-0.parquet"
+
+
+def _read_or_none(files: Files, path: Path, columns: Collection[str] | None) -> pa.Table | None:
+    """Return a file's table, or None if it is damaged."""
+    try:
+        return read_parquet(files, path, columns)
+    except (pa.ArrowException, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # the disk, not the file
+        return None
+
+
+def read_shards(files: Files, out: Path, columns: Collection[str] | None) -> tuple[dict[int, pa.Table], list[Path]]:
+    """Return the tables of all sealed shards by number, and the files that fail their checksum."""
+    found = sorted(shard_paths(files, out))
+    with ThreadPoolExecutor(max_workers=4) as pool:
+        tables = list(pool.map(lambda shard: _read_or_none(files, shard[1], columns), found))
+    good = {number: table for (number, _), table in zip(found, tables, strict=True) if table is not None}
+    return good, [path for (_, path), table in zip(found, tables, strict=True) if table is None]
+
+
+def footer(schema: pa.Schema) -> dict[str, Any]:
+    """Return what a shard says of itself: version, key, stages, whether it is simulated."""
+    return dict(json.loads((schema.metadata or {}).get(FOOTER, b"{}")))
+
+
+def scan(out: Path, columns: Collection[str], *, id_column: str, files: Files | None = None) -> Index:
+    """Return the index of a store, reading only; it needs no lock and changes nothing."""
+    files = files or Files(work_area(out) / "tmp")
+    tables, damaged = read_shards(files, out, {id_column, *columns})
+    footers = {number: footer(table.schema) for number, table in tables.items()}
+    newer = [number for number, facts in footers.items() if facts.get("version", VERSION) > VERSION]
+    if newer:
+        raise StoreError(f"Shard s{newer[0]:04d} in {out} was written by a newer enrichkit. Upgrade enrichkit.")
+    merged = join(list(tables.values())).combine_chunks()
+    names = [name for name in merged.column_names if name != id_column]
+    flat = {name: _flat(merged.column(name)) for name in merged.column_names}
+    schema = pq.read_schema(next(path for _, path in sorted(shard_paths(files, out))[-1:])) if tables else pa.schema([])
+    return Index(
+        ids=flat.get(id_column, pa.array([], pa.string())),
+        shards=np.repeat(
+            np.fromiter(tables, np.int32, len(tables)), [table.num_rows for table in tables.values()]
+        ).astype(np.int32),
+        columns={name: flat[name] for name in names},
+        footers=footers,
+        schema=schema,
+        pending=_by_question(entry for _, entries, _ in _read_parts(files, out) for entry in entries or ()),
+        damaged=tuple(damaged),
+    )
+
+
+def join(tables: Sequence[pa.Table]) -> pa.Table:
+    """Return tables under one another; a column that some lack is missing there."""
+    if not tables:
+        return pa.table({})
+    return pa.concat_tables([table.replace_schema_metadata(None) for table in tables], promote_options="permissive")
+
+
+def _flat(column: pa.ChunkedArray) -> pa.Array:
+    return column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
+
+
+def _by_question(entries: Iterator[Entry]) -> dict[str, list[Entry]]:
+    """Return the pending replies of each question, oldest attempt first, each once."""
+    found: dict[str, dict[tuple[int, bytes], Entry]] = {}
+    for entry in entries:
+        found.setdefault(entry.question, {})[entry.attempt, entry.payload] = entry
+    return {question: [same[key] for key in sorted(same)] for question, same in found.items()}
+
+
+def _read_parts(files: Files, out: Path) -> Iterator[tuple[Path, list[Entry] | None, int]]:
+    """Yield each pending part with its replies, None for a damaged one."""
+    folder = work_area(out) / "pending"
+    for name in files.names(folder):
+        try:
+            table = _read_or_none(files, folder / name, None)
+        except FileNotFoundError:
+            continue  # sealed and removed between listing and reading
+        if table is None or table.schema.names != PART.names:
+            yield folder / name, None, 0
+        else:
+            yield folder / name, [Entry(*row.values()) for row in table.to_pylist()], table.num_rows
+
+
+class Store:
+    """A store opened for writing, by one run at a time.
+
+    Opening takes the lock and recovers: leftovers of a killed run are cleared, damaged parts put aside, parts removed
+    whose replies are sealed.
+
+    Parameters
+    ----------
+    out : Path
+        The folder of the shards.
+    stages : collection of str
+        The stages whose columns the index holds.
+    id_column : str
+        The column with the record's id.
+    """
+
+    def __init__(self, out: Path, *, stages: Collection[str], id_column: str, files: Files | None = None) -> None:
+        self.out = out
+        self.work = work_area(out)
+        self.files = files or Files(self.work / "tmp")
+        self._stages = stages
+        self.quarantined: list[Path] = []
+        self._parts: dict[Path, set[str]] = {}
+        self._serial = 0
+        self._lock, self._inode = self._take_lock()
+        try:
+            for name in self.files.names(self.work / "tmp"):
+                self.files.remove(self.work / "tmp" / name)
+            columns = {f"{stage}._{fact}" for stage in stages for fact in ("question", "status")}
+            self.index = scan(out, columns, id_column=id_column, files=self.files)
+            if self.index.damaged:
+                raise DamagedError(
+                    f"The shard {self.index.damaged[0]} is damaged (its checksum fails), and nothing was changed. Restore "
+                    "it from a copy, or move it out of the folder to have its records asked, and paid, again."
+                )
+            self._next = max(self.index.footers, default=-1) + 1
+            self._recover_parts()
+            self._warm_up()
+        except BaseException:
+            self.close()
+            raise
+
+    def append(self, entries: Sequence[Entry]) -> None:
+        """Store replies durably, as one part. Once this returns, they are never lost."""
+        if not entries:
+            return
+        self._check_lock()
+        self._put_part(entries)
+        for entry in entries:
+            self.index.pending.setdefault(entry.question, []).append(entry)
+        if len(self._parts) > MOST_PARTS:
+            self._merge_parts()
+
+    def seal(self, table: pa.Table, questions: Collection[str], *, shard: int | None = None) -> int:
+        """Store finished rows durably as a shard, a new one or in place of ``shard``; return its number.
+
+        Then, and only then, the parts go whose replies are among ``questions`` or sealed before.
+        """
+        self._check_lock()
+        number = self._next if shard is None else shard
+        path = self.out / f"shard=s{number:04d}" / "part-0.parquet"
+        self.files.put(path, encode_parquet(table))
+        self._next = max(self._next, number + 1)
+        self.index.footers[number] = footer(table.schema)
+        self._forget(questions)
+        return number
+
+    def shard(self, number: int) -> pa.Table:
+        """Return a sealed shard's table."""
+        path = self.out / f"shard=s{number:04d}" / "part-0.parquet"
+        table = _read_or_none(self.files, path, None)
+        if table is None:
+            raise DamagedError(f"The shard {path} is damaged (its checksum fails). Restore it from a copy.")
+        return table
+
+    def sealed_replies(self, stage: str, questions: Collection[str]) -> dict[str, tuple[str, list[bytes]]]:
+        """Return, for sealed questions of a stage, who paid and the replies, oldest first."""
+        places = find(list(questions), self.index.column(f"{stage}._question"))
+        columns = {f"{stage}._{fact}" for fact in ("question", "paid_by", "replies")}
+        found: dict[str, tuple[str, list[bytes]]] = {}
+        for number in np.unique(self.index.shards[places[places >= 0]]):
+            path = self.out / f"shard=s{number:04d}" / "part-0.parquet"
+            table = read_parquet(self.files, path, columns)
+            wanted = table.filter(pc.is_in(table.column(f"{stage}._question"), value_set=pa.array(list(questions))))
+            for row in wanted.to_pylist():
+                found[row[f"{stage}._question"]] = (row[f"{stage}._paid_by"], row[f"{stage}._replies"] or [])
+        return found
+
+    def enough_space(self) -> bool:
+        """Whether the disk has room for what is under way."""
+        return self.files.free_bytes(self.work) > LEAST_FREE_BYTES
+
+    def close(self) -> None:
+        """Give the lock back."""
+        self.files.remove(self.work / "owner.json")
+        self._lock.release()
+
+    def _take_lock(self) -> tuple[filelock.BaseFileLock, int]:
+        try:
+            self.files.make_folder(self.out)
+            self.files.make_folder(self.work)
+        except OSError as error:
+            raise StoreError(
+                f"The folder {self.out} cannot be made: {error.strerror}. Choose another 'out'."
+            ) from error
+        path = self.work / "lock"
+        lock = filelock.FileLock(str(path), timeout=0, thread_local=False, mode=0o600)
+        try:
+            lock.acquire()
+        except filelock.Timeout:
+            raise LockedError(
+                f"Another run works on {self.out}{_owner(self.work)}. Wait for it or stop it, or choose another 'out'."
+            ) from None
+        except OSError as error:
+            raise StoreError(f"The folder {self.work} cannot be written: {error.strerror}.") from error
+        owner = {"pid": os.getpid(), "host": socket.gethostname(), "started": time.strftime("%Y-%m-%d %H:%M:%S")}
+        (self.work / "owner.json").write_text(json.dumps(owner))
+        return lock, os.stat(path).st_ino
+
+    def _check_lock(self) -> None:
+        """Raise if the lock file was deleted or replaced: somebody else may be writing."""
+        try:
+            held = os.stat(self.work / "lock").st_ino == self._inode
+        except FileNotFoundError:
+            held = False
+        if not held:
+            raise LockedError(f"The lock of {self.out} was removed while this run held it; nothing more is written.")
+
+    def _recover_parts(self) -> None:
+        for path, entries, _ in list(_read_parts(self.files, self.out)):
+            if entries is None:
+                self.files.move(path, self.work / "quarantine" / path.name)
+                self.quarantined.append(path)
+            else:
+                self._parts[path] = {entry.question for entry in entries}
+                self._serial = max(self._serial, int(path.stem.split("-")[0]) + 1)
+        sealed: set[str] = set()
+        for stage in self._stages:
+            pending = {q: es for q, es in self.index.pending.items() if es[0].stage == stage}
+            for question, (_, replies) in self.sealed_replies(stage, pending.keys()).items():
+                if all(entry.payload in replies for entry in pending[question]):
+                    sealed.add(question)
+        self._forget(sealed)
+
+    def _forget(self, questions: Collection[str]) -> None:
+        """Remove the parts that hold nothing but sealed replies."""
+        for question in questions:
+            self.index.pending.pop(question, None)
+        for path, held in list(self._parts.items()):
+            held.difference_update(questions)
+            if not held:
+                self.files.remove(path)
+                del self._parts[path]
+
+    def _put_part(self, entries: Sequence[Entry]) -> None:
+        path = self.work / "pending" / f"{self._serial:010d}-{os.getpid()}.parquet"
+        self._serial += 1
+        rows: Mapping[str, list[Any]] = {name: [getattr(entry, name) for entry in entries] for name in PART.names}
+        self.files.put(path, encode_parquet(pa.table(rows, schema=PART), plain=True))
+        self._parts[path] = {entry.question for entry in entries}
+
+    def _merge_parts(self) -> None:
+        """Put all pending replies into one part, then remove the many: reading twenty thousand takes seconds."""
+        old = list(self._parts)
+        self._put_part([entry for entries in self.index.pending.values() for entry in entries])
+        for path in old:
+            self.files.remove(path)
+            del self._parts[path]
+
+    def _warm_up(self) -> None:
+        """Make the first commit quick: pyarrow loads a second's worth of code at its first write."""
+        encode_parquet(pa.table({name: pa.array([], kind) for name, kind in zip(PART.names, PART.types, strict=True)}))
+
+
+def _owner(work: Path) -> str:
+    try:
+        owner = json.loads((work / "owner.json").read_text())
+        return f" (process {owner['pid']} on {owner['host']}, since {owner['started']})"
+    except (OSError, ValueError, KeyError):
+        return ""

@@ -1,0 +1,160 @@
+"""The table: the user's DataFrame as Arrow, and the types of the stored columns.
+
+Every column gets a type that all readers of Parquet know, decided before the first request: text where a column
+mixes kinds or holds nothing yet, never Arrow's null type. Nothing is coerced silently: a value that does not fit
+its column is left out and named.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ._record import cell_text, is_missing
+from .errors import InputError
+
+SCALARS = (str, bool, int, float, np.generic, bytes)
+
+
+def as_table(frame: pd.DataFrame, *, without: frozenset[str] = frozenset()) -> pa.Table:
+    """Return the frame's columns, but those of the names in ``without``, as Arrow.
+
+    Raises
+    ------
+    InputError
+        If the frame is no DataFrame or empty, two columns have one name, or a cell cannot be stored; the message
+        names the column and the row.
+    """
+    if not isinstance(frame, pd.DataFrame):
+        raise InputError(f"Give a pandas DataFrame, not {type(frame).__name__}.")
+    names = [str(name) for name in frame.columns]
+    twice = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
+    if twice:
+        raise InputError(f"The table has more than one column named {twice[0]!r}. Rename or drop one of them.")
+    if not len(frame):
+        raise InputError("The table has no rows.")
+    kept = [(place, name) for place, name in enumerate(names) if name not in without]
+    columns = {name: _as_array(frame.iloc[:, place], name) for place, name in kept}
+    return pa.table(columns) if columns else pa.table({"": pa.nulls(len(frame))}).select([])
+
+
+def _as_array(column: pd.Series[Any], name: str) -> pa.Array | pa.ChunkedArray:
+    try:
+        array = pa.Array.from_pandas(column)
+    except (pa.ArrowException, ValueError, TypeError, OverflowError):
+        return _as_text(column, name)
+    if pa.types.is_dictionary(array.type):
+        array = array.cast(array.type.value_type)
+    if pa.types.is_null(array.type) or (array.null_count == len(array) and not pa.types.is_nested(array.type)):
+        return pa.nulls(len(array), pa.string())
+    if pa.types.is_large_string(array.type) or pa.types.is_string_view(array.type):
+        return array.cast(pa.string())
+    return array if _is_plain(array.type) else _as_text(column, name)
+
+
+def _as_text(column: pd.Series[Any], name: str) -> pa.Array:
+    """Store a column of mixed kinds as text; refuse objects that are no cell values."""
+    for row, value in zip(column.index, column, strict=True):
+        if not (
+            is_missing_cell(value) or isinstance(value, SCALARS) or hasattr(value, "isoformat") or _is_number(value)
+        ):
+            raise InputError(
+                f"Column {name!r} holds a {type(value).__name__} in row {row!r}, which cannot be stored beside the "
+                "column's other cells. Turn the column into text, numbers, dates or lists of one kind."
+            )
+    return pa.array([None if is_missing_cell(value) else cell_text(value) for value in column], pa.string())
+
+
+def is_missing_cell(value: Any) -> bool:
+    """Whether a cell of any kind, lists included, is empty."""
+    return not isinstance(value, list | tuple | dict | set | np.ndarray) and is_missing(value)
+
+
+def _is_number(value: Any) -> bool:
+    return hasattr(value, "__float__") or isinstance(value, pd.Period | pd.Interval | pd.Timedelta)
+
+
+def _is_plain(kind: pa.DataType) -> bool:
+    """Whether every reader of Parquet knows the type."""
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        return _is_plain(kind.value_type)
+    if pa.types.is_struct(kind):
+        return kind.num_fields > 0 and all(_is_plain(field.type) for field in kind)
+    tests = (
+        "boolean",
+        "integer",
+        "floating",
+        "decimal",
+        "string",
+        "large_string",
+        "binary",
+        "date",
+        "time",
+        "timestamp",
+    )
+    return any(getattr(pa.types, f"is_{test}")(kind) for test in tests)
+
+
+def wider(stored: pa.DataType, new: pa.DataType) -> pa.DataType:
+    """Return the type that holds what both hold: the same, the larger number, else text."""
+    if stored.equals(new):
+        return stored
+    if pa.types.is_integer(stored) and pa.types.is_integer(new):
+        return pa.int64()
+    numbers = [pa.types.is_integer(kind) or pa.types.is_floating(kind) for kind in (stored, new)]
+    return pa.float64() if all(numbers) else pa.string()
+
+
+def answer_type(asked: pa.DataType, given: pa.DataType | None) -> pa.DataType:
+    """Return the type of an answer's column: the answer's own, or text in a column that the table has as another kind."""
+    return asked if given is None or given.equals(asked) else pa.string()
+
+
+def as_type(array: pa.Array | pa.ChunkedArray, kind: pa.DataType) -> pa.Array | pa.ChunkedArray:
+    """Return stored values in a wider type."""
+    if array.type.equals(kind):
+        return array
+    if pa.types.is_string(kind) or not (pa.types.is_integer(array.type) or array.null_count == len(array)):
+        values = [None if is_missing_cell(value) else as_text(value) for value in array.to_pylist()]
+        return pa.array(values, kind)
+    return pc.cast(array, kind)
+
+
+def as_text(value: Any) -> str:
+    """Return an answer as the text of one cell: lists joined by commas, objects as JSON.
+
+    >>> as_text(["fintech", "saas"]), as_text({"value": 3})
+    ('fintech, saas', '{"value": 3}')
+    """
+    if isinstance(value, Mapping) or (isinstance(value, list) and any(isinstance(inner, Mapping) for inner in value)):
+        return json.dumps(value, ensure_ascii=False, default=cell_text)
+    return cell_text(value)
+
+
+def as_column(values: Sequence[Any], kind: pa.DataType) -> tuple[pa.Array, list[int]]:
+    """Return values as an Arrow column, and the places of those that did not fit and were left out.
+
+    The whole column is tried first: going value by value costs nine times as much.
+    """
+    if pa.types.is_string(kind):
+        values = [value if value is None or type(value) is str else as_text(value) for value in values]
+    if _fits(values, kind):
+        return pa.array(values, kind), []
+    misfits = [place for place, value in enumerate(values) if not _fits([value], kind)]
+    kept = [None if place in misfits else value for place, value in enumerate(values)]
+    return pa.array(kept, kind), misfits
+
+
+def _fits(values: Sequence[Any], kind: pa.DataType) -> bool:
+    try:
+        pa.array(values, kind)
+    except (pa.ArrowException, ValueError, TypeError, OverflowError):
+        return False
+    # Arrow turns 1.5 into the integer 1 without a word.
+    return not pa.types.is_integer(kind) or not any(isinstance(value, float) and value % 1 for value in values)

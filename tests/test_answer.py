@@ -1,0 +1,114 @@
+"""How an answer is asked for, and read out of what a model writes."""
+
+from typing import Any, Literal
+
+import pyarrow as pa
+import pytest
+from pydantic import BaseModel, Field
+
+from enrichkit._answer import Answer, read_answer, shape_of
+from enrichkit.errors import StageError
+
+
+class Place(BaseModel):
+    """A nested object."""
+
+    city: str | None = None
+    rank: int | None = None
+
+
+class Firm(Answer):
+    """One field of every kind."""
+
+    name: str | None = Field(None, description="Its name")
+    size: int | None = None
+    rate: float | None = None
+    listed: bool | None = None
+    kind: Literal["a", "b"] | None = None
+    tags: list[str] | None = None
+    place: Place | None = None
+
+
+class Strict(Answer):
+    """A field that must be there."""
+
+    name: str
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"name": "Acme"}',
+        'Here it is:\n```json\n{"name": "Acme"}\n```\nHope this helps {smile}.',
+        'First {"other": 1} then {"name": "Acme"}',
+        '{"name": " Acme ", "unknown_key": 1}',
+    ],
+)
+def test_the_object_is_found_whatever_stands_around_it(text: str) -> None:
+    """Fences, prose, other objects and unknown keys do not hide an answer."""
+    answer, issues = read_answer(Firm, text)
+    assert isinstance(answer, Firm)
+    assert (answer.name, issues) == ("Acme", [])
+
+
+@pytest.mark.parametrize("text", ["", "no json", '{"name": "Acm', "[1, 2]", "{" * 100_000, '{"name"'])
+def test_text_without_an_answer_is_none(text: str) -> None:
+    """What cannot be read is said to be so, quickly, whatever it is."""
+    assert read_answer(Firm, text)[0] is None
+
+
+@pytest.mark.parametrize(
+    ("value", "field"),
+    [
+        ('"1990s"', "size"),
+        ("1.5", "size"),
+        (str(2**70), "size"),
+        ("NaN", "rate"),
+        ('"\\ud800"', "name"),
+        ('{"a": 1}', "name"),
+        ('"c"', "kind"),
+        ('"x"', "tags"),
+        ('{"rank": "first"}', "place"),
+    ],
+)
+def test_a_value_of_the_wrong_type_is_left_out_and_named(value: str, field: str) -> None:
+    """One bad value costs one field, not the paid answer."""
+    answer, issues = read_answer(Firm, f'{{"{field}": {value}, "listed": true}}')
+    assert answer is not None
+    assert (getattr(answer, field), answer.model_dump()["listed"]) == (None, True)
+    assert [(issue.field, issue.check) for issue in issues] == [(field, "wrong_type")]
+
+
+def test_an_object_without_any_usable_field_is_no_answer() -> None:
+    """When everything is wrong, the question is better asked again."""
+    assert read_answer(Firm, '{"size": "many"}')[0] is None
+    assert read_answer(Strict, '{"notes": "hm"}')[0] is None
+
+
+@pytest.mark.parametrize("word", ["N/A", " unknown ", "null", "", "Not found", "-"])
+def test_words_for_nothing_are_nothing(word: str) -> None:
+    """A model's way of saying that it found nothing is not a value."""
+    answer, _ = read_answer(Firm, f'{{"name": "{word}", "size": 3}}')
+    assert answer is not None
+    assert answer.model_dump(exclude_none=True) == {"size": 3}
+
+
+def test_a_shape_gives_schema_type_and_words() -> None:
+    """What is sent, what is stored and what the fingerprint says come from one walk over the annotations."""
+    shape = shape_of(Firm, where="Firm")
+    schema = shape.schema()
+    assert schema["properties"]["name"] == {"type": "string", "nullable": True, "description": "Its name"}
+    assert schema["properties"]["kind"]["enum"] == ["a", "b"]
+    assert schema["properties"]["place"]["properties"]["rank"] == {"type": "integer", "nullable": True}
+    fields = {name: part for name, part, _ in shape.fields}
+    assert fields["tags"].arrow == pa.list_(pa.string())
+    assert fields["place"].arrow == pa.struct([("city", pa.string()), ("rank", pa.int64())])
+    assert fields["place"].words == "object(city:text()?,rank:int()?)?"
+    assert shape_of(Strict, where="Strict").schema()["required"] == ["name"]
+
+
+@pytest.mark.parametrize("annotation", [dict[str, int], Any, int | str, bytes, list])
+def test_a_type_that_cannot_be_asked_for_is_refused(annotation: Any) -> None:
+    """The error names the field and says which types can be asked for."""
+    with pytest.raises(StageError, match="firm\\.odd.*Use str, int"):
+        shape_of(annotation, where="firm.odd")
