@@ -22,7 +22,7 @@ setup: $(READY) ## make .venv with everything in it
 
 enrich: $(READY) ## the main job: enrich data/funds.csv (MODEL=simulator, OUT=results/enriched-simulated)
 	mkdir -p results
-	cd notebooks && ../$(BIN)/papermill 01_enrich.ipynb ../results/01_enrich.ipynb -p model '$(MODEL)' -p out '../$(OUT)' --kernel python3
+	$(BIN)/papermill --cwd notebooks notebooks/01_enrich.ipynb results/01_enrich.ipynb -p model '$(MODEL)' -p out '../$(OUT)' --kernel python3
 
 test: $(READY) ## all quick tests
 	$(BIN)/python -m pytest -m 'not slow and not live'
@@ -40,7 +40,7 @@ format: $(READY) ## put the code into its format
 	$(BIN)/ruff format .
 
 notebooks: $(READY) ## run the notebooks and keep their outputs
-	$(BIN)/python tests/keep_outputs.py
+	$(BIN)/python notebooks/keep_outputs.py
 
 clean: ## remove what make made, but no results
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -151,7 +151,7 @@ class Book:
             for column in base.get(meta(stage.stage.name, "filled")) or () if stage.code[record] >= 0 else ():
                 base[column] = None
         row = {name: value for name, value in base.items() if name in self.schema.names}
-        row |= {name: value for name, value in self.work.values(record, self.new_columns).items()} if stored else {}
+        row |= self.work.values(record, self.new_columns) if stored else {}
         row[RECORD_ID] = self.work.ids[record]
         statuses: list[str | None] = []
         for place, stage in enumerate(self.work.stages):

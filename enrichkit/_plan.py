@@ -114,8 +114,8 @@ class Plan:
         low, middle, high = self.cost_usd
         told = "simulated, nothing is charged; at the default model's prices " if self.model == SIMULATOR else ""
         return (
-            f"{self.to_ask:,} requests, {told}about {middle:.2f} USD ({low:.2f} to {high:.2f}, from the sizes usual for "
-            f"such questions; {self.prices})"
+            f"{self.to_ask:,} requests, {told}about {middle:.2f} USD ({low:.2f} to {high:.2f}, from the sizes usual "
+            f"for such questions; {self.prices})"
         )
 
     def __repr__(self) -> str:
@@ -261,7 +261,7 @@ def make_work(
     places = index.rows_of(unique)
     first = named if len(row) == len(named) else named.iloc[row]
     sorters = [
-        _Sorter(stage, first, index, places, names, model, retry_failed=retry_failed, on_change=on_change)
+        _Sorter(stage, first, index, places, key=names, model=model, retry_failed=retry_failed, on_change=on_change)
         for stage in chosen
     ]
     todo = np.logical_or.reduce([places < 0, *(sorter.code >= 0 for sorter in sorters)])
@@ -312,9 +312,9 @@ def _refuse_changes(plans: Sequence[StagePlan], out: Path) -> None:
     if changed:
         told = "; ".join(f"{plan.name}: {plan.changed:,} stored answers" for plan in changed)
         raise ChangedError(
-            f"The question has changed ({told}) since {out} was filled: prompt, fields, model, search, settings or what it "
-            "is about. on_change='redo' asks them again and pays for it, on_change='keep' keeps the old answers and asks "
-            "the rest the new way, another 'out' starts afresh. enrichkit.plan(...) shows the price."
+            f"The question has changed ({told}) since {out} was filled: its prompt, fields, model, search, settings or "
+            "what it is about. on_change='redo' asks them again and pays for it, on_change='keep' keeps the old answers "
+            "and asks the rest the new way, another 'out' starts afresh. enrichkit.plan(...) shows the price."
         )
 
 
@@ -341,9 +341,9 @@ class _Sorter:
         frame: pd.DataFrame,
         index: Index,
         places: npt.NDArray[np.int64],
+        *,
         key: tuple[str, ...],
         model: str,
-        *,
         retry_failed: bool,
         on_change: OnChange,
     ) -> None:

@@ -84,4 +84,4 @@ def _notebook_handle() -> Any:
 
     if get_ipython() is None:
         return None
-    return display({"text/plain": "starting"}, raw=True, display_id=True)
+    return display({"text/plain": "starting"}, raw=True, display_id=True)  # type: ignore[no-untyped-call]

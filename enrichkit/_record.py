@@ -33,7 +33,7 @@ def is_missing(value: Any) -> bool:
     return isinstance(value, numbers.Number) and value != value  # noqa: PLR0124 - NaN alone differs from itself
 
 
-def cell_text(value: Any) -> str:
+def cell_text(value: Any) -> str:  # noqa: PLR0911, PLR0912 - one line for each kind of cell
     """Return the canonical text of a cell; missing is the empty text.
 
     >>> [cell_text(value) for value in (1, 1.0, "1", " Ana ", None, float("nan"), True)]

@@ -7,10 +7,9 @@ import contextlib
 import os
 import queue
 import threading
-import time
 import uuid
 import warnings
-from collections.abc import Callable, Collection, Generator, Iterator
+from collections.abc import Collection, Generator, Iterator
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ from ._frame import enriched, stored, to_frame
 from ._gemini import check_capabilities, connect
 from ._options import Options, takes
 from ._pace import Gate
-from ._plan import OnChange, Plan, Work, choose_stages, make_plan, make_work, pieces
+from ._plan import Plan, Work, choose_stages, make_plan, make_work, pieces
 from ._price import worst_case
 from ._progress import show
 from ._row import RECORD_ID, meta
@@ -374,8 +373,8 @@ def _api_key() -> str:
         if key := os.environ.get(name, "").strip():
             return key
     raise MissingKeyError(
-        f"No API key is set. Set {KEY_NAMES[0]} (or {KEY_NAMES[1]}) in the environment, or use model={SIMULATOR!r}, which "
-        "needs none."
+        f"No API key is set. Set {KEY_NAMES[0]} (or {KEY_NAMES[1]}) in the environment, or use model={SIMULATOR!r}, "
+        "which needs none."
     )
 
 
@@ -385,12 +384,18 @@ def _client(options: Options, *, needed: bool) -> Iterator[Client]:
     if callable(options.client):
         yield options.client
     elif options.model != SIMULATOR:
-        yield connect(options.client, key=_api_key(), base_url=os.environ.get(ENDPOINT_NAME) or None)
+        with contextlib.closing(
+            connect(options.client, key=_api_key(), base_url=os.environ.get(ENDPOINT_NAME) or None)
+        ) as client:
+            yield client
     elif needed:
         from .simulator import Simulator
 
-        with Simulator() as simulator:
-            yield connect(options.client, key=SIMULATOR, base_url=simulator.url)
+        with (
+            Simulator() as simulator,
+            contextlib.closing(connect(options.client, key=SIMULATOR, base_url=simulator.url)) as client,
+        ):
+            yield client
     else:
         yield _nobody
 
@@ -410,16 +415,13 @@ def _spent(out: Path) -> Decimal:
 
 
 def _why(reason: str, told: str) -> str:
-    words: dict[str, Callable[[str], str]] = {
-        "budget": lambda told: f"The budget is used up: {told}. Raise budget_usd to go on. ",
-        "daily_quota": lambda told: f"The daily quota is used up ({told}); it opens again at midnight Pacific time. ",
-        "spend_limit": lambda told: f"The account's spend limit is reached ({told}). Wait ten minutes or raise it. ",
-        "auth": lambda told: f"The service refused the key ({told}). Check it and its rights. ",
-        "model_not_found": lambda told: f"The service does not know the model ({told}). Check its name. ",
-        "failures": lambda told: f"One cause failed again and again ({told}). ",
-        "store": lambda told: f"The store could not be written ({told}). ",
+    words = {
+        "budget": f"The budget is used up: {told}. Raise budget_usd to go on. ",
+        "daily_quota": f"The daily quota is used up ({told}); it opens again at midnight Pacific time. ",
+        "spend_limit": f"The account's spend limit is reached ({told}). Wait ten minutes or raise it. ",
+        "auth": f"The service refused the key ({told}). Check it and its rights. ",
+        "model_not_found": f"The service does not know the model ({told}). Check its name. ",
+        "failures": f"One cause failed again and again ({told}). ",
+        "store": f"The store could not be written ({told}). ",
     }
-    return words.get(reason, lambda told: f"Stopped: {told}. ")(told)
-
-
-__all__ = ["OnChange", "Run", "batches", "plan", "read", "run", "start", "time"]
+    return words.get(reason, f"Stopped: {told}. ")

@@ -74,6 +74,8 @@ class Stage:
         Whether the ``per`` columns are compared without case.
     optional : collection of str
         Names in the prompt that the table may lack.
+    after : tuple of str
+        Stages that come before this one, where they are asked at all.
 
     Raises
     ------
@@ -103,6 +105,7 @@ class Stage:
     model: str | None = None
     ignore_case: bool = False
     optional: frozenset[str] = frozenset()
+    after: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not re.fullmatch(r"[a-z][a-z0-9_]*", self.name):
@@ -111,7 +114,7 @@ class Stage:
             raise StageError(f"Stage {self.name!r} needs a prompt.")
         if not (isinstance(self.answer, type) and issubclass(self.answer, Answer)):
             raise StageError(f"Stage {self.name!r}: answer must be a subclass of enrichkit.Answer.")
-        for option in ("per", "requires", "checks"):
+        for option in ("per", "requires", "checks", "after"):
             given = getattr(self, option)
             if isinstance(given, str):
                 raise StageError(f"Stage {self.name!r}: {option} must be a tuple: ({given!r},).")
@@ -227,7 +230,7 @@ class Stage:
 
     def about(self, columns: Collection[str]) -> tuple[str, ...]:
         """Return the columns of the table that identify what is asked about; none if the prompt reads none."""
-        return self.per if self.per is not None else tuple(name for name in self.reads if name in columns)
+        return tuple(name for name in (self.reads if self.per is None else self.per) if name in columns)
 
 
 def _delimited(value: Any) -> str:
@@ -281,7 +284,7 @@ def arrange(stages: Sequence[Stage], columns: Collection[str]) -> list[Stage]:
     for stage in stages:
         known = {*columns, *(column for column, other in writer.items() if other is not stage), *stage.optional}
         for name in (*stage.reads, *(stage.per or ()), *stage.requires):
-            if name not in known or (name in (stage.per or ()) and name not in columns):
+            if name not in known or (name in (stage.per or ()) and name not in {*columns, *stage.optional}):
                 raise InputError(
                     f"Stage {stage.name!r} reads {name!r}, which is "
                     + ("not" if name in (stage.per or ()) else "neither an answer of another stage nor")
@@ -291,8 +294,9 @@ def arrange(stages: Sequence[Stage], columns: Collection[str]) -> list[Stage]:
     waiting = list(stages)
     while waiting:
         for stage in waiting:
-            needed = {writer[name].name for name in stage.reads if name in writer and name not in columns}
-            if needed <= {stage.name, *(done.name for done in ordered)}:
+            hints = {*columns, *stage.optional}
+            needed = {writer[name].name for name in stage.reads if name in writer and name not in hints}
+            if needed | (set(stage.after) & set(names)) <= {stage.name, *(done.name for done in ordered)}:
                 break
         else:
             raise StageError(f"These stages wait for each other's answers: {', '.join(s.name for s in waiting)}.")

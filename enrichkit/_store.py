@@ -15,6 +15,7 @@ import os
 import re
 import socket
 import time
+import zlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -33,12 +34,19 @@ from .errors import DamagedError, LockedError, StoreError
 
 VERSION = 1
 PART = pa.schema(
-    [("question", pa.string()), ("stage", pa.string()), ("attempt", pa.int32()), ("status", pa.string())]
-    + [("payload", pa.binary())]
+    {
+        "question": pa.string(),
+        "stage": pa.string(),
+        "attempt": pa.int32(),
+        "status": pa.string(),
+        "payload": pa.binary(),
+    }
 )
 MOST_PARTS = 1000
 LEAST_FREE_BYTES = 64 * 2**20
 FOOTER = b"enrichkit"
+CHECKSUM = b"enrichkit.crc32="
+NO_CHECKSUM = b"00000000"
 _SHARD = re.compile(r"shard=s(\d+)")
 
 
@@ -89,17 +97,41 @@ def work_area(out: Path) -> Path:
 
 
 def encode_parquet(table: pa.Table, *, plain: bool = False) -> bytes:
-    """Return a table as the bytes of a Parquet file with page checksums; ``plain`` skips what only readers use."""
+    """Return a table as the bytes of a Parquet file, checksums included; ``plain`` skips what only readers use.
+
+    Parquet's own checksums cover the pages but not the footer, where one flipped bit can rename a column or point it
+    at another's pages. So the footer carries a CRC-32 of itself, worked out with its own eight digits as zeros.
+    """
     sink = pa.BufferOutputStream()
+    table = table.replace_schema_metadata({**(table.schema.metadata or {}), CHECKSUM: NO_CHECKSUM})
     pq.write_table(
         table, sink, compression="zstd", write_page_checksum=True, use_dictionary=not plain, write_statistics=not plain
     )
-    return bytes(sink.getvalue())
+    data = bytearray(sink.getvalue())
+    start = len(data) - 8 - int.from_bytes(data[-8:-4], "little")
+    place = data.index(NO_CHECKSUM, data.index(CHECKSUM, start))
+    data[place : place + 8] = b"%08x" % zlib.crc32(data[start:])
+    return bytes(data)
+
+
+def _footer_is_sound(source: pa.NativeFile) -> bool:
+    size = source.size()
+    length = int.from_bytes(source.read_at(4, max(0, size - 8)), "little")
+    if length + 12 > size:
+        return False
+    end = source.read_at(length + 8, size - 8 - length)
+    found = re.search(CHECKSUM + rb".{2}([0-9a-f]{8})", end, re.DOTALL)
+    if found is None:
+        return False
+    zeroed = end[: found.start(1)] + NO_CHECKSUM + end[found.end(1) :]
+    return found.group(1) == b"%08x" % zlib.crc32(zeroed)
 
 
 def read_parquet(files: Files, path: Path, columns: Collection[str] | None = None) -> pa.Table:
-    """Return a file's table, every page verified; of ``columns``, those that it has."""
+    """Return a file's table, footer and pages verified; of ``columns``, those that it has."""
     with files.source(path) as source:
+        if not _footer_is_sound(source):
+            raise pa.ArrowInvalid(f"{path}: the footer's checksum fails")
         file = pq.ParquetFile(source, page_checksum_verification=True)
         names = file.schema_arrow.names
         return file.read(columns=None if columns is None else [name for name in names if name in columns])
@@ -227,8 +259,8 @@ class Store:
             self.index = scan(out, columns, id_column=id_column, files=self.files)
             if self.index.damaged:
                 raise DamagedError(
-                    f"The shard {self.index.damaged[0]} is damaged (its checksum fails), and nothing was changed. Restore "
-                    "it from a copy, or move it out of the folder to have its records asked, and paid, again."
+                    f"The shard {self.index.damaged[0]} is damaged (its checksum fails), and nothing was changed. "
+                    "Restore it from a copy, or move it out of the folder to have its records asked, and paid, again."
                 )
             self._next = max(self.index.footers, default=-1) + 1
             self._recover_parts()

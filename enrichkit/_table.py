@@ -112,7 +112,7 @@ def wider(stored: pa.DataType, new: pa.DataType) -> pa.DataType:
 
 
 def answer_type(asked: pa.DataType, given: pa.DataType | None) -> pa.DataType:
-    """Return the type of an answer's column: the answer's own, or text in a column that the table has as another kind."""
+    """Return the type of an answer's column: its own, or text in a column that the table has as another kind."""
     return asked if given is None or given.equals(asked) else pa.string()
 
 

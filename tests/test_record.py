@@ -35,7 +35,9 @@ def test_different_cells_stay_different(pair: tuple[object, object]) -> None:
     assert cell_text(pair[0]) != cell_text(pair[1])
 
 
-@pytest.mark.parametrize("column", [[1, 2, None], ["a", "A ", None], [1, True, "1"], [["x"], None, ["x"]], [None, None]])
+@pytest.mark.parametrize(
+    "column", [[1, 2, None], ["a", "A ", None], [1, True, "1"], [["x"], None, ["x"]], [None, None]]
+)
 def test_a_column_gives_the_text_of_each_cell(column: list[object]) -> None:
     """The shortcut over different values gives what each cell by itself gives."""
     series = pd.Series(column)

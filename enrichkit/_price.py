@@ -1,0 +1,196 @@
+"""The price: tokens and searches to USD, and a budget that is held by reservation.
+
+The prices are those of the `genai-prices` package, which comes with them and asks no network. What is unknown stays
+unknown: no price is ever taken for 0.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.metadata
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from ._exchange import DEFAULT_MODEL, SIMULATOR, Usage
+
+MOST_SEARCHES = 10
+"""Searches that one grounded request is taken to make at most."""
+SEARCH_TOKENS = 20_000
+"""Tokens that search results may add to a prompt at most."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Price:
+    """A price of one's own: USD per million tokens, and per thousand searches."""
+
+    input_usd: float
+    output_usd: float
+    cached_usd: float | None = None
+    search_usd: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What a reply cost, in USD, by kind."""
+
+    input_usd: Decimal
+    output_usd: Decimal
+    thinking_usd: Decimal
+    search_usd: Decimal
+
+    @property
+    def total_usd(self) -> Decimal:
+        """The sum."""
+        return self.input_usd + self.output_usd + self.thinking_usd + self.search_usd
+
+
+def priced_as(model_version: str) -> str:
+    """Return the model by whose price a reply is charged; the simulator counts as the default model."""
+    name = model_version.removeprefix("models/")
+    if name == SIMULATOR:
+        return DEFAULT_MODEL
+    return name.removeprefix(f"{SIMULATOR}-")
+
+
+def cost(
+    usage: Usage,
+    model_version: str,
+    *,
+    grounded: bool,
+    prices: Mapping[str, Price] | None = None,
+    at: datetime | None = None,
+) -> Cost | None:
+    """Return what a reply cost; None if its model's price, or what it used, is unknown.
+
+    >>> usage = Usage(prompt_tokens=1000, output_tokens=500, searches=1)
+    >>> cost(usage, "gemini-3.5-flash-lite", grounded=True).total_usd
+    Decimal('0.01555')
+    """
+    if usage.prompt_tokens is None or (usage.output_tokens is None and usage.total_tokens is None):
+        return None
+    output = usage.output_tokens
+    thinking = usage.thinking_tokens or 0
+    tool = usage.tool_tokens or 0
+    if output is None:
+        output = max(0, (usage.total_tokens or 0) - usage.prompt_tokens - thinking - tool)
+    model = priced_as(model_version)
+    searches = usage.searches or 0
+    if grounded and model.startswith("gemini-2"):
+        searches = min(searches, 1)  # up to 2.5 the fee is per grounded prompt, from 3 on per executed search
+    own = (prices or {}).get(model) or (prices or {}).get(model_version)
+    cached = min(usage.cached_tokens or 0, usage.prompt_tokens)
+    rates = _own(own) if own else _bundled(model, None if at is None else at.date().isoformat(), usage.prompt_tokens)
+    if rates is None:
+        return None
+    million = Decimal(1_000_000)
+    return Cost(
+        input_usd=(rates.input * (usage.prompt_tokens - cached + tool) + rates.cached * cached) / million,
+        output_usd=rates.output * output / million,
+        thinking_usd=rates.output * thinking / million,
+        search_usd=rates.search * searches / 1000,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Rates:
+    input: Decimal
+    output: Decimal
+    cached: Decimal
+    search: Decimal
+
+
+def _own(price: Price) -> _Rates:
+    cached = price.input_usd if price.cached_usd is None else price.cached_usd
+    return _Rates(*(Decimal(str(one)) for one in (price.input_usd, price.output_usd, cached, price.search_usd)))
+
+
+@functools.lru_cache(maxsize=4096)
+def _bundled(model: str, day: str | None, prompt_tokens: int) -> _Rates | None:
+    """Return the rates of the bundled data on a day, for a prompt of that length; None if the model is unknown."""
+    import genai_prices
+
+    when = None if day is None else datetime.fromisoformat(f"{day}T12:00:00+00:00")
+
+    def total(**used: int) -> Decimal:
+        return genai_prices.calc_price(
+            genai_prices.Usage(**used), model_ref=model, provider_id="google", genai_request_timestamp=when
+        ).total_price
+
+    try:
+        plain = total(input_tokens=max(prompt_tokens, 1))
+        rate = plain * 1_000_000 / max(prompt_tokens, 1)
+        output = (total(input_tokens=max(prompt_tokens, 1), output_tokens=1_000_000)) - plain
+        cached = total(input_tokens=max(prompt_tokens, 1), cache_read_tokens=max(prompt_tokens, 1))
+        search = total(input_tokens=max(prompt_tokens, 1), web_searches=1000) - plain
+    except LookupError:
+        return None
+    return _Rates(rate, output, cached * 1_000_000 / max(prompt_tokens, 1), search)
+
+
+def worst_case(
+    model: str,
+    *,
+    prompt_bytes: int,
+    max_output_tokens: int,
+    search: bool,
+    prices: Mapping[str, Price] | None = None,
+    at: datetime | None = None,
+) -> Decimal | None:
+    """Return the most that a request is taken to cost: one token a byte, ten searches; None if the price is unknown."""
+    usage = Usage(
+        prompt_tokens=prompt_bytes + (SEARCH_TOKENS if search else 0),
+        output_tokens=max_output_tokens,
+        searches=MOST_SEARCHES if search else 0,
+    )
+    found = cost(usage, model, grounded=search, prices=prices, at=at)
+    return None if found is None else found.total_usd
+
+
+def price_data_version() -> str:
+    """Return the version of the bundled price data."""
+    return importlib.metadata.version("genai-prices")
+
+
+class Budget:
+    """What may still be spent. The worst case is set aside before a request, and settled by what it cost."""
+
+    def __init__(self, limit_usd: Any, spent_usd: Any = 0) -> None:
+        self._limit = None if limit_usd is None else Decimal(str(limit_usd))
+        self._lock = threading.Lock()
+        self.spent_usd = Decimal(str(spent_usd))
+        self.reserved_usd = Decimal()
+        self.possibly_usd = Decimal()
+        self.excess_usd = Decimal()
+
+    @property
+    def left_usd(self) -> Decimal:
+        """What is neither spent nor set aside; without a limit, infinity."""
+        if self._limit is None:
+            return Decimal("Infinity")
+        return self._limit - self.spent_usd - self.reserved_usd - self.possibly_usd
+
+    def reserve(self, worst_usd: Decimal) -> bool:
+        """Set the worst case aside, if there is enough left."""
+        with self._lock:
+            if worst_usd > self.left_usd:
+                return False
+            self.reserved_usd += worst_usd
+            return True
+
+    def settle(self, reserved_usd: Decimal, actual_usd: Decimal | None) -> None:
+        """Give a reservation back and count what was spent; an unknown price counts as the worst case."""
+        with self._lock:
+            self.reserved_usd -= reserved_usd
+            actual = reserved_usd if actual_usd is None else actual_usd
+            self.spent_usd += actual
+            self.excess_usd += max(Decimal(), actual - reserved_usd) if self._limit is not None else Decimal()
+
+    def keep(self, reserved_usd: Decimal) -> None:
+        """Keep a reservation as possibly spent: nobody knows whether the request was answered."""
+        with self._lock:
+            self.reserved_usd -= reserved_usd
+            self.possibly_usd += reserved_usd

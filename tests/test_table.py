@@ -1,0 +1,90 @@
+"""The user's table as Arrow: what just works, and what is refused in one sentence."""
+
+import datetime
+import decimal
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+
+from enrichkit._table import answer_type, as_column, as_table, as_text, as_type, wider
+from enrichkit.errors import InputError
+
+
+@pytest.mark.parametrize(
+    ("cells", "kind"),
+    [
+        ([1, 2, 3], pa.int64()),
+        ([1, 2.5, None], pa.float64()),
+        (["é", None, ""], pa.string()),
+        ([True, False, None], pa.bool_()),
+        ([datetime.date(2024, 1, 1), None, None], pa.date32()),
+        (pd.to_datetime(["2024-01-01", None, "2024-02-01"]), pa.timestamp("us")),
+        ([[1], [2, 3], None], pa.list_(pa.int64())),
+        ([decimal.Decimal("1.5"), None, None], pa.decimal128(2, 1)),
+        (pd.Categorical(["a", "b", "a"]), pa.string()),
+        ([None, None, None], pa.string()),
+        ([np.nan, np.nan, np.nan], pa.string()),
+        ([1, "a", None], pa.string()),
+        (pd.period_range("2024", "2026", freq="Y"), pa.string()),
+    ],
+)
+def test_ordinary_cells_just_work(cells: Any, kind: pa.DataType) -> None:
+    """Every column gets a type that all readers know; an empty or mixed one is text, never Arrow's null type."""
+    assert as_table(pd.DataFrame({"a": cells})).schema.field("a").type == kind
+
+
+@pytest.mark.parametrize(
+    ("frame", "told"),
+    [
+        (pd.DataFrame({"a": []}), "no rows"),
+        (pd.DataFrame([[1, 2]], columns=["a", "a"]), "more than one column named 'a'"),
+        (pd.DataFrame({"a": [object(), 1]}, index=["x", "y"]), "Column 'a' holds a object in row 'x'"),
+        (pd.DataFrame({"a": ["t", [1]]}), "Column 'a' holds a list in row 1"),
+        ([1, 2], "not list"),
+    ],
+)
+def test_what_cannot_be_stored_is_named(frame: Any, told: str) -> None:
+    """The message names the column and the row."""
+    with pytest.raises(InputError, match=told):
+        as_table(frame)
+
+
+def test_text_that_is_not_unicode_is_kept_as_far_as_it_goes() -> None:
+    """A lone surrogate, which no file can hold, becomes a question mark."""
+    frame = pd.DataFrame({"a": pd.Series(["a\ud800", "b"], dtype=object)})
+    assert as_table(frame).column("a").to_pylist() == ["a?", "b"]
+
+
+def test_a_value_that_does_not_fit_is_left_out_and_told() -> None:
+    """One bad value never fails the whole group, and nothing is rounded in silence."""
+    column, misfits = as_column([1, "1990s", 1.5, 2**70, None], pa.int64())
+    assert (column.to_pylist(), misfits) == ([1, None, None, None, None], [1, 2, 3])
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "both"),
+    [
+        (pa.int64(), pa.int64(), pa.int64()),
+        (pa.int64(), pa.float64(), pa.float64()),
+        (pa.int32(), pa.int64(), pa.int64()),
+        (pa.int64(), pa.string(), pa.string()),
+        (pa.list_(pa.string()), pa.string(), pa.string()),
+    ],
+)
+def test_the_wider_type_holds_both(one: pa.DataType, other: pa.DataType, both: pa.DataType) -> None:
+    """A column that changes its kind between runs loses nothing."""
+    assert wider(one, other) == wider(other, one) == both
+    values = {pa.int64(): 1, pa.int32(): 1, pa.string(): "1", pa.float64(): 0.5}.get(one, ["a", "b"])
+    assert as_type(pa.array([values, None], one), both).type == both
+
+
+def test_an_answer_in_a_users_text_column_is_text() -> None:
+    """Lists and objects join a text column readably; alone they stay what they are."""
+    tags = pa.list_(pa.string())
+    assert answer_type(tags, None) == tags
+    assert answer_type(tags, pa.string()) == pa.string()
+    assert as_column([["a", "b"], "c", None], pa.string())[0].to_pylist() == ["a, b", "c", None]
+    assert as_text([{"name": "é"}]) == '[{"name": "é"}]'
