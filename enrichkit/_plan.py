@@ -313,8 +313,8 @@ def _refuse_changes(plans: Sequence[StagePlan], out: Path) -> None:
         told = "; ".join(f"{plan.name}: {plan.changed:,} stored answers" for plan in changed)
         raise ChangedError(
             f"The question has changed ({told}) since {out} was filled: its prompt, fields, model, search, settings or "
-            "what it is about. on_change='redo' asks them again and pays for it, on_change='keep' keeps the old answers "
-            "and asks the rest the new way, another 'out' starts afresh. enrichkit.plan(...) shows the price."
+            "what it is about. on_change='redo' asks them again and pays for it, on_change='keep' keeps the old "
+            "answers and asks the rest the new way, another 'out' starts afresh. enrichkit.plan(...) shows the price."
         )
 
 
