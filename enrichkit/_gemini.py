@@ -1,30 +1,42 @@
-"""Gemini: the only room that knows an SDK. Two clients behind one callable, one parser over the raw JSON."""
+"""Gemini: the only room that knows an SDK. Two clients behind one callable, one parser over the raw JSON.
+
+Either SDK only carries a request out and its body back, untouched; what the body means is read here, the same for
+both. SDK retries are off, every request has a timeout, and a key never leaves its client: not in a message, not in a
+pickle. It decides nothing about trying again, waiting or money.
+
+Facts about the wire and the SDKs: Google's API reference, recorded replies, google-genai 3.4.0, google-generativeai
+0.8.6, as of November 2026.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
+import threading
 import warnings
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NoReturn, Protocol
 
-from ._exchange import Failure, Reply, Request, Source, Usage
+from ._exchange import Cause, Failure, Reply, Request, Source, Usage
 from .errors import SetupError
 
 CLIENTS = ("google-genai", "google-generativeai")
 BLOCKED = frozenset(
-    [
-        "SAFETY",
-        "RECITATION",
-        "LANGUAGE",
-        "BLOCKLIST",
-        "PROHIBITED_CONTENT",
-        "SPII",
-        "IMAGE_SAFETY",
-        "MODEL_ARMOR",
-        "ESCALATION",
-    ]
+    "SAFETY RECITATION LANGUAGE BLOCKLIST PROHIBITED_CONTENT SPII IMAGE_SAFETY MODEL_ARMOR ESCALATION".split()
 )
+FINISH: tuple[str | None, ...] = (
+    None,
+    *("STOP", "MAX_TOKENS", "SAFETY", "RECITATION", "OTHER", "LANGUAGE", "BLOCKLIST", "PROHIBITED_CONTENT", "SPII"),
+    *("MALFORMED_FUNCTION_CALL", "IMAGE_SAFETY"),
+)
+BLOCK: tuple[str | None, ...] = (None, "SAFETY", "OTHER", "BLOCKLIST", "PROHIBITED_CONTENT", "IMAGE_SAFETY")
+"""Enums by number: google-generativeai asks for numbers, so the service answers it with numbers."""
+LONGEST_MESSAGE = 300
+SHORTEST_KEY = 8
+"""Anything shorter is a stand-in for a simulator, and may be a word of an innocent message."""
+REFUSES_BOTH = re.compile(r"tool use with a response mime type", re.IGNORECASE)
+"""What models before Gemini 3 say to search and a JSON schema in one request."""
 
 
 def parse(raw: str) -> Reply:
@@ -40,50 +52,46 @@ def parse(raw: str) -> Reply:
     if not isinstance(body, dict):
         return Reply(raw=raw, failure=Failure(cause="unreadable", message="the body is no JSON object"))
     candidate = _first(body.get("candidates"))
-    parts = _dict(candidate.get("content")).get("parts") or []
-    texts = [
-        p["text"] for p in parts if isinstance(p, dict) and isinstance(p.get("text"), str) and not p.get("thought")
-    ]
-    text = "".join(texts) or None
-    finish = candidate.get("finishReason")
-    block = _dict(body.get("promptFeedback")).get("blockReason")
+    parts = [_dict(part) for part in _list(_dict(candidate.get("content")).get("parts"))]
+    text = "".join(part["text"] for part in parts if isinstance(part.get("text"), str) and not part.get("thought"))
+    finish = _enum(FINISH, candidate.get("finishReason"))
+    block = _enum(BLOCK, _dict(body.get("promptFeedback")).get("blockReason"))
     grounding = _dict(candidate.get("groundingMetadata"))
-    queries = [query for query in grounding.get("webSearchQueries") or [] if isinstance(query, str) and query.strip()]
-    chunks = [_dict(_dict(chunk).get("web")) for chunk in grounding.get("groundingChunks") or []]
-    sources = {
-        chunk["uri"]: Source(chunk["uri"], str(chunk.get("title") or "")) for chunk in chunks if chunk.get("uri")
-    }
+    queries = [query for query in map(_str, _list(grounding.get("webSearchQueries"))) if query and query.strip()]
+    chunks = [_dict(_dict(chunk).get("web")) for chunk in _list(grounding.get("groundingChunks"))]
+    found = {uri: Source(uri, _str(chunk.get("title")) or "") for chunk in chunks if (uri := _str(chunk.get("uri")))}
     return Reply(
-        text=text,
+        text=text or None,
         usage=_usage(_dict(body.get("usageMetadata")), len(queries)),
-        model_version=body.get("modelVersion"),
+        model_version=_str(body.get("modelVersion")),
         finish_reason=finish,
         block_reason=block,
-        sources=tuple(sources.values()),
+        sources=tuple(found.values()),
         queries=tuple(dict.fromkeys(queries)),
-        suggestions_html=_dict(grounding.get("searchEntryPoint")).get("renderedContent"),
-        response_id=body.get("responseId"),
+        suggestions_html=_str(_dict(grounding.get("searchEntryPoint")).get("renderedContent")),
+        response_id=_str(body.get("responseId")),
         raw=raw,
         failure=_failure(text, finish, block),
     )
 
 
-def _failure(text: str | None, finish: Any, block: Any) -> Failure | None:
+def _failure(text: str, finish: str | None, block: str | None) -> Failure | None:
     if block or (not text and finish in BLOCKED):
-        return Failure(cause="blocked", message=str(block or finish))
-    if finish == "MAX_TOKENS":
-        return Failure(cause="truncated", message="the answer reached max_output_tokens")
+        return Failure(cause="blocked", message=block or finish or "")
+    if finish in ("MAX_TOKENS", "CONTINUATION"):
+        return Failure(cause="truncated", message=f"the answer ended unfinished ({finish}); raise max_output_tokens")
     return None if text else Failure(cause="empty", message=f"no text, finish reason {finish}")
 
 
 def _usage(found: Mapping[str, Any], searches: int) -> Usage:
     def count(name: str) -> int | None:
         value = found.get(name)
-        return value if isinstance(value, int) else None
+        return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**53 else None
 
     prompt, output, total = count("promptTokenCount"), count("candidatesTokenCount"), count("totalTokenCount")
     thinking, tool = count("thoughtsTokenCount"), count("toolUsePromptTokenCount")
     combined = False
+    # Some replies leave parts out, but total = prompt + output + thinking + tool use held in all 542 recorded bodies.
     if thinking is None and tool is None and None not in (prompt, output, total):
         rest = (total or 0) - (prompt or 0) - (output or 0)
         if rest > 0:
@@ -108,6 +116,61 @@ def _dict(value: Any) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _str(value: Any) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _enum(names: tuple[str | None, ...], value: Any) -> str | None:
+    """Return an enum's name; the set is open, so an unknown name or number stands for itself."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return names[value] if 0 <= value < len(names) else str(value)
+    return _str(value)
+
+
+def classify(status: int, raw: str) -> Failure:
+    """Return the cause of an HTTP error from its status and body.
+
+    >>> classify(503, '[{"error": {"message": "The model is overloaded."}}]').cause
+    'overloaded'
+    """
+    try:
+        body = json.loads(raw)
+    except ValueError:
+        body = None
+    error = _dict((_first(body) if isinstance(body, list) else _dict(body)).get("error"))
+    message = re.sub(r"<[^>]*>", " ", _str(error.get("message")) or raw)  # proxies answer with a page of HTML
+    details = [_dict(one) for one in _list(error.get("details"))]
+    violations = [_dict(one) for detail in details for one in _list(detail.get("violations"))]
+    quotas = [quota for one in violations if (quota := _str(one.get("quotaId")))]
+    # A daily quota among others is the one that counts: no delay helps against it.
+    quota = next((quota for quota in quotas if "PerDay" in quota), quotas[0] if quotas else None)
+    delay = next((text for detail in details if (text := _str(detail.get("retryDelay")))), "")
+    seconds = re.fullmatch(r"(\d+(?:\.\d+)?)s", delay) or re.search(r"retry in (\d+(?:\.\d+)?)s", message)
+    reasons = {detail.get("reason") for detail in details}
+    return Failure(
+        cause=_cause(status, message, quota, bad_key="API_KEY_INVALID" in reasons),
+        message=" ".join(message.split())[:LONGEST_MESSAGE],
+        status=status,
+        retry_after_seconds=float(seconds.group(1)) if seconds else None,
+        quota=quota,
+    )
+
+
+def _cause(status: int, message: str, quota: str | None, *, bad_key: bool) -> Cause:
+    if status == 429:
+        if "PerDay" in (quota or ""):
+            return "daily_quota"
+        return "spend_limit" if re.search(r"spend(ing)?[ -](limit|cap)", message, re.IGNORECASE) else "rate"
+    if bad_key or "API key not valid" in message or status in (401, 403):
+        return "auth"
+    named: dict[int, Cause] = {404: "model_not_found", 408: "timeout", 503: "overloaded"}
+    return named.get(status, "server" if status >= 499 else "bad_request")
+
+
 def check_capabilities(name: str, *, thinking: str | int | None) -> None:
     """Raise `SetupError` if a client cannot send what is asked for."""
     if name == "google-generativeai" and thinking is not None:
@@ -116,62 +179,136 @@ def check_capabilities(name: str, *, thinking: str | int | None) -> None:
         )
 
 
-def connect(name: str, *, key: str, base_url: str | None = None) -> _Genai | _Generativeai:
-    """Return a client that is safe to call from many threads."""
-    if name == "google-genai":
-        return _Genai(key, base_url)
-    if name == "google-generativeai":
-        return _Generativeai(key, base_url)
-    raise SetupError(f"There is no client {name!r}; choose one of {', '.join(CLIENTS)}.")
+class _Carrier(Protocol):
+    """What an SDK is to us: it sends a request, and brings status and body back as they came."""
 
-
-class _Genai:
-    def __init__(self, key: str, base_url: str | None) -> None:
-        from google import genai
-
-        self._types = genai.types
-        options = genai.types.HttpOptions(api_version="v1beta", base_url=base_url)
-        self._client = genai.Client(api_key=key, http_options=options)
+    def send(self, request: Request) -> tuple[int, str]:
+        """Return HTTP status and body; a broken connection raises."""
 
     def close(self) -> None:
         """Close the connections."""
-        self._client.close()
+
+
+class Gemini:
+    """A client, safe to call from many threads: `Request` to `Reply`, failures as values."""
+
+    def __init__(self, name: str, carrier: _Carrier, *, key: str) -> None:
+        self._name = name
+        self._carrier = carrier
+        self._key = key
+        self._refusing: set[str] = set()
 
     def __call__(self, request: Request) -> Reply:
+        """Send one request; a model that refuses search and schema together is asked once more, for JSON in words."""
+        reply = self._once(request)
+        if reply.failure is not None and request.search and REFUSES_BOTH.search(reply.failure.message):
+            self._refusing.add(request.model)
+            reply = self._once(request)
+        return reply
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._carrier.close()
+
+    def __repr__(self) -> str:
+        return f"<client {self._name}>"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(f"The client {self._name} holds a key and open connections; make a new one where it is needed.")
+
+    def _once(self, request: Request) -> Reply:
+        if request.search and request.model in self._refusing:
+            told = json.dumps(dict(request.schema), ensure_ascii=False, separators=(",", ":"))
+            system = f"{request.system}\nThe JSON Schema of the object: {told}"
+            request = dataclasses.replace(request, system=system, schema={})
+        try:
+            status, body = self._carrier.send(request)
+        except Exception as error:  # noqa: BLE001 - either transport's own errors; named by their class, they travel on
+            name = type(error).__name__
+            told = " ".join(self._scrubbed(f"{name}: {error}").split())[:LONGEST_MESSAGE]
+            return Reply(failure=Failure(cause="timeout" if "Timeout" in name else "network", message=told))
+        if status == 200:
+            return parse(body)
+        return Reply(failure=classify(status, self._scrubbed(body)))
+
+    def _scrubbed(self, text: str) -> str:
+        return text.replace(self._key, "(key)") if len(self._key) >= SHORTEST_KEY else text
+
+
+def connect(name: str, *, key: str, base_url: str | None = None) -> Gemini:
+    """Return a client that is safe to call from many threads.
+
+    Raises
+    ------
+    SetupError
+        If there is no client of that name, or its package is not installed.
+    """
+    if name not in CLIENTS:
+        raise SetupError(f"There is no client {name!r}; choose one of {', '.join(CLIENTS)}.")
+    carrier = _Genai(key, base_url) if name == "google-genai" else _Generativeai(key, base_url)
+    return Gemini(name, carrier, key=key)
+
+
+class _Genai:
+    """Carries requests with google-genai."""
+
+    def __init__(self, key: str, base_url: str | None) -> None:
+        try:
+            from google import genai
+        except ImportError:
+            raise SetupError("google-genai is not installed: pip install google-genai") from None
+        self._types = genai.types
+        # v1beta: not every model takes search and schemas on v1.
+        options = genai.types.HttpOptions(api_version="v1beta", base_url=base_url, retry_options=None)
+        self._client = genai.Client(api_key=key, http_options=options)
+
+    def close(self) -> None:
+        self._client.close()
+
+    def send(self, request: Request) -> tuple[int, str]:
         from google.genai import errors
 
+        try:
+            reply = self._client.models.generate_content(
+                model=request.model, contents=request.text, config=self._config(request)
+            )
+        except errors.APIError as error:
+            # Nothing of the error itself is kept: its request holds the key and the whole prompt.
+            body = error.details if isinstance(error.details, list) or "error" in (error.details or {}) else None
+            return error.code, json.dumps(body or {"error": {"message": error.message or str(error.status)}})
+        return 200, reply.sdk_http_response.body
+
+    def _config(self, request: Request) -> Any:
         types = self._types
         level = request.thinking
-        thinking = (
-            None
-            if level is None
-            else types.ThinkingConfig(thinking_budget=level)
-            if isinstance(level, int)
-            else types.ThinkingConfig(thinking_level=level.upper())
-        )
-        config = types.GenerateContentConfig(
+        thinking = None
+        if isinstance(level, int):
+            thinking = types.ThinkingConfig(thinking_budget=level)
+        elif level is not None:
+            thinking = types.ThinkingConfig(thinking_level=level.upper())
+        return types.GenerateContentConfig(
             system_instruction=request.system,
             tools=[types.Tool(google_search=types.GoogleSearch())] if request.search else None,
-            response_mime_type="application/json",
-            response_json_schema=dict(request.schema),
+            response_mime_type="application/json" if request.schema else None,
+            response_json_schema=dict(request.schema) or None,
             max_output_tokens=request.max_output_tokens,
             thinking_config=thinking,
-            should_return_http_response=True,
+            should_return_http_response=True,  # the body untouched: nothing that the SDK does not know is lost
+            automatic_continuation=False,  # one call, one request, one bill
             http_options=types.HttpOptions(timeout=max(1, int(request.timeout_seconds * 1000))),
         )
-        try:
-            reply = self._client.models.generate_content(model=request.model, contents=request.text, config=config)
-            return parse(reply.sdk_http_response.body)
-        except errors.APIError as error:
-            return Reply(failure=classify(error.code, error.details, error.message or ""))
-        except Exception as error:  # noqa: BLE001 - the transport's own errors, named by their class
-            return Reply(failure=_transport(error))
 
 
 class _Generativeai:
+    """Carries requests with google-generativeai, by its low-level REST client.
+
+    The package's own interface drops the search tool, and its classes know neither thinking nor tool-use tokens; so
+    the body is taken from the HTTP session below it, as it came.
+    """
+
     def __init__(self, key: str, base_url: str | None) -> None:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+            warnings.simplefilter("ignore")  # two notices that support has ended, in red, in every notebook
             try:
                 from google.ai import generativelanguage_v1beta as glm
                 from google.api_core import client_options
@@ -187,36 +324,41 @@ class _Generativeai:
             transport="rest",
             client_options=client_options.ClientOptions(api_endpoint=base_url) if base_url else None,
         )
+        self._seen = threading.local()
+        self._client.transport._session.hooks["response"].append(self._see)
 
     def close(self) -> None:
-        """Close the connections."""
         self._client.transport.close()
 
-    def __call__(self, request: Request) -> Reply:
-        from google.api_core import exceptions
+    def send(self, request: Request) -> tuple[int, str]:
+        self._seen.reply = None
+        try:
+            self._client.generate_content(
+                self._message(request),
+                retry=None,  # its own retry would hold a thread for ten minutes
+                timeout=request.timeout_seconds,
+                metadata=[("x-goog-api-key", self._key)],
+            )
+        except Exception:
+            if self._seen.reply is None:
+                raise
+        return self._seen.reply  # type: ignore[no-any-return]
 
+    def _see(self, response: Any, *_: Any, **__: Any) -> None:
+        self._seen.reply = response.status_code, response.content.decode("utf-8", "replace")
+
+    def _message(self, request: Request) -> Any:
         glm = self._glm
-        message = glm.GenerateContentRequest(
+        config: dict[str, Any] = {"max_output_tokens": request.max_output_tokens}
+        if request.schema:
+            config |= {"response_mime_type": "application/json", "response_schema": _proto_schema(request.schema)}
+        return glm.GenerateContentRequest(
             model=f"models/{request.model}",
             system_instruction=glm.Content(parts=[glm.Part(text=request.system)]),
             contents=[glm.Content(role="user", parts=[glm.Part(text=request.text)])],
             tools=[glm.Tool(google_search=glm.Tool.GoogleSearch())] if request.search else [],
-            generation_config=glm.GenerationConfig(
-                response_mime_type="application/json",
-                response_schema=_proto_schema(request.schema),
-                max_output_tokens=request.max_output_tokens,
-            ),
+            generation_config=glm.GenerationConfig(**config),
         )
-        try:
-            reply = self._client.generate_content(
-                message, retry=None, timeout=request.timeout_seconds, metadata=[("x-goog-api-key", self._key)]
-            )
-            return parse(type(reply).to_json(reply, use_integers_for_enums=False, including_default_value_fields=False))
-        except exceptions.GoogleAPICallError as error:
-            details = {"error": {"details": list(error.details or [])}}
-            return Reply(failure=classify(error.code, details, error.message or ""))
-        except Exception as error:  # noqa: BLE001 - the transport's own errors, named by their class
-            return Reply(failure=_transport(error))
 
 
 def _proto_schema(schema: Mapping[str, Any]) -> dict[str, Any]:
@@ -227,30 +369,3 @@ def _proto_schema(schema: Mapping[str, Any]) -> dict[str, Any]:
     if "properties" in schema:
         result["properties"] = {name: _proto_schema(part) for name, part in schema["properties"].items()}
     return result
-
-
-def _transport(error: Exception) -> Failure:
-    name = type(error).__name__
-    return Failure(cause="timeout" if "Timeout" in name else "network", message=f"{name}: {error}"[:300])
-
-
-def classify(code: int | None, body: Any, message: str) -> Failure:
-    """Return the cause of an HTTP error."""
-    body = _first(body) if isinstance(body, list) else _dict(body)
-    details = [_dict(one) for one in _dict(body.get("error")).get("details") or []]
-    quota = next((v.get("quotaId") for d in details for v in d.get("violations") or [] if v.get("quotaId")), None)
-    delay = next((str(d["retryDelay"]) for d in details if d.get("retryDelay")), "")
-    found = re.fullmatch(r"([\d.]+)s", delay) or re.search(r"retry in ([\d.]+)s", message)
-    causes = {401: "auth", 403: "auth", 404: "model_not_found", 503: "overloaded"}
-    cause: Any = causes.get(code or 0, "server" if (code or 0) >= 499 else "bad_request")
-    if code == 429:
-        cause = "daily_quota" if "PerDay" in (quota or "") else "spend_limit" if "spend" in message.lower() else "rate"
-    if code == 400 and ("API_KEY_INVALID" in str(details) or "API key not valid" in message):
-        cause = "auth"
-    return Failure(
-        cause=cause,
-        message=" ".join(message.split())[:300],
-        status=code,
-        retry_after_seconds=float(found.group(1)) if found else None,
-        quota=quota,
-    )

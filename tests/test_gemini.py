@@ -1,0 +1,276 @@
+"""One contract over both clients, over real HTTP against the simulator; and the parser over bodies of every shape."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from enrichkit import Reply, Request
+from enrichkit._gemini import CLIENTS, Gemini, check_capabilities, classify, connect, parse
+from enrichkit.errors import SetupError
+from enrichkit.funds import DEEP, FUND, POC
+from enrichkit.simulator import Simulator
+
+KEY = "secret-key-0123456789"
+VALUES = {"poc.first_name": "Ana", "poc.last_name": "Núñez", "fund.title": "Borealis & Co", "fund.country": "Norway"}
+
+
+@pytest.fixture(params=CLIENTS)
+def name(request):
+    return request.param
+
+
+@pytest.fixture
+def simulator():
+    with Simulator() as server:
+        yield server
+
+
+@pytest.fixture
+def client(name, simulator):
+    found = connect(name, key=KEY, base_url=simulator.url)
+    yield found
+    found.close()
+
+
+def question(**changed) -> Request:
+    return replace(POC.request("q", VALUES, model="simulator", timeout_seconds=5.0), **changed)
+
+
+def test_a_reply_has_text_usage_sources_and_model(client):
+    """Everything that the report needs comes out of the raw body, with either client."""
+    reply = client(question())
+    usage = reply.usage
+    assert reply.failure is None
+    assert json.loads(reply.text.removeprefix("```json\n").removesuffix("\n```"))["notes"].startswith("Simulated")
+    assert usage.total_tokens == usage.prompt_tokens + usage.output_tokens + (usage.thinking_tokens or 0)
+    assert usage.searches >= 1
+    assert reply.model_version == "simulator"
+    assert reply.finish_reason == "STOP"
+    assert reply.response_id
+    assert json.loads(reply.raw)["usageMetadata"]["totalTokenCount"] == usage.total_tokens
+
+
+@pytest.mark.parametrize("stage", [POC, FUND, DEEP], ids=lambda stage: stage.name)
+def test_both_clients_bring_the_same_reply(simulator, stage):
+    """What is asked, answered and counted does not depend on the client."""
+    replies = []
+    for name in CLIENTS:
+        client = connect(name, key=KEY, base_url=simulator.url)
+        replies.append(client(stage.request("q", VALUES, model="simulator", timeout_seconds=5.0)))
+        client.close()
+    assert replace(replies[0], raw="") == replace(replies[1], raw="")
+
+
+CAUSES = {
+    "rate": "rate",
+    "rate_bare": "rate",
+    "daily_quota": "daily_quota",
+    "spend_limit": "spend_limit",
+    "server": "server",
+    "html": "server",
+    "overloaded": "overloaded",
+    "overloaded_list": "overloaded",
+    "gateway_timeout": "server",
+    "bad_key": "auth",
+    "bad_request": "bad_request",
+    "unauthorized": "auth",
+    "forbidden": "auth",
+    "no_model": "model_not_found",
+    "reset": "network",
+    "cut_body": "network",
+    "no_json": "unreadable",
+    "truncated": "truncated",
+    "max_tokens_empty": "truncated",
+    "empty": "empty",
+    "no_candidates": "empty",
+    "unknown_finish_empty": "empty",
+    "safety": "blocked",
+    "recitation": "blocked",
+    "blocked": "blocked",
+}
+
+
+@pytest.mark.parametrize(("fault", "cause"), CAUSES.items())
+def test_each_fault_is_named(client, simulator, fault, cause):
+    """A fault is a value with its cause, the same with either client, after exactly one request."""
+    simulator.script = [fault]
+    reply = client(question())
+    assert reply.failure.cause == cause
+    assert reply.failure.message
+    assert "<" not in reply.failure.message
+    # The older SDK renews its session on a 401, whatever it is told.
+    assert simulator.counts()["requests"] == 1 or fault == "unauthorized"
+
+
+@pytest.mark.parametrize("fault", ["thoughts", "unknown_finish", "surrogates", "no_usage", "fenced", "around"])
+def test_an_odd_reply_is_still_a_reply(client, simulator, fault):
+    """What has a text is read, whatever else is odd about it."""
+    simulator.script = [fault]
+    reply = client(question())
+    assert reply.failure is None
+    assert "Let me think" not in reply.text
+    assert POC.read(reply.text)[0] is not None
+
+
+def test_silence_ends_at_the_timeout(client, simulator):
+    """A server that says nothing holds a worker no longer than asked."""
+    simulator.script = ["hang"]
+    started = time.monotonic()
+    assert client(question(timeout_seconds=0.3)).failure.cause == "timeout"
+    assert time.monotonic() - started < 3
+
+
+def test_a_delay_is_read(client, simulator):
+    """The server's delay travels with the refusal; a quota of the day is told from one of the minute."""
+    simulator.script = ["rate", "daily_quota"]
+    minute, day = client(question()).failure, client(question()).failure
+    assert minute.retry_after_seconds == pytest.approx(0.05)
+    assert "PerMinute" in minute.quota
+    assert "PerDay" in day.quota
+
+
+def test_a_model_that_refuses_search_with_schema_is_asked_in_words_once(client, simulator):
+    """The refusal costs one free request per model, not one per question."""
+    first, second = (client(question(model="gemini-2.5-flash")) for _ in range(2))
+    assert first.failure is None
+    assert POC.read(first.text)[0].notes.startswith("Simulated")
+    assert second == first
+    assert simulator.counts()["requests"] == 3
+
+
+def test_no_key_is_ever_told(client, simulator, name):
+    """A key is in no message, no repr and no pickle."""
+    simulator.close()
+    reply = client(question(timeout_seconds=0.5))
+    assert reply.failure.transient
+    assert KEY not in str(reply)
+    assert KEY not in repr(client)
+    assert name in repr(client)
+    with pytest.raises(TypeError, match="holds a key"):
+        pickle.dumps(client)
+
+
+def test_a_key_in_an_error_is_struck_out():
+    """A proxy that repeats the key in its error must not get it into the store."""
+
+    class Telltale:
+        def send(self, request):
+            return 400, json.dumps({"error": {"message": f"key {KEY} is odd"}})
+
+        def close(self):
+            pass
+
+    assert Gemini("x", Telltale(), key=KEY)(question()).failure.message == "key (key) is odd"
+
+
+def test_twenty_threads_share_a_client(client, simulator):
+    """Replies never cross between threads."""
+    requests = [question(text=f"{POC.render(VALUES)} Number: ⟦{n}⟧") for n in range(60)]
+    with ThreadPoolExecutor(20) as pool:
+        together = list(pool.map(client, requests))
+    assert together == [client(request) for request in requests]
+    assert simulator.counts()["different_prompts"] == 60
+
+
+def test_two_keys_in_one_process_do_not_mix(name, simulator):
+    """A client's key is its own, not the process's."""
+    good, bad = (connect(name, key=key, base_url=simulator.url) for key in (KEY, "bad-key"))
+    assert [good(question()).failure, bad(question()).failure.cause, good(question()).failure] == [None, "auth", None]
+    good.close()
+    bad.close()
+
+
+def test_a_client_that_cannot_think_says_so():
+    """A capability that is lacking is refused before the first request."""
+    with pytest.raises(SetupError, match="google-genai"):
+        check_capabilities("google-generativeai", thinking="low")
+    check_capabilities("google-genai", thinking="low")
+
+
+def test_thinking_reaches_the_wire(simulator, monkeypatch):
+    """A level or a budget is sent as such."""
+    seen = []
+    monkeypatch.setattr(
+        sys.modules["enrichkit.simulator"], "refused_request", lambda model, body, key: seen.append(body)
+    )
+    client = connect("google-genai", key=KEY, base_url=simulator.url)
+    client(question(thinking="low"))
+    client(question(thinking=512))
+    client.close()
+    found = [body["generationConfig"]["thinkingConfig"] for body in seen]
+    assert [next(iter(one.values())) for one in found] == ["LOW", 512]
+
+
+def test_an_unknown_client_or_a_missing_package_is_told(monkeypatch):
+    """The message says what to choose or install."""
+    with pytest.raises(SetupError, match="choose one of"):
+        connect("openai", key=KEY)
+    monkeypatch.setitem(sys.modules, "google.ai", None)
+    with pytest.raises(SetupError, match=r"pip install 'enrichkit\[google-generativeai\]'"):
+        connect("google-generativeai", key=KEY)
+
+
+# The parser alone
+
+
+def test_missing_counts_are_recovered_as_a_sum():
+    """What a reply leaves out is the rest of its total, thinking and tool use together."""
+    usage = {"promptTokenCount": 100, "candidatesTokenCount": 20, "totalTokenCount": 190}
+    found = parse(json.dumps({"usageMetadata": usage})).usage
+    assert (found.thinking_tokens, found.tool_tokens, found.combined) == (70, None, True)
+
+
+def test_queries_are_cleaned_and_counted_as_executed():
+    """Empty queries are none; a repeated one was executed twice."""
+    grounding = {"webSearchQueries": ["a", "", "a", " ", "b"]}
+    reply = parse(json.dumps({"candidates": [{"groundingMetadata": grounding, "finishReason": 1}]}))
+    assert (reply.queries, reply.usage.searches, reply.finish_reason) == (("a", "b"), 3, "STOP")
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=8,
+)
+NAMES = (
+    "candidates content parts text finishReason groundingMetadata webSearchQueries groundingChunks web uri "
+    "usageMetadata promptTokenCount totalTokenCount promptFeedback blockReason modelVersion error details violations "
+    "retryDelay message"
+)
+BODIES = st.recursive(
+    JSON,
+    lambda inner: (
+        st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from(NAMES.split()), inner, min_size=1, max_size=4)
+    ),
+    max_leaves=12,
+)
+
+
+@given(BODIES)
+def test_no_body_is_too_odd(body):
+    """Whatever comes, there is a reply or a failure, never an exception: it may have been paid for."""
+    raw = json.dumps(body)
+    assert isinstance(parse(raw), Reply)
+    assert classify(429, raw).cause in ("rate", "daily_quota", "spend_limit")
+
+
+def test_no_thread_is_left_behind(name, simulator):
+    """A closed client leaves nothing running."""
+    before = threading.active_count()
+    client = connect(name, key=KEY, base_url=simulator.url)
+    client(question())
+    client.close()
+    deadline = time.monotonic() + 2
+    while threading.active_count() > before + 1 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert threading.active_count() <= before + 1
