@@ -177,8 +177,10 @@ class Work:
         return sum(int((~work.known).sum()) for work in self.stages)
 
 
-def choose_stages(stages: Sequence[str | Stage], columns: Collection[str]) -> list[Stage]:
-    """Return stages given by name or as such, in an order that works."""
+def choose_stages(stages: Sequence[str | Stage], frame: pd.DataFrame) -> list[Stage]:
+    """Return stages given by name or as such, in an order that works for the table's columns."""
+    if not isinstance(frame, pd.DataFrame):
+        raise InputError(f"Give a pandas DataFrame, not {type(frame).__name__}.")
     if isinstance(stages, str | Stage):
         raise StageError(f"stages must be a sequence: stages=({stages!r},).")
     chosen = []
@@ -186,7 +188,7 @@ def choose_stages(stages: Sequence[str | Stage], columns: Collection[str]) -> li
         if not isinstance(stage, Stage) and stage not in funds.STAGES:
             raise StageError(f"There is no stage {stage!r}. Built in: {', '.join(funds.STAGES)}; or give a Stage.")
         chosen.append(stage if isinstance(stage, Stage) else funds.STAGES[stage])
-    return arrange(chosen, columns)
+    return arrange(chosen, [str(name) for name in frame.columns])
 
 
 def choose_key(key: str | Sequence[str] | None, columns: Collection[str]) -> tuple[str, ...]:
@@ -246,10 +248,8 @@ def make_work(
     ChangedError
         If stored answers belong to another question and ``on_change`` is "refuse" (unless ``refuse`` is off).
     """
-    if not isinstance(frame, pd.DataFrame):
-        raise InputError(f"Give a pandas DataFrame, not {type(frame).__name__}.")
+    chosen = choose_stages(stages, frame)
     columns = [str(name) for name in frame.columns]
-    chosen = choose_stages(stages, columns)
     reserved = {RECORD_ID, STATUS, *(meta(stage.name, name) for stage in chosen for name in META)}
     table = as_table(frame, without=frozenset(reserved))
     named = frame.set_axis(columns, axis="columns")

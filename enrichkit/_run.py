@@ -48,7 +48,7 @@ class Run:
         self._listeners: list[queue.SimpleQueue[Row | None]] = []
         self._closing = contextlib.ExitStack()
         _check(options)
-        stages = choose_stages(options.stages, [str(name) for name in getattr(frame, "columns", ())])
+        stages = choose_stages(options.stages, frame)
         columns = [stage.name for stage in stages]
         _work(frame, scan_of(options, columns), options)  # every mistake in the table is told before a file is touched
         with contextlib.ExitStack() as opening:
@@ -293,7 +293,7 @@ def plan(df: pd.DataFrame, options: Options) -> Plan:
     >>> found.to_ask, found.shared
     (3, 1)
     """
-    stages = choose_stages(options.stages, [str(name) for name in getattr(df, "columns", ())])
+    stages = choose_stages(options.stages, df)
     index = scan_of(options, [stage.name for stage in stages])
     work, plans = _work(df, index, options, refuse=False)
     return make_plan(work, plans, out=options.folder, prices=options.prices, workers=options.workers)

@@ -1,0 +1,70 @@
+"""The table of rooms: who may import whom, only downwards."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+PACKAGE = Path(__file__).parents[1] / "enrichkit"
+ORDER = """
+errors
+_fiction
+simulator
+_record
+_exchange
+_answer
+_stage
+funds
+_table
+_files
+_gemini
+_pace
+_retry
+_price
+_store
+_row
+_plan
+_queue
+_book
+_engine
+_options
+_frame
+_progress
+_run
+__main__
+""".split()
+ALONE = {"simulator": {"_fiction"}, "errors": set(), "_fiction": set(), "_store": {"_files", "errors"}}
+
+
+def imports(module: str) -> set[str]:
+    """The modules of the package that a module names, lazy imports included."""
+    tree = ast.parse((PACKAGE / f"{module}.py").read_text(encoding="utf-8"))
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.level == 1:
+            found |= {node.module} if node.module else {alias.name for alias in node.names}
+    return found
+
+
+def test_every_module_has_its_place():
+    """A new module finds its place in the order, a dead one leaves it."""
+    assert {path.stem for path in PACKAGE.glob("*.py")} - {"__init__"} == set(ORDER)
+
+
+def test_imports_go_downwards():
+    """A module imports only what stands above it in the order, so there are no circles."""
+    wrong = {(module, other) for place, module in enumerate(ORDER) for other in imports(module) - set(ORDER[:place])}
+    assert wrong == set()
+
+
+def test_some_rooms_know_little():
+    """The simulator shares no line with what it tests; the store knows neither stages nor prices."""
+    assert {module: imports(module) - allowed for module, allowed in ALONE.items()} == {
+        module: set() for module in ALONE
+    }
+
+
+def test_only_one_room_knows_an_sdk():
+    """Nothing else imports google."""
+    knows = {path.stem for path in PACKAGE.glob("*.py") if "from google" in path.read_text(encoding="utf-8")}
+    assert knows == {"_gemini"}
