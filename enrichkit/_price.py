@@ -25,7 +25,22 @@ SEARCH_TOKENS = 20_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Price:
-    """A price of one's own: USD per million tokens, and per thousand searches."""
+    """A price of your own, for a model that the bundled list lacks or knows wrongly.
+
+    Parameters
+    ----------
+    input_usd, output_usd : float
+        USD per million tokens; thinking counts as output.
+    cached_usd : float, optional
+        USD per million cached input tokens; default: as other input.
+    search_usd : float
+        USD per thousand searches.
+
+    Examples
+    --------
+    >>> {"my-model": Price(input_usd=0.5, output_usd=2, search_usd=14)}["my-model"].output_usd
+    2
+    """
 
     input_usd: float
     output_usd: float

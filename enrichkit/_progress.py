@@ -54,12 +54,16 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
-def show(status: Callable[[], Status], done: threading.Event, *, how: Literal["auto", "text"] | bool) -> None:
-    """Follow a run until it is done, from a thread of its own."""
+def show(
+    status: Callable[[], Status], done: threading.Event, *, how: Literal["auto", "text"] | bool
+) -> threading.Thread | None:
+    """Follow a run until it is done, from a thread of its own; return that, for the last word to be waited for."""
     if how is False:
-        return
+        return None
     handle = _notebook_handle() if how in ("auto", True) else None
-    threading.Thread(target=_follow, args=(status, done, handle), name="enrichkit-progress", daemon=True).start()
+    follower = threading.Thread(target=_follow, args=(status, done, handle), name="enrichkit-progress", daemon=True)
+    follower.start()
+    return follower
 
 
 def _follow(status: Callable[[], Status], done: threading.Event, handle: Any) -> None:

@@ -31,6 +31,8 @@ from ._store import Index, Store, scan
 from .errors import BudgetError, InputError, Interrupted, MissingKeyError, Stopped, StoreError
 
 WAIT_SECONDS = 0.1
+LAST_WORD_SECONDS = 1.0
+"""How long the last line of progress is waited for, so that it stands above what comes next."""
 KEY_NAMES = ("GOOGLE_API_KEY", "GEMINI_API_KEY")
 ENDPOINT_NAME = "GOOGLE_GEMINI_BASE_URL"
 
@@ -80,7 +82,7 @@ class Run:
             )
             self._closing = opening.pop_all()
         threading.Thread(target=self._drive, name="enrichkit-run", daemon=True).start()
-        show(lambda: self.status, self._done, how=options.progress)
+        self._follower = show(lambda: self.status, self._done, how=options.progress)
 
     def stop(self) -> pd.DataFrame:
         """Ask nothing more, keep what is in flight, and return the table as it stands."""
@@ -150,6 +152,8 @@ class Run:
         # Event.wait in a loop, never Thread.join: on Python 3.11 an interrupted join forgets that the thread lives.
         while not self._done.wait(WAIT_SECONDS):
             pass
+        if self._follower is not None:
+            self._follower.join(LAST_WORD_SECONDS)
 
     def _drive(self) -> None:
         try:
@@ -308,6 +312,15 @@ def read(out: str | Path = "enriched") -> pd.DataFrame:
     ------
     StoreError
         If there is no store.
+
+    Examples
+    --------
+    >>> import pandas as pd, enrichkit, tempfile
+    >>> df = pd.DataFrame({"fund.title": ["Borealis Ventures"]})
+    >>> out = tempfile.mkdtemp() + "/enriched"
+    >>> _ = enrichkit.run(df, model="simulator", stages=["fund"], out=out, progress=False)
+    >>> enrichkit.read(out)["fund._model"].tolist()
+    ['simulator']
     """
     table, damaged = stored(Path(out).expanduser())
     for path in damaged:
