@@ -1,4 +1,7 @@
-"""One request's tries: again after what is transient, within a deadline, and never when the run stops."""
+"""One request's tries: again after what is transient, within a deadline, and never when the run stops.
+
+A refusal for the pace is nobody's try, and waiting for the pace counts against no deadline.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,8 @@ from ._exchange import Client, Failure, Reply, Request
 from ._pace import Gate
 
 TRIES = 3
+LONGEST_WAIT_SECONDS = 30.0
+SHORTEST_TIMEOUT_SECONDS = 0.001
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,38 +37,60 @@ def ask(
     stop: threading.Event,
     deadline_seconds: float,
     clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] | None = None,
 ) -> Asked | None:
     """Send a request until it is answered or there is no point; None if the run stopped first."""
     left = deadline_seconds
     tries = 0
-    for backoff in range(TRIES):
-        while True:
-            ticket = gate.enter(stop)
-            if ticket is None:
-                return None
-            timeout = left if backoff == TRIES - 1 else left / 2
-            started = clock()
-            try:
-                reply = client(replace(request, timeout_seconds=max(0.001, timeout)))
-            except Exception as error:  # noqa: BLE001 - a client of one's own may raise anything
-                reply = Reply(failure=Failure(cause="client", message=f"{type(error).__name__}: {error}"[:300]))
-            seconds = clock() - started
-            if reply.failure is None or reply.failure.cause != "rate":
-                break
-            gate.refused(ticket, reply.failure.retry_after_seconds)
-        gate.accepted(ticket)
+
+    def once() -> Asked | None:
+        nonlocal left, tries
         tries += 1
-        left -= seconds
-        if reply.failure is None or not reply.failure.transient or tries == TRIES or left <= 0:
-            return Asked(reply, tries, seconds)
-        wait = min(left, tenacity.wait_random_exponential(multiplier=1, max=30)(_state(tries)))
-        left -= wait
-        if stop.wait(wait):
+        # Half of what is left: a silent server must leave time for another try.
+        timeout = left if tries == TRIES else left / 2
+        sent = _passed(
+            replace(request, timeout_seconds=max(SHORTEST_TIMEOUT_SECONDS, timeout)), client, gate, stop, clock
+        )
+        if sent is None:
             return None
-    return Asked(reply, tries, seconds)
+        reply, seconds = sent
+        left -= seconds
+        return Asked(reply, tries, seconds)
+
+    def wait(state: tenacity.RetryCallState) -> float:
+        nonlocal left
+        seconds = min(left, tenacity.wait_random_exponential(multiplier=1, max=LONGEST_WAIT_SECONDS)(state))
+        left -= seconds
+        return seconds
+
+    retrying = tenacity.Retrying(
+        retry=tenacity.retry_if_result(_transient),
+        stop=lambda state: tries >= TRIES or left <= 0 or stop.is_set(),
+        wait=wait,
+        sleep=sleep or tenacity.sleep_using_event(stop),
+        # A failure that a stop cut short is no verdict: the question is simply still to be asked.
+        retry_error_callback=lambda state: None if stop.is_set() or state.outcome is None else state.outcome.result(),
+    )
+    return retrying(once)
 
 
-def _state(attempt: int) -> tenacity.RetryCallState:
-    state = tenacity.RetryCallState(retry_object=tenacity.Retrying(), fn=None, args=(), kwargs={})
-    state.attempt_number = attempt
-    return state
+def _transient(asked: Asked | None) -> bool:
+    return asked is not None and asked.reply.failure is not None and asked.reply.failure.transient
+
+
+def _passed(
+    request: Request, client: Client, gate: Gate, stop: threading.Event, clock: Callable[[], float]
+) -> tuple[Reply, float] | None:
+    """Send a request as often as the pace refuses it; return the reply and its seconds, None if the run stopped."""
+    while (ticket := gate.enter(stop)) is not None:
+        started = clock()
+        try:
+            reply = client(request)
+        except Exception as error:  # noqa: BLE001 - a client of one's own may raise anything
+            reply = Reply(failure=Failure(cause="client", message=f"{type(error).__name__}: {error}"[:300]))
+        seconds = clock() - started
+        if reply.failure is None or reply.failure.cause != "rate":
+            gate.accepted(ticket)
+            return reply, seconds
+        gate.refused(ticket, reply.failure.retry_after_seconds)
+    return None

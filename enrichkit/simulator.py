@@ -514,15 +514,16 @@ class _Handler(BaseHTTPRequestHandler):
         text = "".join(map(text_of, get(body, "contents") or []))
         prompt, earlier, fault = simulator.begin(text)
         try:
-            error = refused_request(model, body, self.headers.get("x-goog-api-key"))
-            error = error or simulator.refusal()
-            if error is not None:
-                self._send(error["error"]["code"], error)
-                return
-            simulator.closing.wait(simulator.latency(prompt, earlier))
-            if fault in ERRORS:
-                self._send(*ERRORS[fault])
-                return
+            error = refused_request(model, body, self.headers.get("x-goog-api-key")) or simulator.refusal()
+            if error is None:
+                simulator.closing.wait(simulator.latency(prompt, earlier))
+        finally:
+            simulator.end()  # before the reply is out, so that counts read after the last reply are complete
+        if error is not None:
+            self._send(error["error"]["code"], error)
+        elif fault in ERRORS:
+            self._send(*ERRORS[fault])
+        else:
             reply = reply_to(model, body, simulator.seed)
             if fault in SHAPES:
                 SHAPES[fault](reply)
@@ -531,8 +532,6 @@ class _Handler(BaseHTTPRequestHandler):
             if fault not in ("reset", "hang", "cut_body"):
                 simulator.answered(prompt)
             self._deliver(json.dumps(reply).encode(), fault)
-        finally:
-            simulator.end()
 
     def _deliver(self, data: bytes, fault: str | None) -> None:
         if fault == "reset":

@@ -1,0 +1,132 @@
+"""Prices: what a reply costs, what is unknown, and a budget that is never passed."""
+
+from __future__ import annotations
+
+import threading
+from datetime import UTC, datetime
+from decimal import Decimal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from enrichkit import Price, Usage
+from enrichkit._price import Budget, cost, worst_case
+
+LITE = "gemini-3.5-flash-lite"
+NOW = datetime(2026, 11, 24, tzinfo=UTC)
+
+
+def usd(usage, model=LITE, *, grounded=False, **settings):
+    found = cost(usage, model, grounded=grounded, at=NOW, **settings)
+    return None if found is None else found.total_usd
+
+
+def test_each_kind_of_token_has_its_price():
+    """Input 0.30, output and thinking 2.50, cached 0.03 USD per million, 14 USD per thousand searches."""
+    million = 1_000_000
+    assert usd(Usage(prompt_tokens=million, output_tokens=0)) == Decimal("0.3")
+    assert usd(Usage(prompt_tokens=0, output_tokens=million)) == Decimal("2.5")
+    assert usd(Usage(prompt_tokens=0, output_tokens=0, thinking_tokens=million)) == Decimal("2.5")
+    assert usd(Usage(prompt_tokens=million, cached_tokens=million, output_tokens=0)) == Decimal("0.03")
+    assert usd(Usage(prompt_tokens=0, output_tokens=0, tool_tokens=million)) == Decimal("0.3")
+    assert usd(Usage(prompt_tokens=0, output_tokens=0, searches=1000), grounded=True) == Decimal("14")
+
+
+def test_older_models_are_charged_per_grounded_prompt():
+    """Up to 2.5 the fee is for the prompt, however many queries it took."""
+    one, three = (
+        usd(Usage(prompt_tokens=0, output_tokens=0, searches=n), "gemini-2.5-flash", grounded=True) for n in (1, 3)
+    )
+    assert one == three == Decimal("0.035")
+
+
+def test_the_simulator_is_priced_as_the_default_model():
+    """So that the cost pages have something to show."""
+    usage = Usage(prompt_tokens=1000, output_tokens=500, searches=2)
+    assert usd(usage, "simulator", grounded=True) == usd(usage, grounded=True)
+
+
+@pytest.mark.parametrize(
+    ("usage", "model"),
+    [
+        (Usage(prompt_tokens=10, output_tokens=10), "gemini-99-unheard-of"),
+        (Usage(output_tokens=10), LITE),
+        (Usage(prompt_tokens=10), LITE),
+    ],
+)
+def test_what_is_unknown_is_never_zero(usage, model):
+    """An unknown model or count makes the cost unknown."""
+    assert usd(usage, model) is None
+
+
+def test_a_missing_output_count_is_the_rest_of_the_total():
+    """Replies may lack any count."""
+    assert usd(Usage(prompt_tokens=100, thinking_tokens=50, total_tokens=200)) == usd(
+        Usage(prompt_tokens=100, thinking_tokens=50, output_tokens=50)
+    )
+
+
+def test_a_price_of_ones_own_comes_first():
+    """For a model that the list lacks, or knows wrongly."""
+    own = {LITE: Price(input_usd=1, output_usd=2, search_usd=3)}
+    usage = Usage(prompt_tokens=1_000_000, output_tokens=1_000_000, searches=1000)
+    assert usd(usage, grounded=True, prices=own) == Decimal(6)
+
+
+@given(
+    st.integers(1, 200_000), st.integers(1, 65_536), st.integers(0, 10), st.integers(0, 65_536), st.integers(0, 200_000)
+)
+def test_no_reply_within_its_bounds_is_dearer_than_the_worst_case(prompt, most, searches, output, cached):
+    """What is set aside before a request is enough for it."""
+    output = min(output, most)
+    worst = worst_case(LITE, prompt_bytes=prompt, max_output_tokens=most, search=True, at=NOW)
+    usage = Usage(
+        prompt_tokens=prompt,
+        cached_tokens=min(cached, prompt),
+        output_tokens=output,
+        thinking_tokens=most - output,
+        searches=searches,
+    )
+    assert usd(usage, grounded=True) <= worst
+
+
+def test_a_budget_is_never_passed_by_many_threads():
+    """Whatever is reserved at once stays within it."""
+    budget = Budget(1, spent_usd="0.25")
+    passed = []
+
+    def spend():
+        for _ in range(200):
+            if budget.reserve(Decimal("0.01")):
+                passed.append(1)
+                budget.settle(Decimal("0.01"), Decimal("0.005"))
+
+    threads = [threading.Thread(target=spend) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert budget.spent_usd <= 1
+    assert budget.spent_usd == Decimal("0.25") + len(passed) * Decimal("0.005")
+    assert budget.reserved_usd == 0
+    assert not budget.reserve(Decimal("0.01"))
+
+
+def test_what_may_have_been_spent_stays_set_aside():
+    """A request whose fate nobody knows keeps its reservation; an unknown price counts as the worst case."""
+    budget = Budget(1)
+    assert budget.reserve(Decimal("0.6"))
+    budget.keep(Decimal("0.6"))
+    assert not budget.reserve(Decimal("0.5"))
+    assert budget.reserve(Decimal("0.4"))
+    budget.settle(Decimal("0.4"), None)
+    assert (budget.spent_usd, budget.possibly_usd, budget.left_usd) == (Decimal("0.4"), Decimal("0.6"), 0)
+
+
+def test_an_excess_is_told():
+    """A reply dearer than its worst case."""
+    budget = Budget(1)
+    budget.reserve(Decimal("0.1"))
+    budget.settle(Decimal("0.1"), Decimal("0.3"))
+    assert budget.excess_usd == Decimal("0.2")

@@ -1,0 +1,132 @@
+"""Tries, waits and the deadline of one request, with a scripted client and a clock that only the client moves."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from enrichkit import Failure, Reply, Request
+from enrichkit._pace import Gate
+from enrichkit._retry import ask
+
+REQUEST = Request(question="q", stage="s", model="m", system="", text="", schema={})
+GOOD = Reply(text="{}")
+
+
+class World:
+    """A clock, a stop event, and a client that takes the next of its script."""
+
+    def __init__(self, *script, seconds=1.0):
+        self.script, self.seconds = list(script), seconds
+        self.now, self.slept, self.timeouts = 0.0, [], []
+        self.stop = threading.Event()
+
+    def __call__(self, request):
+        self.timeouts.append(request.timeout_seconds)
+        self.now += self.seconds
+        found = self.script.pop(0)
+        if isinstance(found, Exception):
+            raise found
+        return found if isinstance(found, Reply) else Reply(failure=Failure(cause=found, retry_after_seconds=0.001))
+
+    def sleep(self, seconds):
+        self.slept.append(seconds)
+        self.now += seconds
+
+    def ask(self, deadline_seconds=100.0):
+        return ask(
+            REQUEST,
+            self,
+            gate=Gate(),
+            stop=self.stop,
+            deadline_seconds=deadline_seconds,
+            clock=lambda: self.now,
+            sleep=self.sleep,
+        )
+
+
+@pytest.mark.parametrize("cause", ["overloaded", "server", "timeout", "network"])
+def test_what_is_transient_is_tried_again(cause):
+    """Up to three tries, with a wait between them."""
+    world = World(cause, cause, GOOD)
+    asked = world.ask()
+    assert (asked.reply, asked.attempts, len(world.slept)) == (GOOD, 3, 2)
+
+
+def test_three_tries_are_enough():
+    """The last failure is the verdict."""
+    asked = World("overloaded", "server", "network", GOOD).ask()
+    assert (asked.reply.failure.cause, asked.attempts) == ("network", 3)
+
+
+@pytest.mark.parametrize("cause", ["auth", "blocked", "empty", "bad_request", "daily_quota", "model_not_found"])
+def test_nothing_else_is_tried_again(cause):
+    """Another try would fail alike, or cost again."""
+    world = World(cause, GOOD)
+    assert world.ask().attempts == 1
+    assert world.slept == []
+
+
+def test_a_refusal_is_nobodys_try():
+    """A 429 waits for the pace, and neither tries nor deadline count it."""
+    world = World("rate", "rate", "overloaded", "rate", GOOD)
+    asked = world.ask()
+    assert (asked.reply, asked.attempts, len(world.slept)) == (GOOD, 2, 1)
+
+
+def test_a_silent_server_leaves_time_for_another_try():
+    """Each try may take half of what is left, the last one all."""
+    world = World("timeout", "timeout", "timeout", seconds=0.0)
+    world.ask(100.0)
+    assert world.timeouts[0] == 50.0
+    assert world.timeouts[1] == pytest.approx((100 - world.slept[0]) / 2)
+    assert world.timeouts[2] == pytest.approx(100 - sum(world.slept))
+
+
+def test_no_try_begins_after_the_deadline():
+    """Tries and waits together stay within it."""
+    world = World("server", "server", "server", seconds=6.0)
+    assert world.ask(10.0).attempts == 2
+    assert sum(world.slept) <= 4.0
+
+
+def test_waits_are_jittered_and_bounded():
+    """Twenty workers that failed together must not come back together."""
+    waits = set()
+    for _ in range(20):
+        world = World("server", "server", GOOD, seconds=0.0)
+        world.ask()
+        waits |= set(world.slept)
+        assert all(0 <= wait <= 4 for wait in world.slept)
+    assert len(waits) > 20
+
+
+def test_a_client_that_raises_is_a_failure():
+    """Whatever a callable raises becomes a value with its name."""
+    failure = World(ValueError("odd")).ask().reply.failure
+    assert (failure.cause, failure.message) == ("client", "ValueError: odd")
+
+
+def test_a_stop_ends_it_without_a_verdict():
+    """The question stays open: nothing was paid."""
+    world = World("server", GOOD)
+    world.sleep = lambda seconds: world.stop.set()
+    assert world.ask() is None
+    world = World(GOOD)
+    world.stop.set()
+    assert world.ask() is None
+    assert world.timeouts == []
+
+
+def test_a_reply_that_came_is_kept_although_stopped():
+    """What was paid is never dropped."""
+    world = World(GOOD)
+    client = world.__call__
+
+    def stopping(request):
+        world.stop.set()
+        return client(request)
+
+    found = ask(REQUEST, stopping, gate=Gate(), stop=world.stop, deadline_seconds=9, clock=lambda: world.now)
+    assert found.reply == GOOD
