@@ -16,13 +16,13 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from ._exchange import SIMULATOR
-from ._plan import Work
 from ._price import Price
 from ._queue import Task, steps_left
 from ._record import ids
 from ._row import RECORD_ID, STATUS, Outcome, build_table, meta, read_outcome, record_status, stage_types, stage_values
 from ._store import FOOTER, VERSION, Store, footer
 from ._table import as_type, is_missing_cell, wider
+from ._work import Work
 
 Row = dict[str, Any]
 

@@ -24,13 +24,13 @@ import joblib
 from ._book import Book, Row
 from ._exchange import Client, Failure, Reply, Request, encode
 from ._pace import Gate, PaceView
-from ._plan import Work
 from ._price import Budget, Price, worst_case
 from ._queue import Ready, Task
 from ._retry import ask
 from ._row import Outcome, read_outcome, read_reply, reply_cost, total_usage
 from ._stage import Stage
 from ._store import Entry, Store
+from ._work import Work
 from .errors import LockedError
 
 ATTEMPTS = 3

@@ -12,10 +12,10 @@ import pandas as pd
 import pyarrow as pa
 
 from ._files import Files
-from ._plan import Work
 from ._row import RECORD_ID, SHOWN, STATUS, meta
 from ._store import find, join, read_shards, work_area
 from ._table import is_missing_cell
+from ._work import Work
 from .errors import StoreError
 
 

@@ -13,9 +13,9 @@ import pandas as pd
 
 from ._exchange import DEFAULT_MODEL, SIMULATOR, Client
 from ._gemini import CLIENTS
-from ._plan import OnChange, Priority
 from ._price import Price
 from ._stage import Stage
+from ._work import OnChange, Priority
 from .errors import InputError
 
 P = ParamSpec("P")

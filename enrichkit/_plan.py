@@ -1,53 +1,22 @@
-"""The plan: a table, stages and a store become what is done, shared, changed and still to ask, and its price.
-
-Pure and free: no network, no key, nothing written. Arrays throughout, so that a million pending records cost
-megabytes.
-"""
+"""The plan: the dry run that a person sees, with the price of what is to ask and what looks odd about the table."""
 
 from __future__ import annotations
 
 import html
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
-import pyarrow as pa
-import pyarrow.compute as pc
 
-from . import funds
 from ._exchange import SIMULATOR, Usage
 from ._price import Price, cost, price_data_version
-from ._record import SEPARATOR, column_texts, group, ids
-from ._row import META, RECORD_ID, STATUS, meta
-from ._stage import Stage, arrange
-from ._store import Index, find
-from ._table import as_table
-from .errors import ChangedError, InputError, StageError, StoreError
-
-OnChange = Literal["refuse", "redo", "keep"]
-Priority = str | Callable[[pd.DataFrame], Sequence[float]] | None
-
-FAILED, ANSWERED = 1, 2
+from ._record import column_texts
+from ._work import StagePlan, StageWork, Work
 
 # A grounded question's usual size, seen on investor records (tokens, searches): low, middle, high.
 TYPICAL = {"input": (1500, 2600, 4200), "output": (300, 700, 1500), "searches": (1, 2, 3)}
-
-
-@dataclass(frozen=True, slots=True)
-class StagePlan:
-    """What a stage has before it; records, but ``to_ask`` counts questions, each one request if all goes well."""
-
-    name: str
-    done: int
-    failed: int
-    skipped: int
-    shared: int
-    changed: int
-    to_ask: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,318 +94,6 @@ class Plan:
         return f'<pre class="mathjax_ignore tex2jax_ignore">{html.escape(str(self))}</pre>'
 
 
-@dataclass(slots=True)
-class StageWork:
-    """One stage's open questions: which records need which, and which of them have an answer already."""
-
-    stage: Stage
-    fingerprint: str
-    code: npt.NDArray[np.int32]
-    """Each record's question number, -1 where the record needs nothing of this stage."""
-    questions: list[str]
-    known: npt.NDArray[np.bool_]
-    """Whether a question has its final reply in the store."""
-    order: npt.NDArray[np.int32]
-    start: npt.NDArray[np.int64]
-    """Question q is needed by the records ``order[start[q]:start[q + 1]]``."""
-    skipped: npt.NDArray[np.bool_]
-
-    def records(self, question: int) -> npt.NDArray[np.int32]:
-        """Return the records that need a question, in the table's order."""
-        return self.order[self.start[question] : self.start[question + 1]]
-
-
-@dataclass(slots=True)
-class Work:
-    """Everything a run needs to know: the table as Arrow, its records, and what each stage has to do."""
-
-    frame: pd.DataFrame
-    table: pa.Table
-    key: tuple[str, ...]
-    model: str
-    record: npt.NDArray[np.int32]
-    """Each row's record."""
-    row: npt.NDArray[np.int32]
-    """Each record's first row."""
-    ids: list[str]
-    stages: list[StageWork]
-    order: npt.NDArray[np.int32]
-    """The records with something to do, most urgent first."""
-    shards: npt.NDArray[np.int32]
-    """The shard of each record, -1 where it is not sealed."""
-    notes: list[str] = field(default_factory=list)
-
-    def values(self, record: int, names: Collection[str]) -> dict[str, Any]:
-        """Return some of a record's cells."""
-        row = int(self.row[record])
-        return {name: self.table.column(name)[row].as_py() for name in names if name in self.table.column_names}
-
-    @property
-    def to_ask(self) -> int:
-        """Different questions without a final reply."""
-        return sum(int((~work.known).sum()) for work in self.stages)
-
-
-def choose_stages(stages: Sequence[str | Stage], frame: pd.DataFrame) -> list[Stage]:
-    """Return stages given by name or as such, in an order that works for the table's columns."""
-    if not isinstance(frame, pd.DataFrame):
-        raise InputError(f"Give a pandas DataFrame, not {type(frame).__name__}.")
-    if isinstance(stages, str | Stage):
-        raise StageError(f"stages must be a sequence: stages=({stages!r},).")
-    chosen = []
-    for stage in stages:
-        if not isinstance(stage, Stage) and stage not in funds.STAGES:
-            raise StageError(f"There is no stage {stage!r}. Built in: {', '.join(funds.STAGES)}; or give a Stage.")
-        chosen.append(stage if isinstance(stage, Stage) else funds.STAGES[stage])
-    return arrange(chosen, [str(name) for name in frame.columns])
-
-
-def choose_key(key: str | Sequence[str] | None, columns: Collection[str]) -> tuple[str, ...]:
-    """Return the columns that identify a record."""
-    if key is None:
-        if funds.KEY[0] not in columns:
-            raise InputError(
-                f"Which columns identify a record? Give key=..., one or more of: {', '.join(map(str, columns))}."
-            )
-        return tuple(name for name in funds.KEY if name in columns)
-    names = (key,) if isinstance(key, str) else tuple(key)
-    for name in names:
-        if name not in columns:
-            raise InputError(
-                f"The key column {name!r} is not in the table. Its columns: {', '.join(map(str, columns))}."
-            )
-    if not names:
-        raise InputError("key must name at least one column.")
-    return names
-
-
-def record_ids(frame: pd.DataFrame, key: tuple[str, ...]) -> list[str]:
-    """Return each row's record id; an error names the rows that lack a key value."""
-    ignore_case = set(key) <= set(funds.KEY)
-    texts = {name: column_texts(frame[name], ignore_case=ignore_case) for name in key}
-    may_lack = set(funds.KEY[1:]) if ignore_case and funds.KEY[0] in key else set()
-    for name in key:
-        rows = [row for row, text in zip(frame.index, texts[name], strict=True) if not text]
-        if rows and name not in may_lack:
-            told = ", ".join(map(repr, rows[:5])) + (f" and {len(rows) - 5} more" if len(rows) > 5 else "")
-            raise InputError(
-                f"The key column {name!r} is empty in row {told}. Fill it in, drop the rows, or choose a key."
-            )
-    return ids(list(texts.items()))
-
-
-def make_work(
-    frame: pd.DataFrame,
-    index: Index,
-    *,
-    out: Path,
-    stages: Sequence[str | Stage],
-    key: str | Sequence[str] | None,
-    model: str,
-    retry_failed: bool,
-    on_change: OnChange,
-    limit: int | None,
-    priority: Priority,
-    refuse: bool = True,
-) -> tuple[Work, list[StagePlan]]:
-    """Return what is to do, and the counts that a person sees.
-
-    Raises
-    ------
-    InputError, StageError
-        If the table, the key or a stage cannot be used.
-    ChangedError
-        If stored answers belong to another question and ``on_change`` is "refuse" (unless ``refuse`` is off).
-    """
-    chosen = choose_stages(stages, frame)
-    columns = [str(name) for name in frame.columns]
-    reserved = {RECORD_ID, STATUS, *(meta(stage.name, name) for stage in chosen for name in META)}
-    table = as_table(frame, without=frozenset(reserved))
-    named = frame.set_axis(columns, axis="columns")
-    names = choose_key(key, columns)
-    _same_store(index, out, names, model)
-    all_ids = record_ids(named, names)
-    record, row = group(all_ids)
-    unique = [all_ids[place] for place in row]
-    places = index.rows_of(unique)
-    first = named if len(row) == len(named) else named.iloc[row]
-    sorters = [
-        _Sorter(stage, first, index, places, key=names, model=model, retry_failed=retry_failed, on_change=on_change)
-        for stage in chosen
-    ]
-    todo = np.logical_or.reduce([places < 0, *(sorter.code >= 0 for sorter in sorters)])
-    order = _order(first, todo, priority)
-    left_out = order[len(order) if limit is None else limit :]
-    for sorter in sorters:
-        sorter.leave_out(left_out)
-    plans = [sorter.counts() for sorter in sorters]
-    if refuse and on_change == "refuse":
-        _refuse_changes(plans, out)
-    shards = index.shards[np.maximum(places, 0)] if len(index.shards) else np.full(len(row), -1, np.int32)
-    result = Work(
-        frame=frame,
-        table=table,
-        key=names,
-        model=model,
-        record=record,
-        row=row,
-        ids=unique,
-        stages=[sorter.work() for sorter in sorters],
-        order=order[: len(order) - len(left_out)],
-        shards=np.where(places >= 0, shards, -1).astype(np.int32),
-    )
-    if len(row) < len(frame):
-        result.notes.append(f"{len(frame) - len(row):,} rows repeat the key of an earlier row: one record each.")
-    if len(left_out):
-        result.notes.append(f"{len(left_out):,} records are left for a later call (limit={limit:,}).")
-    return result, plans
-
-
-def _same_store(index: Index, out: Path, key: tuple[str, ...], model: str) -> None:
-    """Refuse a store that was filled under another key, or by the simulator where this run is real."""
-    for facts in index.footers.values():
-        if tuple(facts.get("key", key)) != key:
-            raise InputError(
-                f"The store {out} identifies records by {', '.join(facts['key'])}, this call by {', '.join(key)}. "
-                "Choose another 'out', or give the same key."
-            )
-        if bool(facts.get("simulated")) != (model == SIMULATOR):
-            kinds = ("real", "simulated") if model == SIMULATOR else ("simulated", "real")
-            raise StoreError(
-                f"The store {out} holds {kinds[0]} answers; {kinds[1]} ones never mix with them. Choose another 'out'."
-            )
-
-
-def _refuse_changes(plans: Sequence[StagePlan], out: Path) -> None:
-    changed = [plan for plan in plans if plan.changed]
-    if changed:
-        told = "; ".join(f"{plan.name}: {plan.changed:,} stored answers" for plan in changed)
-        raise ChangedError(
-            f"The question has changed ({told}) since {out} was filled: its prompt, fields, model, search, settings or "
-            "what it is about. on_change='redo' asks them again and pays for it, on_change='keep' keeps the old "
-            "answers and asks the rest the new way, another 'out' starts afresh. enrichkit.plan(...) shows the price."
-        )
-
-
-def _order(frame: pd.DataFrame, todo: npt.NDArray[np.bool_], priority: Priority) -> npt.NDArray[np.int32]:
-    """Return the records with something to do, high priority first, else as the table has them."""
-    order = np.flatnonzero(todo).astype(np.int32)
-    if priority is None:
-        return order
-    if isinstance(priority, str) and priority not in frame.columns:
-        raise InputError(f"The priority column {priority!r} is not in the table.")
-    given = frame[priority] if isinstance(priority, str) else pd.Series(priority(frame))
-    numbers = pd.to_numeric(given, errors="coerce").to_numpy(dtype=float)
-    if len(numbers) != len(frame) or (isinstance(priority, str) and np.isnan(numbers).all()):
-        raise InputError("priority must give one number per record; the highest are asked first.")
-    return order[np.argsort(-np.nan_to_num(numbers[order], nan=-np.inf), kind="stable")]
-
-
-class _Sorter:
-    """Sorts a stage's records into done, failed, skipped, changed and open, and these into questions."""
-
-    def __init__(
-        self,
-        stage: Stage,
-        frame: pd.DataFrame,
-        index: Index,
-        places: npt.NDArray[np.int64],
-        *,
-        key: tuple[str, ...],
-        model: str,
-        retry_failed: bool,
-        on_change: OnChange,
-    ) -> None:
-        self.stage = stage
-        per = stage.about(frame.columns) or key
-        self.fingerprint = stage.question(model, per)
-        texts = [column_texts(frame[name], ignore_case=stage.ignore_case) for name in per]
-        joined = texts[0] if len(texts) == 1 else [SEPARATOR.join(parts) for parts in zip(*texts, strict=True)]
-        self.code, lead = group(joined)
-        columns = [(name, [column[place] for place in lead]) for name, column in zip(per, texts, strict=True)]
-        self.questions = ids(columns, salt=self.fingerprint)
-        self.skipped = np.full(len(frame), False)
-        for name in stage.requires:
-            if name in frame.columns:
-                self.skipped |= np.array([not text for text in column_texts(frame[name])])
-            elif name in stage.optional:
-                self.skipped[:] = True
-        # A required answer of an earlier stage is known only while running: what was skipped for its lack stays so.
-        self.late = any(name not in frame.columns and name not in stage.optional for name in stage.requires)
-        self._sort(index, places, retry_failed=retry_failed, on_change=on_change)
-
-    def _sort(self, index: Index, places: npt.NDArray[np.int64], *, retry_failed: bool, on_change: OnChange) -> None:
-        sealed = index.column(meta(self.stage.name, "question"))
-        at = pa.array(np.maximum(places, 0), mask=places < 0)
-        current = pa.array(self.questions, pa.string()).take(pa.array(self.code))
-        stored, status = sealed.take(at), index.column(meta(self.stage.name, "status")).take(at)
-        same = _true(pc.equal(stored, current))
-        failed = _true(pc.equal(status, "failed"))
-        self.changed = _true(pc.is_valid(stored)) & ~same & ~self.skipped
-        own = (same | (self.changed & (on_change == "keep"))) & ~self.skipped
-        self.failed = own & failed
-        self.done = (own & ~failed) | (_true(pc.equal(status, "skipped")) & self.late)
-        self.state = self._state(index, sealed)
-        needs = ~self.skipped & ~self.done & ~(self.failed & (not retry_failed))
-        self.known = (self.state == ANSWERED) | ((self.state == FAILED) & (not retry_failed))
-        self.code = np.where(needs, self.code, -1).astype(np.int32)
-        self._forget_unneeded()
-
-    def _state(self, index: Index, sealed: pa.Array) -> npt.NDArray[np.int8]:
-        """Return for each question whether it is answered, or failed, anywhere in the store."""
-        state = np.zeros(len(self.questions), np.int8)
-        if len(sealed):
-            at = find(self.questions, sealed)
-            status = index.column(meta(self.stage.name, "status")).take(pa.array(np.maximum(at, 0)))
-            state[at >= 0] = FAILED
-            state[(at >= 0) & _true(pc.equal(status, "done"))] = ANSWERED
-        places = find(list(index.pending), pa.array(self.questions, pa.string()))
-        for place, entries in zip(places, index.pending.values(), strict=True):
-            found = {entry.status for entry in entries}
-            if place >= 0 and state[place] != ANSWERED:
-                state[place] = ANSWERED if "done" in found else FAILED if "failed" in found else state[place]
-        return state
-
-    def leave_out(self, records: npt.NDArray[np.int32]) -> None:
-        """Take records out; a question that nobody needs any more is not asked."""
-        self.code[records] = -1
-        self._forget_unneeded()
-
-    def _forget_unneeded(self) -> None:
-        needed = np.zeros(len(self.questions), bool)
-        needed[self.code[self.code >= 0]] = True
-        self.known |= ~needed
-
-    def work(self) -> StageWork:
-        """Return the open questions with the records that need them."""
-        needing = np.flatnonzero(self.code >= 0)
-        order = needing[np.argsort(self.code[needing], kind="stable")].astype(np.int32)
-        start = np.searchsorted(self.code[order], np.arange(len(self.questions) + 1))
-        return StageWork(
-            self.stage, self.fingerprint, self.code, self.questions, self.known, order, start, self.skipped
-        )
-
-    def counts(self) -> StagePlan:
-        """Return the counts that a person sees."""
-        wanted = self.code[self.code >= 0]
-        answered = int((self.known[wanted] & (self.state[wanted] == ANSWERED)).sum())
-        failed = int((self.known[wanted] & (self.state[wanted] == FAILED)).sum())
-        to_ask = int((~self.known).sum())
-        return StagePlan(
-            name=self.stage.name,
-            done=int(self.done.sum()) + answered,
-            failed=int(self.failed.sum()) + failed,
-            skipped=int(self.skipped.sum()),
-            shared=len(wanted) - answered - failed - to_ask,
-            changed=int(self.changed.sum()),
-            to_ask=to_ask,
-        )
-
-
-def _true(mask: pa.Array) -> npt.NDArray[np.bool_]:
-    return np.asarray(pc.fill_null(mask, False).to_numpy(zero_copy_only=False), dtype=bool)
-
-
 def estimate(works: Sequence[StageWork], model: str, prices: Mapping[str, Price]) -> tuple[float, float, float] | None:
     """Return low, middle and high cost in USD of what is to ask; None if a price is unknown."""
     totals = []
@@ -468,8 +125,42 @@ def make_plan(work: Work, plans: Sequence[StagePlan], *, out: Path, prices: Mapp
         cost_usd=estimate(work.stages, work.model, prices),
         seconds=work.to_ask * 10.0 / workers,
         prices=f"prices: genai-prices {price_data_version()}",
-        notes=tuple(work.notes),
+        notes=(*work.notes, *(note for stage in work.stages for note in _two_in_one(work, stage))),
     )
+
+
+def _two_in_one(work: Work, stage: StageWork) -> Iterator[str]:
+    """Yield a sentence where records that are to share a question differ in what the prompt says of them.
+
+    Two spellings of a country are no second firm; so at least two columns must differ from the group's first
+    values, and more than agree.
+    """
+    per = stage.stage.about(work.frame.columns)
+    hints = [name for name in stage.stage.reads if name in work.frame.columns and name not in per]
+    records = np.flatnonzero(stage.code >= 0)
+    groups = stage.code[records]
+    rows = work.row[records]
+    agree, differ = np.zeros(len(rows), np.int16), np.zeros(len(rows), np.int16)
+    told: dict[int, list[str]] = {}
+    for name in hints if len(stage.questions) < len(records) else ():
+        texts = pd.Series(column_texts(work.frame[name].iloc[rows], ignore_case=True), dtype=object)
+        values = pd.factorize(texts.where(texts != ""))[0]
+        filled = np.flatnonzero(values >= 0)
+        first = np.full(len(stage.questions), -1)
+        first[groups[filled][::-1]] = values[filled][::-1]
+        other = filled[values[filled] != first[groups[filled]]]
+        agree[filled] += 1
+        agree[other] -= 1
+        differ[other] += 1
+        for place in other:
+            told.setdefault(int(place), []).append(name)
+    for place in np.flatnonzero((differ > 1) & (differ > agree)):
+        about = ", ".join(repr(str(work.frame[name].iloc[rows[place]])) for name in per)
+        yield (
+            f"{stage.stage.name}: {about} may be two that share a name, asked about as one: row {int(rows[place]) + 1} "
+            f"has another {', '.join(told[int(place)])}. To part them, name them differently, or give the stage more "
+            "columns in 'per'."
+        )
 
 
 def pieces(frame: pd.DataFrame, rows: int) -> Iterator[pd.DataFrame]:

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ._plan import Work
+from ._work import Work
 
 Task = tuple[int, int]
 """A stage's number and a question's number."""

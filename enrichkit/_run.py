@@ -23,11 +23,12 @@ from ._frame import enriched, stored, to_frame
 from ._gemini import check_capabilities, connect
 from ._options import Options, takes
 from ._pace import Gate
-from ._plan import Plan, Work, choose_stages, make_plan, make_work, pieces
+from ._plan import Plan, make_plan, pieces
 from ._price import worst_case
 from ._progress import show
 from ._row import RECORD_ID, meta
 from ._store import Index, Store, scan
+from ._work import Work, choose_stages, make_work
 from .errors import BudgetError, InputError, Interrupted, MissingKeyError, Stopped, StoreError
 
 WAIT_SECONDS = 0.1

@@ -23,6 +23,7 @@ _retry
 _price
 _store
 _row
+_work
 _plan
 _queue
 _book

@@ -1,0 +1,103 @@
+"""The plan: what is counted, what it says, what it points out."""
+
+from __future__ import annotations
+
+import pandas as pd
+import pytest
+
+import enrichkit
+from enrichkit import Answer, Price, Stage, errors
+
+
+class Company(Answer):
+    industry: str | None = None
+
+
+def plan(frame, tmp_path, **settings):
+    return enrichkit.plan(frame, **({"out": tmp_path / "out"} | settings))
+
+
+@pytest.fixture
+def frame():
+    return pd.DataFrame(
+        {
+            "fund.title": ["Borealis", " BOREALIS", "Tarn", "Tarn"],
+            "poc.first_name": ["Ana", "José", "Zoë", None],
+            "poc.last_name": ["Aas", "Núñez", "Berg", None],
+            "fund.website": ["borealis.test", "borealis.example", None, "tarn.test"],
+            "fund.country": ["Norway", "Kenya", "UK", "United Kingdom"],
+            "fund.city": ["Oslo", "Nairobi", "London", "London"],
+        }
+    )
+
+
+def test_it_counts_what_is_shared_skipped_and_to_ask(frame, tmp_path):
+    """Questions, not rows."""
+    found = plan(frame, tmp_path)
+    poc, fund = found.stages
+    assert (found.rows, found.records, found.to_ask, found.shared) == (4, 4, 5, 2)
+    assert (poc.to_ask, poc.skipped, fund.to_ask, fund.shared) == (3, 1, 2, 2)
+
+
+def test_it_points_out_two_funds_with_one_title(frame, tmp_path):
+    """Other website, country and city: likely another firm. Another spelling of a country is not."""
+    told = [note for note in plan(frame, tmp_path).notes if "share a name" in note]
+    assert len(told) == 1
+    assert "'Borealis'" in told[0] or "' BOREALIS'" in told[0]
+    assert "fund.website, fund.country, fund.city" in told[0]
+
+
+def test_two_funds_can_be_parted_by_more_columns(frame, tmp_path):
+    """What the note advises works."""
+    stage = Stage("firm", prompt="{fund.title} {fund.country}", answer=Company, per=("fund.title", "fund.country"))
+    assert plan(frame, tmp_path, stages=[stage]).to_ask == 4
+
+
+def test_rows_that_repeat_a_key_are_told(frame, tmp_path):
+    """One record, and the reader knows."""
+    found = plan(pd.concat([frame, frame.head(1)]), tmp_path)
+    assert (found.rows, found.records) == (5, 4)
+    assert any("1 rows repeat" in note for note in found.notes)
+
+
+def test_the_estimate_has_a_range_and_names_its_prices(frame, tmp_path):
+    """Low, middle, high, and the version of the price list."""
+    found = plan(frame, tmp_path)
+    low, middle, high = found.cost_usd
+    assert 0 < low < middle < high
+    assert "genai-prices" in str(found)
+
+
+def test_an_unknown_price_is_unknown(frame, tmp_path):
+    """Never 0; a price of one's own makes it known."""
+    assert plan(frame, tmp_path, model="gemini-99").cost_usd is None
+    assert "unknown" in str(plan(frame, tmp_path, model="gemini-99"))
+    own = {"gemini-99": Price(input_usd=1, output_usd=2)}
+    assert plan(frame, tmp_path, model="gemini-99", prices=own).cost_usd[0] > 0
+
+
+def test_a_limit_leaves_the_rest_for_later(frame, tmp_path):
+    """The most urgent records first."""
+    found = plan(frame.assign(rank=[1, 2, 3, 4]), tmp_path, limit=2, priority="rank")
+    assert found.to_ask == 2
+    assert any("2 records are left" in note for note in found.notes)
+
+
+def test_a_priority_needs_a_number_per_record(frame, tmp_path):
+    """Or the message says so."""
+    with pytest.raises(errors.InputError, match="priority"):
+        plan(frame, tmp_path, priority="no such column")
+
+
+def test_hostile_text_is_escaped(frame, tmp_path):
+    """The plan is HTML in a notebook."""
+    found = plan(frame.assign(**{"fund.title": "<img src=x onerror=alert(1)>"}), tmp_path)
+    assert any("<img" in note for note in found.notes)
+    assert "<img" not in found._repr_html_()
+
+
+def test_nothing_changes_the_callers_table(frame, tmp_path):
+    """Not a cell, not a column."""
+    before = frame.copy(deep=True)
+    plan(frame, tmp_path)
+    pd.testing.assert_frame_equal(frame, before)
