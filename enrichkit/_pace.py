@@ -1,14 +1,43 @@
-"""The pace: when the next request may start, shared by all workers, learned from the service's refusals."""
+"""The pace: when the next request may start, shared by all workers, learned from the service's refusals.
+
+A refusal may name a delay that is exact (a window that opens then), false (a bucket that refills all the time), or
+none at all. So nothing is believed before a probe has shown it. `Pace` decides, purely, in whatever time it is given;
+`Gate` keeps the workers waiting. Everything is reckoned by when a request was sent, and a request counts as accepted
+until it is refused: how long answers take does not matter.
+"""
 
 from __future__ import annotations
 
+import math
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 START_PER_SECOND = 100.0
-LONGEST_PAUSE_SECONDS = 30.0
+DOUBLES_IN_SECONDS = 0.05
+MOST_PER_SECOND = 10_000.0
+FADES = 0.8
+SHORTEST_PAUSE_SECONDS = 0.1
+LONGEST_CLOSED_SECONDS = 30.0
+LONGEST_ECHO_SECONDS = 3.0
+MARGIN_SECONDS = 0.01
+FIRST_CLIMB, LONGEST_CLIMB = 20, 200
+ENOUGH = 10
+"""So many accepted requests between two refusals make a measured speed."""
+OF_LATE, RECENT = 20, 200
+OPENING = 50
+"""An opening that passed so many has shown its speed; a smaller one only its share of the whole cycle."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """One passage: its number, and when."""
+
+    number: int
+    at: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,52 +49,205 @@ class PaceView:
     reason: str
 
 
+class Pace:
+    """Decides when the next request may be sent. Pure: it reads no clock and never waits.
+
+    Parameters
+    ----------
+    rpm : float, optional
+        Requests a minute at most, evenly spaced, whatever the service takes.
+    """
+
+    def __init__(self, *, rpm: float | None = None) -> None:
+        self._gap = 60 / rpm if rpm else 0.0
+        self._state: Literal["open", "probing", "closed"] = "open"
+        self._number = 0
+        self._last = -math.inf
+        self._recent: deque[Ticket] = deque(maxlen=RECENT)
+        self._base: float | None = None  # none before the first refusal
+        self._climb = FIRST_CLIMB / 2
+        self._start: float | None = None
+        self._since = 0.0  # when the present episode began: at the last refusal that was news
+        self._opened = 0.0  # when the service last opened after a closure that was believed
+        self._sent = 0  # since the present episode began, not refused
+        self._passed = 0  # since the last opening, not refused
+        self._low = 0.0
+        self._probe: Ticket | None = None
+        self._probe_at = 0.0
+        self._refused_probes = 0
+        self._pause = 0.0
+        self._until: float | None = None
+        self._echo = 0.0  # how long a refusal takes to come back
+        self._closures = 0
+
+    def rate(self, now: float) -> float:
+        """Return the present speed, in requests a second."""
+        if self._base is None:
+            since = 0.0 if self._start is None else now - self._start
+            return float(min(MOST_PER_SECOND, START_PER_SECOND * 2 ** min(60.0, since / DOUBLES_IN_SECONDS)))
+        return min(MOST_PER_SECOND, self._base * (1 + (self._sent / self._climb) ** 2))
+
+    def wait(self, now: float) -> float:
+        """Return the seconds until the next request may be sent; 0 for at once."""
+        wait = self._last + self._gap - now
+        if self._state == "open":
+            return max(0.0, wait, self._last + 1 / self.rate(now) - now)
+        if self._probe is not None:
+            # A refusal would have come by then; an answer may take a minute, and nobody should wait for that.
+            return max(0.0, wait, self._probe.at + 3 * self._echo + SHORTEST_PAUSE_SECONDS - now)
+        return max(0.0, wait, self._probe_at - now)
+
+    def sent(self, now: float) -> Ticket:
+        """Count a request as sent, and so far as accepted."""
+        self._number += 1
+        ticket = Ticket(self._number, now)
+        if self._start is None:
+            self._start = self._since = self._opened = now
+        if self._state != "open":
+            if self._probe is None:
+                self._probe = ticket  # it goes alone
+            else:
+                self._open(self._probe.at)
+        self._last = now
+        self._sent += 1
+        self._passed += 1
+        self._recent.append(ticket)
+        return ticket
+
+    def accepted(self, ticket: Ticket) -> None:
+        """Learn that a request was not refused."""
+        if self._probe is not None and ticket.number == self._probe.number:
+            self._open(ticket.at)
+
+    def refused(self, ticket: Ticket, now: float, retry_after_seconds: float | None) -> None:
+        """Learn from a refusal."""
+        if ticket in self._recent:
+            self._recent.remove(ticket)
+        self._echo = max(self._echo / 2, min(LONGEST_ECHO_SECONDS, now - ticket.at))
+        if ticket.at >= self._since or self._state != "open":
+            self._sent = max(0, self._sent - 1)
+        self._passed = max(0, self._passed - 1)
+        if self._probe is not None and ticket.number == self._probe.number:
+            self._still_closed(now, retry_after_seconds)
+        elif self._state == "open" and ticket.at >= self._since:
+            self._begin(ticket, now)
+
+    def _begin(self, ticket: Ticket, now: float) -> None:
+        """Begin an episode: slow down, and probe."""
+        self._base = self._speed(ticket, now)
+        self._climb = min(LONGEST_CLIMB, self._climb * 2)
+        self._state = "probing"
+        self._since = now
+        self._sent = 0
+        self._refused_probes = 0
+        self._pause = max(SHORTEST_PAUSE_SECONDS, 1 / self._base)
+        self._probe_at = now + self._pause
+        self._until = None
+
+    def _speed(self, ticket: Ticket, now: float) -> float:
+        """Return the new base speed: what was accepted of late, but not less than what a bucket refills.
+
+        Requests sent after the refused one are of unknown fate, and do not count.
+        """
+        decided = [one for one in self._recent if one.at < ticket.at]
+        late = decided[-OF_LATE:]
+        sent = max(0, self._sent - (len(self._recent) - len(decided)))
+        elapsed = max(1e-6, ticket.at - self._since)
+        high = self.rate(now)
+        if len(late) > 1:
+            high = min(high, (len(late) - 1) / max(1e-6, late[-1].at - late[0].at))
+        if sent < ENOUGH:
+            high = min(high, (sent + 1) / elapsed)
+            self._low *= FADES  # the limit may have been lowered since it was measured
+        else:
+            self._low = (sent - 1) / elapsed
+        return max(self._low, high, 1 / 60)
+
+    def _still_closed(self, now: float, retry_after_seconds: float | None) -> None:
+        """Learn that a probe was refused: wait longer, and after the second believe that the service is closed."""
+        self._probe = None
+        self._refused_probes += 1
+        if self._refused_probes == 1:
+            self._probe_at = now + 2 * self._pause
+            return
+        if self._until is not None and now < self._until - MARGIN_SECONDS:
+            self._probe_at = self._until  # the probe half way was refused, as expected
+            return
+        delay = retry_after_seconds
+        if delay is None:
+            delay = min(LONGEST_CLOSED_SECONDS, 1.5**self._closures)
+            self._closures += 1
+        self._state = "closed"
+        self._until = now + delay + MARGIN_SECONDS
+        self._probe_at = now + delay / 2
+
+    def _open(self, at: float) -> None:
+        """Go on: the probe that was sent at ``at`` passed."""
+        if self._state == "closed" and self._base is not None:
+            open_seconds = max(1e-6, self._since - self._opened)
+            cycle = open_seconds if self._passed > OPENING else max(1e-6, at - self._opened)
+            self._base = max(1 / 60, (self._passed - 1) / cycle)
+            self._low = 0.0
+            self._opened, self._passed = at, 1
+            self._since, self._sent = at, 1
+        else:
+            self._closures = 0
+        self._state = "open"
+        self._probe = self._until = None
+
+    def view(self, now: float) -> PaceView:
+        """Return the pace for people."""
+        waiting = self._probe_at if self._state != "open" and self._probe_at > now else None
+        reason = "the service is closed for now" if self._state == "closed" else "the service asked to slow down"
+        return PaceView(self.rate(now), waiting, reason if self._state != "open" else "")
+
+
 class Gate:
-    """Lets requests through one by one, as fast as the service takes them."""
+    """Lets the workers through one by one, as fast as the `Pace` allows."""
 
     def __init__(self, *, rpm: float | None = None, clock: Callable[[], float] = time.monotonic) -> None:
-        self._most = rpm / 60 if rpm else float("inf")
-        self._rate = min(START_PER_SECOND, self._most)
+        self._pace = Pace(rpm=rpm)
         self._clock = clock
         self._lock = threading.Lock()
-        self._next = 0.0
-        self._pauses = 0
-        self._reacted = 0.0
-        self._reason = "learning"
+        self._turn = threading.Lock()
+        self._news = threading.Event()
 
-    def enter(self, stop: threading.Event) -> float | None:
-        """Wait for the next free place and return when it was taken; None if stopped meanwhile."""
-        with self._lock:
-            now = self._clock()
-            mine = max(now, self._next)
-            self._next = mine + 1 / self._rate
-        while (wait := mine - self._clock()) > 0:
-            if stop.wait(min(wait, 0.1)):
+    def enter(self, stop: threading.Event) -> Ticket | None:
+        """Wait for the next free place and take it; None if the run stopped meanwhile."""
+        # One worker waits for the pace, the others for their turn: no herd wakes up for one place.
+        while not self._turn.acquire(timeout=0.1):
+            if stop.is_set():
                 return None
-            with self._lock:
-                mine = max(mine, self._reacted)
-        return None if stop.is_set() else self._clock()
+        try:
+            while not stop.is_set():
+                with self._lock:
+                    now = self._clock()
+                    wait = self._pace.wait(now)
+                    if wait <= 0:
+                        return self._pace.sent(now)
+                    self._news.clear()
+                if wait < 0.002:
+                    time.sleep(wait)
+                else:
+                    self._news.wait(min(wait, 0.1))
+            return None
+        finally:
+            self._turn.release()
 
-    def accepted(self, ticket: float) -> None:
+    def accepted(self, ticket: Ticket) -> None:
         """Learn that a request was not refused."""
         with self._lock:
-            self._pauses = 0
-            self._rate = min(self._most, self._rate * 1.01)
+            self._pace.accepted(ticket)
+        self._news.set()
 
-    def refused(self, ticket: float, retry_after_seconds: float | None) -> None:
-        """Learn from a refusal; one sent before the last reaction is no news."""
+    def refused(self, ticket: Ticket, retry_after_seconds: float | None) -> None:
+        """Learn from a refusal."""
         with self._lock:
-            now = self._clock()
-            if ticket < self._reacted:
-                return
-            self._pauses += 1
-            pause = min(LONGEST_PAUSE_SECONDS, retry_after_seconds or 1.5**self._pauses)
-            self._rate = max(0.1, self._rate / 2)
-            self._reacted = self._next = now + pause
-            self._reason = "the service asked to wait"
+            self._pace.refused(ticket, self._clock(), retry_after_seconds)
+        self._news.set()
 
     @property
     def view(self) -> PaceView:
         """The pace at this moment."""
-        waiting = self._next if self._next > self._clock() + 0.5 else None
-        return PaceView(self._rate, waiting, self._reason)
+        with self._lock:
+            return self._pace.view(self._clock())

@@ -1,0 +1,260 @@
+"""The pace in virtual time against services of every kind; the gate with real threads."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import math
+import random
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import pytest
+
+from enrichkit._pace import Gate, Pace
+
+
+@dataclass
+class Bucket:
+    """Refills all the time, and may name a false delay; its rate may halve at some time."""
+
+    per_second: float
+    burst: float
+    says: float | None
+    halves_at: float = math.inf
+    held: float = field(init=False)
+    at: float = 0.0
+
+    def __post_init__(self):
+        self.held = self.burst
+
+    def refuses(self, now):
+        rate = self.per_second / 2 if now >= self.halves_at else self.per_second
+        self.held, self.at = min(self.burst, self.held + (now - self.at) * rate), now
+        if self.held < 1:
+            return True
+        self.held -= 1
+        return False
+
+    def delay(self, now):
+        return self.says
+
+
+@dataclass
+class Window:
+    """Opens at fixed times, and names the delay until then, or none."""
+
+    requests: int
+    seconds: float
+    exact: bool = True
+    window: int = -1
+    used: int = 0
+
+    def refuses(self, now):
+        if int(now / self.seconds) != self.window:
+            self.window, self.used = int(now / self.seconds), 0
+        self.used += 1
+        return self.used > self.requests
+
+    def delay(self, now):
+        return (int(now / self.seconds) + 1) * self.seconds - now if self.exact else None
+
+
+@dataclass(frozen=True)
+class Ran:
+    """How a simulated run went."""
+
+    seconds: float
+    answered: int
+    refused: int
+    sends: list[float]
+    accepted: list[float]
+
+
+def simulate(service, questions, latency, *, workers=20, echo=0.01, rpm=None):
+    """Ask so many questions in virtual time; ``echo`` is how long a refusal takes."""
+    pace, now, order = Pace(rpm=rpm), 0.0, itertools.count()
+    events, idle, waiting, refused, sends, accepted = [], workers, questions, 0, [], []
+    while len(accepted) < questions:
+        while idle and waiting and pace.wait(now) <= 1e-9:
+            ticket = pace.sent(now)
+            no = service is not None and service.refuses(now)
+            delay = service.delay(now) if no else None
+            idle, waiting = idle - 1, waiting - 1
+            sends.append(now)
+            heapq.heappush(events, (now + (echo if no else latency()), next(order), ticket, no, delay))
+        soon = now + max(pace.wait(now), 1e-6) if idle and waiting else math.inf
+        now = min(soon, events[0][0] if events else math.inf)
+        while events and events[0][0] <= now:
+            _, _, ticket, no, delay = heapq.heappop(events)
+            idle += 1
+            if no:
+                pace.refused(ticket, now, delay)
+                refused, waiting = refused + 1, waiting + 1
+            else:
+                pace.accepted(ticket)
+                accepted.append(ticket.at)
+    return Ran(now, len(accepted), refused, sends, accepted)
+
+
+SERVICES = {
+    "a bucket with a false delay": (lambda: Bucket(20, 5, 3.0), 31.0, 0.05),
+    "windows with an exact delay": (lambda: Window(200, 10), 22.8, 0.05),
+    "a limit that halves midway": (lambda: Bucket(20, 5, 3.0, halves_at=15), 47.0, 0.07),
+    "a bucket without a delay": (lambda: Bucket(20, 5, None), 32.0, 0.05),
+    "windows without a delay": (lambda: Window(200, 10, exact=False), 25.0, 0.05),
+}
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_an_unknown_limit_is_learned(name):
+    """600 questions of 200 ms with 20 workers: near the ideal time, few refusals, nothing lost."""
+    make, most_seconds, most_refused = SERVICES[name]
+    ran = simulate(make(), 600, lambda: 0.2)
+    assert ran.answered == 600
+    assert ran.seconds <= most_seconds
+    assert ran.refused / 600 <= most_refused
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_slow_refusals_are_borne(name):
+    """Where a refusal takes as long as an answer, more is in flight before it is known; the time hardly grows."""
+    make, most_seconds, most_refused = SERVICES[name]
+    ran = simulate(make(), 600, lambda: 0.2, echo=0.2)
+    assert ran.seconds <= most_seconds * 1.06
+    assert ran.refused / 600 <= most_refused * 2.1
+
+
+def test_without_a_limit_nothing_is_held_back():
+    """2,000 questions of 50 ms: 5.0 s is ideal."""
+    ran = simulate(None, 2000, lambda: 0.05)
+    assert ran.refused == 0
+    assert ran.seconds <= 5.4
+
+
+def test_slow_answers_do_not_slow_the_pace():
+    """Reckoned by when requests are sent: a probe is not waited for as long as an answer takes."""
+    dice = random.Random(1)
+    ran = simulate(Bucket(2, 5, 3.0), 200, lambda: dice.uniform(5, 15), workers=40)
+    assert ran.seconds <= 200 / 2 * 1.15 + 15
+
+
+@pytest.mark.parametrize("rpm", [30, 600])
+def test_a_cap_is_never_passed(rpm):
+    """In no minute more than rpm requests, whatever the service takes; and no slower than that."""
+    ran = simulate(None, 150, lambda: 0.2, rpm=rpm)
+    for first in ran.sends:
+        assert sum(first <= at < first + 60 - 1e-6 for at in ran.sends) <= rpm
+    assert ran.seconds == pytest.approx(149 * 60 / rpm + 0.2, rel=0.01)
+
+
+def test_a_refusal_of_an_older_request_is_no_news():
+    """What was sent before the last reaction says nothing about it."""
+    pace = Pace()
+    tickets = [pace.sent(at / 100) for at in range(30)]
+    pace.refused(tickets[20], 0.4, 3.0)
+    waits, rate = pace.wait(0.4), pace.rate(0.4)
+    for ticket in tickets[21:]:
+        pace.refused(ticket, 0.4, 3.0)
+    assert (pace.wait(0.4), pace.rate(0.4)) == (waits, rate)
+
+
+def test_a_probe_goes_alone():
+    """After a refusal one request finds out; nothing follows before it is known, or would be."""
+    pace = Pace()
+    tickets = [pace.sent(at / 100) for at in range(30)]
+    pace.refused(tickets[-1], 0.35, 60.0)
+    at = 0.35 + pace.wait(0.35)
+    probe = pace.sent(at)
+    assert pace.wait(at) > 0.1
+    pace.accepted(probe)
+    assert pace.wait(at + 0.2) == 0
+
+
+def test_a_delay_is_believed_after_two_probes():
+    """Not before, and then until its end with one probe half way."""
+    pace = Pace()
+    tickets = [pace.sent(at / 100) for at in range(30)]
+    pace.refused(tickets[-1], 0.3, 10.0)
+    now, probes = 0.3, []
+    while now < 10.0:
+        now += pace.wait(now)
+        probes.append(now)
+        pace.refused(pace.sent(now), now + 0.01, 10.3 - now)
+        now += 0.01
+    assert len(probes) == 4
+    assert probes[1] < 1.0
+    assert probes[2] == pytest.approx(5.4, abs=0.5)
+    assert probes[3] == pytest.approx(10.3, abs=0.05)
+
+
+def test_an_unknown_closure_is_waited_for_longer_and_longer():
+    """No delay given: longer each time, half a minute at most."""
+    pace = Pace()
+    pace.refused(pace.sent(0.0), 0.1, None)
+    pace.refused(pace.sent(0.2), 0.3, None)
+    now, waits = 0.3, []
+    for _ in range(30):
+        wait = pace.wait(now)
+        waits.append(wait)
+        now += wait
+        pace.refused(pace.sent(now), now + 0.01, None)
+        now += 0.01
+    assert max(waits) <= 30.1
+    assert waits[-1] > 5 > waits[1]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_no_order_of_events_breaks_it(seed):
+    """Whatever is accepted and refused in whatever order, waits stay finite and speeds above zero."""
+    dice, pace, now, open_ = random.Random(seed), Pace(), 0.0, []
+    for _ in range(2000):
+        wait = pace.wait(now)
+        assert 0 <= wait < 3700
+        now += wait * dice.choice([1, 1, 0.5]) + dice.random() / 100
+        if pace.wait(now) <= 0:
+            open_.append(pace.sent(now))
+        if open_ and dice.random() < 0.7:
+            ticket = open_.pop(dice.randrange(len(open_)))
+            if dice.random() < 0.5:
+                pace.accepted(ticket)
+            else:
+                pace.refused(ticket, now, dice.choice([None, 0.0, 1.0, 30.0]))
+        assert pace.rate(now) > 0
+
+
+# The gate
+
+
+def test_workers_pass_one_by_one():
+    """Each gets a ticket of its own."""
+    gate, stop = Gate(), threading.Event()
+    with ThreadPoolExecutor(20) as pool:
+        tickets = list(pool.map(lambda _: gate.enter(stop), range(200)))
+    assert len({ticket.number for ticket in tickets}) == 200
+
+
+def test_a_stop_ends_the_waiting():
+    """Of the one who waits for the pace, and of those who wait for their turn."""
+    gate, stop = Gate(rpm=1), threading.Event()
+    assert gate.enter(stop) is not None
+    with ThreadPoolExecutor(5) as pool:
+        waiting = [pool.submit(gate.enter, stop) for _ in range(5)]
+        time.sleep(0.05)
+        assert not any(one.done() for one in waiting)
+        stop.set()
+        assert [one.result(timeout=2) for one in waiting] == [None] * 5
+
+
+def test_the_view_says_what_is_waited_for():
+    """For people: how fast, until when, why."""
+    now = [0.0]
+    gate, stop = Gate(clock=lambda: now[0]), threading.Event()
+    assert gate.view.waiting_until is None
+    ticket = gate.enter(stop)
+    now[0] = 0.5
+    gate.refused(ticket, 30.0)
+    assert gate.view.waiting_until > 0.5
+    assert "slow down" in gate.view.reason
