@@ -132,7 +132,10 @@ class Book:
         lacking = [name for name in names if is_missing_cell(cells.get(name))]
         if lacking and self.work.shards[record] >= 0:
             stored = self._stored_row(record)
-            cells |= {name: stored.get(name) for name in lacking}
+            # What a stage filled in is no hint for the same stage asked anew: it would only confirm itself.
+            redone = [stage.stage.name for stage in self.work.stages if stage.code[record] >= 0]
+            own = {column for name in redone for column in stored.get(meta(name, "filled")) or ()}
+            cells |= {name: stored.get(name) for name in lacking if name not in own}
         for place, stage in enumerate(self.work.stages):
             code = int(stage.code[record])
             for name in set(lacking) & stage.stage.answers.keys() if code >= 0 else ():

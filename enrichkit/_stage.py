@@ -191,18 +191,16 @@ class Stage:
         A check of one's own that raises is an issue itself: it must not cost the paid answer.
         """
         issues: list[Issue] = []
-        values = answer.model_dump()
         for check in self.checks:
             try:
                 found = list(check(answer, record))
+                instead = {issue.field: issue.instead for issue in found if issue.instead is not KEEP}
+                if instead.keys() & self.fields.keys():
+                    answer = self.answer.model_validate(answer.model_dump() | instead)
             except Exception as error:  # noqa: BLE001 - the user's code; the reason is kept in the row
                 found = [Issue("", "check_failed", f"{check.__name__}: {type(error).__name__}: {error}")]
-            for issue in found:
-                if issue.instead is not KEEP and issue.field in values:
-                    values[issue.field] = issue.instead
-            if any(issue.instead is not KEEP for issue in found):
-                answer = answer.model_copy(update=values)
             issues += found
+        values = answer.model_dump()
         return {field: _empty_as_none(values[field]) for field in self.fields}, issues
 
     def question(self, model: str, per: Sequence[str]) -> str:

@@ -392,6 +392,22 @@ def test_a_changed_question_is_never_asked_again_silently(tmp_path, simulator):
     assert simulator.counts()["requests"] == 2
 
 
+def test_an_earlier_answer_is_no_hint_for_the_same_question(tmp_path):
+    """Asked anew, the model must not be shown what it said before as if it were the user's."""
+    asked = []
+
+    def client(request):
+        asked.append(request.text)
+        return Reply(text='{"industry": "Tea"}')
+
+    frame = pd.DataFrame({"name": ["Acme"], "company.industry": [None]})
+    for prompt in ("{name}: {company.industry}?", "{name}, again: {company.industry}?"):
+        stage = Stage("company", prompt=prompt, answer=Company, per=("name",))
+        enriched = run(frame, tmp_path / "out", stages=[stage], key="name", client=client, on_change="redo")
+    assert asked == ["⟦Acme⟧: ⟦(unknown)⟧?", "⟦Acme⟧, again: ⟦(unknown)⟧?"]
+    assert enriched["company.industry"].tolist() == ["Tea"]
+
+
 def test_the_import_is_light():
     """No SDK, widget or plot library, and nothing written or warned."""
     code = textwrap.dedent("""
