@@ -18,12 +18,12 @@ from typing import Literal
 
 START_PER_SECOND = 100.0
 DOUBLES_IN_SECONDS = 0.05
-MOST_PER_SECOND = 10_000.0
+LEAST_PER_SECOND, MOST_PER_SECOND = 1 / 60, 10_000.0
 FADES = 0.8
 SHORTEST_PAUSE_SECONDS = 0.1
 LONGEST_CLOSED_SECONDS = 30.0
 LONGEST_ECHO_SECONDS = 3.0
-MARGIN_SECONDS = 0.01
+MARGIN_SECONDS, SHORTEST_SECONDS = 0.01, 1e-6
 FIRST_CLIMB, LONGEST_CLIMB = 20, 200
 ENOUGH = 10
 """So many accepted requests between two refusals make a measured speed."""
@@ -124,9 +124,8 @@ class Pace:
         if ticket in self._recent:
             self._recent.remove(ticket)
         self._echo = max(self._echo / 2, min(LONGEST_ECHO_SECONDS, now - ticket.at))
-        if ticket.at >= self._since or self._state != "open":
-            self._sent = max(0, self._sent - 1)
-        self._passed = max(0, self._passed - 1)
+        self._sent -= ticket.at >= self._since
+        self._passed -= ticket.at >= self._opened
         if self._probe is not None and ticket.number == self._probe.number:
             self._still_closed(now, retry_after_seconds)
         elif self._state == "open" and ticket.at >= self._since:
@@ -145,23 +144,22 @@ class Pace:
         self._until = None
 
     def _speed(self, ticket: Ticket, now: float) -> float:
-        """Return the new base speed: what was accepted of late, but not less than what a bucket refills.
+        """Return the new base speed, half way between what a bucket refills and what was accepted of late.
 
-        Requests sent after the refused one are of unknown fate, and do not count.
+        Between two refusals a bucket passes exactly its refill; of late, some of its burst as well. Requests sent after
+        the refused one are of unknown fate, and do not count.
         """
         decided = [one for one in self._recent if one.at < ticket.at]
-        late = decided[-OF_LATE:]
         sent = max(0, self._sent - (len(self._recent) - len(decided)))
-        elapsed = max(1e-6, ticket.at - self._since)
-        high = self.rate(now)
+        elapsed = max(SHORTEST_SECONDS, ticket.at - self._since)
+        late, high = decided[-OF_LATE:], self.rate(now)
         if len(late) > 1:
-            high = min(high, (len(late) - 1) / max(1e-6, late[-1].at - late[0].at))
-        if sent < ENOUGH:
-            high = min(high, (sent + 1) / elapsed)
-            self._low *= FADES  # the limit may have been lowered since it was measured
-        else:
+            high = min(high, (len(late) - 1) / max(SHORTEST_SECONDS, late[-1].at - late[0].at))
+        if sent >= ENOUGH:
             self._low = (sent - 1) / elapsed
-        return max(self._low, high, 1 / 60)
+            return max(LEAST_PER_SECOND, math.sqrt(self._low * max(self._low, high)))
+        self._low *= FADES  # the limit may have been lowered since it was measured
+        return max(LEAST_PER_SECOND, self._low, min(high, (sent + 1) / elapsed))
 
     def _still_closed(self, now: float, retry_after_seconds: float | None) -> None:
         """Learn that a probe was refused: wait longer, and after the second believe that the service is closed."""
@@ -174,8 +172,8 @@ class Pace:
             self._probe_at = self._until  # the probe half way was refused, as expected
             return
         delay = retry_after_seconds
-        if delay is None:
-            delay = min(LONGEST_CLOSED_SECONDS, 1.5**self._closures)
+        if delay is None or self._state == "closed":  # none given, or it did not open when it said
+            delay = max(delay or 0.0, min(LONGEST_CLOSED_SECONDS, 1.5**self._closures))
             self._closures += 1
         self._state = "closed"
         self._until = now + delay + MARGIN_SECONDS
@@ -184,14 +182,13 @@ class Pace:
     def _open(self, at: float) -> None:
         """Go on: the probe that was sent at ``at`` passed."""
         if self._state == "closed" and self._base is not None:
-            open_seconds = max(1e-6, self._since - self._opened)
-            cycle = open_seconds if self._passed > OPENING else max(1e-6, at - self._opened)
-            self._base = max(1 / 60, (self._passed - 1) / cycle)
+            until = self._since if self._passed > OPENING else at
+            cycle = max(SHORTEST_SECONDS, until - self._opened)
+            self._base = max(LEAST_PER_SECOND, (self._passed - 1) / cycle)
             self._low = 0.0
             self._opened, self._passed = at, 1
             self._since, self._sent = at, 1
-        else:
-            self._closures = 0
+        self._closures = max(0, self._closures - 2)  # the next closure is likely as long
         self._state = "open"
         self._probe = self._until = None
 

@@ -49,6 +49,7 @@ class Window:
     requests: int
     seconds: float
     exact: bool = True
+    says: float | None = None
     window: int = -1
     used: int = 0
 
@@ -59,7 +60,7 @@ class Window:
         return self.used > self.requests
 
     def delay(self, now):
-        return (int(now / self.seconds) + 1) * self.seconds - now if self.exact else None
+        return (int(now / self.seconds) + 1) * self.seconds - now if self.exact else self.says
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,7 @@ def simulate(service, questions, latency, *, workers=20, echo=0.01, rpm=None):
 SERVICES = {
     "a bucket with a false delay": (lambda: Bucket(20, 5, 3.0), 31.0, 0.05),
     "windows with an exact delay": (lambda: Window(200, 10), 22.8, 0.05),
-    "a limit that halves midway": (lambda: Bucket(20, 5, 3.0, halves_at=15), 47.0, 0.07),
+    "a limit that halves midway": (lambda: Bucket(20, 5, 3.0, halves_at=15), 47.0, 0.05),
     "a bucket without a delay": (lambda: Bucket(20, 5, None), 32.0, 0.05),
     "windows without a delay": (lambda: Window(200, 10, exact=False), 25.0, 0.05),
 }
@@ -125,6 +126,30 @@ def test_slow_refusals_are_borne(name):
     ran = simulate(make(), 600, lambda: 0.2, echo=0.2)
     assert ran.seconds <= most_seconds * 1.06
     assert ran.refused / 600 <= most_refused * 2.1
+
+
+LONG = {
+    "a bucket": (lambda: Bucket(20, 5, 3.0), 300, 0.02),
+    "windows with an exact delay": (lambda: Window(200, 10), 290, 0.03),
+    "windows without a delay": (lambda: Window(200, 10, exact=False), 290, 0.05),
+}
+
+
+@pytest.mark.parametrize("name", LONG)
+def test_a_long_run_stays_at_the_limit(name):
+    """6,000 questions: what is learned from one closure never makes the later ones longer than they are."""
+    make, ideal_seconds, most_refused = LONG[name]
+    ran = simulate(make(), 6000, lambda: 0.2)
+    assert ran.seconds <= ideal_seconds * 1.03
+    assert ran.refused / 6000 <= most_refused
+
+
+@pytest.mark.parametrize("says", [0.0, 0.001, 0.5])
+def test_a_delay_that_is_too_short_does_not_hammer(says):
+    """Where the service does not open when it said, the waits grow by themselves."""
+    ran = simulate(Window(200, 10, exact=False, says=says), 600, lambda: 0.2)
+    assert ran.seconds <= 25
+    assert ran.refused / 600 <= 0.05
 
 
 def test_without_a_limit_nothing_is_held_back():
@@ -245,7 +270,49 @@ def test_a_stop_ends_the_waiting():
         time.sleep(0.05)
         assert not any(one.done() for one in waiting)
         stop.set()
+        stopped = time.monotonic()
         assert [one.result(timeout=2) for one in waiting] == [None] * 5
+        assert time.monotonic() - stopped < 0.3  # 0.1 s is promised
+
+
+def test_waiting_takes_no_cpu():
+    """Twenty waiting workers neither spin nor wake one another."""
+    gate, stop = Gate(rpm=1), threading.Event()
+    gate.enter(stop)
+    with ThreadPoolExecutor(20) as pool:
+        waiting = [pool.submit(gate.enter, stop) for _ in range(20)]
+        spent = time.process_time()
+        time.sleep(0.2)
+        assert time.process_time() - spent < 0.06
+        stop.set()
+    assert [one.result() for one in waiting] == [None] * 20
+
+
+def test_a_probe_that_passes_wakes_who_waits():
+    """The worker that waits for the probe's fate goes as soon as it is known, not when a refusal would be overdue."""
+    now = [0.0]
+    gate, stop = Gate(clock=lambda: now[0]), threading.Event()
+    first = gate.enter(stop)
+    now[0] = 1.0
+    gate.refused(first, None)
+    now[0] = 2.0
+    probe = gate.enter(stop)
+    with ThreadPoolExecutor(1) as pool:
+        following = pool.submit(gate.enter, stop)
+        time.sleep(0.05)
+        assert not following.done()
+        now[0] = 3.0  # a refusal would be overdue at 5.1
+        gate.accepted(probe)
+        assert following.result(timeout=2).at == 3.0
+
+
+def test_a_passage_is_cheap():
+    """Some microseconds without a quota."""
+    gate, stop, now = Gate(clock=lambda: next(now)), threading.Event(), itertools.count()
+    started = time.perf_counter()
+    for _ in range(2000):
+        gate.accepted(gate.enter(stop))
+    assert (time.perf_counter() - started) / 2000 < 100e-6
 
 
 def test_the_view_says_what_is_waited_for():
