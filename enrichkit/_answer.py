@@ -23,7 +23,10 @@ from .errors import StageError
 __all__ = ["Answer", "Issue"]
 
 KEEP: Any = type("Keep", (), {"__repr__": lambda self: "KEEP"})()
-NOTHING = frozenset({"", "n/a", "na", "none", "null", "unknown", "(unknown)", "not found", "not available", "-"})
+NOTHING = frozenset({"", "n/a", "none", "null", "unknown", "(unknown)", "not found", "not available", "-"})
+
+DEEPEST = 30
+"""Nesting beyond this is no answer to any sensible model; a thousand levels end Python's recursion."""
 
 
 class Answer(BaseModel):
@@ -61,18 +64,28 @@ class Answer(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _words_for_nothing(cls, values: Any) -> Any:
-        """Read "N/A", "unknown" and the like as no answer."""
+        """Read "N/A", "unknown" and the like as no answer, unless the field must have one or offers that very word."""
         if not isinstance(values, Mapping):
             return values
-        return {
-            name: None if isinstance(value, str) and value.strip().lower() in NOTHING else value
-            for name, value in values.items()
-        }
+
+        def says_nothing(name: str, value: Any) -> bool:
+            if not isinstance(value, str) or value.strip().lower() not in NOTHING or name not in cls.model_fields:
+                return False
+            field = cls.model_fields[name]
+            return not field.is_required() and value.strip() not in _literals(field.annotation)
+
+        return {name: None if says_nothing(name, value) else value for name, value in values.items()}
 
     @field_validator("confidence", "search_quality", mode="before")
     @classmethod
     def _lower_case(cls, value: Any) -> Any:
         return value.strip().lower() if isinstance(value, str) else value
+
+
+def _literals(annotation: Any) -> set[Any]:
+    """Return every choice that an annotation offers."""
+    args = get_args(annotation)
+    return set(args) if get_origin(annotation) is Literal else set().union(*map(_literals, args))
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,15 +249,15 @@ def read_answer(model: type[Answer], text: str) -> tuple[Answer | None, list[Iss
             issues += [Issue(name, "wrong_type", _short(values.pop(name))) for name in sorted(wrong)]
 
 
-def _storable(value: Any) -> bool:
-    """Whether text is valid Unicode and numbers fit 64 bits: anything else breaks a whole column at the seal."""
+def _storable(value: Any, depth: int = 0) -> bool:
+    """Whether text is valid Unicode, numbers fit 64 bits and nesting ends: all else breaks a column at the seal."""
     if isinstance(value, str):
         return not any("\ud800" <= letter <= "\udfff" for letter in value) if not value.isascii() else True
     if isinstance(value, float):
         return math.isfinite(value)
     if isinstance(value, int):
         return -(2**63) <= value < 2**63
-    return all(_storable(inner) for inner in _inside(value))
+    return depth < DEEPEST and all(_storable(inner, depth + 1) for inner in _inside(value))
 
 
 def _inside(value: Any) -> Iterator[Any]:
@@ -255,5 +268,8 @@ def _inside(value: Any) -> Iterator[Any]:
 
 
 def _short(value: Any, most: int = 80) -> str:
-    text = repr(value)
+    try:
+        text = repr(value)
+    except RecursionError:
+        text = f"a {type(value).__name__} nested too deeply"
     return (text if len(text) <= most else text[: most - 1] + "…").encode("ascii", "backslashreplace").decode()

@@ -1,7 +1,9 @@
 """The book: what a run knows of each question and record, from reply to sealed row.
 
 One writer turns its pages. It keeps each question's outcome for as long as a record needs it, makes a record's row
-when its last question is answered, and seals rows as shards. Everything it knows can be made again from the store.
+when its last question is answered, and seals rows as shards. What a question cost is booked in the first row that is
+sealed with it: so it stands in the store once, wherever a crash falls. Everything it knows can be made again from the
+store.
 """
 
 from __future__ import annotations
@@ -9,18 +11,35 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from ._exchange import SIMULATOR
+from ._exchange import SIMULATOR, decode, question_of
+from ._gemini import parse
 from ._price import Price
 from ._queue import Task, steps_left
 from ._record import ids
-from ._row import RECORD_ID, STATUS, Outcome, build_table, meta, read_outcome, record_status, stage_types, stage_values
-from ._store import FOOTER, VERSION, Store, footer
+from ._row import (
+    RECORD_ID,
+    STATUS,
+    Outcome,
+    Spent,
+    booked,
+    build_table,
+    meta,
+    read_outcome,
+    record_status,
+    reply_cost,
+    stage_types,
+    stage_values,
+)
+from ._stage import Stage
+from ._store import FOOTER, VERSION, Store
 from ._table import as_type, is_missing_cell, wider
 from ._work import Work
 
@@ -49,10 +68,13 @@ class Book:
         self.store = store
         self._prices = prices
         self._shard_rows = shard_rows
-        self.schema = target_schema(work, store, run_id)
+        self.schema = target_schema(work, store)
+        self._run_id = run_id
         self._layout = layout(self.schema)
         self._outcomes: dict[Task, Outcome] = {}
-        self._payer: dict[Task, str] = {}
+        self._spent: dict[str, Spent] = {}
+        """What was spent on a question since it was last booked, that is, written into a sealed row."""
+        self._payer: dict[str, str] = {}
         self._needed = [np.diff(stage.start) for stage in work.stages]
         self._left = steps_left(work)
         self._unsealed: list[tuple[int, Row]] = []
@@ -60,6 +82,12 @@ class Book:
         shards = work.shards[work.order]
         self._expected = dict(zip(*np.unique(shards[shards >= 0], return_counts=True), strict=True))
         self._stored_shard = functools.lru_cache(maxsize=16)(self._read_shard)
+
+    @property
+    def simulated(self) -> bool | None:
+        """Whether the store holds simulated answers or real ones; None if it has none yet."""
+        kinds = [bool(facts.get("simulated")) for facts in self.store.index.footers.values()]
+        return True if self.work.model == SIMULATOR else kinds[0] if kinds else None
 
     def complete_already(self) -> Iterator[int]:
         """Yield the records that need no question of their own: shared, skipped, or replied to before a kill."""
@@ -75,36 +103,50 @@ class Book:
             codes = np.unique(stage.code[records])
             tasks = {stage.questions[code]: (place, int(code)) for code in codes[codes >= 0]}
             wanted = [question for question, task in tasks.items() if task not in self._outcomes]
-            for question, (payer, replies) in self.store.sealed_replies(stage.stage.name, wanted).items():
-                if question not in self.store.index.pending:
-                    self._payer[tasks[question]] = payer
-                    self._outcomes[tasks[question]] = read_outcome(stage.stage, question, replies, self._prices)
+            sealed = self.store.sealed_replies(stage.stage.name, wanted)
+            for question in wanted:
+                self._recall(tasks[question], sealed.get(question))
 
-    def earlier(self, task: Task) -> list[bytes]:
-        """Return the stored replies of a question, oldest first."""
+    def earlier(self, task: Task) -> tuple[list[bytes], int]:
+        """Return the stored replies to a question, oldest first, and how many of them are booked."""
         stage = self.work.stages[task[0]]
         question = stage.questions[task[1]]
-        sealed = self.store.sealed_replies(stage.stage.name, [question]).get(question)
-        if sealed is not None:
-            self._payer[task] = sealed[0]
+        return self._replies(question, self.store.sealed_replies(stage.stage.name, [question]).get(question))
+
+    def _replies(self, question: str, sealed: tuple[str, list[bytes]] | None) -> tuple[list[bytes], int]:
         pending = [entry.payload for entry in list(self.store.index.pending.get(question, ()))]
-        replies = sealed[1] if sealed is not None else []
-        return [*replies, *(payload for payload in pending if payload not in replies)]
+        if sealed is None:
+            return pending, 0
+        self._payer.setdefault(question, sealed[0])
+        replies = [payload for payload in sealed[1] if question_of(payload) in (None, question)]
+        return [*replies, *(payload for payload in pending if payload not in replies)], len(replies)
+
+    def _recall(self, task: Task, sealed: tuple[str, list[bytes]] | None) -> Outcome | None:
+        """Read a question's outcome from its stored replies."""
+        stage = self.work.stages[task[0]]
+        question = stage.questions[task[1]]
+        payloads, known = self._replies(question, sealed)
+        if payloads:
+            self._keep(task, read_outcome(stage.stage, question, payloads, self._prices, booked=known))
+        return self._outcomes.get(task)
+
+    def _keep(self, task: Task, outcome: Outcome) -> None:
+        self._outcomes[task] = outcome
+        if outcome.spent is not None:
+            self._spent[outcome.question] = outcome.spent
 
     def outcome(self, task: Task) -> Outcome | None:
-        """Return what is known of a question, from memory or from the store; None if it has no final reply."""
-        if task not in self._outcomes:
-            stage = self.work.stages[task[0]]
-            payloads = self.earlier(task)
-            if not payloads:
-                return None
-            self._outcomes[task] = read_outcome(stage.stage, stage.questions[task[1]], payloads, self._prices)
-        return self._outcomes[task]
+        """Return the final outcome of a question, from memory or from the store; None if it has none yet."""
+        stage = self.work.stages[task[0]]
+        if task not in self._outcomes and stage.known[task[1]]:
+            question = stage.questions[task[1]]
+            self._recall(task, self.store.sealed_replies(stage.stage.name, [question]).get(question))
+        return self._outcomes.get(task)
 
     def learn(self, task: Task, outcome: Outcome | None) -> list[int]:
         """Take note of a question's final outcome (None: skipped); return the records that are complete by it."""
         if outcome is not None:
-            self._outcomes[task] = outcome
+            self._keep(task, outcome)
         records = self.work.stages[task[0]].records(task[1])
         self._left[records] -= 1
         if outcome is None:
@@ -120,59 +162,75 @@ class Book:
             missing = [name for name in names if name not in values]
             if not missing:
                 break
-            cells = self._cells(int(record), missing)
+            cells = self._cells(int(record), missing, task[0])
             for name in missing:
                 if not is_missing_cell(cells.get(name)):
                     values[name] = cells[name]
         return values
 
-    def _cells(self, record: int, names: Sequence[str]) -> Row:
-        """Return a record's cells: the table's own, else what the store has, else what this run has found."""
+    def _cells(self, record: int, names: Sequence[str], asking: int) -> Row:
+        """Return a record's cells: the table's own, else what earlier stages have found, else what the store has.
+
+        What a later stage may have found already does not count: a prompt must not depend on who was quicker.
+        """
         cells = self.work.values(record, names)
-        lacking = [name for name in names if is_missing_cell(cells.get(name))]
-        if lacking and self.work.shards[record] >= 0:
-            stored = self._stored_row(record)
-            # What a stage filled in is no hint for the same stage asked anew: it would only confirm itself.
-            redone = [stage.stage.name for stage in self.work.stages if stage.code[record] >= 0]
-            own = {column for name in redone for column in stored.get(meta(name, "filled")) or ()}
-            cells |= {name: stored.get(name) for name in lacking if name not in own}
-        for place, stage in enumerate(self.work.stages):
-            code = int(stage.code[record])
-            for name in set(lacking) & stage.stage.answers.keys() if code >= 0 else ():
-                outcome = self._outcomes.get((place, code)) or (
-                    self.outcome((place, code)) if stage.known[code] else None
-                )
-                if outcome is not None and outcome.answer is not None:
-                    cells[name] = stage.stage.check(outcome.answer, {})[0][stage.stage.answers[name]]
-        return cells
+        lacking = {name for name in names if is_missing_cell(cells.get(name))}
+        if not lacking:
+            return cells
+        stored = self._stored_row(record) if self.work.shards[record] >= 0 else {}
+        asked = [(place, stage) for place, stage in enumerate(self.work.stages) if stage.code[record] >= 0]
+        # What a stage filled in is no hint for the same stage asked anew: it would only confirm itself.
+        for _, stage in asked:
+            stored |= dict.fromkeys(stored.get(meta(stage.stage.name, "filled")) or ())
+        own = stored or self.work.values(record, self._visible)
+        found: Row = {}
+        for place, stage in asked:
+            wanted = lacking & stage.stage.answers.keys() if place < asking else ()
+            outcome = self.outcome((place, int(stage.code[record]))) if wanted else None
+            if outcome is not None and outcome.answer is not None:
+                values = stage_values(stage.stage, outcome, {name: own.get(name) for name in self._visible})
+                found |= {name: values[name] for name in wanted}
+        return cells | {name: found.get(name, stored.get(name)) for name in lacking}
 
     def row(self, record: int) -> Row:
-        """Return a record's row as far as it is known."""
+        """Return a record's row as far as it is known, but for what was spent, which is booked at the seal."""
         stored = self._stored_row(record) if self.work.shards[record] >= 0 else {}
         base = dict(stored) or self.work.values(record, self.work.table.column_names)
-        for stage in self.work.stages:
-            for column in base.get(meta(stage.stage.name, "filled")) or () if stage.code[record] >= 0 else ():
-                base[column] = None
         row = {name: value for name, value in base.items() if name in self.schema.names}
         row |= self.work.values(record, self.new_columns) if stored else {}
         row[RECORD_ID] = self.work.ids[record]
-        statuses: list[str | None] = []
+        outcomes = {
+            place: outcome
+            for place, stage in enumerate(self.work.stages)
+            if stage.code[record] >= 0 and (outcome := self.outcome((place, int(stage.code[record])))) is not None
+        }
+        for place, outcome in outcomes.items():
+            name = self.work.stages[place].stage.name
+            row |= dict.fromkeys(row.get(meta(name, "filled")) or () if outcome.answer else ())
         for place, stage in enumerate(self.work.stages):
-            task = (place, int(stage.code[record]))
+            name = stage.stage.name
+            cells = {column: row.get(column) for column in self._visible}
             if stage.skipped[record]:
-                row |= stage_values(stage.stage, None, row, record_id=row[RECORD_ID], payer=None)
-            elif task[1] >= 0 and (outcome := self.outcome(task)) is not None:
-                payer = self._payer.setdefault(task, row[RECORD_ID])
-                cells = {name: row.get(name) for name in self._visible}
-                row |= stage_values(stage.stage, outcome, cells, record_id=row[RECORD_ID], payer=payer)
-            statuses.append(row.get(meta(stage.stage.name, "status")))
-        row[STATUS] = record_status(statuses)
+                row |= stage_values(stage.stage, None, cells)
+            elif place in outcomes:
+                held = row.get(meta(name, "replies")) or []
+                row |= stage_values(
+                    stage.stage, outcomes[place], cells, answered=row.get(meta(name, "filled")) is not None
+                )
+                new = [payload for payload in outcomes[place].payloads if payload not in held]
+                row[meta(name, "replies")] = [*held, *new]
+        row[STATUS] = record_status([row.get(meta(stage.stage.name, "status")) for stage in self.work.stages])
         return row
 
     @functools.cached_property
     def _visible(self) -> set[str]:
         """The columns that checks may look at: the table's, and all answers'."""
-        return {*self.work.table.column_names, *(name for stage in self.work.stages for name in stage.stage.answers)}
+        return {*self._given, *(name for stage in self.work.stages for name in stage.stage.answers)}
+
+    @functools.cached_property
+    def _given(self) -> list[str]:
+        """The columns that are the user's, now or when the store was filled."""
+        return given_columns(self.work, self.store)
 
     @functools.cached_property
     def new_columns(self) -> list[str]:
@@ -195,19 +253,66 @@ class Book:
     def seal(self, *, everything: bool = False) -> None:
         """Seal what makes full shards, or everything that is complete."""
         while len(self._unsealed) >= self._shard_rows or (everything and self._unsealed):
-            rows = self._unsealed[: self._shard_rows]
-            self.store.seal(self._table([row for _, row in rows]), self._questions(rows))
+            self._seal(self._unsealed[: self._shard_rows])
             del self._unsealed[: self._shard_rows]
         for shard, rows in list(self._changed.items()):
             if everything or len(rows) == self._expected[shard]:
-                self._reseal(shard, rows)
+                self._seal(rows, shard)
                 del self._changed[shard]
 
     def widen(self) -> None:
         """Bring the shards that have fewer columns, or narrower ones, to the present schema."""
         for shard, facts in list(self.store.index.footers.items()):
             if facts.get("layout") != self._layout:
-                self._reseal(shard, [])
+                self._seal([], shard)
+
+    @property
+    def to_read_anew(self) -> list[int]:
+        """The shards whose answers were read in another way than the stages now read theirs."""
+        return [shard for shard in self.store.index.footers if self._outdated(shard)]
+
+    def _outdated(self, shard: int) -> list[Stage]:
+        held = self.store.index.footers[shard].get("stages", {})
+        stages = [work.stage for work in self.work.stages]
+        return [stage for stage in stages if held.get(stage.name, {}).get("reading", stage.reading) != stage.reading]
+
+    def read_anew(self) -> None:
+        """Read the stored replies of all records again, in the shards where stages are now read in another way."""
+        for shard in self.to_read_anew:
+            old = self.store.shard(shard)
+            rows = {row[RECORD_ID]: row for row in old.to_pylist()}
+            for stage in self._outdated(shard):
+                for row in rows.values():
+                    row.update(self._read_again(stage, row))
+            self.store.seal(self._merged(shard, old, rows), (), shard=shard)
+
+    def _read_again(self, stage: Stage, row: Row) -> Row:
+        question, status = row.get(meta(stage.name, "question")), row.get(meta(stage.name, "status"))
+        held = row.get(meta(stage.name, "replies")) or []
+        own = [payload for payload in held if question_of(payload) in (None, question)]
+        filled = row.get(meta(stage.name, "filled"))
+        if not own or (status == "failed" and filled is not None):
+            return {}
+        outcome = read_outcome(stage, question or "", own, self._prices, booked=len(own))
+        emptied = row | dict.fromkeys(filled or ())
+        return dict.fromkeys(filled or ()) | stage_values(
+            stage, outcome, {name: emptied.get(name) for name in self._visible}
+        )
+
+    def spent_usd(self) -> Decimal:
+        """Return what all runs on this store have spent, as far as prices are known: booked, or still pending."""
+        columns = {meta(stage, "cost_usd") for stage in self.store.index.stages}
+        sealed = self.store.sealed(columns)
+        total = sum((_usd(column) for column in sealed.columns), Decimal())
+        pending = self.store.index.pending
+        for stage in {entries[0].stage for entries in pending.values()}:
+            entries = [entry for same in pending.values() for entry in same if entry.stage == stage]
+            known = self.store.sealed_replies(stage, {entry.question for entry in entries})
+            for entry in entries:
+                reply, facts = decode(entry.payload, parse)
+                if reply.paid and entry.payload not in known.get(entry.question, ("", []))[1]:
+                    total += reply_cost(reply, facts, self._prices) or Decimal()
+        return total
 
     def unsealed_rows(self) -> Iterator[tuple[int, Row]]:
         """Yield the rows of records that this run knows something about and that are not sealed."""
@@ -223,19 +328,38 @@ class Book:
         for record in sorted(found):
             yield record, self.row(record)
 
-    def _reseal(self, shard: int, rows: Sequence[tuple[int, Row]]) -> None:
-        old = self.store.shard(shard)
-        replaced = {row[RECORD_ID]: row for _, row in rows}
-        self.store.seal(self._merged(old, replaced), self._questions(rows), shard=shard)
+    def _seal(self, rows: Sequence[tuple[int, Row]], shard: int | None = None) -> None:
+        """Seal rows as a new shard, or into one, with what their questions have cost since they were last booked."""
+        paid: dict[str, str] = {}
+        finished = []
+        for record, made in rows:
+            row = dict(made)
+            for stage in self.work.stages:
+                question = row.get(meta(stage.stage.name, "question")) if stage.code[record] >= 0 else None
+                if question is None:
+                    continue
+                spent = None if question in paid else self._spent.get(question)
+                if spent is not None or question not in {*paid, *self._payer}:
+                    paid[question] = row[RECORD_ID]
+                row |= booked(stage.stage.name, row, spent, paid.get(question) or self._payer[question])
+            finished.append(row)
+        if shard is None:
+            table = self._described(self._table(finished), {})
+        else:
+            table = self._merged(shard, self.store.shard(shard), {row[RECORD_ID]: row for row in finished})
+        self.store.seal(table, self._questions(rows), shard=shard)
+        for question, payer in paid.items():
+            self._payer[question] = payer
+            self._spent.pop(question, None)
 
-    def _merged(self, old: pa.Table, replaced: Mapping[str, Row]) -> pa.Table:
+    def _merged(self, shard: int, old: pa.Table, replaced: Mapping[str, Row]) -> pa.Table:
         """Return a shard's table in the present schema, with some of its rows replaced, in the old order."""
         stored = old.column(RECORD_ID).to_pylist()
-        places = {name: place for place, name in enumerate(stored)}
+        places = {name: place for place, name in enumerate(stored)} | {
+            name: old.num_rows + place for place, name in enumerate(replaced)
+        }
         new = self._table(list(replaced.values()))
-        take = pa.array(
-            [old.num_rows + list(replaced).index(name) if name in replaced else places[name] for name in stored]
-        )
+        take = pa.array([places[name] for name in stored])
         columns = []
         for field in self.schema:
             if field.name in old.column_names:
@@ -244,7 +368,7 @@ class Book:
                 kept = self._new_cells(stored, field)
             kept = kept.combine_chunks() if isinstance(kept, pa.ChunkedArray) else kept
             columns.append(pa.concat_arrays([kept, new.column(field.name).combine_chunks()]).take(take))
-        return pa.table(columns, schema=self.schema)
+        return self._described(pa.table(columns, schema=self.schema), self.store.index.footers[shard])
 
     def _new_cells(self, stored: Sequence[str], field: pa.Field) -> pa.Array:
         """Return the cells of a column that is new in the table, for records sealed before."""
@@ -254,6 +378,34 @@ class Book:
         at = pa.array([None if row is None else int(self.work.row[row]) for row in rows], pa.int64())
         return as_type(self.work.table.column(field.name).combine_chunks().take(at), field.type)
 
+    def _described(self, table: pa.Table, before: Mapping[str, Any]) -> pa.Table:
+        """Return a shard's table with each record's status over all stages of the store, and the footer's facts."""
+        names = [work.stage.name for work in self.work.stages]
+        stages = dict.fromkeys([*self.store.index.stages, *names])
+        statuses = [pc.fill_null(table.column(meta(name, "status")), "pending") for name in stages]
+        for name, status in zip(stages, statuses, strict=True):
+            table = table.set_column(table.schema.get_field_index(meta(name, "status")), meta(name, "status"), status)
+        pending, failed = (
+            functools.reduce(pc.or_, [pc.equal(status, word) for status in statuses]) for word in ("pending", "failed")
+        )
+        status = pc.if_else(pending, "pending", pc.if_else(failed, "failed", "done"))
+        table = table.set_column(table.schema.get_field_index(STATUS), STATUS, status)
+        answered = [pc.starts_with(table.column(meta(name, "model")), SIMULATOR) for name in stages]
+        facts = {
+            "version": VERSION,
+            "key": list(self.work.key),
+            "columns": self._given,
+            "stages": before.get("stages", {})
+            | {
+                work.stage.name: {"question": work.fingerprint, "reading": work.stage.reading}
+                for work in self.work.stages
+            },
+            "simulated": any(pc.any(one).as_py() for one in answered),
+            "run": self._run_id,
+            "layout": self._layout,
+        }
+        return table.replace_schema_metadata({FOOTER: json.dumps(facts).encode()})
+
     @functools.cached_property
     def _place(self) -> dict[str, int]:
         return {name: place for place, name in enumerate(self.work.ids)}
@@ -262,44 +414,50 @@ class Book:
         return build_table(rows, self.schema, [stage.stage for stage in self.work.stages])
 
     def _questions(self, rows: Sequence[tuple[int, Row]]) -> set[str]:
-        names = [meta(stage.stage.name, "question") for stage in self.work.stages]
-        return {row[name] for _, row in rows for name in names if row.get(name)}
+        """Return the questions all of whose replies stand in the rows."""
+        found = set()
+        for record, row in rows:
+            for stage in self.work.stages:
+                question = row.get(meta(stage.stage.name, "question")) if stage.code[record] >= 0 else None
+                replies = row.get(meta(stage.stage.name, "replies")) or []
+                if question and all(entry.payload in replies for entry in self.store.index.pending.get(question, ())):
+                    found.add(question)
+        return found
 
     def _stored_row(self, record: int) -> Row:
-        return self._stored_shard(int(self.work.shards[record]))[self.work.ids[record]]
+        return dict(self._stored_shard(int(self.work.shards[record]))[self.work.ids[record]])
 
     def _read_shard(self, number: int) -> dict[str, Row]:
         return {row[RECORD_ID]: row for row in self.store.shard(number).to_pylist()}
 
 
-def target_schema(work: Work, store: Store, run_id: str) -> pa.Schema:
-    """Return the one schema of the whole store: what it has, the table's columns, the stages' columns, the footer."""
+def given_columns(work: Work, store: Store) -> list[str]:
+    """Return the columns that are the user's: those of the table, and those of any table that the store has seen."""
+    seen = [name for facts in store.index.footers.values() for name in facts.get("columns", ())]
+    return list(dict.fromkeys([*seen, *work.table.column_names]))
+
+
+def target_schema(work: Work, store: Store) -> pa.Schema:
+    """Return the one schema of the whole store: what it has, the table's columns, the stages' columns.
+
+    A stage's column has the type of its answers now, whatever an earlier reading of them was; one that is the user's
+    too holds both.
+    """
     types: dict[str, pa.DataType] = {field.name: field.type for field in store.index.schema}
+    given = set(given_columns(work, store))
     fresh: dict[str, pa.DataType] = {RECORD_ID: pa.string(), STATUS: pa.string()}
-    stage_columns: dict[str, pa.DataType] = {}
+    fresh |= {field.name: field.type for field in work.table.schema}
     for stage in work.stages:
-        stage_columns |= stage_types(stage.stage, work.table.schema)
-    for field in work.table.schema:
-        fresh[field.name] = field.type
-    fresh |= stage_columns
+        fresh |= stage_types(stage.stage, work.table.schema)
     for name, kind in fresh.items():
-        types[name] = wider(types[name], kind) if name in types else kind
-    facts = footer(store.index.schema)
-    stages = facts.get("stages", {}) | {
-        stage.stage.name: {"question": stage.fingerprint, "reading": stage.stage.reading} for stage in work.stages
-    }
-    schema = pa.schema(list(types.items()))
-    facts |= {
-        "version": VERSION,
-        "key": list(work.key),
-        "stages": stages,
-        "simulated": work.model == SIMULATOR,
-        "run": run_id,
-        "layout": layout(schema),
-    }
-    return schema.with_metadata({FOOTER: json.dumps(facts).encode()})
+        types[name] = wider(types[name], kind) if name in types and name in given else kind
+    return pa.schema(list(types.items()))
 
 
 def layout(schema: pa.Schema) -> str:
     """Return a short name for a schema's columns and types, to tell shards that lack some."""
     return ids([("layout", ["\n".join(f"{field.name} {field.type}" for field in schema)])])[0]
+
+
+def _usd(column: pa.ChunkedArray) -> Decimal:
+    return sum((Decimal(str(value)) for value in column.to_pylist() if value), Decimal())

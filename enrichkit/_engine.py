@@ -22,16 +22,16 @@ from decimal import Decimal
 import joblib
 
 from ._book import Book, Row
-from ._exchange import Client, Failure, Reply, Request, encode
+from ._exchange import SIMULATOR, Client, Failure, Reply, Request, encode
+from ._gemini import CLIENTS
 from ._pace import Gate, PaceView
 from ._price import Budget, Price, worst_case
 from ._queue import Ready, Task
-from ._retry import ask
-from ._row import Outcome, read_outcome, read_reply, reply_cost, total_usage
-from ._stage import Stage
+from ._retry import Asked, ask
+from ._row import Outcome, read_outcome, read_reply, reply_cost
 from ._store import Entry, Store
 from ._work import Work
-from .errors import LockedError
+from .errors import LockedError, StoreError
 
 ATTEMPTS = 3
 """An answer that cannot be read is asked again up to twice."""
@@ -61,11 +61,12 @@ class Status:
     records, done, failed, left : int
         Records of this call: all that have something to do, complete, complete with a failed stage, still to do.
     requests, in_flight : int
-        Questions sent, and those under way.
+        Requests sent, tries and refusals included, and those under way.
     tokens : int
         Tokens of all kinds, of this call's replies.
-    cost_usd, reserved_usd : float
-        Spent by this call (as far as prices are known), and set aside for requests in flight.
+    cost_usd, reserved_usd, possibly_usd : float
+        Spent by this call (as far as prices are known), set aside for requests in flight, and possibly spent on
+        requests that were given up without a reply.
     unpriced : int
         Replies whose price is unknown.
     unsaved : int
@@ -89,6 +90,7 @@ class Status:
     tokens: int
     cost_usd: float
     reserved_usd: float
+    possibly_usd: float
     unpriced: int
     unsaved: int
     seconds: float
@@ -104,9 +106,10 @@ class _Arrived:
     """A reply on its way to the writer; the last of its question has the outcome with it."""
 
     task: Task
-    entry: Entry | None
-    outcome: Outcome | None
-    reply: Reply | None
+    entry: Entry | None = None
+    outcome: Outcome | None = None
+    reply: Reply | None = None
+    cost_usd: Decimal | None = None
     last: bool = True
     dropped: bool = False
 
@@ -151,6 +154,7 @@ class Engine:
         self._ready = Ready(work)
         self._inbox: queue.SimpleQueue[_Arrived] = queue.SimpleQueue()
         self._permits = threading.Semaphore(settings.workers + 2)
+        self._simulated = book.simulated
         self._budget = Budget(settings.budget_usd, spent_usd)
         self._stop = threading.Event()
         self._writable = threading.Event()
@@ -195,8 +199,9 @@ class Engine:
             tokens=count["tokens"],
             cost_usd=float(self._cost),
             reserved_usd=float(self._budget.reserved_usd),
+            possibly_usd=float(self._budget.possibly_usd),
             unpriced=count["unpriced"],
-            unsaved=count["unsaved"],
+            unsaved=self.unsaved,
             seconds=seconds,
             rate_per_second=rate,
             left_seconds=left / rate if rate else None,
@@ -242,10 +247,12 @@ class Engine:
                     self._take_permit()
                     self._ask(task)
                 except Exception as error:  # noqa: BLE001 - a defect of ours, or of a check: it ends the run, named
-                    self._inbox.put(_Arrived(task, None, None, None, dropped=True))
+                    self._inbox.put(_Arrived(task, dropped=True))
                     self.stop("failures", f"{type(error).__name__}: {error}")
         finally:
-            self._inbox.put(_Arrived((-1, -1), None, None, None))
+            with self._counting:
+                self._loops -= 1
+            self._inbox.put(_Arrived((-1, -1)))  # wakes the writer
 
     def _take_permit(self) -> None:
         while not self._permits.acquire(timeout=0.1):
@@ -258,20 +265,33 @@ class Engine:
         stage, question = work.stage, work.questions[task[1]]
         values = self._book.hints(task, [*stage.reads, *stage.requires])
         if any(name not in values for name in stage.requires):
-            self._inbox.put(_Arrived(task, None, None, None))
+            self._inbox.put(_Arrived(task))
             return
         request = stage.request(
             question, values, model=self._work.model, timeout_seconds=self._settings.deadline_seconds
         )
-        payloads = self._book.earlier(task)
+        payloads, booked = self._book.earlier(task)
         earlier = len(payloads)
         for attempt in range(earlier + 1, earlier + 1 + ATTEMPTS):
-            reply, facts = self._send(stage, request, attempt)
-            if reply is None:
-                self._inbox.put(_Arrived(task, None, None, None, dropped=True))
+            asked = self._send(request)
+            if asked is None:
+                self._inbox.put(_Arrived(task, dropped=True))
                 return
-            reply, answer, _ = read_reply(stage, reply)
-            payloads.append(encode(reply, **facts))
+            facts = {
+                "question": question,
+                "attempt": attempt,
+                "at": datetime.now(UTC).isoformat(timespec="milliseconds"),
+                "client": self._settings.client_name,
+                "model": request.model,
+                "seconds": round(asked.seconds, 4),
+                "tries": asked.attempts,
+            }
+            if self._mixes(asked.reply):
+                self._inbox.put(_Arrived(task, dropped=True))
+                return
+            # Stored as it came: what it means is read after, and may be read otherwise later.
+            payloads.append(encode(asked.reply, raw_alone=self._settings.client_name in CLIENTS, **facts))
+            reply, answer, _ = read_reply(stage, asked.reply)
             again = (
                 reply.failure is not None
                 and reply.failure.cause in ASK_AGAIN
@@ -280,45 +300,56 @@ class Engine:
             )
             status = "again" if again else "failed" if answer is None else "done"
             entry = Entry(question, stage.name, attempt, status, payloads[-1])
-            outcome = None if again else read_outcome(stage, question, payloads, self._settings.prices)
-            self._inbox.put(_Arrived(task, entry, outcome, reply, last=not again))
+            outcome = None if again else read_outcome(stage, question, payloads, self._settings.prices, booked=booked)
+            cost = reply_cost(reply, facts, self._settings.prices) if reply.paid else Decimal()
+            self._inbox.put(_Arrived(task, entry, outcome, reply, cost, last=not again))
             if not again:
                 return
 
-    def _send(self, stage: Stage, request: Request, attempt: int) -> tuple[Reply | None, dict[str, object]]:
-        """Send a request within pace and budget; no reply if the run stops before there is one."""
+    def _mixes(self, reply: Reply) -> bool:
+        """End the run if a simulated answer came to a store of real ones, or the other way round."""
+        if reply.model_version is None:
+            return False
+        simulated = reply.model_version.startswith(SIMULATOR)
+        if self._simulated is None:
+            self._simulated = simulated
+        if simulated != self._simulated:
+            self.stop("mixed", f"{reply.model_version} answered, which is {'' if simulated else 'not '}the simulator")
+        return simulated != self._simulated
+
+    def _send(self, request: Request) -> Asked | None:
+        """Ask within the pace and the deadline; None if the run stops before there is a reply."""
+        return ask(
+            request,
+            self._charged,
+            gate=self._gate,
+            stop=self._stop,
+            deadline_seconds=self._settings.deadline_seconds,
+        )
+
+    def _charged(self, request: Request) -> Reply | None:
+        """Send one request, its worst case set aside before and settled after; None if the run stops first."""
         worst = self._reserve(request)
-        if self._stop.is_set() or not self._wait_writable():
+        if worst is None:
+            return None
+        if not self._wait_writable():
             self._budget.settle(worst, Decimal())
-            return None, {}
+            return None
         with self._counting:
             self._in_flight += 1
             self._count["requests"] += 1
+        reply = None
         try:
-            asked = ask(
-                request,
-                self._client,
-                gate=self._gate,
-                stop=self._stop,
-                deadline_seconds=self._settings.deadline_seconds,
-            )
+            reply = self._client(request)
+            if not isinstance(reply, Reply):
+                raise TypeError(f"the client returned a {type(reply).__name__}, not an enrichkit.Reply")
         finally:
             with self._counting:
                 self._in_flight -= 1
-        facts: dict[str, object] = {
-            "attempt": attempt,
-            "at": datetime.now(UTC).isoformat(timespec="milliseconds"),
-            "client": self._settings.client_name,
-            "model": request.model,
-        }
-        if asked is None:
-            self._budget.settle(worst, Decimal())
-            return None, {}
-        facts |= {"seconds": round(asked.seconds, 4), "tries": asked.attempts}
-        self._settle(stage, asked.reply, facts, worst)
-        return asked.reply, facts
+            self._settle(request, reply, worst)
+        return reply
 
-    def _reserve(self, request: Request) -> Decimal:
+    def _reserve(self, request: Request) -> Decimal | None:
         """Set the worst case aside; wait while requests in flight may give some back; end the run if none can."""
         worst = (
             worst_case(
@@ -330,21 +361,29 @@ class Engine:
             )
             or Decimal()
         )
-        while not self._stop.is_set() and not self._budget.reserve(worst):
+        while not self._stop.is_set():
+            if self._budget.reserve(worst):
+                return worst
             if not self._in_flight and not self._budget.reserved_usd:
-                self.stop(
-                    "budget", f"the next request may cost up to {worst:.4f} USD, {self._budget.left_usd:.4f} are left"
-                )
+                self.stop("budget", f"the next request may cost up to {worst:.4f} USD, {self._budget.told}")
             self._stop.wait(0.05)
-        return worst
+        return None
 
-    def _settle(self, stage: Stage, reply: Reply, facts: Mapping[str, object], worst: Decimal) -> None:
-        if reply.failure is not None and reply.failure.cause == "timeout":
-            self._budget.keep(worst)  # it may have been answered, and charged, after we gave up
+    def _settle(self, request: Request, reply: object, worst: Decimal) -> None:
+        if not isinstance(reply, Reply) or (reply.failure is not None and not reply.paid):
+            silent = isinstance(reply, Reply) and reply.failure is not None and reply.failure.cause == "timeout"
+            if silent:  # it may have been answered, and charged, after we gave up
+                self._budget.keep(worst)
+            else:
+                self._budget.settle(worst, Decimal())
             return
-        self._budget.settle(worst, reply_cost(stage, reply, facts, self._settings.prices) if reply.paid else Decimal())
+        self._budget.settle(worst, reply_cost(reply, {"model": request.model}, self._settings.prices))
         if self._budget.excess_usd:
-            self.stop("budget", f"a reply to stage {stage.name} cost more than its worst case of {worst:.4f} USD")
+            self.stop(
+                "budget",
+                f"a reply to stage {request.stage} cost more than its worst case of {worst:.4f} USD, "
+                f"which makes {self._budget.excess_usd:.4f} USD more than was set aside",
+            )
 
     def _wait_writable(self) -> bool:
         """Wait while the store cannot be written; False if the run stops meanwhile."""
@@ -357,19 +396,32 @@ class Engine:
 
     def _write_all(self) -> None:
         while self._loops or not self._inbox.empty():
-            arrived = [self._inbox.get()]
+            self._watch_space()
+            try:
+                arrived = [self._inbox.get(timeout=None if self._writable.is_set() else SAVE_AGAIN_SECONDS)]
+            except queue.Empty:
+                continue
             # Bounded by the size seen: draining until empty could go on for seconds at full speed.
             arrived += [self._inbox.get() for _ in range(self._inbox.qsize())]
             self._commit(self._sift(arrived))
             self._save(self._book.seal)
+
+    def _watch_space(self) -> None:
+        """Let no new request start while the disk is nearly full: those in flight still have to be written."""
+        if self._store.enough_space():
+            self._trouble = ""
+            self._writable.set()
+        else:
+            self._writable.clear()
+            self._trouble = "the disk is nearly full; free some space and it goes on"
 
     def _sift(self, arrived: list[_Arrived]) -> list[_Arrived]:
         """Return what is to commit now; unpaid failures wait until something succeeds, or end the run."""
         kept: list[_Arrived] = []
         for one in arrived:
             if one.task[0] < 0:
-                self._loops -= 1
-            elif one.dropped:
+                continue
+            if one.dropped:
                 self._permits.release()
             elif one.reply is not None and not one.reply.paid and one.reply.failure is not None:
                 self._suspect(one, one.reply.failure)
@@ -408,17 +460,14 @@ class Engine:
 
     def _account(self, one: _Arrived) -> None:
         """Add a stored reply to what a person sees."""
-        reply = one.reply
-        if reply is None or not reply.paid:
+        if one.reply is None or not one.reply.paid:
             return
-        usage = total_usage([reply.usage])
+        usage = one.reply.usage
         self._count["tokens"] += usage.total_tokens or (usage.prompt_tokens or 0) + (usage.output_tokens or 0)
-        stage = self._work.stages[one.task[0]].stage
-        cost = reply_cost(stage, reply, {}, self._settings.prices)
-        if cost is None:
+        if one.cost_usd is None:
             self._count["unpriced"] += 1
         else:
-            self._cost += cost
+            self._cost += one.cost_usd
 
     def _finish(self, one: _Arrived) -> None:
         for record in self._book.learn(one.task, one.outcome):
@@ -437,6 +486,8 @@ class Engine:
     def _save(self, write: Callable[[], None]) -> None:
         """Write, again and again while the disk refuses; meanwhile no new request starts, and nothing is dropped."""
         while True:
+            # Looked at before the last try: a person asked to stop, nothing is in flight, and still no disk.
+            last = self._reason is not None and self._reason[0] in ("stop", "interrupt") and not self._loops
             try:
                 write()
             except LockedError as error:
@@ -444,11 +495,19 @@ class Engine:
                 raise
             except OSError as error:
                 self._writable.clear()
-                self._trouble = f"the store cannot be written ({error.strerror or error}); trying again"
-                if self._stop.is_set() and not self._loops:
-                    raise  # asked to stop, nothing in flight, and still no disk: say so rather than wait for ever
+                why = error.strerror or str(error)
+                self._trouble = f"the store cannot be written ({why}); trying again"
+                if last:
+                    raise StoreError(
+                        f"The store {self._store.out} cannot be written: {why}. {self.unsaved:,} replies are not saved "
+                        "and will be asked, and paid, again. Mend the disk, then run again."
+                    ) from error
                 time.sleep(SAVE_AGAIN_SECONDS)
             else:
-                self._trouble = ""
-                self._writable.set()
+                self._watch_space()
                 return
+
+    @property
+    def unsaved(self) -> int:
+        """Replies in memory that are not on the disk yet."""
+        return self._count["unsaved"] + self._inbox.qsize()

@@ -155,6 +155,14 @@ class Reply:
     raw: str | None = None
     failure: Failure | None = None
 
+    def __post_init__(self) -> None:
+        wrong = [name for name in ("text", "raw") if not isinstance(getattr(self, name), str | None)]
+        wrong += [] if isinstance(self.usage, Usage) else ["usage"]
+        wrong += [] if isinstance(self.failure, Failure | None) else ["failure"]
+        if wrong:
+            found = type(getattr(self, wrong[0])).__name__
+            raise TypeError(f"Reply.{wrong[0]} must not be a {found}; help(enrichkit.Reply) says what it is.")
+
     @property
     def paid(self) -> bool:
         """Whether the service charges for this reply."""
@@ -165,15 +173,21 @@ Client = Callable[[Request], Reply]
 """Whatever answers a request. It returns failures as values; what it raises counts as cause ``client``."""
 
 
-def encode(reply: Reply, **facts: Any) -> bytes:
-    """Return the stored form of a reply: JSON with the raw body where there is one, else with the fields.
+def encode(reply: Reply, *, raw_alone: bool = False, **facts: Any) -> bytes:
+    """Return the stored form of a reply: JSON with all its fields, and ``facts`` (question, seconds, time, …) beside.
 
-    What a raw body means is never stored beside it: a better parser must be free to read it differently.
-    ``facts`` (seconds, attempt, time, …) are kept with it.
+    With ``raw_alone``, for bodies that the reader of `decode` can parse, only the body is kept: what it means is never
+    stored beside it, since a better parser must be free to read it differently.
     """
-    kept = {"reply": dataclasses.asdict(reply)} if reply.raw is None else {"raw": reply.raw}
-    # ASCII only: a lone surrogate in an answer must not make its own payment unstorable.
-    return json.dumps(facts | kept, ensure_ascii=True, separators=(",", ":")).encode("ascii")
+    kept = {"raw": reply.raw} if raw_alone and reply.raw is not None else {"reply": dataclasses.asdict(reply)}
+    # ASCII only: a lone surrogate in an answer must not make its own payment unstorable; nor must an odd object.
+    return json.dumps(facts | kept, ensure_ascii=True, separators=(",", ":"), default=str).encode("ascii")
+
+
+def question_of(payload: bytes) -> str | None:
+    """Return the question that a stored reply answers, as far as it says so."""
+    found = json.loads(payload).get("question")
+    return None if found is None else str(found)
 
 
 def decode(payload: bytes, parse: Callable[[str], Reply]) -> tuple[Reply, dict[str, Any]]:
@@ -188,7 +202,7 @@ def decode(payload: bytes, parse: Callable[[str], Reply]) -> tuple[Reply, dict[s
         return parse(raw), facts
     fields = facts.pop("reply")
     fields["usage"] = Usage(**fields["usage"])
-    fields["sources"] = tuple(Source(**source) for source in fields["sources"])
+    fields["sources"] = tuple(Source(**source) for source in fields["sources"] if isinstance(source, dict))
     fields["queries"] = tuple(fields["queries"])
     fields["failure"] = Failure(**fields["failure"]) if fields["failure"] else None
     return Reply(**fields), facts

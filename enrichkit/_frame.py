@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import pandas as pd
 import pyarrow as pa
 
 from ._files import Files
-from ._row import RECORD_ID, SHOWN, STATUS, meta
+from ._row import RECORD_ID, SHOWN, STATUS, meta, record_status
 from ._store import find, join, read_shards, work_area
 from ._table import is_missing_cell
 from ._work import Work
@@ -64,7 +65,11 @@ def enriched(work: Work, out: Path, unsealed: Iterable[tuple[int, Mapping[str, A
             result[column] = values.iloc[work.record].set_axis(result.index)
         else:
             result[column] = _filled(result[column], values.iloc[work.record])
-    result[STATUS] = result[STATUS].fillna("pending")
+    statuses = [meta(stage.stage.name, "status") for stage in work.stages]
+    result[statuses] = result[statuses].fillna("pending")
+    # Of the stages of this call: another one, asked of some records only, leaves the others pending in the store.
+    combined = pd.Series(map(record_status, zip(*(result[name] for name in statuses), strict=True)), dtype=object)
+    result[STATUS] = combined.set_axis(result.index)
     return result
 
 
@@ -96,7 +101,11 @@ def _filled(own: pd.Series[Any], values: pd.Series[Any]) -> pd.Series[Any]:
     result = own.astype(object) if not all(empty) else pd.Series([None] * len(own), own.index, dtype=object)
     for row, value in fill:
         result.iat[row] = value
-    return result.infer_objects() if not isinstance(own.dtype, pd.StringDtype) else _as(result, own.dtype)
+    if isinstance(own.dtype, pd.StringDtype):
+        return _as(result, own.dtype)
+    with contextlib.suppress(UnicodeEncodeError):  # a lone surrogate in the user's own cell fits no text type
+        return result.infer_objects()
+    return result
 
 
 def _as(values: pd.Series[Any], dtype: Any) -> pd.Series[Any]:

@@ -47,7 +47,7 @@ def parse(raw: str) -> Reply:
     """
     try:
         body = json.loads(raw)
-    except ValueError:
+    except (ValueError, RecursionError):
         body = None
     if not isinstance(body, dict):
         return Reply(raw=raw, failure=Failure(cause="unreadable", message="the body is no JSON object"))
@@ -139,7 +139,7 @@ def classify(status: int, raw: str) -> Failure:
     """
     try:
         body = json.loads(raw)
-    except ValueError:
+    except (ValueError, RecursionError):
         body = None
     error = _dict((_first(body) if isinstance(body, list) else _dict(body)).get("error"))
     message = re.sub(r"<[^>]*>", " ", _str(error.get("message")) or raw)  # proxies answer with a page of HTML
@@ -226,7 +226,9 @@ class Gemini:
         except Exception as error:  # noqa: BLE001 - either transport's own errors; named by their class, they travel on
             name = type(error).__name__
             told = " ".join(self._scrubbed(f"{name}: {error}").split())[:LONGEST_MESSAGE]
-            return Reply(failure=Failure(cause="timeout" if "Timeout" in name else "network", message=told))
+            # A connection that was never made carried nothing: only a silent server may have answered, and charged.
+            silent = "Timeout" in name and "Connect" not in name
+            return Reply(failure=Failure(cause="timeout" if silent else "network", message=told))
         if status == 200:
             return parse(body)
         return Reply(failure=classify(status, self._scrubbed(body)))

@@ -66,7 +66,7 @@ class Options:
             raise InputError(f"model must be a model's name, such as {DEFAULT_MODEL!r} or {SIMULATOR!r}.")
         if not callable(self.client) and self.client not in CLIENTS:
             raise InputError(f"client must be {' or '.join(map(repr, CLIENTS))}, or a callable, not {self.client!r}.")
-        if not isinstance(self.out, str | Path) or not str(self.out).strip():
+        if not isinstance(self.out, str | Path) or not str(self.out).strip() or self.folder.name in ("", ".."):
             raise InputError(f"out must be a folder's path, not {self.out!r}.")
 
     @property

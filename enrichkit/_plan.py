@@ -106,7 +106,7 @@ def estimate(works: Sequence[StageWork], model: str, prices: Mapping[str, Price]
                 output_tokens=TYPICAL["output"][place],
                 searches=searches,
             )
-            found = cost(usage, work.stage.model or model, grounded=work.stage.search, prices=prices)
+            found = cost(usage, work.stage.model or model, prices=prices)
             if found is None:
                 return None
             total += float(found.total_usd) * int((~work.known).sum())

@@ -75,14 +75,13 @@ def cost(
     usage: Usage,
     model_version: str,
     *,
-    grounded: bool,
     prices: Mapping[str, Price] | None = None,
     at: datetime | None = None,
 ) -> Cost | None:
     """Return what a reply cost; None if its model's price, or what it used, is unknown.
 
     >>> usage = Usage(prompt_tokens=1000, output_tokens=500, searches=1)
-    >>> cost(usage, "gemini-3.5-flash-lite", grounded=True).total_usd
+    >>> cost(usage, "gemini-3.5-flash-lite").total_usd
     Decimal('0.01555')
     """
     if usage.prompt_tokens is None or (usage.output_tokens is None and usage.total_tokens is None):
@@ -94,7 +93,7 @@ def cost(
         output = max(0, (usage.total_tokens or 0) - usage.prompt_tokens - thinking - tool)
     model = priced_as(model_version)
     searches = usage.searches or 0
-    if grounded and model.startswith("gemini-2"):
+    if model.startswith("gemini-2"):
         searches = min(searches, 1)  # up to 2.5 the fee is per grounded prompt, from 3 on per executed search
     own = (prices or {}).get(model) or (prices or {}).get(model_version)
     cached = min(usage.cached_tokens or 0, usage.prompt_tokens)
@@ -161,7 +160,7 @@ def worst_case(
         output_tokens=max_output_tokens,
         searches=MOST_SEARCHES if search else 0,
     )
-    found = cost(usage, model, grounded=search, prices=prices, at=at)
+    found = cost(usage, model, prices=prices, at=at)
     return None if found is None else found.total_usd
 
 
@@ -187,6 +186,12 @@ class Budget:
         if self._limit is None:
             return Decimal("Infinity")
         return self._limit - self.spent_usd - self.reserved_usd - self.possibly_usd
+
+    @property
+    def told(self) -> str:
+        """What is left, in words."""
+        possibly = f", {self.possibly_usd:.4f} may have been spent on requests that got no reply"
+        return f"{self.left_usd:.4f} are left{possibly if self.possibly_usd else ''}"
 
     def reserve(self, worst_usd: Decimal) -> bool:
         """Set the worst case aside, if there is enough left."""

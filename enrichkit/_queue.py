@@ -24,10 +24,9 @@ class Ready:
 
     def __init__(self, work: Work) -> None:
         self._stages = work.stages
-        written = [set(stage.stage.answers) for stage in work.stages]
+        stages = [work.stage for work in work.stages]
         self.parents = [
-            [place for place in range(own) if written[place] & set(stage.stage.reads)]
-            for own, stage in enumerate(work.stages)
+            [place for place in range(own) if stage.waits_for(stages[place])] for own, stage in enumerate(stages)
         ]
         self._finished = [stage.known.copy() for stage in work.stages]
         self._fresh = self._in_order(work)

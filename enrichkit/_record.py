@@ -68,7 +68,7 @@ def cell_text(value: Any) -> str:  # noqa: PLR0911, PLR0912 - one line for each 
         parts = sorted(map(cell_text, value)) if isinstance(value, set | frozenset) else map(cell_text, value)
         return ", ".join(parts)
     if isinstance(value, dict):
-        return json.dumps(value, ensure_ascii=False, sort_keys=True, default=cell_text)
+        return cell_text(json.dumps(value, ensure_ascii=False, sort_keys=True, default=cell_text))
     return cell_text(str(value))
 
 

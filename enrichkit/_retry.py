@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import tenacity
 
-from ._exchange import Client, Failure, Reply, Request
+from ._exchange import Cause, Failure, Reply, Request
 from ._pace import Gate
 
 TRIES = 3
@@ -31,7 +31,7 @@ class Asked:
 
 def ask(
     request: Request,
-    client: Client,
+    client: Callable[[Request], Reply | None],
     *,
     gate: Gate,
     stop: threading.Event,
@@ -39,7 +39,10 @@ def ask(
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] | None = None,
 ) -> Asked | None:
-    """Send a request until it is answered or there is no point; None if the run stopped first."""
+    """Send a request until it is answered or there is no point; None if the run stopped first.
+
+    A ``client`` that returns None has seen that stop itself, before it sent anything.
+    """
     left = deadline_seconds
     tries = 0
 
@@ -74,20 +77,31 @@ def ask(
     return retrying(once)
 
 
+def _cause(error: Exception) -> Cause:
+    return "timeout" if isinstance(error, TimeoutError) else "network" if isinstance(error, OSError) else "client"
+
+
 def _transient(asked: Asked | None) -> bool:
     return asked is not None and asked.reply.failure is not None and asked.reply.failure.transient
 
 
 def _passed(
-    request: Request, client: Client, gate: Gate, stop: threading.Event, clock: Callable[[], float]
+    request: Request,
+    client: Callable[[Request], Reply | None],
+    gate: Gate,
+    stop: threading.Event,
+    clock: Callable[[], float],
 ) -> tuple[Reply, float] | None:
     """Send a request as often as the pace refuses it; return the reply and its seconds, None if the run stopped."""
     while (ticket := gate.enter(stop)) is not None:
         started = clock()
         try:
             reply = client(request)
+            if reply is None:
+                return None
         except Exception as error:  # noqa: BLE001 - a client of one's own may raise anything
-            reply = Reply(failure=Failure(cause="client", message=f"{type(error).__name__}: {error}"[:300]))
+            cause = _cause(error)
+            reply = Reply(failure=Failure(cause=cause, message=f"{type(error).__name__}: {error}"[:300]))
         seconds = clock() - started
         if reply.failure is None or reply.failure.cause != "rate":
             gate.accepted(ticket)

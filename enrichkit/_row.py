@@ -7,7 +7,7 @@ costs nothing. A filled cell is the user's; what the model would have put there 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -53,7 +53,13 @@ META: dict[str, pa.DataType] = {
     "question": pa.string(),
     "replies": pa.list_(pa.binary()),
 }
-COUNTS = ("attempts", "input_tokens", "cached_tokens", "thinking_tokens", "tool_tokens", "output_tokens", "searches")
+SPENT = (
+    *("attempts", "seconds", "input_tokens", "cached_tokens", "thinking_tokens", "tool_tokens", "output_tokens"),
+    *("searches", "cost_usd"),
+)
+"""What a stage has used for a record, whichever question it was asked: these only grow."""
+STANDS = "the earlier answer stands"
+ABOUT_THE_ANSWER = tuple(name for name in META if name not in {*SPENT, "paid_by", "replies"})
 SHOWN = ("status", "confidence")
 """What `enrichkit.run` returns of these; the store has them all."""
 
@@ -64,19 +70,44 @@ def meta(stage: str, name: str) -> str:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Spent:
+    """What some replies used, all together; ``cost_usd`` is None where a price is unknown."""
+
+    attempts: int
+    seconds: float
+    usage: Usage
+    cost_usd: Decimal | None
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """The values of a row's columns."""
+        return {
+            "attempts": self.attempts,
+            "seconds": self.seconds,
+            "input_tokens": self.usage.prompt_tokens,
+            "cached_tokens": self.usage.cached_tokens,
+            "thinking_tokens": self.usage.thinking_tokens,
+            "tool_tokens": self.usage.tool_tokens,
+            "output_tokens": self.usage.output_tokens,
+            "searches": self.usage.searches,
+            "cost_usd": None if self.cost_usd is None else float(self.cost_usd),
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What is known of one question: the answer read from the best of its replies, and what they all used."""
+    """What is known of one question: the answer read from the best of its replies.
+
+    ``spent`` is what those of the replies used that no sealed row has booked yet; None if there are none.
+    """
 
     question: str
     status: Status
     answer: Answer | None = None
     issues: tuple[Issue, ...] = ()
     reply: Reply
-    attempts: int
-    seconds: float
-    usage: Usage
-    cost_usd: Decimal | None
     payloads: tuple[bytes, ...]
+    spent: Spent | None = None
 
 
 def read_reply(stage: Stage, reply: Reply) -> tuple[Reply, Answer | None, list[Issue]]:
@@ -86,36 +117,48 @@ def read_reply(stage: Stage, reply: Reply) -> tuple[Reply, Answer | None, list[I
     answer, issues = stage.read(reply.text or "")
     if answer is None:
         seen = " ".join((reply.text or "").split())[:120]
-        named = Failure(cause="unreadable", message=f"no JSON object with the fields asked for: {seen}")
+        why = "; ".join(map(str, issues)) or "no JSON object with the fields asked for"
+        named = Failure(cause="unreadable", message=f"{why[:200]}: {seen}")
         reply = dataclasses.replace(reply, failure=named)
     return reply, answer, issues
 
 
-def read_outcome(stage: Stage, question: str, payloads: Sequence[bytes], prices: Mapping[str, Price]) -> Outcome:
-    """Return the outcome of a question from its stored replies, oldest first: the newest answer, else the failure."""
+def read_outcome(
+    stage: Stage, question: str, payloads: Sequence[bytes], prices: Mapping[str, Price], *, booked: int = 0
+) -> Outcome:
+    """Return the outcome of a question from its stored replies, oldest first: the newest answer, else the failure.
+
+    The first ``booked`` of them stand in sealed rows already, with what they cost.
+    """
     read = [(*read_reply(stage, reply), facts) for reply, facts in (decode(payload, parse) for payload in payloads)]
     reply, answer, issues, _ = next((found for found in reversed(read) if found[1] is not None), read[-1])
-    paid = [(reply, facts) for reply, _, _, facts in read if reply.paid]
-    costs = [reply_cost(stage, reply, facts, prices) for reply, facts in paid]
     return Outcome(
         question=question,
         status="failed" if answer is None else "done",
         answer=answer,
         issues=tuple(issues),
         reply=dataclasses.replace(reply, raw=None),
-        attempts=sum(int(facts.get("tries", 1)) for *_, facts in read),
-        seconds=sum(float(facts.get("seconds", 0.0)) for *_, facts in read),
-        usage=total_usage([reply.usage for reply, _ in paid]),
-        cost_usd=None if None in costs else sum((one for one in costs if one is not None), Decimal()),
         payloads=tuple(payloads),
+        spent=add_up([(one, facts) for one, _, _, facts in read[booked:]], prices) if read[booked:] else None,
     )
 
 
-def reply_cost(stage: Stage, reply: Reply, facts: Mapping[str, Any], prices: Mapping[str, Price]) -> Decimal | None:
+def add_up(replies: Sequence[tuple[Reply, Mapping[str, Any]]], prices: Mapping[str, Price]) -> Spent:
+    """Return what replies used, all together."""
+    paid = [(reply, facts) for reply, facts in replies if reply.paid]
+    costs = [reply_cost(reply, facts, prices) for reply, facts in paid]
+    return Spent(
+        attempts=sum(int(facts.get("tries", 1)) for _, facts in replies),
+        seconds=sum(float(facts.get("seconds", 0.0)) for _, facts in replies),
+        usage=total_usage([reply.usage for reply, _ in paid]),
+        cost_usd=None if None in costs else sum((one for one in costs if one is not None), Decimal()),
+    )
+
+
+def reply_cost(reply: Reply, facts: Mapping[str, Any], prices: Mapping[str, Price]) -> Decimal | None:
     """Return what a paid reply cost in USD, by the model version that answered; None if its price is unknown."""
     at = datetime.fromisoformat(facts["at"]) if "at" in facts else None
-    model = reply.model_version or str(facts.get("model", ""))
-    found = cost(reply.usage, model, grounded=stage.search, prices=prices, at=at)
+    found = cost(reply.usage, reply.model_version or str(facts.get("model", "")), prices=prices, at=at)
     return None if found is None else found.total_usd
 
 
@@ -138,9 +181,9 @@ def stage_types(stage: Stage, table: pa.Schema) -> dict[str, pa.DataType]:
 
 
 def stage_values(
-    stage: Stage, outcome: Outcome | None, record: Mapping[str, Any], *, record_id: str, payer: str | None
+    stage: Stage, outcome: Outcome | None, record: Mapping[str, Any], *, answered: bool = False
 ) -> dict[str, Any]:
-    """Return what a stage writes into a record's row.
+    """Return what a stage writes into a record's row, but for what was spent: `booked` adds that at the seal.
 
     Parameters
     ----------
@@ -148,45 +191,52 @@ def stage_values(
         None for a record that the stage skips.
     record : mapping
         The record's input cells by column.
-    payer : str or None
-        The record whose row already carries the cost of this question.
+    answered : bool
+        Whether the row has an answer already. It stands if the question fails.
     """
+    if answered and outcome is not None and outcome.answer is None:
+        facts: dict[str, Any] = {
+            "status": outcome.status,
+            "question": outcome.question,
+            "error": f"{outcome.reply.failure}; {STANDS}",
+        }
+        return {meta(stage.name, name): value for name, value in facts.items()}
     values: dict[str, Any] = {column: record.get(column) for column in stage.answers}
+    facts = dict.fromkeys(ABOUT_THE_ANSWER)
     if outcome is None:
-        return values | {meta(stage.name, "status"): "skipped"}
-    facts: dict[str, Any] = {
-        "status": outcome.status,
-        "question": outcome.question,
-        "replies": list(outcome.payloads),
-        "paid_by": payer or record_id,
-        "model": outcome.reply.model_version,
-        "sources": [{"url": source.url, "title": source.title} for source in outcome.reply.sources],
-        "error": None if outcome.answer else str(outcome.reply.failure),
-    }
-    if payer is None or payer == record_id:
-        facts |= _spent(outcome)
+        facts["status"] = "skipped"
     else:
-        facts |= dict.fromkeys(COUNTS, 0) | {"seconds": 0.0, "cost_usd": 0.0}
-    if outcome.answer is not None:
-        found, more = _answered(stage, outcome.answer, outcome.issues, record)
-        values |= found
-        facts |= more
+        facts |= {
+            "status": outcome.status,
+            "question": outcome.question,
+            "error": None if outcome.answer else str(outcome.reply.failure),
+            "model": outcome.reply.model_version,
+            "sources": [{"url": source.url, "title": source.title} for source in outcome.reply.sources],
+        }
+        if outcome.answer is not None:
+            found, more = _answered(stage, outcome.answer, outcome.issues, record)
+            values |= found
+            facts |= more
     return values | {meta(stage.name, name): value for name, value in facts.items()}
 
 
-def _spent(outcome: Outcome) -> dict[str, Any]:
-    usage = outcome.usage
-    return {
-        "attempts": outcome.attempts,
-        "seconds": outcome.seconds,
-        "input_tokens": usage.prompt_tokens,
-        "cached_tokens": usage.cached_tokens,
-        "thinking_tokens": usage.thinking_tokens,
-        "tool_tokens": usage.tool_tokens,
-        "output_tokens": usage.output_tokens,
-        "searches": usage.searches,
-        "cost_usd": None if outcome.cost_usd is None else float(outcome.cost_usd),
-    }
+def booked(stage: str, row: Mapping[str, Any], spent: Spent | None, payer: str) -> dict[str, Any]:
+    """Return a row's columns of what its stage has used: what they hold, and what was ``spent`` since."""
+    start = dict.fromkeys(SPENT, 0) | {"seconds": 0.0, "cost_usd": 0.0}
+    known = row.get(meta(stage, "paid_by")) is not None
+    held = {name: row.get(meta(stage, name)) if known else start[name] for name in SPENT}
+    if spent is not None:
+        held = {name: _sum(name, held[name] if known else None, new, known=known) for name, new in spent.facts.items()}
+    return {meta(stage, name): value for name, value in held.items()} | {meta(stage, "paid_by"): payer}
+
+
+def _sum(name: str, held: Any, new: Any, *, known: bool) -> Any:
+    """Return a sum; with an unknown price the cost stays unknown, a count that one reply lacks does not."""
+    if not known:
+        return new
+    if name == "cost_usd":
+        return None if held is None or new is None else held + new
+    return held if new is None else new if held is None else held + new
 
 
 def _answered(
@@ -242,6 +292,3 @@ def build_table(rows: Sequence[Mapping[str, Any]], schema: pa.Schema, stages: Se
             ]
             arrays[name] = as_column(values, schema.field(name).type)[0]
     return pa.table([arrays[name] for name in schema.names], schema=schema)
-
-
-Read = Callable[[Stage, str, Sequence[bytes]], Outcome]

@@ -9,7 +9,7 @@ import queue
 import threading
 import uuid
 import warnings
-from collections.abc import Collection, Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -26,8 +26,9 @@ from ._pace import Gate
 from ._plan import Plan, make_plan, pieces
 from ._price import worst_case
 from ._progress import show
-from ._row import RECORD_ID, meta
-from ._store import Index, Store, scan
+from ._row import RECORD_ID
+from ._stage import Stage
+from ._store import Index, Store, indexed, scan
 from ._work import Work, choose_stages, make_work
 from .errors import BudgetError, InputError, Interrupted, MissingKeyError, Stopped, StoreError
 
@@ -50,17 +51,21 @@ class Run:
         self._error: BaseException | None = None
         self._listeners: list[queue.SimpleQueue[Row | None]] = []
         self._closing = contextlib.ExitStack()
-        _check(options)
         stages = choose_stages(options.stages, frame)
-        columns = [stage.name for stage in stages]
-        _work(frame, scan_of(options, columns), options)  # every mistake in the table is told before a file is touched
+        _check(options, stages)
+        _work(frame, scan_of(options, stages), options)  # every mistake in the table is told before a file is touched
         with contextlib.ExitStack() as opening:
-            store = Store(options.folder, stages=columns, id_column=RECORD_ID)
+            names, required = _read_by(stages)
+            store = Store(options.folder, stages=names, columns=required, id_column=RECORD_ID)
             opening.callback(store.close)
-            self._work, _ = _work(frame, store.index, options)
+            if store.quarantined:
+                warnings.warn(_put_aside(store), stacklevel=4)
             prices = options.prices
-            run_id = uuid.uuid4().hex[:12]
-            self._book = Book(self._work, store, prices=prices, shard_rows=options.shard_rows, run_id=run_id)
+            self._work, self._book = self._open(frame, store)
+            if self._book.to_read_anew:
+                self._book.read_anew()
+                store.reload()
+                self._work, self._book = self._open(frame, store)
             if not store.enough_space():
                 raise StoreError(
                     f"The disk that holds {options.folder} is nearly full. Free some space, then run again."
@@ -78,12 +83,18 @@ class Run:
                     deadline_seconds=options.deadline_seconds,
                     prices=prices,
                 ),
-                spent_usd=_spent(options.folder) if options.budget_usd is not None else Decimal(),
+                spent_usd=self._book.spent_usd() if options.budget_usd is not None else Decimal(),
                 on_record=self._announce,
             )
             self._closing = opening.pop_all()
         threading.Thread(target=self._drive, name="enrichkit-run", daemon=True).start()
         self._follower = show(lambda: self.status, self._done, how=options.progress)
+
+    def _open(self, frame: pd.DataFrame, store: Store) -> tuple[Work, Book]:
+        options = self._options
+        work, _ = _work(frame, store.index, options)
+        run_id = uuid.uuid4().hex[:12]
+        return work, Book(work, store, prices=options.prices, shard_rows=options.shard_rows, run_id=run_id)
 
     def stop(self) -> pd.DataFrame:
         """Ask nothing more, keep what is in flight, and return the table as it stands."""
@@ -299,7 +310,7 @@ def plan(df: pd.DataFrame, options: Options) -> Plan:
     (3, 1)
     """
     stages = choose_stages(options.stages, df)
-    index = scan_of(options, [stage.name for stage in stages])
+    index = scan_of(options, stages)
     work, plans = _work(df, index, options, refuse=False)
     return make_plan(work, plans, out=options.folder, prices=options.prices, workers=options.workers)
 
@@ -343,10 +354,22 @@ def batches(df: pd.DataFrame, rows: int) -> Iterator[pd.DataFrame]:
     return pieces(df, rows)
 
 
-def scan_of(options: Options, stages: Collection[str]) -> Index:
+def scan_of(options: Options, stages: Sequence[Stage]) -> Index:
     """Return the index of a call's store, reading only."""
-    columns = {meta(stage, fact) for stage in stages for fact in ("question", "status")}
-    return scan(options.folder, columns, id_column=RECORD_ID)
+    return scan(options.folder, indexed(*_read_by(stages)), id_column=RECORD_ID)
+
+
+def _read_by(stages: Sequence[Stage]) -> tuple[list[str], list[str]]:
+    """Return the stages' names, and the columns that decide whether a record is skipped."""
+    return [stage.name for stage in stages], [name for stage in stages for name in stage.requires]
+
+
+def _put_aside(store: Store) -> str:
+    count = len(store.quarantined)
+    return (
+        f"{count:,} damaged parts with replies were put aside in {store.quarantined[0].parent}; what they held is "
+        "asked, and paid, again."
+    )
 
 
 def _work(frame: pd.DataFrame, index: Index, options: Options, *, refuse: bool = True) -> tuple[Work, Any]:
@@ -357,6 +380,7 @@ def _work(frame: pd.DataFrame, index: Index, options: Options, *, refuse: bool =
         stages=options.stages,
         key=options.key,
         model=options.model,
+        simulated=_simulated(options),
         retry_failed=options.retry_failed,
         on_change=options.on_change,
         limit=options.limit,
@@ -365,14 +389,21 @@ def _work(frame: pd.DataFrame, index: Index, options: Options, *, refuse: bool =
     )
 
 
-def _check(options: Options) -> None:
+def _simulated(options: Options) -> bool | None:
+    """Whether the simulator answers; unknown where another address or a client of one's own may lead anywhere."""
+    if options.model == SIMULATOR:
+        return True
+    return None if callable(options.client) or os.environ.get(ENDPOINT_NAME) else False
+
+
+def _check(options: Options, stages: Sequence[Stage]) -> None:
     """Raise for whatever a request would fail for: no key, a client that lacks something, a price nobody knows."""
     if isinstance(options.client, str) and options.model != SIMULATOR:
         _api_key()
-    for stage in options.stages:
-        if isinstance(options.client, str) and not isinstance(stage, str):
+    for stage in stages:
+        if isinstance(options.client, str):
             check_capabilities(options.client, thinking=stage.thinking)
-        model = options.model if isinstance(stage, str) else stage.model or options.model
+        model = stage.model or options.model
         if options.budget_usd is not None and not worst_case(
             model, prompt_bytes=1, max_output_tokens=1, search=False, prices=options.prices
         ):
@@ -418,16 +449,6 @@ def _nobody(_: Any) -> Any:
     raise StoreError("Nothing was to be asked, and yet something was. Please report this.")
 
 
-def _spent(out: Path) -> Decimal:
-    """Return what earlier runs on this store spent, as far as it is sealed."""
-    try:
-        table, _ = stored(out)
-    except StoreError:
-        return Decimal()
-    columns = [table.column(name) for name in table.column_names if name.endswith("._cost_usd")]
-    return sum((Decimal(str(value)) for column in columns for value in column.to_pylist() if value), Decimal())
-
-
 def _why(reason: str, told: str) -> str:
     words = {
         "budget": f"The budget is used up: {told}. Raise budget_usd to go on. ",
@@ -436,6 +457,8 @@ def _why(reason: str, told: str) -> str:
         "auth": f"The service refused the key ({told}). Check it and its rights. ",
         "model_not_found": f"The service does not know the model ({told}). Check its name. ",
         "failures": f"One cause failed again and again ({told}). ",
+        "mixed": f"Simulated and real answers never mix in one store ({told}). Look at {ENDPOINT_NAME}, or choose "
+        "another 'out'. ",
         "store": f"The store could not be written ({told}). ",
     }
     return words.get(reason, f"Stopped: {told}. ")

@@ -157,6 +157,10 @@ class Stage:
         """The columns that this stage writes, by name, with the answer's field."""
         return {f"{self.columns or self.name}.{field}": field for field in self.fields}
 
+    def waits_for(self, earlier: Stage) -> bool:
+        """Whether the answers of a stage that comes earlier are to be there before this one asks."""
+        return earlier.name in self.after or not earlier.answers.keys().isdisjoint({*self.reads, *self.requires})
+
     def render(self, values: Mapping[str, Any]) -> str:
         """Return the prompt with ``values`` in place of the braces, each between ⟦ and ⟧."""
 
@@ -182,8 +186,14 @@ class Stage:
         )
 
     def read(self, text: str) -> tuple[Answer | None, list[Issue]]:
-        """Return the answer in a reply's text, and what had to be left out; None if the text holds none."""
-        return read_answer(self.answer, text)
+        """Return the answer in a reply's text, and what had to be left out; None if the text holds none.
+
+        A validator of one's own that raises makes the answer unreadable: it must not cost the paid reply.
+        """
+        try:
+            return read_answer(self.answer, text)
+        except Exception as error:  # noqa: BLE001 - the user's code; the reason is kept in the row
+            return None, [Issue("", "read_failed", f"{type(error).__name__}: {error}")]
 
     def check(self, answer: Answer, record: Mapping[str, str]) -> tuple[dict[str, Any], list[Issue]]:
         """Return the answer's values after all checks, and what the checks found.
@@ -198,7 +208,7 @@ class Stage:
                 if instead.keys() & self.fields.keys():
                     answer = self.answer.model_validate(answer.model_dump() | instead)
             except Exception as error:  # noqa: BLE001 - the user's code; the reason is kept in the row
-                found = [Issue("", "check_failed", f"{check.__name__}: {type(error).__name__}: {error}")]
+                found = [Issue("", "check_failed", f"{_check_name(check)}: {type(error).__name__}: {error}")]
             issues += found
         values = answer.model_dump()
         return {field: _empty_as_none(values[field]) for field in self.fields}, issues
@@ -222,13 +232,18 @@ class Stage:
         """The fingerprint of how a reply is read: types, checks, columns."""
         return _fingerprint(
             types=self._whole.words,
-            checks=[getattr(check, "__qualname__", repr(type(check))) for check in self.checks],
+            checks=[_check_name(check) for check in self.checks],
             columns=self.columns or self.name,
         )
 
     def about(self, columns: Collection[str]) -> tuple[str, ...]:
         """Return the columns of the table that identify what is asked about; none if the prompt reads none."""
         return tuple(name for name in (self.reads if self.per is None else self.per) if name in columns)
+
+
+def _check_name(check: Check) -> str:
+    """Return a check's name; a `functools.partial` has its function's."""
+    return str(getattr(getattr(check, "func", check), "__name__", type(check).__name__))
 
 
 def _delimited(value: Any) -> str:
@@ -293,8 +308,9 @@ def arrange(stages: Sequence[Stage], columns: Collection[str]) -> list[Stage]:
     while waiting:
         for stage in waiting:
             hints = {*columns, *stage.optional}
-            needed = {writer[name].name for name in stage.reads if name in writer and name not in hints}
-            if needed | (set(stage.after) & set(names)) <= {stage.name, *(done.name for done in ordered)}:
+            needed = {name for name in stage.reads if name not in hints} | set(stage.requires)
+            first = {writer[name].name for name in needed & writer.keys()} | (set(stage.after) & set(names))
+            if first <= {stage.name, *(done.name for done in ordered)}:
                 break
         else:
             raise StageError(f"These stages wait for each other's answers: {', '.join(s.name for s in waiting)}.")

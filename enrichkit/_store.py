@@ -10,6 +10,7 @@ It knows replies as bytes and rows as Arrow tables, and asks nobody what they me
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import re
@@ -30,6 +31,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ._files import Files
+from ._table import as_type, wider
 from .errors import DamagedError, LockedError, StoreError
 
 VERSION = 1
@@ -84,6 +86,17 @@ class Index:
         """Return a column, all missing if no shard has it."""
         return self.columns.get(name, pa.nulls(len(self.ids), pa.string()))
 
+    def places_of(self, stage: str, questions: Sequence[str]) -> npt.NDArray[np.int64]:
+        """Return for each question a row of it, an answered one if there is any; -1 where it is in none."""
+        sealed, status = self.column(f"{stage}._question"), self.column(f"{stage}._status")
+        answered = find(questions, pc.if_else(pc.equal(status, "done"), sealed, pa.scalar(None, pa.string())))
+        return np.where(answered >= 0, answered, find(questions, sealed))
+
+    @property
+    def stages(self) -> dict[str, Any]:
+        """The stages that any shard has columns of, in the order in which they came."""
+        return {name: facts for one in self.footers.values() for name, facts in one.get("stages", {}).items()}
+
 
 def find(values: Sequence[str] | pa.Array, among: pa.Array) -> npt.NDArray[np.int64]:
     """Return the first place of each value in ``among``, -1 where it is not there."""
@@ -92,8 +105,9 @@ def find(values: Sequence[str] | pa.Array, among: pa.Array) -> npt.NDArray[np.in
 
 
 def work_area(out: Path) -> Path:
-    """Return the folder beside the shards."""
-    return out.with_name(out.name + ".work")
+    """Return the folder beside the shards; a link leads to the same one as its target, and so to the same lock."""
+    real = out.resolve() if out.is_symlink() else out
+    return real.with_name(real.name + ".work")
 
 
 def encode_parquet(table: pa.Table, *, plain: bool = False) -> bytes:
@@ -180,7 +194,10 @@ def scan(out: Path, columns: Collection[str], *, id_column: str, files: Files | 
     merged = join(list(tables.values())).combine_chunks()
     names = [name for name in merged.column_names if name != id_column]
     flat = {name: _flat(merged.column(name)) for name in merged.column_names}
-    schema = pq.read_schema(next(path for _, path in sorted(shard_paths(files, out))[-1:])) if tables else pa.schema([])
+    paths = dict(shard_paths(files, out))
+    # One shard of each layout knows all columns: reading them all would double the time.
+    layouts = {str(facts.get("layout")): paths[number] for number, facts in footers.items() if number in paths}
+    types = _widest([pq.read_schema(files.source(path)) for path in layouts.values()])
     return Index(
         ids=flat.get(id_column, pa.array([], pa.string())),
         shards=np.repeat(
@@ -188,17 +205,39 @@ def scan(out: Path, columns: Collection[str], *, id_column: str, files: Files | 
         ).astype(np.int32),
         columns={name: flat[name] for name in names},
         footers=footers,
-        schema=schema,
+        schema=pa.schema(list(types.items())),
         pending=_by_question(entry for _, entries, _ in _read_parts(files, out) for entry in entries or ()),
         damaged=tuple(damaged),
     )
 
 
+def indexed(stages: Collection[str], columns: Collection[str] = ()) -> set[str]:
+    """Return the columns of an index that knows what is answered in these stages."""
+    return {*columns, *(f"{stage}._{fact}" for stage in stages for fact in ("question", "status"))}
+
+
 def join(tables: Sequence[pa.Table]) -> pa.Table:
-    """Return tables under one another; a column that some lack is missing there."""
+    """Return tables under one another; a column that some lack is missing there, one of two types is the wider."""
     if not tables:
         return pa.table({})
-    return pa.concat_tables([table.replace_schema_metadata(None) for table in tables], promote_options="permissive")
+    types = _widest([table.schema for table in tables])
+
+    def widened(table: pa.Table) -> pa.Table:
+        columns = [(name, as_type(table.column(name), types[name])) for name in table.column_names]
+        return pa.table(dict(columns)) if columns else table.replace_schema_metadata(None)
+
+    return pa.concat_tables([widened(table) for table in tables], promote_options="default")
+
+
+def _widest(schemas: Sequence[pa.Schema]) -> dict[str, pa.DataType]:
+    """Return all columns, each with the type that holds what any of the schemas has."""
+    types: dict[str, pa.DataType] = {}
+    seen: pa.Schema | None = None
+    for schema in schemas:
+        if seen is None or not schema.equals(seen):
+            types |= {field.name: wider(types.get(field.name, field.type), field.type) for field in schema}
+        seen = schema
+    return types
 
 
 def _flat(column: pa.ChunkedArray) -> pa.Array:
@@ -241,9 +280,19 @@ class Store:
         The stages whose columns the index holds.
     id_column : str
         The column with the record's id.
+    columns : collection of str
+        Further columns for the index.
     """
 
-    def __init__(self, out: Path, *, stages: Collection[str], id_column: str, files: Files | None = None) -> None:
+    def __init__(
+        self,
+        out: Path,
+        *,
+        stages: Collection[str],
+        id_column: str,
+        columns: Collection[str] = (),
+        files: Files | None = None,
+    ) -> None:
         self.out = out
         self.work = work_area(out)
         self.files = files or Files(self.work / "tmp")
@@ -255,8 +304,8 @@ class Store:
         try:
             for name in self.files.names(self.work / "tmp"):
                 self.files.remove(self.work / "tmp" / name)
-            columns = {f"{stage}._{fact}" for stage in stages for fact in ("question", "status")}
-            self.index = scan(out, columns, id_column=id_column, files=self.files)
+            self._scan = functools.partial(scan, out, indexed(stages, columns), id_column=id_column, files=self.files)
+            self.index = self._scan()
             if self.index.damaged:
                 raise DamagedError(
                     f"The shard {self.index.damaged[0]} is damaged (its checksum fails), and nothing was changed. "
@@ -302,17 +351,29 @@ class Store:
             raise DamagedError(f"The shard {path} is damaged (its checksum fails). Restore it from a copy.")
         return table
 
+    def sealed(self, columns: Collection[str]) -> pa.Table:
+        """Return some columns of all sealed rows."""
+        return join(list(read_shards(self.files, self.out, columns)[0].values()))
+
+    def reload(self) -> None:
+        """Read the index anew, after shards were sealed that it knows as they were before."""
+        self.index = self._scan()
+
     def sealed_replies(self, stage: str, questions: Collection[str]) -> dict[str, tuple[str, list[bytes]]]:
         """Return, for sealed questions of a stage, who paid and the replies, oldest first."""
-        places = find(list(questions), self.index.column(f"{stage}._question"))
-        columns = {f"{stage}._{fact}" for fact in ("question", "paid_by", "replies")}
+        places = self.index.places_of(stage, list(questions))
+        columns = {f"{stage}._{fact}" for fact in ("question", "status", "paid_by", "replies")}
         found: dict[str, tuple[str, list[bytes]]] = {}
+        answered: set[str] = set()
         for number in np.unique(self.index.shards[places[places >= 0]]):
             path = self.out / f"shard=s{number:04d}" / "part-0.parquet"
             table = read_parquet(self.files, path, columns)
             wanted = table.filter(pc.is_in(table.column(f"{stage}._question"), value_set=pa.array(list(questions))))
             for row in wanted.to_pylist():
-                found[row[f"{stage}._question"]] = (row[f"{stage}._paid_by"], row[f"{stage}._replies"] or [])
+                question, done = row[f"{stage}._question"], row[f"{stage}._status"] == "done"
+                if question not in found or (done and question not in answered):
+                    found[question] = (row[f"{stage}._paid_by"], row[f"{stage}._replies"] or [])
+                answered |= {question} if done else set()
         return found
 
     def enough_space(self) -> bool:
@@ -358,8 +419,9 @@ class Store:
     def _recover_parts(self) -> None:
         for path, entries, _ in list(_read_parts(self.files, self.out)):
             if entries is None:
-                self.files.move(path, self.work / "quarantine" / path.name)
-                self.quarantined.append(path)
+                aside = self.work / "quarantine" / path.name
+                self.files.move(path, aside)
+                self.quarantined.append(aside)
             else:
                 self._parts[path] = {entry.question for entry in entries}
                 self._serial = max(self._serial, int(path.stem.split("-")[0]) + 1)

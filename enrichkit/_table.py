@@ -47,6 +47,8 @@ def as_table(frame: pd.DataFrame, *, without: frozenset[str] = frozenset()) -> p
 def _as_array(column: pd.Series[Any], name: str) -> pa.Array | pa.ChunkedArray:
     try:
         array = pa.Array.from_pandas(column)
+    except UnicodeEncodeError:
+        return _as_array(pd.Series([_encodable(value) for value in column], column.index, dtype=object), name)
     except (pa.ArrowException, ValueError, TypeError, OverflowError):
         return _as_text(column, name)
     if pa.types.is_dictionary(array.type):
@@ -56,6 +58,15 @@ def _as_array(column: pd.Series[Any], name: str) -> pa.Array | pa.ChunkedArray:
     if pa.types.is_large_string(array.type) or pa.types.is_string_view(array.type):
         return array.cast(pa.string())
     return array if _is_plain(array.type) else _as_text(column, name)
+
+
+def _encodable(value: Any) -> Any:
+    """Return a cell with question marks in place of lone surrogates, which no file of text can hold."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode()
+    if isinstance(value, Mapping):
+        return {_encodable(key): _encodable(inner) for key, inner in value.items()}
+    return [_encodable(inner) for inner in value] if isinstance(value, list | tuple) else value
 
 
 def _as_text(column: pd.Series[Any], name: str) -> pa.Array:
@@ -117,13 +128,14 @@ def answer_type(asked: pa.DataType, given: pa.DataType | None) -> pa.DataType:
 
 
 def as_type(array: pa.Array | pa.ChunkedArray, kind: pa.DataType) -> pa.Array | pa.ChunkedArray:
-    """Return stored values in a wider type."""
+    """Return stored values in another type; what does not fit it is missing."""
     if array.type.equals(kind):
         return array
-    if pa.types.is_string(kind) or not (pa.types.is_integer(array.type) or array.null_count == len(array)):
-        values = [None if is_missing_cell(value) else as_text(value) for value in array.to_pylist()]
-        return pa.array(values, kind)
-    return pc.cast(array, kind)
+    if array.null_count == len(array):
+        return pa.nulls(len(array), kind)
+    if pa.types.is_integer(array.type) and not pa.types.is_string(kind):
+        return pc.cast(array, kind, safe=not pa.types.is_floating(kind))  # as pandas: whole numbers beside halves
+    return as_column([None if is_missing_cell(value) else value for value in array.to_pylist()], kind)[0]
 
 
 def as_text(value: Any) -> str:

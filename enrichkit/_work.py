@@ -18,7 +18,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from . import funds
-from ._exchange import SIMULATOR
 from ._record import SEPARATOR, column_texts, group, ids
 from ._row import META, RECORD_ID, STATUS, meta
 from ._stage import Stage, arrange
@@ -101,11 +100,11 @@ def choose_stages(stages: Sequence[str | Stage], frame: pd.DataFrame) -> list[St
     """Return stages given by name or as such, in an order that works for the table's columns."""
     if not isinstance(frame, pd.DataFrame):
         raise InputError(f"Give a pandas DataFrame, not {type(frame).__name__}.")
-    if isinstance(stages, str | Stage):
+    if isinstance(stages, str | Stage) or not isinstance(stages, Sequence):
         raise StageError(f"stages must be a sequence: stages=({stages!r},).")
     chosen = []
     for stage in stages:
-        if not isinstance(stage, Stage) and stage not in funds.STAGES:
+        if not isinstance(stage, Stage) and not (isinstance(stage, str) and stage in funds.STAGES):
             raise StageError(f"There is no stage {stage!r}. Built in: {', '.join(funds.STAGES)}; or give a Stage.")
         chosen.append(stage if isinstance(stage, Stage) else funds.STAGES[stage])
     return arrange(chosen, [str(name) for name in frame.columns])
@@ -119,6 +118,8 @@ def choose_key(key: str | Sequence[str] | None, columns: Collection[str]) -> tup
                 f"Which columns identify a record? Give key=..., one or more of: {', '.join(map(str, columns))}."
             )
         return tuple(name for name in funds.KEY if name in columns)
+    if not isinstance(key, str | Sequence):
+        raise InputError(f"key must be a column's name or several, not {key!r}.")
     names = (key,) if isinstance(key, str) else tuple(key)
     for name in names:
         if name not in columns:
@@ -153,6 +154,7 @@ def make_work(
     stages: Sequence[str | Stage],
     key: str | Sequence[str] | None,
     model: str,
+    simulated: bool | None,
     retry_failed: bool,
     on_change: OnChange,
     limit: int | None,
@@ -160,6 +162,8 @@ def make_work(
     refuse: bool = True,
 ) -> tuple[Work, list[StagePlan]]:
     """Return what is to do, and the counts that a person sees.
+
+    ``simulated`` says whether the simulator answers, as far as that is known beforehand.
 
     Raises
     ------
@@ -170,21 +174,36 @@ def make_work(
     """
     chosen = choose_stages(stages, frame)
     columns = [str(name) for name in frame.columns]
-    reserved = {RECORD_ID, STATUS, *(meta(stage.name, name) for stage in chosen for name in META)}
+    reserved = {
+        RECORD_ID,
+        STATUS,
+        *(meta(stage, name) for stage in {*index.stages, *(one.name for one in chosen)} for name in META),
+    }
     table = as_table(frame, without=frozenset(reserved))
     named = frame.set_axis(columns, axis="columns")
     names = choose_key(key, columns)
-    _same_store(index, out, names, model)
+    _same_store(index, out, names, simulated)
     all_ids = record_ids(named, names)
     record, row = group(all_ids)
     unique = [all_ids[place] for place in row]
     places = index.rows_of(unique)
     first = named if len(row) == len(named) else named.iloc[row]
-    sorters = [
-        _Sorter(stage, first, index, places, key=names, model=model, retry_failed=retry_failed, on_change=on_change)
-        for stage in chosen
-    ]
-    todo = np.logical_or.reduce([places < 0, *(sorter.code >= 0 for sorter in sorters)])
+    sorters: list[_Sorter] = []
+    for stage in chosen:
+        sorters.append(
+            _Sorter(
+                stage,
+                first,
+                index,
+                places,
+                before=sorters,
+                key=names,
+                model=model,
+                retry_failed=retry_failed,
+                on_change=on_change,
+            )
+        )
+    todo = np.logical_or.reduce([places < 0, *(sorter.needs for sorter in sorters)])
     order = _order(first, todo, priority)
     left_out = order[len(order) if limit is None else limit :]
     for sorter in sorters:
@@ -207,12 +226,16 @@ def make_work(
     )
     if len(row) < len(frame):
         result.notes.append(f"{len(frame) - len(row):,} rows repeat the key of an earlier row: one record each.")
+    if anew := sum(_read_otherwise(stage, index) for stage in chosen):
+        result.notes.append(
+            f"{anew:,} stored answers will be read anew, for nothing: types, checks or columns changed."
+        )
     if len(left_out):
         result.notes.append(f"{len(left_out):,} records are left for a later call (limit={limit:,}).")
     return result, plans
 
 
-def _same_store(index: Index, out: Path, key: tuple[str, ...], model: str) -> None:
+def _same_store(index: Index, out: Path, key: tuple[str, ...], simulated: bool | None) -> None:
     """Refuse a store that was filled under another key, or by the simulator where this run is real."""
     for facts in index.footers.values():
         if tuple(facts.get("key", key)) != key:
@@ -220,11 +243,23 @@ def _same_store(index: Index, out: Path, key: tuple[str, ...], model: str) -> No
                 f"The store {out} identifies records by {', '.join(facts['key'])}, this call by {', '.join(key)}. "
                 "Choose another 'out', or give the same key."
             )
-        if bool(facts.get("simulated")) != (model == SIMULATOR):
-            kinds = ("real", "simulated") if model == SIMULATOR else ("simulated", "real")
+        if simulated is not None and bool(facts.get("simulated")) != simulated:
+            kinds = ("real", "simulated") if simulated else ("simulated", "real")
             raise StoreError(
                 f"The store {out} holds {kinds[0]} answers; {kinds[1]} ones never mix with them. Choose another 'out'."
             )
+
+
+def _read_otherwise(stage: Stage, index: Index) -> int:
+    """Return how many stored answers of a stage were read in another way than it reads them now."""
+    held = {shard: facts.get("stages", {}).get(stage.name, {}) for shard, facts in index.footers.items()}
+    shards = [shard for shard, facts in held.items() if facts.get("reading", stage.reading) != stage.reading]
+    return int(
+        (
+            pc.is_valid(index.column(meta(stage.name, "question"))).to_numpy(zero_copy_only=False)
+            & np.isin(index.shards, shards)
+        ).sum()
+    )
 
 
 def _refuse_changes(plans: Sequence[StagePlan], out: Path) -> None:
@@ -262,6 +297,7 @@ class _Sorter:
         index: Index,
         places: npt.NDArray[np.int64],
         *,
+        before: Sequence[_Sorter],
         key: tuple[str, ...],
         model: str,
         retry_failed: bool,
@@ -277,12 +313,13 @@ class _Sorter:
         self.questions = ids(columns, salt=self.fingerprint)
         self.skipped = np.full(len(frame), False)
         for name in stage.requires:
+            present = _present(index.column(name), places)
             if name in frame.columns:
-                self.skipped |= np.array([not text for text in column_texts(frame[name])])
-            elif name in stage.optional:
-                self.skipped[:] = True
-        # A required answer of an earlier stage is known only while running: what was skipped for its lack stays so.
-        self.late = any(name not in frame.columns and name not in stage.optional for name in stage.requires)
+                present |= np.array([bool(text) for text in column_texts(frame[name])])
+            # An answer of an earlier stage may still come: whether it does is known only while running.
+            for other in before:
+                present |= (other.code >= 0) & (name in other.stage.answers)
+            self.skipped |= ~present
         self._sort(index, places, retry_failed=retry_failed, on_change=on_change)
 
     def _sort(self, index: Index, places: npt.NDArray[np.int64], *, retry_failed: bool, on_change: OnChange) -> None:
@@ -295,21 +332,23 @@ class _Sorter:
         self.changed = _true(pc.is_valid(stored)) & ~same & ~self.skipped
         own = (same | (self.changed & (on_change == "keep"))) & ~self.skipped
         self.failed = own & failed
-        self.done = (own & ~failed) | (_true(pc.equal(status, "skipped")) & self.late)
-        self.state = self._state(index, sealed)
+        self.done = own & ~failed
+        self.state = self._state(index)
+        # A skip is written down too, in a row that knows nothing of this stage yet.
+        newly_skipped = (
+            self.skipped & pc.is_null(stored).to_numpy(zero_copy_only=False) & ~_true(pc.equal(status, "skipped"))
+        )
         needs = ~self.skipped & ~self.done & ~(self.failed & (not retry_failed))
         self.known = (self.state == ANSWERED) | ((self.state == FAILED) & (not retry_failed))
         self.code = np.where(needs, self.code, -1).astype(np.int32)
+        self.needs = needs | newly_skipped
         self._forget_unneeded()
 
-    def _state(self, index: Index, sealed: pa.Array) -> npt.NDArray[np.int8]:
+    def _state(self, index: Index) -> npt.NDArray[np.int8]:
         """Return for each question whether it is answered, or failed, anywhere in the store."""
-        state = np.zeros(len(self.questions), np.int8)
-        if len(sealed):
-            at = find(self.questions, sealed)
-            status = index.column(meta(self.stage.name, "status")).take(pa.array(np.maximum(at, 0)))
-            state[at >= 0] = FAILED
-            state[(at >= 0) & _true(pc.equal(status, "done"))] = ANSWERED
+        at = index.places_of(self.stage.name, self.questions)
+        status = index.column(meta(self.stage.name, "status")).take(pa.array(at, mask=at < 0))
+        state = np.where(_true(pc.equal(status, "done")), ANSWERED, np.where(at >= 0, FAILED, 0)).astype(np.int8)
         places = find(list(index.pending), pa.array(self.questions, pa.string()))
         for place, entries in zip(places, index.pending.values(), strict=True):
             found = {entry.status for entry in entries}
@@ -351,6 +390,13 @@ class _Sorter:
             changed=int(self.changed.sum()),
             to_ask=to_ask,
         )
+
+
+def _present(column: pa.Array, places: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+    """Return which records have a value in a stored column."""
+    values = column.take(pa.array(np.maximum(places, 0), mask=places < 0))
+    blank = pa.types.is_string(values.type) and pc.equal(pc.utf8_trim_whitespace(values), "")
+    return _true(pc.is_valid(values)) & ~(_true(blank) if blank else np.zeros(len(values), bool))
 
 
 def _true(mask: pa.Array) -> npt.NDArray[np.bool_]:

@@ -73,7 +73,7 @@ class Stopped(EnrichError):
     ----------
     reason : str
         ``stop``, ``interrupt``, ``budget``, ``daily_quota``, ``spend_limit``, ``auth``, ``model_not_found``,
-        ``store`` or ``failures``.
+        ``mixed``, ``store`` or ``failures``.
     done, left : int
         Records complete, and records still to ask.
     """

@@ -35,6 +35,14 @@ class Strict(Answer):
     name: str
 
 
+class Odd(Answer):
+    """Where a word for nothing may be the answer."""
+
+    debt: Literal["none", "low"] | None = None
+    country_code: str | None = None
+    remark: str
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -49,6 +57,14 @@ def test_the_object_is_found_whatever_stands_around_it(text: str) -> None:
     answer, issues = read_answer(Firm, text)
     assert isinstance(answer, Firm)
     assert (answer.name, issues) == ("Acme", [])
+
+
+def test_words_for_nothing_are_no_answer_unless_they_are_one() -> None:
+    """A choice that is offered, the code of Namibia and a field that must be there keep their words."""
+    assert Firm(name="N/A", tags=None).name is None
+    answer, issues = read_answer(Odd, '{"debt": "none", "country_code": "NA", "remark": "-"}')
+    assert isinstance(answer, Odd)
+    assert (answer.debt, answer.country_code, answer.remark, issues) == ("none", "NA", "-", [])
 
 
 @pytest.mark.parametrize("text", ["", "no json", '{"name": "Acm', "[1, 2]", "{" * 100_000, '{"name"'])

@@ -34,7 +34,7 @@ _progress
 _run
 __main__
 """.split()
-ALONE = {"simulator": {"_fiction"}, "errors": set(), "_fiction": set(), "_store": {"_files", "errors"}}
+ALONE = {"simulator": {"_fiction"}, "errors": set(), "_fiction": set(), "_store": {"_files", "_table", "errors"}}
 
 
 def imports(module: str) -> set[str]:

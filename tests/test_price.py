@@ -17,8 +17,8 @@ LITE = "gemini-3.5-flash-lite"
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
 
 
-def usd(usage, model=LITE, *, grounded=False, **settings):
-    found = cost(usage, model, grounded=grounded, at=NOW, **settings)
+def usd(usage, model=LITE, **settings):
+    found = cost(usage, model, at=NOW, **settings)
     return None if found is None else found.total_usd
 
 
@@ -30,21 +30,19 @@ def test_each_kind_of_token_has_its_price():
     assert usd(Usage(prompt_tokens=0, output_tokens=0, thinking_tokens=million)) == Decimal("2.5")
     assert usd(Usage(prompt_tokens=million, cached_tokens=million, output_tokens=0)) == Decimal("0.03")
     assert usd(Usage(prompt_tokens=0, output_tokens=0, tool_tokens=million)) == Decimal("0.3")
-    assert usd(Usage(prompt_tokens=0, output_tokens=0, searches=1000), grounded=True) == Decimal("14")
+    assert usd(Usage(prompt_tokens=0, output_tokens=0, searches=1000)) == Decimal("14")
 
 
 def test_older_models_are_charged_per_grounded_prompt():
     """Up to 2.5 the fee is for the prompt, however many queries it took."""
-    one, three = (
-        usd(Usage(prompt_tokens=0, output_tokens=0, searches=n), "gemini-2.5-flash", grounded=True) for n in (1, 3)
-    )
+    one, three = (usd(Usage(prompt_tokens=0, output_tokens=0, searches=n), "gemini-2.5-flash") for n in (1, 3))
     assert one == three == Decimal("0.035")
 
 
 def test_the_simulator_is_priced_as_the_default_model():
     """So that the cost pages have something to show."""
     usage = Usage(prompt_tokens=1000, output_tokens=500, searches=2)
-    assert usd(usage, "simulator", grounded=True) == usd(usage, grounded=True)
+    assert usd(usage, "simulator") == usd(usage)
 
 
 @pytest.mark.parametrize(
@@ -71,7 +69,7 @@ def test_a_price_of_ones_own_comes_first():
     """For a model that the list lacks, or knows wrongly."""
     own = {LITE: Price(input_usd=1, output_usd=2, search_usd=3)}
     usage = Usage(prompt_tokens=1_000_000, output_tokens=1_000_000, searches=1000)
-    assert usd(usage, grounded=True, prices=own) == Decimal(6)
+    assert usd(usage, prices=own) == Decimal(6)
 
 
 @given(
@@ -88,7 +86,7 @@ def test_no_reply_within_its_bounds_is_dearer_than_the_worst_case(prompt, most, 
         thinking_tokens=most - output,
         searches=searches,
     )
-    assert usd(usage, grounded=True) <= worst
+    assert usd(usage) <= worst
 
 
 def test_a_budget_is_never_passed_by_many_threads():

@@ -364,6 +364,10 @@ BAD = {
     ),
     "cells that cannot be stored": (pd.DataFrame(FUND | {"odd": [object()]}), {}, "odd"),
     "half numbers": (pd.DataFrame({"fund.title": ["a", "b"], "odd": [1, "x"]}), {}, None),
+    "no stage": (pd.DataFrame(FUND), {"stages": [None]}, "no stage None"),
+    "an answer for a stage": (pd.DataFrame(FUND), {"stages": [Company]}, "or give a Stage"),
+    "no key at all": (pd.DataFrame(FUND), {"key": 0}, "not 0"),
+    "no folder": (pd.DataFrame(FUND), {"out": ".."}, "folder's path"),
     "workers": (pd.DataFrame(FUND), {"workers": 50}, "rpm"),
 }
 
@@ -376,7 +380,7 @@ def test_bad_input_is_one_sentence_before_any_request(case, tmp_path, simulator)
         assert run(frame, tmp_path / "out", **settings)["_status"].tolist() == ["done"] * 2
         return
     with pytest.raises(errors.EnrichError, match=told) as caught:
-        run(frame, tmp_path / "out", **settings)
+        enrichkit.run(frame, **({"out": tmp_path / "out", "progress": False} | settings))
     assert "\n" not in str(caught.value)
     assert simulator.counts()["requests"] == 0
     assert list(tmp_path.iterdir()) == []
@@ -389,11 +393,16 @@ def test_without_a_key_the_message_says_what_to_set(frame, tmp_path, no_key):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_simulated_answers_never_mix_with_real_ones(frame, tmp_path, simulator):
-    """A store holds one kind."""
-    run(frame, tmp_path / "out", model="simulator")
+def test_simulated_answers_never_mix_with_real_ones(frame, tmp_path, simulator, monkeypatch):
+    """A store holds one kind, whichever way the simulator was reached."""
+    run(frame, tmp_path / "simulated")  # by its address, under a real model's name
+    run(frame, tmp_path / "real", client=lambda request: Reply(text='{"city": "Lima"}', model_version="gemini-3.5"))
+    with pytest.raises(errors.Stopped, match="never mix") as caught:
+        run(frame.assign(**{"fund.title": "Another"}), tmp_path / "real")
+    assert caught.value.reason == "mixed"
+    monkeypatch.delenv("GOOGLE_GEMINI_BASE_URL")
     with pytest.raises(errors.StoreError, match="never mix"):
-        run(frame, tmp_path / "out")
+        run(frame, tmp_path / "simulated")
 
 
 def test_a_changed_question_is_never_asked_again_silently(tmp_path, simulator):

@@ -1,5 +1,6 @@
 """A stage: its prompt, its fingerprints, what it refuses."""
 
+import functools
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -87,6 +88,16 @@ def test_the_fingerprints_never_change() -> None:
     """A later version must know these stored questions again: the values are part of the format."""
     assert stage().reading == "83047b995628bf0a"
     assert stage().question("m", ("name",)) == "e4c3268e66929f0b"
+
+
+def test_a_check_without_a_name_may_raise_too() -> None:
+    """A partial and an object that can be called are named by what they wrap, or by their class."""
+
+    def limit(answer: Company, record: Mapping[str, str], most: int) -> Iterator[Issue]:
+        raise ValueError("boom")
+
+    _, issues = stage(checks=(functools.partial(limit, most=3),)).check(Company(), {})
+    assert [str(issue) for issue in issues] == [": check_failed: limit: ValueError: boom"]
 
 
 def test_checks_flag_replace_or_empty() -> None:
