@@ -236,7 +236,8 @@ def run(df: pd.DataFrame, options: Options) -> pd.DataFrame:
     rpm : float, optional
         Requests a minute at most; default: learned from the service's refusals.
     budget_usd : float, optional
-        Never spend more on this store, what earlier runs spent included.
+        Never spend more on this store, what earlier runs spent included. Replies are counted at list price, and a
+        request given up without one at its worst case, for as long as the run lasts.
     prices : mapping of str to Price, optional
         Prices of your own, by model.
     retry_failed : bool
@@ -316,9 +317,9 @@ def plan(df: pd.DataFrame, options: Options) -> Plan:
 
 
 def read(out: str | Path = "enriched") -> pd.DataFrame:
-    """Return everything stored so far, one row per record, with all columns but the raw replies.
+    """Return every record completed so far, one row each, with all columns but the raw replies.
 
-    It needs no lock and also works while a run is under way.
+    It needs no lock and also works while a run is under way. ``_status`` is over all stages that any call asked for.
 
     Raises
     ------
