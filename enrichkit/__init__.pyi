@@ -5,6 +5,7 @@ from ._plan import Plan
 from ._price import Price
 from ._run import Run, batches, plan, read, run, start
 from ._stage import Stage
+from ._verify import Verification, verify
 from .errors import EnrichError, Stopped
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "Stage",
     "Stopped",
     "Usage",
+    "Verification",
     "batches",
     "errors",
     "funds",
@@ -29,4 +31,5 @@ __all__ = [
     "run",
     "simulator",
     "start",
+    "verify",
 ]

@@ -79,9 +79,12 @@ class Files:
             view = memoryview(data)
             while view:
                 view = view[os.write(descriptor, view) :]
-            os.fsync(descriptor)
+            self._sync(descriptor)
         finally:
             os.close(descriptor)
+
+    def _sync(self, descriptor: int) -> None:
+        os.fsync(descriptor)
 
     def _rename(self, path: Path, target: Path) -> None:
         os.replace(path, target)

@@ -37,6 +37,7 @@ class Options:
     prices: Mapping[str, Price] = field(default_factory=dict)
     retry_failed: bool = False
     on_change: OnChange = "refuse"
+    redo_damaged: bool = False
     limit: int | None = None
     priority: Priority = None
     shard_rows: int = 50

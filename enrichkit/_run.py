@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import queue
+import signal
 import threading
 import uuid
 import warnings
@@ -53,18 +54,19 @@ class Run:
         self._closing = contextlib.ExitStack()
         stages = choose_stages(options.stages, frame)
         _check(options, stages)
-        _work(frame, scan_of(options, stages), options)  # every mistake in the table is told before a file is touched
+        if not options.folder.is_dir():
+            _work(frame, scan_of(options, stages), options)  # every mistake is told before a file is made
         with contextlib.ExitStack() as opening:
-            names, required = _read_by(stages)
-            store = Store(options.folder, stages=names, columns=required, id_column=RECORD_ID)
+            store = _opened(options, stages)
             opening.callback(store.close)
             if store.quarantined:
                 warnings.warn(_put_aside(store), stacklevel=4)
             prices = options.prices
             self._work, self._book = self._open(frame, store)
             if self._book.to_read_anew:
-                self._book.read_anew()
-                store.reload()
+                with _named(options.folder):
+                    self._book.read_anew()
+                    store.reload()
                 self._work, self._book = self._open(frame, store)
             if not store.enough_space():
                 raise StoreError(
@@ -106,6 +108,8 @@ class Run:
     def result(self) -> pd.DataFrame:
         """Wait for the end and return the enriched table.
 
+        In the main thread, SIGTERM (how a scheduler ends a program) counts as an interrupt.
+
         Raises
         ------
         Stopped
@@ -113,15 +117,17 @@ class Run:
         Interrupted
             If the person interrupted it: once lets requests in flight finish, twice leaves at once.
         """
-        try:
-            self._wait()
-        except KeyboardInterrupt:
-            self._engine.stop("interrupt")
+        with _terminated_as_interrupted():
             try:
                 self._wait()
             except KeyboardInterrupt:
-                raise self._stopped(Interrupted, "Left at once; requests in flight may be paid again. ") from None
-            raise self._stopped(Interrupted, "Interrupted. ") from None
+                self._engine.stop("interrupt")
+                try:
+                    self._wait()
+                except KeyboardInterrupt:
+                    raise self._stopped(Interrupted, "Left at once; requests in flight may be paid again. ") from None
+                self._raise_defect()
+                raise self._stopped(Interrupted, "Interrupted. ") from None
         return self._finished()
 
     @property
@@ -244,6 +250,8 @@ def run(df: pd.DataFrame, options: Options) -> pd.DataFrame:
         Ask the failed stages of failed records again.
     on_change : {"refuse", "redo", "keep"}
         What to do where a stage now asks another question than the one that was answered.
+    redo_damaged : bool
+        Put a shard that fails its checksum aside, and ask for its records again.
     limit : int, optional
         At most so many records in this call; the rest stays pending.
     priority : str or callable, optional
@@ -365,11 +373,35 @@ def _read_by(stages: Sequence[Stage]) -> tuple[list[str], list[str]]:
     return [stage.name for stage in stages], [name for stage in stages for name in stage.requires]
 
 
+def _opened(options: Options, stages: Sequence[Stage]) -> Store:
+    """Return the call's store, opened for writing."""
+    names, required = _read_by(stages)
+    with _named(options.folder):
+        return Store(
+            options.folder,
+            stages=names,
+            columns=required,
+            redo_damaged=options.redo_damaged,
+            id_column=RECORD_ID,
+        )
+
+
+@contextlib.contextmanager
+def _named(out: Path) -> Iterator[None]:
+    """Say which store it was that the disk failed."""
+    try:
+        yield
+    except OSError as error:
+        raise StoreError(
+            f"The store {out} cannot be used: {error.strerror or error}. Mend the disk, then run again."
+        ) from error
+
+
 def _put_aside(store: Store) -> str:
     count = len(store.quarantined)
     return (
-        f"{count:,} damaged parts with replies were put aside in {store.quarantined[0].parent}; what they held is "
-        "asked, and paid, again."
+        f"{count:,} damaged files were put aside in {store.quarantined[0].parent}; what they held is asked, and paid, "
+        "again."
     )
 
 
@@ -388,6 +420,18 @@ def _work(frame: pd.DataFrame, index: Index, options: Options, *, refuse: bool =
         priority=options.priority,
         refuse=refuse,
     )
+
+
+@contextlib.contextmanager
+def _terminated_as_interrupted() -> Iterator[None]:
+    ours = threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    if ours:
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        if ours:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _simulated(options: Options) -> bool | None:

@@ -10,6 +10,7 @@ It knows replies as bytes and rows as Arrow tables, and asks nobody what they me
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import os
@@ -206,7 +207,7 @@ def scan(out: Path, columns: Collection[str], *, id_column: str, files: Files | 
         columns={name: flat[name] for name in names},
         footers=footers,
         schema=pa.schema(list(types.items())),
-        pending=_by_question(entry for _, entries, _ in _read_parts(files, out) for entry in entries or ()),
+        pending=_by_question(entry for _, entries in read_parts(files, out) for entry in entries or ()),
         damaged=tuple(damaged),
     )
 
@@ -252,7 +253,7 @@ def _by_question(entries: Iterator[Entry]) -> dict[str, list[Entry]]:
     return {question: [same[key] for key in sorted(same)] for question, same in found.items()}
 
 
-def _read_parts(files: Files, out: Path) -> Iterator[tuple[Path, list[Entry] | None, int]]:
+def read_parts(files: Files, out: Path) -> Iterator[tuple[Path, list[Entry] | None]]:
     """Yield each pending part with its replies, None for a damaged one."""
     folder = work_area(out) / "pending"
     for name in files.names(folder):
@@ -261,9 +262,9 @@ def _read_parts(files: Files, out: Path) -> Iterator[tuple[Path, list[Entry] | N
         except FileNotFoundError:
             continue  # sealed and removed between listing and reading
         if table is None or table.schema.names != PART.names:
-            yield folder / name, None, 0
+            yield folder / name, None
         else:
-            yield folder / name, [Entry(*row.values()) for row in table.to_pylist()], table.num_rows
+            yield folder / name, [Entry(*row.values()) for row in table.to_pylist()]
 
 
 class Store:
@@ -282,6 +283,8 @@ class Store:
         The column with the record's id.
     columns : collection of str
         Further columns for the index.
+    redo_damaged : bool
+        Put damaged shards aside rather than refuse.
     """
 
     def __init__(
@@ -291,6 +294,7 @@ class Store:
         stages: Collection[str],
         id_column: str,
         columns: Collection[str] = (),
+        redo_damaged: bool = False,
         files: Files | None = None,
     ) -> None:
         self.out = out
@@ -305,12 +309,11 @@ class Store:
             for name in self.files.names(self.work / "tmp"):
                 self.files.remove(self.work / "tmp" / name)
             self._scan = functools.partial(scan, out, indexed(stages, columns), id_column=id_column, files=self.files)
+            if redo_damaged:
+                self._put_damaged_aside()
             self.index = self._scan()
             if self.index.damaged:
-                raise DamagedError(
-                    f"The shard {self.index.damaged[0]} is damaged (its checksum fails), and nothing was changed. "
-                    "Restore it from a copy, or move it out of the folder to have its records asked, and paid, again."
-                )
+                raise DamagedError(f"{_damaged(self.index.damaged[0])} Nothing was changed.")
             self._next = max(self.index.footers, default=-1) + 1
             self._recover_parts()
             self._warm_up()
@@ -348,7 +351,7 @@ class Store:
         path = self.out / f"shard=s{number:04d}" / "part-0.parquet"
         table = _read_or_none(self.files, path, None)
         if table is None:
-            raise DamagedError(f"The shard {path} is damaged (its checksum fails). Restore it from a copy.")
+            raise DamagedError(_damaged(path))
         return table
 
     def sealed(self, columns: Collection[str]) -> pa.Table:
@@ -382,7 +385,8 @@ class Store:
 
     def close(self) -> None:
         """Give the lock back."""
-        self.files.remove(self.work / "owner.json")
+        with contextlib.suppress(OSError):  # it only says who works here, and the lock says whether
+            self.files.remove(self.work / "owner.json")
         self._lock.release()
 
     def _take_lock(self) -> tuple[filelock.BaseFileLock, int]:
@@ -416,8 +420,16 @@ class Store:
         if not held:
             raise LockedError(f"The lock of {self.out} was removed while this run held it; nothing more is written.")
 
+    def _put_damaged_aside(self) -> None:
+        """Move every shard that fails a checksum, in whatever column, out of the way."""
+        for number, path in list(shard_paths(self.files, self.out)):
+            if _read_or_none(self.files, path, None) is None:
+                aside = self.work / "quarantine" / f"s{number:04d}-{path.name}"
+                self.files.move(path, aside)
+                self.quarantined.append(aside)
+
     def _recover_parts(self) -> None:
-        for path, entries, _ in list(_read_parts(self.files, self.out)):
+        for path, entries in list(read_parts(self.files, self.out)):
             if entries is None:
                 aside = self.work / "quarantine" / path.name
                 self.files.move(path, aside)
@@ -437,9 +449,14 @@ class Store:
         """Remove the parts that hold nothing but sealed replies."""
         for question in questions:
             self.index.pending.pop(question, None)
-        for path, held in list(self._parts.items()):
+        for held in self._parts.values():
             held.difference_update(questions)
-            if not held:
+        self._remove([path for path, held in self._parts.items() if not held])
+
+    def _remove(self, parts: Sequence[Path]) -> None:
+        """Remove parts that are needed no more; one that cannot go now does no harm, and goes another time."""
+        for path in parts:
+            with contextlib.suppress(OSError):
                 self.files.remove(path)
                 del self._parts[path]
 
@@ -454,13 +471,18 @@ class Store:
         """Put all pending replies into one part, then remove the many: reading twenty thousand takes seconds."""
         old = list(self._parts)
         self._put_part([entry for entries in self.index.pending.values() for entry in entries])
-        for path in old:
-            self.files.remove(path)
-            del self._parts[path]
+        self._remove(old)
 
     def _warm_up(self) -> None:
         """Make the first commit quick: pyarrow loads a second's worth of code at its first write."""
         encode_parquet(pa.table({name: pa.array([], kind) for name, kind in zip(PART.names, PART.types, strict=True)}))
+
+
+def _damaged(path: Path) -> str:
+    return (
+        f"The shard {path} is damaged: its checksum fails. Restore it from a copy, or let redo_damaged=True put it "
+        "aside and ask, and pay, for its records again."
+    )
 
 
 def _owner(work: Path) -> str:

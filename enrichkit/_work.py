@@ -230,6 +230,10 @@ def make_work(
         result.notes.append(
             f"{anew:,} stored answers will be read anew, for nothing: types, checks or columns changed."
         )
+    result.notes += [
+        f"The shard {path} is damaged: its records count as not asked. Restore it, or give redo_damaged=True."
+        for path in index.damaged
+    ]
     if len(left_out):
         result.notes.append(f"{len(left_out):,} records are left for a later call (limit={limit:,}).")
     return result, plans

@@ -30,6 +30,7 @@ _book
 _engine
 _options
 _frame
+_verify
 _progress
 _run
 __main__
