@@ -79,12 +79,9 @@ class Files:
             view = memoryview(data)
             while view:
                 view = view[os.write(descriptor, view) :]
-            self._sync(descriptor)
+            os.fsync(descriptor)
         finally:
             os.close(descriptor)
-
-    def _sync(self, descriptor: int) -> None:
-        os.fsync(descriptor)
 
     def _rename(self, path: Path, target: Path) -> None:
         os.replace(path, target)
