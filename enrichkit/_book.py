@@ -9,6 +9,7 @@ store.
 from __future__ import annotations
 
 import functools
+import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
@@ -23,7 +24,6 @@ from ._exchange import SIMULATOR, decode, question_of
 from ._gemini import parse
 from ._price import Price
 from ._queue import Task, steps_left
-from ._record import ids
 from ._row import (
     RECORD_ID,
     STATUS,
@@ -39,7 +39,7 @@ from ._row import (
     stage_values,
 )
 from ._stage import Stage
-from ._store import FOOTER, VERSION, Store
+from ._store import FOOTER, VERSION, Store, find
 from ._table import as_type, is_missing_cell, wider
 from ._work import Work
 
@@ -101,7 +101,7 @@ class Book:
         """Read the outcomes that records need from the store, a shard at a time rather than one by one."""
         for place, stage in enumerate(self.work.stages):
             codes = np.unique(stage.code[records])
-            tasks = {stage.questions[code]: (place, int(code)) for code in codes[codes >= 0]}
+            tasks = {stage.id(code): (place, int(code)) for code in codes[codes >= 0]}
             wanted = [question for question, task in tasks.items() if task not in self._outcomes]
             sealed = self.store.sealed_replies(stage.stage.name, wanted)
             for question in wanted:
@@ -110,7 +110,7 @@ class Book:
     def earlier(self, task: Task) -> tuple[list[bytes], int]:
         """Return the stored replies to a question, oldest first, and how many of them are booked."""
         stage = self.work.stages[task[0]]
-        question = stage.questions[task[1]]
+        question = stage.id(task[1])
         return self._replies(question, self.store.sealed_replies(stage.stage.name, [question]).get(question))
 
     def _replies(self, question: str, sealed: tuple[str, list[bytes]] | None) -> tuple[list[bytes], int]:
@@ -124,7 +124,7 @@ class Book:
     def _recall(self, task: Task, sealed: tuple[str, list[bytes]] | None) -> Outcome | None:
         """Read a question's outcome from its stored replies."""
         stage = self.work.stages[task[0]]
-        question = stage.questions[task[1]]
+        question = stage.id(task[1])
         payloads, known = self._replies(question, sealed)
         if payloads:
             self._keep(task, read_outcome(stage.stage, question, payloads, self._prices, booked=known))
@@ -139,7 +139,7 @@ class Book:
         """Return the final outcome of a question, from memory or from the store; None if it has none yet."""
         stage = self.work.stages[task[0]]
         if task not in self._outcomes and stage.known[task[1]]:
-            question = stage.questions[task[1]]
+            question = stage.id(task[1])
             self._recall(task, self.store.sealed_replies(stage.stage.name, [question]).get(question))
         return self._outcomes.get(task)
 
@@ -198,7 +198,7 @@ class Book:
         base = dict(stored) or self.work.values(record, self.work.table.column_names)
         row = {name: value for name, value in base.items() if name in self.schema.names}
         row |= self.work.values(record, self.new_columns) if stored else {}
-        row[RECORD_ID] = self.work.ids[record]
+        row[RECORD_ID] = self.work.id(record)
         outcomes = {
             place: outcome
             for place, stage in enumerate(self.work.stages)
@@ -374,8 +374,8 @@ class Book:
         """Return the cells of a column that is new in the table, for records sealed before."""
         if field.name not in self.work.table.column_names:
             return pa.nulls(len(stored), field.type)
-        rows = [self._place.get(name) for name in stored]
-        at = pa.array([None if row is None else int(self.work.row[row]) for row in rows], pa.int64())
+        records = find(stored, self.work.ids)
+        at = pa.array(self.work.row[np.maximum(records, 0)], mask=records < 0)
         return as_type(self.work.table.column(field.name).combine_chunks().take(at), field.type)
 
     def _described(self, table: pa.Table, before: Mapping[str, Any]) -> pa.Table:
@@ -406,10 +406,6 @@ class Book:
         }
         return table.replace_schema_metadata({FOOTER: json.dumps(facts).encode()})
 
-    @functools.cached_property
-    def _place(self) -> dict[str, int]:
-        return {name: place for place, name in enumerate(self.work.ids)}
-
     def _table(self, rows: Sequence[Row]) -> pa.Table:
         return build_table(rows, self.schema, [stage.stage for stage in self.work.stages])
 
@@ -425,7 +421,7 @@ class Book:
         return found
 
     def _stored_row(self, record: int) -> Row:
-        return dict(self._stored_shard(int(self.work.shards[record]))[self.work.ids[record]])
+        return dict(self._stored_shard(int(self.work.shards[record]))[self.work.id(record)])
 
     def _read_shard(self, number: int) -> dict[str, Row]:
         return {row[RECORD_ID]: row for row in self.store.shard(number).to_pylist()}
@@ -456,7 +452,8 @@ def target_schema(work: Work, store: Store) -> pa.Schema:
 
 def layout(schema: pa.Schema) -> str:
     """Return a short name for a schema's columns and types, to tell shards that lack some."""
-    return ids([("layout", ["\n".join(f"{field.name} {field.type}" for field in schema)])])[0]
+    text = "\n".join(f"{field.name} {field.type}" for field in schema)
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
 def _usd(column: pa.ChunkedArray) -> Decimal:

@@ -262,7 +262,7 @@ class Engine:
     def _ask(self, task: Task) -> None:
         """Ask one question, again if its answer cannot be read, and hand every paid reply to the writer."""
         work = self._work.stages[task[0]]
-        stage, question = work.stage, work.questions[task[1]]
+        stage, question = work.stage, work.id(task[1])
         values = self._book.hints(task, [*stage.reads, *stage.requires])
         if any(name not in values for name in stage.requires):
             self._inbox.put(_Arrived(task))
@@ -504,7 +504,8 @@ class Engine:
                     ) from error
                 time.sleep(SAVE_AGAIN_SECONDS)
             else:
-                self._watch_space()
+                if not self._writable.is_set():
+                    self._watch_space()
                 return
 
     @property

@@ -69,9 +69,10 @@ class Files:
 
     def free_bytes(self, folder: Path) -> int:
         """Return the space left on the disk that holds a folder, or its nearest parent that exists."""
-        while not folder.exists():
-            folder = folder.parent
-        return shutil.disk_usage(folder).free
+        try:
+            return shutil.disk_usage(folder).free
+        except FileNotFoundError:
+            return self.free_bytes(folder.parent)
 
     def _write(self, path: Path, data: bytes) -> None:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow.compute as pc
 
 from ._exchange import SIMULATOR, Usage
 from ._price import Price, cost, price_data_version
@@ -143,8 +144,8 @@ def _two_in_one(work: Work, stage: StageWork) -> Iterator[str]:
     agree, differ = np.zeros(len(rows), np.int16), np.zeros(len(rows), np.int16)
     told: dict[int, list[str]] = {}
     for name in hints if len(stage.questions) < len(records) else ():
-        texts = pd.Series(column_texts(work.frame[name].iloc[rows], ignore_case=True), dtype=object)
-        values = pd.factorize(texts.where(texts != ""))[0]
+        texts = column_texts(work.frame[name].iloc[rows], ignore_case=True)
+        values = np.where(pc.equal(texts, ""), -1, texts.dictionary_encode().indices)
         filled = np.flatnonzero(values >= 0)
         first = np.full(len(stage.questions), -1)
         first[groups[filled][::-1]] = values[filled][::-1]

@@ -54,20 +54,20 @@ class Run:
         self._closing = contextlib.ExitStack()
         stages = choose_stages(options.stages, frame)
         _check(options, stages)
-        if not options.folder.is_dir():
-            _work(frame, scan_of(options, stages), options)  # every mistake is told before a file is made
+        # Every mistake is told before a file is made.
+        first = None if options.folder.is_dir() else _work(frame, scan_of(options, stages), options)[0]
         with contextlib.ExitStack() as opening:
             store = _opened(options, stages)
             opening.callback(store.close)
             if store.quarantined:
                 warnings.warn(_put_aside(store), stacklevel=4)
             prices = options.prices
-            self._work, self._book = self._open(frame, store)
+            self._open(store, first if first and store.index.empty else _work(frame, store.index, options)[0])
             if self._book.to_read_anew:
                 with _named(options.folder):
                     self._book.read_anew()
                     store.reload()
-                self._work, self._book = self._open(frame, store)
+                self._open(store, _work(frame, store.index, options)[0])
             if not store.enough_space():
                 raise StoreError(
                     f"The disk that holds {options.folder} is nearly full. Free some space, then run again."
@@ -92,11 +92,10 @@ class Run:
         threading.Thread(target=self._drive, name="enrichkit-run", daemon=True).start()
         self._follower = show(lambda: self.status, self._done, how=options.progress)
 
-    def _open(self, frame: pd.DataFrame, store: Store) -> tuple[Work, Book]:
-        options = self._options
-        work, _ = _work(frame, store.index, options)
-        run_id = uuid.uuid4().hex[:12]
-        return work, Book(work, store, prices=options.prices, shard_rows=options.shard_rows, run_id=run_id)
+    def _open(self, store: Store, work: Work) -> None:
+        options, run_id = self._options, uuid.uuid4().hex[:12]
+        self._work = work
+        self._book = Book(work, store, prices=options.prices, shard_rows=options.shard_rows, run_id=run_id)
 
     def stop(self) -> pd.DataFrame:
         """Ask nothing more, keep what is in flight, and return the table as it stands."""

@@ -79,7 +79,12 @@ class Index:
     pending: dict[str, list[Entry]] = field(default_factory=dict)
     damaged: tuple[Path, ...] = ()
 
-    def rows_of(self, ids: Sequence[str]) -> npt.NDArray[np.int64]:
+    @property
+    def empty(self) -> bool:
+        """Whether nothing is stored."""
+        return not len(self.ids) and not self.pending and not self.damaged
+
+    def rows_of(self, ids: Sequence[str] | pa.Array) -> npt.NDArray[np.int64]:
         """Return the row of each record, -1 where it is not sealed."""
         return find(ids, self.ids)
 
@@ -87,8 +92,10 @@ class Index:
         """Return a column, all missing if no shard has it."""
         return self.columns.get(name, pa.nulls(len(self.ids), pa.string()))
 
-    def places_of(self, stage: str, questions: Sequence[str]) -> npt.NDArray[np.int64]:
+    def places_of(self, stage: str, questions: Sequence[str] | pa.Array) -> npt.NDArray[np.int64]:
         """Return for each question a row of it, an answered one if there is any; -1 where it is in none."""
+        if not len(questions):
+            return np.empty(0, np.int64)
         sealed, status = self.column(f"{stage}._question"), self.column(f"{stage}._status")
         answered = find(questions, pc.if_else(pc.equal(status, "done"), sealed, pa.scalar(None, pa.string())))
         return np.where(answered >= 0, answered, find(questions, sealed))
@@ -101,7 +108,8 @@ class Index:
 
 def find(values: Sequence[str] | pa.Array, among: pa.Array) -> npt.NDArray[np.int64]:
     """Return the first place of each value in ``among``, -1 where it is not there."""
-    places = pc.index_in(pa.array(values, pa.string()), value_set=among.cast(pa.string()))
+    values = values if isinstance(values, pa.Array) else pa.array(values, pa.string())
+    places = pc.index_in(values, value_set=among.cast(pa.string()))
     return np.asarray(places.fill_null(-1).to_numpy(zero_copy_only=False), dtype=np.int64)
 
 
@@ -120,7 +128,12 @@ def encode_parquet(table: pa.Table, *, plain: bool = False) -> bytes:
     sink = pa.BufferOutputStream()
     table = table.replace_schema_metadata({**(table.schema.metadata or {}), CHECKSUM: NO_CHECKSUM})
     pq.write_table(
-        table, sink, compression="zstd", write_page_checksum=True, use_dictionary=not plain, write_statistics=not plain
+        table,
+        sink,
+        compression="snappy" if plain else "zstd",  # a part lives for minutes: quick to write is better than small
+        write_page_checksum=True,
+        use_dictionary=not plain,
+        write_statistics=not plain,
     )
     data = bytearray(sink.getvalue())
     start = len(data) - 8 - int.from_bytes(data[-8:-4], "little")

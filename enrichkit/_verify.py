@@ -14,9 +14,10 @@ import pyarrow as pa
 from ._exchange import decode, question_of
 from ._files import Files
 from ._gemini import parse
+from ._record import ids
 from ._row import RECORD_ID, STATUS, Status, meta, record_status
 from ._store import VERSION, footer, read_parts, read_shards, shard_paths, work_area
-from ._work import record_ids
+from ._work import record_digests
 from .errors import EnrichError, StoreError
 
 MOST_TOLD = 20
@@ -183,11 +184,11 @@ class _Shard:
             return
         keys = pd.DataFrame({name: pd.Series(self.table.column(name).to_pylist(), dtype=object) for name in names})
         try:
-            ids = record_ids(keys, names)
+            found = ids(record_digests(keys, names))
         except EnrichError as error:
             yield f"Shard s{self.number:04d}: {error}"
             return
-        for row, name in zip(self.rows, ids, strict=True):
+        for row, name in zip(self.rows, found.to_pylist(), strict=True):
             if row.get(RECORD_ID) != name:
                 yield f"Shard s{self.number:04d}, record {row.get(RECORD_ID)}: its id does not belong to its key."
 

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from . import funds
-from ._record import SEPARATOR, column_texts, group, ids
+from ._record import Digests, column_texts, digests, group, ids
 from ._row import META, RECORD_ID, STATUS, meta
 from ._stage import Stage, arrange
 from ._store import Index, find
@@ -52,13 +52,17 @@ class StageWork:
     fingerprint: str
     code: npt.NDArray[np.int32]
     """Each record's question number, -1 where the record needs nothing of this stage."""
-    questions: list[str]
+    questions: pa.StringArray
     known: npt.NDArray[np.bool_]
     """Whether a question has its final reply in the store."""
     order: npt.NDArray[np.int32]
-    start: npt.NDArray[np.int64]
+    start: npt.NDArray[np.int32]
     """Question q is needed by the records ``order[start[q]:start[q + 1]]``."""
     skipped: npt.NDArray[np.bool_]
+
+    def id(self, question: int) -> str:
+        """Return a question's id."""
+        return str(self.questions[question])
 
     def records(self, question: int) -> npt.NDArray[np.int32]:
         """Return the records that need a question, in the table's order."""
@@ -77,13 +81,17 @@ class Work:
     """Each row's record."""
     row: npt.NDArray[np.int32]
     """Each record's first row."""
-    ids: list[str]
+    ids: pa.StringArray
     stages: list[StageWork]
     order: npt.NDArray[np.int32]
     """The records with something to do, most urgent first."""
     shards: npt.NDArray[np.int32]
     """The shard of each record, -1 where it is not sealed."""
     notes: list[str] = field(default_factory=list)
+
+    def id(self, record: int) -> str:
+        """Return a record's id."""
+        return str(self.ids[record])
 
     def values(self, record: int, names: Collection[str]) -> dict[str, Any]:
         """Return some of a record's cells."""
@@ -131,19 +139,19 @@ def choose_key(key: str | Sequence[str] | None, columns: Collection[str]) -> tup
     return names
 
 
-def record_ids(frame: pd.DataFrame, key: tuple[str, ...]) -> list[str]:
-    """Return each row's record id; an error names the rows that lack a key value."""
+def record_digests(frame: pd.DataFrame, key: tuple[str, ...]) -> Digests:
+    """Return each row's record, its id's digest; an error names the rows that lack a key value."""
     ignore_case = set(key) <= set(funds.KEY)
     texts = {name: column_texts(frame[name], ignore_case=ignore_case) for name in key}
     may_lack = set(funds.KEY[1:]) if ignore_case and funds.KEY[0] in key else set()
     for name in key:
-        rows = [row for row, text in zip(frame.index, texts[name], strict=True) if not text]
-        if rows and name not in may_lack:
-            told = ", ".join(map(repr, rows[:5])) + (f" and {len(rows) - 5} more" if len(rows) > 5 else "")
+        rows = np.flatnonzero(_true(pc.equal(texts[name], "")))
+        if len(rows) and name not in may_lack:
+            told = ", ".join(map(repr, frame.index[rows[:5]])) + (f" and {len(rows) - 5} more" if len(rows) > 5 else "")
             raise InputError(
                 f"The key column {name!r} is empty in row {told}. Fill it in, drop the rows, or choose a key."
             )
-    return ids(list(texts.items()))
+    return digests(list(texts.items()))
 
 
 def make_work(
@@ -183,9 +191,9 @@ def make_work(
     named = frame.set_axis(columns, axis="columns")
     names = choose_key(key, columns)
     _same_store(index, out, names, simulated)
-    all_ids = record_ids(named, names)
-    record, row = group(all_ids)
-    unique = [all_ids[place] for place in row]
+    record, row = group(rows := record_digests(named, names))
+    unique = ids(rows, row)
+    del rows
     places = index.rows_of(unique)
     first = named if len(row) == len(named) else named.iloc[row]
     sorters: list[_Sorter] = []
@@ -310,16 +318,14 @@ class _Sorter:
         self.stage = stage
         per = stage.about(frame.columns) or key
         self.fingerprint = stage.question(model, per)
-        texts = [column_texts(frame[name], ignore_case=stage.ignore_case) for name in per]
-        joined = texts[0] if len(texts) == 1 else [SEPARATOR.join(parts) for parts in zip(*texts, strict=True)]
-        self.code, lead = group(joined)
-        columns = [(name, [column[place] for place in lead]) for name, column in zip(per, texts, strict=True)]
-        self.questions = ids(columns, salt=self.fingerprint)
+        texts = [(name, column_texts(frame[name], ignore_case=stage.ignore_case)) for name in per]
+        self.code, lead = group(rows := digests(texts, salt=self.fingerprint))
+        self.questions = ids(rows, lead)
         self.skipped = np.full(len(frame), False)
         for name in stage.requires:
             present = _present(index.column(name), places)
             if name in frame.columns:
-                present |= np.array([bool(text) for text in column_texts(frame[name])])
+                present |= _true(pc.not_equal(column_texts(frame[name]), ""))
             # An answer of an earlier stage may still come: whether it does is known only while running.
             for other in before:
                 present |= (other.code >= 0) & (name in other.stage.answers)
@@ -327,33 +333,39 @@ class _Sorter:
         self._sort(index, places, retry_failed=retry_failed, on_change=on_change)
 
     def _sort(self, index: Index, places: npt.NDArray[np.int64], *, retry_failed: bool, on_change: OnChange) -> None:
-        sealed = index.column(meta(self.stage.name, "question"))
-        at = pa.array(np.maximum(places, 0), mask=places < 0)
-        current = pa.array(self.questions, pa.string()).take(pa.array(self.code))
-        stored, status = sealed.take(at), index.column(meta(self.stage.name, "status")).take(at)
-        same = _true(pc.equal(stored, current))
-        failed = _true(pc.equal(status, "failed"))
-        self.changed = _true(pc.is_valid(stored)) & ~same & ~self.skipped
+        sealed = np.flatnonzero(places >= 0)
+        stored = index.column(meta(self.stage.name, "question")).take(pa.array(places[sealed]))
+        status = index.column(meta(self.stage.name, "status")).take(pa.array(places[sealed]))
+
+        def where(found: pa.Array) -> npt.NDArray[np.bool_]:
+            mask = np.zeros(len(places), bool)
+            mask[sealed] = _true(found)
+            return mask
+
+        asked = where(pc.is_valid(stored))
+        same = where(pc.equal(stored, self.questions.take(pa.array(self.code[sealed]))))
+        failed = where(pc.equal(status, "failed"))
+        self.changed = asked & ~same & ~self.skipped
         own = (same | (self.changed & (on_change == "keep"))) & ~self.skipped
         self.failed = own & failed
         self.done = own & ~failed
-        self.state = self._state(index)
         # A skip is written down too, in a row that knows nothing of this stage yet.
-        newly_skipped = (
-            self.skipped & pc.is_null(stored).to_numpy(zero_copy_only=False) & ~_true(pc.equal(status, "skipped"))
-        )
+        newly_skipped = self.skipped & ~asked & ~where(pc.equal(status, "skipped"))
         needs = ~self.skipped & ~self.done & ~(self.failed & (not retry_failed))
-        self.known = (self.state == ANSWERED) | ((self.state == FAILED) & (not retry_failed))
         self.code = np.where(needs, self.code, -1).astype(np.int32)
+        self.state = self._state(index)
+        self.known = (self.state == ANSWERED) | ((self.state == FAILED) & (not retry_failed))
         self.needs = needs | newly_skipped
         self._forget_unneeded()
 
     def _state(self, index: Index) -> npt.NDArray[np.int8]:
-        """Return for each question whether it is answered, or failed, anywhere in the store."""
-        at = index.places_of(self.stage.name, self.questions)
-        status = index.column(meta(self.stage.name, "status")).take(pa.array(at, mask=at < 0))
-        state = np.where(_true(pc.equal(status, "done")), ANSWERED, np.where(at >= 0, FAILED, 0)).astype(np.int8)
-        places = find(list(index.pending), pa.array(self.questions, pa.string()))
+        """Return for each question that is needed whether it is answered, or failed, anywhere in the store."""
+        state = np.zeros(len(self.questions), np.int8)
+        needed = np.flatnonzero(self._needed()) if len(index.ids) else np.empty(0, np.int64)
+        at = index.places_of(self.stage.name, self.questions.take(pa.array(needed)))
+        status = index.column(meta(self.stage.name, "status")).take(pa.array(np.maximum(at, 0), mask=at < 0))
+        state[needed] = np.where(_true(pc.equal(status, "done")), ANSWERED, np.where(at >= 0, FAILED, 0))
+        places = find(list(index.pending), self.questions) if index.pending else ()
         for place, entries in zip(places, index.pending.values(), strict=True):
             found = {entry.status for entry in entries}
             if place >= 0 and state[place] != ANSWERED:
@@ -366,15 +378,18 @@ class _Sorter:
         self._forget_unneeded()
 
     def _forget_unneeded(self) -> None:
+        self.known |= ~self._needed()
+
+    def _needed(self) -> npt.NDArray[np.bool_]:
         needed = np.zeros(len(self.questions), bool)
         needed[self.code[self.code >= 0]] = True
-        self.known |= ~needed
+        return needed
 
     def work(self) -> StageWork:
         """Return the open questions with the records that need them."""
         needing = np.flatnonzero(self.code >= 0)
         order = needing[np.argsort(self.code[needing], kind="stable")].astype(np.int32)
-        start = np.searchsorted(self.code[order], np.arange(len(self.questions) + 1))
+        start = np.searchsorted(self.code[order], np.arange(len(self.questions) + 1, dtype=np.int32)).astype(np.int32)
         return StageWork(
             self.stage, self.fingerprint, self.code, self.questions, self.known, order, start, self.skipped
         )
