@@ -7,7 +7,7 @@ OUT ?= results/enriched-simulated
 MODEL ?= simulator
 
 .DEFAULT_GOAL := help
-.PHONY: help setup enrich test test-slow check format notebooks clean
+.PHONY: help setup enrich test test-slow torture mutants benchmarks check format notebooks clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -29,6 +29,15 @@ test: $(READY) ## all quick tests
 
 test-slow: $(READY) ## the slow tests
 	$(BIN)/python -m pytest -m slow
+
+torture: $(READY) ## the store's long proof: 1,000 kills and all crash states, about half an hour
+	$(BIN)/python tests/torture.py
+
+mutants: $(READY) ## break the store's promises one by one; each must make a test fail
+	$(BIN)/python tests/mutants.py
+
+benchmarks: $(READY) ## measure; benchmarks/README.md has the figures
+	$(BIN)/python benchmarks/store.py
 
 check: $(READY) ## linter, formatter and strict types, changing nothing
 	$(BIN)/ruff check .

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,12 +21,18 @@ from ._work import Work
 from .errors import StoreError
 
 
-def stored(out: Path, columns: Sequence[str] | None = None) -> tuple[pa.Table, list[Path]]:
-    """Return the sealed rows and the damaged shards; it needs no lock and sees a run under way."""
+def stored(out: Path, columns: Sequence[str] | None = None) -> pa.Table:
+    """Return the sealed rows, with a warning for each damaged shard; it needs no lock and sees a run under way."""
     if not out.is_dir() and not work_area(out).is_dir():
         raise StoreError(f"There is no store at {out}. enrichkit.run(df, out={str(out)!r}) makes one.")
     tables, damaged = read_shards(Files(work_area(out) / "tmp"), out, columns)
-    return join(list(tables.values())), damaged
+    for path in damaged:
+        warnings.warn(
+            f"The shard {path} is damaged; its records are left out. Restore it from a copy, or give run "
+            "redo_damaged=True to ask, and pay, for them again.",
+            stacklevel=3,
+        )
+    return join(list(tables.values()))
 
 
 def to_frame(table: pa.Table) -> pd.DataFrame:
@@ -53,7 +60,7 @@ def enriched(work: Work, out: Path, unsealed: Iterable[tuple[int, Mapping[str, A
     """
     answers = [column for stage in work.stages for column in stage.stage.answers]
     facts = [STATUS, *(meta(stage.stage.name, fact) for stage in work.stages for fact in SHOWN)]
-    table, _ = stored(out, [RECORD_ID, *answers, *facts])
+    table = stored(out, [RECORD_ID, *answers, *facts])
     place = np.full(len(work.ids), -1)
     if table.num_rows:
         place = find(work.ids, table.column(RECORD_ID).combine_chunks())

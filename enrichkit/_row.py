@@ -287,7 +287,7 @@ def build_table(rows: Sequence[Mapping[str, Any]], schema: pa.Schema, stages: Se
         if name.endswith("._issues"):
             stage = name.removesuffix("._issues")
             values = [
-                found if (found := [*(row.get(name) or ()), *issues.get((place, stage), ())]) or row.get(name) else None
+                [*(row.get(name) or ()), *issues.get((place, stage), ())] or row.get(name)
                 for place, row in enumerate(rows)
             ]
             arrays[name] = as_column(values, schema.field(name).type)[0]

@@ -342,9 +342,7 @@ def read(out: str | Path = "enriched") -> pd.DataFrame:
     >>> enrichkit.read(out)["fund._model"].tolist()
     ['simulator']
     """
-    table, damaged = stored(Path(out).expanduser())
-    for path in damaged:
-        warnings.warn(f"The shard {path} is damaged; its records are left out.", stacklevel=2)
+    table = stored(Path(out).expanduser())
     return to_frame(table.select([name for name in table.column_names if not name.endswith("._replies")]))
 
 
@@ -494,15 +492,16 @@ def _nobody(_: Any) -> Any:
 
 
 def _why(reason: str, told: str) -> str:
+    said = f" ({told})" if told else ""
     words = {
-        "budget": f"The budget is used up: {told}. Raise budget_usd to go on. ",
-        "daily_quota": f"The daily quota is used up ({told}); it opens again at midnight Pacific time. ",
-        "spend_limit": f"The account's spend limit is reached ({told}). Wait ten minutes or raise it. ",
-        "auth": f"The service refused the key ({told}). Check it and its rights. ",
-        "model_not_found": f"The service does not know the model ({told}). Check its name. ",
-        "failures": f"One cause failed again and again ({told}). ",
-        "mixed": f"Simulated and real answers never mix in one store ({told}). Look at {ENDPOINT_NAME}, or choose "
+        "budget": f"The budget is used up{said}. Raise budget_usd to go on. ",
+        "daily_quota": f"The daily quota is used up{said}; it opens again at midnight Pacific time. ",
+        "spend_limit": f"The account's spend limit is reached{said}. Wait ten minutes or raise it. ",
+        "auth": f"The service refused the key{said}. Check it and its rights. ",
+        "model_not_found": f"The service does not know the model{said}. Check its name. ",
+        "failures": f"One cause failed again and again{said}. ",
+        "mixed": f"Simulated and real answers never mix in one store{said}. Look at {ENDPOINT_NAME}, or choose "
         "another 'out'. ",
-        "store": f"The store could not be written ({told}). ",
+        "store": f"The store could not be written{said}. ",
     }
-    return words.get(reason, f"Stopped: {told}. ")
+    return words.get(reason, f"Stopped{said}. ")

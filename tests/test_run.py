@@ -6,7 +6,6 @@ import asyncio
 import datetime
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -170,23 +169,6 @@ def test_after_a_kill_nothing_answered_is_asked_again(table, tmp_path, monkeypat
     assert set(enriched["_status"]) <= {"done", "failed"}
     assert enrichkit.read(out)["_record_id"].is_unique
     assert len(enrichkit.read(out)) == 542
-
-
-def test_an_interrupt_keeps_what_is_in_flight(table, tmp_path, monkeypatch):
-    """One Ctrl-C: requests in flight finish and are stored; the last line says what is done and that it goes on."""
-    out = tmp_path / "out"
-    with Simulator(latency_seconds=0.3) as server:
-        monkeypatch.setenv("GOOGLE_GEMINI_BASE_URL", server.url)
-        monkeypatch.setenv("GOOGLE_API_KEY", "a-key-for-nothing")
-        process = subprocess.Popen([sys.executable, "-c", KILLED, str(TABLE), str(out)], stderr=subprocess.PIPE)
-        deadline = time.monotonic() + 60
-        while server.counts()["answers"] < 30 and time.monotonic() < deadline:
-            time.sleep(0.01)
-        process.send_signal(signal.SIGINT)
-        told = process.communicate(timeout=30)[1].decode()
-        answers = server.counts()["answers"]
-        assert re.search(r"Interrupted: Interrupted\. \d+ of 542 records are done and saved.*goes on", told)
-        assert enrichkit.plan(table, out=out).to_ask == questions(table) - answers
 
 
 def test_a_stage_of_ones_own(tmp_path):

@@ -1,0 +1,109 @@
+"""Ctrl-C, SIGTERM and a notebook's Stop button: what is in flight is drained and kept, and one sentence says so."""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from jupyter_client.manager import start_new_kernel
+
+import enrichkit
+from enrichkit.simulator import Simulator
+
+TABLE = Path(__file__).parents[1] / "data" / "funds.csv"
+CALL = """
+import pandas as pd, enrichkit
+enrichkit.run(pd.read_csv({table!r}, dtype=str), out={out!r}, workers=20, progress=False)
+"""
+TOLD = r"\d+ of 542 records are done and saved, \d+ are left\. The same call goes on from here\."
+
+
+@pytest.fixture
+def server(monkeypatch):
+    """A simulator that takes 0.3 s for a reply."""
+    with Simulator(latency_seconds=0.3) as server:
+        monkeypatch.setenv("GOOGLE_GEMINI_BASE_URL", server.url)
+        monkeypatch.setenv("GOOGLE_API_KEY", "a-key-for-nothing")
+        yield server
+
+
+def wait_until_under_way(server):
+    """Wait for thirty answers; twenty more requests are in flight then."""
+    deadline = time.monotonic() + 60
+    while server.counts()["answers"] < 30 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert server.counts()["answers"] >= 30
+
+
+def different_questions(out):
+    return enrichkit.plan(pd.read_csv(TABLE, dtype=str), out=out).to_ask
+
+
+def started(out):
+    """Run the call in a process of its own."""
+    return subprocess.Popen([sys.executable, "-c", CALL.format(table=str(TABLE), out=str(out))], stderr=subprocess.PIPE)
+
+
+@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
+def test_one_signal_keeps_what_is_in_flight(sign, server, tmp_path):
+    """Requests in flight finish and are stored: not one that was answered is asked again."""
+    total = different_questions(tmp_path / "nothing")
+    process = started(tmp_path / "out")
+    wait_until_under_way(server)
+    process.send_signal(sign)
+    told = process.communicate(timeout=30)[1].decode()
+    assert re.search(rf"Interrupted: Interrupted\. {TOLD}", told)
+    assert different_questions(tmp_path / "out") == total - server.counts()["answers"]
+
+
+def test_a_second_signal_leaves_at_once(server, tmp_path):
+    """What is in flight may be paid again, and the message says that; what had come before is there."""
+    total = different_questions(tmp_path / "nothing")
+    server.latency_seconds = 0.05
+    process = started(tmp_path / "out")
+    wait_until_under_way(server)
+    server.latency_seconds = 30
+    time.sleep(0.3)
+    answers = server.counts()["answers"]
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.5)
+    assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    left = time.monotonic()
+    told = process.communicate(timeout=30)[1].decode()
+    assert time.monotonic() - left < 5
+    assert re.search(rf"Interrupted: Left at once; requests in flight may be paid again\. {TOLD}", told)
+    assert different_questions(tmp_path / "out") == total - answers
+
+
+def test_a_kernels_interrupt_keeps_what_is_in_flight(server, tmp_path):
+    """The cell ends with one sentence and no traceback, the kernel lives, and a cell run after it goes on."""
+    total = different_questions(tmp_path / "nothing")
+    manager, client = start_new_kernel(kernel_name="python3")
+    try:
+        cell = client.execute(CALL.format(table=str(TABLE), out=str(tmp_path / "out")))
+        wait_until_under_way(server)
+        manager.interrupt_kernel()
+        reply = reply_to(client, cell)
+        assert reply["status"] == "error"
+        (told,) = reply["traceback"]
+        assert re.fullmatch(rf"Interrupted: Interrupted\. {TOLD}", told)
+        assert different_questions(tmp_path / "out") == total - server.counts()["answers"]
+        assert reply_to(client, client.execute("1 + 1"))["status"] == "ok"
+    finally:
+        client.stop_channels()
+        manager.shutdown_kernel(now=True)
+
+
+def reply_to(client, cell):
+    """Return a kernel's reply to a cell."""
+    while True:
+        message = client.get_shell_msg(timeout=30)
+        if message["parent_header"]["msg_id"] == cell:
+            return message["content"]
