@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-TESTS = ("test_store.py", "test_crashes.py", "test_resume.py", "test_verify.py")
+TESTS = ("test_store.py", "test_damage.py", "test_crashes.py", "test_resume.py", "test_verify.py")
 
 
 @dataclass(frozen=True)

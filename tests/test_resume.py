@@ -365,3 +365,67 @@ def test_a_damaged_part_is_told(tmp_path):
     part.write_bytes(part.read_bytes()[:-9])
     with pytest.warns(UserWarning, match="put aside"):
         run(table("Acme"), tmp_path / "out", Teller({}), [COMPANY, SITE])
+
+
+def test_a_disk_that_is_nearly_full_is_told_before_anything_is_asked(tmp_path, monkeypatch):
+    """Not after the first replies are paid for."""
+    client = Teller({})
+    monkeypatch.setattr(Files, "free_bytes", lambda self, folder: 1000)
+    with pytest.raises(errors.StoreError, match=r"nearly full\. Free some space, then run again"):
+        run(table("Acme"), tmp_path / "out", client)
+    assert client.asked == []
+
+
+def test_a_run_whose_lock_is_removed_stops_paying(tmp_path):
+    """Somebody else may have taken the store over: no more than what is in flight is asked, and nothing is written."""
+    out = tmp_path / "out"
+    told = Teller({})
+
+    def client(request):
+        if len(told.asked) == 10:
+            (tmp_path / "out.work" / "lock").unlink(missing_ok=True)
+        return told(request)
+
+    with pytest.raises(errors.LockedError, match="was removed while this run held it"):
+        run(table(*[f"n{number}" for number in range(200)]), out, client)
+    assert len(told.asked) <= 10 + 2 * (3 + 2)
+
+
+def test_a_stage_added_later_seals_each_shard_once_more(tmp_path, monkeypatch):
+    """It asks its own questions only, and no shard is written twice for them."""
+    names = [f"n{number}" for number in range(45)]
+    out = tmp_path / "out"
+    run(table(*names), out, Teller({}), shard_rows=10)
+    sealed = []
+    rename = Files._rename
+
+    def noting(self, path, target):
+        sealed.append(target.parent.name)
+        rename(self, path, target)
+
+    monkeypatch.setattr(Files, "_rename", noting)
+    client = Teller({})
+    run(table(*names), out, client, [COMPANY, SITE], shard_rows=10)
+    assert sorted(text.split()[0] for text in client.asked) == ["Where"] * 45
+    assert sorted(name for name in sealed if name != "pending") == [f"shard=s{number:04d}" for number in range(5)]
+
+
+def test_a_second_run_in_the_same_process_is_refused(tmp_path):
+    """In one sentence that names the owner; the first goes on undisturbed."""
+    client = Teller({})
+    settings = {"stages": [COMPANY], "key": "name", "model": "m", "prices": PRICES, "progress": False}
+    second = []
+
+    def trying(request):
+        if not second:
+            second.append("")
+            with pytest.raises(
+                errors.LockedError, match=rf"Another run works on .* \(process {os.getpid()} on "
+            ) as told:
+                enrichkit.start(table("Acme"), out=tmp_path / "out", client=client, **settings)
+            second.append(str(told.value))
+        return client(request)
+
+    enriched = enrichkit.run(table("Acme", "Bolt"), out=tmp_path / "out", client=trying, **settings)
+    assert enriched["_status"].tolist() == ["done", "done"]
+    assert len(second) == 2
