@@ -15,7 +15,10 @@ import tenacity
 from ._exchange import Cause, Failure, Reply, Request
 from ._pace import Gate
 
-TRIES = 3
+TRIES = 6
+"""At one answer in ten an error, one question in a million fails so often."""
+SILENT_TRIES = 3
+FIRST_WAIT_SECONDS = 0.5
 LONGEST_WAIT_SECONDS = 30.0
 SHORTEST_TIMEOUT_SECONDS = 0.001
 
@@ -45,12 +48,13 @@ def ask(
     """
     left = deadline_seconds
     tries = 0
+    jitter = tenacity.wait_random_exponential(multiplier=FIRST_WAIT_SECONDS, max=LONGEST_WAIT_SECONDS)
 
     def once() -> Asked | None:
         nonlocal left, tries
         tries += 1
         # Half of what is left: a silent server must leave time for another try.
-        timeout = left if tries == TRIES else left / 2
+        timeout = left if tries >= SILENT_TRIES else left / 2
         sent = _passed(
             replace(request, timeout_seconds=max(SHORTEST_TIMEOUT_SECONDS, timeout)), client, gate, stop, clock
         )
@@ -62,7 +66,7 @@ def ask(
 
     def wait(state: tenacity.RetryCallState) -> float:
         nonlocal left
-        seconds = min(left, tenacity.wait_random_exponential(multiplier=1, max=LONGEST_WAIT_SECONDS)(state))
+        seconds = min(left, jitter(state))
         left -= seconds
         return seconds
 
@@ -98,6 +102,7 @@ def _passed(
         try:
             reply = client(request)
             if reply is None:
+                gate.accepted(ticket)  # nothing was sent, so nothing was refused
                 return None
         except Exception as error:  # noqa: BLE001 - a client of one's own may raise anything
             cause = _cause(error)

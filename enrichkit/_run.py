@@ -18,7 +18,7 @@ from typing import Any
 import pandas as pd
 
 from ._book import Book, Row
-from ._engine import Engine, Settings, Status
+from ._engine import Engine, Status
 from ._exchange import SIMULATOR, Client
 from ._frame import enriched, stored, to_frame
 from ._gemini import check_capabilities, connect
@@ -31,6 +31,7 @@ from ._row import RECORD_ID
 from ._stage import Stage
 from ._store import Index, Store, indexed, scan
 from ._work import Work, choose_stages, make_work
+from ._workers import Settings
 from .errors import BudgetError, InputError, Interrupted, MissingKeyError, Stopped, StoreError
 
 WAIT_SECONDS = 0.1
@@ -77,7 +78,7 @@ class Run:
                 self._work,
                 self._book,
                 client=client,
-                gate=Gate(rpm=options.rpm),
+                gate=Gate(workers=options.workers, rpm=options.rpm),
                 settings=Settings(
                     workers=options.workers,
                     client_name=options.client_name,

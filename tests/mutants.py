@@ -58,7 +58,7 @@ MUTANTS = (
     Mutant("footers not checked", "_store", "        if not _footer_is_sound(source):", "        if False:"),
     Mutant("lock not looked at again", "_store", "        if not held:\n            raise LockedError", "        if False:\n            raise LockedError"),
     Mutant("links not followed to the lock", "_store", "    real = out.resolve() if out.is_symlink() else out\n", "    real = out\n"),
-    Mutant("asking goes on while the disk fails", "_engine", "        while not self._writable.wait(0.1):", "        while False:"),
+    Mutant("asking goes on while the disk fails", "_workers", "        while not self._writable.wait(0.1):", "        while False:"),
     Mutant("what was spent is booked twice", "_book", "            self._spent.pop(question, None)\n", ""),
     Mutant("a failed redo wipes the old answer", "_row", "    if answered and outcome is not None and outcome.answer is None:", "    if False:"),
     Mutant("the first row of a question decides", "_store", "        return np.where(answered >= 0, answered, find(questions, sealed))", "        return find(questions, sealed)"),

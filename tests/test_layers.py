@@ -27,6 +27,7 @@ _work
 _plan
 _queue
 _book
+_workers
 _engine
 _options
 _frame

@@ -255,15 +255,30 @@ def test_no_order_of_events_breaks_it(seed):
 
 def test_workers_pass_one_by_one():
     """Each gets a ticket of its own."""
-    gate, stop = Gate(), threading.Event()
+    gate, stop = Gate(workers=200), threading.Event()
     with ThreadPoolExecutor(20) as pool:
         tickets = list(pool.map(lambda _: gate.enter(stop), range(200)))
     assert len({ticket.number for ticket in tickets}) == 200
 
 
+def test_no_more_are_under_way_than_workers():
+    """The next one enters when one before it is answered or refused."""
+    gate, stop = Gate(workers=2), threading.Event()
+    first, second = gate.enter(stop), gate.enter(stop)
+    with ThreadPoolExecutor(1) as pool:
+        third = pool.submit(gate.enter, stop)
+        time.sleep(0.05)
+        assert not third.done()
+        gate.accepted(first)
+        assert third.result(timeout=2).number == 3
+        fourth = pool.submit(gate.enter, stop)
+        gate.refused(second, None)
+        assert fourth.result(timeout=2).number == 4
+
+
 def test_a_stop_ends_the_waiting():
     """Of the one who waits for the pace, and of those who wait for their turn."""
-    gate, stop = Gate(rpm=1), threading.Event()
+    gate, stop = Gate(workers=9, rpm=1), threading.Event()
     assert gate.enter(stop) is not None
     with ThreadPoolExecutor(5) as pool:
         waiting = [pool.submit(gate.enter, stop) for _ in range(5)]
@@ -277,7 +292,7 @@ def test_a_stop_ends_the_waiting():
 
 def test_waiting_takes_no_cpu():
     """Twenty waiting workers neither spin nor wake one another."""
-    gate, stop = Gate(rpm=1), threading.Event()
+    gate, stop = Gate(workers=10, rpm=1), threading.Event()
     gate.enter(stop)
     with ThreadPoolExecutor(20) as pool:
         waiting = [pool.submit(gate.enter, stop) for _ in range(20)]
@@ -291,7 +306,7 @@ def test_waiting_takes_no_cpu():
 def test_a_probe_that_passes_wakes_who_waits():
     """The worker that waits for the probe's fate goes as soon as it is known, not when a refusal would be overdue."""
     now = [0.0]
-    gate, stop = Gate(clock=lambda: now[0]), threading.Event()
+    gate, stop = Gate(workers=9, clock=lambda: now[0]), threading.Event()
     first = gate.enter(stop)
     now[0] = 1.0
     gate.refused(first, None)
@@ -308,7 +323,7 @@ def test_a_probe_that_passes_wakes_who_waits():
 
 def test_a_passage_is_cheap():
     """Some microseconds without a quota."""
-    gate, stop, now = Gate(clock=lambda: next(now)), threading.Event(), itertools.count()
+    gate, stop, now = Gate(workers=9, clock=lambda: next(now)), threading.Event(), itertools.count()
     started = time.perf_counter()
     for _ in range(2000):
         gate.accepted(gate.enter(stop))
@@ -318,7 +333,7 @@ def test_a_passage_is_cheap():
 def test_the_view_says_what_is_waited_for():
     """For people: how fast, until when, why."""
     now = [0.0]
-    gate, stop = Gate(clock=lambda: now[0]), threading.Event()
+    gate, stop = Gate(workers=9, clock=lambda: now[0]), threading.Event()
     assert gate.view.waiting_until is None
     ticket = gate.enter(stop)
     now[0] = 0.5

@@ -38,7 +38,7 @@ class World:
         return ask(
             REQUEST,
             self,
-            gate=Gate(),
+            gate=Gate(workers=1),
             stop=self.stop,
             deadline_seconds=deadline_seconds,
             clock=lambda: self.now,
@@ -48,16 +48,16 @@ class World:
 
 @pytest.mark.parametrize("cause", ["overloaded", "server", "timeout", "network"])
 def test_what_is_transient_is_tried_again(cause):
-    """Up to three tries, with a wait between them."""
+    """With a wait between the tries."""
     world = World(cause, cause, GOOD)
     asked = world.ask()
     assert (asked.reply, asked.attempts, len(world.slept)) == (GOOD, 3, 2)
 
 
-def test_three_tries_are_enough():
+def test_six_tries_are_enough():
     """The last failure is the verdict."""
-    asked = World("overloaded", "server", "network", GOOD).ask()
-    assert (asked.reply.failure.cause, asked.attempts) == ("network", 3)
+    asked = World(*["overloaded", "server", "network"] * 2, GOOD).ask()
+    assert (asked.reply.failure.cause, asked.attempts) == ("network", 6)
 
 
 @pytest.mark.parametrize("cause", ["auth", "blocked", "empty", "bad_request", "daily_quota", "model_not_found"])
@@ -76,12 +76,12 @@ def test_a_refusal_is_nobodys_try():
 
 
 def test_a_silent_server_leaves_time_for_another_try():
-    """Each try may take half of what is left, the last one all."""
-    world = World("timeout", "timeout", "timeout", seconds=0.0)
+    """Each try may take half of what is left, the third one all."""
+    world = World("timeout", "timeout", "timeout", GOOD, seconds=0.0)
     world.ask(100.0)
     assert world.timeouts[0] == 50.0
     assert world.timeouts[1] == pytest.approx((100 - world.slept[0]) / 2)
-    assert world.timeouts[2] == pytest.approx(100 - sum(world.slept))
+    assert world.timeouts[2] == pytest.approx(100 - sum(world.slept[:2]))
 
 
 def test_no_try_begins_after_the_deadline():
@@ -98,7 +98,7 @@ def test_waits_are_jittered_and_bounded():
         world = World("server", "server", GOOD, seconds=0.0)
         world.ask()
         waits |= set(world.slept)
-        assert all(0 <= wait <= 4 for wait in world.slept)
+        assert all(0 <= wait <= most for wait, most in zip(world.slept, (0.5, 1.0), strict=True))
     assert len(waits) > 20
 
 
@@ -128,5 +128,5 @@ def test_a_reply_that_came_is_kept_although_stopped():
         world.stop.set()
         return client(request)
 
-    found = ask(REQUEST, stopping, gate=Gate(), stop=world.stop, deadline_seconds=9, clock=lambda: world.now)
+    found = ask(REQUEST, stopping, gate=Gate(workers=1), stop=world.stop, deadline_seconds=9, clock=lambda: world.now)
     assert found.reply == GOOD

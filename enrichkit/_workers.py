@@ -1,0 +1,301 @@
+"""The workers: they take question after question, ask it within pace, budget and deadline, and pass its reply on.
+
+As many long-lived joblib tasks as requests may be under way, and as many again to relieve them: a worker that waits
+before another try lets one of those ask meanwhile, so that a service that answers one request in ten with an error
+costs a tenth of the speed, and no more. Failures are values all the way; a worker never raises, since joblib would
+drop what the others have brought.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from decimal import Decimal
+
+import joblib
+
+from ._book import Book
+from ._exchange import SIMULATOR, Client, Reply, Request, encode
+from ._gemini import CLIENTS
+from ._pace import Gate
+from ._price import Budget, Price, worst_case
+from ._queue import Ready, Task
+from ._retry import ask
+from ._row import Outcome, read_outcome, read_reply, reply_cost
+from ._store import Entry
+from ._work import Work
+
+ATTEMPTS = 3
+"""An answer that cannot be read is asked again up to twice."""
+ASK_AGAIN = frozenset({"unreadable", "empty"})
+SPARE_PERMITS = 2
+"""Replies on their way to the disk while all workers ask: without them each would wait for its commit."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """How a run asks."""
+
+    workers: int
+    client_name: str
+    budget_usd: float | None
+    deadline_seconds: float
+    prices: Mapping[str, Price] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Arrived:
+    """A question's news: a reply to store, the last of its question with the outcome, or a question let go."""
+
+    task: Task
+    entry: Entry | None = None
+    outcome: Outcome | None = None
+    reply: Reply | None = None
+    cost_usd: Decimal | None = None
+    last: bool = True
+    dropped: bool = False
+
+
+class Workers:
+    """All workers of a run.
+
+    Parameters
+    ----------
+    ready : Ready
+        Which question is next.
+    budget : Budget
+        The worst case of each request is set aside in it.
+    writable : Event
+        Set while the store can be written; no request starts while it is not.
+    stopped : Event
+        Set when no request may start any more.
+    pass_on : callable
+        Takes what has arrived; None says that a worker has ended.
+    end_run : callable
+        Ends the run, with a reason and what was said.
+    """
+
+    def __init__(
+        self,
+        work: Work,
+        book: Book,
+        ready: Ready,
+        *,
+        client: Client,
+        gate: Gate,
+        budget: Budget,
+        settings: Settings,
+        writable: threading.Event,
+        stopped: threading.Event,
+        pass_on: Callable[[Arrived | None], None],
+        end_run: Callable[[str, str], None],
+    ) -> None:
+        self._work = work
+        self._book = book
+        self._ready = ready
+        self._client = client
+        self._gate = gate
+        self._budget = budget
+        self._settings = settings
+        self._writable = writable
+        self._stopped = stopped
+        self._pass_on = pass_on
+        self._end_run = end_run
+        self._permits = threading.Semaphore(settings.workers + SPARE_PERMITS)
+        self._simulated = book.simulated
+        self._change = threading.Condition()
+        self._resting = self._relieving = 0
+        self._over = False
+        self.at_work = 2 * settings.workers
+        """Workers that have not ended."""
+        self.requests = self.in_flight = 0
+
+    def start(self) -> Iterator[None]:
+        """Let them begin; the iterator ends when all of them have."""
+        count = self._settings.workers
+        parallel = joblib.Parallel(n_jobs=2 * count, backend="threading", return_as="generator_unordered", batch_size=1)
+        loops = [self._loop] * count + [self._relief] * count
+        return iter(parallel(joblib.delayed(self._at_work)(loop) for loop in loops))
+
+    def release(self) -> None:
+        """Let another reply come: one is stored, or will never be."""
+        self._permits.release()
+
+    def _at_work(self, loop: Callable[[], None]) -> None:
+        try:
+            loop()
+        finally:
+            with self._change:
+                self._over = True  # nothing is left for anybody
+                self.at_work -= 1
+                self._change.notify_all()
+            self._pass_on(None)
+
+    def _loop(self) -> None:
+        """Take question after question until none is left."""
+        while (task := self._ready.take()) is not None:
+            self._answer(task)
+
+    def _relief(self) -> None:
+        """Ask while another rests."""
+        while self._needed():
+            if (task := self._ready.take()) is not None:
+                self._answer(task)
+            with self._change:
+                self._relieving -= 1
+
+    def _needed(self) -> bool:
+        """Wait until a worker rests that nobody relieves yet; False when nothing is left."""
+        with self._change:
+            self._change.wait_for(lambda: self._over or self._relieving < self._resting)
+            self._relieving += not self._over
+            return not self._over
+
+    def _rest(self, seconds: float) -> None:
+        """Wait before another try. The permit is given back meanwhile: nothing of this question is to be stored."""
+        with self._change:
+            self._resting += 1
+            self._change.notify()
+        self._permits.release()
+        self._stopped.wait(seconds)
+        self._take_permit()
+        with self._change:
+            self._resting -= 1
+
+    def _take_permit(self) -> None:
+        while not self._permits.acquire(timeout=0.1):
+            if self._stopped.is_set():
+                return
+
+    def _answer(self, task: Task) -> None:
+        try:
+            self._take_permit()
+            self._ask(task)
+        except Exception as error:  # noqa: BLE001 - a defect of ours, or of a check: it ends the run, named
+            self._pass_on(Arrived(task, dropped=True))
+            self._end_run("failures", f"{type(error).__name__}: {error}")
+
+    def _ask(self, task: Task) -> None:
+        """Ask one question, again if its answer cannot be read, and pass on every paid reply."""
+        work = self._work.stages[task[0]]
+        stage, question = work.stage, work.id(task[1])
+        values = self._book.hints(task, [*stage.reads, *stage.requires])
+        if any(name not in values for name in stage.requires):
+            self._pass_on(Arrived(task))
+            return
+        deadline_seconds, prices = self._settings.deadline_seconds, self._settings.prices
+        request = stage.request(question, values, model=self._work.model, timeout_seconds=deadline_seconds)
+        payloads, booked = self._book.earlier(task)
+        last = len(payloads) + ATTEMPTS
+        for attempt in range(len(payloads) + 1, last + 1):
+            asked = ask(
+                request,
+                self._charged,
+                gate=self._gate,
+                stop=self._stopped,
+                deadline_seconds=deadline_seconds,
+                sleep=self._rest,
+            )
+            if asked is None or self._mixes(asked.reply):
+                self._pass_on(Arrived(task, dropped=True))
+                return
+            facts = {
+                "question": question,
+                "attempt": attempt,
+                "at": datetime.now(UTC).isoformat(timespec="milliseconds"),
+                "client": self._settings.client_name,
+                "model": request.model,
+                "seconds": round(asked.seconds, 4),
+                "tries": asked.attempts,
+            }
+            # Stored as it came: what it means is read after, and may be read otherwise later.
+            payloads.append(encode(asked.reply, raw_alone=self._settings.client_name in CLIENTS, **facts))
+            reply, answer, _ = read_reply(stage, asked.reply)
+            cause = None if reply.failure is None else reply.failure.cause
+            again = cause in ASK_AGAIN and attempt < last and not self._stopped.is_set()
+            status = "again" if again else "failed" if answer is None else "done"
+            entry = Entry(question, stage.name, attempt, status, payloads[-1])
+            outcome = None if again else read_outcome(stage, question, payloads, prices, booked=booked)
+            cost = reply_cost(reply, facts, prices) if reply.paid else Decimal()
+            self._pass_on(Arrived(task, entry, outcome, reply, cost, last=not again))
+            if not again:
+                return
+
+    def _mixes(self, reply: Reply) -> bool:
+        """End the run if a simulated answer came to a store of real ones, or the other way round."""
+        if reply.model_version is None:
+            return False
+        simulated = reply.model_version.startswith(SIMULATOR)
+        if self._simulated is None:
+            self._simulated = simulated
+        if simulated != self._simulated:
+            told = f"{reply.model_version} answered, which is {'' if simulated else 'not '}the simulator"
+            self._end_run("mixed", told)
+        return simulated != self._simulated
+
+    def _charged(self, request: Request) -> Reply | None:
+        """Send one request, its worst case set aside before and settled after; None if the run stops first."""
+        worst = self._reserve(request)
+        if worst is None:
+            return None
+        if not self._wait_writable():
+            self._budget.settle(worst, Decimal())
+            return None
+        with self._change:
+            self.in_flight += 1
+            self.requests += 1
+        reply = None
+        try:
+            reply = self._client(request)
+            if not isinstance(reply, Reply):
+                raise TypeError(f"the client returned a {type(reply).__name__}, not an enrichkit.Reply")
+        finally:
+            with self._change:
+                self.in_flight -= 1
+            self._settle(request, reply, worst)
+        return reply
+
+    def _reserve(self, request: Request) -> Decimal | None:
+        """Set the worst case aside; wait while requests in flight may give some back; end the run if none can."""
+        worst = (
+            worst_case(
+                request.model,
+                prompt_bytes=len((request.system + request.text).encode()) + len(str(request.schema)),
+                max_output_tokens=request.max_output_tokens,
+                search=request.search,
+                prices=self._settings.prices,
+            )
+            or Decimal()
+        )
+        while not self._stopped.is_set():
+            if self._budget.reserve(worst):
+                return worst
+            if not self.in_flight and not self._budget.reserved_usd:
+                self._end_run("budget", f"the next request may cost up to {worst:.4f} USD, {self._budget.told}")
+            self._stopped.wait(0.05)
+        return None
+
+    def _settle(self, request: Request, reply: object, worst: Decimal) -> None:
+        if not isinstance(reply, Reply) or (reply.failure is not None and not reply.paid):
+            silent = isinstance(reply, Reply) and reply.failure is not None and reply.failure.cause == "timeout"
+            if silent:  # it may have been answered, and charged, after we gave up
+                self._budget.keep(worst)
+            else:
+                self._budget.settle(worst, Decimal())
+            return
+        self._budget.settle(worst, reply_cost(reply, {"model": request.model}, self._settings.prices))
+        if self._budget.excess_usd:
+            self._end_run(
+                "budget",
+                f"a reply to stage {request.stage} cost more than its worst case of {worst:.4f} USD, "
+                f"which makes {self._budget.excess_usd:.4f} USD more than was set aside",
+            )
+
+    def _wait_writable(self) -> bool:
+        """Wait while the store cannot be written; False if the run stops meanwhile."""
+        while not self._writable.wait(0.1):
+            if self._stopped.is_set():
+                return False
+        return True
