@@ -179,7 +179,7 @@ class Engine:
             seconds=seconds,
             rate_per_second=rate,
             left_seconds=left / rate if rate else None,
-            waiting=self._trouble or (pace.reason if pace.waiting_until is not None else ""),
+            waiting=self._trouble or (str(pace) if pace.waiting_seconds else ""),
             stopping=self._reason[0] if self._reason else None,
             pace=pace,
         )
@@ -253,7 +253,7 @@ class Engine:
         """Hold an unpaid failure back: it may be no verdict on its question."""
         self._workers.release()
         if failure.ends_run:
-            self.stop(failure.cause, failure.message)
+            self.stop(failure.cause, failure.quota or failure.message)
         else:
             self._suspects.append(one)
             self._ready.finish(one.task)

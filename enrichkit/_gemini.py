@@ -14,8 +14,9 @@ import dataclasses
 import json
 import re
 import threading
+import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NoReturn, Protocol
 
 from ._exchange import Cause, Failure, Reply, Request, Source, Usage
@@ -261,7 +262,12 @@ class _Genai:
             raise SetupError("google-genai is not installed: pip install google-genai") from None
         self._types = genai.types
         # v1beta: not every model takes search and schemas on v1.
-        options = genai.types.HttpOptions(api_version="v1beta", base_url=base_url, retry_options=None)
+        options = genai.types.HttpOptions(
+            api_version="v1beta",
+            base_url=base_url,
+            retry_options=None,
+            client_args={"event_hooks": {"response": [_bound]}},
+        )
         self._client = genai.Client(api_key=key, http_options=options)
 
     def close(self) -> None:
@@ -299,6 +305,19 @@ class _Genai:
             automatic_continuation=False,  # one call, one request, one bill
             http_options=types.HttpOptions(timeout=max(1, int(request.timeout_seconds * 1000))),
         )
+
+
+def _bound(response: Any) -> None:
+    """Let a body take no longer than its request's timeout, which by itself is for each read: one that drips is cut."""
+    read, latest = response.iter_raw, time.monotonic() + response.request.extensions["timeout"]["read"]
+
+    def within(*args: Any) -> Iterator[bytes]:
+        for chunk in read(*args):
+            if time.monotonic() > latest:
+                raise TimeoutError("the reply came in drips, beyond its deadline")
+            yield chunk
+
+    response.iter_raw = within
 
 
 class _Generativeai:

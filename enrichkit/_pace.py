@@ -43,11 +43,26 @@ class Ticket:
 
 @dataclass(frozen=True, slots=True)
 class PaceView:
-    """The pace at one moment, for people."""
+    """The pace at one moment, for people.
 
-    rate_per_second: float
-    waiting_until: float | None
+    Attributes
+    ----------
+    rate_per_second : float or None
+        Requests a second at most, as learned or given; None before anything is known of a limit.
+    waiting_seconds : float
+        How long no request is sent; 0 if one may go now.
+    reason : str
+        Why it waits, or why it is slow; empty if nothing holds it back.
+    """
+
+    rate_per_second: float | None
+    waiting_seconds: float
     reason: str
+
+    def __str__(self) -> str:
+        if self.waiting_seconds:
+            return f"{self.reason}, next try in {max(1, round(self.waiting_seconds))} s"
+        return "" if self.rate_per_second is None else f"at most {self.rate_per_second:.3g} requests/s"
 
 
 class Pace:
@@ -195,9 +210,13 @@ class Pace:
 
     def view(self, now: float) -> PaceView:
         """Return the pace for people."""
-        waiting = self._probe_at if self._state != "open" and self._probe_at > now else None
+        rate = self.rate(now) if self._base is not None else None
+        if self._gap:
+            rate = min(1 / self._gap, rate or math.inf)
+        if self._state == "open":
+            return PaceView(rate, 0.0, "" if rate is None else "as asked" if self._base is None else "as learned")
         reason = "the service is closed for now" if self._state == "closed" else "the service asked to slow down"
-        return PaceView(self.rate(now), waiting, reason if self._state != "open" else "")
+        return PaceView(rate, max(0.0, self._probe_at - now), reason)
 
 
 class Gate:

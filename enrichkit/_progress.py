@@ -33,8 +33,8 @@ def line(status: Status) -> str:
             parts.append(f"{duration(status.left_seconds)} left")
     else:
         parts.append(duration(status.seconds))
-    if status.waiting:
-        parts.append(status.waiting)
+    if waiting := status.waiting or (str(status.pace) if status.left else ""):
+        parts.append(waiting)
     if status.stopping:
         parts.append("finishing what is in flight")
     return " · ".join(parts)

@@ -11,9 +11,11 @@ import threading
 import uuid
 import warnings
 from collections.abc import Generator, Iterator, Sequence
+from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pandas as pd
 
@@ -496,7 +498,7 @@ def _why(reason: str, told: str) -> str:
     said = f" ({told})" if told else ""
     words = {
         "budget": f"The budget is used up{said}. Raise budget_usd to go on. ",
-        "daily_quota": f"The daily quota is used up{said}; it opens again at midnight Pacific time. ",
+        "daily_quota": f"The daily quota is used up{said}; it opens again at {_quota_opens()}. ",
         "spend_limit": f"The account's spend limit is reached{said}. Wait ten minutes or raise it. ",
         "auth": f"The service refused the key{said}. Check it and its rights. ",
         "model_not_found": f"The service does not know the model{said}. Check its name. ",
@@ -506,3 +508,10 @@ def _why(reason: str, told: str) -> str:
         "store": f"The store could not be written{said}. ",
     }
     return words.get(reason, f"Stopped{said}. ")
+
+
+def _quota_opens() -> str:
+    """Return when daily quotas open again, which is midnight Pacific time, in the user's time zone."""
+    pacific = datetime.now(ZoneInfo("America/Los_Angeles"))
+    midnight = (pacific + timedelta(days=1)).replace(hour=0, minute=0, second=0, microsecond=0)
+    return f"midnight Pacific time, {midnight.astimezone():%A %H:%M %Z} here"

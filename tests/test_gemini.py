@@ -112,6 +112,19 @@ def test_each_fault_is_named(client, simulator, fault, cause):
     assert simulator.counts()["requests"] == 1 or fault == "unauthorized"
 
 
+def test_a_reply_that_drips_is_cut(simulator):
+    """By google-genai; the older SDK bounds each read only, as the README says."""
+    client = connect("google-genai", key=KEY, base_url=simulator.url)
+    simulator.script = ["drip"]
+    started = time.monotonic()
+    reply = client(question(timeout_seconds=0.5))
+    assert time.monotonic() - started < 1.5
+    assert reply.failure.cause == "timeout"
+    assert "drips" in reply.failure.message
+    assert client(question()).failure is None
+    client.close()
+
+
 @pytest.mark.parametrize("fault", ["thoughts", "unknown_finish", "surrogates", "no_usage", "fenced", "around"])
 def test_an_odd_reply_is_still_a_reply(client, simulator, fault):
     """What has a text is read, whatever else is odd about it."""

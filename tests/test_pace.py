@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from enrichkit._pace import Gate, Pace
+from enrichkit._pace import Gate, Pace, PaceView
 
 
 @dataclass
@@ -331,12 +331,17 @@ def test_a_passage_is_cheap():
 
 
 def test_the_view_says_what_is_waited_for():
-    """For people: how fast, until when, why."""
+    """For people: how fast, for how long, why."""
     now = [0.0]
     gate, stop = Gate(workers=9, clock=lambda: now[0]), threading.Event()
-    assert gate.view.waiting_until is None
+    assert gate.view == PaceView(None, 0.0, "")
+    assert str(gate.view) == ""
     ticket = gate.enter(stop)
     now[0] = 0.5
     gate.refused(ticket, 30.0)
-    assert gate.view.waiting_until > 0.5
-    assert "slow down" in gate.view.reason
+    assert gate.view.waiting_seconds > 0
+    assert str(gate.view) == "the service asked to slow down, next try in 1 s"
+    now[0] = 3.0
+    gate.accepted(gate.enter(stop))
+    assert gate.view.reason == "as learned"
+    assert str(Gate(workers=9, rpm=30).view) == "at most 0.5 requests/s"
