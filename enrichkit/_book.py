@@ -103,15 +103,20 @@ class Book:
             codes = np.unique(stage.code[records])
             tasks = {stage.id(code): (place, int(code)) for code in codes[codes >= 0]}
             wanted = [question for question, task in tasks.items() if task not in self._outcomes]
-            sealed = self.store.sealed_replies(stage.stage.name, wanted)
+            places = stage.place[[tasks[question][1] for question in wanted]]
+            sealed = self.store.sealed_replies(stage.stage.name, wanted, places)
             for question in wanted:
                 self._recall(tasks[question], sealed.get(question))
 
     def earlier(self, task: Task) -> tuple[list[bytes], int]:
         """Return the stored replies to a question, oldest first, and how many of them are booked."""
-        stage = self.work.stages[task[0]]
-        question = stage.id(task[1])
-        return self._replies(question, self.store.sealed_replies(stage.stage.name, [question]).get(question))
+        return self._replies(self.work.stages[task[0]].id(task[1]), self._sealed(task))
+
+    def _sealed(self, task: Task) -> tuple[str, list[bytes]] | None:
+        """Return who paid for a question, and its replies, if it is sealed."""
+        stage, question = self.work.stages[task[0]], self.work.stages[task[0]].id(task[1])
+        place = stage.place[[task[1]]]
+        return None if place < 0 else self.store.sealed_replies(stage.stage.name, [question], place).get(question)
 
     def _replies(self, question: str, sealed: tuple[str, list[bytes]] | None) -> tuple[list[bytes], int]:
         pending = [entry.payload for entry in list(self.store.index.pending.get(question, ()))]
@@ -139,8 +144,7 @@ class Book:
         """Return the final outcome of a question, from memory or from the store; None if it has none yet."""
         stage = self.work.stages[task[0]]
         if task not in self._outcomes and stage.known[task[1]]:
-            question = stage.id(task[1])
-            self._recall(task, self.store.sealed_replies(stage.stage.name, [question]).get(question))
+            self._recall(task, self._sealed(task))
         return self._outcomes.get(task)
 
     def learn(self, task: Task, outcome: Outcome | None) -> list[int]:

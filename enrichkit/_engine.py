@@ -273,6 +273,9 @@ class Engine:
         self._save(lambda: self._store.append(entries))
         self._count["unsaved"] = 0
         for one in arrived:
+            if one.last and not _let_go(one):
+                self._workers.release()
+        for one in arrived:
             if one.reply is not None and one.entry is not None:
                 self._account(one)
             if one.last:
@@ -292,10 +295,8 @@ class Engine:
     def _finish(self, one: Arrived) -> None:
         for record in self._book.learn(one.task, one.outcome):
             self._complete(record)
-        unpaid = one.reply is not None and not one.reply.paid
-        if not unpaid:  # an unpaid failure was let go when it was held back
+        if not _let_go(one):
             self._ready.finish(one.task)
-            self._workers.release()
 
     def _complete(self, record: int) -> None:
         row = self._book.complete(record)
@@ -332,3 +333,8 @@ class Engine:
     def unsaved(self) -> int:
         """Replies in memory that are not on the disk yet."""
         return self._count["unsaved"] + self._inbox.qsize()
+
+
+def _let_go(one: Arrived) -> bool:
+    """Whether a question was let go before it is stored: an unpaid failure is when it is held back."""
+    return one.reply is not None and not one.reply.paid

@@ -11,6 +11,7 @@ Facts about the wire and the SDKs: Google's API reference, recorded replies, goo
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import re
 import threading
@@ -269,6 +270,8 @@ class _Genai:
             client_args={"event_hooks": {"response": [_bound]}},
         )
         self._client = genai.Client(api_key=key, http_options=options)
+        # Made anew for each request it would cost more time than reading the reply.
+        self._config = functools.lru_cache(maxsize=64)(self._new_config)
 
     def close(self) -> None:
         self._client.close()
@@ -278,7 +281,9 @@ class _Genai:
 
         try:
             reply = self._client.models.generate_content(
-                model=request.model, contents=request.text, config=self._config(request)
+                model=request.model,
+                contents=request.text,
+                config=self._config(dataclasses.replace(request, question="", text="")),
             )
         except errors.APIError as error:
             # Nothing of the error itself is kept: its request holds the key and the whole prompt.
@@ -286,7 +291,7 @@ class _Genai:
             return error.code, json.dumps(body or {"error": {"message": error.message or str(error.status)}})
         return 200, reply.sdk_http_response.body
 
-    def _config(self, request: Request) -> Any:
+    def _new_config(self, request: Request) -> Any:
         types = self._types
         level = request.thinking
         thinking = None

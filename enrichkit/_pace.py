@@ -1,9 +1,12 @@
 """The pace: when the next request may start, shared by all workers, learned from the service's refusals.
 
 A refusal may name a delay that is exact (a window that opens then), false (a bucket that refills all the time), or
-none at all. So nothing is believed before a probe has shown it. `Pace` decides, purely, in whatever time it is given;
-`Gate` keeps the workers waiting. Everything is reckoned by when a request was sent, and a request counts as accepted
-until it is refused: how long answers take does not matter.
+none at all. So nothing is believed before a probe has shown it; once a closure has ended just when it was said to, the
+next opening passes at full speed what the one before it passed. Everything is reckoned by when a request was sent, and
+a request counts as accepted until it is refused: how long answers take does not matter. Only where refusals all come
+at as many under way, and hardly an answer does, that many are kept under way, whatever the speed.
+
+`Pace` decides, purely, in whatever time it is given; `Gate` keeps the workers waiting.
 """
 
 from __future__ import annotations
@@ -29,16 +32,19 @@ ENOUGH = 10
 """So many accepted requests between two refusals make a measured speed."""
 OF_LATE, RECENT = 20, 200
 LOOKS_EVERY_SECONDS = 0.1
+FULL_AFTER, DOUBTFUL = 3, 0.05
+"""So many refusals in a row at as many under way mean a limit on those, if hardly an answer came at as many."""
 OPENING = 50
 """An opening that passed so many has shown its speed; a smaller one only its share of the whole cycle."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ticket:
-    """One passage: its number, and when."""
+    """One passage: its number, when, and how many others were under way."""
 
     number: int
     at: float
+    others: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +101,11 @@ class Pace:
         self._until: float | None = None
         self._echo = 0.0  # how long a refusal takes to come back
         self._closures = 0
+        self._named = self._exact = False  # whether the last closure had a delay, and ended just then
+        self._allowance: int | None = None  # what an opening passed, where closures are exact
+        self._under_way = 0
+        self._full: deque[int] = deque(maxlen=FULL_AFTER)  # how many were under way at the last refusals
+        self._most_at_once: int | None = None  # none unless the service limits that
 
     def rate(self, now: float) -> float:
         """Return the present speed, in requests a second."""
@@ -106,6 +117,8 @@ class Pace:
     def wait(self, now: float) -> float:
         """Return the seconds until the next request may be sent; 0 for at once."""
         wait = self._last + self._gap - now
+        if self._most_at_once is not None:  # an answer wakes who waits
+            return max(0.0, wait, 0.0 if self._under_way < self._most_at_once else SHORTEST_PAUSE_SECONDS)
         if self._state == "open":
             return max(0.0, wait, self._last + 1 / self.rate(now) - now)
         if self._probe is not None:
@@ -116,7 +129,11 @@ class Pace:
     def sent(self, now: float) -> Ticket:
         """Count a request as sent, and so far as accepted."""
         self._number += 1
-        ticket = Ticket(self._number, now)
+        ticket = Ticket(self._number, now, self._under_way)
+        self._under_way += 1
+        if self._full and self._number % RECENT == 0:
+            self._full.popleft()  # the service may take more by now
+            self._most_at_once = None
         if self._start is None:
             self._start = self._since = self._opened = now
         if self._state != "open":
@@ -128,15 +145,22 @@ class Pace:
         self._sent += 1
         self._passed += 1
         self._recent.append(ticket)
+        if self._state == "open" and self._allowance is not None and self._passed >= self._allowance:
+            self._try_alone(now)  # it is likely to close now
         return ticket
 
     def accepted(self, ticket: Ticket) -> None:
         """Learn that a request was not refused."""
+        self._under_way -= 1
         if self._probe is not None and ticket.number == self._probe.number:
             self._open(ticket.at)
 
     def refused(self, ticket: Ticket, now: float, retry_after_seconds: float | None) -> None:
         """Learn from a refusal."""
+        self._under_way -= 1
+        if self._most_at_once is not None and ticket.others < self._most_at_once:
+            self._full.clear()  # it is no limit on how many are under way, or one that was lowered
+            self._most_at_once = None
         if ticket in self._recent:
             self._recent.remove(ticket)
         self._echo = max(self._echo / 2, min(LONGEST_ECHO_SECONDS, now - ticket.at))
@@ -151,11 +175,20 @@ class Pace:
         """Begin an episode: slow down, and probe."""
         self._base = self._speed(ticket, now)
         self._climb = min(LONGEST_CLIMB, self._climb * 2)
+        self._full.append(ticket.others)
+        most = min(self._full) if len(self._full) == FULL_AFTER else 0
+        if most and sum(one.others >= most for one in self._recent) <= len(self._recent) * DOUBTFUL:
+            self._most_at_once = most
+        self._allowance = None
+        self._try_alone(now)
+
+    def _try_alone(self, now: float) -> None:
+        """Pause, and let a probe go alone."""
         self._state = "probing"
         self._since = now
         self._sent = 0
         self._refused_probes = 0
-        self._pause = max(SHORTEST_PAUSE_SECONDS, 1 / self._base)
+        self._pause = max(SHORTEST_PAUSE_SECONDS, 1 / self.rate(now))
         self._probe_at = now + self._pause
         self._until = None
 
@@ -181,29 +214,35 @@ class Pace:
         """Learn that a probe was refused: wait longer, and after the second believe that the service is closed."""
         self._probe = None
         self._refused_probes += 1
-        if self._refused_probes == 1:
+        if self._refused_probes == 1 and not (self._exact and retry_after_seconds is not None):
             self._probe_at = now + 2 * self._pause
             return
         if self._until is not None and now < self._until - MARGIN_SECONDS:
             self._probe_at = self._until  # the probe half way was refused, as expected
             return
         delay = retry_after_seconds
+        self._named = delay is not None and self._state != "closed"
         if delay is None or self._state == "closed":  # none given, or it did not open when it said
             delay = max(delay or 0.0, min(LONGEST_CLOSED_SECONDS, 1.5**self._closures))
             self._closures += 1
+            self._exact = False
         self._state = "closed"
         self._until = now + delay + MARGIN_SECONDS
-        self._probe_at = now + delay / 2
+        self._probe_at = self._until if self._exact else now + delay / 2
 
     def _open(self, at: float) -> None:
         """Go on: the probe that was sent at ``at`` passed."""
         if self._state == "closed" and self._base is not None:
-            until = self._since if self._passed > OPENING else at
+            self._exact = self._named and self._until is not None and at >= self._until - MARGIN_SECONDS
+            until = self._since if self._exact or self._passed > OPENING else at
             cycle = max(SHORTEST_SECONDS, until - self._opened)
             self._base = max(LEAST_PER_SECOND, (self._passed - 1) / cycle)
+            self._allowance = max(1, self._passed - 1) if self._exact else None
             self._low = 0.0
             self._opened, self._passed = at, 1
             self._since, self._sent = at, 1
+        elif self._allowance is not None:
+            self._allowance = 2 * self._passed  # it did not close
         self._closures = max(0, self._closures - 2)  # the next closure is likely as long
         self._state = "open"
         self._probe = self._until = None

@@ -97,7 +97,9 @@ def cost(
         searches = min(searches, 1)  # up to 2.5 the fee is per grounded prompt, from 3 on per executed search
     own = (prices or {}).get(model) or (prices or {}).get(model_version)
     cached = min(usage.cached_tokens or 0, usage.prompt_tokens)
-    rates = _own(own) if own else _bundled(model, None if at is None else at.date().isoformat(), usage.prompt_tokens)
+    # Long prompts have other prices, from whole thousands of tokens on: within a thousand all cost alike.
+    thousands = -(-usage.prompt_tokens // 1000) * 1000
+    rates = _own(own) if own else _bundled(model, None if at is None else at.date().isoformat(), thousands)
     if rates is None:
         return None
     million = Decimal(1_000_000)

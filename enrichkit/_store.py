@@ -375,9 +375,14 @@ class Store:
         """Read the index anew, after shards were sealed that it knows as they were before."""
         self.index = self._scan()
 
-    def sealed_replies(self, stage: str, questions: Collection[str]) -> dict[str, tuple[str, list[bytes]]]:
-        """Return, for sealed questions of a stage, who paid and the replies, oldest first."""
-        places = self.index.places_of(stage, list(questions))
+    def sealed_replies(
+        self, stage: str, questions: Collection[str], places: npt.NDArray[np.integer[Any]] | None = None
+    ) -> dict[str, tuple[str, list[bytes]]]:
+        """Return, for sealed questions of a stage, who paid and the replies, oldest first.
+
+        Their ``places`` in the index, where they are known, save looking for them in all of it.
+        """
+        places = self.index.places_of(stage, list(questions)) if places is None else places
         columns = {f"{stage}._{fact}" for fact in ("question", "status", "paid_by", "replies")}
         found: dict[str, tuple[str, list[bytes]]] = {}
         answered: set[str] = set()

@@ -59,6 +59,8 @@ class StageWork:
     start: npt.NDArray[np.int32]
     """Question q is needed by the records ``order[start[q]:start[q + 1]]``."""
     skipped: npt.NDArray[np.bool_]
+    place: npt.NDArray[np.int32]
+    """Each question's row in the store's index, -1 where no shard has a reply to it."""
 
     def id(self, question: int) -> str:
         """Return a question's id."""
@@ -363,6 +365,8 @@ class _Sorter:
         state = np.zeros(len(self.questions), np.int8)
         needed = np.flatnonzero(self._needed()) if len(index.ids) else np.empty(0, np.int64)
         at = index.places_of(self.stage.name, self.questions.take(pa.array(needed)))
+        self.place = np.full(len(self.questions), -1, np.int32)
+        self.place[needed] = at
         status = index.column(meta(self.stage.name, "status")).take(pa.array(np.maximum(at, 0), mask=at < 0))
         state[needed] = np.where(_true(pc.equal(status, "done")), ANSWERED, np.where(at >= 0, FAILED, 0))
         places = find(list(index.pending), self.questions) if index.pending else ()
@@ -391,7 +395,7 @@ class _Sorter:
         order = needing[np.argsort(self.code[needing], kind="stable")].astype(np.int32)
         start = np.searchsorted(self.code[order], np.arange(len(self.questions) + 1, dtype=np.int32)).astype(np.int32)
         return StageWork(
-            self.stage, self.fingerprint, self.code, self.questions, self.known, order, start, self.skipped
+            self.stage, self.fingerprint, self.code, self.questions, self.known, order, start, self.skipped, self.place
         )
 
     def counts(self) -> StagePlan:

@@ -55,6 +55,8 @@ class Quota:
         What a bucket holds.
     says_seconds : float or "exact" or None
         The delay that refusals carry: when the window opens, a fixed (perhaps false) number, or none.
+    bare : bool
+        Refusals carry no detail at all, not even which quota it is.
     """
 
     requests: int
@@ -62,6 +64,7 @@ class Quota:
     kind: Literal["window", "bucket"] = "window"
     burst: int = 5
     says_seconds: float | Literal["exact"] | None = "exact"
+    bare: bool = False
 
 
 class Simulator:
@@ -79,6 +82,8 @@ class Simulator:
         Requests over it get 429.
     requests_per_day : int, optional
         Requests over it get 429 with a ``PerDay`` quota and a short delay that does not help.
+    most_at_once : int, optional
+        A request that comes while so many are being answered gets 429 without any detail.
     faults : mapping of str to float
         How often each fault of `FAULTS` happens, as a probability.
     script : iterable of (str or None)
@@ -99,6 +104,7 @@ class Simulator:
         latency_seconds: float | tuple[float, float] = 0.0,
         quota: Quota | None = None,
         requests_per_day: int | None = None,
+        most_at_once: int | None = None,
         faults: Mapping[str, float] | None = None,
         script: Iterable[str | None] = (),
     ) -> None:
@@ -106,6 +112,7 @@ class Simulator:
         self.latency_seconds = latency_seconds
         self.quota = quota
         self.requests_per_day = requests_per_day
+        self.most_at_once = most_at_once
         self.faults = dict(faults or {})
         self.script = list(script)
         if unknown := {*self.faults, *filter(None, self.script)} - FAULTS.keys():
@@ -180,10 +187,15 @@ class Simulator:
             if self.requests_per_day is not None and self._taken.total >= self.requests_per_day:
                 self._count["refused"] += 1
                 return too_many("GenerateRequestsPerDayPerProjectPerModel-FreeTier", 38.0)
+            if self.most_at_once is not None and self._count["at_once"] > self.most_at_once:
+                self._count["refused"] += 1
+                return TOO_MANY
             wait = self._taken.take(self.quota, time.monotonic())
             if wait is None or self.quota is None:
                 return None
             self._count["refused"] += 1
+            if self.quota.bare:
+                return TOO_MANY
             said = wait if self.quota.says_seconds == "exact" else self.quota.says_seconds
             return too_many("GenerateRequestsPerMinutePerProjectPerModel-FreeTier", said)
 
@@ -265,6 +277,10 @@ def too_many(quota: str, wait_seconds: float | None) -> Body:
         details.append({"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": f"{wait_seconds:.3f}s"})
         message += f" Please retry in {wait_seconds:.6f}s."
     return failed(429, "RESOURCE_EXHAUSTED", message, *details)
+
+
+TOO_MANY = failed(429, "RESOURCE_EXHAUSTED", "Resource exhausted. Please try again later.")
+"""The body of a 429 that says nothing."""
 
 
 def bad_key() -> Body:
@@ -438,7 +454,7 @@ SHAPES: dict[str, Callable[[Body], None]] = {
 }
 ERRORS: dict[str, tuple[int, Any]] = {
     "rate": (429, too_many("GenerateRequestsPerMinutePerProjectPerModel-FreeTier", 0.05)),
-    "rate_bare": (429, failed(429, "RESOURCE_EXHAUSTED", "Resource exhausted. Please try again later.")),
+    "rate_bare": (429, TOO_MANY),
     "daily_quota": (429, too_many("GenerateRequestsPerDayPerProjectPerModel-FreeTier", 19.0)),
     "spend_limit": (429, failed(429, "RESOURCE_EXHAUSTED", "Your project has exceeded its spend limit.")),
     "server": (500, failed(500, "INTERNAL", "An internal error has occurred. Please retry.")),

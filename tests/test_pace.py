@@ -144,6 +144,67 @@ def test_a_long_run_stays_at_the_limit(name):
     assert ran.refused / 6000 <= most_refused
 
 
+@pytest.mark.parametrize(("requests", "seconds"), [(20, 10), (10, 60), (5, 60), (2000, 10)])
+def test_windows_of_any_size_are_filled(requests, seconds):
+    """Where delays have proven exact, an opening passes at full speed what the one before it passed."""
+    ran = simulate(Window(requests, seconds), 5 * requests, lambda: 0.05)
+    assert ran.seconds <= 4 * seconds * 1.03 + requests / 200
+    assert ran.refused <= 2 * 5 + 0.01 * 5 * requests + 5
+
+
+@pytest.mark.parametrize("factor", [0.5, 2])
+def test_windows_that_shrink_or_grow_are_learned_anew(factor):
+    """What was learned of one opening holds until another shows that it has changed."""
+
+    class Changing(Window):
+        def refuses(self, now):
+            self.requests = 20 if now < 50 else int(20 * factor)
+            return super().refuses(now)
+
+    ran = simulate(Changing(20, 10), 200, lambda: 0.2)
+    assert ran.seconds <= (50 + 100 / 20 / factor * 10) * 1.05
+    assert ran.refused <= 40
+
+
+def limited(most_at_once, questions, latency, *, workers=20, echo=0.01):
+    """Ask so many of a service that limits how many are under way, in virtual time; return seconds and refusals."""
+    pace, now, order = Pace(), 0.0, itertools.count()
+    events, idle, waiting, refused, answered, serving = [], workers, questions, 0, 0, 0
+    while answered < questions:
+        while idle and waiting and pace.wait(now) <= 1e-9:
+            ticket, no = pace.sent(now), serving >= most_at_once(now)
+            serving, idle, waiting = serving + (not no), idle - 1, waiting - 1
+            heapq.heappush(events, (now + (echo if no else latency()), next(order), ticket, no))
+        soon = now + max(pace.wait(now), 1e-6) if idle and waiting else math.inf
+        now = min(soon, events[0][0] if events else math.inf)
+        while events and events[0][0] <= now:
+            _, _, ticket, no = heapq.heappop(events)
+            idle += 1
+            if no:
+                pace.refused(ticket, now, None)
+                refused, waiting = refused + 1, waiting + 1
+            else:
+                pace.accepted(ticket)
+                answered, serving = answered + 1, serving - 1
+    return now, refused
+
+
+@pytest.mark.parametrize("spread", [0.0, 0.15])
+def test_a_limit_on_how_many_are_under_way_is_learned(spread):
+    """Eight at once, whatever the speed; and twelve when it has risen."""
+    dice = random.Random(1)
+
+    def latency():
+        return 0.2 + dice.uniform(-spread, spread)
+
+    seconds, refused = limited(lambda now: 8, 600, latency)
+    assert seconds <= 600 * 0.2 / 8 / 0.9
+    assert refused <= 30
+    seconds, refused = limited(lambda now: 8 if now < 10 else 12, 1000, latency)
+    assert seconds <= (10 + 600 * 0.2 / 12) / 0.8
+    assert refused <= 30
+
+
 @pytest.mark.parametrize("says", [0.0, 0.001, 0.5])
 def test_a_delay_that_is_too_short_does_not_hammer(says):
     """Where the service does not open when it said, the waits grow by themselves."""

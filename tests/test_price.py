@@ -6,6 +6,7 @@ import threading
 from datetime import UTC, datetime
 from decimal import Decimal
 
+import genai_prices
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -31,6 +32,15 @@ def test_each_kind_of_token_has_its_price():
     assert usd(Usage(prompt_tokens=million, cached_tokens=million, output_tokens=0)) == Decimal("0.03")
     assert usd(Usage(prompt_tokens=0, output_tokens=0, tool_tokens=million)) == Decimal("0.3")
     assert usd(Usage(prompt_tokens=0, output_tokens=0, searches=1000)) == Decimal("14")
+
+
+@pytest.mark.parametrize("model", ["gemini-3.1-pro-preview", "gemini-2.5-pro", "gemini-3.5-flash-lite"])
+@pytest.mark.parametrize("tokens", [1, 999, 1000, 1001, 199_001, 200_000, 200_001, 900_000])
+def test_a_long_prompt_has_its_own_price(model, tokens):
+    """As the price list says for just so many tokens, though prices are looked up by the thousand."""
+    used = genai_prices.Usage(input_tokens=tokens, output_tokens=500)
+    listed = genai_prices.calc_price(used, model_ref=model, provider_id="google").total_price
+    assert cost(Usage(prompt_tokens=tokens, output_tokens=500, searches=0), model).total_usd == listed
 
 
 def test_older_models_are_charged_per_grounded_prompt():
