@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -86,7 +86,7 @@ class Book:
     @property
     def simulated(self) -> bool | None:
         """Whether the store holds simulated answers or real ones; None if it has none yet."""
-        kinds = [bool(facts.get("simulated")) for facts in self.store.index.footers.values()]
+        kinds = [kind for facts in self.store.index.footers.values() if (kind := facts.get("simulated")) is not None]
         return True if self.work.model == SIMULATOR else kinds[0] if kinds else None
 
     def complete_already(self) -> Iterator[int]:
@@ -214,7 +214,7 @@ class Book:
         for place, stage in enumerate(self.work.stages):
             name = stage.stage.name
             cells = {column: row.get(column) for column in self._visible}
-            if stage.skipped[record]:
+            if stage.skipped[record] and row.get(meta(name, "question")) is None:
                 row |= stage_values(stage.stage, None, cells)
             elif place in outcomes:
                 held = row.get(meta(name, "replies")) or []
@@ -394,17 +394,20 @@ class Book:
         )
         status = pc.if_else(pending, "pending", pc.if_else(failed, "failed", "done"))
         table = table.set_column(table.schema.get_field_index(STATUS), STATUS, status)
-        answered = [pc.starts_with(table.column(meta(name, "model")), SIMULATOR) for name in stages]
         facts = {
             "version": VERSION,
             "key": list(self.work.key),
             "columns": self._given,
             "stages": before.get("stages", {})
             | {
-                work.stage.name: {"question": work.fingerprint, "reading": work.stage.reading}
+                work.stage.name: {
+                    "question": work.fingerprint,
+                    "reading": work.stage.reading,
+                    "answers": list(work.stage.answers),
+                }
                 for work in self.work.stages
             },
-            "simulated": any(pc.any(one).as_py() for one in answered),
+            "simulated": True if self.work.model == SIMULATOR else _simulated(table, stages),
             "run": self._run_id,
             "layout": self._layout,
         }
@@ -450,7 +453,10 @@ def target_schema(work: Work, store: Store) -> pa.Schema:
     for stage in work.stages:
         fresh |= stage_types(stage.stage, work.table.schema)
     for name, kind in fresh.items():
-        types[name] = wider(types[name], kind) if name in types and name in given else kind
+        stored = types.get(name, kind)
+        types[name] = wider(stored, kind) if name in given else kind
+        if name in work.key and stored != kind:
+            types[name] = pa.string()  # as a float, a large whole number would be another key
     return pa.schema(list(types.items()))
 
 
@@ -458,6 +464,15 @@ def layout(schema: pa.Schema) -> str:
     """Return a short name for a schema's columns and types, to tell shards that lack some."""
     text = "\n".join(f"{field.name} {field.type}" for field in schema)
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def _simulated(table: pa.Table, stages: Collection[str]) -> bool | None:
+    """Return whether a shard's answers are simulated; None if it has none, or only failures."""
+    models = [table.column(meta(name, "model")) for name in stages]
+    if any(pc.any(pc.starts_with(model, SIMULATOR)).as_py() for model in models):
+        return True
+    answered = any(pc.any(pc.equal(table.column(meta(name, "status")), "done")).as_py() for name in stages)
+    return False if answered else None
 
 
 def _usd(column: pa.ChunkedArray) -> Decimal:

@@ -9,6 +9,7 @@ It knows its watchers only as callables, and leaves asking to the workers, money
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 import time
@@ -30,6 +31,8 @@ from .errors import LockedError, StoreError
 IN_A_ROW = 10
 """So many questions failing one after the other end the run: for one cause, or unpaid for whatever cause."""
 SAVE_AGAIN_SECONDS = 0.5
+END = ("end", "")
+"""The reason of a run that has asked everything."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,7 +148,7 @@ class Engine:
 
     def stop(self, reason: str = "stop", told: str = "") -> None:
         """Send nothing more; what is in flight is kept. The first reason stands."""
-        if self._reason is None:
+        if self._reason in (None, END):
             self._reason = (reason, told)
         self._stop.set()
         self._ready.close()
@@ -196,15 +199,16 @@ class Engine:
         try:
             self._write_all()
         finally:
-            self.stop("end")
+            self.stop(*END)
             for _ in ended:
                 pass
+            self._rescue()
         if self._suspects:
             self._commit(self._suspects)
         self._save(lambda: self._book.seal(everything=True))
         if self._count["complete"]:
             self._save(self._book.widen)
-        if self._reason == ("end", ""):
+        if self._reason == END:
             self._reason = None
 
     def _write_all(self) -> None:
@@ -218,6 +222,13 @@ class Engine:
             arrived += [self._inbox.get() for _ in range(self._inbox.qsize())]
             self._commit(self._sift(arrived))
             self._save(self._book.seal)
+
+    def _rescue(self) -> None:
+        """Store what came after the writer failed, if it did: it is paid for."""
+        left = [self._inbox.get() for _ in range(self._inbox.qsize())]
+        entries = [one.entry for one in left if one is not None and one.entry is not None]
+        with contextlib.suppress(OSError, LockedError):  # what ended the writer, most likely, and is told already
+            self._store.append(entries)
 
     def _watch_space(self) -> None:
         """Let no new request start while the disk is nearly full: those in flight still have to be written."""
@@ -239,7 +250,10 @@ class Engine:
                 continue
             failure = one.reply.failure if one.reply is not None and one.last else None
             if failure is not None and failure.cause not in PAID:
-                self._suspect(one, failure)
+                # It may be no verdict on its question: held back until something is answered.
+                self._workers.release()
+                self._suspects.append(one)
+                self._ready.finish(one.task)
             else:
                 if one.reply is not None:
                     kept += self._suspects
@@ -248,15 +262,6 @@ class Engine:
             if one.reply is not None and one.last:
                 self._watch_failures(failure)
         return kept
-
-    def _suspect(self, one: Arrived, failure: Failure) -> None:
-        """Hold an unpaid failure back: it may be no verdict on its question."""
-        self._workers.release()
-        if failure.ends_run:
-            self.stop(failure.cause, failure.quota or failure.message)
-        else:
-            self._suspects.append(one)
-            self._ready.finish(one.task)
 
     def _watch_failures(self, failure: Failure | None) -> None:
         """End the run where one cause fails again and again, or nothing is answered at all."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import numbers
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -98,6 +99,14 @@ class Usage:
     searches: int | None = None
     combined: bool = False
 
+    def __post_init__(self) -> None:
+        # A client of one's own may bring numpy's numbers or worse; what is no count is unknown, and costs no reply.
+        for name in self.__slots__:
+            value = getattr(self, name)
+            if name != "combined" and value is not None and type(value) is not int:
+                whole = isinstance(value, numbers.Real) and not isinstance(value, bool) and value % 1 == 0
+                object.__setattr__(self, name, int(value) if whole else None)
+
 
 @dataclass(frozen=True, slots=True)
 class Source:
@@ -162,6 +171,11 @@ class Reply:
         if wrong:
             found = type(getattr(self, wrong[0])).__name__
             raise TypeError(f"Reply.{wrong[0]} must not be a {found}; help(enrichkit.Reply) says what it is.")
+        for name in ("model_version", "finish_reason", "block_reason", "suggestions_html", "response_id"):
+            if (value := getattr(self, name)) is not None:
+                object.__setattr__(self, name, str(value))
+        for name in ("sources", "queries"):
+            object.__setattr__(self, name, tuple(getattr(self, name) or ()))
 
     @property
     def paid(self) -> bool:

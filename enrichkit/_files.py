@@ -45,7 +45,7 @@ class Files:
         """Return the names in a folder, sorted; none if there is no such folder."""
         try:
             return sorted(os.listdir(folder))
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return []
 
     def remove(self, path: Path) -> None:

@@ -15,16 +15,14 @@ import pyarrow as pa
 
 from ._files import Files
 from ._row import RECORD_ID, SHOWN, STATUS, meta, record_status
-from ._store import find, join, read_shards, work_area
+from ._store import check_store, find, join, read_shards, work_area
 from ._table import is_missing_cell
 from ._work import Work
-from .errors import StoreError
 
 
 def stored(out: Path, columns: Sequence[str] | None = None) -> pa.Table:
     """Return the sealed rows, with a warning for each damaged shard; it needs no lock and sees a run under way."""
-    if not out.is_dir() and not work_area(out).is_dir():
-        raise StoreError(f"There is no store at {out}. enrichkit.run(df, out={str(out)!r}) makes one.")
+    check_store(out)
     tables, damaged = read_shards(Files(work_area(out) / "tmp"), out, columns)
     for path in damaged:
         warnings.warn(

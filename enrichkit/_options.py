@@ -70,15 +70,20 @@ class Options:
         if not isinstance(self.out, str | Path) or not str(self.out).strip() or self.folder.name in ("", ".."):
             raise InputError(f"out must be a folder's path, not {self.out!r}.")
 
-    @property
+    @functools.cached_property
     def folder(self) -> Path:
         """The folder of the shards."""
-        return Path(self.out).expanduser()
+        return folder_of(self.out)
 
     @property
     def client_name(self) -> str:
         """The client's name, for the store."""
         return self.client if isinstance(self.client, str) else getattr(self.client, "__name__", "callable")
+
+
+def folder_of(out: str | Path) -> Path:
+    """Return a store's folder, the same whatever folder the process moves to."""
+    return Path(out).expanduser().absolute()
 
 
 def _whole(value: object) -> bool:

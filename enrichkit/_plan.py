@@ -115,7 +115,9 @@ def estimate(works: Sequence[StageWork], model: str, prices: Mapping[str, Price]
     return totals[0], totals[1], totals[2]
 
 
-def make_plan(work: Work, plans: Sequence[StagePlan], *, out: Path, prices: Mapping[str, Price], workers: int) -> Plan:
+def make_plan(
+    work: Work, plans: Sequence[StagePlan], *, out: str | Path, prices: Mapping[str, Price], workers: int
+) -> Plan:
     """Return what a person sees of the work."""
     return Plan(
         rows=len(work.frame),
@@ -136,8 +138,7 @@ def _two_in_one(work: Work, stage: StageWork) -> Iterator[str]:
     Two spellings of a country are no second firm; so at least two columns must differ from the group's first
     values, and more than agree.
     """
-    per = stage.stage.about(work.frame.columns)
-    hints = [name for name in stage.stage.reads if name in work.frame.columns and name not in per]
+    hints = [name for name in stage.stage.reads if name in work.frame.columns and name not in stage.per]
     records = np.flatnonzero(stage.code >= 0)
     groups = stage.code[records]
     rows = work.row[records]
@@ -156,7 +157,7 @@ def _two_in_one(work: Work, stage: StageWork) -> Iterator[str]:
         for place in other:
             told.setdefault(int(place), []).append(name)
     for place in np.flatnonzero((differ > 1) & (differ > agree)):
-        about = ", ".join(repr(str(work.frame[name].iloc[rows[place]])) for name in per)
+        about = ", ".join(repr(str(work.frame[name].iloc[rows[place]])) for name in stage.per)
         yield (
             f"{stage.stage.name}: {about} may be two that share a name, asked about as one: row {int(rows[place]) + 1} "
             f"has another {', '.join(told[int(place)])}. To part them, name them differently, or give the stage more "

@@ -24,7 +24,7 @@ from ._engine import Engine, Status
 from ._exchange import SIMULATOR, Client
 from ._frame import enriched, stored, to_frame
 from ._gemini import check_capabilities, connect
-from ._options import Options, takes
+from ._options import Options, folder_of, takes
 from ._pace import Gate
 from ._plan import Plan, make_plan, pieces
 from ._price import worst_case
@@ -323,7 +323,7 @@ def plan(df: pd.DataFrame, options: Options) -> Plan:
     stages = choose_stages(options.stages, df)
     index = scan_of(options, stages)
     work, plans = _work(df, index, options, refuse=False)
-    return make_plan(work, plans, out=options.folder, prices=options.prices, workers=options.workers)
+    return make_plan(work, plans, out=options.out, prices=options.prices, workers=options.workers)
 
 
 def read(out: str | Path = "enriched") -> pd.DataFrame:
@@ -345,7 +345,7 @@ def read(out: str | Path = "enriched") -> pd.DataFrame:
     >>> enrichkit.read(out)["fund._model"].tolist()
     ['simulator']
     """
-    table = stored(Path(out).expanduser())
+    table = stored(folder_of(out))
     return to_frame(table.select([name for name in table.column_names if not name.endswith("._replies")]))
 
 

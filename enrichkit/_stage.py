@@ -214,8 +214,9 @@ class Stage:
         return {field: _empty_as_none(values[field]) for field in self.fields}, issues
 
     def question(self, model: str, per: Sequence[str]) -> str:
-        """Return the fingerprint of what is asked: prompt, fields, model, search, settings and ``per``."""
+        """Return the fingerprint of what is asked: stage, prompt, fields, model, search, settings and ``per``."""
         return _fingerprint(
+            stage=self.name,
             prompt=self.prompt,
             system=SYSTEM,
             fields=_named(self._whole),

@@ -17,6 +17,7 @@ import os
 import re
 import socket
 import time
+import uuid
 import zlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -117,6 +118,20 @@ def work_area(out: Path) -> Path:
     """Return the folder beside the shards; a link leads to the same one as its target, and so to the same lock."""
     real = out.resolve() if out.is_symlink() else out
     return real.with_name(real.name + ".work")
+
+
+def check_store(out: Path) -> None:
+    """Raise `StoreError` if there is no store to read."""
+    if not out.is_dir() and (out.exists() or not work_area(out).is_dir()):
+        raise StoreError(f"There is no store at {out}. enrichkit.run(df, out={str(out)!r}) makes one.")
+
+
+def stray_work_area(out: Path) -> Path | None:
+    """Return a work area with pending replies that was left beside a link, as when the store behind it was moved."""
+    beside = out.with_name(out.name + ".work")
+    pending = beside / "pending"
+    left = out.is_symlink() and pending.is_dir() and any(pending.iterdir())
+    return beside if left and not (work_area(out).exists() and beside.samefile(work_area(out))) else None
 
 
 def encode_parquet(table: pa.Table, *, plain: bool = False) -> bytes:
@@ -361,8 +376,10 @@ class Store:
 
     def shard(self, number: int) -> pa.Table:
         """Return a sealed shard's table."""
-        path = self.out / f"shard=s{number:04d}" / "part-0.parquet"
-        table = _read_or_none(self.files, path, None)
+        return self._sound(self.out / f"shard=s{number:04d}" / "part-0.parquet", None)
+
+    def _sound(self, path: Path, columns: Collection[str] | None) -> pa.Table:
+        table = _read_or_none(self.files, path, columns)
         if table is None:
             raise DamagedError(_damaged(path))
         return table
@@ -374,6 +391,7 @@ class Store:
     def reload(self) -> None:
         """Read the index anew, after shards were sealed that it knows as they were before."""
         self.index = self._scan()
+        self._forget_sealed()
 
     def sealed_replies(
         self, stage: str, questions: Collection[str], places: npt.NDArray[np.integer[Any]] | None = None
@@ -388,7 +406,7 @@ class Store:
         answered: set[str] = set()
         for number in np.unique(self.index.shards[places[places >= 0]]):
             path = self.out / f"shard=s{number:04d}" / "part-0.parquet"
-            table = read_parquet(self.files, path, columns)
+            table = self._sound(path, columns)
             wanted = table.filter(pc.is_in(table.column(f"{stage}._question"), value_set=pa.array(list(questions))))
             for row in wanted.to_pylist():
                 question, done = row[f"{stage}._question"], row[f"{stage}._status"] == "done"
@@ -408,13 +426,22 @@ class Store:
         self._lock.release()
 
     def _take_lock(self) -> tuple[filelock.BaseFileLock, int]:
-        try:
-            self.files.make_folder(self.out)
-            self.files.make_folder(self.work)
-        except OSError as error:
+        for folder in (self.out, self.work):
+            try:
+                self.files.make_folder(folder)
+            except OSError as error:
+                raise StoreError(
+                    f"The folder {folder} cannot be made: {error.strerror}. Choose another 'out'."
+                ) from error
+            if not folder.is_dir():
+                raise StoreError(f"{folder} is no folder, or a link to nowhere. Choose another 'out'.")
+        if os.stat(self.out).st_dev != os.stat(self.work).st_dev:
             raise StoreError(
-                f"The folder {self.out} cannot be made: {error.strerror}. Choose another 'out'."
-            ) from error
+                f"{self.out} and {self.work} lie on different disks, so that no shard can be moved into its place. "
+                "Choose an 'out' inside a folder of one disk."
+            )
+        if stray := stray_work_area(self.out):
+            raise StoreError(f"{stray} holds replies of {self.out}. Move it to {self.work}, then run again.")
         path = self.work / "lock"
         lock = filelock.FileLock(str(path), timeout=0, thread_local=False, mode=0o600)
         try:
@@ -442,26 +469,36 @@ class Store:
         """Move every shard that fails a checksum, in whatever column, out of the way."""
         for number, path in list(shard_paths(self.files, self.out)):
             if _read_or_none(self.files, path, None) is None:
-                aside = self.work / "quarantine" / f"s{number:04d}-{path.name}"
-                self.files.move(path, aside)
-                self.quarantined.append(aside)
+                self._put_aside(path, f"s{number:04d}-{path.name}")
+
+    def _put_aside(self, path: Path, name: str) -> None:
+        """Move a damaged file to where it stays, whatever else was put aside under its name."""
+        aside = self.work / "quarantine" / f"{uuid.uuid4().hex[:8]}-{name}"
+        self.files.move(path, aside)
+        self.quarantined.append(aside)
 
     def _recover_parts(self) -> None:
         for path, entries in list(read_parts(self.files, self.out)):
             if entries is None:
-                aside = self.work / "quarantine" / path.name
-                self.files.move(path, aside)
-                self.quarantined.append(aside)
+                self._put_aside(path, path.name)
             else:
                 self._parts[path] = {entry.question for entry in entries}
-                self._serial = max(self._serial, int(path.stem.split("-")[0]) + 1)
-        sealed: set[str] = set()
-        for stage in self._stages:
-            pending = {q: es for q, es in self.index.pending.items() if es[0].stage == stage}
-            for question, (_, replies) in self.sealed_replies(stage, pending.keys()).items():
-                if all(entry.payload in replies for entry in pending[question]):
-                    sealed.add(question)
-        self._forget(sealed)
+                serial = re.match(r"\d+", path.name)
+                self._serial = max(self._serial, 1 + int(serial[0]) if serial else 0)
+        self._forget_sealed()
+
+    def _forget_sealed(self) -> None:
+        """Forget the pending questions all of whose replies stand in some sealed row, whatever that row asks now."""
+        pending = self.index.pending
+        if not pending:
+            return
+        columns = {f"{entries[0].stage}._replies" for entries in pending.values()}
+        wanted = pa.array({entry.payload for entries in pending.values() for entry in entries}, pa.binary())
+        held: set[bytes] = set()
+        for column in self.sealed(columns).columns:
+            replies = pc.list_flatten(column)
+            held.update(replies.filter(pc.is_in(replies, value_set=wanted)).to_pylist())
+        self._forget([name for name, entries in pending.items() if all(entry.payload in held for entry in entries)])
 
     def _forget(self, questions: Collection[str]) -> None:
         """Remove the parts that hold nothing but sealed replies."""

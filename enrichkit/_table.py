@@ -8,6 +8,7 @@ its column is left out and named.
 from __future__ import annotations
 
 import json
+import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -88,7 +89,7 @@ def is_missing_cell(value: Any) -> bool:
 
 
 def _is_number(value: Any) -> bool:
-    return hasattr(value, "__float__") or isinstance(value, pd.Period | pd.Interval | pd.Timedelta)
+    return hasattr(value, "__float__") or isinstance(value, pd.Period | pd.Interval | pd.Timedelta | uuid.UUID)
 
 
 def _is_plain(kind: pa.DataType) -> bool:
@@ -116,6 +117,8 @@ def wider(stored: pa.DataType, new: pa.DataType) -> pa.DataType:
     """Return the type that holds what both hold: the same, the larger number, else text."""
     if stored.equals(new):
         return stored
+    if pa.uint64() in (stored, new):
+        return pa.string()  # no type of number holds both
     if pa.types.is_integer(stored) and pa.types.is_integer(new):
         return pa.int64()
     numbers = [pa.types.is_integer(kind) or pa.types.is_floating(kind) for kind in (stored, new)]
@@ -133,7 +136,7 @@ def as_type(array: pa.Array | pa.ChunkedArray, kind: pa.DataType) -> pa.Array | 
         return array
     if array.null_count == len(array):
         return pa.nulls(len(array), kind)
-    if pa.types.is_integer(array.type) and not pa.types.is_string(kind):
+    if pa.types.is_integer(array.type) and (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
         return pc.cast(array, kind, safe=not pa.types.is_floating(kind))  # as pandas: whole numbers beside halves
     return as_column([None if is_missing_cell(value) else value for value in array.to_pylist()], kind)[0]
 

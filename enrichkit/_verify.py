@@ -14,11 +14,12 @@ import pyarrow as pa
 from ._exchange import decode, question_of
 from ._files import Files
 from ._gemini import parse
+from ._options import folder_of
 from ._record import ids
 from ._row import RECORD_ID, STATUS, Status, meta, record_status
-from ._store import VERSION, footer, read_parts, read_shards, shard_paths, work_area
+from ._store import VERSION, check_store, footer, read_parts, read_shards, shard_paths, stray_work_area, work_area
 from ._work import record_digests
-from .errors import EnrichError, StoreError
+from .errors import EnrichError
 
 MOST_TOLD = 20
 STATUSES = frozenset(get_args(Status))
@@ -91,14 +92,15 @@ def verify(out: str | Path = "enriched") -> Verification:
     >>> enrichkit.verify(out).ok
     True
     """
-    folder = Path(out).expanduser()
+    folder = folder_of(out)
     area = work_area(folder)
-    if not folder.is_dir() and not area.is_dir():
-        raise StoreError(f"There is no store at {folder}.")
+    check_store(folder)
     files = Files(area / "tmp")
     tables, damaged = read_shards(files, folder, None)
     problems = [f"The shard {path} is damaged: its checksum fails." for path in damaged]
     problems += _strangers(files, folder)
+    if stray := stray_work_area(folder):
+        problems.append(f"{stray} holds pending replies, and {folder} is a link to another place: move it to {area}.")
     footers = {number: footer(table.schema) for number, table in tables.items()}
     problems += _disagreeing(footers)
     seen: dict[str, int] = {}
@@ -126,7 +128,7 @@ def verify(out: str | Path = "enriched") -> Verification:
             f"{len(aside):,} damaged files were put aside in {area / 'quarantine'}: {', '.join(aside[:3])}."
         )
     return Verification(
-        out=str(folder),
+        out=str(out),
         shards=len(tables),
         records=len(seen),
         replies=len(payloads),
@@ -144,13 +146,15 @@ def _strangers(files: Files, out: Path) -> Iterator[str]:
 
 
 def _disagreeing(footers: Mapping[int, Mapping[str, Any]]) -> Iterator[str]:
-    first = next(iter(footers), 0)
     for number, facts in footers.items():
         if facts.get("version") != VERSION:
             yield f"Shard s{number:04d} has the format {facts.get('version')!r}, this enrichkit writes {VERSION}."
-        for fact, told in (("key", "identifies records by"), ("simulated", "says of being simulated:")):
-            if facts.get(fact) != footers[first].get(fact):
-                yield f"Shard s{number:04d} {told} {facts.get(fact)}, shard s{first:04d} {footers[first].get(fact)}."
+    for fact, told in (("key", "identifies records by"), ("simulated", "says of being simulated:")):
+        said = {number: facts.get(fact) for number, facts in footers.items() if facts.get(fact) is not None}
+        first = next(iter(said), 0)
+        for number, value in said.items():
+            if value != said[first]:
+                yield f"Shard s{number:04d} {told} {value}, shard s{first:04d} {said[first]}."
 
 
 @dataclass(frozen=True, slots=True)

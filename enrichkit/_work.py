@@ -29,6 +29,7 @@ OnChange = Literal["refuse", "redo", "keep"]
 Priority = str | Callable[[pd.DataFrame], Sequence[float]] | None
 
 FAILED, ANSWERED = 1, 2
+SHARD = "shard"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,8 @@ class StageWork:
     """One stage's open questions: which records need which, and which of them have an answer already."""
 
     stage: Stage
+    per: tuple[str, ...]
+    """The columns of the table that identify what is asked about."""
     fingerprint: str
     code: npt.NDArray[np.int32]
     """Each record's question number, -1 where the record needs nothing of this stage."""
@@ -191,14 +194,19 @@ def make_work(
     }
     table = as_table(frame, without=frozenset(reserved))
     named = frame.set_axis(columns, axis="columns")
+    if SHARD in columns:
+        raise InputError(f"A column cannot be named {SHARD!r}: that is what the store's folders are. Rename it.")
     names = choose_key(key, columns)
     _same_store(index, out, names, simulated)
+    _one_writer(index, out, chosen)
     record, row = group(rows := record_digests(named, names))
     unique = ids(rows, row)
     del rows
     places = index.rows_of(unique)
     first = named if len(row) == len(named) else named.iloc[row]
     sorters: list[_Sorter] = []
+    answered = {name for facts in index.stages.values() for name in facts.get("answers", ())}
+    answered |= {name for stage in chosen for name in stage.answers}
     for stage in chosen:
         sorters.append(
             _Sorter(
@@ -207,6 +215,7 @@ def make_work(
                 index,
                 places,
                 before=sorters,
+                answered=answered,
                 key=names,
                 model=model,
                 retry_failed=retry_failed,
@@ -257,11 +266,23 @@ def _same_store(index: Index, out: Path, key: tuple[str, ...], simulated: bool |
                 f"The store {out} identifies records by {', '.join(facts['key'])}, this call by {', '.join(key)}. "
                 "Choose another 'out', or give the same key."
             )
-        if simulated is not None and bool(facts.get("simulated")) != simulated:
+        if simulated is not None and facts.get("simulated") not in (None, simulated):
             kinds = ("real", "simulated") if simulated else ("simulated", "real")
             raise StoreError(
                 f"The store {out} holds {kinds[0]} answers; {kinds[1]} ones never mix with them. Choose another 'out'."
             )
+
+
+def _one_writer(index: Index, out: Path, stages: Sequence[Stage]) -> None:
+    """Refuse a stage that writes a column which holds the answers of another one."""
+    for stage in stages:
+        for name, facts in index.stages.items():
+            both = sorted(stage.answers.keys() & set(facts.get("answers", ()))) if name != stage.name else ()
+            if both:
+                raise StageError(
+                    f"Stage {stage.name!r} writes the column {both[0]!r}, which holds the answers of stage {name!r} in "
+                    f"{out}. Give it another 'columns', or choose another 'out'."
+                )
 
 
 def _read_otherwise(stage: Stage, index: Index) -> int:
@@ -312,13 +333,16 @@ class _Sorter:
         places: npt.NDArray[np.int64],
         *,
         before: Sequence[_Sorter],
+        answered: Collection[str],
         key: tuple[str, ...],
         model: str,
         retry_failed: bool,
         on_change: OnChange,
     ) -> None:
         self.stage = stage
-        per = stage.about(frame.columns) or key
+        # By default what some stage answers identifies nothing: else a table that was enriched would ask anew.
+        named = [name for name in frame.columns if stage.per is not None or name not in answered]
+        self.per = per = stage.about(named) or key
         self.fingerprint = stage.question(model, per)
         texts = [(name, column_texts(frame[name], ignore_case=stage.ignore_case)) for name in per]
         self.code, lead = group(rows := digests(texts, salt=self.fingerprint))
@@ -347,10 +371,12 @@ class _Sorter:
         asked = where(pc.is_valid(stored))
         same = where(pc.equal(stored, self.questions.take(pa.array(self.code[sealed]))))
         failed = where(pc.equal(status, "failed"))
+        # Answered before what it requires went away: the answer stands, and nothing is asked again.
+        stands = asked & self.skipped
         self.changed = asked & ~same & ~self.skipped
         own = (same | (self.changed & (on_change == "keep"))) & ~self.skipped
-        self.failed = own & failed
-        self.done = own & ~failed
+        self.failed = (own | stands) & failed
+        self.done = (own | stands) & ~failed
         # A skip is written down too, in a row that knows nothing of this stage yet.
         newly_skipped = self.skipped & ~asked & ~where(pc.equal(status, "skipped"))
         needs = ~self.skipped & ~self.done & ~(self.failed & (not retry_failed))
@@ -358,6 +384,7 @@ class _Sorter:
         self.state = self._state(index)
         self.known = (self.state == ANSWERED) | ((self.state == FAILED) & (not retry_failed))
         self.needs = needs | newly_skipped
+        self.skipped &= ~asked
         self._forget_unneeded()
 
     def _state(self, index: Index) -> npt.NDArray[np.int8]:
@@ -395,7 +422,16 @@ class _Sorter:
         order = needing[np.argsort(self.code[needing], kind="stable")].astype(np.int32)
         start = np.searchsorted(self.code[order], np.arange(len(self.questions) + 1, dtype=np.int32)).astype(np.int32)
         return StageWork(
-            self.stage, self.fingerprint, self.code, self.questions, self.known, order, start, self.skipped, self.place
+            self.stage,
+            self.per,
+            self.fingerprint,
+            self.code,
+            self.questions,
+            self.known,
+            order,
+            start,
+            self.skipped,
+            self.place,
         )
 
     def counts(self) -> StagePlan:

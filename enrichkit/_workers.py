@@ -19,7 +19,7 @@ from decimal import Decimal
 import joblib
 
 from ._book import Book
-from ._exchange import SIMULATOR, Client, Reply, Request, encode
+from ._exchange import SIMULATOR, Client, Failure, Reply, Request, encode
 from ._gemini import CLIENTS
 from ._pace import Gate
 from ._price import Budget, Price, worst_case
@@ -203,7 +203,7 @@ class Workers:
                 deadline_seconds=deadline_seconds,
                 sleep=self._rest,
             )
-            if asked is None or self._mixes(asked.reply):
+            if asked is None or self._ends(asked.reply.failure) or self._mixes(asked.reply):
                 self._pass_on(Arrived(task, dropped=True))
                 return
             facts = {
@@ -227,6 +227,13 @@ class Workers:
             self._pass_on(Arrived(task, entry, outcome, reply, cost, last=not again))
             if not again:
                 return
+
+    def _ends(self, failure: Failure | None) -> bool:
+        """End the run if every other request would fail alike."""
+        if failure is None or not failure.ends_run:
+            return False
+        self._end_run(failure.cause, failure.quota or failure.message)
+        return True
 
     def _mixes(self, reply: Reply) -> bool:
         """End the run if a simulated answer came to a store of real ones, or the other way round."""
