@@ -37,6 +37,7 @@ mutants: $(READY) ## break the store's promises one by one; each must make a tes
 	$(BIN)/python tests/mutants.py
 
 benchmarks: $(READY) ## measure; benchmarks/README.md has the figures
+	$(BIN)/python benchmarks/speed.py
 	$(BIN)/python benchmarks/store.py
 
 check: $(READY) ## linter, formatter and strict types, changing nothing

@@ -31,7 +31,7 @@ import joblib
 import pandas as pd
 
 import enrichkit
-from enrichkit.simulator import Quota, Simulator, failed
+from enrichkit.simulator import Quota, Simulator
 
 WORKERS = 20
 KEY = "a-key-for-nothing"
@@ -56,28 +56,10 @@ def table(records: int) -> pd.DataFrame:
 
 
 class Limited(Simulator):
-    """A simulator whose windows open with the first request, and with limits that `Quota` does not know.
+    """A simulator whose windows open with the first request; the quota is ``then`` after half of ``questions``."""
 
-    Parameters
-    ----------
-    most_at_once : int, optional
-        A request that comes while so many are being answered is refused.
-    bare : bool
-        Refusals carry no detail.
-    then : Quota, optional
-        The quota after half of ``questions`` were answered.
-    """
-
-    def __init__(
-        self,
-        *,
-        most_at_once: int | None = None,
-        bare: bool = False,
-        then: Quota | None = None,
-        questions: int = 0,
-        **settings: Any,
-    ) -> None:
-        self._most, self._bare, self._then, self._half = most_at_once, bare, then, questions // 2
+    def __init__(self, *, then: Quota | None = None, questions: int = 0, **settings: Any) -> None:
+        self._then, self._half = then, questions // 2
         super().__init__(**settings)
 
     def refusal(self) -> dict[str, Any] | None:
@@ -86,16 +68,7 @@ class Limited(Simulator):
                 self._taken._start = time.monotonic()
             if self._then is not None and self._count["answers"] >= self._half:
                 self.quota = self._then
-            if self._most is not None and self._count["at_once"] > self._most:
-                self._count["refused"] += 1
-                return bare_refusal()
-        found = super().refusal()
-        return bare_refusal() if found and self._bare else found
-
-
-def bare_refusal() -> dict[str, Any]:
-    """Return the body of a 429 that says nothing."""
-    return failed(429, "RESOURCE_EXHAUSTED", "Resource exhausted. Please try again later.")
+        return super().refusal()
 
 
 def serve(settings: dict[str, Any]) -> None:
@@ -421,12 +394,12 @@ LIMITS = {
     ),
     "bucket_bare": Limit(
         what="bucket 20/s, burst 5, refusals without detail",
-        server={"quota": bucket(20, 5, None), "bare": True},
+        server={"quota": bucket(20, 5, None) | {"bare": True}},
         ideal=bucket_ideal(600, 20, 5) + 0.2,
     ),
     "windows_bare": Limit(
         what="windows of 200 per 10 s, refusals without detail",
-        server={"quota": windows(200), "bare": True},
+        server={"quota": windows(200) | {"bare": True}},
         ideal=22.0,
     ),
 }

@@ -31,6 +31,7 @@ from .errors import LockedError, StoreError
 IN_A_ROW = 10
 """So many questions failing one after the other end the run: for one cause, or unpaid for whatever cause."""
 SAVE_AGAIN_SECONDS = 0.5
+LOOK_AT_DISK_SECONDS = 0.2
 END = ("end", "")
 """The reason of a run that has asked everything."""
 
@@ -145,6 +146,7 @@ class Engine:
         self._count: Counter[str] = Counter()
         self._cost = Decimal()
         self._trouble = ""
+        self._look_again = 0.0
 
     def stop(self, reason: str = "stop", told: str = "") -> None:
         """Send nothing more; what is in flight is kept. The first reason stands."""
@@ -232,6 +234,9 @@ class Engine:
 
     def _watch_space(self) -> None:
         """Let no new request start while the disk is nearly full: those in flight still have to be written."""
+        if self._writable.is_set() and time.monotonic() < self._look_again:
+            return
+        self._look_again = time.monotonic() + LOOK_AT_DISK_SECONDS
         if self._store.enough_space():
             self._trouble = ""
             self._writable.set()

@@ -21,6 +21,7 @@ class Files:
 
     def __init__(self, scratch: Path) -> None:
         self._scratch = scratch
+        self._made: set[Path] = set()
 
     def put(self, path: Path, data: bytes) -> None:
         """Write a file durably, in place of one of that name if there is one."""
@@ -31,6 +32,7 @@ class Files:
             self._write(temporary, data)
             self._rename(temporary, path)
         except OSError:
+            self._made.clear()  # somebody may have removed a folder
             # After a failed fsync the same file is never tried again: the kernel may have dropped its pages.
             with contextlib.suppress(OSError):
                 self._unlink(temporary)
@@ -40,6 +42,10 @@ class Files:
     def source(self, path: Path) -> pa.NativeFile:
         """Return a file for reading at any place: a few columns need not read the rest."""
         return pa.OSFile(str(path))
+
+    def read(self, path: Path) -> bytes:
+        """Return all of a file."""
+        return path.read_bytes()
 
     def names(self, folder: Path) -> list[str]:
         """Return the names in a folder, sorted; none if there is no such folder."""
@@ -61,11 +67,11 @@ class Files:
 
     def make_folder(self, folder: Path) -> None:
         """Make a folder and its parents, private to the user, durably."""
-        if folder.is_dir():
-            return
-        self.make_folder(folder.parent)
-        self._mkdir(folder)
-        self._sync_folder(folder.parent)
+        if folder not in self._made and not folder.is_dir():
+            self.make_folder(folder.parent)
+            self._mkdir(folder)
+            self._sync_folder(folder.parent)
+        self._made.add(folder)
 
     def free_bytes(self, folder: Path) -> int:
         """Return the space left on the disk that holds a folder, or its nearest parent that exists."""

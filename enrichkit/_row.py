@@ -110,36 +110,62 @@ class Outcome:
     spent: Spent | None = None
 
 
-def read_reply(stage: Stage, reply: Reply) -> tuple[Reply, Answer | None, list[Issue]]:
-    """Return the reply, named ``unreadable`` if its text holds no answer of this stage, and the answer in it."""
-    if reply.failure is not None:
-        return reply, None, []
-    answer, issues = stage.read(reply.text or "")
-    if answer is None:
-        seen = " ".join((reply.text or "").split())[:120]
-        why = "; ".join(map(str, issues)) or "no JSON object with the fields asked for"
-        named = Failure(cause="unreadable", message=f"{why[:200]}: {seen}")
-        reply = dataclasses.replace(reply, failure=named)
-    return reply, answer, issues
+@dataclass(frozen=True, slots=True)
+class Read:
+    """A stored reply as it is read now: the answer in it, None if there is none, and what came with it."""
+
+    payload: bytes
+    reply: Reply
+    facts: Mapping[str, Any]
+    answer: Answer | None
+    issues: tuple[Issue, ...]
+
+    @property
+    def status(self) -> Literal["done", "failed"]:
+        """What the question comes to with this reply."""
+        return "failed" if self.answer is None else "done"
+
+
+def read_payload(stage: Stage, payload: bytes) -> Read:
+    """Read a stored reply."""
+    return read_decoded(stage, payload, *decode(payload, parse))
+
+
+def read_decoded(stage: Stage, payload: bytes, reply: Reply, facts: Mapping[str, Any]) -> Read:
+    """Read a reply whose payload says just this; named ``unreadable`` if its text holds no answer of this stage."""
+    answer: Answer | None = None
+    issues: list[Issue] = []
+    if reply.failure is None:
+        answer, issues = stage.read(reply.text or "")
+        if answer is None:
+            seen = " ".join((reply.text or "").split())[:120]
+            why = "; ".join(map(str, issues)) or "no JSON object with the fields asked for"
+            named = Failure(cause="unreadable", message=f"{why[:200]}: {seen}")
+            reply = dataclasses.replace(reply, failure=named)
+    return Read(payload, reply, facts, answer, tuple(issues))
 
 
 def read_outcome(
     stage: Stage, question: str, payloads: Sequence[bytes], prices: Mapping[str, Price], *, booked: int = 0
 ) -> Outcome:
-    """Return the outcome of a question from its stored replies, oldest first: the newest answer, else the failure.
+    """Return the outcome of a question from its stored replies, oldest first.
 
     The first ``booked`` of them stand in sealed rows already, with what they cost.
     """
-    read = [(*read_reply(stage, reply), facts) for reply, facts in (decode(payload, parse) for payload in payloads)]
-    reply, answer, issues, _ = next((found for found in reversed(read) if found[1] is not None), read[-1])
+    return outcome_of(question, [read_payload(stage, payload) for payload in payloads], prices, booked=booked)
+
+
+def outcome_of(question: str, read: Sequence[Read], prices: Mapping[str, Price], *, booked: int = 0) -> Outcome:
+    """Return the outcome of a question: its newest answer, else its newest failure."""
+    best = next((one for one in reversed(read) if one.answer is not None), read[-1])
     return Outcome(
         question=question,
-        status="failed" if answer is None else "done",
-        answer=answer,
-        issues=tuple(issues),
-        reply=dataclasses.replace(reply, raw=None),
-        payloads=tuple(payloads),
-        spent=add_up([(one, facts) for one, _, _, facts in read[booked:]], prices) if read[booked:] else None,
+        status=best.status,
+        answer=best.answer,
+        issues=best.issues,
+        reply=dataclasses.replace(best.reply, raw=None),
+        payloads=tuple(one.payload for one in read),
+        spent=add_up([(one.reply, one.facts) for one in read[booked:]], prices) if read[booked:] else None,
     )
 
 

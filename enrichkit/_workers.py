@@ -9,6 +9,8 @@ drop what the others have brought.
 from __future__ import annotations
 
 import contextlib
+import functools
+import json
 import queue
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -25,7 +27,7 @@ from ._pace import Gate
 from ._price import Budget, Price, worst_case
 from ._queue import Ready, Task
 from ._retry import ask
-from ._row import Outcome, read_outcome, read_reply, reply_cost
+from ._row import Outcome, outcome_of, read_decoded, read_payload, reply_cost
 from ._store import Entry
 from ._work import Work
 
@@ -110,6 +112,8 @@ class Workers:
         for _ in range(settings.workers + SPARE_PERMITS):
             self._permits.put(None)
         self._simulated = book.simulated
+        self._schema_bytes = {one.stage.name: len(json.dumps(one.stage.schema)) for one in work.stages}
+        self._worst_case = functools.lru_cache(maxsize=1000)(self._price_worst_case)
         self._change = threading.Condition()
         self._resting = self._relieving = 0
         self._over = False
@@ -193,8 +197,9 @@ class Workers:
         deadline_seconds, prices = self._settings.deadline_seconds, self._settings.prices
         request = stage.request(question, values, model=self._work.model, timeout_seconds=deadline_seconds)
         payloads, booked = self._book.earlier(task)
-        last = len(payloads) + ATTEMPTS
-        for attempt in range(len(payloads) + 1, last + 1):
+        read = [read_payload(stage, payload) for payload in payloads]
+        last = len(read) + ATTEMPTS
+        for attempt in range(len(read) + 1, last + 1):
             asked = ask(
                 request,
                 self._charged,
@@ -215,16 +220,18 @@ class Workers:
                 "seconds": round(asked.seconds, 4),
                 "tries": asked.attempts,
             }
-            # Stored as it came: what it means is read after, and may be read otherwise later.
-            payloads.append(encode(asked.reply, raw_alone=self._settings.client_name in CLIENTS, **facts))
-            reply, answer, _ = read_reply(stage, asked.reply)
-            cause = None if reply.failure is None else reply.failure.cause
+            # Stored as it came: what it means is read after, and may be read otherwise later. An SDK's client has
+            # parsed the body just as `decode` would; a reply of one's own client changes on its way into JSON.
+            raw_alone = self._settings.client_name in CLIENTS and asked.reply.raw is not None
+            payload = encode(asked.reply, raw_alone=raw_alone, **facts)
+            one = read_decoded(stage, payload, asked.reply, facts) if raw_alone else read_payload(stage, payload)
+            read.append(one)
+            cause = None if one.reply.failure is None else one.reply.failure.cause
             again = cause in ASK_AGAIN and attempt < last and not self._stopped.is_set()
-            status = "again" if again else "failed" if answer is None else "done"
-            entry = Entry(question, stage.name, attempt, status, payloads[-1])
-            outcome = None if again else read_outcome(stage, question, payloads, prices, booked=booked)
-            cost = reply_cost(reply, facts, prices) if reply.paid else Decimal()
-            self._pass_on(Arrived(task, entry, outcome, reply, cost, last=not again))
+            entry = Entry(question, stage.name, attempt, "again" if again else one.status, payload)
+            outcome = None if again else outcome_of(question, read, prices, booked=booked)
+            cost = reply_cost(one.reply, facts, prices) if one.reply.paid else Decimal()
+            self._pass_on(Arrived(task, entry, outcome, one.reply, cost, last=not again))
             if not again:
                 return
 
@@ -271,16 +278,8 @@ class Workers:
 
     def _reserve(self, request: Request) -> Decimal | None:
         """Set the worst case aside; wait while requests in flight may give some back; end the run if none can."""
-        worst = (
-            worst_case(
-                request.model,
-                prompt_bytes=len((request.system + request.text).encode()) + len(str(request.schema)),
-                max_output_tokens=request.max_output_tokens,
-                search=request.search,
-                prices=self._settings.prices,
-            )
-            or Decimal()
-        )
+        size = len(request.system) + len(request.text.encode()) + self._schema_bytes[request.stage]
+        worst = self._worst_case(request.model, -(-size // 100), request.max_output_tokens, request.search)
         while not self._stopped.is_set():
             if self._budget.reserve(worst):
                 return worst
@@ -288,6 +287,16 @@ class Workers:
                 self._end_run("budget", f"the next request may cost up to {worst:.4f} USD, {self._budget.told}")
             self._stopped.wait(0.05)
         return None
+
+    def _price_worst_case(self, model: str, prompt_hundreds: int, max_output_tokens: int, search: bool) -> Decimal:
+        found = worst_case(
+            model,
+            prompt_bytes=100 * prompt_hundreds,
+            max_output_tokens=max_output_tokens,
+            search=search,
+            prices=self._settings.prices,
+        )
+        return found or Decimal()
 
     def _settle(self, request: Request, reply: object, worst: Decimal) -> None:
         if not isinstance(reply, Reply) or (reply.failure is not None and not reply.paid):

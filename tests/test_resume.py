@@ -342,6 +342,7 @@ def test_a_disk_that_is_nearly_full_pauses_the_asking(tmp_path, monkeypatch):
     def filling(request):
         if len(client.asked) == 3:
             monkeypatch.setattr(Files, "free_bytes", lambda self, folder: 1000)
+        time.sleep(0.1)
         return client(request)
 
     settings = {"stages": [COMPANY], "key": "name", "model": "m", "prices": PRICES, "progress": False, "workers": 2}
