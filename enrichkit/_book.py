@@ -126,14 +126,16 @@ class Book:
         replies = [payload for payload in sealed[1] if question_of(payload) in (None, question)]
         return [*replies, *(payload for payload in pending if payload not in replies)], len(replies)
 
-    def _recall(self, task: Task, sealed: tuple[str, list[bytes]] | None) -> Outcome | None:
+    def _read(self, task: Task, sealed: tuple[str, list[bytes]] | None) -> Outcome | None:
         """Read a question's outcome from its stored replies."""
         stage = self.work.stages[task[0]]
         question = stage.id(task[1])
         payloads, known = self._replies(question, sealed)
-        if payloads:
-            self._keep(task, read_outcome(stage.stage, question, payloads, self._prices, booked=known))
-        return self._outcomes.get(task)
+        return read_outcome(stage.stage, question, payloads, self._prices, booked=known) if payloads else None
+
+    def _recall(self, task: Task, sealed: tuple[str, list[bytes]] | None) -> None:
+        if (outcome := self._read(task, sealed)) is not None:
+            self._keep(task, outcome)
 
     def _keep(self, task: Task, outcome: Outcome) -> None:
         self._outcomes[task] = outcome
@@ -190,7 +192,10 @@ class Book:
         found: Row = {}
         for place, stage in asked:
             wanted = lacking & stage.stage.answers.keys() if place < asking else ()
-            outcome = self.outcome((place, int(stage.code[record]))) if wanted else None
+            task = place, int(stage.code[record])
+            outcome = self._outcomes.get(task) if wanted else None
+            if wanted and outcome is None and stage.known[task[1]]:
+                outcome = self._read(task, self._sealed(task))  # not kept: workers come here, too
             if outcome is not None and outcome.answer is not None:
                 values = stage_values(stage.stage, outcome, {name: own.get(name) for name in self._visible})
                 found |= {name: values[name] for name in wanted}
@@ -311,7 +316,7 @@ class Book:
         pending = self.store.index.pending
         for stage in {entries[0].stage for entries in pending.values()}:
             entries = [entry for same in pending.values() for entry in same if entry.stage == stage]
-            known = self.store.sealed_replies(stage, {entry.question for entry in entries})
+            known = self.store.sealed_replies(stage, list({entry.question for entry in entries}))
             for entry in entries:
                 reply, facts = decode(entry.payload, parse)
                 if reply.paid and entry.payload not in known.get(entry.question, ("", []))[1]:
@@ -404,6 +409,7 @@ class Book:
                     "question": work.fingerprint,
                     "reading": work.stage.reading,
                     "answers": list(work.stage.answers),
+                    "per": list(work.per),
                 }
                 for work in self.work.stages
             },

@@ -13,19 +13,19 @@ import contextlib
 import queue
 import threading
 import time
-from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
 from ._book import Book, Row
-from ._exchange import PAID, Client, Failure
+from ._exchange import PAID, Client
 from ._pace import Gate, PaceView
 from ._price import Budget
-from ._queue import Ready
+from ._queue import Ready, Task
+from ._row import Outcome
 from ._store import Store
 from ._work import Work
-from ._workers import Arrived, Settings, Workers
+from ._workers import Brought, Ended, News, Settings, Skipped, Workers
 from .errors import LockedError, StoreError
 
 IN_A_ROW = 10
@@ -121,7 +121,7 @@ class Engine:
         self._gate = gate
         self._on_record = on_record
         self._ready = Ready(work)
-        self._inbox: queue.SimpleQueue[Arrived | None] = queue.SimpleQueue()
+        self._inbox: queue.SimpleQueue[News] = queue.SimpleQueue()
         self._budget = Budget(settings.budget_usd, spent_usd)
         self._stop = threading.Event()
         self._writable = threading.Event()
@@ -140,10 +140,12 @@ class Engine:
             end_run=self.stop,
         )
         self._reason: tuple[str, str] | None = None
-        self._suspects: list[Arrived] = []
+        self._leaving = False
+        self._defect: BaseException | None = None
+        self._suspects: list[Brought] = []
         self._causes: list[str] = []
         self._started = time.monotonic()
-        self._count: Counter[str] = Counter()
+        self._complete_count = self._failed = self._tokens = self._unpriced = self._stored = 0
         self._cost = Decimal()
         self._trouble = ""
         self._look_again = 0.0
@@ -152,6 +154,7 @@ class Engine:
         """Send nothing more; what is in flight is kept. The first reason stands."""
         if self._reason in (None, END):
             self._reason = (reason, told)
+        self._leaving |= reason in ("stop", "interrupt")
         self._stop.set()
         self._ready.close()
 
@@ -164,22 +167,22 @@ class Engine:
     def status(self) -> Status:
         """The run at this moment."""
         seconds = time.monotonic() - self._started
-        count, records = self._count, len(self._work.order)
-        left = records - count["complete"]
-        rate = count["complete"] / seconds if seconds else 0.0
+        records, complete = len(self._work.order), self._complete_count
+        rate = complete / seconds if seconds else 0.0
+        left = records - complete
         pace = self._gate.view
         return Status(
             records=records,
-            done=count["complete"] - count["failed"],
-            failed=count["failed"],
+            done=complete - self._failed,
+            failed=self._failed,
             left=left,
             requests=self._workers.requests,
             in_flight=self._workers.in_flight,
-            tokens=count["tokens"],
+            tokens=self._tokens,
             cost_usd=float(self._cost),
             reserved_usd=float(self._budget.reserved_usd),
             possibly_usd=float(self._budget.possibly_usd),
-            unpriced=count["unpriced"],
+            unpriced=self._unpriced,
             unsaved=self.unsaved,
             seconds=seconds,
             rate_per_second=rate,
@@ -197,6 +200,8 @@ class Engine:
         for record in self._book.complete_already():
             self._complete(record)
             self._save(self._book.seal)
+            if self._stop.is_set():
+                break
         ended = self._workers.start()
         try:
             self._write_all()
@@ -205,11 +210,12 @@ class Engine:
             for _ in ended:
                 pass
             self._rescue()
-        if self._suspects:
-            self._commit(self._suspects)
+        self._commit(self._judged())
         self._save(lambda: self._book.seal(everything=True))
-        if self._count["complete"]:
+        if self._complete_count:
             self._save(self._book.widen)
+        if self._defect is not None:
+            raise self._defect
         if self._reason == END:
             self._reason = None
 
@@ -217,18 +223,18 @@ class Engine:
         while self._workers.at_work or not self._inbox.empty():
             self._watch_space()
             try:
-                arrived = [self._inbox.get(timeout=None if self._writable.is_set() else SAVE_AGAIN_SECONDS)]
+                news = [self._inbox.get(timeout=None if self._writable.is_set() else SAVE_AGAIN_SECONDS)]
             except queue.Empty:
                 continue
             # Bounded by the size seen: draining until empty could go on for seconds at full speed.
-            arrived += [self._inbox.get() for _ in range(self._inbox.qsize())]
-            self._commit(self._sift(arrived))
+            news += [self._inbox.get() for _ in range(self._inbox.qsize())]
+            self._commit(self._sift(news))
             self._save(self._book.seal)
 
     def _rescue(self) -> None:
         """Store what came after the writer failed, if it did: it is paid for."""
         left = [self._inbox.get() for _ in range(self._inbox.qsize())]
-        entries = [one.entry for one in left if one is not None and one.entry is not None]
+        entries = [one.entry for one in left if isinstance(one, Brought) and not one.unpaid]
         with contextlib.suppress(OSError, LockedError):  # what ended the writer, most likely, and is told already
             self._store.append(entries)
 
@@ -244,81 +250,94 @@ class Engine:
             self._writable.clear()
             self._trouble = "the disk is nearly full; free some space and it goes on"
 
-    def _sift(self, arrived: list[Arrived | None]) -> list[Arrived]:
+    def _sift(self, news: list[News]) -> list[Brought | Skipped]:
         """Return what is to commit now; unpaid failures wait until something is answered, or end the run."""
-        kept: list[Arrived] = []
-        for one in arrived:
-            if one is None:
-                continue
-            if one.dropped:
-                self._workers.release()
-                continue
-            failure = one.reply.failure if one.reply is not None and one.last else None
-            if failure is not None and failure.cause not in PAID:
-                # It may be no verdict on its question: held back until something is answered.
+        kept: list[Brought | Skipped] = []
+        for one in news:
+            if isinstance(one, Ended):
+                if one.error is not None:
+                    self._defect = one.error
+                    self.stop("defect", f"{type(one.error).__name__}: {one.error}")
+            elif isinstance(one, Brought) and one.unpaid:
+                # It may be no verdict on its question, and there is nothing to lose.
                 self._workers.release()
                 self._suspects.append(one)
                 self._ready.finish(one.task)
+                self._watch_failures(one)
             else:
-                if one.reply is not None:
+                if isinstance(one, Brought):
                     kept += self._suspects
                     self._suspects = []
+                    self._watch_failures(one)
                 kept.append(one)
-            if one.reply is not None and one.last:
-                self._watch_failures(failure)
         return kept
 
-    def _watch_failures(self, failure: Failure | None) -> None:
+    def _watch_failures(self, one: Brought) -> None:
         """End the run where one cause fails again and again, or nothing is answered at all."""
+        if one.outcome is None or (one.retried and not one.unpaid):
+            return  # to be asked again; or a question that failed before, and says nothing of the others
+        failure = one.failure
         self._causes = [] if failure is None else [*self._causes[1 - IN_A_ROW :], failure.cause]
         alike = len(set(self._causes)) == 1 or PAID.isdisjoint(self._causes)
         if failure is not None and alike and len(self._causes) == IN_A_ROW:
             self._suspects = []
             self.stop("failures", str(failure))
 
-    def _commit(self, arrived: list[Arrived]) -> None:
-        """Make replies durable, then let them count."""
-        entries = [one.entry for one in arrived if one.entry is not None]
-        self._count["unsaved"] = len(entries)
-        self._save(lambda: self._store.append(entries))
-        self._count["unsaved"] = 0
-        for one in arrived:
-            if one.last and not _let_go(one):
-                self._workers.release()
-        for one in arrived:
-            if one.reply is not None and one.entry is not None:
-                self._account(one)
-            if one.last:
-                self._finish(one)
+    def _judged(self) -> list[Brought]:
+        """Return the unpaid failures that are a verdict at the end; the others' questions are still to be asked."""
+        suspects, self._suspects = self._suspects, []
+        verdicts = [one for one in suspects if one.failure is not None and not one.failure.transient]
+        if self._reason == END and len(verdicts) < len(suspects):
+            if self._workers.brought:
+                return suspects  # the service answers, but not these
+            self.stop("failures", str(suspects[-1].failure))
+        return verdicts
 
-    def _account(self, one: Arrived) -> None:
+    def _commit(self, arrived: Sequence[Brought | Skipped]) -> None:
+        """Make replies durable, then let them count."""
+        brought = [one for one in arrived if isinstance(one, Brought)]
+        self._save(lambda: self._store.append([one.entry for one in brought]))
+        for one in brought:
+            if not one.unpaid:  # else it was given back when the failure was held back
+                self._stored += 1
+                self._workers.release()
+        for news in arrived:
+            if isinstance(news, Skipped):
+                self._finish(news.task, None)
+                continue
+            self._account(news)
+            if news.outcome is not None:
+                self._finish(news.task, news.outcome, told=news.unpaid)
+
+    def _account(self, one: Brought) -> None:
         """Add a stored reply to what a person sees."""
-        if one.reply is None or not one.reply.paid:
-            return
         usage = one.reply.usage
-        self._count["tokens"] += usage.total_tokens or (usage.prompt_tokens or 0) + (usage.output_tokens or 0)
+        if one.unpaid:
+            return
+        self._tokens += usage.total_tokens or (usage.prompt_tokens or 0) + (usage.output_tokens or 0)
         if one.cost_usd is None:
-            self._count["unpriced"] += 1
+            self._unpriced += 1
         else:
             self._cost += one.cost_usd
 
-    def _finish(self, one: Arrived) -> None:
-        for record in self._book.learn(one.task, one.outcome):
+    def _finish(self, task: Task, outcome: Outcome | None, *, told: bool = False) -> None:
+        """Let a question's outcome count, and those be asked that wait for it, unless they were told before."""
+        for record in self._book.learn(task, outcome):
             self._complete(record)
-        if not _let_go(one):
-            self._ready.finish(one.task)
+        if not told:
+            self._ready.finish(task)
 
     def _complete(self, record: int) -> None:
         row = self._book.complete(record)
-        self._count["complete"] += 1
-        self._count["failed"] += row["_status"] == "failed"
+        self._complete_count += 1
+        self._failed += row["_status"] == "failed"
         self._on_record(record, row)
 
     def _save(self, write: Callable[[], None]) -> None:
         """Write, again and again while the disk refuses; meanwhile no new request starts, and nothing is dropped."""
         while True:
             # Looked at before the last try: a person asked to stop, nothing is in flight, and still no disk.
-            last = self._reason is not None and self._reason[0] in ("stop", "interrupt") and not self._workers.at_work
+            last = self._leaving and not self._workers.at_work
             try:
                 write()
             except LockedError as error:
@@ -341,10 +360,5 @@ class Engine:
 
     @property
     def unsaved(self) -> int:
-        """Replies in memory that are not on the disk yet."""
-        return self._count["unsaved"] + self._inbox.qsize()
-
-
-def _let_go(one: Arrived) -> bool:
-    """Whether a question was let go before it is stored: an unpaid failure is when it is held back."""
-    return one.reply is not None and not one.reply.paid
+        """Paid replies in memory that are not on the disk yet."""
+        return self._workers.brought - self._stored

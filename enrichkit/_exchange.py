@@ -22,11 +22,11 @@ Cause = Literal[
     "overloaded",  # 503
     "server",  # 500, 502, 504, 499
     "timeout",
-    "network",  # reset, refused, DNS, a body that is no JSON
+    "network",  # reset, refused, cut off, DNS
     "blocked",  # safety, recitation, prohibited content, …
     "truncated",  # ended at max_output_tokens
     "empty",  # no text at all
-    "unreadable",  # text without a usable JSON object, or one that breaks the answer model
+    "unreadable",  # a body that is no JSON, text without a usable JSON object, or one that breaks the answer model
     "client",  # a client of one's own raised
 ]
 
@@ -118,13 +118,18 @@ class Source:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
-    """Why a request brought no usable answer."""
+    """Why a request brought no usable answer.
+
+    ``may_be_charged`` says that nobody knows whether the service answered, as when a connection breaks after the
+    request was sent.
+    """
 
     cause: Cause
     message: str = ""
     status: int | None = None
     retry_after_seconds: float | None = None
     quota: str | None = None
+    may_be_charged: bool = False
 
     @property
     def transient(self) -> bool:

@@ -228,9 +228,10 @@ class Gemini:
         except Exception as error:  # noqa: BLE001 - either transport's own errors; named by their class, they travel on
             name = type(error).__name__
             told = " ".join(self._scrubbed(f"{name}: {error}").split())[:LONGEST_MESSAGE]
-            # A connection that was never made carried nothing: only a silent server may have answered, and charged.
-            silent = "Timeout" in name and "Connect" not in name
-            return Reply(failure=Failure(cause="timeout" if silent else "network", message=told))
+            # A connection that was never made carried nothing; any other may have brought the request to an answer.
+            sent = name not in ("ConnectError", "ConnectTimeout") and "NewConnectionError" not in told
+            cause: Cause = "timeout" if sent and "Timeout" in name else "network"
+            return Reply(failure=Failure(cause=cause, message=told, may_be_charged=sent))
         if status == 200:
             return parse(body)
         return Reply(failure=classify(status, self._scrubbed(body)))
@@ -267,7 +268,7 @@ class _Genai:
             api_version="v1beta",
             base_url=base_url,
             retry_options=None,
-            client_args={"event_hooks": {"response": [_bound]}},
+            client_args={"event_hooks": {"request": [_begin], "response": [_bound]}},
         )
         self._client = genai.Client(api_key=key, http_options=options)
         # Made anew for each request it would cost more time than reading the reply.
@@ -312,9 +313,14 @@ class _Genai:
         )
 
 
+def _begin(request: Any) -> None:
+    """Note until when the reply must be there: a timeout by itself is for each read."""
+    request.extensions["enrichkit.latest"] = time.monotonic() + request.extensions["timeout"]["read"]
+
+
 def _bound(response: Any) -> None:
-    """Let a body take no longer than its request's timeout, which by itself is for each read: one that drips is cut."""
-    read, latest = response.iter_raw, time.monotonic() + response.request.extensions["timeout"]["read"]
+    """Cut a reply that comes in drips, when its request's time is over."""
+    read, latest = response.iter_raw, response.request.extensions["enrichkit.latest"]
 
     def within(*args: Any) -> Iterator[bytes]:
         for chunk in read(*args):

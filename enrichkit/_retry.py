@@ -1,19 +1,18 @@
 """One request's tries: again after what is transient, within a deadline, and never when the run stops.
 
-A refusal for the pace is nobody's try, and waiting for the pace counts against no deadline.
+It decides when another try makes sense and waits for it. How a request is sent, and what it must wait for before that,
+is no concern of its own: such waiting counts against no deadline.
 """
 
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import tenacity
 
-from ._exchange import Cause, Failure, Reply, Request
-from ._pace import Gate
+from ._exchange import Reply, Request
 
 TRIES = 6
 """At one answer in ten an error, one question in a million fails so often."""
@@ -24,27 +23,33 @@ SHORTEST_TIMEOUT_SECONDS = 0.001
 
 
 @dataclass(frozen=True, slots=True)
+class Sent:
+    """A reply, and the seconds that it took."""
+
+    reply: Reply
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class Asked:
     """The last reply, how many tries it took, and how long the last one took in seconds."""
 
     reply: Reply
-    attempts: int
+    tries: int
     seconds: float
 
 
 def ask(
     request: Request,
-    client: Callable[[Request], Reply | None],
+    send: Callable[[Request], Sent | None],
     *,
-    gate: Gate,
     stop: threading.Event,
     deadline_seconds: float,
-    clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] | None = None,
 ) -> Asked | None:
     """Send a request until it is answered or there is no point; None if the run stopped first.
 
-    A ``client`` that returns None has seen that stop itself, before it sent anything.
+    A ``send`` that returns None has seen that stop itself, before it sent anything.
     """
     left = deadline_seconds
     tries = 0
@@ -55,14 +60,11 @@ def ask(
         tries += 1
         # Half of what is left: a silent server must leave time for another try.
         timeout = left if tries >= SILENT_TRIES else left / 2
-        sent = _passed(
-            replace(request, timeout_seconds=max(SHORTEST_TIMEOUT_SECONDS, timeout)), client, gate, stop, clock
-        )
+        sent = send(replace(request, timeout_seconds=max(SHORTEST_TIMEOUT_SECONDS, timeout)))
         if sent is None:
             return None
-        reply, seconds = sent
-        left -= seconds
-        return Asked(reply, tries, seconds)
+        left -= sent.seconds
+        return Asked(sent.reply, tries, sent.seconds)
 
     def wait(state: tenacity.RetryCallState) -> float:
         nonlocal left
@@ -81,35 +83,5 @@ def ask(
     return retrying(once)
 
 
-def _cause(error: Exception) -> Cause:
-    return "timeout" if isinstance(error, TimeoutError) else "network" if isinstance(error, OSError) else "client"
-
-
 def _transient(asked: Asked | None) -> bool:
     return asked is not None and asked.reply.failure is not None and asked.reply.failure.transient
-
-
-def _passed(
-    request: Request,
-    client: Callable[[Request], Reply | None],
-    gate: Gate,
-    stop: threading.Event,
-    clock: Callable[[], float],
-) -> tuple[Reply, float] | None:
-    """Send a request as often as the pace refuses it; return the reply and its seconds, None if the run stopped."""
-    while (ticket := gate.enter(stop)) is not None:
-        started = clock()
-        try:
-            reply = client(request)
-            if reply is None:
-                gate.accepted(ticket)  # nothing was sent, so nothing was refused
-                return None
-        except Exception as error:  # noqa: BLE001 - a client of one's own may raise anything
-            cause = _cause(error)
-            reply = Reply(failure=Failure(cause=cause, message=f"{type(error).__name__}: {error}"[:300]))
-        seconds = clock() - started
-        if reply.failure is None or reply.failure.cause != "rate":
-            gate.accepted(ticket)
-            return reply, seconds
-        gate.refused(ticket, reply.failure.retry_after_seconds)
-    return None

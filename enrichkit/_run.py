@@ -449,9 +449,8 @@ def _check(options: Options, stages: Sequence[Stage]) -> None:
         if isinstance(options.client, str):
             check_capabilities(options.client, thinking=stage.thinking)
         model = stage.model or options.model
-        if options.budget_usd is not None and not worst_case(
-            model, prompt_bytes=1, max_output_tokens=1, search=False, prices=options.prices
-        ):
+        known = worst_case(model, prompt_bytes=1, max_output_tokens=1, search=False, prices=options.prices)
+        if options.budget_usd is not None and known is None:
             raise BudgetError(
                 f"The price of {model!r} is unknown, so a budget cannot be held. Give prices={{{model!r}: "
                 "enrichkit.Price(...)}, or leave budget_usd out."

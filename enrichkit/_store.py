@@ -338,7 +338,7 @@ class Store:
         self.out = out
         self.work = work_area(out)
         self.files = files or Files(self.work / "tmp")
-        self._stages = stages
+        self._id_column = id_column
         self.quarantined: list[Path] = []
         self._parts: dict[Path, set[str]] = {}
         self._serial = 0
@@ -367,7 +367,8 @@ class Store:
         for entry in entries:
             self.index.pending.setdefault(entry.question, []).append(entry)
         if len(self._parts) > MOST_PARTS:
-            self._merge_parts()
+            with contextlib.suppress(OSError):  # what is to be stored is; a merge can wait
+                self._merge_parts()
 
     def seal(self, table: pa.Table, questions: Collection[str], *, shard: int | None = None) -> int:
         """Store finished rows durably as a shard, a new one or in place of ``shard``; return its number.
@@ -376,8 +377,7 @@ class Store:
         """
         self._check_lock()
         number = self._next if shard is None else shard
-        path = self.out / f"shard=s{number:04d}" / "part-0.parquet"
-        self.files.put(path, encode_parquet(table))
+        self.files.put(self._path(number), encode_parquet(table))
         self._next = max(self._next, number + 1)
         self.index.footers[number] = footer(table.schema)
         self._forget(questions)
@@ -385,7 +385,10 @@ class Store:
 
     def shard(self, number: int) -> pa.Table:
         """Return a sealed shard's table."""
-        return self._sound(self.out / f"shard=s{number:04d}" / "part-0.parquet", None)
+        return self._sound(self._path(number), None)
+
+    def _path(self, number: int) -> Path:
+        return self.out / f"shard=s{number:04d}" / "part-0.parquet"
 
     def _sound(self, path: Path, columns: Collection[str] | None) -> pa.Table:
         table = _read_or_none(self.files, path, columns)
@@ -395,7 +398,7 @@ class Store:
 
     def sealed(self, columns: Collection[str]) -> pa.Table:
         """Return some columns of all sealed rows."""
-        return join(list(read_shards(self.files, self.out, columns)[0].values()))
+        return join([self._sound(path, columns) for _, path in shard_paths(self.files, self.out)])
 
     def reload(self) -> None:
         """Read the index anew, after shards were sealed that it knows as they were before."""
@@ -403,30 +406,31 @@ class Store:
         self._forget_sealed()
 
     def sealed_replies(
-        self, stage: str, questions: Collection[str], places: npt.NDArray[np.integer[Any]] | None = None
+        self, stage: str, questions: Sequence[str], places: npt.NDArray[np.integer[Any]] | None = None
     ) -> dict[str, tuple[str, list[bytes]]]:
-        """Return, for sealed questions of a stage, who paid and the replies, oldest first.
+        """Return, for sealed questions of a stage, who paid and its row's replies, oldest first.
 
-        Their ``places`` in the index, where they are known, save looking for them in all of it.
+        The row may have been sealed again since, with another question: its earlier replies are there all the same.
+        ``places`` in the index, where they are known, save looking for the questions in all of it.
         """
-        places = self.index.places_of(stage, list(questions)) if places is None else places
-        columns = {f"{stage}._{fact}" for fact in ("question", "status", "paid_by", "replies")}
+        places = self.index.places_of(stage, questions) if places is None else places
+        columns = {self._id_column, f"{stage}._paid_by", f"{stage}._replies"}
         found: dict[str, tuple[str, list[bytes]]] = {}
-        answered: set[str] = set()
         for number in np.unique(self.index.shards[places[places >= 0]]):
-            path = self.out / f"shard=s{number:04d}" / "part-0.parquet"
-            table = self._sound(path, columns)
-            wanted = table.filter(pc.is_in(table.column(f"{stage}._question"), value_set=pa.array(list(questions))))
-            for row in wanted.to_pylist():
-                question, done = row[f"{stage}._question"], row[f"{stage}._status"] == "done"
-                if question not in found or (done and question not in answered):
-                    found[question] = (row[f"{stage}._paid_by"], row[f"{stage}._replies"] or [])
-                answered |= {question} if done else set()
+            table = self._sound(self._path(number), columns)
+            here = np.flatnonzero((places >= 0) & (self.index.shards[np.maximum(places, 0)] == number))
+            rows = find(self.index.ids.take(pa.array(places[here])), table.column(self._id_column).combine_chunks())
+            for place, row in zip(here.tolist(), rows.tolist(), strict=True):
+                payer, replies = (table.column(f"{stage}._{fact}")[row].as_py() for fact in ("paid_by", "replies"))
+                found[questions[place]] = payer, replies or []
         return found
 
     def enough_space(self) -> bool:
-        """Whether the disk has room for what is under way."""
-        return self.files.free_bytes(self.work) > LEAST_FREE_BYTES
+        """Whether the disk has room for what is under way; one that cannot be looked at has none."""
+        try:
+            return self.files.free_bytes(self.work) > LEAST_FREE_BYTES
+        except OSError:
+            return False
 
     def close(self) -> None:
         """Give the lock back."""
@@ -504,9 +508,10 @@ class Store:
         columns = {f"{entries[0].stage}._replies" for entries in pending.values()}
         wanted = pa.array({entry.payload for entries in pending.values() for entry in entries}, pa.binary())
         held: set[bytes] = set()
-        for column in self.sealed(columns).columns:
-            replies = pc.list_flatten(column)
-            held.update(replies.filter(pc.is_in(replies, value_set=wanted)).to_pylist())
+        for _, path in shard_paths(self.files, self.out):
+            for column in self._sound(path, columns).columns:
+                replies = pc.list_flatten(column)
+                held.update(replies.filter(pc.is_in(replies, value_set=wanted)).to_pylist())
         self._forget([name for name, entries in pending.items() if all(entry.payload in held for entry in entries)])
 
     def _forget(self, questions: Collection[str]) -> None:

@@ -205,8 +205,6 @@ def make_work(
     places = index.rows_of(unique)
     first = named if len(row) == len(named) else named.iloc[row]
     sorters: list[_Sorter] = []
-    answered = {name for facts in index.stages.values() for name in facts.get("answers", ())}
-    answered |= {name for stage in chosen for name in stage.answers}
     for stage in chosen:
         sorters.append(
             _Sorter(
@@ -215,7 +213,6 @@ def make_work(
                 index,
                 places,
                 before=sorters,
-                answered=answered,
                 key=names,
                 model=model,
                 retry_failed=retry_failed,
@@ -333,16 +330,16 @@ class _Sorter:
         places: npt.NDArray[np.int64],
         *,
         before: Sequence[_Sorter],
-        answered: Collection[str],
         key: tuple[str, ...],
         model: str,
         retry_failed: bool,
         on_change: OnChange,
     ) -> None:
         self.stage = stage
-        # By default what some stage answers identifies nothing: else a table that was enriched would ask anew.
-        named = [name for name in frame.columns if stage.per is not None or name not in answered]
-        self.per = per = stage.about(named) or key
+        # As it was in this store: a table that was enriched has more of the columns that the prompt reads.
+        recorded = tuple(index.stages.get(stage.name, {}).get("per", ()))
+        stands = recorded and stage.per is None and set(recorded) <= {*key, *stage.reads} & set(frame.columns)
+        self.per = per = recorded if stands else stage.about(frame.columns) or key
         self.fingerprint = stage.question(model, per)
         texts = [(name, column_texts(frame[name], ignore_case=stage.ignore_case)) for name in per]
         self.code, lead = group(rows := digests(texts, salt=self.fingerprint))

@@ -12,7 +12,9 @@ import contextlib
 import functools
 import json
 import queue
+import socket
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -21,12 +23,12 @@ from decimal import Decimal
 import joblib
 
 from ._book import Book
-from ._exchange import SIMULATOR, Client, Failure, Reply, Request, encode
+from ._exchange import SIMULATOR, Cause, Client, Failure, Reply, Request, encode
 from ._gemini import CLIENTS
 from ._pace import Gate
 from ._price import Budget, Price, worst_case
 from ._queue import Ready, Task
-from ._retry import ask
+from ._retry import Sent, ask
 from ._row import Outcome, outcome_of, read_decoded, read_payload, reply_cost
 from ._store import Entry
 from ._work import Work
@@ -50,16 +52,43 @@ class Settings:
 
 
 @dataclass(frozen=True, slots=True)
-class Arrived:
-    """A question's news: a reply to store, the last of its question with the outcome, or a question let go."""
+class Brought:
+    """A reply on its way to the writer; the last of its question has the outcome with it."""
 
     task: Task
-    entry: Entry | None = None
-    outcome: Outcome | None = None
-    reply: Reply | None = None
-    cost_usd: Decimal | None = None
-    last: bool = True
-    dropped: bool = False
+    entry: Entry
+    reply: Reply
+    cost_usd: Decimal | None
+    outcome: Outcome | None
+    retried: bool
+    """Whether the question had failed in an earlier run."""
+
+    @property
+    def failure(self) -> Failure | None:
+        """Why the question failed with this reply; None if it is answered, or asked again."""
+        return self.reply.failure if self.outcome is not None else None
+
+    @property
+    def unpaid(self) -> bool:
+        """Whether there is nothing to store for its own sake: the service was asked in vain."""
+        return not self.reply.paid
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """A question that needs no asking: what it requires was not found."""
+
+    task: Task
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A worker has ended, by a defect perhaps."""
+
+    error: BaseException | None = None
+
+
+News = Brought | Skipped | Ended
 
 
 class Workers:
@@ -76,7 +105,7 @@ class Workers:
     stopped : Event
         Set when no request may start any more.
     pass_on : callable
-        Takes what has arrived; None says that a worker has ended.
+        Takes the news.
     end_run : callable
         Ends the run, with a reason and what was said.
     """
@@ -93,7 +122,7 @@ class Workers:
         settings: Settings,
         writable: threading.Event,
         stopped: threading.Event,
-        pass_on: Callable[[Arrived | None], None],
+        pass_on: Callable[[News], None],
         end_run: Callable[[str, str], None],
     ) -> None:
         self._work = work
@@ -117,41 +146,46 @@ class Workers:
         self._change = threading.Condition()
         self._resting = self._relieving = 0
         self._over = False
-        self.at_work = 2 * settings.workers
+        self.at_work = 0
         """Workers that have not ended."""
-        self.requests = self.in_flight = 0
+        self.requests = self.in_flight = self.brought = 0
+        """Requests sent, refused ones included, and those under way; paid replies passed on."""
 
     def start(self) -> Iterator[None]:
         """Let them begin; the iterator ends when all of them have."""
         count = self._settings.workers
+        self.at_work = 2 * count
         parallel = joblib.Parallel(n_jobs=2 * count, backend="threading", return_as="generator_unordered", batch_size=1)
         loops = [self._loop] * count + [self._relief] * count
-        return iter(parallel(joblib.delayed(self._at_work)(loop) for loop in loops))
+        return iter(parallel(joblib.delayed(self._live)(loop) for loop in loops))
 
     def release(self) -> None:
         """Give a permit back: a reply is stored, or will never come."""
         self._permits.put(None)
 
-    def _at_work(self, loop: Callable[[], None]) -> None:
+    def _live(self, loop: Callable[[], None]) -> None:
+        """Work until nothing is left; a defect ends the run, named."""
+        defect = None
         try:
             loop()
-        finally:
-            with self._change:
-                self._over = True  # nothing is left for anybody
-                self.at_work -= 1
-                self._change.notify_all()
-            self._pass_on(None)
+        except BaseException as error:  # noqa: BLE001 - passed on; joblib would drop what the others have brought
+            defect = error
+        with self._change:
+            self._over = True  # nothing is left for anybody
+            self.at_work -= 1
+            self._change.notify_all()
+        self._pass_on(Ended(defect))
 
     def _loop(self) -> None:
         """Take question after question until none is left."""
         while (task := self._ready.take()) is not None:
-            self._answer(task)
+            self._ask(task)
 
     def _relief(self) -> None:
         """Ask while another rests."""
         while self._needed():
             if (task := self._ready.take()) is not None:
-                self._answer(task)
+                self._ask(task)
             with self._change:
                 self._relieving -= 1
 
@@ -163,7 +197,7 @@ class Workers:
             return not self._over
 
     def _rest(self, seconds: float) -> None:
-        """Wait before another try. The permit is given back meanwhile: nothing of this question is to be stored."""
+        """Wait before another try. The permit is given back meanwhile: there is no reply of this one to store."""
         with self._change:
             self._resting += 1
             self._change.notify()
@@ -178,21 +212,13 @@ class Workers:
             with contextlib.suppress(queue.Empty):
                 return self._permits.get(timeout=0.1)
 
-    def _answer(self, task: Task) -> None:
-        try:
-            self._take_permit()
-            self._ask(task)
-        except Exception as error:  # noqa: BLE001 - a defect of ours, or of a check: it ends the run, named
-            self._pass_on(Arrived(task, dropped=True))
-            self._end_run("failures", f"{type(error).__name__}: {error}")
-
     def _ask(self, task: Task) -> None:
-        """Ask one question, again if its answer cannot be read, and pass on every paid reply."""
+        """Ask one question, again if its answer cannot be read, and pass on every reply."""
         work = self._work.stages[task[0]]
         stage, question = work.stage, work.id(task[1])
         values = self._book.hints(task, [*stage.reads, *stage.requires])
         if any(name not in values for name in stage.requires):
-            self._pass_on(Arrived(task))
+            self._pass_on(Skipped(task))
             return
         deadline_seconds, prices = self._settings.deadline_seconds, self._settings.prices
         request = stage.request(question, values, model=self._work.model, timeout_seconds=deadline_seconds)
@@ -200,16 +226,10 @@ class Workers:
         read = [read_payload(stage, payload) for payload in payloads]
         last = len(read) + ATTEMPTS
         for attempt in range(len(read) + 1, last + 1):
-            asked = ask(
-                request,
-                self._charged,
-                gate=self._gate,
-                stop=self._stopped,
-                deadline_seconds=deadline_seconds,
-                sleep=self._rest,
-            )
+            self._take_permit()
+            asked = ask(request, self._send, stop=self._stopped, deadline_seconds=deadline_seconds, sleep=self._rest)
             if asked is None or self._ends(asked.reply.failure) or self._mixes(asked.reply):
-                self._pass_on(Arrived(task, dropped=True))
+                self.release()
                 return
             facts = {
                 "question": question,
@@ -218,7 +238,7 @@ class Workers:
                 "client": self._settings.client_name,
                 "model": request.model,
                 "seconds": round(asked.seconds, 4),
-                "tries": asked.attempts,
+                "tries": asked.tries,
             }
             # Stored as it came: what it means is read after, and may be read otherwise later. An SDK's client has
             # parsed the body just as `decode` would; a reply of one's own client changes on its way into JSON.
@@ -229,9 +249,11 @@ class Workers:
             cause = None if one.reply.failure is None else one.reply.failure.cause
             again = cause in ASK_AGAIN and attempt < last and not self._stopped.is_set()
             entry = Entry(question, stage.name, attempt, "again" if again else one.status, payload)
-            outcome = None if again else outcome_of(question, read, prices, booked=booked)
             cost = reply_cost(one.reply, facts, prices) if one.reply.paid else Decimal()
-            self._pass_on(Arrived(task, entry, outcome, one.reply, cost, last=not again))
+            outcome = None if again else outcome_of(question, read, prices, booked=booked)
+            with self._change:
+                self.brought += one.reply.paid
+            self._pass_on(Brought(task, entry, one.reply, cost, outcome, retried=last > ATTEMPTS))
             if not again:
                 return
 
@@ -254,26 +276,44 @@ class Workers:
             self._end_run("mixed", told)
         return simulated != self._simulated
 
-    def _charged(self, request: Request) -> Reply | None:
-        """Send one request, its worst case set aside before and settled after; None if the run stops first."""
-        worst = self._reserve(request)
-        if worst is None:
-            return None
-        if not self._wait_writable():
-            self._budget.settle(worst, Decimal())
-            return None
-        with self._change:
-            self.in_flight += 1
-            self.requests += 1
-        reply = None
+    def _send(self, request: Request) -> Sent | None:
+        """Send a request as often as the pace refuses it; None if the run stops first.
+
+        Its worst case is set aside before and settled after. Whatever may be waited for comes before the gate: who has
+        passed that sends at once.
+        """
+        while (worst := self._reserve(request)) is not None:
+            ticket = self._gate.enter(self._stopped) if self._wait_writable() else None
+            if ticket is None:
+                self._budget.settle(worst, Decimal())
+                return None
+            with self._change:
+                self.in_flight += 1
+                self.requests += 1
+            started = time.monotonic()
+            reply = self._call(request)
+            seconds = time.monotonic() - started
+            with self._change:
+                self.in_flight -= 1
+            self._settle(request, reply, worst)
+            if reply.failure is None or reply.failure.cause != "rate":
+                self._gate.accepted(ticket)
+                return Sent(reply, seconds)
+            self._gate.refused(ticket, reply.failure.retry_after_seconds)
+        return None
+
+    def _call(self, request: Request) -> Reply:
+        """Return the client's reply; what it raises is a failure, too."""
         try:
             reply = self._client(request)
             if not isinstance(reply, Reply):
                 raise TypeError(f"the client returned a {type(reply).__name__}, not an enrichkit.Reply")
-        finally:
-            with self._change:
-                self.in_flight -= 1
-            self._settle(request, reply, worst)
+        except BaseException as error:  # noqa: BLE001 - a client of one's own may raise anything
+            cause: Cause = "network" if isinstance(error, OSError) else "client"
+            cause = "timeout" if isinstance(error, TimeoutError) else cause
+            unsent = isinstance(error, ConnectionRefusedError | socket.gaierror)
+            told = f"{type(error).__name__}: {error}"[:300]
+            return Reply(failure=Failure(cause=cause, message=told, may_be_charged=not unsent))
         return reply
 
     def _reserve(self, request: Request) -> Decimal | None:
@@ -298,15 +338,12 @@ class Workers:
         )
         return found or Decimal()
 
-    def _settle(self, request: Request, reply: object, worst: Decimal) -> None:
-        if not isinstance(reply, Reply) or (reply.failure is not None and not reply.paid):
-            silent = isinstance(reply, Reply) and reply.failure is not None and reply.failure.cause == "timeout"
-            if silent:  # it may have been answered, and charged, after we gave up
-                self._budget.keep(worst)
-            else:
-                self._budget.settle(worst, Decimal())
+    def _settle(self, request: Request, reply: Reply, worst: Decimal) -> None:
+        if reply.failure is not None and (reply.failure.may_be_charged or reply.failure.cause == "timeout"):
+            self._budget.keep(worst)
             return
-        self._budget.settle(worst, reply_cost(reply, {"model": request.model}, self._settings.prices))
+        paid = reply_cost(reply, {"model": request.model}, self._settings.prices) if reply.paid else Decimal()
+        self._budget.settle(worst, paid)
         if self._budget.excess_usd:
             self._end_run(
                 "budget",

@@ -146,7 +146,7 @@ class Ordeal:
         """Bring the store to its end, and count what that took."""
         ledger = self.scratch / "ledger"
         for phase in crashes.PHASES:
-            self.server.faults = {"safety": 0.1} if phase == "stage added" else {}
+            self.server.faults = {"safety": 0.1, "prose": 0.05} if phase == "stage added" else {}
             while not self._one_run(phase, ledger):
                 if self.toll.broken:
                     return

@@ -16,7 +16,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-TESTS = ("test_store.py", "test_damage.py", "test_crashes.py", "test_resume.py", "test_verify.py")
+TESTS = (
+    "test_store.py",
+    "test_damage.py",
+    "test_odd_stores.py",
+    "test_crashes.py",
+    "test_resume.py",
+    "test_verify.py",
+    "test_workers.py",
+)
 
 
 @dataclass(frozen=True)
@@ -39,8 +47,8 @@ MUTANTS = (
     Mutant(
         "part removed before the seal",
         "_store",
-        "        self.files.put(path, encode_parquet(table))\n        self._next",
-        "        self._forget(questions)\n        self.files.put(path, encode_parquet(table))\n        self._next",
+        "        self.files.put(self._path(number), encode_parquet(table))\n",
+        "        self._forget(questions)\n        self.files.put(self._path(number), encode_parquet(table))\n",
         named=True,
     ),
     Mutant("sealed ids ignored", "_work", "    places = index.rows_of(unique)\n", "    places = np.full(len(unique), -1)\n", named=True),
@@ -53,17 +61,25 @@ MUTANTS = (
         "        self._remove(old)\n        self._put_part([entry for entries in self.index.pending.values() for entry in entries])\n",
     ),
     Mutant("a part that cannot go stops the seal", "_store", "            with contextlib.suppress(OSError):\n                self.files.remove(path)\n                del", "            if True:\n                self.files.remove(path)\n                del"),
-    Mutant("damaged parts dropped", "_store", "                self.files.move(path, aside)\n                self.quarantined.append(aside)\n            else", "                self.files.remove(path)\n            else"),
+    Mutant("damaged parts dropped", "_store", "                self._put_aside(path, path.name)\n", "                self.files.remove(path)\n"),
     Mutant("no page checksums", "_store", "write_page_checksum=True", "write_page_checksum=False"),
     Mutant("footers not checked", "_store", "        if not _footer_is_sound(source):", "        if False:"),
     Mutant("lock not looked at again", "_store", "        if not held:\n            raise LockedError", "        if False:\n            raise LockedError"),
     Mutant("links not followed to the lock", "_store", "    real = out.resolve() if out.is_symlink() else out\n", "    real = out\n"),
     Mutant("asking goes on while the disk fails", "_workers", "        while not self._writable.wait(0.1):", "        while False:"),
+    Mutant("parts that are sealed are not known again", "_store", "        self._forget([name for name, entries in pending.items()", "        ([name for name, entries in pending.items()"),
+    Mutant("the permit is not waited for", "_workers", "            self._take_permit()\n            asked", "            asked"),
+    Mutant("replies in flight are dropped when the writer fails", "_engine", "            self._rescue()\n        self._commit", "        self._commit"),
     Mutant("what was spent is booked twice", "_book", "            self._spent.pop(question, None)\n", ""),
     Mutant("a failed redo wipes the old answer", "_row", "    if answered and outcome is not None and outcome.answer is None:", "    if False:"),
     Mutant("the first row of a question decides", "_store", "        return np.where(answered >= 0, answered, find(questions, sealed))", "        return find(questions, sealed)"),
     Mutant("an own client's raw body is all that is kept", "_exchange", "if raw_alone and reply.raw is not None", "if reply.raw is not None"),
 )  # fmt: skip
+
+
+def place(mutant: Mutant, root: Path = ROOT) -> str:
+    """Return the text of the module that a mutant changes."""
+    return (root / "enrichkit" / f"{mutant.module}.py").read_text(encoding="utf-8")
 
 
 def caught_by(mutant: Mutant | None) -> str | None:
@@ -81,7 +97,7 @@ def caught_by(mutant: Mutant | None) -> str | None:
         shutil.copy(ROOT / "pyproject.toml", copy)
         if mutant is not None:
             module = copy / "enrichkit" / f"{mutant.module}.py"
-            text = module.read_text(encoding="utf-8")
+            text = place(mutant, copy)
             if text.count(mutant.line) != 1:
                 raise ValueError(f"The mutant {mutant.name!r} has no place in {module.name}.")
             module.write_text(text.replace(mutant.line, mutant.instead), encoding="utf-8")

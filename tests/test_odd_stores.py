@@ -281,6 +281,95 @@ def test_a_stop_ends_the_last_seal_of_a_broken_disk(out, monkeypatch):
     assert client.asked == []
 
 
+@pytest.mark.parametrize("ends", ["auth", "budget"])
+def test_a_stop_is_heeded_though_the_run_had_ended_for_another_reason(ends, out, monkeypatch):
+    """And the disk is broken besides."""
+    client = Teller({"n5": Failure(cause="auth")} if ends == "auth" else {})
+
+    def full(self, path, data):
+        raise OSError(28, "No space left on device")
+
+    def filling(request):
+        monkeypatch.setattr(Files, "_write", full)
+        return client(request)
+
+    settings = {"key": "name", "model": "m", "prices": PRICES, "progress": False, "workers": 2}
+    settings |= {"budget_usd": 4} if ends == "budget" else {}
+    stage = Stage("company", prompt="Research {name}.", answer=Company, search=False, max_output_tokens=1)
+    monkeypatch.setattr("enrichkit._engine.SAVE_AGAIN_SECONDS", 0.01)
+    names = [f"n{number}" for number in range(4, 9)]
+    job = enrichkit.start(table(*names), out=out, client=filling, stages=[stage], **settings)
+    time.sleep(0.5)
+    with pytest.raises(errors.StoreError, match=r"cannot be written: No space.*[1-4] replies are not saved"):
+        job.stop()
+
+
+def test_a_stop_is_heeded_before_anything_is_asked(out, monkeypatch):
+    """While what an earlier run has left is sealed, and the disk is broken."""
+    with pytest.raises(errors.Stopped):
+        run(table("Acme"), out, Teller({"Where": Failure(cause="auth")}), [COMPANY, SITE])
+    rename = Files._rename
+
+    def failing(self, path, target):
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr("enrichkit._engine.SAVE_AGAIN_SECONDS", 0.01)
+    monkeypatch.setattr(Files, "_rename", failing)
+    settings = {"key": "name", "model": "m", "prices": PRICES, "progress": False, "shard_rows": 1}
+    job = enrichkit.start(table("Acme"), out=out, client=Teller(), stages=[COMPANY], **settings)
+    time.sleep(0.2)
+    with pytest.raises(errors.StoreError, match="Input/output error"):
+        job.stop()
+    monkeypatch.setattr(Files, "_rename", rename)
+    client = Teller()
+    run(table("Acme"), out, client, [COMPANY])
+    assert client.asked == []
+
+
+def test_an_answer_serves_another_record_though_its_own_has_moved_on(out):
+    """Its row is sealed again with another question before the other one is complete; nothing is paid twice."""
+    client = Teller()
+    run(table("Acme", country="Peru"), out, client, [COMPANY, SITE], shard_rows=1)
+    moved = table("Acme", "Bolt", country=["Fiji", "Peru"])
+    enriched = run(moved, out, client, [COMPANY, SITE], shard_rows=1, on_change="redo")
+    assert enriched["company._status"].tolist() == ["done", "done"]
+    assert sum("Peru" in text for text in client.asked) == 1
+    assert booked(out) == len(client.asked) == 4
+
+
+def test_a_stage_added_changes_no_other_question(out):
+    """Not even where it answers a column that another stage's prompt reads, and that the table has."""
+    look = Stage("look", prompt="Look at {name} at {site.address}", answer=Company, search=False)
+    frame = table("Acme", "Acme too", **{"site.address": ["a.example", "b.example"]})
+    client = Teller()
+    run(frame, out, client, [look])
+    run(frame, out, client, [look, SITE])
+    assert sum("Look" in text for text in client.asked) == 2
+
+
+def test_a_damaged_cost_is_not_taken_for_nothing(out):
+    """A budget needs all that was spent."""
+    run(table("Acme", "Bolt"), out, Teller())
+    damage(out, "company._cost_usd")
+    with pytest.raises(errors.DamagedError):
+        run(table("Acme", "Bolt", "Cask"), out, Teller(), [COMPANY, SITE], budget_usd=5.5)
+
+
+def test_a_broken_connection_may_have_been_charged(out):
+    """A reset after the request was sent keeps its worst case set aside; a connection that was refused does not."""
+    errors_raised = iter([ConnectionResetError("reset"), ConnectionRefusedError("refused")])
+
+    def client(request):
+        if (error := next(errors_raised, None)) is not None:
+            raise error
+        return Reply(text='{"industry": "Tea"}', usage=USAGE)
+
+    settings = {"stages": [COMPANY], "key": "name", "model": "m", "prices": PRICES, "progress": False}
+    job = enrichkit.start(table("Acme"), out=out, client=client, budget_usd=50, **settings)
+    assert job.result()["_status"].tolist() == ["done"]
+    assert 1 < job.status.possibly_usd < 2.5
+
+
 def test_a_column_named_shard_is_refused(out):
     """Foreign readers take the folders' names for a column of that name."""
     with pytest.raises(errors.InputError, match="cannot be named 'shard'"):
