@@ -13,7 +13,7 @@ from .simulator import FAULTS, Quota, Simulator
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code."""
-    parser = argparse.ArgumentParser(prog="python -m enrichkit", description="Enrich a table with Gemini.")
+    parser = argparse.ArgumentParser(prog="python -m enrichkit", description="The simulator of enrichkit.")
     commands = parser.add_subparsers(required=True, metavar="command")
     simulate = commands.add_parser(
         "simulate",

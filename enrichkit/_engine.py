@@ -59,10 +59,14 @@ class Status:
         Records completed a second, so far.
     left_seconds : float or None
         About how long the rest takes at that rate.
+    seconds : float
+        Since the run began.
     waiting : str
         What the pace waits for, or the trouble with the disk.
     stopping : str or None
         Why the run ends early.
+    pace : PaceView
+        How fast it may go, as learned so far, and what is waited for.
     """
 
     records: int

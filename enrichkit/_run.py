@@ -245,7 +245,8 @@ def run(df: pd.DataFrame, options: Options) -> pd.DataFrame:
         Requests a minute at most; default: learned from the service's refusals.
     budget_usd : float, optional
         Never spend more on this store, what earlier runs spent included. Replies are counted at list price, and a
-        request given up without one at its worst case, for as long as the run lasts.
+        request that may have been charged without one (silence, a broken connection) at its worst case, for as long as
+        the run lasts.
     prices : mapping of str to Price, optional
         Prices of your own, by model.
     retry_failed : bool
@@ -261,7 +262,8 @@ def run(df: pd.DataFrame, options: Options) -> pd.DataFrame:
     shard_rows : int
         Rows per shard.
     deadline_seconds : float
-        For one question, tries and waits after errors included, waiting for the pace not.
+        For one request, tries and waits after errors included, waiting for the pace not; the first try has half of it.
+        An answer that cannot be read is asked for anew, with a deadline of its own.
     progress : {"auto", "text", False}
         How the run shows itself.
 
