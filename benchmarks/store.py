@@ -71,9 +71,9 @@ def filled(out: Path, frame: pd.DataFrame, shard_rows: int) -> dict[str, Any]:
     takes half an hour.
     """
     from enrichkit._files import Files
+    from enrichkit._parquet import encode_parquet, read_parquet
     from enrichkit._row import RECORD_ID
     from enrichkit._run import Options, _work, scan_of
-    from enrichkit._store import encode_parquet, read_parquet
 
     call = settings(out, shard_rows=shard_rows, workers=WORKERS)
     enrichkit.run(frame.head(shard_rows), **call)

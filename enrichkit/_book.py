@@ -9,9 +9,8 @@ store.
 from __future__ import annotations
 
 import functools
-import hashlib
 import json
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -22,6 +21,7 @@ import pyarrow.compute as pc
 
 from ._exchange import SIMULATOR, decode, question_of
 from ._gemini import parse
+from ._index import FOOTER, VERSION, find
 from ._price import Price
 from ._queue import Task, steps_left
 from ._row import (
@@ -35,12 +35,12 @@ from ._row import (
     read_outcome,
     record_status,
     reply_cost,
-    stage_types,
     stage_values,
 )
+from ._schema import given_columns, is_simulated, layout, target_schema
 from ._stage import Stage
-from ._store import FOOTER, VERSION, Store, find
-from ._table import as_type, is_missing_cell, wider
+from ._store import Store
+from ._table import as_type, is_missing_cell
 from ._work import Work
 
 Row = dict[str, Any]
@@ -68,7 +68,7 @@ class Book:
         self.store = store
         self._prices = prices
         self._shard_rows = shard_rows
-        self.schema = target_schema(work, store)
+        self.schema = target_schema(work, store.index)
         self._run_id = run_id
         self._layout = layout(self.schema)
         self._outcomes: dict[Task, Outcome] = {}
@@ -239,7 +239,7 @@ class Book:
     @functools.cached_property
     def _given(self) -> list[str]:
         """The columns that are the user's, now or when the store was filled."""
-        return given_columns(self.work, self.store)
+        return given_columns(self.work, self.store.index)
 
     @functools.cached_property
     def new_columns(self) -> list[str]:
@@ -413,7 +413,7 @@ class Book:
                 }
                 for work in self.work.stages
             },
-            "simulated": True if self.work.model == SIMULATOR else _simulated(table, stages),
+            "simulated": True if self.work.model == SIMULATOR else is_simulated(table, stages),
             "run": self._run_id,
             "layout": self._layout,
         }
@@ -438,47 +438,6 @@ class Book:
 
     def _read_shard(self, number: int) -> dict[str, Row]:
         return {row[RECORD_ID]: row for row in self.store.shard(number).to_pylist()}
-
-
-def given_columns(work: Work, store: Store) -> list[str]:
-    """Return the columns that are the user's: those of the table, and those of any table that the store has seen."""
-    seen = [name for facts in store.index.footers.values() for name in facts.get("columns", ())]
-    return list(dict.fromkeys([*seen, *work.table.column_names]))
-
-
-def target_schema(work: Work, store: Store) -> pa.Schema:
-    """Return the one schema of the whole store: what it has, the table's columns, the stages' columns.
-
-    A stage's column has the type of its answers now, whatever an earlier reading of them was; one that is the user's
-    too holds both.
-    """
-    types: dict[str, pa.DataType] = {field.name: field.type for field in store.index.schema}
-    given = set(given_columns(work, store))
-    fresh: dict[str, pa.DataType] = {RECORD_ID: pa.string(), STATUS: pa.string()}
-    fresh |= {field.name: field.type for field in work.table.schema}
-    for stage in work.stages:
-        fresh |= stage_types(stage.stage, work.table.schema)
-    for name, kind in fresh.items():
-        stored = types.get(name, kind)
-        types[name] = wider(stored, kind) if name in given else kind
-        if name in work.key and stored != kind:
-            types[name] = pa.string()  # as a float, a large whole number would be another key
-    return pa.schema(list(types.items()))
-
-
-def layout(schema: pa.Schema) -> str:
-    """Return a short name for a schema's columns and types, to tell shards that lack some."""
-    text = "\n".join(f"{field.name} {field.type}" for field in schema)
-    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
-
-
-def _simulated(table: pa.Table, stages: Collection[str]) -> bool | None:
-    """Return whether a shard's answers are simulated; None if it has none, or only failures."""
-    models = [table.column(meta(name, "model")) for name in stages]
-    if any(pc.any(pc.starts_with(model, SIMULATOR)).as_py() for model in models):
-        return True
-    answered = any(pc.any(pc.equal(table.column(meta(name, "status")), "done")).as_py() for name in stages)
-    return False if answered else None
 
 
 def _usd(column: pa.ChunkedArray) -> Decimal:

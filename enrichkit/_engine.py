@@ -19,7 +19,8 @@ from decimal import Decimal
 
 from ._book import Book, Row
 from ._exchange import PAID, Client
-from ._pace import Gate, PaceView
+from ._gate import Gate
+from ._pace import PaceView
 from ._price import Budget
 from ._queue import Ready, Task
 from ._row import Outcome

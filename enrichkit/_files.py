@@ -108,3 +108,9 @@ class Files:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def work_area(out: Path) -> Path:
+    """Return the folder beside the shards; a link leads to the same one as its target, and so to the same lock."""
+    real = out.resolve() if out.is_symlink() else out
+    return real.with_name(real.name + ".work")

@@ -13,9 +13,10 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 
-from ._files import Files
+from ._files import Files, work_area
+from ._index import check_store, find, read_shards
+from ._parquet import join
 from ._row import RECORD_ID, SHOWN, STATUS, meta, record_status
-from ._store import check_store, find, join, read_shards, work_area
 from ._table import is_missing_cell
 from ._work import Work
 

@@ -14,8 +14,9 @@ import pandas as pd
 from ._exchange import DEFAULT_MODEL, SIMULATOR, Client
 from ._gemini import CLIENTS
 from ._price import Price
+from ._questions import OnChange
 from ._stage import Stage
-from ._work import OnChange, Priority
+from ._work import Priority
 from .errors import InputError
 
 P = ParamSpec("P")

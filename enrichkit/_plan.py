@@ -13,8 +13,9 @@ import pyarrow.compute as pc
 
 from ._exchange import SIMULATOR, Usage
 from ._price import Price, cost, price_data_version
+from ._questions import StagePlan, StageWork
 from ._record import column_texts
-from ._work import StagePlan, StageWork, Work
+from ._work import Work
 
 # A grounded question's usual size, seen on investor records (tokens, searches): low, middle, high.
 TYPICAL = {"input": (1500, 2600, 4200), "output": (300, 700, 1500), "searches": (1, 2, 3)}

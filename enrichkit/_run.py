@@ -4,43 +4,38 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import queue
 import signal
 import threading
 import uuid
 import warnings
 from collections.abc import Generator, Iterator, Sequence
-from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import pandas as pd
 
 from ._book import Book, Row
+from ._endings import why
 from ._engine import Engine, Status
-from ._exchange import SIMULATOR, Client
 from ._frame import enriched, stored, to_frame
-from ._gemini import check_capabilities, connect
+from ._gate import Gate
+from ._index import Index, indexed, scan
 from ._options import Options, folder_of, takes
-from ._pace import Gate
 from ._plan import Plan, make_plan, pieces
-from ._price import worst_case
 from ._progress import show
 from ._row import RECORD_ID
+from ._service import check_call, client_of, is_simulated
 from ._stage import Stage
-from ._store import Index, Store, indexed, scan
+from ._store import Store
 from ._work import Work, choose_stages, make_work
 from ._workers import Settings
-from .errors import BudgetError, InputError, Interrupted, MissingKeyError, Stopped, StoreError
+from .errors import InputError, Interrupted, Stopped, StoreError
 
 WAIT_SECONDS = 0.1
 LAST_WORD_SECONDS = 1.0
 """How long the last line of progress is waited for, so that it stands above what comes next."""
-KEY_NAMES = ("GOOGLE_API_KEY", "GEMINI_API_KEY")
-ENDPOINT_NAME = "GOOGLE_GEMINI_BASE_URL"
 
 
 class Run:
@@ -56,7 +51,7 @@ class Run:
         self._listeners: list[queue.SimpleQueue[Row | None]] = []
         self._closing = contextlib.ExitStack()
         stages = choose_stages(options.stages, frame)
-        _check(options, stages)
+        check_call(options, stages)
         # Every mistake is told before a file is made.
         first = None if options.folder.is_dir() else _work(frame, scan_of(options, stages), options)[0]
         with contextlib.ExitStack() as opening:
@@ -75,7 +70,7 @@ class Run:
                 raise StoreError(
                     f"The disk that holds {options.folder} is nearly full. Free some space, then run again."
                 )
-            client = opening.enter_context(_client(options, needed=self._work.to_ask > 0))
+            client = opening.enter_context(client_of(options, needed=self._work.to_ask > 0))
             self._engine = Engine(
                 self._work,
                 self._book,
@@ -196,7 +191,7 @@ class Run:
         self._raise_defect()
         reason = self._engine.reason
         if reason is not None and reason[0] != "stop":
-            raise self._stopped(Stopped, _why(*reason))
+            raise self._stopped(Stopped, why(*reason))
         return self._frame()
 
     def _raise_defect(self) -> None:
@@ -415,7 +410,7 @@ def _work(frame: pd.DataFrame, index: Index, options: Options, *, refuse: bool =
         stages=options.stages,
         key=options.key,
         model=options.model,
-        simulated=_simulated(options),
+        simulated=is_simulated(options),
         retry_failed=options.retry_failed,
         on_change=options.on_change,
         limit=options.limit,
@@ -434,85 +429,3 @@ def _terminated_as_interrupted() -> Iterator[None]:
     finally:
         if ours:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
-
-
-def _simulated(options: Options) -> bool | None:
-    """Whether the simulator answers; unknown where another address or a client of one's own may lead anywhere."""
-    if options.model == SIMULATOR:
-        return True
-    return None if callable(options.client) or os.environ.get(ENDPOINT_NAME) else False
-
-
-def _check(options: Options, stages: Sequence[Stage]) -> None:
-    """Raise for whatever a request would fail for: no key, a client that lacks something, a price nobody knows."""
-    if isinstance(options.client, str) and options.model != SIMULATOR:
-        _api_key()
-    for stage in stages:
-        if isinstance(options.client, str):
-            check_capabilities(options.client, thinking=stage.thinking)
-        model = stage.model or options.model
-        known = worst_case(model, prompt_bytes=1, max_output_tokens=1, search=False, prices=options.prices)
-        if options.budget_usd is not None and known is None:
-            raise BudgetError(
-                f"The price of {model!r} is unknown, so a budget cannot be held. Give prices={{{model!r}: "
-                "enrichkit.Price(...)}, or leave budget_usd out."
-            )
-
-
-def _api_key() -> str:
-    for name in KEY_NAMES:
-        if key := os.environ.get(name, "").strip():
-            return key
-    raise MissingKeyError(
-        f"No API key is set. Set {KEY_NAMES[0]} (or {KEY_NAMES[1]}) in the environment, or use model={SIMULATOR!r}, "
-        "which needs none."
-    )
-
-
-@contextlib.contextmanager
-def _client(options: Options, *, needed: bool) -> Iterator[Client]:
-    """Yield what answers requests; with the simulator, a server on loopback for as long as the run lasts."""
-    if callable(options.client):
-        yield options.client
-    elif options.model != SIMULATOR:
-        with contextlib.closing(
-            connect(options.client, key=_api_key(), base_url=os.environ.get(ENDPOINT_NAME) or None)
-        ) as client:
-            yield client
-    elif needed:
-        from .simulator import Simulator
-
-        with (
-            Simulator() as simulator,
-            contextlib.closing(connect(options.client, key=SIMULATOR, base_url=simulator.url)) as client,
-        ):
-            yield client
-    else:
-        yield _nobody
-
-
-def _nobody(_: Any) -> Any:
-    raise StoreError("Nothing was to be asked, and yet something was. Please report this.")
-
-
-def _why(reason: str, told: str) -> str:
-    said = f" ({told})" if told else ""
-    words = {
-        "budget": f"The budget is used up{said}. Raise budget_usd to go on. ",
-        "daily_quota": f"The daily quota is used up{said}; it opens again at {_quota_opens()}. ",
-        "spend_limit": f"The account's spend limit is reached{said}. Wait ten minutes or raise it. ",
-        "auth": f"The service refused the key{said}. Check it and its rights. ",
-        "model_not_found": f"The service does not know the model{said}. Check its name. ",
-        "failures": f"One cause failed again and again{said}. ",
-        "mixed": f"Simulated and real answers never mix in one store{said}. Look at {ENDPOINT_NAME}, or choose "
-        "another 'out'. ",
-        "store": f"The store could not be written{said}. ",
-    }
-    return words.get(reason, f"Stopped{said}. ")
-
-
-def _quota_opens() -> str:
-    """Return when daily quotas open again, which is midnight Pacific time, in the user's time zone."""
-    pacific = datetime.now(ZoneInfo("America/Los_Angeles"))
-    midnight = (pacific + timedelta(days=1)).replace(hour=0, minute=0, second=0, microsecond=0)
-    return f"midnight Pacific time, {midnight.astimezone():%A %H:%M %Z} here"

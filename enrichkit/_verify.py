@@ -12,12 +12,13 @@ import pandas as pd
 import pyarrow as pa
 
 from ._exchange import decode, question_of
-from ._files import Files
+from ._files import Files, work_area
 from ._gemini import parse
+from ._index import VERSION, check_store, footer, read_shards, shard_paths, stray_work_area
 from ._options import folder_of
+from ._parts import read_parts
 from ._record import ids
 from ._row import RECORD_ID, STATUS, Status, meta, record_status
-from ._store import VERSION, check_store, footer, read_parts, read_shards, shard_paths, stray_work_area, work_area
 from ._work import record_digests
 from .errors import EnrichError
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,60 +18,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from . import funds
+from ._index import Index
+from ._questions import OnChange, Sorter, StagePlan, StageWork, is_true
 from ._record import Digests, column_texts, digests, group, ids
 from ._row import META, RECORD_ID, STATUS, meta
 from ._stage import Stage, arrange
-from ._store import Index, find
 from ._table import as_table
 from .errors import ChangedError, InputError, StageError, StoreError
 
-OnChange = Literal["refuse", "redo", "keep"]
 Priority = str | Callable[[pd.DataFrame], Sequence[float]] | None
 
-FAILED, ANSWERED = 1, 2
 SHARD = "shard"
-
-
-@dataclass(frozen=True, slots=True)
-class StagePlan:
-    """What a stage has before it; records, but ``to_ask`` counts questions, each one request if all goes well."""
-
-    name: str
-    done: int
-    failed: int
-    skipped: int
-    shared: int
-    changed: int
-    to_ask: int
-
-
-@dataclass(slots=True)
-class StageWork:
-    """One stage's open questions: which records need which, and which of them have an answer already."""
-
-    stage: Stage
-    per: tuple[str, ...]
-    """The columns of the table that identify what is asked about."""
-    fingerprint: str
-    code: npt.NDArray[np.int32]
-    """Each record's question number, -1 where the record needs nothing of this stage."""
-    questions: pa.StringArray
-    known: npt.NDArray[np.bool_]
-    """Whether a question has its final reply in the store."""
-    order: npt.NDArray[np.int32]
-    start: npt.NDArray[np.int32]
-    """Question q is needed by the records ``order[start[q]:start[q + 1]]``."""
-    skipped: npt.NDArray[np.bool_]
-    place: npt.NDArray[np.int32]
-    """Each question's row in the store's index, -1 where no shard has a reply to it."""
-
-    def id(self, question: int) -> str:
-        """Return a question's id."""
-        return str(self.questions[question])
-
-    def records(self, question: int) -> npt.NDArray[np.int32]:
-        """Return the records that need a question, in the table's order."""
-        return self.order[self.start[question] : self.start[question + 1]]
 
 
 @dataclass(slots=True)
@@ -150,7 +107,7 @@ def record_digests(frame: pd.DataFrame, key: tuple[str, ...]) -> Digests:
     texts = {name: column_texts(frame[name], ignore_case=ignore_case) for name in key}
     may_lack = set(funds.KEY[1:]) if ignore_case and funds.KEY[0] in key else set()
     for name in key:
-        rows = np.flatnonzero(_true(pc.equal(texts[name], "")))
+        rows = np.flatnonzero(is_true(pc.equal(texts[name], "")))
         if len(rows) and name not in may_lack:
             told = ", ".join(map(repr, frame.index[rows[:5]])) + (f" and {len(rows) - 5} more" if len(rows) > 5 else "")
             raise InputError(
@@ -204,10 +161,10 @@ def make_work(
     del rows
     places = index.rows_of(unique)
     first = named if len(row) == len(named) else named.iloc[row]
-    sorters: list[_Sorter] = []
+    sorters: list[Sorter] = []
     for stage in chosen:
         sorters.append(
-            _Sorter(
+            Sorter(
                 stage,
                 first,
                 index,
@@ -317,143 +274,3 @@ def _order(frame: pd.DataFrame, todo: npt.NDArray[np.bool_], priority: Priority)
     if len(numbers) != len(frame) or (isinstance(priority, str) and np.isnan(numbers).all()):
         raise InputError("priority must give one number per record; the highest are asked first.")
     return order[np.argsort(-np.nan_to_num(numbers[order], nan=-np.inf), kind="stable")]
-
-
-class _Sorter:
-    """Sorts a stage's records into done, failed, skipped, changed and open, and these into questions."""
-
-    def __init__(
-        self,
-        stage: Stage,
-        frame: pd.DataFrame,
-        index: Index,
-        places: npt.NDArray[np.int64],
-        *,
-        before: Sequence[_Sorter],
-        key: tuple[str, ...],
-        model: str,
-        retry_failed: bool,
-        on_change: OnChange,
-    ) -> None:
-        self.stage = stage
-        # As it was in this store: a table that was enriched has more of the columns that the prompt reads.
-        recorded = tuple(index.stages.get(stage.name, {}).get("per", ()))
-        stands = recorded and stage.per is None and set(recorded) <= {*key, *stage.reads} & set(frame.columns)
-        self.per = per = recorded if stands else stage.about(frame.columns) or key
-        self.fingerprint = stage.question(model, per)
-        texts = [(name, column_texts(frame[name], ignore_case=stage.ignore_case)) for name in per]
-        self.code, lead = group(rows := digests(texts, salt=self.fingerprint))
-        self.questions = ids(rows, lead)
-        self.skipped = np.full(len(frame), False)
-        for name in stage.requires:
-            present = _present(index.column(name), places)
-            if name in frame.columns:
-                present |= _true(pc.not_equal(column_texts(frame[name]), ""))
-            # An answer of an earlier stage may still come: whether it does is known only while running.
-            for other in before:
-                present |= (other.code >= 0) & (name in other.stage.answers)
-            self.skipped |= ~present
-        self._sort(index, places, retry_failed=retry_failed, on_change=on_change)
-
-    def _sort(self, index: Index, places: npt.NDArray[np.int64], *, retry_failed: bool, on_change: OnChange) -> None:
-        sealed = np.flatnonzero(places >= 0)
-        stored = index.column(meta(self.stage.name, "question")).take(pa.array(places[sealed]))
-        status = index.column(meta(self.stage.name, "status")).take(pa.array(places[sealed]))
-
-        def where(found: pa.Array) -> npt.NDArray[np.bool_]:
-            mask = np.zeros(len(places), bool)
-            mask[sealed] = _true(found)
-            return mask
-
-        asked = where(pc.is_valid(stored))
-        same = where(pc.equal(stored, self.questions.take(pa.array(self.code[sealed]))))
-        failed = where(pc.equal(status, "failed"))
-        # Answered before what it requires went away: the answer stands, and nothing is asked again.
-        stands = asked & self.skipped
-        self.changed = asked & ~same & ~self.skipped
-        own = (same | (self.changed & (on_change == "keep"))) & ~self.skipped
-        self.failed = (own | stands) & failed
-        self.done = (own | stands) & ~failed
-        # A skip is written down too, in a row that knows nothing of this stage yet.
-        newly_skipped = self.skipped & ~asked & ~where(pc.equal(status, "skipped"))
-        needs = ~self.skipped & ~self.done & ~(self.failed & (not retry_failed))
-        self.code = np.where(needs, self.code, -1).astype(np.int32)
-        self.state = self._state(index)
-        self.known = (self.state == ANSWERED) | ((self.state == FAILED) & (not retry_failed))
-        self.needs = needs | newly_skipped
-        self.skipped &= ~asked
-        self._forget_unneeded()
-
-    def _state(self, index: Index) -> npt.NDArray[np.int8]:
-        """Return for each question that is needed whether it is answered, or failed, anywhere in the store."""
-        state = np.zeros(len(self.questions), np.int8)
-        needed = np.flatnonzero(self._needed()) if len(index.ids) else np.empty(0, np.int64)
-        at = index.places_of(self.stage.name, self.questions.take(pa.array(needed)))
-        self.place = np.full(len(self.questions), -1, np.int32)
-        self.place[needed] = at
-        status = index.column(meta(self.stage.name, "status")).take(pa.array(np.maximum(at, 0), mask=at < 0))
-        state[needed] = np.where(_true(pc.equal(status, "done")), ANSWERED, np.where(at >= 0, FAILED, 0))
-        places = find(list(index.pending), self.questions) if index.pending else ()
-        for place, entries in zip(places, index.pending.values(), strict=True):
-            found = {entry.status for entry in entries}
-            if place >= 0 and state[place] != ANSWERED:
-                state[place] = ANSWERED if "done" in found else FAILED if "failed" in found else state[place]
-        return state
-
-    def leave_out(self, records: npt.NDArray[np.int32]) -> None:
-        """Take records out; a question that nobody needs any more is not asked."""
-        self.code[records] = -1
-        self._forget_unneeded()
-
-    def _forget_unneeded(self) -> None:
-        self.known |= ~self._needed()
-
-    def _needed(self) -> npt.NDArray[np.bool_]:
-        needed = np.zeros(len(self.questions), bool)
-        needed[self.code[self.code >= 0]] = True
-        return needed
-
-    def work(self) -> StageWork:
-        """Return the open questions with the records that need them."""
-        needing = np.flatnonzero(self.code >= 0)
-        order = needing[np.argsort(self.code[needing], kind="stable")].astype(np.int32)
-        start = np.searchsorted(self.code[order], np.arange(len(self.questions) + 1, dtype=np.int32)).astype(np.int32)
-        return StageWork(
-            self.stage,
-            self.per,
-            self.fingerprint,
-            self.code,
-            self.questions,
-            self.known,
-            order,
-            start,
-            self.skipped,
-            self.place,
-        )
-
-    def counts(self) -> StagePlan:
-        """Return the counts that a person sees."""
-        wanted = self.code[self.code >= 0]
-        answered = int((self.known[wanted] & (self.state[wanted] == ANSWERED)).sum())
-        failed = int((self.known[wanted] & (self.state[wanted] == FAILED)).sum())
-        to_ask = int((~self.known).sum())
-        return StagePlan(
-            name=self.stage.name,
-            done=int(self.done.sum()) + answered,
-            failed=int(self.failed.sum()) + failed,
-            skipped=int(self.skipped.sum()),
-            shared=len(wanted) - answered - failed - to_ask,
-            changed=int(self.changed.sum()),
-            to_ask=to_ask,
-        )
-
-
-def _present(column: pa.Array, places: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
-    """Return which records have a value in a stored column."""
-    values = column.take(pa.array(np.maximum(places, 0), mask=places < 0))
-    blank = pa.types.is_string(values.type) and pc.equal(pc.utf8_trim_whitespace(values), "")
-    return _true(pc.is_valid(values)) & ~(_true(blank) if blank else np.zeros(len(values), bool))
-
-
-def _true(mask: pa.Array) -> npt.NDArray[np.bool_]:
-    return np.asarray(pc.fill_null(mask, False).to_numpy(zero_copy_only=False), dtype=bool)

@@ -24,13 +24,13 @@ import joblib
 
 from ._book import Book
 from ._exchange import SIMULATOR, Cause, Client, Failure, Reply, Request, encode
+from ._gate import Gate
 from ._gemini import CLIENTS
-from ._pace import Gate
+from ._parts import Entry
 from ._price import Budget, Price, worst_case
 from ._queue import Ready, Task
 from ._retry import Sent, ask
 from ._row import Outcome, outcome_of, read_decoded, read_payload, reply_cost
-from ._store import Entry
 from ._work import Work
 
 ATTEMPTS = 3

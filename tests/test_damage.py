@@ -14,7 +14,8 @@ import pytest
 import enrichkit
 from enrichkit import Answer, Failure, Reply, Stage, errors
 from enrichkit._files import Files
-from enrichkit._store import decode_part, read_parquet
+from enrichkit._parquet import read_parquet
+from enrichkit._parts import decode_part
 
 NAMES = ("Acme", "Bolt", "Cask", "Dory", "Eyot", "Fell")
 

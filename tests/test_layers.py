@@ -19,24 +19,41 @@ _table
 _files
 _gemini
 _pace
+_gate
 _retry
 _price
+_parquet
+_parts
+_index
 _store
 _row
+_questions
 _work
 _plan
+_schema
 _queue
 _book
 _workers
+_endings
 _engine
 _options
+_service
 _frame
 _verify
 _progress
 _run
 __main__
 """.split()
-ALONE = {"simulator": {"_fiction"}, "errors": set(), "_fiction": set(), "_store": {"_files", "_table", "errors"}}
+ALONE = {
+    "simulator": {"_fiction"},
+    "errors": set(),
+    "_fiction": set(),
+    "_store": {"_files", "_parquet", "_parts", "_index", "errors"},
+    "_index": {"_files", "_parquet", "_parts", "errors"},
+    "_parts": {"_files"},
+    "_parquet": {"_files", "_table"},
+    "_pace": set(),
+}
 
 
 def imports(module: str) -> set[str]:

@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from enrichkit._pace import Gate, Pace, PaceView
+from enrichkit._gate import Gate
+from enrichkit._pace import Pace, PaceView
 
 
 @dataclass

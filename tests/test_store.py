@@ -13,7 +13,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from enrichkit._store import FOOTER, Entry, Store, scan, work_area
+from enrichkit._files import work_area
+from enrichkit._index import FOOTER, scan
+from enrichkit._parts import Entry
+from enrichkit._store import Store
 from enrichkit.errors import DamagedError, LockedError, StoreError
 
 ID = "_record_id"

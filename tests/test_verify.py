@@ -11,7 +11,7 @@ import pytest
 import enrichkit
 from enrichkit import Answer, Failure, Reply, Stage, errors
 from enrichkit._files import Files
-from enrichkit._store import encode_parquet, read_parquet
+from enrichkit._parquet import encode_parquet, read_parquet
 
 
 class Company(Answer):

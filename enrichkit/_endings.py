@@ -1,0 +1,29 @@
+"""The endings: why a run ended early, in words for a person, and what to do then."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from zoneinfo import ZoneInfo
+
+
+def why(reason: str, told: str) -> str:
+    said = f" ({told})" if told else ""
+    words = {
+        "budget": f"The budget is used up{said}. Raise budget_usd to go on. ",
+        "daily_quota": f"The daily quota is used up{said}; it opens again at {_quota_opens()}. ",
+        "spend_limit": f"The account's spend limit is reached{said}. Wait ten minutes or raise it. ",
+        "auth": f"The service refused the key{said}. Check it and its rights. ",
+        "model_not_found": f"The service does not know the model{said}. Check its name. ",
+        "failures": f"One cause failed again and again{said}. ",
+        "mixed": f"Simulated and real answers never mix in one store{said}. Look at GOOGLE_GEMINI_BASE_URL, or choose "
+        "another 'out'. ",
+        "store": f"The store could not be written{said}. ",
+    }
+    return words.get(reason, f"Stopped{said}. ")
+
+
+def _quota_opens() -> str:
+    """Return when daily quotas open again, which is midnight Pacific time, in the user's time zone."""
+    pacific = datetime.now(ZoneInfo("America/Los_Angeles"))
+    midnight = (pacific + timedelta(days=1)).replace(hour=0, minute=0, second=0, microsecond=0)
+    return f"midnight Pacific time, {midnight.astimezone():%A %H:%M %Z} here"

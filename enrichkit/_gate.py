@@ -1,0 +1,74 @@
+"""The gate: lets requests through as fast as the pace allows, and so many at a time. The only one here that waits."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+from ._pace import Pace, PaceView, Ticket
+
+LOOKS_EVERY_SECONDS = 0.1
+
+
+class Gate:
+    """Lets requests through one by one, as fast as the `Pace` allows, and so many at a time."""
+
+    def __init__(self, *, workers: int, rpm: float | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+        self._pace = Pace(rpm=rpm)
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._places = threading.Semaphore(workers)
+        self._turn = threading.Lock()
+        self._news = threading.Event()
+
+    def enter(self, stop: threading.Event) -> Ticket | None:
+        """Wait for the next free place and take it; None if the run stopped meanwhile."""
+        while not self._places.acquire(timeout=LOOKS_EVERY_SECONDS):
+            if stop.is_set():
+                return None
+        ticket = self._pass(stop)
+        if ticket is None:
+            self._places.release()
+        return ticket
+
+    def _pass(self, stop: threading.Event) -> Ticket | None:
+        # One worker waits for the pace, the others for their turn: no herd wakes up for one place.
+        while not self._turn.acquire(timeout=LOOKS_EVERY_SECONDS):
+            if stop.is_set():
+                return None
+        try:
+            while not stop.is_set():
+                with self._lock:
+                    now = self._clock()
+                    wait = self._pace.wait(now)
+                    if wait <= 0:
+                        return self._pace.sent(now)
+                    self._news.clear()
+                if wait < 0.002:
+                    time.sleep(wait)
+                else:
+                    self._news.wait(min(wait, LOOKS_EVERY_SECONDS))
+            return None
+        finally:
+            self._turn.release()
+
+    def accepted(self, ticket: Ticket) -> None:
+        """Learn that a request was not refused, and give its place back."""
+        with self._lock:
+            self._pace.accepted(ticket)
+        self._places.release()
+        self._news.set()
+
+    def refused(self, ticket: Ticket, retry_after_seconds: float | None) -> None:
+        """Learn from a refusal, and give the request's place back."""
+        with self._lock:
+            self._pace.refused(ticket, self._clock(), retry_after_seconds)
+        self._places.release()
+        self._news.set()
+
+    @property
+    def view(self) -> PaceView:
+        """The pace at this moment."""
+        with self._lock:
+            return self._pace.view(self._clock())

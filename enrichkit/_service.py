@@ -1,0 +1,77 @@
+"""The service of a call: which key, address and client; and what is known to fail before anything is sent."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from ._exchange import SIMULATOR, Client
+from ._gemini import check_capabilities, connect
+from ._options import Options
+from ._price import worst_case
+from ._stage import Stage
+from .errors import BudgetError, MissingKeyError, StoreError
+
+KEY_NAMES = ("GOOGLE_API_KEY", "GEMINI_API_KEY")
+ENDPOINT_NAME = "GOOGLE_GEMINI_BASE_URL"
+
+
+def is_simulated(options: Options) -> bool | None:
+    """Whether the simulator answers; unknown where another address or a client of one's own may lead anywhere."""
+    if options.model == SIMULATOR:
+        return True
+    return None if callable(options.client) or os.environ.get(ENDPOINT_NAME) else False
+
+
+def check_call(options: Options, stages: Sequence[Stage]) -> None:
+    """Raise for whatever a request would fail for: no key, a client that lacks something, a price nobody knows."""
+    if isinstance(options.client, str) and options.model != SIMULATOR:
+        _api_key()
+    for stage in stages:
+        if isinstance(options.client, str):
+            check_capabilities(options.client, thinking=stage.thinking)
+        model = stage.model or options.model
+        known = worst_case(model, prompt_bytes=1, max_output_tokens=1, search=False, prices=options.prices)
+        if options.budget_usd is not None and known is None:
+            raise BudgetError(
+                f"The price of {model!r} is unknown, so a budget cannot be held. Give prices={{{model!r}: "
+                "enrichkit.Price(...)}, or leave budget_usd out."
+            )
+
+
+def _api_key() -> str:
+    for name in KEY_NAMES:
+        if key := os.environ.get(name, "").strip():
+            return key
+    raise MissingKeyError(
+        f"No API key is set. Set {KEY_NAMES[0]} (or {KEY_NAMES[1]}) in the environment, or use model={SIMULATOR!r}, "
+        "which needs none."
+    )
+
+
+@contextlib.contextmanager
+def client_of(options: Options, *, needed: bool) -> Iterator[Client]:
+    """Yield what answers requests; with the simulator, a server on loopback for as long as the run lasts."""
+    if callable(options.client):
+        yield options.client
+    elif options.model != SIMULATOR:
+        with contextlib.closing(
+            connect(options.client, key=_api_key(), base_url=os.environ.get(ENDPOINT_NAME) or None)
+        ) as client:
+            yield client
+    elif needed:
+        from .simulator import Simulator
+
+        with (
+            Simulator() as simulator,
+            contextlib.closing(connect(options.client, key=SIMULATOR, base_url=simulator.url)) as client,
+        ):
+            yield client
+    else:
+        yield _nobody
+
+
+def _nobody(_: Any) -> Any:
+    raise StoreError("Nothing was to be asked, and yet something was. Please report this.")
