@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 
 def why(reason: str, told: str) -> str:
+    """Return a sentence or two about a run's end, for the reason it had and what was said then."""
     said = f" ({told})" if told else ""
     words = {
         "budget": f"The budget is used up{said}. Raise budget_usd to go on. ",
@@ -14,7 +15,7 @@ def why(reason: str, told: str) -> str:
         "spend_limit": f"The account's spend limit is reached{said}. Wait ten minutes or raise it. ",
         "auth": f"The service refused the key{said}. Check it and its rights. ",
         "model_not_found": f"The service does not know the model{said}. Check its name. ",
-        "failures": f"One cause failed again and again{said}. ",
+        "failures": f"Question after question failed{said}. ",
         "mixed": f"Simulated and real answers never mix in one store{said}. Look at GOOGLE_GEMINI_BASE_URL, or choose "
         "another 'out'. ",
         "store": f"The store could not be written{said}. ",
@@ -24,6 +25,9 @@ def why(reason: str, told: str) -> str:
 
 def _quota_opens() -> str:
     """Return when daily quotas open again, which is midnight Pacific time, in the user's time zone."""
-    pacific = datetime.now(ZoneInfo("America/Los_Angeles"))
+    try:
+        pacific = datetime.now(ZoneInfo("America/Los_Angeles"))
+    except ZoneInfoNotFoundError:  # a slim system has no time zones
+        return "midnight Pacific time"
     midnight = (pacific + timedelta(days=1)).replace(hour=0, minute=0, second=0, microsecond=0)
     return f"midnight Pacific time, {midnight.astimezone():%A %H:%M %Z} here"

@@ -55,15 +55,20 @@ class PaceView:
         How long no request is sent; 0 if one may go now.
     reason : str
         Why it waits, or why it is slow; empty if nothing holds it back.
+    most_at_once : int or None
+        How many requests the service takes at a time, as learned; speed does not matter then.
     """
 
     rate_per_second: float | None
     waiting_seconds: float
     reason: str
+    most_at_once: int | None = None
 
     def __str__(self) -> str:
         if self.waiting_seconds:
             return f"{self.reason}, next try in {max(1, round(self.waiting_seconds))} s"
+        if self.most_at_once is not None:
+            return f"at most {self.most_at_once} requests at a time"
         return "" if self.rate_per_second is None else f"at most {self.rate_per_second:.3g} requests/s"
 
 
@@ -245,6 +250,8 @@ class Pace:
 
     def view(self, now: float) -> PaceView:
         """Return the pace for people."""
+        if self._most_at_once is not None:
+            return PaceView(None, 0.0, "as learned", self._most_at_once)
         rate = self.rate(now) if self._base is not None else None
         if self._gap:
             rate = min(1 / self._gap, rate or math.inf)

@@ -26,15 +26,6 @@ TABLE = Path(__file__).parents[1] / "data" / "funds.csv"
 
 
 @pytest.fixture
-def simulator(monkeypatch):
-    """A simulator that the clients reach like the real service."""
-    with Simulator() as server:
-        monkeypatch.setenv("GOOGLE_GEMINI_BASE_URL", server.url)
-        monkeypatch.setenv("GOOGLE_API_KEY", "a-key-for-nothing")
-        yield server
-
-
-@pytest.fixture
 def no_key(monkeypatch):
     for name in ("GOOGLE_API_KEY", "GEMINI_API_KEY", "GOOGLE_GEMINI_BASE_URL"):
         monkeypatch.delenv(name, raising=False)

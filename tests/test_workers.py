@@ -14,7 +14,7 @@ import enrichkit
 from enrichkit import Answer, Failure, Reply, Stage, errors
 from enrichkit._files import Files
 from enrichkit._store import Store
-from enrichkit.simulator import Quota, Simulator
+from enrichkit.simulator import Quota
 
 
 class Company(Answer):
@@ -38,14 +38,6 @@ def table(records):
 def run(records, out, client, **settings):
     given = {"stages": [COMPANY], "key": "name", "progress": False, "workers": 4}
     return enrichkit.run(table(records), out=out, client=client, **given | settings)
-
-
-@pytest.fixture
-def simulator(monkeypatch):
-    with Simulator() as server:
-        monkeypatch.setenv("GOOGLE_GEMINI_BASE_URL", server.url)
-        monkeypatch.setenv("GOOGLE_API_KEY", "a-key-for-nothing")
-        yield server
 
 
 def test_who_waits_before_another_try_lets_another_ask(tmp_path):
@@ -87,7 +79,7 @@ def test_one_cause_again_and_again_ends_the_run(reply, tmp_path):
         return reply
 
     with pytest.raises(
-        errors.Stopped, match=r"One cause failed again and again \((bad_request|blocked|unreadable)"
+        errors.Stopped, match=r"Question after question failed \((bad_request|blocked|unreadable)"
     ) as told:
         run(544, tmp_path / "out", client, workers=20)
     assert told.value.reason == "failures"
@@ -112,7 +104,7 @@ def test_a_network_that_is_gone_ends_the_run(tmp_path, monkeypatch):
     monkeypatch.setenv("GOOGLE_GEMINI_BASE_URL", "http://127.0.0.1:9")
     monkeypatch.setenv("GOOGLE_API_KEY", "a-key-for-nothing")
     monkeypatch.setattr("enrichkit._retry.FIRST_WAIT_SECONDS", 0.001)
-    with pytest.raises(errors.Stopped, match=r"again and again \(network: .*0 of 544 records"):
+    with pytest.raises(errors.Stopped, match=r"Question after question failed \(network: .*0 of 544 records"):
         run(544, tmp_path / "out", "google-genai", workers=20)
     assert enrichkit.plan(table(544), stages=[COMPANY], key="name", out=tmp_path / "out").to_ask == 544
 

@@ -1,0 +1,62 @@
+"""The line of progress: what a person sees of a run, in one line."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from enrichkit._engine import Status
+from enrichkit._pace import PaceView
+from enrichkit._progress import line
+
+STATUS = Status(
+    records=544,
+    done=100,
+    failed=2,
+    left=442,
+    requests=150,
+    in_flight=20,
+    tokens=300_000,
+    cost_usd=1.5,
+    reserved_usd=3.0,
+    possibly_usd=0.0,
+    unpriced=0,
+    unsaved=0,
+    seconds=60.0,
+    rate_per_second=1.7,
+    left_seconds=260.0,
+    waiting="",
+    stopping=None,
+    pace=PaceView(None, 0.0, ""),
+)
+
+
+def test_it_says_how_far_how_much_and_how_long():
+    """Records, requests, tokens, money, speed, what is left."""
+    told = line(STATUS)
+    assert told == (
+        "102 of 544 records · 2 failed · 150 requests · 300,000 tokens · 1.5000 USD · 1.7 records/s · 4 min 20 s left"
+    )
+
+
+@pytest.mark.parametrize(
+    ("pace", "waiting", "told"),
+    [
+        (PaceView(19.8, 0.0, "as learned"), "", "at most 19.8 requests/s"),
+        (PaceView(20.0, 7.6, "the service is closed for now"), "", "the service is closed for now, next try in 8 s"),
+        (PaceView(None, 0.0, "", 8), "", "at most 8 requests at a time"),
+        (PaceView(None, 0.0, ""), "the disk is nearly full; free some space and it goes on", "the disk is nearly full"),
+    ],
+)
+def test_it_says_what_the_pace_does_and_what_is_waited_for(pace, waiting, told):
+    """The speed that was learned, why nothing is sent, and until when; trouble with the disk comes first."""
+    assert told in line(dataclasses.replace(STATUS, pace=pace, waiting=waiting))
+
+
+def test_it_says_what_is_not_saved_or_priced_and_that_it_ends():
+    """Whoever looks must not learn it from the bill."""
+    told = line(dataclasses.replace(STATUS, unsaved=3, waiting="the disk", unpriced=4, stopping="stop"))
+    assert "4 of unknown price" in told
+    assert "3 replies not saved yet" in told
+    assert told.endswith("finishing what is in flight")
