@@ -283,7 +283,7 @@ class Workers:
         passed that sends at once.
         """
         while (worst := self._reserve(request)) is not None:
-            ticket = self._gate.enter(self._stopped) if self._wait_writable() else None
+            ticket = self._gate.enter(self._stopped, opened=self._writable)
             if ticket is None:
                 self._budget.settle(worst, Decimal())
                 return None
@@ -350,10 +350,3 @@ class Workers:
                 f"a reply to stage {request.stage} cost more than its worst case of {worst:.4f} USD, "
                 f"which makes {self._budget.excess_usd:.4f} USD more than was set aside",
             )
-
-    def _wait_writable(self) -> bool:
-        """Wait while the store cannot be written; False if the run stops meanwhile."""
-        while not self._writable.wait(0.1):
-            if self._stopped.is_set():
-                return False
-        return True
