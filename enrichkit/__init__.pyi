@@ -1,8 +1,10 @@
-from . import errors, funds, simulator
+from . import errors, funds, plots, simulator
 from ._answer import Answer, Issue
+from ._costs import costs, what_if
 from ._exchange import Failure, Reply, Request, Source, Usage
 from ._plan import Plan
 from ._price import Price
+from ._report import Report, report
 from ._run import Run, batches, plan, read, run, start
 from ._stage import Stage
 from ._verify import Verification, verify
@@ -16,6 +18,7 @@ __all__ = [
     "Plan",
     "Price",
     "Reply",
+    "Report",
     "Request",
     "Run",
     "Source",
@@ -24,12 +27,16 @@ __all__ = [
     "Usage",
     "Verification",
     "batches",
+    "costs",
     "errors",
     "funds",
     "plan",
+    "plots",
     "read",
+    "report",
     "run",
     "simulator",
     "start",
     "verify",
+    "what_if",
 ]

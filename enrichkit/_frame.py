@@ -26,12 +26,16 @@ def stored(out: Path, columns: Sequence[str] | None = None) -> pa.Table:
     check_store(out)
     tables, damaged = read_shards(Files(work_area(out) / "tmp"), out, columns)
     for path in damaged:
-        warnings.warn(
-            f"The shard {path} is damaged; its records are left out. Restore it from a copy, or give run "
-            "redo_damaged=True to ask, and pay, for them again.",
-            stacklevel=3,
-        )
+        warnings.warn(told_damaged(path), stacklevel=3)
     return join(list(tables.values()))
+
+
+def told_damaged(path: Path) -> str:
+    """Return the sentence about a shard that cannot be read."""
+    return (
+        f"The shard {path} is damaged; its records are left out. Restore it from a copy, or give run "
+        "redo_damaged=True to ask, and pay, for them again."
+    )
 
 
 def to_frame(table: pa.Table) -> pd.DataFrame:

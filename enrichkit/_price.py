@@ -50,9 +50,10 @@ class Price:
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What a reply cost, in USD, by kind."""
+    """What a reply cost, in USD, by kind; ``input_usd`` without what was cached."""
 
     input_usd: Decimal
+    cached_usd: Decimal
     output_usd: Decimal
     thinking_usd: Decimal
     search_usd: Decimal
@@ -60,7 +61,7 @@ class Cost:
     @property
     def total_usd(self) -> Decimal:
         """The sum."""
-        return self.input_usd + self.output_usd + self.thinking_usd + self.search_usd
+        return self.input_usd + self.cached_usd + self.output_usd + self.thinking_usd + self.search_usd
 
 
 def priced_as(model_version: str) -> str:
@@ -104,7 +105,8 @@ def cost(
         return None
     million = Decimal(1_000_000)
     return Cost(
-        input_usd=(rates.input * (usage.prompt_tokens - cached + tool) + rates.cached * cached) / million,
+        input_usd=rates.input * (usage.prompt_tokens - cached + tool) / million,
+        cached_usd=rates.cached * cached / million,
         output_usd=rates.output * output / million,
         thinking_usd=rates.output * thinking / million,
         search_usd=rates.search * searches / 1000,

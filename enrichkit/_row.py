@@ -18,7 +18,7 @@ import pyarrow as pa
 from ._answer import Answer, Issue
 from ._exchange import Failure, Reply, Usage, decode
 from ._gemini import parse
-from ._price import Price, cost
+from ._price import Cost, Price, cost
 from ._record import cell_text
 from ._stage import Stage
 from ._table import answer_type, as_column, as_text, is_missing_cell
@@ -183,9 +183,14 @@ def add_up(replies: Sequence[tuple[Reply, Mapping[str, Any]]], prices: Mapping[s
 
 def reply_cost(reply: Reply, facts: Mapping[str, Any], prices: Mapping[str, Price]) -> Decimal | None:
     """Return what a paid reply cost in USD, by the model version that answered; None if its price is unknown."""
-    at = datetime.fromisoformat(facts["at"]) if "at" in facts else None
-    found = cost(reply.usage, reply.model_version or str(facts.get("model", "")), prices=prices, at=at)
+    found = cost_by_kind(reply, facts, prices)
     return None if found is None else found.total_usd
+
+
+def cost_by_kind(reply: Reply, facts: Mapping[str, Any], prices: Mapping[str, Price]) -> Cost | None:
+    """Return the same by kind."""
+    at = datetime.fromisoformat(facts["at"]) if "at" in facts else None
+    return cost(reply.usage, reply.model_version or str(facts.get("model", "")), prices=prices, at=at)
 
 
 def total_usage(usages: Sequence[Usage]) -> Usage:

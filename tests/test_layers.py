@@ -40,6 +40,10 @@ _options
 _service
 _frame
 _verify
+_costs
+_listing
+_report
+plots
 _progress
 _run
 __main__

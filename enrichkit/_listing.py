@@ -1,0 +1,99 @@
+"""The listing: small tables as text for a terminal and as HTML for a notebook.
+
+What stands in it may come from a reply, so it is untrusted: escaped in HTML, without control characters in text. The
+HTML has no colours of its own and no style sheet, so that it reads in light and dark, and on pages that drop styles.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+
+LONGEST_CELL = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """A title, a heading per column, and rows of text; the first column is left-aligned, the others are numbers."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+def as_text(lines: Sequence[str], listings: Sequence[Listing]) -> str:
+    """Return sentences and tables as plain text.
+
+    >>> print(as_text(["A store"], [Listing("cost", ("stage", "USD"), (("poc", "1.2"), ("fund", "10.4")))]))
+    A store
+    <BLANKLINE>
+    cost
+      stage   USD
+      poc     1.2
+      fund   10.4
+    """
+    told = [plain(line, most=0) for line in lines]
+    for one in listings:
+        table = [tuple(map(plain, row)) for row in (one.columns, *one.rows)]
+        widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+        told += ["", plain(one.title)]
+        for row in table:
+            first, *others = (
+                cell.ljust(width) if not place else cell.rjust(width)
+                for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+            )
+            told.append("  ".join(["", first, *others]).rstrip())
+    return "\n".join(told)
+
+
+def as_html(lines: Sequence[str], listings: Sequence[Listing]) -> str:
+    """Return the same as HTML, everything escaped.
+
+    >>> as_html(["<b>"], [])
+    '<div class="mathjax_ignore tex2jax_ignore"><p>&lt;b&gt;</p></div>'
+    """
+    parts = [f"<p>{'<br>'.join(_escaped(line, most=0) for line in lines)}</p>"]
+    for one in listings:
+        head = "".join(f'<th style="{_align(place)}">{_escaped(name)}</th>' for place, name in enumerate(one.columns))
+        body = "".join(
+            "<tr>"
+            + "".join(f'<td style="{_align(place)}">{_escaped(cell)}</td>' for place, cell in enumerate(row))
+            + "</tr>"
+            for row in one.rows
+        )
+        parts.append(
+            f"<p><b>{_escaped(one.title)}</b></p><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+        )
+    return f'<div class="mathjax_ignore tex2jax_ignore">{"".join(parts)}</div>'
+
+
+def plain(text: str, most: int = LONGEST_CELL) -> str:
+    r"""Return text without what a terminal would obey, and not longer than ``most`` (0: as long as it is).
+
+    >>> plain("gemini\x1b[2J-3")
+    'gemini?[2J-3'
+    """
+    shown = "".join(letter if letter.isprintable() else "?" for letter in text)
+    return shown if not most or len(shown) <= most else shown[: most - 1] + "…"
+
+
+def usd(value: Decimal | None) -> str:
+    """Return an amount for people: four decimals, of a very small one two digits that count.
+
+    >>> usd(Decimal("1234.5")), usd(Decimal("0.00001234")), usd(Decimal(0)), usd(None)
+    ('1,234.5000', '0.000012', '0.0000', 'unknown')
+    """
+    if value is None:
+        return "unknown"
+    digits = 4 if not value or abs(value) >= Decimal("0.001") else 1 - value.adjusted()
+    return f"{value:,.{digits}f}"
+
+
+def _escaped(text: str, most: int = LONGEST_CELL) -> str:
+    return html.escape(plain(text, most))
+
+
+def _align(place: int) -> str:
+    return f"text-align:{'right' if place else 'left'}"
