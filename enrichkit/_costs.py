@@ -76,14 +76,14 @@ class Ledger:
     """All replies of a store, and what its rows say of the questions.
 
     ``answered`` says whether a question that rows hold now has its answer; ``asked_by`` counts the records that share
-    a question; ``filled`` counts the cells that a stage's answers filled.
+    a question; ``filled`` counts the cells that a stage's answers filled, by column.
     """
 
     replies: list[StoredReply] = field(default_factory=list)
     stages: list[str] = field(default_factory=list)
     answered: dict[str, bool] = field(default_factory=dict)
     asked_by: Counter[tuple[str, str]] = field(default_factory=Counter)
-    filled: Counter[str] = field(default_factory=Counter)
+    filled: dict[str, Counter[str]] = field(default_factory=dict)
     records: int = 0
     not_sealed: int = 0
     damaged: tuple[Path, ...] = ()
@@ -141,7 +141,8 @@ def _enter_rows(ledger: Ledger, table: pa.Table, stage: str, prices: Mapping[str
     question, status, payer, replies = (
         table.column(meta(stage, fact)).to_pylist() for fact in ("question", "status", "paid_by", "replies")
     )
-    ledger.filled[stage] += pc.sum(pc.list_value_length(table.column(meta(stage, "filled")))).as_py() or 0
+    cells = pc.value_counts(pc.list_flatten(table.column(meta(stage, "filled")))).to_pylist()
+    ledger.filled.setdefault(stage, Counter()).update({one["values"]: one["counts"] for one in cells})
     for asked, state, record, payloads in zip(question, status, payer, replies, strict=True):
         if asked is not None:
             ledger.asked_by[stage, asked] += 1
@@ -313,7 +314,8 @@ def what_if(
     -------
     DataFrame
         By model: the cost in USD by kind, its sum ``cost_usd``, and ``unpriced``, the replies whose cost is unknown
-        and in none of the sums. A model without a known price has missing sums, never 0.
+        and in none of the sums. A model without a known price has missing sums, never 0. ``attrs["simulated"]`` says
+        whether the simulator made up the tokens.
 
     Examples
     --------
@@ -327,7 +329,14 @@ def what_if(
         raise InputError("what_if takes paid replies, as enrichkit.costs(out) returns them; this has no input_tokens.")
     used = list(_usages(paid))
     rows = {model: _sums([cost(usage, model, prices=prices, at=at) for usage, at in used]) for model in models}
-    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("model").sort_values("cost_usd")
+    found = pd.DataFrame.from_dict(rows, orient="index").rename_axis("model").sort_values("cost_usd")
+    found.attrs["simulated"] = is_simulated(paid)
+    return found
+
+
+def is_simulated(paid: pd.DataFrame) -> bool:
+    """Whether the simulator answered, so that nothing was charged."""
+    return "model" in paid.columns and bool(paid["model"].astype(str).str.startswith(SIMULATOR).any())
 
 
 def _usages(paid: pd.DataFrame) -> Iterator[tuple[Usage, datetime | None]]:

@@ -12,6 +12,8 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from ._costs import KINDS, Ledger, StoredReply, read_ledger, warn_of_damage
 from ._listing import Listing, as_html, as_text, usd
 from ._price import Price, price_data_version
@@ -73,8 +75,8 @@ class Bill:
         The same by stage, and by the model version that answered (of paid replies).
     records : int
         Records in the sealed shards.
-    filled : mapping of str to int
-        Cells that each stage's answers filled.
+    filled : mapping of str to mapping of str to int
+        By stage and column, the cells that answers filled.
     shared : mapping of str to int
         By stage: answers that records got from another record's question.
     shared_usd : mapping of str to Decimal
@@ -95,7 +97,7 @@ class Bill:
     by_stage: Mapping[str, CostLine]
     by_model: Mapping[str, CostLine]
     records: int
-    filled: Mapping[str, int]
+    filled: Mapping[str, Mapping[str, int]]
     shared: Mapping[str, int]
     shared_usd: Mapping[str, Decimal]
     shared_unpriced: int
@@ -112,8 +114,38 @@ class Bill:
     def per_filled_cell_usd(self, stage: str | None = None) -> Decimal | None:
         """Return the cost of a filled cell, on average, of one stage or of all; None if unknown or none is filled."""
         if stage is None:
-            return ratio(self.total, sum(self.filled.values()))
-        return ratio(self.by_stage[stage], self.filled.get(stage, 0))
+            return ratio(self.total, sum(self.filled_cells(name) for name in self.by_stage))
+        return ratio(self.by_stage[stage], self.filled_cells(stage))
+
+    def filled_cells(self, stage: str) -> int:
+        """Return how many cells a stage's answers filled."""
+        return sum(self.filled.get(stage, {}).values())
+
+    def by_field(self) -> pd.DataFrame:
+        """Return for each column that answers filled how often, and what a cell of it cost.
+
+        ``usd_per_cell`` is the stage's whole cost, divided by the cells of this column: what each would have cost if
+        nothing else in the answer had been of use.
+        """
+        rows = [
+            (stage, column, self.records, cells, _float(ratio(self.by_stage[stage], cells)))
+            for stage, columns in self.filled.items()
+            for column, cells in sorted(columns.items(), key=lambda one: -one[1])
+        ]
+        return pd.DataFrame(rows, columns=["stage", "column", "records", "filled_cells", "usd_per_cell"])
+
+    def for_records(self, sizes: Sequence[int]) -> pd.DataFrame:
+        """Return what tables of so many records would cost, if their records cost what these do.
+
+        ``usd_shared_alike``: they share as much as these do. ``usd_nothing_shared``: each pays for all its questions.
+        """
+        alone = None if self.shared_unpriced else sum(self.shared_usd.values(), Decimal())
+        alike, extra = (
+            _float(self.per_record_usd),
+            float("nan") if alone is None else float(alone) / (self.records or 1),
+        )
+        rows = [(size, size * alike, size * (alike + extra)) for size in sizes]
+        return pd.DataFrame(rows, columns=["records", "usd_shared_alike", "usd_nothing_shared"])
 
 
 def ratio(line: CostLine, count: int) -> Decimal | None:
@@ -168,7 +200,8 @@ class Report:
                 "by_stage": {
                     name: _line_json(line)
                     | {
-                        "filled_cells": bill.filled.get(name, 0),
+                        "filled_cells": bill.filled_cells(name),
+                        "filled_by_column": dict(bill.filled.get(name, {})),
                         "per_filled_cell_usd": exact(bill.per_filled_cell_usd(name), RATIO_DIGITS),
                         "shared_answers": bill.shared.get(name, 0),
                         "sharing_saved_usd": exact(bill.shared_usd.get(name, Decimal())),
@@ -239,14 +272,15 @@ def report(out: str | Path = "enriched", *, prices: Mapping[str, Price] | None =
 def make_bill(ledger: Ledger, *, own: Mapping[str, Price]) -> Bill:
     """Return the bill of a ledger."""
     paid = ledger.paid
+    by_stage = {name: add_up(same) for name, same in grouped(ledger.replies, lambda one: one.stage).items()}
     shared, shared_usd, unpriced = sharing(ledger)
     told_own = f", and your own for {', '.join(sorted(own))}" if own else ""
     return Bill(
-        total=add_up(ledger.replies),
-        by_stage={name: add_up(same) for name, same in grouped(ledger.replies, lambda one: one.stage).items()},
+        total=merge(list(by_stage.values())),
+        by_stage=by_stage,
         by_model={name: add_up(same) for name, same in grouped(paid, lambda one: one.model).items()},
         records=ledger.records,
-        filled=dict(ledger.filled),
+        filled={stage: dict(columns) for stage, columns in ledger.filled.items()},
         shared=shared,
         shared_usd=shared_usd,
         shared_unpriced=unpriced,
@@ -290,6 +324,18 @@ def add_up(replies: Sequence[StoredReply]) -> CostLine:
     )
 
 
+def merge(lines: Sequence[CostLine]) -> CostLine:
+    """Return several lines as one."""
+    return CostLine(
+        usd={kind: sum((line.usd[kind] for line in lines), Decimal()) for kind in ALL_KINDS},
+        replies=sum(line.replies for line in lines),
+        wasted=sum(line.wasted for line in lines),
+        unpriced=sum(line.unpriced for line in lines),
+        attempts=sum(line.attempts for line in lines),
+        counts={name: sum(line.counts[name] for line in lines) for name in COUNTED},
+    )
+
+
 def sharing(ledger: Ledger) -> tuple[dict[str, int], dict[str, Decimal], int]:
     """Return by stage the answers that records got from another's question, and what that saved; and those unpriced."""
     spent: dict[tuple[str, str], Decimal | None] = {}
@@ -308,6 +354,10 @@ def sharing(ledger: Ledger) -> tuple[dict[str, int], dict[str, Decimal], int]:
         else:
             saved[stage] += (records - 1) * cost
     return shared, saved, unpriced
+
+
+def _float(value: Decimal | None) -> float:
+    return float("nan") if value is None else float(value)
 
 
 def exact(value: Decimal | None, digits: int | None = None) -> str | None:
@@ -366,7 +416,7 @@ def _use_row(name: str, line: CostLine) -> tuple[str, ...]:
 
 
 def _gain_row(bill: Bill, name: str) -> tuple[str, ...]:
-    cells, shared = bill.filled.get(name, 0), bill.shared.get(name, 0)
+    cells, shared = bill.filled_cells(name), bill.shared.get(name, 0)
     saved = usd(bill.shared_usd.get(name, Decimal()))
     return name, f"{cells:,}", usd(bill.per_filled_cell_usd(name)) if cells else "-", f"{shared:,}", saved
 

@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from ._costs import KINDS
-from ._exchange import SIMULATOR
+from ._costs import KINDS, is_simulated
 from ._listing import plain
 from .errors import InputError, SetupError
 
@@ -34,6 +33,7 @@ COLOURS = {
 }
 """Okabe's and Ito's, told apart by colour-blind readers too; what was wasted is dark."""
 SIZE = (7.0, 3.6)
+NOT_CHARGED = "simulated, nothing was charged"
 
 
 def cost_by_stage(paid: pd.DataFrame, ax: Axes | None = None) -> Axes:
@@ -69,7 +69,8 @@ def cost_by_model(found: pd.DataFrame, ax: Axes | None = None) -> Axes:
     known = found[found["cost_usd"].notna()]
     ax = _own_axes(len(known)) if ax is None else ax
     _stack(ax, known[names].set_axis(list(KINDS), axis="columns"))
-    ax.set(title="The same tokens and searches at other models' prices", xlabel="cost (USD)", ylabel="model")
+    told = "simulated tokens" if found.attrs.get("simulated") else "tokens and searches as they were"
+    ax.set(title=f"At other models' prices ({told})", xlabel="cost (USD)", ylabel="model")
     return ax
 
 
@@ -162,8 +163,8 @@ def _title(paid: pd.DataFrame, title: str) -> str:
     """Return a title that says what was simulated, and how much of the cost is unknown."""
     unknown = int(paid["cost_usd"].isna().sum())
     more = [f"{unknown:,} replies of unknown price left out"] if unknown else []
-    if paid["model"].astype(str).str.startswith(SIMULATOR).any():
-        more.append("simulated, nothing was charged")
+    if is_simulated(paid):
+        more.append(NOT_CHARGED)
     return f"{title} ({'; '.join(more)})" if more else title
 
 

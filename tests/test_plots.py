@@ -1,0 +1,95 @@
+"""The figures: Axes in, Axes out, with a title and units, and hostile names drawn as text."""
+
+from __future__ import annotations
+
+import matplotlib as mpl
+import pytest
+from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
+
+import enrichkit
+from enrichkit import errors, plots
+from enrichkit._costs import DOLLARS
+
+FIGURES = [plots.cost_by_stage, plots.cost_per_record, plots.cost_over_time]
+
+
+@pytest.fixture(autouse=True)
+def _drawing():
+    mpl.use("agg")
+    yield
+    plt.close("all")
+
+
+@pytest.fixture
+def paid():
+    return plots.example()
+
+
+@pytest.mark.parametrize("figure", FIGURES)
+def test_it_draws_into_the_axes_it_is_given(figure, paid):
+    """And returns them, with a title and the unit on an axis; no figure of its own is made."""
+    own = Figure().subplots()
+    assert figure(paid, own) is own
+    assert own.get_title()
+    assert "USD" in own.get_xlabel() + own.get_ylabel()
+    assert own.get_xlabel()
+    assert own.get_ylabel()
+    assert not plt.get_fignums()
+    assert figure(paid) is not own
+
+
+def test_the_bars_add_up_to_what_was_paid(paid):
+    """Wasted replies are a kind of their own, so nothing counts twice."""
+    ax = plots.cost_by_stage(paid)
+    assert sum(bar.get_width() for bar in ax.patches) == pytest.approx(paid["cost_usd"].sum())
+    assert plots.by_kind(paid).to_numpy().sum() == pytest.approx(paid["cost_usd"].sum())
+
+
+def test_the_line_ends_at_the_total(paid):
+    """Minutes on one axis, USD on the other."""
+    (line,) = plots.cost_over_time(paid).lines
+    assert line.get_xdata().tolist() == [0, 1, 2, 3]
+    assert line.get_ydata()[-1] == pytest.approx(paid["cost_usd"].sum())
+
+
+def test_each_record_counts_once(paid):
+    """However many replies it paid for."""
+    assert sum(bar.get_height() for bar in plots.cost_per_record(paid).patches) == 2
+
+
+@pytest.mark.parametrize("figure", FIGURES)
+def test_simulated_and_unknown_costs_are_said_in_the_title(figure, paid):
+    """Nobody takes them for money, or for all of it."""
+    paid["model"] = "simulator"
+    paid.loc[0, list(DOLLARS)] = None
+    title = figure(paid).get_title()
+    assert "simulated, nothing was charged" in title
+    assert "1 replies of unknown price" in title
+
+
+@pytest.mark.parametrize("figure", FIGURES)
+def test_an_empty_store_makes_an_empty_figure(figure, paid):
+    """And no error."""
+    figure(paid.head(0)).figure.canvas.draw()
+
+
+def test_hostile_names_are_drawn_as_text(paid):
+    """Dollar signs and backslashes are no formula."""
+    paid["stage"] = "$\\nonsense{$"
+    plots.cost_by_stage(paid).figure.canvas.draw()
+    found = enrichkit.what_if(paid).rename({"gemini-2.5-pro": "$\\nonsense{$\x1b"})
+    plots.cost_by_model(found).figure.canvas.draw()
+
+
+def test_models_of_unknown_price_are_left_out(paid):
+    """An empty bar would say that they cost nothing."""
+    found = enrichkit.what_if(paid, ["gemini-3.5-flash", "nobody-knows"])
+    labels = [label.get_text() for label in plots.cost_by_model(found).get_yticklabels()]
+    assert labels == ["gemini-3.5-flash"]
+
+
+def test_another_table_is_refused(paid):
+    """With a sentence that names what is missing."""
+    with pytest.raises(errors.InputError, match="cost_usd"):
+        plots.cost_by_stage(paid.drop(columns="cost_usd"))
