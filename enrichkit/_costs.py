@@ -185,7 +185,8 @@ def read_reply(
         question=question,
         attempt=int(facts.get("attempt", 1)),
         at=datetime.fromisoformat(facts["at"]) if "at" in facts else None,
-        model=reply.model_version or str(facts.get("model", "")),
+        # A service may call itself anything; what is no text would break every table it stands in.
+        model=(reply.model_version or str(facts.get("model", ""))).encode("utf-8", "replace").decode(),
         tries=int(facts.get("tries", 1)),
         paid=reply.paid,
         may_be_charged=reply.failure is not None and (reply.failure.may_be_charged or reply.failure.cause == "timeout"),

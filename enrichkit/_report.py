@@ -220,7 +220,7 @@ class Report:
                 "may_be_charged": bill.may_be_charged,
             },
         }
-        return json.dumps(found, indent=2, ensure_ascii=False)
+        return json.dumps(found, indent=2)
 
     def _lines(self) -> list[str]:
         bill = self.cost
@@ -272,7 +272,8 @@ def report(out: str | Path = "enriched", *, prices: Mapping[str, Price] | None =
 def make_bill(ledger: Ledger, *, own: Mapping[str, Price]) -> Bill:
     """Return the bill of a ledger."""
     paid = ledger.paid
-    by_stage = {name: add_up(same) for name, same in grouped(ledger.replies, lambda one: one.stage).items()}
+    replies = grouped(ledger.replies, lambda one: one.stage)
+    by_stage = {name: add_up(replies.get(name, ())) for name in ledger.stages}
     shared, shared_usd, unpriced = sharing(ledger)
     told_own = f", and your own for {', '.join(sorted(own))}" if own else ""
     return Bill(
@@ -440,13 +441,17 @@ def _notes(ledger: Ledger) -> list[str]:
     if unpriced:
         models = ", ".join(sorted({one.model for one in ledger.paid if one.cost is None}))
         notes.append(
-            f"The price of {unpriced:,} replies is unknown (model {models}, or a reply without its usage); "
-            "they are in no sum. prices= takes prices of your own."
+            f"Replies of unknown price, which are in no sum: {unpriced:,} (of the model {models}; or they do not say "
+            "what they used). prices= takes prices of your own."
         )
     if possibly:
-        notes.append(f"{possibly:,} failures may have been charged, nobody knows; they are in no sum.")
+        notes.append(f"Failures that may have been charged, nobody knows, and are in no sum: {possibly:,}.")
     if ledger.not_sealed:
-        notes.append(f"{ledger.not_sealed:,} paid replies are not sealed yet; their records are not counted.")
+        notes.append(
+            f"Paid replies that are not sealed yet, so that their records do not count: {ledger.not_sealed:,}."
+        )
     if ledger.damaged:
-        notes.append(f"{len(ledger.damaged):,} damaged shards could not be read; what they cost is missing here.")
+        notes.append(
+            f"Damaged shards, which could not be read, so that their cost is missing: {len(ledger.damaged):,}."
+        )
     return notes

@@ -10,12 +10,13 @@ is made, with a background of its own, so that it reads on light and dark pages 
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from ._costs import KINDS, is_simulated
-from ._listing import plain
+from ._listing import plain, usd
 from .errors import InputError, SetupError
 
 if TYPE_CHECKING:
@@ -29,9 +30,9 @@ COLOURS = {
     "thinking": "#CC79A7",
     "output": "#009E73",
     "search": "#E69F00",
-    "wasted": "#333333",
+    "wasted": "#7F7F7F",
 }
-"""Okabe's and Ito's, told apart by colour-blind readers too; what was wasted is dark."""
+"""Okabe's and Ito's, told apart by colour-blind readers too, and on dark pages; what was wasted is grey."""
 SIZE = (7.0, 3.6)
 NOT_CHARGED = "simulated, nothing was charged"
 
@@ -69,8 +70,9 @@ def cost_by_model(found: pd.DataFrame, ax: Axes | None = None) -> Axes:
     known = found[found["cost_usd"].notna()]
     ax = _own_axes(len(known)) if ax is None else ax
     _stack(ax, known[names].set_axis(list(KINDS), axis="columns"))
-    told = "simulated tokens" if found.attrs.get("simulated") else "tokens and searches as they were"
-    ax.set(title=f"At other models' prices ({told})", xlabel="cost (USD)", ylabel="model")
+    title = "The same tokens and searches at other models' prices"
+    title += f"\n{NOT_CHARGED}" if found.attrs.get("simulated") else ""
+    ax.set(title=title, xlabel="cost (USD)", ylabel="model")
     return ax
 
 
@@ -88,7 +90,7 @@ def cost_per_record(paid: pd.DataFrame, ax: Axes | None = None) -> Axes:
     spent = paid.groupby("record")["cost_usd"].sum(min_count=1).dropna()
     if len(spent):
         ax.hist(spent, bins=30, color=COLOURS["input"], edgecolor="white", linewidth=0.4)
-        _mark(ax, float(spent.mean()), f"mean {spent.mean():.3f} USD")
+        _mark(ax, float(spent.mean()), f"mean {_amount(float(spent.mean()))} USD")
     ax.set(
         title=_title(paid, f"Cost per record, of the {len(spent):,} that paid"),
         xlabel="cost (USD per record)",
@@ -143,29 +145,34 @@ def _stack(ax: Axes, kinds: pd.DataFrame) -> None:
         ax.barh(places, kinds[kind], left=left, color=COLOURS[kind], label=kind, height=0.65)
         left += kinds[kind]
     for place, total in zip(places, left, strict=True):
-        ax.text(total, place, f"  {total:.2f}", va="center", ha="left")
-    ax.set_yticks(list(places), [plain(str(name), 40) for name in kinds.index])
+        ax.text(total, place, f"  {_amount(total)}", va="center", ha="left")
+    ax.set_yticks(list(places), [plain(str(name), 28) for name in kinds.index])
     for label in ax.get_yticklabels():
         label.set_parse_math(False)
     ax.invert_yaxis()
-    ax.set_xlim(0, (float(left.max()) if len(left) else 0.0) * 1.12 or 1)
+    ax.set_xlim(0, (float(left.max()) if len(left) else 0.0) * 1.25 or 1)
     if len(kinds):
         ax.legend(title="kind", loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False)
 
 
 def _mark(ax: Axes, value: float, told: str) -> None:
     """Draw a line at a value, named beside it."""
-    ax.axvline(value, color=COLOURS["wasted"], linestyle="--", linewidth=1.2)
-    ax.text(value, ax.get_ylim()[1] * 0.97, f" {told}", va="top", ha="left")
+    ax.set_ylim(top=ax.get_ylim()[1] * 1.12)  # room for the words above the bars
+    ax.axvline(value, color=ax.xaxis.label.get_color(), linestyle="--", linewidth=1.2)
+    ax.text(value, ax.get_ylim()[1] * 0.98, f" {told}", va="top", ha="left")
+
+
+def _amount(value: float) -> str:
+    return f"{value:,.2f}" if value >= 1 else usd(Decimal(str(value)))
 
 
 def _title(paid: pd.DataFrame, title: str) -> str:
     """Return a title that says what was simulated, and how much of the cost is unknown."""
     unknown = int(paid["cost_usd"].isna().sum())
-    more = [f"{unknown:,} replies of unknown price left out"] if unknown else []
+    more = [f"unknown prices left out: {unknown:,}"] if unknown else []
     if is_simulated(paid):
         more.append(NOT_CHARGED)
-    return f"{title} ({'; '.join(more)})" if more else title
+    return "\n".join([title, "; ".join(more)]) if more else title
 
 
 def _axes(paid: pd.DataFrame, ax: Axes | None) -> Axes:

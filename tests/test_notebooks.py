@@ -36,8 +36,11 @@ def code(notebook):
 
 
 def test_names_are_numbered():
-    """A reader knows where to begin."""
-    assert [path.name[:3] for path in NOTEBOOKS] == [f"{number:02}_" for number in range(1, len(NOTEBOOKS) + 1)]
+    """A reader knows where to begin, and what comes after: each number once."""
+    numbers = [path.name[:3] for path in NOTEBOOKS]
+    assert numbers[0] == "01_"
+    assert all(re.fullmatch(r"\d\d_", number) for number in numbers)
+    assert len(set(numbers)) == len(numbers)
 
 
 def test_it_is_valid_and_opens_with_a_title(notebook):
@@ -82,15 +85,16 @@ def test_kept_outputs_are_those_of_a_fresh_run(notebook):
     assert not re.search(r"/home/|/root/|/tmp/|/work/|C:\\\\", json.dumps(outputs))
 
 
-def papermill(folder, **parameters):
-    """Run the first notebook as `make enrich` does, in a copy of the project's folders."""
+def papermill(folder, notebook="01_enrich", **parameters):
+    """Run a notebook as `make enrich` does the first one, in a copy of the project's folders."""
     for name in ("notebooks", "data"):
         if not (folder / name).exists():
             shutil.copytree(ROOT / name, folder / name)
     given = [text for name, value in parameters.items() for text in ("-p", name, str(value))]
     command = [sys.executable, "-m", "papermill", "--cwd", "notebooks", "--no-progress-bar"]
-    command += ["notebooks/01_enrich.ipynb", "executed.ipynb", *given]
+    command += [f"notebooks/{notebook}.ipynb", "executed.ipynb", *given]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "default"}
+    environment.pop("MPLBACKEND", None)  # a kernel has its own, which shows figures
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
 
 
@@ -126,3 +130,16 @@ def test_papermill_runs_it_and_a_second_run_asks_nothing(tmp_path):
     assert "requests" in said
     assert not re.search(r"[1-9]\d* requests", said)
     assert (tmp_path / "notebooks" / "01_enrich.ipynb").read_bytes() == tracked
+
+    # The store is as the cost notebook wants it: that one reads it, and changes nothing.
+    files = {path: path.read_bytes() for path in (tmp_path / "results").rglob("*") if path.is_file()}
+    done = papermill(tmp_path, "03_cost")
+    assert done.returncode == 0, done.stderr
+    assert {path: path.read_bytes() for path in (tmp_path / "results").rglob("*") if path.is_file()} == files
+    executed = nbformat.read(tmp_path / "executed.ipynb", as_version=4)
+    outputs = [output for cell in code(executed) for output in cell.outputs]
+    assert sum("image/png" in output.get("data", {}) for output in outputs) == 4
+    assert not [output for output in outputs if output.get("name") == "stderr"]
+    bill = enrichkit.report(out).cost
+    assert f"{bill.total.told} USD" in json.dumps(outputs)
+    assert (bill.records, bill.total.replies) == (542, 788)

@@ -25,7 +25,9 @@ def test_every_public_name_is_in_the_readme_and_has_a_docstring(name):
     assert inspect.getdoc(getattr(enrichkit, name))
 
 
-@pytest.mark.parametrize("name", ["run", "start", "plan", "read", "batches", "Stage", "Reply", "Price"])
+@pytest.mark.parametrize(
+    "name", ["run", "start", "plan", "read", "batches", "report", "costs", "what_if", "Stage", "Reply", "Price"]
+)
 def test_every_verb_has_an_example(name):
     """One runnable example each; doctest runs them."""
     assert ">>> " in inspect.getdoc(getattr(enrichkit, name))

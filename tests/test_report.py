@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+import time
 from decimal import Decimal
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from enrichkit.simulator import Simulator
 ROOT = Path(__file__).parents[1]
 LITE = "gemini-3.5-flash-lite"
 GOOD = '{"industry": "Tea"}'
-HOSTILE = '<img src=x onerror="alert(1)">\x1b[2J$\\frac'
+HOSTILE = '<img src=x onerror="alert(1)">\x1b[2J$\\frac\ud800'
 
 
 class Company(Answer):
@@ -216,6 +217,26 @@ def test_what_is_not_sealed_yet_is_paid_for(tmp_path):
     assert enrichkit.costs(tmp_path / "out")["record"].isna().sum() == pending
 
 
+def test_it_can_be_read_while_a_run_is_under_way(tmp_path):
+    """Each reply is met in the work area, then in a shard: it is never missed, and never counted twice."""
+    frame = pd.DataFrame({"name": [f"n{number}" for number in range(60)], "firm": "one"})
+
+    def client(_):
+        time.sleep(0.005)
+        return reply()
+
+    out = tmp_path / "out"
+    settings = {"key": "name", "client": client, "progress": False, "workers": 2, "shard_rows": 3}
+    job = enrichkit.start(frame, out=out, stages=[COMPANY], **settings)
+    seen = []
+    while not job.done:
+        seen.append(enrichkit.report(out).cost.total.replies)
+    job.result()
+    assert seen == sorted(seen)
+    assert len(set(seen)) > 2
+    assert enrichkit.report(out).cost.total.replies == 60
+
+
 def test_a_damaged_shard_is_named(tmp_path):
     """The rest is reported, with a warning and a note."""
     store(tmp_path / "out", lambda _: reply(), shard_rows=1)
@@ -226,7 +247,7 @@ def test_a_damaged_shard_is_named(tmp_path):
     with pytest.warns(UserWarning, match="damaged"):
         found = enrichkit.report(tmp_path / "out")
     assert (found.cost.records, found.cost.total.replies) == (2, 2)
-    assert "1 damaged shard" in str(found)
+    assert "Damaged shards, which could not be read, so that their cost is missing: 1." in str(found)
 
 
 def test_a_failure_that_may_have_been_charged_is_counted_apart(tmp_path):
@@ -269,7 +290,10 @@ def test_hostile_text_is_shown_and_does_nothing(tmp_path):
     assert "&lt;img src=x" in markup
     assert "mathjax_ignore" in markup
     assert "\x1b" not in str(found) + markup
-    assert json.loads(found.to_json())["cost"]["by_model"].keys() == {HOSTILE}
+    shown = HOSTILE.replace("\ud800", "?")
+    assert json.loads(found.to_json())["cost"]["by_model"].keys() == {shown}
+    assert set(enrichkit.costs(out)["model"]) == {shown}
+    assert "<img" not in enrichkit.what_if(enrichkit.costs(out), [shown])._repr_html_()
 
 
 def test_the_json_is_as_documented(tmp_path):
