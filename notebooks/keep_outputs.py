@@ -1,6 +1,7 @@
 """Run every notebook afresh and keep its outputs in the tracked file: what `make notebooks` does.
 
-They run in a copy of the folders they know, so that no earlier result changes what a reader sees.
+They run in a copy of the folders they know, so that no earlier result changes what a reader sees; one after the other,
+so that a later one finds the store that the first has filled.
 """
 
 import shutil
