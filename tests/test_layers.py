@@ -40,8 +40,10 @@ _options
 _service
 _frame
 _verify
+_ledger
 _costs
 _listing
+_bill
 _report
 plots
 _progress

@@ -15,7 +15,8 @@ import pytest
 
 import enrichkit
 from enrichkit import Answer, Failure, Price, Reply, Stage, Usage, errors
-from enrichkit._costs import DOLLARS, answering
+from enrichkit._costs import DOLLARS
+from enrichkit._ledger import answering
 from enrichkit._report import exact
 from enrichkit.simulator import Simulator
 
