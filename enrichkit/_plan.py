@@ -7,14 +7,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
-import pyarrow.compute as pc
 
+from ._checkup import checkup
 from ._exchange import SIMULATOR, Usage
 from ._price import Price, cost, price_data_version
 from ._questions import StagePlan, StageWork
-from ._record import column_texts
 from ._work import Work
 
 # A grounded question's usual size, seen on investor records (tokens, searches): low, middle, high.
@@ -129,41 +127,8 @@ def make_plan(
         cost_usd=estimate(work.stages, work.model, prices),
         seconds=work.to_ask * 10.0 / workers,
         prices=f"prices: genai-prices {price_data_version()}",
-        notes=(*work.notes, *(note for stage in work.stages for note in _two_in_one(work, stage))),
+        notes=(*work.notes, *checkup(work)),
     )
-
-
-def _two_in_one(work: Work, stage: StageWork) -> Iterator[str]:
-    """Yield a sentence where records that are to share a question differ in what the prompt says of them.
-
-    Two spellings of a country are no second firm; so at least two columns must differ from the group's first
-    values, and more than agree.
-    """
-    hints = [name for name in stage.stage.reads if name in work.frame.columns and name not in stage.per]
-    records = np.flatnonzero(stage.code >= 0)
-    groups = stage.code[records]
-    rows = work.row[records]
-    agree, differ = np.zeros(len(rows), np.int16), np.zeros(len(rows), np.int16)
-    told: dict[int, list[str]] = {}
-    for name in hints if len(stage.questions) < len(records) else ():
-        texts = column_texts(work.frame[name].iloc[rows], ignore_case=True)
-        values = np.where(pc.equal(texts, ""), -1, texts.dictionary_encode().indices)
-        filled = np.flatnonzero(values >= 0)
-        first = np.full(len(stage.questions), -1)
-        first[groups[filled][::-1]] = values[filled][::-1]
-        other = filled[values[filled] != first[groups[filled]]]
-        agree[filled] += 1
-        agree[other] -= 1
-        differ[other] += 1
-        for place in other:
-            told.setdefault(int(place), []).append(name)
-    for place in np.flatnonzero((differ > 1) & (differ > agree)):
-        about = ", ".join(repr(str(work.frame[name].iloc[rows[place]])) for name in stage.per)
-        yield (
-            f"{stage.stage.name}: {about} may be two that share a name, asked about as one: row {int(rows[place]) + 1} "
-            f"has another {', '.join(told[int(place)])}. To part them, name them differently, or give the stage more "
-            "columns in 'per'."
-        )
 
 
 def pieces(frame: pd.DataFrame, rows: int) -> Iterator[pd.DataFrame]:

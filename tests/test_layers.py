@@ -29,6 +29,7 @@ _store
 _row
 _questions
 _work
+_checkup
 _plan
 _schema
 _queue
