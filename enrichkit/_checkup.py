@@ -7,7 +7,7 @@ right, so these are notes, never errors.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -63,27 +63,27 @@ Mask = npt.NDArray[np.bool_]
 
 
 def checkup(work: Work) -> list[str]:
-    """Return a sentence for each thing that looks odd about a table."""
-    table = work.table
+    """Return a sentence for each thing that looks odd about a table, as long as anything of it is to be asked."""
+    notes = list(repeated_rows(work))
+    if not len(work.order):
+        return notes
+    notes += empty_rows(work.table, work.key)
     asked = {name for stage in work.stages for name in (*stage.stage.reads, *stage.stage.answers)}
-    texts = {
-        name: pc.utf8_trim_whitespace(_flat(table.column(name)))
-        for name in table.column_names
-        if pa.types.is_string(table.schema.field(name).type)
-    }
-    return [
-        *repeated_rows(work),
-        *empty_rows(table, work.key),
-        *_few(note for name, column in texts.items() for note in shifted(name, column)),
-        *_few(note for name, column in texts.items() for note in odd_values(name, column, asked=name in asked)),
-        *(note for stage in work.stages for note in _few(two_in_one(work, stage), "groups of this kind")),
-    ]
+    moved, odd = [], []
+    for field in work.table.schema:
+        if pa.types.is_string(field.type):
+            texts = pc.utf8_trim_whitespace(_flat(work.table.column(field.name)))
+            moved += shifted(field.name, texts)
+            odd += odd_values(field.name, texts, asked=field.name in asked)
+    notes += [*_few(moved), *_few(odd)]
+    return notes + [note for stage in work.stages for note in _few(two_in_one(work, stage), "groups of this kind")]
 
 
 def repeated_rows(work: Work) -> Iterator[str]:
     """Yield a sentence where rows are one record with an earlier row."""
-    again = np.setdiff1d(np.arange(len(work.record)), work.row)
-    if len(again):
+    repeats = np.ones(len(work.record), bool)
+    repeats[work.row] = False
+    if len(again := np.flatnonzero(repeats)):
         yield f"{len(again):,} rows repeat the key of an earlier row: one record each ({rows_told(again)})."
 
 
@@ -201,7 +201,7 @@ def rows_told(rows: Sequence[int] | npt.NDArray[np.integer]) -> str:
     return f"rows {', '.join(numbers[:-1])} and {numbers[-1]}"
 
 
-def _few(notes: Iterator[str], kind: str = "notes of this kind") -> Iterator[str]:
+def _few(notes: Iterable[str], kind: str = "notes of this kind") -> Iterator[str]:
     """Yield the first notes, and how many more there are."""
     more = 0
     for place, note in enumerate(notes):

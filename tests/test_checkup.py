@@ -141,3 +141,12 @@ def test_a_table_of_any_kind_is_checked(tmp_path):
         website=[pd.Timestamp("2026-11-24"), None],
     )
     assert told == ("Nothing but the key is filled in row 2: answers to so little are often wrong or empty.",)
+
+
+def test_a_table_that_is_done_is_not_checked(tmp_path):
+    """There is nothing left to go wrong, and a million rows are read in seconds."""
+    frame = pd.DataFrame({"name": ["Acme"], "country": ["N/A"]})
+    settings = {"out": tmp_path / "out", "stages": [COMPANY], "key": "name", "model": "simulator"}
+    assert len(enrichkit.plan(frame, **settings).notes) == 1
+    enrichkit.run(frame, progress=False, **settings)
+    assert enrichkit.plan(frame, **settings).notes == ()
