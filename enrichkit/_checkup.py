@@ -69,7 +69,8 @@ def checkup(work: Work) -> list[str]:
         return notes
     notes += empty_rows(work.table, work.key)
     asked = {name for stage in work.stages for name in (*stage.stage.reads, *stage.stage.answers)}
-    moved, odd = [], []
+    moved: list[str] = []
+    odd: list[str] = []
     for field in work.table.schema:
         if pa.types.is_string(field.type):
             texts = pc.utf8_trim_whitespace(_flat(work.table.column(field.name)))

@@ -91,41 +91,53 @@ def cost(
     tool = usage.tool_tokens or 0
     if output is None:
         output = max(0, (usage.total_tokens or 0) - usage.prompt_tokens - thinking - tool)
-    model = priced_as(model_version)
-    searches = usage.searches or 0
-    if model.startswith("gemini-2"):
-        searches = min(searches, 1)  # up to 2.5 the fee is per grounded prompt, from 3 on per executed search
-    own = (prices or {}).get(model) or (prices or {}).get(model_version)
+    searches = min(usage.searches or 0, 1) if per_prompt(model_version) else usage.searches or 0
     cached = min(usage.cached_tokens or 0, usage.prompt_tokens)
-    # Long prompts have other prices, from whole thousands of tokens on: within a thousand all cost alike.
-    thousands = -(-usage.prompt_tokens // 1000) * 1000
-    rates = _own(own) if own else _bundled(model, None if at is None else at.date().isoformat(), thousands)
-    if rates is None:
+    rate = rates(model_version, prompt_tokens=usage.prompt_tokens, prices=prices, at=at)
+    if rate is None:
         return None
     million = Decimal(1_000_000)
     return Cost(
-        input_usd=(rates.input * (usage.prompt_tokens - cached + tool) + rates.cached * cached) / million,
-        output_usd=rates.output * output / million,
-        thinking_usd=rates.output * thinking / million,
-        search_usd=rates.search * searches / 1000,
+        input_usd=(rate.input * (usage.prompt_tokens - cached + tool) + rate.cached * cached) / million,
+        output_usd=rate.output * output / million,
+        thinking_usd=rate.output * thinking / million,
+        search_usd=rate.search * searches / 1000,
     )
 
 
 @dataclass(frozen=True, slots=True)
-class _Rates:
+class Rates:
+    """Prices in USD, of a million tokens or a thousand searches."""
+
     input: Decimal
     output: Decimal
     cached: Decimal
     search: Decimal
 
 
-def _own(price: Price) -> _Rates:
+def rates(
+    model_version: str, *, prompt_tokens: int, prices: Mapping[str, Price] | None = None, at: datetime | None = None
+) -> Rates | None:
+    """Return what a reply is priced by; None if that is unknown."""
+    model = priced_as(model_version)
+    own = (prices or {}).get(model) or (prices or {}).get(model_version)
+    # Long prompts have other prices, from whole thousands of tokens on: within a thousand all cost alike.
+    thousands = -(-prompt_tokens // 1000) * 1000
+    return _own(own) if own else _bundled(model, None if at is None else at.date().isoformat(), thousands)
+
+
+def per_prompt(model_version: str) -> bool:
+    """Whether a model's search fee is per grounded prompt, as up to Gemini 2.5; from 3 on it is per executed search."""
+    return priced_as(model_version).startswith("gemini-2")
+
+
+def _own(price: Price) -> Rates:
     cached = price.input_usd if price.cached_usd is None else price.cached_usd
-    return _Rates(*(Decimal(str(one)) for one in (price.input_usd, price.output_usd, cached, price.search_usd)))
+    return Rates(*(Decimal(str(one)) for one in (price.input_usd, price.output_usd, cached, price.search_usd)))
 
 
 @functools.lru_cache(maxsize=4096)
-def _bundled(model: str, day: str | None, prompt_tokens: int) -> _Rates | None:
+def _bundled(model: str, day: str | None, prompt_tokens: int) -> Rates | None:
     """Return the rates of the bundled data on a day, for a prompt of that length; None if the model is unknown."""
     import genai_prices
 
@@ -144,7 +156,7 @@ def _bundled(model: str, day: str | None, prompt_tokens: int) -> _Rates | None:
         search = total(input_tokens=max(prompt_tokens, 1), web_searches=1000) - plain
     except LookupError:
         return None
-    return _Rates(rate, output, cached * 1_000_000 / max(prompt_tokens, 1), search)
+    return Rates(rate, output, cached * 1_000_000 / max(prompt_tokens, 1), search)
 
 
 def worst_case(

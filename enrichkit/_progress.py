@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 from ._engine import Status
+from ._estimate import duration
 
 TEXT_SECONDS = 5.0
 NOTEBOOK_SECONDS = 0.5
@@ -38,20 +39,6 @@ def line(status: Status) -> str:
     if status.stopping:
         parts.append("finishing what is in flight")
     return " · ".join(parts)
-
-
-def duration(seconds: float) -> str:
-    """Return a time span for people.
-
-    >>> duration(4.2), duration(75), duration(7260)
-    ('4 s', '1 min 15 s', '2 h 1 min')
-    """
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
 def show(

@@ -23,6 +23,7 @@ from ._frame import enriched, stored, to_frame
 from ._gate import Gate
 from ._index import Index, indexed, scan
 from ._options import Options, folder_of, takes
+from ._past import read_past
 from ._plan import Plan, make_plan, pieces
 from ._progress import show
 from ._row import RECORD_ID
@@ -309,6 +310,10 @@ def start(df: pd.DataFrame, options: Options) -> Run:
 def plan(df: pd.DataFrame, options: Options) -> Plan:
     """Say what `run` would ask, and about what it would cost. No network, no key, nothing written.
 
+    It also says what looks odd about the table: repeated keys, values in the wrong column, rows with nothing but their
+    key, words that stand for nothing, two funds under one title. To begin with a sample, ``run(df.sample(10))``, turns
+    the next estimate from a guess into a measured range, and the sample is kept.
+
     Examples
     --------
     >>> import pandas as pd, enrichkit
@@ -320,7 +325,15 @@ def plan(df: pd.DataFrame, options: Options) -> Plan:
     stages = choose_stages(options.stages, df)
     index = scan_of(options, stages)
     work, plans = _work(df, index, options, refuse=False)
-    return make_plan(work, plans, out=options.out, prices=options.prices, workers=options.workers)
+    return make_plan(
+        work,
+        plans,
+        out=options.out,
+        past=read_past(options.folder, work.stages),
+        prices=options.prices,
+        workers=options.workers,
+        rpm=options.rpm,
+    )
 
 
 def read(out: str | Path = "enriched") -> pd.DataFrame:

@@ -30,6 +30,8 @@ _row
 _questions
 _work
 _checkup
+_past
+_estimate
 _plan
 _schema
 _queue
