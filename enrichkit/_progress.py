@@ -6,6 +6,7 @@ seconds, as logs want it.
 
 from __future__ import annotations
 
+import math
 import sys
 import threading
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from ._engine import Status
 from ._estimate import duration
 
 TEXT_SECONDS = 5.0
+WARN_AT = 0.8
 NOTEBOOK_SECONDS = 0.5
 
 
@@ -23,7 +25,10 @@ def line(status: Status) -> str:
     parts = [f"{status.done + status.failed:,} of {status.records:,} records"]
     if status.failed:
         parts.append(f"{status.failed:,} failed")
-    parts += [f"{status.requests:,} requests", f"{status.tokens:,} tokens", f"{status.cost_usd:.4f} USD"]
+    parts += [f"{status.requests:,} requests", f"{status.tokens:,} tokens", _money(status)]
+    if status.budget_usd is not None and status.spent_usd >= WARN_AT * status.budget_usd:
+        share = math.floor(100 * status.spent_usd / status.budget_usd)
+        parts.append(f"{share} % of the budget is spent, {status.reserved_usd:.4f} USD more are set aside")
     if status.unpriced:
         parts.append(f"{status.unpriced:,} of unknown price")
     if status.unsaved and status.waiting:
@@ -39,6 +44,14 @@ def line(status: Status) -> str:
     if status.stopping:
         parts.append("finishing what is in flight")
     return " · ".join(parts)
+
+
+def _money(status: Status) -> str:
+    """Return what is spent, and about what this call will cost in all."""
+    told = f"{status.cost_usd:.4f} USD"
+    if status.left and status.rest_usd is not None and status.cost_per_record_usd is not None:
+        told += f" of about {status.cost_usd + status.rest_usd:.4f}, {status.cost_per_record_usd:.4f} a record"
+    return told
 
 
 def show(

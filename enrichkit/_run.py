@@ -19,6 +19,7 @@ import pandas as pd
 from ._book import Book, Row
 from ._endings import why
 from ._engine import Engine, Status
+from ._estimate import estimate
 from ._frame import enriched, stored, to_frame
 from ._gate import Gate
 from ._index import Index, indexed, scan
@@ -207,12 +208,23 @@ class Run:
         status = self.status
         done = status.done + status.failed
         return kind(
-            f"{told}{done:,} of {status.records:,} records are done and saved, {status.left:,} are left. "
+            f"{told}{done:,} of {status.records:,} records are done and saved, {status.left:,} are left{self._rest()}. "
             "The same call goes on from here.",
             reason=self._engine.reason[0] if self._engine.reason else "interrupt",
             done=done,
             left=status.left,
         )
+
+    def _rest(self) -> str:
+        """Say what the rest will cost, by what this run's questions have cost; before any has, as a plan would."""
+        status = self.status
+        rest = status.rest_usd
+        if rest is None and not status.unpriced:
+            with contextlib.suppress(OSError):  # the store may be what ended the run
+                past = read_past(self._options.folder, self._work.stages)
+                about = estimate(self._work, past, prices=self._options.prices, workers=self._options.workers)
+                rest = None if about.cost_usd is None else about.cost_usd[1]
+        return f", about {rest:.2f} USD more" if rest and status.left else ""
 
 
 @takes(Options)
