@@ -206,11 +206,13 @@ class Run:
 
     def _stopped(self, kind: type[Stopped], told: str) -> Stopped:
         status = self.status
+        reason = self._engine.reason[0] if self._engine.reason else "interrupt"
+        rest = self._rest() if reason == "budget" else ""
         done = status.done + status.failed
         return kind(
-            f"{told}{done:,} of {status.records:,} records are done and saved, {status.left:,} are left{self._rest()}. "
-            "The same call goes on from here.",
-            reason=self._engine.reason[0] if self._engine.reason else "interrupt",
+            f"{told}{done:,} of {status.records:,} records are done and saved, {status.left:,} are left. "
+            f"{rest}The same call goes on from here.",
+            reason=reason,
             done=done,
             left=status.left,
         )
@@ -224,7 +226,7 @@ class Run:
                 past = read_past(self._options.folder, self._work.stages)
                 about = estimate(self._work, past, prices=self._options.prices, workers=self._options.workers)
                 rest = None if about.cost_usd is None else about.cost_usd[1]
-        return f", about {rest:.2f} USD more" if rest and status.left else ""
+        return f"They will cost about {rest:.2f} USD more. " if rest and status.left else ""
 
 
 @takes(Options)

@@ -93,7 +93,7 @@ def test_the_stop_says_what_is_left_and_about_what_it_costs(tmp_path):
     with pytest.raises(errors.Stopped) as caught:
         run(table(), tmp_path / "out", Dear(least=800, most=800), budget_usd=8)
     assert re.search(r"the next request may cost up to 1\.0000 USD, 0\.\d000 are left", str(caught.value))
-    assert "9 of 60 records are done and saved, 51 are left, about 40.80 USD more." in str(caught.value)
+    assert "9 of 60 records are done and saved, 51 are left. They will cost about 40.80 USD more." in str(caught.value)
 
 
 def test_a_budget_too_small_for_anything_names_the_price(tmp_path):
@@ -102,7 +102,9 @@ def test_a_budget_too_small_for_anything_names_the_price(tmp_path):
     with pytest.raises(errors.Stopped) as caught:
         run(table(), tmp_path / "out", client, budget_usd=0.5)
     price = enrichkit.plan(table(), **settings(tmp_path / "none")).cost_usd[1]
-    assert f"0 of 60 records are done and saved, 60 are left, about {price:.2f} USD more." in str(caught.value)
+    assert f"0 of 60 records are done and saved, 60 are left. They will cost about {price:.2f} USD more." in str(
+        caught.value
+    )
     assert client.tokens == {}
 
 
