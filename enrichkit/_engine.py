@@ -258,8 +258,11 @@ class Engine:
             self._save(self._book.seal)
 
     def _rescue(self) -> None:
-        """Store what came after the writer failed, if it did: it is paid for."""
+        """Store what came after the writer failed, if it did: it is paid for. And miss no worker's last word."""
         left = [self._inbox.get() for _ in range(self._inbox.qsize())]
+        for one in left:
+            if isinstance(one, Ended):
+                self._note_defect(one)
         entries = [one.entry for one in left if isinstance(one, Brought) and not one.unpaid]
         with contextlib.suppress(OSError, LockedError):  # what ended the writer, most likely, and is told already
             self._store.append(entries)
@@ -281,9 +284,7 @@ class Engine:
         kept: list[Brought | Skipped] = []
         for one in news:
             if isinstance(one, Ended):
-                if one.error is not None:
-                    self._defect = one.error
-                    self.stop("defect", f"{type(one.error).__name__}: {one.error}")
+                self._note_defect(one)
             elif isinstance(one, Brought) and one.unpaid:
                 # It may be no verdict on its question, and there is nothing to lose.
                 self._workers.release()
@@ -297,6 +298,11 @@ class Engine:
                     self._watch_failures(one)
                 kept.append(one)
         return kept
+
+    def _note_defect(self, one: Ended) -> None:
+        if one.error is not None:
+            self._defect = one.error
+            self.stop("defect", f"{type(one.error).__name__}: {one.error}")
 
     def _watch_failures(self, one: Brought) -> None:
         """End the run where one cause fails again and again, or nothing is answered at all."""

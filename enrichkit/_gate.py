@@ -22,23 +22,28 @@ class Gate:
         self._turn = threading.Lock()
         self._news = threading.Event()
 
-    def enter(self, stop: threading.Event) -> Ticket | None:
-        """Wait for the next free place and take it; None if the run stopped meanwhile."""
+    def enter(self, stop: threading.Event, *, opened: threading.Event | None = None) -> Ticket | None:
+        """Wait for the next free place and take it; None if the run stopped meanwhile.
+
+        Nobody passes while ``opened`` is not set, however long the pace has let him wait before.
+        """
         while not self._places.acquire(timeout=LOOKS_EVERY_SECONDS):
             if stop.is_set():
                 return None
-        ticket = self._pass(stop)
+        ticket = self._pass(stop, opened)
         if ticket is None:
             self._places.release()
         return ticket
 
-    def _pass(self, stop: threading.Event) -> Ticket | None:
+    def _pass(self, stop: threading.Event, opened: threading.Event | None) -> Ticket | None:
         # One worker waits for the pace, the others for their turn: no herd wakes up for one place.
         while not self._turn.acquire(timeout=LOOKS_EVERY_SECONDS):
             if stop.is_set():
                 return None
         try:
             while not stop.is_set():
+                if opened is not None and not opened.wait(LOOKS_EVERY_SECONDS):
+                    continue
                 with self._lock:
                     now = self._clock()
                     wait = self._pace.wait(now)

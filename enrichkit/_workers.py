@@ -284,7 +284,7 @@ class Workers:
         passed that sends at once.
         """
         while (worst := self._reserve(request)) is not None:
-            ticket = self._gate.enter(self._stopped) if self._wait_writable() else None
+            ticket = self._gate.enter(self._stopped, opened=self._writable)
             if ticket is None:
                 self._budget.settle(worst, Decimal())
                 return None
@@ -359,10 +359,3 @@ class Workers:
         record = int(stage.records(question)[0])
         key = ", ".join(f"{name} {value!r}" for name, value in self._work.values(record, self._work.key).items())
         return f"{key} (stage {request.stage})"
-
-    def _wait_writable(self) -> bool:
-        """Wait while the store cannot be written; False if the run stops meanwhile."""
-        while not self._writable.wait(0.1):
-            if self._stopped.is_set():
-                return False
-        return True

@@ -66,7 +66,7 @@ MUTANTS = (
     Mutant("footers not checked", "_parquet", "        if not _footer_is_sound(source):", "        if False:"),
     Mutant("lock not looked at again", "_store", "        if not held:\n            raise LockedError", "        if False:\n            raise LockedError"),
     Mutant("links not followed to the lock", "_files", "    real = out.resolve() if out.is_symlink() else out\n", "    real = out\n"),
-    Mutant("asking goes on while the disk fails", "_workers", "        while not self._writable.wait(0.1):", "        while False:"),
+    Mutant("asking goes on while the disk fails", "_gate", "                if opened is not None and not opened.wait", "                if False and not opened.wait"),
     Mutant("parts that are sealed are not known again", "_store", "        self._forget([name for name, entries in pending.items()", "        ([name for name, entries in pending.items()"),
     Mutant("the permit is not waited for", "_workers", "            self._take_permit()\n            asked", "            asked"),
     Mutant("replies in flight are dropped when the writer fails", "_engine", "            self._rescue()\n        self._commit", "        self._commit"),

@@ -139,6 +139,14 @@ def test_an_answer_to_an_older_question_is_not_booked_again(out, parts_stay):
     assert booked(out) == len(client.asked)
 
 
+def test_a_shared_answer_is_booked_in_one_shard_only(out):
+    """Three records in three shards share it."""
+    client = Teller()
+    run(table("Acme", "Bolt", "Cask"), out, client, shard_rows=1)
+    assert len(list(out.rglob("*.parquet"))) == 3
+    assert booked(out) == len(client.asked) == 1
+
+
 def test_two_stages_that_ask_alike_are_two(out):
     """Each has its own questions, replies and costs."""
     one, two = (Stage(name, prompt="Where is {name}?", answer=Website, search=False) for name in ("one", "two"))

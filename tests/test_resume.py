@@ -352,8 +352,9 @@ def test_a_disk_that_is_nearly_full_pauses_the_asking(tmp_path, monkeypatch):
     deadline = time.monotonic() + 10
     while "nearly full" not in job.status.waiting and time.monotonic() < deadline:
         time.sleep(0.01)
-    time.sleep(0.2)
-    assert len(client.asked) < 12
+    asked = len(client.asked)
+    time.sleep(0.5)
+    assert len(client.asked) <= asked + 2  # those that were in flight
     monkeypatch.setattr(Files, "free_bytes", free)
     assert job.result()["_status"].tolist() == ["done"] * 30
 
