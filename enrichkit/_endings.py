@@ -10,7 +10,7 @@ def why(reason: str, told: str) -> str:
     """Return a sentence or two about a run's end, for the reason it had and what was said then."""
     said = f" ({told})" if told else ""
     words = {
-        "budget": f"The budget is used up{said}. Raise budget_usd to go on. ",
+        "budget": f"Stopped to keep within the budget{said}. Raise budget_usd to go on. ",
         "daily_quota": f"The daily quota is used up{said}; it opens again at {_quota_opens()}. ",
         "spend_limit": f"The account's spend limit is reached{said}. Wait ten minutes or raise it. ",
         "auth": f"The service refused the key{said}. Check it and its rights. ",

@@ -21,7 +21,7 @@ from ._book import Book, Row
 from ._exchange import PAID, Client
 from ._gate import Gate
 from ._pace import PaceView
-from ._price import Budget
+from ._price import Budget, Forecast
 from ._queue import Ready, Task
 from ._row import Outcome
 from ._store import Store
@@ -52,6 +52,13 @@ class Status:
     cost_usd, reserved_usd, possibly_usd : float
         Spent by this call (as far as prices are known), set aside for requests in flight, and possibly spent on
         requests that were given up without a reply.
+    spent_usd, budget_usd : float, float or None
+        Spent against the budget: what earlier runs on this store spent is counted where there is one.
+    rest_usd, projected_usd : float or None
+        About what the questions that are left will cost, by what this call's own have cost so far, and what will be
+        spent with them; None before anything is known.
+    cost_per_record_usd : float or None
+        What a record of this call costs, by that projection.
     unpriced : int
         Replies whose price is unknown.
     unsaved : int
@@ -80,6 +87,11 @@ class Status:
     cost_usd: float
     reserved_usd: float
     possibly_usd: float
+    spent_usd: float
+    budget_usd: float | None
+    rest_usd: float | None
+    projected_usd: float | None
+    cost_per_record_usd: float | None
     unpriced: int
     unsaved: int
     seconds: float
@@ -152,6 +164,8 @@ class Engine:
         self._started = time.monotonic()
         self._complete_count = self._failed = self._tokens = self._unpriced = self._stored = 0
         self._cost = Decimal()
+        self._spent_before = spent_usd
+        self._forecast = Forecast([int((~stage.known).sum()) for stage in work.stages])
         self._trouble = ""
         self._look_again = 0.0
 
@@ -176,6 +190,8 @@ class Engine:
         rate = complete / seconds if seconds else 0.0
         left = records - complete
         pace = self._gate.view
+        limit, cost = self._budget.limit_usd, self._cost
+        rest = None if self._unpriced and not cost else self._forecast.rest_usd
         return Status(
             records=records,
             done=complete - self._failed,
@@ -184,9 +200,14 @@ class Engine:
             requests=self._workers.requests,
             in_flight=self._workers.in_flight,
             tokens=self._tokens,
-            cost_usd=float(self._cost),
+            cost_usd=float(cost),
             reserved_usd=float(self._budget.reserved_usd),
             possibly_usd=float(self._budget.possibly_usd),
+            spent_usd=float(self._budget.spent_usd),
+            budget_usd=None if limit is None else float(limit),
+            rest_usd=None if rest is None else float(rest),
+            projected_usd=None if rest is None else float(self._spent_before + cost + rest),
+            cost_per_record_usd=None if rest is None or not records else float((cost + rest) / records),
             unpriced=self._unpriced,
             unsaved=self.unsaved,
             seconds=seconds,
@@ -335,6 +356,7 @@ class Engine:
         """Let a question's outcome count, and those be asked that wait for it, unless they were told before."""
         for record in self._book.learn(task, outcome):
             self._complete(record)
+        self._forecast.finish(task[0], None if outcome is None or outcome.spent is None else outcome.spent.cost_usd)
         if not told:
             self._ready.finish(task)
 

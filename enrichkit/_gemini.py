@@ -34,6 +34,7 @@ FINISH: tuple[str | None, ...] = (
 )
 BLOCK: tuple[str | None, ...] = (None, "SAFETY", "OTHER", "BLOCKLIST", "PROHIBITED_CONTENT", "IMAGE_SAFETY")
 """Enums by number: google-generativeai asks for numbers, so the service answers it with numbers."""
+_GROUNDED = frozenset({"groundingChunks", "groundingSupports", "searchEntryPoint"})
 LONGEST_MESSAGE = 300
 SHORTEST_KEY = 8
 """Anything shorter is a stand-in for a simulator, and may be a word of an innocent message."""
@@ -64,7 +65,8 @@ def parse(raw: str) -> Reply:
     found = {uri: Source(uri, _str(chunk.get("title")) or "") for chunk in chunks if (uri := _str(chunk.get("uri")))}
     return Reply(
         text=text or None,
-        usage=_usage(_dict(body.get("usageMetadata")), len(queries)),
+        # What a search brought may be there without its queries: it was one at least, and is charged for.
+        usage=_usage(_dict(body.get("usageMetadata")), len(queries) or int(bool(_GROUNDED & grounding.keys()))),
         model_version=_str(body.get("modelVersion")),
         finish_reason=finish,
         block_reason=block,
@@ -94,10 +96,15 @@ def _usage(found: Mapping[str, Any], searches: int) -> Usage:
     thinking, tool = count("thoughtsTokenCount"), count("toolUsePromptTokenCount")
     combined = False
     # Some replies leave parts out, but total = prompt + output + thinking + tool use held in all 542 recorded bodies.
-    if thinking is None and tool is None and None not in (prompt, output, total):
-        rest = (total or 0) - (prompt or 0) - (output or 0)
-        if rest > 0:
-            thinking, combined = rest, True
+    rest = (total or 0) - sum(part or 0 for part in (prompt, output, thinking, tool))
+    if prompt is not None and output is None and total is not None:
+        output = max(0, rest)
+    elif prompt is None and output is not None and rest > 0:
+        prompt = rest
+    elif None not in (prompt, output) and thinking is None and rest > 0:
+        thinking, combined = rest, tool is None
+    elif None not in (prompt, output) and tool is None and rest > 0:
+        tool = rest
     return Usage(
         prompt_tokens=prompt,
         cached_tokens=count("cachedContentTokenCount"),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import importlib.metadata
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -92,42 +92,54 @@ def cost(
     tool = usage.tool_tokens or 0
     if output is None:
         output = max(0, (usage.total_tokens or 0) - usage.prompt_tokens - thinking - tool)
-    model = priced_as(model_version)
-    searches = usage.searches or 0
-    if model.startswith("gemini-2"):
-        searches = min(searches, 1)  # up to 2.5 the fee is per grounded prompt, from 3 on per executed search
-    own = (prices or {}).get(model) or (prices or {}).get(model_version)
+    searches = min(usage.searches or 0, 1) if per_prompt(model_version) else usage.searches or 0
     cached = min(usage.cached_tokens or 0, usage.prompt_tokens)
-    # Long prompts have other prices, from whole thousands of tokens on: within a thousand all cost alike.
-    thousands = -(-usage.prompt_tokens // 1000) * 1000
-    rates = _own(own) if own else _bundled(model, None if at is None else at.date().isoformat(), thousands)
-    if rates is None:
+    rate = rates(model_version, prompt_tokens=usage.prompt_tokens, prices=prices, at=at)
+    if rate is None:
         return None
     million = Decimal(1_000_000)
     return Cost(
-        input_usd=rates.input * (usage.prompt_tokens - cached + tool) / million,
-        cached_usd=rates.cached * cached / million,
-        output_usd=rates.output * output / million,
-        thinking_usd=rates.output * thinking / million,
-        search_usd=rates.search * searches / 1000,
+        input_usd=rate.input * (usage.prompt_tokens - cached + tool) / million,
+        cached_usd=rate.cached * cached / million,
+        output_usd=rate.output * output / million,
+        thinking_usd=rate.output * thinking / million,
+        search_usd=rate.search * searches / 1000,
     )
 
 
 @dataclass(frozen=True, slots=True)
-class _Rates:
+class Rates:
+    """Prices in USD, of a million tokens or a thousand searches."""
+
     input: Decimal
     output: Decimal
     cached: Decimal
     search: Decimal
 
 
-def _own(price: Price) -> _Rates:
+def rates(
+    model_version: str, *, prompt_tokens: int, prices: Mapping[str, Price] | None = None, at: datetime | None = None
+) -> Rates | None:
+    """Return what a reply is priced by; None if that is unknown."""
+    model = priced_as(model_version)
+    own = (prices or {}).get(model) or (prices or {}).get(model_version)
+    # Long prompts have other prices, from whole thousands of tokens on: within a thousand all cost alike.
+    thousands = -(-prompt_tokens // 1000) * 1000
+    return _own(own) if own else _bundled(model, None if at is None else at.date().isoformat(), thousands)
+
+
+def per_prompt(model_version: str) -> bool:
+    """Whether a model's search fee is per grounded prompt, as up to Gemini 2.5; from 3 on it is per executed search."""
+    return priced_as(model_version).startswith("gemini-2")
+
+
+def _own(price: Price) -> Rates:
     cached = price.input_usd if price.cached_usd is None else price.cached_usd
-    return _Rates(*(Decimal(str(one)) for one in (price.input_usd, price.output_usd, cached, price.search_usd)))
+    return Rates(*(Decimal(str(one)) for one in (price.input_usd, price.output_usd, cached, price.search_usd)))
 
 
 @functools.lru_cache(maxsize=4096)
-def _bundled(model: str, day: str | None, prompt_tokens: int) -> _Rates | None:
+def _bundled(model: str, day: str | None, prompt_tokens: int) -> Rates | None:
     """Return the rates of the bundled data on a day, for a prompt of that length; None if the model is unknown."""
     import genai_prices
 
@@ -146,7 +158,7 @@ def _bundled(model: str, day: str | None, prompt_tokens: int) -> _Rates | None:
         search = total(input_tokens=max(prompt_tokens, 1), web_searches=1000) - plain
     except LookupError:
         return None
-    return _Rates(rate, output, cached * 1_000_000 / max(prompt_tokens, 1), search)
+    return Rates(rate, output, cached * 1_000_000 / max(prompt_tokens, 1), search)
 
 
 def worst_case(
@@ -182,7 +194,6 @@ class Budget:
         self.spent_usd = Decimal(str(spent_usd))
         self.reserved_usd = Decimal()
         self.possibly_usd = Decimal()
-        self.excess_usd = Decimal()
 
     @property
     def left_usd(self) -> Decimal:
@@ -192,10 +203,20 @@ class Budget:
         return self._limit - self.spent_usd - self.reserved_usd - self.possibly_usd
 
     @property
+    def limit_usd(self) -> Decimal | None:
+        """What may be spent."""
+        return self._limit
+
+    @property
     def told(self) -> str:
-        """What is left, in words."""
+        """What is left, in words; what is set aside for requests in flight may be among it."""
         possibly = f", {self.possibly_usd:.4f} may have been spent on requests that got no reply"
-        return f"{self.left_usd:.4f} are left{possibly if self.possibly_usd else ''}"
+        return f"{self.left_usd + self.reserved_usd:.4f} are left{possibly if self.possibly_usd else ''}"
+
+    def never(self, worst_usd: Decimal) -> bool:
+        """Whether a worst case fits no more, even if all that is in flight should turn out to cost nothing."""
+        with self._lock:
+            return worst_usd > self.left_usd + self.reserved_usd
 
     def reserve(self, worst_usd: Decimal) -> bool:
         """Set the worst case aside, if there is enough left."""
@@ -205,16 +226,59 @@ class Budget:
             self.reserved_usd += worst_usd
             return True
 
-    def settle(self, reserved_usd: Decimal, actual_usd: Decimal | None) -> None:
-        """Give a reservation back and count what was spent; an unknown price counts as the worst case."""
+    def settle(self, reserved_usd: Decimal, actual_usd: Decimal | None) -> Decimal:
+        """Give a reservation back and count what was spent; an unknown price counts as the worst case.
+
+        Returns by how much a budget's worst case was exceeded.
+        """
         with self._lock:
             self.reserved_usd -= reserved_usd
             actual = reserved_usd if actual_usd is None else actual_usd
             self.spent_usd += actual
-            self.excess_usd += max(Decimal(), actual - reserved_usd) if self._limit is not None else Decimal()
+            return max(Decimal(), actual - reserved_usd) if self._limit is not None else Decimal()
 
     def keep(self, reserved_usd: Decimal) -> None:
         """Keep a reservation as possibly spent: nobody knows whether the request was answered."""
         with self._lock:
             self.reserved_usd -= reserved_usd
             self.possibly_usd += reserved_usd
+
+
+class Forecast:
+    """What the rest of a run will cost, by what its own questions have cost so far; one thread tells it of them.
+
+    Parameters
+    ----------
+    left : sequence of int
+        Each stage's questions that are still to be asked.
+
+    Examples
+    --------
+    >>> forecast = Forecast([3, 2])
+    >>> forecast.finish(0, Decimal("0.02"))
+    >>> forecast.rest_usd
+    Decimal('0.08')
+    """
+
+    def __init__(self, left: Sequence[int]) -> None:
+        self._left = list(left)
+        self._finished = [0] * len(left)
+        self._cost = [Decimal()] * len(left)
+
+    def finish(self, stage: int, cost_usd: Decimal | None) -> None:
+        """Note what one of a stage's questions cost in the end; None if nobody knows, or it was not asked at all."""
+        self._left[stage] -= 1
+        if cost_usd is not None:
+            self._finished[stage] += 1
+            self._cost[stage] += cost_usd
+
+    @property
+    def rest_usd(self) -> Decimal | None:
+        """About what is still to be paid; None before anything is known. A stage not asked yet counts as the others."""
+        if not any(self._left):
+            return Decimal()
+        if not (finished := sum(self._finished)):
+            return None
+        usual = sum(self._cost, Decimal()) / finished
+        means = [cost / many if many else usual for cost, many in zip(self._cost, self._finished, strict=True)]
+        return sum((mean * left for mean, left in zip(means, self._left, strict=True)), Decimal())

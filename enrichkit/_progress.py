@@ -6,14 +6,17 @@ seconds, as logs want it.
 
 from __future__ import annotations
 
+import math
 import sys
 import threading
 from collections.abc import Callable
 from typing import Any, Literal
 
 from ._engine import Status
+from ._estimate import duration
 
 TEXT_SECONDS = 5.0
+WARN_AT = 0.8
 NOTEBOOK_SECONDS = 0.5
 
 
@@ -22,7 +25,10 @@ def line(status: Status) -> str:
     parts = [f"{status.done + status.failed:,} of {status.records:,} records"]
     if status.failed:
         parts.append(f"{status.failed:,} failed")
-    parts += [f"{status.requests:,} requests", f"{status.tokens:,} tokens", f"{status.cost_usd:.4f} USD"]
+    parts += [f"{status.requests:,} requests", f"{status.tokens:,} tokens", _money(status)]
+    if status.budget_usd is not None and status.spent_usd >= WARN_AT * status.budget_usd:
+        share = math.floor(100 * status.spent_usd / status.budget_usd)
+        parts.append(f"{share} % of the budget is spent, {status.reserved_usd:.4f} USD more are set aside")
     if status.unpriced:
         parts.append(f"{status.unpriced:,} of unknown price")
     if status.unsaved and status.waiting:
@@ -40,18 +46,12 @@ def line(status: Status) -> str:
     return " · ".join(parts)
 
 
-def duration(seconds: float) -> str:
-    """Return a time span for people.
-
-    >>> duration(4.2), duration(75), duration(7260)
-    ('4 s', '1 min 15 s', '2 h 1 min')
-    """
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
+def _money(status: Status) -> str:
+    """Return what is spent, and about what this call will cost in all."""
+    told = f"{status.cost_usd:.4f} USD"
+    if status.left and status.rest_usd is not None and status.cost_per_record_usd is not None:
+        told += f" of about {status.cost_usd + status.rest_usd:.4f}, {status.cost_per_record_usd:.4f} a record"
+    return told
 
 
 def show(

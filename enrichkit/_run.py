@@ -19,10 +19,12 @@ import pandas as pd
 from ._book import Book, Row
 from ._endings import why
 from ._engine import Engine, Status
+from ._estimate import estimate
 from ._frame import enriched, stored, to_frame
 from ._gate import Gate
 from ._index import Index, indexed, scan
 from ._options import Options, folder_of, takes
+from ._past import read_past
 from ._plan import Plan, make_plan, pieces
 from ._progress import show
 from ._row import RECORD_ID
@@ -204,14 +206,27 @@ class Run:
 
     def _stopped(self, kind: type[Stopped], told: str) -> Stopped:
         status = self.status
+        reason = self._engine.reason[0] if self._engine.reason else "interrupt"
+        rest = self._rest() if reason == "budget" else ""
         done = status.done + status.failed
         return kind(
             f"{told}{done:,} of {status.records:,} records are done and saved, {status.left:,} are left. "
-            "The same call goes on from here.",
-            reason=self._engine.reason[0] if self._engine.reason else "interrupt",
+            f"{rest}The same call goes on from here.",
+            reason=reason,
             done=done,
             left=status.left,
         )
+
+    def _rest(self) -> str:
+        """Say what the rest will cost, by what this run's questions have cost; before any has, as a plan would."""
+        status = self.status
+        rest = status.rest_usd
+        if rest is None and not status.unpriced:
+            with contextlib.suppress(OSError):  # the store may be what ended the run
+                past = read_past(self._options.folder, self._work.stages)
+                about = estimate(self._work, past, prices=self._options.prices, workers=self._options.workers)
+                rest = None if about.cost_usd is None else about.cost_usd[1]
+        return f"They will cost about {rest:.2f} USD more. " if rest and status.left else ""
 
 
 @takes(Options)
@@ -309,6 +324,10 @@ def start(df: pd.DataFrame, options: Options) -> Run:
 def plan(df: pd.DataFrame, options: Options) -> Plan:
     """Say what `run` would ask, and about what it would cost. No network, no key, nothing written.
 
+    It also says what looks odd about the table: repeated keys, values in the wrong column, rows with nothing but their
+    key, words that stand for nothing, two funds under one title. To begin with a sample, ``run(df.sample(10))``, turns
+    the next estimate from a guess into a measured range, and the sample is kept.
+
     Examples
     --------
     >>> import pandas as pd, enrichkit
@@ -320,7 +339,15 @@ def plan(df: pd.DataFrame, options: Options) -> Plan:
     stages = choose_stages(options.stages, df)
     index = scan_of(options, stages)
     work, plans = _work(df, index, options, refuse=False)
-    return make_plan(work, plans, out=options.out, prices=options.prices, workers=options.workers)
+    return make_plan(
+        work,
+        plans,
+        out=options.out,
+        past=read_past(options.folder, work.stages),
+        prices=options.prices,
+        workers=options.workers,
+        rpm=options.rpm,
+    )
 
 
 def read(out: str | Path = "enriched") -> pd.DataFrame:

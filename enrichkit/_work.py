@@ -197,8 +197,6 @@ def make_work(
         order=order[: len(order) - len(left_out)],
         shards=np.where(places >= 0, shards, -1).astype(np.int32),
     )
-    if len(row) < len(frame):
-        result.notes.append(f"{len(frame) - len(row):,} rows repeat the key of an earlier row: one record each.")
     if anew := sum(_read_otherwise(stage, index) for stage in chosen):
         result.notes.append(
             f"{anew:,} stored answers will be read anew, for nothing: types, checks or columns changed."

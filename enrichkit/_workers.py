@@ -21,6 +21,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 
 import joblib
+import pyarrow.compute as pc
 
 from ._book import Book
 from ._exchange import SIMULATOR, Cause, Client, Failure, Reply, Request, encode
@@ -323,7 +324,8 @@ class Workers:
         while not self._stopped.is_set():
             if self._budget.reserve(worst):
                 return worst
-            if not self.in_flight and not self._budget.reserved_usd:
+            # Not "nothing is in flight": another worker may have settled in between, and there is room again.
+            if self._budget.never(worst):
                 self._end_run("budget", f"the next request may cost up to {worst:.4f} USD, {self._budget.told}")
             self._stopped.wait(0.05)
         return None
@@ -343,10 +345,17 @@ class Workers:
             self._budget.keep(worst)
             return
         paid = reply_cost(reply, {"model": request.model}, self._settings.prices) if reply.paid else Decimal()
-        self._budget.settle(worst, paid)
-        if self._budget.excess_usd:
+        if excess := self._budget.settle(worst, paid):
             self._end_run(
                 "budget",
-                f"a reply to stage {request.stage} cost more than its worst case of {worst:.4f} USD, "
-                f"which makes {self._budget.excess_usd:.4f} USD more than was set aside",
+                f"the reply about {self._about(request)} cost {worst + excess:.4f} USD, {excess:.4f} more than the "
+                "worst case that was set aside",
             )
+
+    def _about(self, request: Request) -> str:
+        """Return what a request is about, in words: its stage, and the first record that needs it."""
+        stage = next(one for one in self._work.stages if one.stage.name == request.stage)
+        question = pc.index(stage.questions, request.question).as_py()
+        record = int(stage.records(question)[0])
+        key = ", ".join(f"{name} {value!r}" for name, value in self._work.values(record, self._work.key).items())
+        return f"{key} (stage {request.stage})"

@@ -2,26 +2,38 @@
 
 from __future__ import annotations
 
+import copy
+import itertools
 import json
 import pickle
+import re
 import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from datetime import UTC, datetime
+from decimal import Decimal
 
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from enrichkit import Reply, Request
+import enrichkit
+from enrichkit import Answer, Reply, Request, Stage
 from enrichkit._gemini import CLIENTS, Gemini, check_capabilities, classify, connect, parse
+from enrichkit._price import cost
 from enrichkit.errors import SetupError
 from enrichkit.funds import DEEP, FUND, POC
 from enrichkit.simulator import Simulator
 
 KEY = "secret-key-0123456789"
 VALUES = {"poc.first_name": "Ana", "poc.last_name": "Núñez", "fund.title": "Borealis & Co", "fund.country": "Norway"}
+
+
+class Company(Answer):
+    industry: str | None = None
 
 
 @pytest.fixture(params=CLIENTS)
@@ -248,6 +260,96 @@ def test_queries_are_cleaned_and_counted_as_executed():
     grounding = {"webSearchQueries": ["a", "", "a", " ", "b"]}
     reply = parse(json.dumps({"candidates": [{"groundingMetadata": grounding, "finishReason": 1}]}))
     assert (reply.queries, reply.usage.searches, reply.finish_reason) == (("a", "b"), 3, "STOP")
+
+
+def by_hand(usage, queries, model):
+    """Return what a reply costs in USD, worked out from Google's page of prices; None where nobody can know.
+
+    Prices per million tokens: input 0.30, cached 0.03, output and thinking 2.50, for both models; a search 0.014 per
+    query (3.x), 0.035 per grounded prompt (2.5).
+    """
+    prompt, output, total = (usage.get(f"{name}TokenCount") for name in ("prompt", "candidates", "total"))
+    thinking, tool = usage.get("thoughtsTokenCount"), usage.get("toolUsePromptTokenCount")
+    if total is None:
+        if prompt is None or output is None:
+            return None
+        written = output + (thinking or 0)
+    elif prompt is None and output is None:
+        return None
+    elif prompt is None:
+        prompt, written = total - output - (thinking or 0) - (tool or 0), output + (thinking or 0)
+    elif output is not None and thinking is not None and tool is None:
+        tool, written = total - prompt - output - thinking, output + thinking
+    else:  # what the total holds beyond its parts was written; that is never the cheaper reading
+        written = total - prompt - (tool or 0)
+    cached = usage.get("cachedContentTokenCount") or 0
+    fee = Decimal("0.014") * queries if model.startswith("gemini-3") else Decimal("0.035") * min(queries, 1)
+    per_token = Decimal("0.00000001")
+    return per_token * (30 * (prompt - cached + (tool or 0)) + 3 * cached + 250 * written) + fee
+
+
+FULL = {
+    "promptTokenCount": 1_847,
+    "candidatesTokenCount": 311,
+    "thoughtsTokenCount": 523,
+    "cachedContentTokenCount": 601,
+    "toolUsePromptTokenCount": 97,
+    "totalTokenCount": 2_778,
+}
+USAGES = [
+    {name: FULL[name] for name in kept} for many in range(len(FULL) + 1) for kept in itertools.combinations(FULL, many)
+]
+MODELS = ("gemini-3.5-flash-lite", "gemini-2.5-flash")
+
+
+def billed(usage, queries, model):
+    candidate = {"content": {"parts": [{"text": '{"industry": "Tea"}'}], "role": "model"}, "finishReason": "STOP"}
+    if queries:
+        candidate["groundingMetadata"] = {"webSearchQueries": ["", *(f"query {number}" for number in range(queries))]}
+    return {"candidates": [candidate], "usageMetadata": usage, "modelVersion": model}
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("queries", range(4))
+def test_whatever_a_reply_says_it_used_is_priced_to_the_last_digit(queries, model):
+    """All 64 ways in which the six counts may be present or missing."""
+    for usage in USAGES:
+        reply = parse(json.dumps(billed(usage, queries, model)))
+        found = cost(reply.usage, reply.model_version, at=datetime(2026, 11, 24, tzinfo=UTC))
+        assert (None if found is None else found.total_usd) == by_hand(usage, queries, model), usage
+
+
+def test_a_search_that_left_sources_but_no_queries_is_charged_once():
+    """Any list may be absent although the search ran."""
+    body = billed(FULL, 0, MODELS[0])
+    body["candidates"][0]["groundingMetadata"] = {"groundingChunks": [{"web": {"uri": "https://a.example"}}]}
+    assert parse(json.dumps(body)).usage.searches == 1
+    body["candidates"][0]["groundingMetadata"] = {}
+    assert parse(json.dumps(body)).usage.searches == 0
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_store_holds_the_bill_to_the_last_digit(name, model, simulator, monkeypatch, tmp_path):
+    """Over HTTP, with either client: each reply's cost, and their sum."""
+    known = [usage for usage in USAGES if by_hand(usage, 1, model) is not None][::3]
+    bodies = [billed(usage, number % 4, model) for number, usage in enumerate(known)]
+    monkeypatch.setattr(
+        sys.modules["enrichkit.simulator"],
+        "reply_to",
+        lambda _, body, seed: copy.deepcopy(
+            bodies[int(re.search(r"⟦N(\d+)⟧", json.dumps(body, ensure_ascii=False))[1])]
+        ),
+    )
+    monkeypatch.setenv("GOOGLE_API_KEY", KEY)
+    monkeypatch.setenv("GOOGLE_GEMINI_BASE_URL", simulator.url)
+    frame = pd.DataFrame({"name": [f"N{number}" for number in range(len(known))]})
+    stage = Stage("company", prompt="Research {name}.", answer=Company)
+    settings = {"out": tmp_path / "out", "stages": [stage], "key": "name", "workers": 4, "progress": False}
+    enrichkit.run(frame, client=name, model=model, **settings)
+    stored = enrichkit.read(tmp_path / "out").set_index("name").loc[frame["name"], "company._cost_usd"]
+    owed = [by_hand(usage, number % 4, model) for number, usage in enumerate(known)]
+    assert [Decimal(str(one)) for one in stored] == owed
+    assert sum(Decimal(str(one)) for one in stored) == sum(owed)
 
 
 JSON = st.recursive(

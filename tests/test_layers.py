@@ -29,6 +29,9 @@ _store
 _row
 _questions
 _work
+_checkup
+_past
+_estimate
 _plan
 _schema
 _queue

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import socket
+import time
+from pathlib import Path
+
 import pandas as pd
 import pytest
 
 import enrichkit
 from enrichkit import Answer, Price, Stage, errors
+
+TABLE = Path(__file__).parents[1] / "data" / "funds.csv"
 
 
 class Company(Answer):
@@ -101,3 +107,26 @@ def test_nothing_changes_the_callers_table(frame, tmp_path):
     before = frame.copy(deep=True)
     plan(frame, tmp_path)
     pd.testing.assert_frame_equal(frame, before)
+
+
+@pytest.mark.parametrize(("rows", "seconds"), [(544, 1), (100_000, 10)])
+def test_a_dry_run_is_quick_and_needs_nobody(rows, seconds, tmp_path, monkeypatch):
+    """No key, no network, and nothing written."""
+    for name in ("GOOGLE_API_KEY", "GEMINI_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(socket, "socket", None)
+    sample = pd.read_csv(TABLE, dtype=str)
+    copies = [sample.assign(**{"fund.title": sample["fund.title"] + f" {n}"}) for n in range(-(-rows // len(sample)))]
+    frame = pd.concat(copies, ignore_index=True).head(rows)
+    started = time.perf_counter()
+    found = plan(frame, tmp_path)
+    assert time.perf_counter() - started < seconds
+    assert found.rows == rows
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_many_funds_that_share_a_title_are_counted(frame, tmp_path):
+    """Ten are told, the rest is a number."""
+    many = pd.concat([frame.assign(**{"fund.title": f"Borealis {number}"}).head(2) for number in range(14)])
+    told = [note for note in plan(many, tmp_path).notes if "share a name" in note or "more groups" in note]
+    assert (len(told), told[-1]) == (11, "There are 4 more groups of this kind.")

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from enrichkit import Price, Usage
-from enrichkit._price import Budget, cost, worst_case
+from enrichkit._price import Budget, Forecast, cost, worst_case
 
 LITE = "gemini-3.5-flash-lite"
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
@@ -133,8 +133,33 @@ def test_what_may_have_been_spent_stays_set_aside():
 
 
 def test_an_excess_is_told():
-    """A reply dearer than its worst case."""
+    """A reply dearer than its worst case, where there is a budget."""
     budget = Budget(1)
     budget.reserve(Decimal("0.1"))
-    budget.settle(Decimal("0.1"), Decimal("0.3"))
-    assert budget.excess_usd == Decimal("0.2")
+    assert budget.settle(Decimal("0.1"), Decimal("0.3")) == Decimal("0.2")
+    assert budget.settle(Decimal("0.1"), Decimal("0.1")) == 0
+    assert Budget(None).settle(Decimal("0.1"), Decimal("0.3")) == 0
+
+
+def test_what_is_in_flight_may_still_leave_room():
+    """Only what fits no more, whatever is given back, ends a run."""
+    budget = Budget(1)
+    budget.reserve(Decimal("0.8"))
+    assert not budget.reserve(Decimal("0.5"))
+    assert not budget.never(Decimal("0.5"))
+    budget.settle(Decimal("0.8"), Decimal("0.6"))
+    assert budget.never(Decimal("0.5"))
+    assert budget.told == "0.4000 are left"
+
+
+def test_a_forecast_goes_by_each_stage():
+    """A stage that has answered nothing yet counts as the others do; what was not asked costs nothing."""
+    forecast = Forecast([4, 2, 1])
+    assert forecast.rest_usd is None
+    forecast.finish(0, Decimal("0.02"))
+    forecast.finish(0, Decimal("0.04"))
+    assert forecast.rest_usd == Decimal("0.03") * (2 + 2 + 1)
+    forecast.finish(1, Decimal("0.09"))
+    forecast.finish(2, None)
+    assert forecast.rest_usd == 2 * Decimal("0.03") + Decimal("0.09")
+    assert Forecast([0, 0]).rest_usd == 0

@@ -21,6 +21,11 @@ STATUS = Status(
     cost_usd=1.5,
     reserved_usd=3.0,
     possibly_usd=0.0,
+    spent_usd=1.5,
+    budget_usd=None,
+    rest_usd=6.5,
+    projected_usd=8.0,
+    cost_per_record_usd=0.0147,
     unpriced=0,
     unsaved=0,
     seconds=60.0,
@@ -36,7 +41,8 @@ def test_it_says_how_far_how_much_and_how_long():
     """Records, requests, tokens, money, speed, what is left."""
     told = line(STATUS)
     assert told == (
-        "102 of 544 records · 2 failed · 150 requests · 300,000 tokens · 1.5000 USD · 1.7 records/s · 4 min 20 s left"
+        "102 of 544 records · 2 failed · 150 requests · 300,000 tokens · 1.5000 USD of about 8.0000, 0.0147 a record · "
+        "1.7 records/s · 4 min 20 s left"
     )
 
 
@@ -60,3 +66,18 @@ def test_it_says_what_is_not_saved_or_priced_and_that_it_ends():
     assert "4 of unknown price" in told
     assert "3 replies not saved yet" in told
     assert told.endswith("finishing what is in flight")
+
+
+@pytest.mark.parametrize(("budget", "told"), [(None, ""), (1.9, ""), (1.875, "80 %"), (1.82, "82 %"), (1.5, "100 %")])
+def test_it_warns_when_most_of_the_budget_is_spent(budget, told):
+    """From 80 % on, with what is set aside besides; never a per cent too much."""
+    found = line(dataclasses.replace(STATUS, budget_usd=budget))
+    assert ("of the budget is spent" in found) == bool(told)
+    assert not told or f"{told} of the budget is spent, 3.0000 USD more are set aside" in found
+
+
+def test_no_total_is_told_before_one_is_known_or_when_all_is_done():
+    """A guess is none."""
+    unknown = dataclasses.replace(STATUS, rest_usd=None, projected_usd=None, cost_per_record_usd=None)
+    assert " 1.5000 USD · " in line(unknown)
+    assert " 1.5000 USD · " in line(dataclasses.replace(STATUS, left=0, rest_usd=0.0))

@@ -1,0 +1,236 @@
+"""The checkup: what looks odd about a table before anything is asked, one sentence each, with row numbers.
+
+Pure and free, like the plan that shows it. It refuses to change or to forbid anything: a table that looks odd may be
+right, so these are notes, never errors.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Iterator, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ._answer import NOTHING
+from ._questions import StageWork, is_true
+from ._record import column_texts
+from ._stage import LONGEST_VALUE
+from ._work import Work
+
+ROWS_TOLD = 5
+NOTES_TOLD = 10
+"""So many sentences of one sort; the rest is counted."""
+LONGEST_EXAMPLE = 40
+
+PLACEHOLDERS = sorted(
+    {*NOTHING, "nil", "nan", "n.a.", "not applicable", "tbd", "tba", "?", "--", "---", "–", "—", "#n/a"} - {""}
+)
+CONTROL = r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\x{80}-\x{9f}]"
+"""Line breaks and tabs are no fault: tables have them, and prompts get a blank instead."""
+
+EMAIL = r"^[^\s/@]+@[^\s/@]+\.[^\s/@]+"
+ADDRESS = r"(?i)^(https?://|www\.)\S|^([a-z0-9-]+\.)+[a-z]{2,}/\S"
+HOST = r"(?i)^([\pL\pN_-]+\.)+\pL{2,}([:/?#]\S*)?$"
+"""A web address without a scheme. It is none where names are due: a firm may be called Acme.vc."""
+PHONE = r"^[+(]?\d[\d\s().+/-]{6,}"
+HANDLE = r"^\S*[/@\d_-]\S*$"
+"""A page named by its last part only."""
+
+WEB, MAIL, NUMBER, WORDS = "a web address", "an email address", "a phone number", "words"
+KINDS = {
+    "email": "email mail",
+    "site": "website homepage",
+    "page": "linkedin crunchbase",
+    "address": "url link web",
+    "phone": "phone telephone tel mobile fax",
+    "name": "country city region name title",
+}
+ENDINGS = {ending: kind for kind, endings in KINDS.items() for ending in endings.split()}
+MISPLACED = {
+    "email": {WEB, NUMBER, WORDS},
+    "site": {MAIL, NUMBER, WORDS},
+    "page": {MAIL, NUMBER, WORDS},
+    "address": {MAIL, NUMBER, WORDS},
+    "phone": {WEB, MAIL, WORDS},
+    "name": {WEB, MAIL},
+}
+DUE = {"email": MAIL, "site": "a website", "page": "a page's address", "address": WEB, "phone": NUMBER, "name": WORDS}
+
+Mask = npt.NDArray[np.bool_]
+
+
+def checkup(work: Work) -> list[str]:
+    """Return a sentence for each thing that looks odd about a table, as long as anything of it is to be asked."""
+    notes = list(repeated_rows(work))
+    if not len(work.order):
+        return notes
+    notes += empty_rows(work.table, work.key)
+    asked = {name for stage in work.stages for name in (*stage.stage.reads, *stage.stage.answers)}
+    moved: list[str] = []
+    odd: list[str] = []
+    for field in work.table.schema:
+        if pa.types.is_string(field.type):
+            texts = pc.utf8_trim_whitespace(_flat(work.table.column(field.name)))
+            moved += shifted(field.name, texts)
+            odd += odd_values(field.name, texts, asked=field.name in asked)
+    notes += [*_few(moved), *_few(odd)]
+    return notes + [note for stage in work.stages for note in _few(two_in_one(work, stage), "groups of this kind")]
+
+
+def repeated_rows(work: Work) -> Iterator[str]:
+    """Yield a sentence where rows are one record with an earlier row."""
+    repeats = np.ones(len(work.record), bool)
+    repeats[work.row] = False
+    if len(again := np.flatnonzero(repeats)):
+        yield f"{len(again):,} rows repeat the key of an earlier row: one record each ({rows_told(again)})."
+
+
+def empty_rows(table: pa.Table, key: Collection[str]) -> Iterator[str]:
+    """Yield a sentence where rows hold nothing but their key."""
+    others = [name for name in table.column_names if name not in key]
+    filled = np.zeros(table.num_rows, bool)
+    for name in others:
+        filled |= _filled(_flat(table.column(name)))
+    empty = np.flatnonzero(~filled) if others else ()
+    if len(empty):
+        yield f"Nothing but the key is filled in {rows_told(empty)}: answers to so little are often wrong or empty."
+
+
+def shifted(name: str, texts: pa.Array) -> Iterator[str]:
+    """Yield a sentence for each sort of value that belongs into another column, going by the column's name.
+
+    >>> list(shifted("fund.website", pa.array(["acme.example", "Norway", None])))
+    ["fund.website holds words where a website is due in row 2, such as 'Norway': columns may be shifted."]
+    """
+    ending = re.split(r"[\W_]+", name.lower())[-1]
+    kind = ENDINGS.get(ending)
+    if kind is None:
+        return
+    left = _filled(texts) & ~_placeholder(texts)
+    found: dict[str, Mask] = {}
+    for what, pattern in ((MAIL, EMAIL), (WEB, ADDRESS), (WEB, HOST), (NUMBER, PHONE)):
+        if what == WEB and pattern == HOST and kind == "name":
+            continue
+        matches = left & _matches(texts, pattern)
+        found[what] = found.get(what, False) | matches
+        left &= ~matches
+    found[WORDS] = left & ~_matches(texts, r"\d" if kind == "phone" else HANDLE if kind == "page" else r"^$")
+    wrong = {what: mask for what, mask in found.items() if what in MISPLACED[kind]}
+    if kind == "site":
+        wrong["a LinkedIn or Crunchbase page"] = found[WEB] & _matches(texts, r"(?i)\b(linkedin|crunchbase)\.com/")
+    if kind == "page":
+        wrong["another site's address"] = found[WEB] & ~_matches(texts, rf"(?i)\b{ending}\.")
+    for what, mask in wrong.items():
+        if mask.any():
+            rows = np.flatnonzero(mask)
+            due = "an address on its site" if what == "another site's address" else DUE[kind]
+            yield (
+                f"{name} holds {what} where {due} is due in {rows_told(rows)}, such as {_example(texts, rows)}: "
+                "columns may be shifted."
+            )
+
+
+def odd_values(name: str, texts: pa.Array, *, asked: bool) -> Iterator[str]:
+    """Yield a sentence for each sort of odd value; some matter only in columns that a stage reads or fills.
+
+    >>> list(odd_values("city", pa.array(["Oslo", "N/A"]), asked=True))
+    ["city says 'N/A' in row 2, which counts as a value: empty such cells to have them filled in."]
+    """
+    control = np.flatnonzero(_matches(texts, CONTROL))
+    if len(control):
+        yield f"{name} holds control characters in {rows_told(control)}, such as {_example(texts, control)}."
+    if not asked:
+        return
+    long = np.flatnonzero(is_true(pc.greater(pc.utf8_length(texts), LONGEST_VALUE)))
+    if len(long):
+        yield f"{name} is cut to its first {LONGEST_VALUE:,} characters in the prompt, in {rows_told(long)}."
+    nothing = np.flatnonzero(_placeholder(texts))
+    if len(nothing):
+        yield (
+            f"{name} says {_example(texts, nothing)} in {rows_told(nothing)}, which counts as a value: empty such "
+            "cells to have them filled in."
+        )
+
+
+def two_in_one(work: Work, stage: StageWork) -> Iterator[str]:
+    """Yield a sentence where records that are to share a question differ in what the prompt says of them.
+
+    Two spellings of a country are no second firm; so at least two columns must differ from the group's first
+    values, and more than agree.
+    """
+    hints = [name for name in stage.stage.reads if name in work.frame.columns and name not in stage.per]
+    records = np.flatnonzero(stage.code >= 0)
+    groups = stage.code[records]
+    rows = work.row[records]
+    agree, differ = np.zeros(len(rows), np.int16), np.zeros(len(rows), np.int16)
+    told: dict[str, Mask] = {}
+    for name in hints if len(stage.questions) < len(records) else ():
+        texts = column_texts(work.frame[name].iloc[rows], ignore_case=True)
+        values = np.where(pc.equal(texts, ""), -1, texts.dictionary_encode().indices)
+        filled = np.flatnonzero(values >= 0)
+        first = np.full(len(stage.questions), -1)
+        first[groups[filled][::-1]] = values[filled][::-1]
+        other = filled[values[filled] != first[groups[filled]]]
+        agree[filled] += 1
+        agree[other] -= 1
+        differ[other] += 1
+        told[name] = np.zeros(len(rows), bool)
+        told[name][other] = True
+    for place in np.flatnonzero((differ > 1) & (differ > agree)):
+        about = ", ".join(repr(str(work.frame[name].iloc[rows[place]])) for name in stage.per)
+        another = ", ".join(name for name, mask in told.items() if mask[place])
+        yield (
+            f"{stage.stage.name}: {about} may be two that share a name, asked about as one: row {int(rows[place]) + 1} "
+            f"has another {another}. To part them, name them differently, or give the stage more columns in 'per'."
+        )
+
+
+def rows_told(rows: Sequence[int] | npt.NDArray[np.integer]) -> str:
+    """Return row numbers in words, counted from 1; a long list is cut, and says so.
+
+    >>> rows_told([0]), rows_told([2, 6]), rows_told(range(9))
+    ('row 1', 'rows 3 and 7', 'rows 1, 2, 3, 4, 5 and 4 more')
+    """
+    numbers = [f"{int(row) + 1}" for row in rows[:ROWS_TOLD]]
+    if len(rows) > ROWS_TOLD:
+        numbers.append(f"{len(rows) - ROWS_TOLD:,} more")
+    if len(numbers) == 1:
+        return f"row {numbers[0]}"
+    return f"rows {', '.join(numbers[:-1])} and {numbers[-1]}"
+
+
+def _few(notes: Iterable[str], kind: str = "notes of this kind") -> Iterator[str]:
+    """Yield the first notes, and how many more there are."""
+    more = 0
+    for place, note in enumerate(notes):
+        if place < NOTES_TOLD:
+            yield note
+        else:
+            more += 1
+    if more:
+        yield f"There are {more:,} more {kind}."
+
+
+def _example(texts: pa.Array, rows: npt.NDArray[np.integer]) -> str:
+    text = str(texts[int(rows[0])].as_py())
+    return repr(text if len(text) <= LONGEST_EXAMPLE else text[:LONGEST_EXAMPLE] + "…")
+
+
+def _matches(texts: pa.Array, pattern: str) -> Mask:
+    return is_true(pc.match_substring_regex(texts, pattern))
+
+
+def _placeholder(texts: pa.Array) -> Mask:
+    return is_true(pc.is_in(pc.utf8_lower(texts), value_set=pa.array(PLACEHOLDERS)))
+
+
+def _filled(column: pa.Array) -> Mask:
+    blank = pc.equal(pc.utf8_trim_whitespace(column), "") if pa.types.is_string(column.type) else pa.scalar(False)
+    return is_true(pc.is_valid(column)) & (~is_true(blank) if isinstance(blank, pa.Array) else True)
+
+
+def _flat(column: pa.ChunkedArray) -> pa.Array:
+    return column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
