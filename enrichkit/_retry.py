@@ -14,10 +14,11 @@ import tenacity
 
 from ._exchange import Reply, Request
 
-TRIES = 6
-"""At one answer in ten an error, one question in a million fails so often."""
-SILENT_TRIES = 3
-FIRST_WAIT_SECONDS = 0.5
+TRIES = 7
+"""At one answer in ten an error, one question in ten million fails so often."""
+SILENT_TRIES = 4
+"""At one request in twenty without an answer, one question in a hundred thousand fails so often."""
+FIRST_WAIT_SECONDS = 0.25
 LONGEST_WAIT_SECONDS = 30.0
 SHORTEST_TIMEOUT_SECONDS = 0.001
 
