@@ -14,7 +14,7 @@ import pandas as pd
 from ._costs import KINDS
 from ._ledger import Ledger, StoredReply
 from ._listing import usd
-from ._price import Price, price_data_version
+from ._price import Price, prices_told
 
 COUNTED = ("input_tokens", "cached_tokens", "tool_tokens", "thinking_tokens", "output_tokens", "searches")
 ALL_KINDS = (*KINDS, "wasted")
@@ -154,7 +154,6 @@ def make_bill(ledger: Ledger, *, own: Mapping[str, Price]) -> Bill:
     replies = grouped(ledger.replies, lambda one: one.stage)
     by_stage = {name: add_up(replies.get(name, ())) for name in ledger.stages}
     shared, shared_usd, unpriced = sharing(ledger)
-    told_own = f", and your own for {', '.join(sorted(own))}" if own else ""
     return Bill(
         total=merge(list(by_stage.values())),
         by_stage=by_stage,
@@ -167,7 +166,7 @@ def make_bill(ledger: Ledger, *, own: Mapping[str, Price]) -> Bill:
         kept_usd=sum((one.cost.total_usd for one in paid if one.cost and not one.wasted), Decimal()),
         not_sealed=ledger.not_sealed,
         may_be_charged=sum(one.may_be_charged for one in ledger.replies),
-        prices=f"genai-prices {price_data_version()}{told_own}",
+        prices=prices_told(own),
     )
 
 
@@ -228,9 +227,9 @@ def sharing(ledger: Ledger) -> tuple[dict[str, int], dict[str, Decimal], int]:
     unpriced = 0
     for question, records in ledger.asked_by.items():
         stage, cost = question[0], spent.get(question, Decimal())
-        shared[stage] += records - 1
+        shared[stage] += max(0, records - 1)
         if cost is None:
-            unpriced += records - 1
+            unpriced += max(0, records - 1)
         else:
             saved[stage] += (records - 1) * cost
     return shared, saved, unpriced

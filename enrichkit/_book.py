@@ -308,11 +308,17 @@ class Book:
             stage, outcome, {name: emptied.get(name) for name in self._visible}
         )
 
-    def spent_usd(self) -> Decimal:
-        """Return what all runs on this store have spent, as far as prices are known: booked, or still pending."""
-        columns = {meta(stage, "cost_usd") for stage in self.store.index.stages}
+    def spent_usd(self) -> Decimal | None:
+        """Return what all runs on this store have spent, booked or still pending; None if a price was unknown."""
+        columns = {meta(stage, fact) for stage in self.store.index.stages for fact in ("cost_usd", "paid_by")}
         sealed = self.store.sealed(columns)
-        total = sum((_usd(column) for column in sealed.columns), Decimal())
+        total = Decimal()
+        for name in sealed.column_names:
+            if name.endswith("._cost_usd"):
+                cost, payer = sealed.column(name), sealed.column(name.removesuffix("cost_usd") + "paid_by")
+                if pc.any(pc.and_(pc.is_null(cost), pc.is_valid(payer))).as_py():
+                    return None
+                total += _usd(cost)
         pending = self.store.index.pending
         for stage in {entries[0].stage for entries in pending.values()}:
             entries = [entry for same in pending.values() for entry in same if entry.stage == stage]
@@ -320,7 +326,10 @@ class Book:
             for entry in entries:
                 reply, facts = decode(entry.payload, parse)
                 if reply.paid and entry.payload not in known.get(entry.question, ("", []))[1]:
-                    total += reply_cost(reply, facts, self._prices) or Decimal()
+                    cost_usd = reply_cost(reply, facts, self._prices)
+                    if cost_usd is None:
+                        return None
+                    total += cost_usd
         return total
 
     def unsealed_rows(self) -> Iterator[tuple[int, Row]]:

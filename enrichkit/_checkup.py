@@ -85,7 +85,8 @@ def repeated_rows(work: Work) -> Iterator[str]:
     repeats = np.ones(len(work.record), bool)
     repeats[work.row] = False
     if len(again := np.flatnonzero(repeats)):
-        yield f"{len(again):,} rows repeat the key of an earlier row: one record each ({rows_told(again)})."
+        many = f"{len(again):,} rows repeat" if len(again) > 1 else "1 row repeats"
+        yield f"{many} the key of an earlier row: one record each ({rows_told(again)})."
 
 
 def empty_rows(table: pa.Table, key: Collection[str]) -> Iterator[str]:

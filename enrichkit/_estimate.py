@@ -171,7 +171,10 @@ def duration(seconds: float) -> str:
 
 def _is_known(past: Mapping[str, Past], stage: StageWork) -> bool:
     one = past.get(stage.stage.name)
-    return one is not None and not bool(np.isnan(one.tokens).all())
+    if one is None:
+        return False
+    priced = ~np.isnan(one.facts["output_tokens"]) | ~np.isnan(one.facts["cost_usd"])
+    return bool((~np.isnan(one.tokens) & priced).any())
 
 
 def _cost(

@@ -34,6 +34,8 @@ DEFAULT_MODEL = "gemini-3.5-flash-lite"
 SIMULATOR = "simulator"
 """The model name that starts the built-in simulator, and what its replies call themselves."""
 
+MOST_COUNTED = 2**53
+"""A count of tokens or searches beyond this is none."""
 TRANSIENT = frozenset({"overloaded", "server", "timeout", "network"})
 """Tried again after a wait."""
 ENDS_RUN = frozenset({"daily_quota", "spend_limit", "auth", "model_not_found"})
@@ -103,8 +105,9 @@ class Usage:
         # A client of one's own may bring numpy's numbers or worse; what is no count is unknown, and costs no reply.
         for name in self.__slots__:
             value = getattr(self, name)
-            if name != "combined" and value is not None and type(value) is not int:
-                whole = isinstance(value, numbers.Real) and not isinstance(value, bool) and value % 1 == 0
+            if name != "combined" and value is not None and not (type(value) is int and 0 <= value < MOST_COUNTED):
+                number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+                whole = number and 0 <= value < MOST_COUNTED and value % 1 == 0
                 object.__setattr__(self, name, int(value) if whole else None)
 
 

@@ -126,7 +126,7 @@ def _enter_rows(ledger: Ledger, table: pa.Table, stage: str, prices: Mapping[str
     ledger.filled.setdefault(stage, Counter()).update({one["values"]: one["counts"] for one in cells})
     for asked, state, record, payloads in zip(question, status, payer, replies, strict=True):
         if asked is not None:
-            ledger.asked_by[stage, asked] += 1
+            ledger.asked_by[stage, asked] += state == "done"
             if state in ("done", "failed"):
                 ledger.answered[asked] = ledger.answered.get(asked, False) or state == "done"
         for payload in payloads or ():

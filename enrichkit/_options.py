@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import functools
 import inspect
+import numbers
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 from pathlib import Path
 from typing import Concatenate, Literal, ParamSpec, TypeVar
 
@@ -52,9 +54,12 @@ class Options:
                 "" if self.rpm else " More than 20 need an explicit rpm, the requests a minute that your quota allows."
             )
             raise InputError(f"workers must be a whole number from 1 to {most}, not {self.workers!r}.{hint}")
+        if not isinstance(self.prices, Mapping) or not all(isinstance(one, Price) for one in self.prices.values()):
+            raise InputError("prices must map models' names to enrichkit.Price(...).")
         for name in ("rpm", "budget_usd", "deadline_seconds"):
             value = getattr(self, name)
-            if value is not None and not (isinstance(value, int | float) and value > 0):
+            number = isinstance(value, numbers.Real | Decimal) and not isinstance(value, bool)
+            if value is not None and not (number and value > 0):
                 raise InputError(f"{name} must be a number above 0, not {value!r}.")
         if not _whole(self.shard_rows) or self.shard_rows < 1:
             raise InputError(f"shard_rows must be a whole number above 0, not {self.shard_rows!r}.")

@@ -13,7 +13,7 @@ from ._checkup import checkup
 from ._estimate import Range, duration, estimate
 from ._exchange import SIMULATOR
 from ._past import Past
-from ._price import Price, price_data_version
+from ._price import Price, amount, prices_told
 from ._questions import StagePlan
 from ._work import Work
 
@@ -88,21 +88,21 @@ class Plan:
             counts = {name: getattr(stage, name) for name in ("done", "failed", "skipped", "changed", "shared")}
             told = ", ".join(f"{count:,} {name}" for name, count in counts.items() if count)
             lines.append(f"  {stage.name}: {stage.to_ask:,} to ask" + (f", {told}" if told else ""))
-        return "\n".join([*lines, self.price_line, *([self.time_line] if self.to_ask else ()), *self.notes])
+        lines += [self.price_line, *([self.time_line] if self.to_ask else ()), *self.notes]
+        # Names of columns are anybody's text: no escape sequence may reach a terminal.
+        return "\n".join("".join(one if one.isprintable() else "\ufffd" for one in line) for line in lines)
 
     @property
     def price_line(self) -> str:
         """One line: how many requests, about what they cost, and by which prices."""
         if not self.to_ask:
-            return "Nothing to ask: everything is stored."
+            whole = not any(stage.failed for stage in self.stages) and self.done
+            return "Nothing to ask: everything is stored." if whole else "Nothing to ask in this call."
         if self.cost_usd is None:
-            return f"{self.to_ask:,} requests; the price of {self.model} is unknown."
-        low, middle, high = self.cost_usd
+            return f"{self.to_ask:,} requests; a price is unknown: give prices= for each model that is asked."
+        low, middle, high = map(amount, self.cost_usd)
         told = "simulated, nothing is charged; at the default model's prices " if self.model == SIMULATOR else ""
-        return (
-            f"{self.to_ask:,} requests, {told}about {middle:.2f} USD ({low:.2f} to {high:.2f}, {self.basis}; "
-            f"{self.prices})"
-        )
+        return f"{self.to_ask:,} requests, {told}about {middle} USD ({low} to {high}, {self.basis}; {self.prices})"
 
     @property
     def time_line(self) -> str:
@@ -144,7 +144,7 @@ def make_plan(
         seconds=about.seconds,
         basis=about.basis,
         workers=workers,
-        prices=f"prices: genai-prices {price_data_version()}",
+        prices=f"prices: {prices_told(prices)}",
         notes=(*work.notes, *checkup(work)),
     )
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import importlib.metadata
+import math
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from decimal import Decimal
 from typing import Any
 
 from ._exchange import DEFAULT_MODEL, SIMULATOR, Usage
+from .errors import InputError
 
 MOST_SEARCHES = 10
 """Searches that one grounded request is taken to make at most."""
@@ -46,6 +48,13 @@ class Price:
     output_usd: float
     cached_usd: float | None = None
     search_usd: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("input_usd", "output_usd", "cached_usd", "search_usd"):
+            value = getattr(self, name)
+            number = isinstance(value, int | float | Decimal) and not isinstance(value, bool)
+            if not (name == "cached_usd" and value is None) and not (number and math.isfinite(value) and value >= 0):
+                raise InputError(f"Price.{name} must be a number of USD from 0 on, not {value!r}.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +189,21 @@ def worst_case(
     return None if found is None else found.total_usd
 
 
+def prices_told(own: Mapping[str, Price]) -> str:
+    """Return whose prices are used, in words."""
+    more = f", and your own for {', '.join(sorted(own))}" if own else ""
+    return f"genai-prices {price_data_version()}{more}"
+
+
+def amount(usd: float) -> str:
+    """Return an amount for people: cents, and four digits below a dollar.
+
+    >>> amount(24.018), amount(0.0153)
+    ('24.02', '0.0153')
+    """
+    return f"{usd:.2f}" if usd >= 1 or not usd else f"{usd:.4f}"
+
+
 def price_data_version() -> str:
     """Return the version of the bundled price data."""
     return importlib.metadata.version("genai-prices")
@@ -211,7 +235,9 @@ class Budget:
     def told(self) -> str:
         """What is left, in words; what is set aside for requests in flight may be among it."""
         possibly = f", {self.possibly_usd:.4f} may have been spent on requests that got no reply"
-        return f"{self.left_usd + self.reserved_usd:.4f} are left{possibly if self.possibly_usd else ''}"
+        left = self.left_usd + self.reserved_usd
+        told = f"{left:.4f} are left" if left >= 0 else f"{-left:.4f} more than that are spent already"
+        return told + (possibly if self.possibly_usd else "")
 
     def never(self, worst_usd: Decimal) -> bool:
         """Whether a worst case fits no more, even if all that is in flight should turn out to cost nothing."""

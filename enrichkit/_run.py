@@ -23,9 +23,11 @@ from ._estimate import estimate
 from ._frame import enriched, stored, to_frame
 from ._gate import Gate
 from ._index import Index, indexed, scan
+from ._ledger import read_ledger
 from ._options import Options, folder_of, takes
 from ._past import read_past
 from ._plan import Plan, make_plan, pieces
+from ._price import amount, worst_case
 from ._progress import show
 from ._row import RECORD_ID
 from ._service import check_call, client_of, is_simulated
@@ -36,6 +38,7 @@ from ._workers import Settings
 from .errors import InputError, Interrupted, Stopped, StoreError
 
 WAIT_SECONDS = 0.1
+LONGEST_PROMPT_BYTES = 10_000
 LAST_WORD_SECONDS = 1.0
 """How long the last line of progress is waited for, so that it stands above what comes next."""
 
@@ -85,7 +88,7 @@ class Run:
                     deadline_seconds=options.deadline_seconds,
                     prices=prices,
                 ),
-                spent_usd=self._book.spent_usd() if options.budget_usd is not None else Decimal(),
+                spent_usd=self._spent_before() if options.budget_usd is not None else Decimal(),
                 on_record=self._announce,
             )
             self._closing = opening.pop_all()
@@ -96,6 +99,30 @@ class Run:
         options, run_id = self._options, uuid.uuid4().hex[:12]
         self._work = work
         self._book = Book(work, store, prices=options.prices, shard_rows=options.shard_rows, run_id=run_id)
+
+    def _spent_before(self) -> Decimal:
+        """Return what all runs on this store have spent; what is of unknown price counts as the worst that it may be.
+
+        The rows hold prices of the day they were booked, and nothing where one was unknown. Where prices of one's own
+        are given, or one was unknown, the replies are gone through one by one.
+        """
+        options = self._options
+        known = None if options.prices else self._book.spent_usd()
+        if known is not None:
+            return known
+        worst = max(
+            worst_case(
+                work.stage.model or options.model,
+                prompt_bytes=LONGEST_PROMPT_BYTES,
+                max_output_tokens=work.stage.max_output_tokens,
+                search=work.stage.search,
+                prices=options.prices,
+            )
+            or Decimal()
+            for work in self._work.stages
+        )
+        paid = read_ledger(options.folder, options.prices).paid
+        return sum((worst if one.cost is None else one.cost.total_usd for one in paid), Decimal())
 
     def stop(self) -> pd.DataFrame:
         """Ask nothing more, keep what is in flight, and return the table as it stands."""
@@ -226,7 +253,7 @@ class Run:
                 past = read_past(self._options.folder, self._work.stages)
                 about = estimate(self._work, past, prices=self._options.prices, workers=self._options.workers)
                 rest = None if about.cost_usd is None else about.cost_usd[1]
-        return f"They will cost about {rest:.2f} USD more. " if rest and status.left else ""
+        return f"They will cost about {amount(rest)} USD more. " if rest and status.left else ""
 
 
 @takes(Options)

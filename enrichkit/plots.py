@@ -151,7 +151,7 @@ def _stack(ax: Axes, kinds: pd.DataFrame) -> None:
         label.set_parse_math(False)
     ax.invert_yaxis()
     ax.set_xlim(0, (float(left.max()) if len(left) else 0.0) * 1.25 or 1)
-    if len(kinds):
+    if ax.get_legend_handles_labels()[0]:
         ax.legend(title="kind", loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False)
 
 
