@@ -63,7 +63,7 @@ def test_rows_that_repeat_a_key_are_told(frame, tmp_path):
     """One record, and the reader knows."""
     found = plan(pd.concat([frame, frame.head(1)]), tmp_path)
     assert (found.rows, found.records) == (5, 4)
-    assert any("1 rows repeat" in note for note in found.notes)
+    assert any("1 row repeats" in note for note in found.notes)
 
 
 def test_the_estimate_has_a_range_and_names_its_prices(frame, tmp_path):
