@@ -144,14 +144,14 @@ def past_costs(past: Past, model: str, prices: Mapping[str, Price]) -> Numbers |
         some = answering == version
         length = fact["input_tokens"][some] / np.maximum(1, fact["attempts"][some])
         rate = rates(version, prices=prices, prompt_tokens=int(length.mean()))
-        if rate is None:
+        searches = np.minimum(fact["searches"], fact["attempts"]) if per_prompt(version) else fact["searches"]
+        if rate is None or (rate.search is None and searches[some].any()):
             return None
         cached = np.minimum(fact["cached_tokens"], fact["input_tokens"])
         read = fact["input_tokens"] - cached + fact["tool_tokens"]
         written = fact["output_tokens"] + fact["thinking_tokens"]
-        searches = np.minimum(fact["searches"], fact["attempts"]) if per_prompt(version) else fact["searches"]
         tokens_usd = float(rate.input) * read + float(rate.cached) * cached + float(rate.output) * written
-        found[some] = (tokens_usd / 1e6 + float(rate.search) * searches / 1000)[some]
+        found[some] = (tokens_usd / 1e6 + float(rate.search or 0) * searches / 1000)[some]
     return np.where(unknown, past.facts["cost_usd"], found)
 
 

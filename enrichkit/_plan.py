@@ -13,7 +13,7 @@ from ._checkup import checkup
 from ._estimate import Range, duration, estimate
 from ._exchange import SIMULATOR
 from ._past import Past
-from ._price import Price, amount, prices_told
+from ._price import Price, amount, lacking, prices_told
 from ._questions import StagePlan
 from ._work import Work
 
@@ -40,6 +40,8 @@ class Plan:
         What the estimate goes by: replies of this store, or the usual sizes.
     prices : str
         The price list and its version.
+    unpriced : str
+        Which price is unknown, and how to give it; empty if none is.
     notes : tuple of str
         What looks odd about the table, and what else is to be known, a sentence each.
 
@@ -60,6 +62,7 @@ class Plan:
     basis: str
     workers: int
     prices: str
+    unpriced: str = ""
     notes: tuple[str, ...] = ()
 
     @property
@@ -99,7 +102,8 @@ class Plan:
             whole = not any(stage.failed for stage in self.stages) and self.done
             return "Nothing to ask: everything is stored." if whole else "Nothing to ask in this call."
         if self.cost_usd is None:
-            return f"{self.to_ask:,} requests; a price is unknown: give prices= for each model that is asked."
+            version = "The price of a version that answered is unknown: give prices= for it"
+            return f"{self.to_ask:,} requests of unknown cost ({self.prices}). {self.unpriced or version}."
         low, middle, high = map(amount, self.cost_usd)
         told = "simulated, nothing is charged; at the default model's prices " if self.model == SIMULATOR else ""
         return f"{self.to_ask:,} requests, {told}about {middle} USD ({low} to {high}, {self.basis}; {self.prices})"
@@ -133,6 +137,8 @@ def make_plan(
 ) -> Plan:
     """Return what a person sees of the work."""
     about = estimate(work, past, prices=prices, workers=workers, rpm=rpm)
+    asked = dict.fromkeys((stage.stage.model or work.model, stage.stage.search) for stage in work.stages)
+    unpriced = [told for model, search in asked if (told := lacking(model, search=search, prices=prices))]
     return Plan(
         rows=len(work.frame),
         records=len(work.ids),
@@ -145,6 +151,7 @@ def make_plan(
         basis=about.basis,
         workers=workers,
         prices=f"prices: {prices_told(prices)}",
+        unpriced=". ".join(unpriced),
         notes=(*work.notes, *checkup(work)),
     )
 

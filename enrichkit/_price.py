@@ -35,8 +35,9 @@ class Price:
         USD per million tokens; thinking counts as output.
     cached_usd : float, optional
         USD per million cached input tokens; default: as other input.
-    search_usd : float
-        USD per thousand searches.
+    search_usd : float, optional
+        USD per thousand searches; 0 if they are free. Left out it is unknown, and so is the cost of a reply that
+        searched, and whether a budget would hold a stage that does.
 
     Examples
     --------
@@ -47,13 +48,14 @@ class Price:
     input_usd: float
     output_usd: float
     cached_usd: float | None = None
-    search_usd: float = 0.0
+    search_usd: float | None = None
 
     def __post_init__(self) -> None:
         for name in ("input_usd", "output_usd", "cached_usd", "search_usd"):
             value = getattr(self, name)
             number = isinstance(value, int | float | Decimal) and not isinstance(value, bool)
-            if not (name == "cached_usd" and value is None) and not (number and math.isfinite(value) and value >= 0):
+            left_out = value is None and name in ("cached_usd", "search_usd")
+            if not left_out and not (number and math.isfinite(value) and value >= 0):
                 raise InputError(f"Price.{name} must be a number of USD from 0 on, not {value!r}.")
 
 
@@ -104,7 +106,7 @@ def cost(
     searches = min(usage.searches or 0, 1) if per_prompt(model_version) else usage.searches or 0
     cached = min(usage.cached_tokens or 0, usage.prompt_tokens)
     rate = rates(model_version, prompt_tokens=usage.prompt_tokens, prices=prices, at=at)
-    if rate is None:
+    if rate is None or (searches and rate.search is None):
         return None
     million = Decimal(1_000_000)
     return Cost(
@@ -112,18 +114,18 @@ def cost(
         cached_usd=rate.cached * cached / million,
         output_usd=rate.output * output / million,
         thinking_usd=rate.output * thinking / million,
-        search_usd=rate.search * searches / 1000,
+        search_usd=(rate.search or Decimal()) * searches / 1000,
     )
 
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """Prices in USD, of a million tokens or a thousand searches."""
+    """Prices in USD, of a million tokens or a thousand searches; what a search costs may be unknown."""
 
     input: Decimal
     output: Decimal
     cached: Decimal
-    search: Decimal
+    search: Decimal | None
 
 
 def rates(
@@ -137,6 +139,20 @@ def rates(
     return _own(own) if own else _bundled(model, None if at is None else at.date().isoformat(), thousands)
 
 
+def lacking(model: str, *, search: bool, prices: Mapping[str, Price]) -> str:
+    """Return which price of a model nobody knows, and how to give it, in words; empty if all are known.
+
+    >>> lacking("my-model", search=True, prices={"my-model": Price(input_usd=1, output_usd=2, search_usd=0)})
+    ''
+    """
+    rate = rates(model, prompt_tokens=1, prices=prices)
+    if rate is None:
+        return f"The price of {model!r} is unknown: give prices={{{model!r}: enrichkit.Price(...)}}"
+    if search and rate.search is None:
+        return f"The price of a search by {model!r} is unknown: give its enrichkit.Price a search_usd, 0 if free"
+    return ""
+
+
 def per_prompt(model_version: str) -> bool:
     """Whether a model's search fee is per grounded prompt, as up to Gemini 2.5; from 3 on it is per executed search."""
     return priced_as(model_version).startswith("gemini-2")
@@ -144,7 +160,8 @@ def per_prompt(model_version: str) -> bool:
 
 def _own(price: Price) -> Rates:
     cached = price.input_usd if price.cached_usd is None else price.cached_usd
-    return Rates(*(Decimal(str(one)) for one in (price.input_usd, price.output_usd, cached, price.search_usd)))
+    search = None if price.search_usd is None else Decimal(str(price.search_usd))
+    return Rates(*(Decimal(str(one)) for one in (price.input_usd, price.output_usd, cached)), search)
 
 
 @functools.lru_cache(maxsize=4096)
@@ -167,7 +184,8 @@ def _bundled(model: str, day: str | None, prompt_tokens: int) -> Rates | None:
         search = total(input_tokens=max(prompt_tokens, 1), web_searches=1000) - plain
     except LookupError:
         return None
-    return Rates(rate, output, cached * 1_000_000 / max(prompt_tokens, 1), search)
+    # A fee that the list lacks comes out as 0: it is unknown.
+    return Rates(rate, output, cached * 1_000_000 / max(prompt_tokens, 1), search or None)
 
 
 def worst_case(

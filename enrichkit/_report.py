@@ -216,7 +216,7 @@ def _notes(ledger: Ledger) -> list[str]:
         models = ", ".join(sorted({one.model for one in ledger.paid if one.cost is None}))
         notes.append(
             f"Replies of unknown price, which are in no sum: {unpriced:,} (of the model {models}; or they do not say "
-            "what they used). prices= takes prices of your own."
+            "what they used). prices= takes prices of your own, with search_usd for replies that searched."
         )
     if possibly:
         notes.append(f"Failures that may have been charged, nobody knows, and are in no sum: {possibly:,}.")

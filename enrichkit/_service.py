@@ -10,7 +10,7 @@ from typing import Any
 from ._exchange import SIMULATOR, Client
 from ._gemini import check_capabilities, connect
 from ._options import Options
-from ._price import worst_case
+from ._price import lacking
 from ._stage import Stage
 from .errors import BudgetError, MissingKeyError, StoreError
 
@@ -32,13 +32,9 @@ def check_call(options: Options, stages: Sequence[Stage]) -> None:
     for stage in stages:
         if isinstance(options.client, str):
             check_capabilities(options.client, thinking=stage.thinking)
-        model = stage.model or options.model
-        known = worst_case(model, prompt_bytes=1, max_output_tokens=1, search=False, prices=options.prices)
-        if options.budget_usd is not None and known is None:
-            raise BudgetError(
-                f"The price of {model!r} is unknown, so a budget cannot be held. Give prices={{{model!r}: "
-                "enrichkit.Price(...)}, or leave budget_usd out."
-            )
+        told = lacking(stage.model or options.model, search=stage.search, prices=options.prices)
+        if options.budget_usd is not None and told:
+            raise BudgetError(f"{told}. Or leave budget_usd out: without that price it cannot be held.")
 
 
 def _api_key() -> str:

@@ -71,7 +71,7 @@ def test_a_plan_takes_no_unknown_cost_for_nothing(tmp_path):
     assert plan.cost_usd[0] > 0
     assert "usual sizes" in str(plan)
     assert "and your own for m" in str(plan)
-    assert "a price is unknown" in str(enrichkit.plan(table(10), **settings))
+    assert "requests of unknown cost (prices: genai-prices" in str(enrichkit.plan(table(10), **settings))
 
 
 def test_a_plan_says_everything_is_stored_only_if_it_is(tmp_path):

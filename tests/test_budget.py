@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 import re
 import threading
@@ -172,4 +173,7 @@ def test_an_unknown_price_has_no_projection(tmp_path):
     client = Dear()
     with pytest.raises(errors.BudgetError, match="price of 'm' is unknown"):
         run(frame, tmp_path / "other", client, prices={}, budget_usd=1)
+    grounded = dataclasses.replace(COMPANY, search=True)
+    with pytest.raises(errors.BudgetError, match=r"price of a search by 'm' is unknown: give .* a search_usd"):
+        run(frame, tmp_path / "other", client, stages=[grounded], budget_usd=1)
     assert client.tokens == {}

@@ -167,11 +167,15 @@ def test_past_questions_are_priced_as_today(tmp_path):
     enrichkit.run(table(10), client=counted, progress=False, **settings)
     each = 1000 * 0.3e-6 + 200 * 2.5e-6 + 2 * 0.014
     assert enrichkit.plan(table(), **settings).cost_usd[1] == pytest.approx(90 * each)
-    own = {"mine": Price(input_usd=1000, output_usd=0)}
+    own = {"mine": Price(input_usd=1000, output_usd=0, search_usd=0)}
     other = enrichkit.plan(table(), model="mine", prices=own, on_change="redo", **settings)
     assert other.cost_usd[1] == pytest.approx(100 * 1.0)
     unknown = enrichkit.plan(table(), model="unheard-of", on_change="redo", **settings)
-    assert (unknown.cost_usd, "a price is unknown" in str(unknown)) == (None, True)
+    assert (unknown.cost_usd, "price of 'unheard-of' is unknown" in str(unknown)) == (None, True)
+    silent = enrichkit.plan(
+        table(), model="mine", prices={"mine": Price(input_usd=1, output_usd=0)}, on_change="redo", **settings
+    )
+    assert (silent.cost_usd, "price of a search by 'mine' is unknown" in str(silent)) == (None, True)
     per_prompt = enrichkit.plan(table(), model="gemini-2.5-flash", on_change="redo", **settings)
     assert per_prompt.cost_usd[1] == pytest.approx(100 * (each - 2 * 0.014 + 0.035))
 

@@ -79,6 +79,10 @@ def test_an_unknown_price_is_unknown(frame, tmp_path):
     assert plan(frame, tmp_path, model="gemini-99").cost_usd is None
     assert "unknown" in str(plan(frame, tmp_path, model="gemini-99"))
     own = {"gemini-99": Price(input_usd=1, output_usd=2)}
+    found = plan(frame, tmp_path, model="gemini-99", prices=own)
+    assert found.cost_usd is None
+    assert "The price of a search by 'gemini-99' is unknown: give its enrichkit.Price a search_usd" in str(found)
+    own = {"gemini-99": Price(input_usd=1, output_usd=2, search_usd=0)}
     assert plan(frame, tmp_path, model="gemini-99", prices=own).cost_usd[0] > 0
 
 

@@ -68,6 +68,25 @@ def test_what_is_unknown_is_never_zero(usage, model):
     assert usd(usage, model) is None
 
 
+@pytest.mark.parametrize(
+    ("model", "prices"),
+    [
+        ("m", {"m": Price(input_usd=1, output_usd=2)}),
+        ("gemini-1.5-flash", {}),  # the list has no search fee of it
+    ],
+)
+def test_an_unknown_search_fee_makes_only_searches_unknown(model, prices):
+    """A reply that did not search is priced; whoever says 0 says that searches are free."""
+    plain, searched = (Usage(prompt_tokens=10, output_tokens=10, searches=searches) for searches in (0, 1))
+    assert usd(plain, model, prices=prices) > 0
+    assert usd(searched, model, prices=prices) is None
+    bounds = {"prompt_bytes": 10, "max_output_tokens": 10, "prices": prices}
+    assert worst_case(model, search=False, **bounds) > 0
+    assert worst_case(model, search=True, **bounds) is None
+    free = {model: Price(input_usd=1, output_usd=2, search_usd=0)}
+    assert usd(searched, model, prices=free) == Decimal("0.00003")
+
+
 def test_a_missing_output_count_is_the_rest_of_the_total():
     """Replies may lack any count."""
     assert usd(Usage(prompt_tokens=100, thinking_tokens=50, total_tokens=200)) == usd(
