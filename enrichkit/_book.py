@@ -311,14 +311,9 @@ class Book:
     def spent_usd(self) -> Decimal | None:
         """Return what all runs on this store have spent, booked or still pending; None if a price was unknown."""
         columns = {meta(stage, fact) for stage in self.store.index.stages for fact in ("cost_usd", "paid_by")}
-        sealed = self.store.sealed(columns)
-        total = Decimal()
-        for name in sealed.column_names:
-            if name.endswith("._cost_usd"):
-                cost, payer = sealed.column(name), sealed.column(name.removesuffix("cost_usd") + "paid_by")
-                if pc.any(pc.and_(pc.is_null(cost), pc.is_valid(payer))).as_py():
-                    return None
-                total += _usd(cost)
+        total = booked_usd(self.store.sealed(columns))
+        if total is None:
+            return None
         pending = self.store.index.pending
         for stage in {entries[0].stage for entries in pending.values()}:
             entries = [entry for same in pending.values() for entry in same if entry.stage == stage]
@@ -449,5 +444,13 @@ class Book:
         return {row[RECORD_ID]: row for row in self.store.shard(number).to_pylist()}
 
 
-def _usd(column: pa.ChunkedArray) -> Decimal:
-    return sum((Decimal(str(value)) for value in column.to_pylist() if value), Decimal())
+def booked_usd(rows: pa.Table) -> Decimal | None:
+    """Return what the columns of cost of sealed rows add up to; None if a price was unknown."""
+    total = Decimal()
+    for name in rows.column_names:
+        if name.endswith("._cost_usd"):
+            cost, payer = rows.column(name), rows.column(name.removesuffix("cost_usd") + "paid_by")
+            if pc.any(pc.and_(pc.is_null(cost), pc.is_valid(payer))).as_py():
+                return None
+            total += sum((Decimal(str(value)) for value in cost.to_pylist() if value), Decimal())
+    return total

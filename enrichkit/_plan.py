@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import html
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 
 import pandas as pd
 
 from ._checkup import checkup
-from ._estimate import Range, duration, estimate
+from ._estimate import Estimate, Range, duration, estimate
 from ._exchange import SIMULATOR
 from ._past import Past
-from ._price import Price, amount, lacking, prices_told
+from ._price import Budget, Price, amount, lacking, prices_told
 from ._questions import StagePlan
 from ._work import Work
+
+REFUSED = "Until that price is given, run refuses a budget_usd."
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +46,8 @@ class Plan:
         The price list and its version.
     unpriced : str
         Which price is unknown, and how to give it; empty if none is.
+    budget : str
+        Whether ``budget_usd`` will hold the estimate, or why it will be refused; empty where there is none to speak of.
     notes : tuple of str
         What looks odd about the table, and what else is to be known, a sentence each.
 
@@ -63,6 +69,7 @@ class Plan:
     workers: int
     prices: str
     unpriced: str = ""
+    budget: str = ""
     notes: tuple[str, ...] = ()
 
     @property
@@ -91,7 +98,8 @@ class Plan:
             counts = {name: getattr(stage, name) for name in ("done", "failed", "skipped", "changed", "shared")}
             told = ", ".join(f"{count:,} {name}" for name, count in counts.items() if count)
             lines.append(f"  {stage.name}: {stage.to_ask:,} to ask" + (f", {told}" if told else ""))
-        lines += [self.price_line, *([self.time_line] if self.to_ask else ()), *self.notes]
+        lines += [self.price_line, *([self.time_line] if self.to_ask else ()), *filter(None, [self.budget])]
+        lines += self.notes
         # Names of columns are anybody's text: no escape sequence may reach a terminal.
         return "\n".join("".join(one if one.isprintable() else "\ufffd" for one in line) for line in lines)
 
@@ -134,8 +142,10 @@ def make_plan(
     prices: Mapping[str, Price],
     workers: int,
     rpm: float | None = None,
+    budget: Budget,
+    worst_usd: Decimal,
 ) -> Plan:
-    """Return what a person sees of the work."""
+    """Return what a person sees of the work; ``worst_usd`` is the worst case of its dearest request."""
     about = estimate(work, past, prices=prices, workers=workers, rpm=rpm)
     asked = dict.fromkeys((stage.stage.model or work.model, stage.stage.search) for stage in work.stages)
     unpriced = [told for model, search in asked if (told := lacking(model, search=search, prices=prices))]
@@ -152,8 +162,30 @@ def make_plan(
         workers=workers,
         prices=f"prices: {prices_told(prices)}",
         unpriced=". ".join(unpriced),
+        budget=REFUSED if unpriced else budget_told(budget, about, to_ask=work.to_ask, worst_usd=worst_usd),
         notes=(*work.notes, *checkup(work)),
     )
+
+
+def budget_told(budget: Budget, about: Estimate, *, to_ask: int, worst_usd: Decimal) -> str:
+    """Say whether a budget will hold what is to be asked: a question is asked for as long as its worst case fits.
+
+    >>> about = Estimate(tokens=(0, 0, 0), cost_usd=(8, 10, 20), seconds=(0, 0, 0), basis="")
+    >>> budget_told(Budget(5, spent_usd=1), about, to_ask=100, worst_usd=Decimal(1))
+    'Budget 5.00 USD, 1.00 of it spent: the run will stop after about 31 of 100 questions.'
+    """
+    if budget.limit_usd is None or about.cost_usd is None or not to_ask:
+        return ""
+    spent = f", {amount(float(budget.spent_usd))} of it spent" if budget.spent_usd else ""
+    told = f"Budget {amount(float(budget.limit_usd))} USD{spent}"
+    room = float(budget.left_usd - worst_usd)
+    if room < 0:
+        return f"{told}: too little for another request, which may cost up to {amount(float(worst_usd))} USD."
+    middle, high = (cost * (1 - 1 / to_ask) for cost in about.cost_usd[1:])  # all but the last question
+    if middle > room:
+        asked = math.floor(room * to_ask / about.cost_usd[1]) + 1
+        return f"{told}: the run will stop after about {asked:,} of {to_ask:,} questions."
+    return f"{told}: holds the estimate{', but not its high end' if high > room else ''}."
 
 
 def pieces(frame: pd.DataFrame, rows: int) -> Iterator[pd.DataFrame]:

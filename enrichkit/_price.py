@@ -160,8 +160,8 @@ def per_prompt(model_version: str) -> bool:
 
 def _own(price: Price) -> Rates:
     cached = price.input_usd if price.cached_usd is None else price.cached_usd
-    search = None if price.search_usd is None else Decimal(str(price.search_usd))
-    return Rates(*(Decimal(str(one)) for one in (price.input_usd, price.output_usd, cached)), search)
+    plain, output, cached_too = (Decimal(str(one)) for one in (price.input_usd, price.output_usd, cached))
+    return Rates(plain, output, cached_too, None if price.search_usd is None else Decimal(str(price.search_usd)))
 
 
 @functools.lru_cache(maxsize=4096)

@@ -9,27 +9,29 @@ import signal
 import threading
 import uuid
 import warnings
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from ._book import Book, Row
+from ._book import Book, Row, booked_usd
 from ._endings import why
 from ._engine import Engine, Status
 from ._estimate import estimate
+from ._files import Files, work_area
 from ._frame import enriched, stored, to_frame
 from ._gate import Gate
-from ._index import Index, indexed, scan
+from ._index import Index, indexed, read_shards, scan
 from ._ledger import read_ledger
 from ._options import Options, folder_of, takes
+from ._parquet import join
 from ._past import read_past
 from ._plan import Plan, make_plan, pieces
-from ._price import amount, worst_case
+from ._price import Budget, amount, worst_case
 from ._progress import show
-from ._row import RECORD_ID
+from ._row import RECORD_ID, meta
 from ._service import check_call, client_of, is_simulated
 from ._stage import Stage
 from ._store import Store
@@ -88,7 +90,7 @@ class Run:
                     deadline_seconds=options.deadline_seconds,
                     prices=prices,
                 ),
-                spent_usd=self._spent_before() if options.budget_usd is not None else Decimal(),
+                spent_usd=_spent_before(options, store.index, self._work, self._book.spent_usd),
                 on_record=self._announce,
             )
             self._closing = opening.pop_all()
@@ -99,30 +101,6 @@ class Run:
         options, run_id = self._options, uuid.uuid4().hex[:12]
         self._work = work
         self._book = Book(work, store, prices=options.prices, shard_rows=options.shard_rows, run_id=run_id)
-
-    def _spent_before(self) -> Decimal:
-        """Return what all runs on this store have spent; what is of unknown price counts as the worst that it may be.
-
-        The rows hold prices of the day they were booked, and nothing where one was unknown. Where prices of one's own
-        are given, or one was unknown, the replies are gone through one by one.
-        """
-        options = self._options
-        known = None if options.prices else self._book.spent_usd()
-        if known is not None:
-            return known
-        worst = max(
-            worst_case(
-                work.stage.model or options.model,
-                prompt_bytes=LONGEST_PROMPT_BYTES,
-                max_output_tokens=work.stage.max_output_tokens,
-                search=work.stage.search,
-                prices=options.prices,
-            )
-            or Decimal()
-            for work in self._work.stages
-        )
-        paid = read_ledger(options.folder, options.prices).paid
-        return sum((worst if one.cost is None else one.cost.total_usd for one in paid), Decimal())
 
     def stop(self) -> pd.DataFrame:
         """Ask nothing more, keep what is in flight, and return the table as it stands."""
@@ -374,6 +352,8 @@ def plan(df: pd.DataFrame, options: Options) -> Plan:
         prices=options.prices,
         workers=options.workers,
         rpm=options.rpm,
+        budget=Budget(options.budget_usd, _spent_before(options, index, work, lambda: _booked(options, index))),
+        worst_usd=_worst_case(options, work),
     )
 
 
@@ -446,6 +426,44 @@ def _named(out: Path) -> Iterator[None]:
         raise StoreError(
             f"The store {out} cannot be used: {error.strerror or error}. Mend the disk, then run again."
         ) from error
+
+
+def _spent_before(options: Options, index: Index, work: Work, booked: Callable[[], Decimal | None]) -> Decimal:
+    """Return what a budget counts of earlier runs; what is of unknown price counts as the worst that it may be.
+
+    The rows hold prices of the day they were booked, and nothing where one was unknown. Where prices of one's own are
+    given, or one was unknown, the replies are gone through one by one.
+    """
+    if options.budget_usd is None or index.empty:
+        return Decimal()
+    known = None if options.prices else booked()
+    if known is not None:
+        return known
+    worst = _worst_case(options, work)
+    paid = read_ledger(options.folder, options.prices).paid
+    return sum((worst if one.cost is None else one.cost.total_usd for one in paid), Decimal())
+
+
+def _booked(options: Options, index: Index) -> Decimal | None:
+    """Return what the rows of a store say they cost; None if replies are pending, or a price was unknown."""
+    columns = {meta(stage, fact) for stage in index.stages for fact in ("cost_usd", "paid_by")}
+    tables, _ = read_shards(Files(work_area(options.folder) / "tmp"), options.folder, columns)
+    return None if index.pending else booked_usd(join(list(tables.values())))
+
+
+def _worst_case(options: Options, work: Work) -> Decimal:
+    """Return about the worst case of the dearest request; what is of unknown price counts as nothing."""
+    worst = (
+        worst_case(
+            one.stage.model or options.model,
+            prompt_bytes=LONGEST_PROMPT_BYTES,
+            max_output_tokens=one.stage.max_output_tokens,
+            search=one.stage.search,
+            prices=options.prices,
+        )
+        for one in work.stages
+    )
+    return max((one or Decimal() for one in worst), default=Decimal())
 
 
 def _put_aside(store: Store) -> str:
