@@ -7,10 +7,12 @@ right, so these are notes, never errors.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -18,9 +20,9 @@ from ._answer import NOTHING
 from ._questions import StageWork, is_true
 from ._record import column_texts
 from ._stage import LONGEST_VALUE
+from ._table import rows_told
 from ._work import Work
 
-ROWS_TOLD = 5
 NOTES_TOLD = 10
 """So many sentences of one sort; the rest is counted."""
 LONGEST_EXAMPLE = 40
@@ -67,40 +69,41 @@ def checkup(work: Work) -> list[str]:
     notes = list(repeated_rows(work))
     if not len(work.order):
         return notes
-    notes += empty_rows(work.table, work.key)
+    notes += empty_rows(work)
     asked = {name for stage in work.stages for name in (*stage.stage.reads, *stage.stage.answers)}
     moved: list[str] = []
     odd: list[str] = []
     for field in work.table.schema:
         if pa.types.is_string(field.type):
             texts = pc.utf8_trim_whitespace(_flat(work.table.column(field.name)))
-            moved += shifted(field.name, texts)
-            odd += odd_values(field.name, texts, asked=field.name in asked)
+            moved += shifted(field.name, texts, work.frame.index)
+            odd += odd_values(field.name, texts, work.frame.index, asked=field.name in asked)
     notes += [*_few(moved), *_few(odd)]
     return notes + [note for stage in work.stages for note in _few(two_in_one(work, stage), "groups of this kind")]
 
 
 def repeated_rows(work: Work) -> Iterator[str]:
     """Yield a sentence where rows are one record with an earlier row."""
-    repeats = np.ones(len(work.record), bool)
+    repeats = work.record >= 0
     repeats[work.row] = False
     if len(again := np.flatnonzero(repeats)):
         many = f"{len(again):,} rows repeat" if len(again) > 1 else "1 row repeats"
-        yield f"{many} the key of an earlier row: one record each ({rows_told(again)})."
+        yield f"{many} the key of an earlier row, one record each: {rows_told(again, work.frame.index)}."
 
 
-def empty_rows(table: pa.Table, key: Collection[str]) -> Iterator[str]:
+def empty_rows(work: Work) -> Iterator[str]:
     """Yield a sentence where rows hold nothing but their key."""
-    others = [name for name in table.column_names if name not in key]
-    filled = np.zeros(table.num_rows, bool)
+    others = [name for name in work.table.column_names if name not in work.key]
+    filled = work.record < 0
     for name in others:
-        filled |= _filled(_flat(table.column(name)))
+        filled |= _filled(_flat(work.table.column(name)))
     empty = np.flatnonzero(~filled) if others else ()
     if len(empty):
-        yield f"Nothing but the key is filled in {rows_told(empty)}: answers to so little are often wrong or empty."
+        told = rows_told(empty, work.frame.index)
+        yield f"Nothing but the key is filled in {told}: answers to so little are often wrong or empty."
 
 
-def shifted(name: str, texts: pa.Array) -> Iterator[str]:
+def shifted(name: str, texts: pa.Array, index: pd.Index[Any] | None = None) -> Iterator[str]:
     """Yield a sentence for each sort of value that belongs into another column, going by the column's name.
 
     >>> list(shifted("fund.website", pa.array(["acme.example", "Norway", None])))
@@ -128,13 +131,14 @@ def shifted(name: str, texts: pa.Array) -> Iterator[str]:
         if mask.any():
             rows = np.flatnonzero(mask)
             due = "an address on its site" if what == "another site's address" else DUE[kind]
+            due = f"{due} {'are' if due == WORDS else 'is'} due"
             yield (
-                f"{name} holds {what} where {due} is due in {rows_told(rows)}, such as {_example(texts, rows)}: "
+                f"{name} holds {what} where {due} in {rows_told(rows, index)}, such as {_example(texts, rows)}: "
                 "columns may be shifted."
             )
 
 
-def odd_values(name: str, texts: pa.Array, *, asked: bool) -> Iterator[str]:
+def odd_values(name: str, texts: pa.Array, index: pd.Index[Any] | None = None, *, asked: bool) -> Iterator[str]:
     """Yield a sentence for each sort of odd value; some matter only in columns that a stage reads or fills.
 
     >>> list(odd_values("city", pa.array(["Oslo", "N/A"]), asked=True))
@@ -142,17 +146,17 @@ def odd_values(name: str, texts: pa.Array, *, asked: bool) -> Iterator[str]:
     """
     control = np.flatnonzero(_matches(texts, CONTROL))
     if len(control):
-        yield f"{name} holds control characters in {rows_told(control)}, such as {_example(texts, control)}."
+        yield f"{name} holds control characters in {rows_told(control, index)}, such as {_example(texts, control)}."
     if not asked:
         return
     long = np.flatnonzero(is_true(pc.greater(pc.utf8_length(texts), LONGEST_VALUE)))
     if len(long):
-        yield f"{name} is cut to its first {LONGEST_VALUE:,} characters in the prompt, in {rows_told(long)}."
+        yield f"{name} is cut to its first {LONGEST_VALUE:,} characters in the prompt, in {rows_told(long, index)}."
     nothing = np.flatnonzero(_placeholder(texts))
     if len(nothing):
         yield (
-            f"{name} says {_example(texts, nothing)} in {rows_told(nothing)}, which counts as a value: empty such "
-            "cells to have them filled in."
+            f"{name} says {_example(texts, nothing)} in {rows_told(nothing, index)}, which counts as a value: empty "
+            "such cells to have them filled in."
         )
 
 
@@ -183,24 +187,11 @@ def two_in_one(work: Work, stage: StageWork) -> Iterator[str]:
     for place in np.flatnonzero((differ > 1) & (differ > agree)):
         about = ", ".join(repr(str(work.frame[name].iloc[rows[place]])) for name in stage.per)
         another = ", ".join(name for name, mask in told.items() if mask[place])
+        row = rows_told(rows[[place]], work.frame.index)
         yield (
-            f"{stage.stage.name}: {about} may be two that share a name, asked about as one: row {int(rows[place]) + 1} "
-            f"has another {another}. To part them, name them differently, or give the stage more columns in 'per'."
+            f"{stage.stage.name}: {about} may be two that share a name, asked about as one: {row} has another "
+            f"{another}. To part them, name them differently, or give the stage more columns in 'per'."
         )
-
-
-def rows_told(rows: Sequence[int] | npt.NDArray[np.integer]) -> str:
-    """Return row numbers in words, counted from 1; a long list is cut, and says so.
-
-    >>> rows_told([0]), rows_told([2, 6]), rows_told(range(9))
-    ('row 1', 'rows 3 and 7', 'rows 1, 2, 3, 4, 5 and 4 more')
-    """
-    numbers = [f"{int(row) + 1}" for row in rows[:ROWS_TOLD]]
-    if len(rows) > ROWS_TOLD:
-        numbers.append(f"{len(rows) - ROWS_TOLD:,} more")
-    if len(numbers) == 1:
-        return f"row {numbers[0]}"
-    return f"rows {', '.join(numbers[:-1])} and {numbers[-1]}"
 
 
 def _few(notes: Iterable[str], kind: str = "notes of this kind") -> Iterator[str]:

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -20,6 +21,8 @@ import pyarrow.compute as pc
 from ._record import cell_text, is_missing
 from .errors import InputError
 
+ROWS_TOLD = 5
+LONGEST_LABEL = 40
 SCALARS = (str, bool, int, float, np.generic, bytes)
 
 
@@ -72,15 +75,43 @@ def _encodable(value: Any) -> Any:
 
 def _as_text(column: pd.Series[Any], name: str) -> pa.Array:
     """Store a column of mixed kinds as text; refuse objects that are no cell values."""
-    for row, value in zip(column.index, column, strict=True):
+    for row, value in enumerate(column):
         if not (
             is_missing_cell(value) or isinstance(value, SCALARS) or hasattr(value, "isoformat") or _is_number(value)
         ):
             raise InputError(
-                f"Column {name!r} holds a {type(value).__name__} in row {row!r}, which cannot be stored beside the "
-                "column's other cells. Turn the column into text, numbers, dates or lists of one kind."
+                f"Column {name!r} holds a value of type {type(value).__name__} in {rows_told([row], column.index)}, "
+                "which cannot be stored beside the column's other cells. Turn the column into text, numbers, dates or "
+                "lists of one kind."
             )
     return pa.array([None if is_missing_cell(value) else cell_text(value) for value in column], pa.string())
+
+
+def rows_told(rows: Sequence[int] | npt.NDArray[np.integer], index: pd.Index[Any] | None = None) -> str:
+    """Return rows in words, counted from 1; by their labels too, where the index is not just numbers from 0 on.
+
+    A long list is cut, and says so.
+
+    >>> rows_told([0]), rows_told([2, 6]), rows_told(range(9))
+    ('row 1', 'rows 3 and 7', 'rows 1, 2, 3, 4, 5 and 4 more')
+    >>> rows_told([1], pd.Index(["x6", "x7"]))
+    "row 2 (index 'x7')"
+    """
+    some = np.asarray(rows[:ROWS_TOLD])
+    told = [f"{row + 1}" for row in some]
+    if index is not None and not index.equals(pd.RangeIndex(len(index))):
+        labels = index[some].tolist()  # as Python's own numbers, whose repr is the number
+        told = [f"{row} (index {_label(label)})" for row, label in zip(told, labels, strict=True)]
+    if len(rows) > ROWS_TOLD:
+        told.append(f"{len(rows) - ROWS_TOLD:,} more")
+    if len(told) == 1:
+        return f"row {told[0]}"
+    return f"rows {', '.join(told[:-1])} and {told[-1]}"
+
+
+def _label(label: Any) -> str:
+    told = str(label) if hasattr(label, "isoformat") else repr(label)
+    return told if len(told) <= LONGEST_LABEL else f"{told[:LONGEST_LABEL]}…"
 
 
 def is_missing_cell(value: Any) -> bool:

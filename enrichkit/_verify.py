@@ -20,7 +20,6 @@ from ._parts import read_parts
 from ._record import ids
 from ._row import RECORD_ID, STATUS, Status, meta, record_status
 from ._work import record_digests
-from .errors import EnrichError
 
 MOST_TOLD = 20
 STATUSES = frozenset(get_args(Status))
@@ -188,12 +187,11 @@ class _Shard:
             yield f"Shard s{self.number:04d} lacks the key columns {', '.join(names) or '(none named)'}."
             return
         keys = pd.DataFrame({name: pd.Series(self.table.column(name).to_pylist(), dtype=object) for name in names})
-        try:
-            found = ids(record_digests(keys, names))
-        except EnrichError as error:
-            yield f"Shard s{self.number:04d}: {error}"
+        found, _, keyless = record_digests(keys, names)
+        if keyless:
+            yield f"Shard s{self.number:04d}: {keyless}"
             return
-        for row, name in zip(self.rows, found.to_pylist(), strict=True):
+        for row, name in zip(self.rows, ids(found).to_pylist(), strict=True):
             if row.get(RECORD_ID) != name:
                 yield f"Shard s{self.number:04d}, record {row.get(RECORD_ID)}: its id does not belong to its key."
 

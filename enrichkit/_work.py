@@ -23,7 +23,7 @@ from ._questions import OnChange, Sorter, StagePlan, StageWork, is_true
 from ._record import Digests, column_texts, digests, group, ids
 from ._row import META, RECORD_ID, STATUS, meta
 from ._stage import Stage, arrange
-from ._table import as_table
+from ._table import as_table, rows_told
 from .errors import ChangedError, InputError, StageError, StoreError
 
 Priority = str | Callable[[pd.DataFrame], Sequence[float]] | None
@@ -40,7 +40,7 @@ class Work:
     key: tuple[str, ...]
     model: str
     record: npt.NDArray[np.int32]
-    """Each row's record."""
+    """Each row's record; -1 in a plan, where a row lacks its key."""
     row: npt.NDArray[np.int32]
     """Each record's first row."""
     ids: pa.StringArray
@@ -101,19 +101,19 @@ def choose_key(key: str | Sequence[str] | None, columns: Collection[str]) -> tup
     return names
 
 
-def record_digests(frame: pd.DataFrame, key: tuple[str, ...]) -> Digests:
-    """Return each row's record, its id's digest; an error names the rows that lack a key value."""
+def record_digests(frame: pd.DataFrame, key: tuple[str, ...]) -> tuple[Digests, npt.NDArray[np.bool_], str]:
+    """Return each row's record, its id's digest; which rows lack a key value; and what to say of these."""
     ignore_case = set(key) <= set(funds.KEY)
     texts = {name: column_texts(frame[name], ignore_case=ignore_case) for name in key}
     may_lack = set(funds.KEY[1:]) if ignore_case and funds.KEY[0] in key else set()
+    lacking, told = np.zeros(len(frame), bool), ""
     for name in key:
-        rows = np.flatnonzero(is_true(pc.equal(texts[name], "")))
-        if len(rows) and name not in may_lack:
-            told = ", ".join(map(repr, frame.index[rows[:5]])) + (f" and {len(rows) - 5} more" if len(rows) > 5 else "")
-            raise InputError(
-                f"The key column {name!r} is empty in row {told}. Fill it in, drop the rows, or choose a key."
-            )
-    return digests(list(texts.items()))
+        empty = is_true(pc.equal(texts[name], ""))
+        if name not in may_lack and empty.any():
+            lacking |= empty
+            told += f"The key column {name!r} is empty in {rows_told(np.flatnonzero(empty), frame.index)}. "
+    told += "Fill it in, drop such rows, or choose another key." if told else ""
+    return digests(list(texts.items())), lacking, told
 
 
 def make_work(
@@ -140,7 +140,8 @@ def make_work(
     InputError, StageError
         If the table, the key or a stage cannot be used.
     ChangedError
-        If stored answers belong to another question and ``on_change`` is "refuse" (unless ``refuse`` is off).
+        If stored answers belong to another question and ``on_change`` is "refuse" (unless ``refuse`` is off, which also
+        leaves out the rows that lack their key, with a note, for a plan).
     """
     chosen = choose_stages(stages, frame)
     columns = [str(name) for name in frame.columns]
@@ -156,9 +157,17 @@ def make_work(
     names = choose_key(key, columns)
     _same_store(index, out, names, simulated)
     _one_writer(index, out, chosen)
-    record, row = group(rows := record_digests(named, names))
+    rows, lacking, keyless = record_digests(named, names)
+    if keyless and (refuse or lacking.all()):
+        raise InputError(keyless)
+    rows = rows[~lacking] if keyless else rows
+    record, row = group(rows)
     unique = ids(rows, row)
     del rows
+    if keyless:
+        places = np.cumsum(~lacking) - 1
+        record = np.where(lacking, -1, record[places]).astype(np.int32)
+        row = np.flatnonzero(~lacking)[row].astype(np.int32)
     places = index.rows_of(unique)
     first = named if len(row) == len(named) else named.iloc[row]
     sorters: list[Sorter] = []
@@ -197,6 +206,8 @@ def make_work(
         order=order[: len(order) - len(left_out)],
         shards=np.where(places >= 0, shards, -1).astype(np.int32),
     )
+    if keyless:
+        result.notes.append(f"{keyless} Until then run refuses this table; the plan is for its other rows.")
     if anew := sum(_read_otherwise(stage, index) for stage in chosen):
         result.notes.append(
             f"{anew:,} stored answers will be read anew, for nothing: types, checks or columns changed."

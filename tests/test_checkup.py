@@ -9,8 +9,9 @@ import pyarrow as pa
 import pytest
 
 import enrichkit
-from enrichkit import Answer, Stage
-from enrichkit._checkup import rows_told, shifted
+from enrichkit import Answer, Stage, errors
+from enrichkit._checkup import shifted
+from enrichkit._table import rows_told
 
 TABLE = Path(__file__).parents[1] / "data" / "funds.csv"
 
@@ -59,16 +60,17 @@ def test_the_sample_table_is_seen_through(tmp_path):
         ("fund.crunchbase", "+44 20 7946 0000", "a phone number where a page's address"),
         ("poc.phone", "ana@borealis.example", "an email address where a phone number"),
         ("poc_phone", "Oslo", "words where a phone number"),
-        ("country", "https://borealis.example", "a web address where words"),
-        ("first name", "ana@borealis.example", "an email address where words"),
-        ("fund.title", "www.borealis.example", "a web address where words"),
-        ("CITY", "borealis.example/team", "a web address where words"),
+        ("country", "https://borealis.example", "a web address where words are"),
+        ("first name", "ana@borealis.example", "an email address where words are"),
+        ("fund.title", "www.borealis.example", "a web address where words are"),
+        ("CITY", "borealis.example/team", "a web address where words are"),
     ],
 )
 def test_a_cell_in_the_wrong_column_is_told(column, cell, told):
     """Whatever the table, by the ending of the column's name."""
     (note,) = shifted(column, pa.array([None, cell, "n/a"]))
-    assert note.startswith(f"{column} holds {told} is due in row 2, such as ")
+    due = told if told.endswith("are") else f"{told} is"
+    assert note.startswith(f"{column} holds {due} due in row 2, such as ")
 
 
 @pytest.mark.parametrize(
@@ -141,6 +143,35 @@ def test_a_table_of_any_kind_is_checked(tmp_path):
         website=[pd.Timestamp("2026-11-24"), None],
     )
     assert told == ("Nothing but the key is filled in row 2: answers to so little are often wrong or empty.",)
+
+
+def test_rows_are_told_by_their_label_where_there_is_one(tmp_path):
+    """In every note alike, as in every error."""
+    frame = pd.DataFrame({"name": ["Acme", "Bolt", "Acme"], "country": ["Peru", None, "n/a"]}, index=["x", "y", "z"])
+    assert enrichkit.plan(frame, out=tmp_path / "out", stages=[COMPANY], key="name").notes == (
+        "1 row repeats the key of an earlier row, one record each: row 3 (index 'z').",
+        "Nothing but the key is filled in row 2 (index 'y'): answers to so little are often wrong or empty.",
+        "country says 'n/a' in row 3 (index 'z'), which counts as a value: empty such cells to have them filled in.",
+    )
+
+
+def test_a_row_without_its_key_is_a_finding_of_the_plan_and_an_error_of_the_run(tmp_path):
+    """The plan is for the other rows, whose numbers stay what they are."""
+    frame = pd.DataFrame({"name": ["Acme", None, " ", "Bolt"], "firm": ["a", "b", None, "d"], "country": "Peru"})
+    settings = {"out": tmp_path / "out", "stages": [COMPANY], "key": ["name", "firm"]}
+    told = (
+        "The key column 'name' is empty in rows 2 and 3. The key column 'firm' is empty in row 3. Fill it in, drop "
+        "such rows, or choose another key."
+    )
+    found = enrichkit.plan(frame.assign(country=["Peru", "-", "-", "tbd"]), **settings)
+    assert (found.rows, found.records, found.to_ask) == (4, 2, 2)
+    assert found.notes[0] == f"{told} Until then run refuses this table; the plan is for its other rows."
+    assert found.notes[1].startswith("country says '-' in rows 2, 3 and 4,")
+    with pytest.raises(errors.InputError) as caught:
+        enrichkit.run(frame, model="simulator", progress=False, **settings)
+    assert str(caught.value) == told
+    with pytest.raises(errors.InputError, match=r"'name' is empty in rows 1 \(index 1\) and 2 \(index 2\)"):
+        enrichkit.plan(frame.iloc[1:3], **settings)  # nothing is left to plan
 
 
 def test_a_table_that_is_done_is_not_checked(tmp_path):

@@ -9,7 +9,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from enrichkit._table import answer_type, as_column, as_table, as_text, as_type, wider
+from enrichkit._table import answer_type, as_column, as_table, as_text, as_type, rows_told, wider
 from enrichkit.errors import InputError
 
 
@@ -41,8 +41,11 @@ def test_ordinary_cells_just_work(cells: Any, kind: pa.DataType) -> None:
     [
         (pd.DataFrame({"a": []}), "no rows"),
         (pd.DataFrame([[1, 2]], columns=["a", "a"]), "more than one column named 'a'"),
-        (pd.DataFrame({"a": [object(), 1]}, index=["x", "y"]), "Column 'a' holds a object in row 'x'"),
-        (pd.DataFrame({"a": ["t", [1]]}), "Column 'a' holds a list in row 1"),
+        (
+            pd.DataFrame({"a": [object(), 1]}, index=["x", "y"]),
+            r"'a' holds a value of type object in row 1 \(index 'x'\)",
+        ),
+        (pd.DataFrame({"a": ["t", [1]]}), "'a' holds a value of type list in row 2, which"),
         ([1, 2], "not list"),
     ],
 )
@@ -50,6 +53,25 @@ def test_what_cannot_be_stored_is_named(frame: Any, told: str) -> None:
     """The message names the column and the row."""
     with pytest.raises(InputError, match=told):
         as_table(frame)
+
+
+@pytest.mark.parametrize(
+    ("index", "told"),
+    [
+        (pd.RangeIndex(9), "rows 2 and 9"),
+        (pd.Index(range(9)), "rows 2 and 9"),
+        (pd.RangeIndex(5, 14), "rows 2 (index 6) and 9 (index 13)"),
+        (pd.Index([f"x{place}" for place in range(9)]), "rows 2 (index 'x1') and 9 (index 'x8')"),
+        (
+            pd.date_range("2026-11-24", periods=9),
+            "rows 2 (index 2026-11-25 00:00:00) and 9 (index 2026-12-02 00:00:00)",
+        ),
+        (pd.MultiIndex.from_product([["a", "b", "c"], [1, 2, 3]]), "rows 2 (index ('a', 2)) and 9 (index ('c', 3))"),
+    ],
+)
+def test_a_row_is_told_as_a_person_counts_it(index: Any, told: str) -> None:
+    """From 1 on, and by its label where that is another thing than its number."""
+    assert rows_told([1, 8], index) == told
 
 
 def test_text_that_is_not_unicode_is_kept_as_far_as_it_goes() -> None:
