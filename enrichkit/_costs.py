@@ -7,11 +7,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from ._exchange import SIMULATOR, Usage
 from ._ledger import StoredReply, read_ledger, warn_of_damage
 from ._price import Cost, Price, cost
+from ._table import rows_told
 from .errors import InputError
 
 KINDS = ("input", "cached", "thinking", "output", "search")
@@ -135,6 +137,14 @@ def is_simulated(paid: pd.DataFrame) -> bool:
 def _usages(paid: pd.DataFrame) -> Iterator[tuple[Usage, datetime | None]]:
     """Yield what each reply used, and when."""
     names = [name for name in COUNTS if name in paid.columns]
+    for name in names:
+        known = paid[name].dropna()
+        odd = ~np.isfinite(pd.to_numeric(known, errors="coerce").astype(float))
+        if odd.any():
+            rows = np.flatnonzero(paid[name].notna())[odd]
+            raise InputError(
+                f"{name} holds {known[odd].iloc[0]!r} in {rows_told(rows, paid.index)}, which is no count."
+            )
     days = paid["at"] if "at" in paid.columns else pd.Series([None] * len(paid))
     for at, *counts in zip(days, *(paid[name] for name in names), strict=True):
         given = zip(names, counts, strict=True)
