@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from typing import Any
 
 import pandas as pd
 
@@ -120,14 +121,14 @@ class Bill:
         """Return for each column that answers filled how often, and what a cell of it cost.
 
         ``usd_per_cell`` is the stage's whole cost, divided by the cells of this column: what each would have cost if
-        nothing else in the answer had been of use.
+        nothing else in the answer had been of use. ``attrs["prices"]`` of the frame says whose prices these are.
         """
         rows = [
             (stage, column, self.records, cells, _float(ratio(self.by_stage[stage], cells)))
             for stage, columns in self.filled.items()
             for column, cells in sorted(columns.items(), key=lambda one: -one[1])
         ]
-        return pd.DataFrame(rows, columns=["stage", "column", "records", "filled_cells", "usd_per_cell"])
+        return self._priced(rows, ["stage", "column", "records", "filled_cells", "usd_per_cell"])
 
     def for_records(self, sizes: Sequence[int]) -> pd.DataFrame:
         """Return what tables of so many records would cost, if their records cost what these do.
@@ -140,7 +141,12 @@ class Bill:
             float("nan") if alone is None else float(alone) / (self.records or 1),
         )
         rows = [(size, size * alike, size * (alike + extra)) for size in sizes]
-        return pd.DataFrame(rows, columns=["records", "usd_shared_alike", "usd_nothing_shared"])
+        return self._priced(rows, ["records", "usd_shared_alike", "usd_nothing_shared"])
+
+    def _priced(self, rows: Sequence[tuple[Any, ...]], columns: list[str]) -> pd.DataFrame:
+        frame = pd.DataFrame(rows, columns=columns)
+        frame.attrs["prices"] = self.prices
+        return frame
 
 
 def ratio(line: CostLine, count: int) -> Decimal | None:

@@ -12,7 +12,7 @@ import pandas as pd
 
 from ._exchange import SIMULATOR, Usage
 from ._ledger import StoredReply, read_ledger, warn_of_damage
-from ._price import Cost, Price, cost
+from ._price import Cost, Price, cost, prices_told
 from ._table import rows_told
 from .errors import InputError
 
@@ -50,7 +50,7 @@ def costs(out: str | Path = "enriched", *, prices: Mapping[str, Price] | None = 
         ``question``, ``model`` (the version that answered), ``at``, ``attempt``, the tokens (``input_tokens`` includes
         ``cached_tokens``) and ``searches``, ``input_usd``, ``cached_usd``, ``thinking_usd``, ``output_usd``,
         ``search_usd`` and their sum ``cost_usd``, missing where the price is unknown, and ``wasted``: whether the
-        reply brought no answer.
+        reply brought no answer. ``attrs["prices"]`` says whose prices these are, with the version of the data.
 
     Raises
     ------
@@ -68,7 +68,9 @@ def costs(out: str | Path = "enriched", *, prices: Mapping[str, Price] | None = 
     """
     ledger = read_ledger(out, prices or {})
     warn_of_damage(ledger)
-    return as_frame(ledger.paid)
+    found = as_frame(ledger.paid)
+    found.attrs["prices"] = prices_told(prices or {})
+    return found
 
 
 def as_frame(paid: Iterable[StoredReply]) -> pd.DataFrame:
@@ -109,8 +111,9 @@ def what_if(
     -------
     DataFrame
         By model: the cost in USD by kind, its sum ``cost_usd``, and ``unpriced``, the replies whose cost is unknown
-        and in none of the sums. A model without a known price has missing sums, never 0. ``attrs["simulated"]`` says
-        whether the simulator made up the tokens.
+        and in none of the sums. A model without a known price has missing sums, never 0. ``attrs["prices"]`` says
+        whose prices these are, with the version of the data; ``attrs["simulated"]``, whether the simulator made up the
+        tokens.
 
     Examples
     --------
@@ -125,7 +128,7 @@ def what_if(
     used = list(_usages(paid))
     rows = {model: _sums([cost(usage, model, prices=prices, at=at) for usage, at in used]) for model in models}
     found = pd.DataFrame.from_dict(rows, orient="index").rename_axis("model").sort_values("cost_usd")
-    found.attrs["simulated"] = is_simulated(paid)
+    found.attrs |= {"simulated": is_simulated(paid), "prices": prices_told(prices or {})}
     return found
 
 
@@ -138,13 +141,10 @@ def _usages(paid: pd.DataFrame) -> Iterator[tuple[Usage, datetime | None]]:
     """Yield what each reply used, and when."""
     names = [name for name in COUNTS if name in paid.columns]
     for name in names:
-        known = paid[name].dropna()
-        odd = ~np.isfinite(pd.to_numeric(known, errors="coerce").astype(float))
-        if odd.any():
-            rows = np.flatnonzero(paid[name].notna())[odd]
-            raise InputError(
-                f"{name} holds {known[odd].iloc[0]!r} in {rows_told(rows, paid.index)}, which is no count."
-            )
+        finite = np.isfinite(pd.to_numeric(paid[name], errors="coerce").to_numpy(float, na_value=np.nan))
+        if len(odd := np.flatnonzero(paid[name].notna() & ~finite)):
+            held = paid[name].iloc[odd[0]]
+            raise InputError(f"{name} holds {held!s} in {rows_told(odd, paid.index)}, which is no count.")
     days = paid["at"] if "at" in paid.columns else pd.Series([None] * len(paid))
     for at, *counts in zip(days, *(paid[name] for name in names), strict=True):
         given = zip(names, counts, strict=True)

@@ -1,5 +1,7 @@
 """The figures: each draws paid replies, as `enrichkit.costs` returns them, into Axes and returns those.
 
+Below the title stands whose prices they are, where the frame says so (``attrs["prices"]``).
+
 matplotlib is imported with the first figure (``pip install 'enrichkit[notebook]'``). Without ``ax`` a figure of its own
 is made, with a background of its own, so that it reads on light and dark pages alike.
 
@@ -40,6 +42,8 @@ NOT_CHARGED = "simulated, nothing was charged"
 def cost_by_stage(paid: pd.DataFrame, ax: Axes | None = None) -> Axes:
     """Draw the cost of each stage as a bar of its kinds; what brought no answer is wasted, whatever its kind.
 
+    A stage of which no price is known has no bar, and is called unknown.
+
     Examples
     --------
     >>> import matplotlib, pandas as pd, enrichkit
@@ -51,7 +55,8 @@ def cost_by_stage(paid: pd.DataFrame, ax: Axes | None = None) -> Axes:
     ax = _axes(paid, ax)
     kinds = by_kind(paid)
     _stack(ax, kinds)
-    ax.set(title=_title(paid, "Cost by stage and kind"), xlabel="cost (USD)", ylabel="stage")
+    _entitle(ax, paid, "Cost by stage and kind")
+    ax.set(xlabel="cost (USD)", ylabel="stage")
     return ax
 
 
@@ -70,9 +75,8 @@ def cost_by_model(found: pd.DataFrame, ax: Axes | None = None) -> Axes:
     known = found[found["cost_usd"].notna()]
     ax = _own_axes(len(known)) if ax is None else ax
     _stack(ax, known[names].set_axis(list(KINDS), axis="columns"))
-    title = "The same tokens and searches at other models' prices"
-    title += f"\n{NOT_CHARGED}" if found.attrs.get("simulated") else ""
-    ax.set(title=title, xlabel="cost (USD)", ylabel="model")
+    _entitle(ax, found, "The same tokens and searches at other models' prices", simulated=found.attrs.get("simulated"))
+    ax.set(xlabel="cost (USD)", ylabel="model")
     return ax
 
 
@@ -91,11 +95,8 @@ def cost_per_record(paid: pd.DataFrame, ax: Axes | None = None) -> Axes:
     if len(spent):
         ax.hist(spent, bins=30, color=COLOURS["input"], edgecolor="white", linewidth=0.4)
         _mark(ax, float(spent.mean()), f"mean {_amount(float(spent.mean()))} USD")
-    ax.set(
-        title=_title(paid, f"Cost per record, of the {len(spent):,} that paid"),
-        xlabel="cost (USD per record)",
-        ylabel="records",
-    )
+    _entitle(ax, paid, f"Cost per record, of the {len(spent):,} that paid")
+    ax.set(xlabel="cost (USD per record)", ylabel="records")
     return ax
 
 
@@ -116,36 +117,34 @@ def cost_over_time(paid: pd.DataFrame, ax: Axes | None = None) -> Axes:
         total = known["cost_usd"].cumsum()
         ax.step(minutes, total, where="post", color=COLOURS["input"], linewidth=1.8)
         ax.set_ylim(bottom=0)
-    ax.set(
-        title=_title(paid, "Cost over time"),
-        xlabel="time since the first reply (minutes)",
-        ylabel="cost so far (USD)",
-    )
+    _entitle(ax, paid, "Cost over time")
+    ax.set(xlabel="time since the first reply (minutes)", ylabel="cost so far (USD)")
     return ax
 
 
 def by_kind(paid: pd.DataFrame) -> pd.DataFrame:
-    """Return the cost of each stage by kind, what was wasted apart.
+    """Return the cost of each stage by kind, what was wasted apart; a stage of which no price is known has none.
 
     >>> by_kind(example()).round(3).loc["poc", ["search", "wasted"]].tolist()
     [0.028, 0.015]
     """
     names = [f"{kind}_usd" for kind in KINDS]
-    found = paid[~paid["wasted"]].groupby("stage", sort=False)[names].sum().set_axis(list(KINDS), axis="columns")
-    found = found.reindex(list(dict.fromkeys(paid["stage"]))).fillna(0.0)
-    found["wasted"] = paid[paid["wasted"]].groupby("stage")["cost_usd"].sum().reindex(found.index).fillna(0.0)
-    return found
+    found = paid[names].mask(paid["wasted"], 0.0).set_axis(list(KINDS), axis="columns")
+    found["wasted"] = paid["cost_usd"].where(paid["wasted"], 0.0)
+    known = found.assign(stage=paid["stage"])[paid["cost_usd"].notna()]
+    return known.groupby("stage", sort=False).sum().reindex(paid["stage"].unique()).rename_axis("stage")
 
 
 def _stack(ax: Axes, kinds: pd.DataFrame) -> None:
     """Draw a horizontal bar per row, made of the columns that hold anything, its sum written at its end."""
     left = pd.Series(0.0, index=kinds.index)
-    places = range(len(kinds))
-    for kind in [kind for kind in kinds.columns if kinds[kind].any()]:
-        ax.barh(places, kinds[kind], left=left, color=COLOURS[kind], label=kind, height=0.65)
-        left += kinds[kind]
-    for place, total in zip(places, left, strict=True):
-        ax.text(total, place, f"  {_amount(total)}", va="center", ha="left")
+    places = pd.Series(range(len(kinds)), index=kinds.index)
+    known = kinds.notna().all(axis="columns")
+    for kind in [kind for kind in kinds.columns if kinds[kind].fillna(0).any()]:
+        ax.barh(places[known], kinds.loc[known, kind], left=left[known], color=COLOURS[kind], label=kind, height=0.65)
+        left += kinds[kind].fillna(0)
+    for place, total, certain in zip(places, left, known, strict=True):
+        ax.text(total, place, f"  {_amount(total) if certain else 'unknown'}", va="center", ha="left")
     ax.set_yticks(list(places), [plain(str(name), 28) for name in kinds.index])
     for label in ax.get_yticklabels():
         label.set_parse_math(False)
@@ -166,13 +165,15 @@ def _amount(value: float) -> str:
     return f"{value:,.2f}" if value >= 1 else usd(Decimal(str(value)))
 
 
-def _title(paid: pd.DataFrame, title: str) -> str:
-    """Return a title that says what was simulated, and how much of the cost is unknown."""
-    unknown = int(paid["cost_usd"].isna().sum())
+def _entitle(ax: Axes, frame: pd.DataFrame, title: str, *, simulated: bool | None = None) -> None:
+    """Set a title that says what was simulated, how much of the cost is unknown, and whose prices they are."""
+    unknown = int(frame["cost_usd"].isna().sum())
     more = [f"unknown prices left out: {unknown:,}"] if unknown else []
-    if is_simulated(paid):
+    if is_simulated(frame) if simulated is None else simulated:
         more.append(NOT_CHARGED)
-    return "\n".join([title, "; ".join(more)]) if more else title
+    prices = str(frame.attrs.get("prices", ""))
+    ax.set_title("\n".join(filter(None, [title, "; ".join(more), plain(prices and f"prices: {prices}", 80)])))
+    ax.title.set_parse_math(False)  # the names of models are anybody's
 
 
 def _axes(paid: pd.DataFrame, ax: Axes | None) -> Axes:

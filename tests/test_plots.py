@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import importlib.metadata
+
 import matplotlib as mpl
 import pytest
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 import enrichkit
-from enrichkit import errors, plots
+from enrichkit import Price, errors, plots
 from enrichkit._costs import DOLLARS
 
+OWN = {"$m{": Price(input_usd=1, output_usd=1)}
 FIGURES = [plots.cost_by_stage, plots.cost_per_record, plots.cost_over_time]
 
 
@@ -66,6 +69,24 @@ def test_simulated_and_unknown_costs_are_said_in_the_title(figure, paid):
     title = figure(paid).get_title()
     assert "simulated, nothing was charged" in title
     assert "unknown prices left out: 1" in title
+
+
+@pytest.mark.parametrize("figure", [*FIGURES, lambda paid: plots.cost_by_model(enrichkit.what_if(paid, prices=OWN))])
+def test_whose_prices_they_are_is_said_in_the_title(figure, paid):
+    """As the frame says; one that somebody else has made may not."""
+    paid.attrs["prices"] = f"genai-prices {importlib.metadata.version('genai-prices')}, and your own for $m{{"
+    ax = figure(paid)
+    assert ax.get_title().endswith(f"\nprices: {paid.attrs['prices']}")
+    ax.figure.canvas.draw()
+    assert "prices:" not in plots.cost_by_stage(plots.example()).get_title()
+
+
+def test_a_stage_of_unknown_price_has_no_bar(paid):
+    """One of 0.0000 would say that it cost nothing."""
+    paid.loc[paid["stage"] == "fund", list(DOLLARS)] = None
+    ax = plots.cost_by_stage(paid)
+    assert [text.get_text().strip() for text in ax.texts] == ["0.0484", "unknown"]
+    assert {round(bar.get_y() + bar.get_height() / 2) for bar in ax.patches} == {0}
 
 
 @pytest.mark.parametrize("figure", FIGURES)

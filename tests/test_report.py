@@ -198,7 +198,10 @@ def test_an_unknown_price_is_counted_and_never_zero(tmp_path):
     found = enrichkit.report(tmp_path / "out", prices=own)
     assert found.cost.total.cost_usd == 2 * Decimal("0.00055") + Decimal("0.0011")
     assert "and your own for nobody-knows" in found.cost.prices
-    assert enrichkit.costs(tmp_path / "out", prices=own)["cost_usd"].notna().all()
+    paid = enrichkit.costs(tmp_path / "out", prices=own)
+    assert paid["cost_usd"].notna().all()
+    frames = [paid, enrichkit.what_if(paid, prices=own), found.cost.by_field(), found.cost.for_records([10])]
+    assert {frame.attrs["prices"] for frame in frames} == {found.cost.prices}
 
 
 def test_what_is_not_sealed_yet_is_paid_for(tmp_path):
