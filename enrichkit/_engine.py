@@ -21,7 +21,7 @@ from ._book import Book, Row
 from ._exchange import PAID, Client
 from ._gate import Gate
 from ._pace import PaceView
-from ._price import Budget, Forecast
+from ._price import Budget, Forecast, prices_told
 from ._queue import Ready, Task
 from ._row import Outcome
 from ._store import Store
@@ -33,6 +33,8 @@ IN_A_ROW = 10
 """So many questions failing one after the other end the run: for one cause, or unpaid for whatever cause."""
 SAVE_AGAIN_SECONDS = 0.5
 LOOK_AT_DISK_SECONDS = 0.2
+WARN_AT = 0.8
+"""So much of the budget spent is told once."""
 END = ("end", "")
 """The reason of a run that has asked everything."""
 
@@ -54,6 +56,10 @@ class Status:
         requests that were given up without a reply.
     spent_usd, budget_usd : float, float or None
         Spent against the budget: what earlier runs on this store spent is counted where there is one.
+    budget_share : float or None
+        The part of the budget that is spent, or possibly spent.
+    prices : str
+        Whose prices these amounts go by, with the version of the data.
     rest_usd, projected_usd : float or None
         About what the questions that are left will cost, by what this call's own have cost so far, and what will be
         spent with them; None before anything is known.
@@ -89,6 +95,8 @@ class Status:
     possibly_usd: float
     spent_usd: float
     budget_usd: float | None
+    budget_share: float | None
+    prices: str
     rest_usd: float | None
     projected_usd: float | None
     cost_per_record_usd: float | None
@@ -119,6 +127,8 @@ class Engine:
         How to ask.
     on_record : callable
         Called in the writer with each completed record's number and row.
+    on_scarce : callable
+        Called in the writer once most of the budget is spent.
     """
 
     def __init__(
@@ -131,12 +141,16 @@ class Engine:
         settings: Settings,
         spent_usd: Decimal = Decimal(),
         on_record: Callable[[int, Row], None] = lambda record, row: None,
+        on_scarce: Callable[[], None] = lambda: None,
     ) -> None:
         self._work = work
         self._book = book
         self._store: Store = book.store
         self._gate = gate
         self._on_record = on_record
+        self._on_scarce = on_scarce
+        self._scarce = False
+        self._prices = prices_told(settings.prices)
         self._ready = Ready(work)
         self._inbox: queue.SimpleQueue[News] = queue.SimpleQueue()
         self._budget = Budget(settings.budget_usd, spent_usd)
@@ -205,6 +219,8 @@ class Engine:
             possibly_usd=float(self._budget.possibly_usd),
             spent_usd=float(self._budget.spent_usd),
             budget_usd=None if limit is None else float(limit),
+            budget_share=self._budget.share,
+            prices=self._prices,
             rest_usd=None if rest is None else float(rest),
             projected_usd=None if rest is None else float(self._spent_before + cost + rest),
             cost_per_record_usd=None if rest is None or not records else float((cost + rest) / records),
@@ -340,6 +356,9 @@ class Engine:
             self._account(news)
             if news.outcome is not None:
                 self._finish(news.task, news.outcome, told=news.unpaid)
+        if not self._scarce and (self._budget.share or 0) >= WARN_AT:
+            self._scarce = True
+            self._on_scarce()
 
     def _account(self, one: Brought) -> None:
         """Add a stored reply to what a person sees."""

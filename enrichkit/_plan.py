@@ -19,8 +19,6 @@ from ._price import Budget, Price, amount, lacking, prices_told
 from ._questions import StagePlan
 from ._work import Work
 
-REFUSED = "Until that price is given, run refuses a budget_usd."
-
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -44,10 +42,8 @@ class Plan:
         What the estimate goes by: replies of this store, or the usual sizes.
     prices : str
         The price list and its version.
-    unpriced : str
-        Which price is unknown, and how to give it; empty if none is.
     budget : str
-        Whether ``budget_usd`` will hold the estimate, or why it will be refused; empty where there is none to speak of.
+        Whether ``budget_usd`` will hold the estimate; or which price is unknown, so that `run` refuses any budget.
     notes : tuple of str
         What looks odd about the table, and what else is to be known, a sentence each.
 
@@ -68,7 +64,6 @@ class Plan:
     basis: str
     workers: int
     prices: str
-    unpriced: str = ""
     budget: str = ""
     notes: tuple[str, ...] = ()
 
@@ -98,8 +93,12 @@ class Plan:
             counts = {name: getattr(stage, name) for name in ("done", "failed", "skipped", "changed", "shared")}
             told = ", ".join(f"{count:,} {name}" for name, count in counts.items() if count)
             lines.append(f"  {stage.name}: {stage.to_ask:,} to ask" + (f", {told}" if told else ""))
-        lines += [self.price_line, *([self.time_line] if self.to_ask else ()), *filter(None, [self.budget])]
-        lines += self.notes
+        lines += [
+            self.price_line,
+            *filter(None, [self.budget]),
+            *([self.time_line] if self.to_ask else ()),
+            *self.notes,
+        ]
         # Names of columns are anybody's text: no escape sequence may reach a terminal.
         return "\n".join("".join(one if one.isprintable() else "\ufffd" for one in line) for line in lines)
 
@@ -110,8 +109,8 @@ class Plan:
             whole = not any(stage.failed for stage in self.stages) and self.done
             return "Nothing to ask: everything is stored." if whole else "Nothing to ask in this call."
         if self.cost_usd is None:
-            version = "The price of a version that answered is unknown: give prices= for it"
-            return f"{self.to_ask:,} requests of unknown cost ({self.prices}). {self.unpriced or version}."
+            why = "" if self.budget else " The price of a version that answered is unknown: give prices= for it."
+            return f"{self.to_ask:,} requests of unknown cost ({self.prices}).{why}"
         low, middle, high = map(amount, self.cost_usd)
         told = "simulated, nothing is charged; at the default model's prices " if self.model == SIMULATOR else ""
         return f"{self.to_ask:,} requests, {told}about {middle} USD ({low} to {high}, {self.basis}; {self.prices})"
@@ -161,8 +160,9 @@ def make_plan(
         basis=about.basis,
         workers=workers,
         prices=f"prices: {prices_told(prices)}",
-        unpriced=". ".join(unpriced),
-        budget=REFUSED if unpriced else budget_told(budget, about, to_ask=work.to_ask, worst_usd=worst_usd),
+        budget=f"{'. '.join(unpriced)}. Until then run refuses a budget_usd."
+        if unpriced
+        else budget_told(budget, about, to_ask=work.to_ask, worst_usd=worst_usd),
         notes=(*work.notes, *checkup(work)),
     )
 

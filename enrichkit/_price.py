@@ -250,6 +250,11 @@ class Budget:
         return self._limit
 
     @property
+    def share(self) -> float | None:
+        """The part that is spent, or may have been; without a limit, None."""
+        return None if self._limit is None else float((self.spent_usd + self.possibly_usd) / self._limit)
+
+    @property
     def told(self) -> str:
         """What is left, in words; what is set aside for requests in flight may be among it."""
         possibly = f", {self.possibly_usd:.4f} may have been spent on requests that got no reply"

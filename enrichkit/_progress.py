@@ -6,29 +6,31 @@ seconds, as logs want it.
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import math
 import sys
 import threading
 from collections.abc import Callable
 from typing import Any, Literal
 
-from ._engine import Status
+from ._engine import WARN_AT, Status
 from ._estimate import duration
 
 TEXT_SECONDS = 5.0
-WARN_AT = 0.8
 NOTEBOOK_SECONDS = 0.5
+LOG = logging.getLogger("enrichkit")
 
 
-def line(status: Status) -> str:
-    """Return a run's state as one line."""
+def line(status: Status, *, prices: bool = True) -> str:
+    """Return a run's state as one line, with whose prices the money goes by."""
     parts = [f"{status.done + status.failed:,} of {status.records:,} records"]
     if status.failed:
         parts.append(f"{status.failed:,} failed")
     parts += [f"{status.requests:,} requests", f"{status.tokens:,} tokens", _money(status)]
-    if status.budget_usd is not None and status.spent_usd >= WARN_AT * status.budget_usd:
-        share = math.floor(100 * status.spent_usd / status.budget_usd)
-        parts.append(f"{share} % of the budget is spent, {status.reserved_usd:.4f} USD more are set aside")
+    parts[-1] += f" ({status.prices})" if prices else ""
+    if (status.budget_share or 0) >= WARN_AT:
+        parts.append(scarce(status))
     if status.unpriced:
         parts.append(f"{status.unpriced:,} of unknown price")
     if status.unsaved and status.waiting:
@@ -46,11 +48,31 @@ def line(status: Status) -> str:
     return " · ".join(parts)
 
 
+def scarce(status: Status) -> str:
+    """Return how much of the budget is spent; never a per cent too much."""
+    unsure = " or may be" if status.possibly_usd else ""
+    return f"{math.floor(100 * (status.budget_share or 0))} % of the budget is spent{unsure}"
+
+
+def warn(status: Status) -> None:
+    """Log that most of the budget is spent, for those who follow no progress.
+
+    A log rather than a warning: this comes from the run's own thread, where a warning that is an error would end it.
+    """
+    with contextlib.suppress(Exception):  # nor may a handler of the caller's
+        LOG.warning(
+            "%s: %.4f of %.4f USD (%s). The run ends when the next request's worst case fits no more.",
+            *(scarce(status), status.spent_usd + status.possibly_usd, status.budget_usd, status.prices),
+        )
+
+
 def _money(status: Status) -> str:
-    """Return what is spent, and about what this call will cost in all."""
+    """Return what is spent, about what this call will cost in all, and what a budget has set aside."""
     told = f"{status.cost_usd:.4f} USD"
     if status.left and status.rest_usd is not None and status.cost_per_record_usd is not None:
         told += f" of about {status.cost_usd + status.rest_usd:.4f}, {status.cost_per_record_usd:.4f} a record"
+    if status.budget_usd is not None and status.reserved_usd:
+        told += f", {status.reserved_usd:.4f} set aside"
     return told
 
 
@@ -67,9 +89,12 @@ def show(
 
 
 def _follow(status: Callable[[], Status], done: threading.Event, handle: Any) -> None:
-    while not done.wait(NOTEBOOK_SECONDS if handle else TEXT_SECONDS):
-        _tell(line(status()), handle)
-    _tell(line(status()), handle)
+    """Tell of the run until it is done; a log's first line says whose prices they are, and need not say it again."""
+    prices, over = True, False
+    while not over:
+        over = done.wait(NOTEBOOK_SECONDS if handle else TEXT_SECONDS)
+        _tell(line(status(), prices=prices), handle)
+        prices = handle is not None
 
 
 def _tell(text: str, handle: Any) -> None:

@@ -30,7 +30,7 @@ from ._parquet import join
 from ._past import read_past
 from ._plan import Plan, make_plan, pieces
 from ._price import Budget, amount, worst_case
-from ._progress import show
+from ._progress import line, show, warn
 from ._row import RECORD_ID, meta
 from ._service import check_call, client_of, is_simulated
 from ._stage import Stage
@@ -92,6 +92,7 @@ class Run:
                 ),
                 spent_usd=_spent_before(options, store.index, self._work, self._book.spent_usd),
                 on_record=self._announce,
+                on_scarce=lambda: warn(self.status),
             )
             self._closing = opening.pop_all()
         threading.Thread(target=self._drive, name="enrichkit-run", daemon=True).start()
@@ -157,8 +158,6 @@ class Run:
             yield row
 
     def __repr__(self) -> str:
-        from ._progress import line
-
         return f"<enrichkit.Run {'ended' if self.done else 'running'}: {line(self.status)}>"
 
     async def _awaited(self) -> pd.DataFrame:
@@ -212,7 +211,7 @@ class Run:
     def _stopped(self, kind: type[Stopped], told: str) -> Stopped:
         status = self.status
         reason = self._engine.reason[0] if self._engine.reason else "interrupt"
-        rest = self._rest() if reason == "budget" else ""
+        rest = f"{self._rest()}Prices: {status.prices}. " if reason == "budget" else ""
         done = status.done + status.failed
         return kind(
             f"{told}{done:,} of {status.records:,} records are done and saved, {status.left:,} are left. "
@@ -261,7 +260,7 @@ def run(df: pd.DataFrame, options: Options) -> pd.DataFrame:
     budget_usd : float, optional
         Never spend more on this store, what earlier runs spent included. Replies are counted at list price, and a
         request that may have been charged without one (silence, a broken connection) at its worst case, for as long as
-        the run lasts.
+        the run lasts. Once 80 % of it is spent, the logger ``enrichkit`` says so, once a run.
     prices : mapping of str to Price, optional
         Prices of your own, by model.
     retry_failed : bool

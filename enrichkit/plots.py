@@ -148,7 +148,7 @@ def _stack(ax: Axes, kinds: pd.DataFrame) -> None:
     ax.set_yticks(list(places), [plain(str(name), 28) for name in kinds.index])
     for label in ax.get_yticklabels():
         label.set_parse_math(False)
-    ax.invert_yaxis()
+    ax.set_ylim(max(len(kinds), 1) - 0.5, -0.5)
     ax.set_xlim(0, (float(left.max()) if len(left) else 0.0) * 1.25 or 1)
     if ax.get_legend_handles_labels()[0]:
         ax.legend(title="kind", loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False)

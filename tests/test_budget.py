@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import random
 import re
 import threading
@@ -13,7 +14,7 @@ import pandas as pd
 import pytest
 
 import enrichkit
-from enrichkit import Answer, Price, Reply, Stage, Usage, errors
+from enrichkit import Answer, Failure, Price, Reply, Stage, Usage, errors
 from enrichkit._progress import line
 
 # A question is taken to cost 0.615 USD by its usual size, and 1 USD at most.
@@ -94,7 +95,12 @@ def test_the_stop_says_what_is_left_and_about_what_it_costs(tmp_path):
     with pytest.raises(errors.Stopped) as caught:
         run(table(), tmp_path / "out", Dear(least=800, most=800), budget_usd=8)
     assert re.search(r"the next request may cost up to 1\.0000 USD, 0\.\d000 are left", str(caught.value))
-    assert "9 of 60 records are done and saved, 51 are left. They will cost about 40.80 USD more." in str(caught.value)
+    assert "9 of 60 records are done and saved, 51 are left. They will cost about 40.80 USD more. Prices: " in str(
+        caught.value
+    )
+    assert f"Prices: {enrichkit.report(tmp_path / 'out', prices=PRICES).cost.prices}. The same call" in str(
+        caught.value
+    )
 
 
 def test_the_plan_says_about_where_a_budget_will_stop_the_run(tmp_path):
@@ -188,6 +194,51 @@ def test_the_status_tells_the_bill_while_it_grows(tmp_path):
     last = job.status
     assert (last.spent_usd, last.projected_usd, last.rest_usd, last.cost_per_record_usd) == (22.0, 22.0, 0.0, 0.5)
     assert "of the budget" not in line(last)
+
+
+class Rude(logging.Handler):
+    """A handler of the caller's that keeps what it is told, and raises."""
+
+    def __init__(self):
+        super().__init__()
+        self.told = []
+
+    def emit(self, record):
+        self.told.append(record.getMessage())
+        raise RuntimeError("rude")
+
+
+@pytest.fixture
+def log():
+    handler = Rude()
+    logging.getLogger("enrichkit").addHandler(handler)
+    yield handler.told
+    logging.getLogger("enrichkit").removeHandler(handler)
+
+
+def test_most_of_the_budget_spent_is_logged_once_a_run(tmp_path, log):
+    """For whoever follows no progress; not before 80 %, and whatever the log does the run goes on."""
+    client = Dear(least=500, most=500)
+    run(table(15), tmp_path / "out", client, budget_usd=10)
+    assert log == []
+    run(table(18), tmp_path / "out", client, budget_usd=10, workers=1)
+    (told,) = log
+    assert told.startswith("80 % of the budget is spent: 8.0000 of 10.0000 USD (genai-prices ")
+    assert "and your own for m). " in told
+
+
+def test_what_may_have_been_spent_counts_for_the_warning(tmp_path, log):
+    """Nobody knows whether a request that broke off was charged."""
+
+    def silent(request):
+        return Reply(failure=Failure(cause="bad_request", may_be_charged=True))
+
+    job = enrichkit.start(
+        table(4), client=silent, progress=False, **settings(tmp_path / "out", budget_usd=5, workers=1)
+    )
+    job.result()
+    assert job.status.budget_share == pytest.approx(0.8, abs=0.01)
+    assert log[0].startswith("80 % of the budget is spent or may be: ")
 
 
 def test_an_unknown_price_has_no_projection(tmp_path):

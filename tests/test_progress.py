@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import threading
 
 import pytest
 
 from enrichkit._engine import Status
 from enrichkit._pace import PaceView
-from enrichkit._progress import line
+from enrichkit._progress import line, show
 
 STATUS = Status(
     records=544,
@@ -23,6 +24,8 @@ STATUS = Status(
     possibly_usd=0.0,
     spent_usd=1.5,
     budget_usd=None,
+    budget_share=None,
+    prices="genai-prices 0.2.3",
     rest_usd=6.5,
     projected_usd=8.0,
     cost_per_record_usd=0.0147,
@@ -40,9 +43,10 @@ STATUS = Status(
 def test_it_says_how_far_how_much_and_how_long():
     """Records, requests, tokens, money, speed, what is left."""
     told = line(STATUS)
+    assert line(STATUS, prices=False) == told.replace(" (genai-prices 0.2.3)", "")
     assert told == (
-        "102 of 544 records · 2 failed · 150 requests · 300,000 tokens · 1.5000 USD of about 8.0000, 0.0147 a record · "
-        "1.7 records/s · 4 min 20 s left"
+        "102 of 544 records · 2 failed · 150 requests · 300,000 tokens · 1.5000 USD of about 8.0000, 0.0147 a record "
+        "(genai-prices 0.2.3) · 1.7 records/s · 4 min 20 s left"
     )
 
 
@@ -68,16 +72,39 @@ def test_it_says_what_is_not_saved_or_priced_and_that_it_ends():
     assert told.endswith("finishing what is in flight")
 
 
-@pytest.mark.parametrize(("budget", "told"), [(None, ""), (1.9, ""), (1.875, "80 %"), (1.82, "82 %"), (1.5, "100 %")])
-def test_it_warns_when_most_of_the_budget_is_spent(budget, told):
-    """From 80 % on, with what is set aside besides; never a per cent too much."""
-    found = line(dataclasses.replace(STATUS, budget_usd=budget))
-    assert ("of the budget is spent" in found) == bool(told)
-    assert not told or f"{told} of the budget is spent, 3.0000 USD more are set aside" in found
+@pytest.mark.parametrize(
+    ("share", "possibly", "told"),
+    [
+        (None, 0.0, None),
+        (0.799, 0.0, None),
+        (0.8, 0.0, "80 % of the budget is spent"),
+        (0.829, 0.1, "82 % of the budget is spent or may be"),
+        (1.0, 0.0, "100 % of the budget is spent"),
+    ],
+)
+def test_it_warns_when_most_of_the_budget_is_spent(share, possibly, told):
+    """From 80 % on; never a per cent too much."""
+    found = line(dataclasses.replace(STATUS, budget_share=share, possibly_usd=possibly))
+    assert ("of the budget" in found) == bool(told)
+    assert not told or f"· {told} ·" in found
+
+
+def test_what_is_set_aside_is_told_where_there_is_a_budget():
+    """Without one it matters to nobody."""
+    assert "8.0000, 0.0147 a record, 3.0000 set aside (genai" in line(dataclasses.replace(STATUS, budget_usd=9.0))
+    assert "set aside" not in line(STATUS)
+
+
+def test_a_log_names_the_prices_once(capsys):
+    """In its first line."""
+    done = threading.Event()
+    done.set()
+    show(lambda: STATUS, done, how="text").join()
+    assert capsys.readouterr().err.count("genai-prices") == 1
 
 
 def test_no_total_is_told_before_one_is_known_or_when_all_is_done():
     """A guess is none."""
     unknown = dataclasses.replace(STATUS, rest_usd=None, projected_usd=None, cost_per_record_usd=None)
-    assert " 1.5000 USD · " in line(unknown)
-    assert " 1.5000 USD · " in line(dataclasses.replace(STATUS, left=0, rest_usd=0.0))
+    assert " 1.5000 USD (genai" in line(unknown)
+    assert " 1.5000 USD (genai" in line(dataclasses.replace(STATUS, left=0, rest_usd=0.0))
