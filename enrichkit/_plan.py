@@ -93,12 +93,8 @@ class Plan:
             counts = {name: getattr(stage, name) for name in ("done", "failed", "skipped", "changed", "shared")}
             told = ", ".join(f"{count:,} {name}" for name, count in counts.items() if count)
             lines.append(f"  {stage.name}: {stage.to_ask:,} to ask" + (f", {told}" if told else ""))
-        lines += [
-            self.price_line,
-            *filter(None, [self.budget]),
-            *([self.time_line] if self.to_ask else ()),
-            *self.notes,
-        ]
+        more = [self.budget, self.time_line if self.to_ask else ""]
+        lines += [self.price_line, *filter(None, more), *self.notes]
         # Names of columns are anybody's text: no escape sequence may reach a terminal.
         return "\n".join("".join(one if one.isprintable() else "\ufffd" for one in line) for line in lines)
 
@@ -148,6 +144,7 @@ def make_plan(
     about = estimate(work, past, prices=prices, workers=workers, rpm=rpm)
     asked = dict.fromkeys((stage.stage.model or work.model, stage.stage.search) for stage in work.stages)
     unpriced = [told for model, search in asked if (told := lacking(model, search=search, prices=prices))]
+    holds = budget_told(budget, about, to_ask=work.to_ask, worst_usd=worst_usd)
     return Plan(
         rows=len(work.frame),
         records=len(work.ids),
@@ -160,9 +157,7 @@ def make_plan(
         basis=about.basis,
         workers=workers,
         prices=f"prices: {prices_told(prices)}",
-        budget=f"{'. '.join(unpriced)}. Until then run refuses a budget_usd."
-        if unpriced
-        else budget_told(budget, about, to_ask=work.to_ask, worst_usd=worst_usd),
+        budget=f"{'. '.join(unpriced)}. Until then run refuses a budget_usd." if unpriced else holds,
         notes=(*work.notes, *checkup(work)),
     )
 

@@ -95,12 +95,9 @@ def test_the_stop_says_what_is_left_and_about_what_it_costs(tmp_path):
     with pytest.raises(errors.Stopped) as caught:
         run(table(), tmp_path / "out", Dear(least=800, most=800), budget_usd=8)
     assert re.search(r"the next request may cost up to 1\.0000 USD, 0\.\d000 are left", str(caught.value))
-    assert "9 of 60 records are done and saved, 51 are left. They will cost about 40.80 USD more. Prices: " in str(
-        caught.value
-    )
-    assert f"Prices: {enrichkit.report(tmp_path / 'out', prices=PRICES).cost.prices}. The same call" in str(
-        caught.value
-    )
+    assert "9 of 60 records are done and saved, 51 are left. They will cost about 40.80 USD more." in str(caught.value)
+    prices = enrichkit.report(tmp_path / "out", prices=PRICES).cost.prices
+    assert f"Prices: {prices}. The same call goes on" in str(caught.value)
 
 
 def test_the_plan_says_about_where_a_budget_will_stop_the_run(tmp_path):
@@ -125,8 +122,10 @@ def test_the_plan_says_that_a_budget_is_refused_where_a_price_is_unknown(tmp_pat
     """Whether one is given or not: the next call may have one."""
     for budget in (None, 5):
         found = enrichkit.plan(table(), **settings(tmp_path / "out", prices={}, budget_usd=budget))
-        assert "The price of 'm' is unknown" in str(found)
-        assert "Until that price is given, run refuses a budget_usd." in str(found)
+        assert found.budget.startswith(
+            "The price of 'm' is unknown: give prices={'m': enrichkit.Price(...)}. Until then"
+        )
+        assert found.budget in str(found)
 
 
 def test_a_budget_too_small_for_anything_names_the_price(tmp_path):
