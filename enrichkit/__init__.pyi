@@ -1,10 +1,12 @@
 from . import errors, funds, plots, simulator
 from ._answer import Answer, Issue
 from ._costs import costs, what_if
-from ._exchange import Failure, Reply, Request, Source, Usage
+from ._dossier import Dossier, dossier
+from ._exchange import Failure, Reply, Request, Source, Support, Usage
 from ._plan import Plan
 from ._price import Price
 from ._report import Report, report
+from ._review import corrections, evidence, weak
 from ._run import Run, batches, plan, read, run, start
 from ._stage import Stage
 from ._verify import Verification, verify
@@ -12,6 +14,7 @@ from .errors import EnrichError, Stopped
 
 __all__ = [
     "Answer",
+    "Dossier",
     "EnrichError",
     "Failure",
     "Issue",
@@ -24,11 +27,15 @@ __all__ = [
     "Source",
     "Stage",
     "Stopped",
+    "Support",
     "Usage",
     "Verification",
     "batches",
+    "corrections",
     "costs",
+    "dossier",
     "errors",
+    "evidence",
     "funds",
     "plan",
     "plots",
@@ -38,5 +45,6 @@ __all__ = [
     "simulator",
     "start",
     "verify",
+    "weak",
     "what_if",
 ]

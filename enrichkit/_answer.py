@@ -25,6 +25,7 @@ __all__ = ["Answer", "Issue"]
 KEEP: Any = type("Keep", (), {"__repr__": lambda self: "KEEP"})()
 NOTHING = frozenset({"", "n/a", "none", "null", "unknown", "(unknown)", "not found", "not available", "-"})
 
+DECODER = json.JSONDecoder()
 DEEPEST = 30
 """Nesting beyond this is no answer to any sensible model; a thousand levels end Python's recursion."""
 
@@ -108,6 +109,11 @@ class Issue:
     check: str
     detail: str = ""
     instead: Any = KEEP
+
+    @property
+    def flags(self) -> bool:
+        """Whether the value stays, and is doubtful."""
+        return self.instead is KEEP
 
     def __str__(self) -> str:
         return f"{self.field}: {self.check}: {self.detail}" if self.detail else f"{self.field}: {self.check}"
@@ -204,21 +210,25 @@ def find_object(text: str, names: frozenset[str]) -> dict[str, Any] | None:
     >>> find_object('Sure! ```json\\n{"role": "Partner"}\\n```', frozenset({"role"}))
     {'role': 'Partner'}
     """
-    decoder = json.JSONDecoder()
+    return locate_object(text, names)[1]
+
+
+def locate_object(text: str, names: frozenset[str]) -> tuple[int, dict[str, Any] | None]:
+    """Return the same with the place where it begins: the first object that has one of the names, else the first."""
+    first: tuple[int, dict[str, Any] | None] = (-1, None)
     start = text.find("{")
-    first: dict[str, Any] | None = None
     # A bound: hostile text of a million braces must not cost a million scans.
     for _ in range(50):
         if start < 0:
             break
         try:
-            found, end = decoder.raw_decode(text, start)
+            found, end = DECODER.raw_decode(text, start)
         except (ValueError, RecursionError):
             end = start + 1
         else:
             if names & found.keys():
-                return dict(found)
-            first = found if first is None else first
+                return start, found
+            first = (start, found) if first[1] is None else first
         start = text.find("{", end)
     return first
 

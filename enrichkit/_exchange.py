@@ -119,6 +119,18 @@ class Source:
     title: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Support:
+    """A stretch of a reply's text that pages back: from ``start`` to before ``end``, in bytes of its UTF-8.
+
+    ``sources`` are places in the reply's ``sources``.
+    """
+
+    start: int
+    end: int
+    sources: tuple[int, ...]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
     """Why a request brought no usable answer.
@@ -166,6 +178,7 @@ class Reply:
     finish_reason: str | None = None
     block_reason: str | None = None
     sources: tuple[Source, ...] = ()
+    supports: tuple[Support, ...] = ()
     queries: tuple[str, ...] = ()
     suggestions_html: str | None = None
     response_id: str | None = None
@@ -182,7 +195,7 @@ class Reply:
         for name in ("model_version", "finish_reason", "block_reason", "suggestions_html", "response_id"):
             if (value := getattr(self, name)) is not None:
                 object.__setattr__(self, name, str(value))
-        for name in ("sources", "queries"):
+        for name in ("sources", "supports", "queries"):
             object.__setattr__(self, name, tuple(getattr(self, name) or ()))
 
     @property
@@ -225,6 +238,9 @@ def decode(payload: bytes, parse: Callable[[str], Reply]) -> tuple[Reply, dict[s
     fields = facts.pop("reply")
     fields["usage"] = Usage(**fields["usage"])
     fields["sources"] = tuple(Source(**source) for source in fields["sources"] if isinstance(source, dict))
+    fields["supports"] = tuple(
+        Support(one["start"], one["end"], tuple(one["sources"])) for one in fields.get("supports", ())
+    )
     fields["queries"] = tuple(fields["queries"])
     fields["failure"] = Failure(**fields["failure"]) if fields["failure"] else None
     return Reply(**fields), facts

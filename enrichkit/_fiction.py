@@ -1,7 +1,8 @@
 """Invented answers for the simulator, made from a request's schema and the record in its prompt.
 
 Pure and deterministic: the same seed gives the same answer. Everything is invented, on ``example`` domains, and spread
-as real answers are: fields missing, addresses of the wrong kind, JSON in a Markdown fence.
+as real answers are: fields missing, addresses of the wrong kind, values that differ from the record's, JSON in a
+Markdown fence. What is wrong was planted, and is known by name: that is the truth that checks are measured against.
 """
 
 from __future__ import annotations
@@ -10,15 +11,19 @@ import json
 import random
 import re
 import unicodedata
+import zlib
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 KINDS = {1: "string", 2: "number", 3: "integer", 4: "boolean", 5: "array", 6: "object"}
 """Schema types as the older SDK numbers them."""
+STROKES = str.maketrans("øłđØŁĐ", "oldOLD") | str.maketrans({"æ": "ae", "œ": "oe", "ß": "ss"})
+NO_LATIN = "name-"
+WRONG_WORDS = {"sectors": ("Deep Tech", "sector_outside"), "currency": ("Dollars", "no_currency")}
 ABOUT_ITSELF = ("confidence", "search_quality", "fields_found", "notes")
 WORDS = {
     "role": ["Partner", "Managing Partner", "Principal", "Investment Director", "Analyst", "Head of Research"],
-    "city": ["Oslo", "London", "New York", "Lyon", "Łódź", "Singapore", "São Paulo", "Zürich", "Nairobi", "京都"],
     "country": ["Norway", "United Kingdom", "United States", "France", "Poland", "Singapore", "Kenya"],
     "currency": ["USD", "USD", "EUR", "GBP"],
     "sector": ["fintech", "saas", "healthtech", "cleantech", "ai-ml", "biotech", "ecommerce", "energy", "real-estate"],
@@ -27,6 +32,25 @@ WORDS = {
     "industry": ["Software", "Logistics", "Food", "Chemicals", "Education"],
     "type": ["venture capital", "private equity", "family office"],
 }
+CITIES = {
+    "united states, us, usa, u.s.a., united states of america": ["New York", "Boston", "San Francisco", "Austin"],
+    "united kingdom, uk, u.k., great britain": ["London", "Edinburgh", "Manchester"],
+    "france, fr": ["Paris", "Lyon", "Nîmes"],
+    "germany, de, deutschland": ["Berlin", "München", "Köln"],
+    "türkiye, turkey, tr": ["İstanbul", "İzmir"],
+    "sweden, se, sverige": ["Stockholm", "Malmö"],
+    "poland, pl, polska": ["Warszawa", "Łódź"],
+    "norway, no": ["Oslo", "Bergen"],
+    "canada, ca": ["Toronto", "Montréal"],
+    "brazil, br, brasil": ["São Paulo"],
+    "switzerland, ch, schweiz, suisse": ["Zürich", "Genève"],
+    "spain, es, españa": ["Madrid"],
+    "japan, jp, 日本": ["東京", "京都"],
+    "singapore": ["Singapore"],
+    "kenya": ["Nairobi"],
+}
+"""Countries as tables spell them, with some of their cities."""
+ELSEWHERE = {"Łódź": "poland", "Nairobi": "kenya", "Ulaanbaatar": ""}
 SENTENCES = [
     "{who} backs founders early and stays with them for a decade.",
     "{who} works with a small team and invests in few companies at a time.",
@@ -41,36 +65,63 @@ class Record:
 
     def __init__(self, text: str) -> None:
         self.values = [value for value in re.findall("⟦([^⟧]*)⟧", text) if value != "(unknown)"]
-        self.labelled = {label.strip().lower(): value for label, value in _VALUE.findall(text) if value != "(unknown)"}
+        self.labelled: dict[str, str] = {
+            label.strip().lower(): value for label, value in _VALUE.findall(text) if value != "(unknown)"
+        }
         self.person = " ".join(self.labelled[name] for name in ("first name", "last name") if name in self.labelled)
+        self.country = self.labelled.get("country", "").casefold()
         self.subject = self.labelled.get("fund") or (self.values[0] if self.values else "Nobody")
+
+    def given(self, name: str, schema: Mapping[str, Any]) -> str:
+        """Return what the record has where the answer's field goes, by the prompt's label for it."""
+        label = name.replace("_", " ")
+        own = self.person and "/company/" not in str(schema.get("description", ""))
+        found = self.labelled.get(label if own else f"fund's {label}")
+        return found or ("" if own else self.labelled.get(label, ""))
 
 
 def slug(text: str) -> str:
     """Return a name as an address spells it.
 
     >>> slug("Łucja O'Dell & Co")
-    'ucja-o-dell-co'
+    'lucja-o-dell-co'
     """
-    plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode().lower()
-    return re.sub(r"[^a-z0-9]+", "-", plain).strip("-") or "no-latin-name"
+    plain = unicodedata.normalize("NFKD", text.translate(STROKES)).encode("ascii", "ignore").decode().lower()
+    return re.sub(r"[^a-z0-9]+", "-", plain).strip("-") or f"{NO_LATIN}{zlib.crc32(text.encode()) % 10**6}"
 
 
-def invent(schema: Mapping[str, Any], text: str, seed: int) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class Invented:
+    """An answer, and what is wrong with it on purpose: each such field with the fault's name."""
+
+    answer: dict[str, Any]
+    planted: dict[str, str] = field(default_factory=dict)
+
+
+def invent(schema: Mapping[str, Any], text: str, seed: int) -> Invented:
     """Return an answer of ``schema`` about the record in a prompt's text; the order of the fields does not matter."""
     record = Record(text)
     dice = random.Random(f"{seed} known {text}")
     # How much there is to find about this record: it moves every other figure, as it does for real.
     known = min(1.0, max(0.05, dice.gauss(0.72, 0.22)))
     answer: dict[str, Any] = {}
+    planted: dict[str, str] = {}
     properties = schema.get("properties") or {}
     for name, part in sorted(properties.items()):
         if name in ABOUT_ITSELF:
             continue
         dice = random.Random(f"{seed} {name} {text}")
         required = name in (schema.get("required") or ())
-        found = required or dice.random() < 0.35 + 0.6 * known
-        answer[name] = _value(name, part, record, dice) if found else None
+        answer[name] = None
+        if not (required or dice.random() < 0.35 + 0.6 * known):
+            continue
+        faults: list[str] = []
+        given = record.given(name, part)
+        answer[name] = _echoed(given, part, dice) or _value(name, part, record, dice, faults)
+        if given and not faults and _words(answer[name]) != _words(given):
+            faults.append("differs")
+        if faults:
+            planted[name] = faults[0]
     dice = random.Random(f"{seed} itself {text}")
     found_names = [name for name, value in answer.items() if value is not None]
     itself: dict[str, Any] = {
@@ -81,13 +132,43 @@ def invent(schema: Mapping[str, Any], text: str, seed: int) -> dict[str, Any]:
     }
     if dice.random() < 0.06:
         itself["search_quality"] = None  # sometimes missing, also for real
-    return answer | {name: value for name, value in itself.items() if name in properties}
+    return Invented(answer | {name: value for name, value in itself.items() if name in properties}, planted)
 
 
-def written(answer: Mapping[str, Any], dice: random.Random) -> str:
-    """Return an answer's text: mostly bare JSON, sometimes in a fence."""
-    text = json.dumps(answer, ensure_ascii=False, indent=None if dice.random() < 0.6 else 2)
-    return f"```json\n{text}\n```" if dice.random() < 0.08 else text
+def written(answer: Mapping[str, Any], dice: random.Random) -> tuple[str, dict[str, tuple[int, int]]]:
+    """Return an answer's text, mostly bare JSON, sometimes in a fence; and where in it each field stands."""
+    indent = None if dice.random() < 0.6 else 2
+    before, after = ("```json\n", "\n```") if dice.random() < 0.08 else ("", "")
+    text, spans = before + "{", {}
+    for name, value in answer.items():
+        text += ("" if text.endswith("{") else ",") + ("\n  " if indent else "")
+        start = len(text)
+        text += f"{json.dumps(name)}: {json.dumps(value, ensure_ascii=False, indent=indent)}"
+        spans[name] = start, len(text)
+    return text + ("\n}" if indent else "}") + after, spans
+
+
+def _echoed(given: str, schema: Mapping[str, Any], dice: random.Random) -> Any:
+    """Return what the record says already, as a search mostly finds it; None where it found something else."""
+    if not given or dice.random() < 0.15:
+        return None
+    kind = KINDS.get(schema.get("type", "string"), str(schema.get("type", "string")).lower())
+    description = str(schema.get("description", ""))
+    # Of the wrong kind, it slipped into this column: no page says so.
+    for place in ("/in/", "/company/", "/organization/"):
+        if place in description and place not in given:
+            return None
+    if "website" in description and ("linkedin.com" in given or "." not in given):
+        return None
+    if "city" in description.lower() and re.search("[;,/&]", given):
+        return None
+    return given if kind == "string" else None
+
+
+def _words(value: Any) -> str:
+    """Return a value's words, whatever their case, an address however it is written."""
+    text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    return re.sub(r"^(https?://)?(www\.)?|/$|\?utm_.*$", "", " ".join(text.casefold().split()))
 
 
 def _graded(known: float, words: tuple[str, ...], dice: random.Random) -> str:
@@ -95,64 +176,106 @@ def _graded(known: float, words: tuple[str, ...], dice: random.Random) -> str:
     return words[min(len(words) - 1, max(0, int(place)))]
 
 
-def _value(name: str, schema: Mapping[str, Any], record: Record, dice: random.Random) -> Any:
+def _value(name: str, schema: Mapping[str, Any], record: Record, dice: random.Random, faults: list[str]) -> Any:
     given = schema.get("type", "string")
     kind = KINDS.get(given, str(given).lower())
     if choices := [choice for choice in schema.get("enum") or () if choice is not None]:
         return dice.choice(choices)
     if kind == "array":
         items = schema.get("items") or {}
-        many = [_value(name, items, record, dice) for _ in range(dice.randint(1, 3))]
+        many = [_value(name, items, record, dice, faults) for _ in range(dice.randint(1, 3))]
         return [one for place, one in enumerate(many) if one not in many[:place]]
     if kind == "object":
-        return _object(schema, record, dice)
+        return _object(schema, record, dice, faults)
     if kind == "boolean":
         return dice.random() < 0.5
     if kind in ("integer", "number"):
-        return _number(name, dice)
-    return _text(name, schema, record, dice)
+        return _number(name, dice, faults)
+    return _text(name, schema, record, dice, faults)
 
 
-def _object(schema: Mapping[str, Any], record: Record, dice: random.Random) -> dict[str, Any]:
-    found = {name: _value(name, part, record, dice) for name, part in sorted((schema.get("properties") or {}).items())}
+def _object(schema: Mapping[str, Any], record: Record, dice: random.Random, faults: list[str]) -> dict[str, Any]:
+    parts = sorted((schema.get("properties") or {}).items())
+    found = {name: _value(name, part, record, dice, faults) for name, part in parts}
     low, high = found.get("min"), found.get("max")
-    if isinstance(low, int | float) and isinstance(high, int | float) and dice.random() < 0.97:
+    if isinstance(low, int | float) and isinstance(high, int | float):
         found["min"], found["max"] = min(low, high), max(low, high)
+        if dice.random() < 0.03 and low != high:
+            found["min"], found["max"] = found["max"], found["min"]
+            faults.append("min_above_max")
     return found
 
 
-def _number(name: str, dice: random.Random) -> int:
+def _number(name: str, dice: random.Random, faults: list[str]) -> int:
+    wrong = dice.random() < 0.03
     if "year" in name or "founded" in name:
-        return dice.randint(1985, 2026)
-    if name in ("value", "aum", "min", "max") or name.endswith("_usd"):
-        return dice.randint(1, 99) * dice.choice([100_000, 1_000_000, 10_000_000])
+        if wrong:
+            faults.append("impossible_year")
+        return 2150 if wrong else dice.randint(1985, 2026)
+    if name in ("value", "aum"):
+        if wrong:
+            faults.append("in_millions")
+            return dice.randint(1, 99)
+        return dice.randint(1, 99) * dice.choice([1_000_000, 10_000_000])
+    if name in ("min", "max") or name.endswith("_usd"):
+        return dice.randint(1, 99) * dice.choice([100_000, 1_000_000])
     return dice.randint(1, 500)
 
 
-def _text(name: str, schema: Mapping[str, Any], record: Record, dice: random.Random) -> str:
-    about_person = bool(record.person) and "firm's linkedin" not in str(schema.get("description", "")).lower()
-    about_person = about_person and "/company/" not in str(schema.get("description", ""))
+def _text(name: str, schema: Mapping[str, Any], record: Record, dice: random.Random, faults: list[str]) -> str:
+    """Return a text, and note its fault if it gets one."""
+    description = str(schema.get("description", ""))
+    about_person = bool(record.person) and "firm's linkedin" not in description.lower()
+    about_person = about_person and "/company/" not in description
     who = record.person if about_person else record.subject
-    wrong = dice.random()
-    if "linkedin" in name:
-        kind = "in" if about_person != (wrong < 0.04) else "company"
-        other = "somebody-else" if 0.04 <= wrong < 0.07 else slug(who)
-        return _dressed(f"https://www.linkedin.com/{kind}/{other}", dice)
-    if "crunchbase" in name:
-        return _dressed(f"https://www.crunchbase.com/{'person' if wrong < 0.04 else 'organization'}/{slug(who)}", dice)
-    if "website" in name or "url" in name:
-        page = f"https://www.linkedin.com/company/{slug(who)}" if wrong < 0.03 else f"https://{slug(who)}.example"
-        return _dressed(page, dice)
+    sound, wrong, fault = _choices(name, record, who, dice, about_person=about_person)
+    if wrong is not None and dice.random() < 0.04:
+        faults.append(fault)
+        return wrong
+    return sound if sound is not None else dice.choice(SENTENCES).format(who=who or "The firm")
+
+
+Choice = tuple[str | None, str | None, str]
+"""A sound text for a field, a faulty one, and the fault's name; None where there is no such text."""
+
+
+def _choices(name: str, record: Record, who: str, dice: random.Random, *, about_person: bool) -> Choice:
+    if any(word in name for word in ("linkedin", "crunchbase", "website", "url")):
+        return _addresses(name, who, dice, about_person=about_person)
+    if "city" in name:
+        return _city(record.country, dice)
     if "email" in name:
-        return f"office@{slug(record.subject)}.example"
+        return f"office@{slug(record.subject)}.example", None, ""
     if "phone" in name:
-        return "+44 20 7946 0" + str(dice.randint(100, 999)) if wrong > 0.04 else "on request"
-    for word, choices in WORDS.items():
-        if word in name:
-            return "Deep Tech" if word == "sector" and wrong < 0.05 else dice.choice(choices)
+        return "+44 20 7946 0" + str(dice.randint(100, 999)), "on request", "phone_in_words"
     if name == "name":
-        return f"{dice.choice(['Tern', 'Aldwin', 'Quill', 'Mirabo', 'Ostrel'])} {dice.choice(['Labs', 'Works', 'AS'])}"
-    return dice.choice(SENTENCES).format(who=who or "The firm")
+        firms = ["Tern", "Aldwin", "Quill", "Mirabo", "Ostrel"]
+        return f"{dice.choice(firms)} {dice.choice(['Labs', 'Works', 'AS'])}", None, ""
+    words = next((choices for word, choices in WORDS.items() if word in name), None)
+    return dice.choice(words) if words else None, *WRONG_WORDS.get(name, (None, ""))
+
+
+def _addresses(name: str, who: str, dice: random.Random, *, about_person: bool) -> Choice:
+    if "linkedin" in name:
+        right, other = ("in", "company") if about_person else ("company", "in")
+        sound = _dressed(f"https://www.linkedin.com/{right}/{slug(who)}", dice)
+        if about_person and not slug(who).startswith(NO_LATIN) and dice.random() < 0.5:
+            return sound, "https://www.linkedin.com/in/q-x-z", "somebody_else"
+        return sound, _dressed(f"https://www.linkedin.com/{other}/{slug(who)}", dice), "linkedin_of_other_kind"
+    if "crunchbase" in name:
+        sound = _dressed(f"https://www.crunchbase.com/organization/{slug(who)}", dice)
+        return sound, f"https://www.crunchbase.com/person/{slug(who)}", "crunchbase_of_a_person"
+    sound = _dressed(f"https://{slug(who)}.example", dice)
+    return sound, f"https://www.linkedin.com/company/{slug(who)}", "website_is_a_profile"
+
+
+def _city(country: str, dice: random.Random) -> Choice:
+    """Return a city of the country, and one that lies elsewhere; any city if the country is missing or unknown."""
+    known = next((names for names in CITIES if country and country in names.split(", ")), None)
+    if known is None:
+        return dice.choice([city for cities in CITIES.values() for city in cities]), None, ""
+    elsewhere = dice.choice([city for city, land in ELSEWHERE.items() if land != known.partition(",")[0]])
+    return dice.choice(CITIES[known]), elsewhere, "city_elsewhere"
 
 
 def _dressed(address: str, dice: random.Random) -> str:

@@ -17,10 +17,10 @@ import re
 import threading
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NoReturn, Protocol
 
-from ._exchange import Cause, Failure, Reply, Request, Source, Usage
+from ._exchange import Cause, Failure, Reply, Request, Source, Support, Usage
 from .errors import SetupError
 
 CLIENTS = ("google-genai", "google-generativeai")
@@ -55,14 +55,18 @@ def parse(raw: str) -> Reply:
     if not isinstance(body, dict):
         return Reply(raw=raw, failure=Failure(cause="unreadable", message="the body is no JSON object"))
     candidate = _first(body.get("candidates"))
-    parts = [_dict(part) for part in _list(_dict(candidate.get("content")).get("parts"))]
-    text = "".join(part["text"] for part in parts if isinstance(part.get("text"), str) and not part.get("thought"))
+    texts = {
+        place: part["text"]
+        for place, part in enumerate(map(_dict, _list(_dict(candidate.get("content")).get("parts"))))
+        if isinstance(part.get("text"), str) and not part.get("thought")
+    }
+    text = "".join(texts.values())
     finish = _enum(FINISH, candidate.get("finishReason"))
     block = _enum(BLOCK, _dict(body.get("promptFeedback")).get("blockReason"))
     grounding = _dict(candidate.get("groundingMetadata"))
     queries = [query for query in map(_str, _list(grounding.get("webSearchQueries"))) if query and query.strip()]
     chunks = [_dict(_dict(chunk).get("web")) for chunk in _list(grounding.get("groundingChunks"))]
-    found = {uri: Source(uri, _str(chunk.get("title")) or "") for chunk in chunks if (uri := _str(chunk.get("uri")))}
+    pages = {uri: Source(uri, _str(chunk.get("title")) or "") for chunk in chunks if (uri := _str(chunk.get("uri")))}
     return Reply(
         text=text or None,
         # What a search brought may be there without its queries: it was one at least, and is charged for.
@@ -70,13 +74,39 @@ def parse(raw: str) -> Reply:
         model_version=_str(body.get("modelVersion")),
         finish_reason=finish,
         block_reason=block,
-        sources=tuple(found.values()),
+        sources=tuple(pages.values()),
+        supports=tuple(_supports(_list(grounding.get("groundingSupports")), chunks, list(pages), texts)),
         queries=tuple(dict.fromkeys(queries)),
         suggestions_html=_str(_dict(grounding.get("searchEntryPoint")).get("renderedContent")),
         response_id=_str(body.get("responseId")),
         raw=raw,
         failure=_failure(text, finish, block),
     )
+
+
+def _supports(
+    found: Sequence[Any], chunks: Sequence[Mapping[str, Any]], pages: Sequence[str], texts: Mapping[int, str]
+) -> Iterator[Support]:
+    """Yield which stretches of the text are backed by which pages.
+
+    Offsets are in bytes, within a part where there are several; one that does not lead to the very words that the
+    support repeats is left out.
+    """
+    whole = "".join(texts.values()).encode("utf-8", "surrogatepass") if found else b""
+    for one in map(_dict, found):
+        segment = _dict(one.get("segment"))
+        part, start, end = (segment.get(name, 0) for name in ("partIndex", "startIndex", "endIndex"))
+        places = {place for place in _list(one.get("groundingChunkIndices")) if type(place) is int}
+        named = [chunks[place].get("uri") for place in sorted(places) if 0 <= place < len(chunks)]
+        sources = tuple(dict.fromkeys(pages.index(uri) for uri in named if uri in pages))
+        if not sources or any(type(number) is not int for number in (part, start, end)):
+            continue
+        before = "".join(text for place, text in texts.items() if place < part).encode("utf-8", "surrogatepass")
+        start, end = start + len(before), end + len(before)
+        words = segment.get("text")
+        same = words is None or whole[start:end] == str(words).encode("utf-8", "surrogatepass")
+        if same and 0 <= start < end <= len(whole):
+            yield Support(start, end, sources)
 
 
 def _failure(text: str, finish: str | None, block: str | None) -> Failure | None:

@@ -16,11 +16,12 @@ LONGEST_CELL = 60
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """A title, a heading per column, and rows of text; the first column is left-aligned, the others are numbers."""
+    """A title, a heading per column, and rows of text; ``words`` are the places of the columns that hold no numbers."""
 
     title: str
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
+    words: tuple[int, ...] = (0,)
 
 
 def as_text(lines: Sequence[str], listings: Sequence[Listing]) -> str:
@@ -40,11 +41,11 @@ def as_text(lines: Sequence[str], listings: Sequence[Listing]) -> str:
         widths = [max(map(len, column)) for column in zip(*table, strict=True)]
         told += ["", plain(one.title)]
         for row in table:
-            first, *others = (
-                cell.ljust(width) if not place else cell.rjust(width)
+            cells = (
+                cell.ljust(width) if place in one.words else cell.rjust(width)
                 for place, (cell, width) in enumerate(zip(row, widths, strict=True))
             )
-            told.append("  ".join(["", first, *others]).rstrip())
+            told.append("  ".join(["", *cells]).rstrip())
     return "\n".join(told)
 
 
@@ -54,17 +55,19 @@ def as_html(lines: Sequence[str], listings: Sequence[Listing]) -> str:
     >>> as_html(["<b>"], [])
     '<div class="mathjax_ignore tex2jax_ignore"><p>&lt;b&gt;</p></div>'
     """
-    parts = [f"<p>{'<br>'.join(_escaped(line, most=0) for line in lines)}</p>"]
+    parts = [f"<p>{'<br>'.join(escaped(line, most=0) for line in lines)}</p>"]
     for one in listings:
-        head = "".join(f'<th style="{_align(place)}">{_escaped(name)}</th>' for place, name in enumerate(one.columns))
+        head = "".join(
+            f'<th style="{_align(one, place)}">{escaped(name)}</th>' for place, name in enumerate(one.columns)
+        )
         body = "".join(
             "<tr>"
-            + "".join(f'<td style="{_align(place)}">{_escaped(cell)}</td>' for place, cell in enumerate(row))
+            + "".join(f'<td style="{_align(one, place)}">{escaped(cell)}</td>' for place, cell in enumerate(row))
             + "</tr>"
             for row in one.rows
         )
         parts.append(
-            f"<p><b>{_escaped(one.title)}</b></p><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+            f"<p><b>{escaped(one.title)}</b></p><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
         )
     return f'<div class="mathjax_ignore tex2jax_ignore">{"".join(parts)}</div>'
 
@@ -91,9 +94,10 @@ def usd(value: Decimal | None) -> str:
     return f"{value:,.{digits}f}"
 
 
-def _escaped(text: str, most: int = LONGEST_CELL) -> str:
+def escaped(text: str, most: int = LONGEST_CELL) -> str:
+    """Return text for HTML, wherever in it, not longer than ``most`` (0: as long as it is)."""
     return html.escape(plain(text, most))
 
 
-def _align(place: int) -> str:
-    return f"text-align:{'right' if place else 'left'}"
+def _align(one: Listing, place: int) -> str:
+    return f"text-align:{'left' if place in one.words else 'right'}"

@@ -1,8 +1,10 @@
-"""The report: what a store has cost, as a value that a terminal, a notebook and a program can read."""
+"""The report: how good a store's answers are and what they cost, for a terminal, a notebook and a program."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -10,13 +12,47 @@ from pathlib import Path
 from typing import Any
 
 from ._bill import ALL_KINDS, COUNTED, Bill, CostLine, make_bill
+from ._files import Files, work_area
 from ._ledger import Ledger, read_ledger, warn_of_damage
 from ._listing import Listing, as_html, as_text, usd
+from ._options import folder_of
 from ._price import Price
+from ._quality import Quality, as_json, listings, read_quality
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+FILE = "enrichment_report.json"
 RATIO_DIGITS = 10
 SIMULATED = "simulated, nothing was charged; at the default model's prices"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Throughput:
+    """How fast a store's replies came, over the minutes in which any came.
+
+    Attributes
+    ----------
+    busy_minutes : int
+        Minutes with replies.
+    median_per_minute, most_per_minute : int
+        Paid replies in such a minute: a hint for ``rpm``.
+    repeated : int
+        Further tries after errors and silence; refusals (429) are not kept.
+    """
+
+    busy_minutes: int
+    median_per_minute: int
+    most_per_minute: int
+    repeated: int
+
+    @property
+    def lines(self) -> list[str]:
+        """The same in words."""
+        if not self.busy_minutes:
+            return []
+        return [
+            f"Minutes in which replies came: {self.busy_minutes:,}, with {self.median_per_minute:,} in the usual one, "
+            f"{self.most_per_minute:,} at most; tries repeated after errors: {self.repeated:,}."
+        ]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,25 +65,31 @@ class Report:
         The store.
     simulated : bool or None
         Whether the simulator answered, so that nothing was charged; None if that is not known.
+    quality : Quality
+        How complete and how trustworthy its answers are.
     cost : Bill
         What it cost, by stage, model and kind.
+    pace : Throughput
+        How fast the answers came.
     notes : tuple of str
         What limits these figures, a sentence each.
     """
 
     out: str
     simulated: bool | None
+    quality: Quality
     cost: Bill
+    pace: Throughput
     notes: tuple[str, ...] = field(default=())
 
     def __str__(self) -> str:
-        return as_text(self._lines(), _listings(self.cost))
+        return as_text(self._lines(), self._listings())
 
     def __repr__(self) -> str:
         return str(self)
 
     def _repr_html_(self) -> str:
-        return as_html(self._lines(), _listings(self.cost))
+        return as_html(self._lines(), self._listings())
 
     def to_json(self) -> str:
         """Return the report as JSON; ``docs/report.md`` describes it.
@@ -60,6 +102,8 @@ class Report:
             "out": self.out,
             "simulated": self.simulated,
             "notes": list(self.notes),
+            "quality": as_json(self.quality),
+            "pace": dataclasses.asdict(self.pace),
             "cost": {
                 "prices": bill.prices,
                 "total": _line_json(bill.total),
@@ -88,10 +132,26 @@ class Report:
         }
         return json.dumps(found, indent=2)
 
+    def write(self, path: str | Path | None = None) -> Path:
+        """Write `to_json` to a file, all of it or nothing; default: ``enrichment_report.json`` beside the store.
+
+        That is in its work area, ``enriched.work`` for ``enriched``. Returns the path.
+        """
+        target = work_area(folder_of(self.out)) / FILE if path is None else Path(path).absolute()
+        Files(target.parent).put(target, self.to_json().encode())
+        return target
+
+    def _listings(self) -> list[Listing]:
+        return [*listings(self.quality), *_listings(self.cost)]
+
     def _lines(self) -> list[str]:
-        bill = self.cost
+        bill, quality = self.cost, self.quality
         label = f"{SIMULATED}, " if self.simulated else ""
+        status = ", ".join(f"{count:,} {word}" for word, count in sorted(quality.status.items()))
         return [
+            f"{quality.records:,} records{f': {status}' if status else ''}; {quality.corrections:,} answers differ "
+            "from the table (enrichkit.corrections lists them, enrichkit.weak the records worth another look)",
+            *self.pace.lines,
             f"{self.out}: {bill.total.told} USD ({label}prices: {bill.prices})",
             f"{bill.records:,} records, {bill.total.replies:,} paid replies, {bill.total.attempts:,} attempts; "
             f"{usd(bill.per_record_usd)} USD a record, {usd(bill.per_filled_cell_usd())} USD a filled cell",
@@ -101,10 +161,11 @@ class Report:
 
 
 def report(out: str | Path = "enriched", *, prices: Mapping[str, Price] | None = None) -> Report:
-    """Say what a store has cost: by stage, by model version, by kind, per record and per filled cell.
+    """Say how good a store's answers are, and what they cost: by stage, model version and kind, per record and cell.
 
-    Worked out anew from the raw replies, each once, by the model version that answered and at the prices of the
-    reply's day as the installed `genai-prices` knows them. It needs no lock and also works while a run is under way.
+    The quality is counted from the sealed rows; the cost is worked out anew from the raw replies, each
+    once, by the model version that answered and at the prices of the reply's day as the installed `genai-prices` knows
+    them. It needs no lock and also works while a run is under way.
 
     Parameters
     ----------
@@ -131,7 +192,23 @@ def report(out: str | Path = "enriched", *, prices: Mapping[str, Price] | None =
     ledger = read_ledger(out, prices or {})
     warn_of_damage(ledger)
     return Report(
-        out=str(out), simulated=ledger.simulated, cost=make_bill(ledger, own=prices or {}), notes=tuple(_notes(ledger))
+        out=str(out),
+        simulated=ledger.simulated,
+        quality=read_quality(folder_of(out)),
+        cost=make_bill(ledger, own=prices or {}),
+        pace=_throughput(ledger),
+        notes=tuple(_notes(ledger)),
+    )
+
+
+def _throughput(ledger: Ledger) -> Throughput:
+    minutes = Counter(one.at.replace(second=0, microsecond=0) for one in ledger.paid if one.at is not None)
+    counts = sorted(minutes.values()) or [0]
+    return Throughput(
+        busy_minutes=len(minutes),
+        median_per_minute=counts[len(counts) // 2],
+        most_per_minute=counts[-1],
+        repeated=sum(max(0, one.tries - 1) for one in ledger.replies),
     )
 
 

@@ -16,17 +16,20 @@ from typing import Any, Literal
 import pyarrow as pa
 
 from ._answer import Answer, Issue
+from ._evidence import evidence, state
 from ._exchange import Failure, Reply, Usage, decode
 from ._gemini import parse
 from ._price import Cost, Price, cost
 from ._record import cell_text
 from ._stage import Stage
-from ._table import answer_type, as_column, as_text, is_missing_cell
+from ._table import alike, answer_type, as_column, as_text, is_missing_cell
 
 Status = Literal["done", "failed", "skipped", "pending"]
 
 RECORD_ID = "_record_id"
 STATUS = "_status"
+WHY = "_why"
+"""Why a record is worth another look: what `enrichkit.weak` adds, and a run leaves aside."""
 TEXTS = pa.list_(pa.string())
 META: dict[str, pa.DataType] = {
     "status": pa.string(),
@@ -37,6 +40,7 @@ META: dict[str, pa.DataType] = {
     "filled": TEXTS,
     "corrections": pa.list_(pa.struct([("column", pa.string()), ("answer", pa.string())])),
     "issues": TEXTS,
+    "states": pa.list_(pa.struct([("field", pa.string()), ("state", pa.string()), ("sources", pa.list_(pa.int64()))])),
     "notes": pa.string(),
     "sources": pa.list_(pa.struct([("url", pa.string()), ("title", pa.string())])),
     "model": pa.string(),
@@ -98,6 +102,7 @@ class Spent:
 class Outcome:
     """What is known of one question: the answer read from the best of its replies.
 
+    ``backed`` says which of the reply's sources back a field.
     ``spent`` is what those of the replies used that no sealed row has booked yet; None if there are none.
     """
 
@@ -105,6 +110,7 @@ class Outcome:
     status: Status
     answer: Answer | None = None
     issues: tuple[Issue, ...] = ()
+    backed: Mapping[str, tuple[int, ...]]
     reply: Reply
     payloads: tuple[bytes, ...]
     spent: Spent | None = None
@@ -119,6 +125,7 @@ class Read:
     facts: Mapping[str, Any]
     answer: Answer | None
     issues: tuple[Issue, ...]
+    backed: Mapping[str, tuple[int, ...]]
 
     @property
     def status(self) -> Literal["done", "failed"]:
@@ -142,7 +149,8 @@ def read_decoded(stage: Stage, payload: bytes, reply: Reply, facts: Mapping[str,
             why = "; ".join(map(str, issues)) or "no JSON object with the fields asked for"
             named = Failure(cause="unreadable", message=f"{why[:200]}: {seen}")
             reply = dataclasses.replace(reply, failure=named)
-    return Read(payload, reply, facts, answer, tuple(issues))
+    backed = {} if answer is None else evidence(reply.text or "", reply.supports, frozenset(stage.fields))
+    return Read(payload, reply, facts, answer, tuple(issues), backed)
 
 
 def read_outcome(
@@ -163,6 +171,7 @@ def outcome_of(question: str, read: Sequence[Read], prices: Mapping[str, Price],
         status=best.status,
         answer=best.answer,
         issues=best.issues,
+        backed=best.backed,
         reply=dataclasses.replace(best.reply, raw=None),
         payloads=tuple(one.payload for one in read),
         spent=add_up([(one.reply, one.facts) for one in read[booked:]], prices) if read[booked:] else None,
@@ -245,7 +254,7 @@ def stage_values(
             "sources": [{"url": source.url, "title": source.title} for source in outcome.reply.sources],
         }
         if outcome.answer is not None:
-            found, more = _answered(stage, outcome.answer, outcome.issues, record)
+            found, more = _answered(stage, outcome, outcome.answer, record)
             values |= found
             facts |= more
     return values | {meta(stage.name, name): value for name, value in facts.items()}
@@ -271,29 +280,40 @@ def _sum(name: str, held: Any, new: Any, *, known: bool) -> Any:
 
 
 def _answered(
-    stage: Stage, answer: Answer, issues: Sequence[Issue], record: Mapping[str, Any]
+    stage: Stage, outcome: Outcome, answer: Answer, record: Mapping[str, Any]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the cells to fill, and the facts about the answer."""
     texts = {name: cell_text(value) for name, value in record.items() if not is_missing_cell(value)}
-    answered, more = stage.check(answer, texts)
+    kept, found = stage.check(answer, texts)
+    unreadable = {issue.field for issue in outcome.issues}
     cells: dict[str, Any] = {}
-    corrections = []
+    corrections, states = [], []
     for column, field in stage.answers.items():
-        value = answered[field]
-        if value is None:
-            continue
-        if column not in texts:
-            cells[column] = value
-        elif texts[column].casefold() != as_text(value).casefold():
+        value = kept[field]
+        differs = value is not None and column in texts and not alike(texts[column], as_text(value))
+        if differs:
             corrections.append({"column": column, "answer": as_text(value)})
+        elif value is not None and column not in texts:
+            cells[column] = value
+        sources = outcome.backed.get(field, ())
+        told = state(
+            getattr(answer, field),
+            value,
+            [issue for issue in found if issue.field == field],
+            backed=bool(sources),
+            differs=differs,
+            unreadable=field in unreadable,
+        )
+        states.append({"field": field, "state": told, "sources": list(sources)})
     return cells, {
         "confidence": answer.confidence,
         "search_quality": answer.search_quality,
         "notes": answer.notes,
-        "fields_found": [field for field, value in answered.items() if value is not None],
+        "fields_found": [field for field, value in kept.items() if value is not None],
         "filled": list(cells),
         "corrections": corrections,
-        "issues": [str(issue) for issue in (*issues, *more)],
+        "issues": [str(issue) for issue in (*outcome.issues, *found)],
+        "states": states,
     }
 
 

@@ -33,6 +33,8 @@ SYSTEM = (
     "limited or poor, how much the search brought. fields_found: the names of the fields you found. "
     "notes: one short sentence."
 )
+READER = 2
+"""Raised when more is read out of a reply than before: stored replies are then read again, for nothing."""
 UNKNOWN = "⟦(unknown)⟧"
 LONGEST_VALUE = 4000
 _BRACES = re.compile(r"\{\{|\}\}|\{([^{}\n]+)\}")
@@ -232,6 +234,7 @@ class Stage:
     def reading(self) -> str:
         """The fingerprint of how a reply is read: types, checks, columns."""
         return _fingerprint(
+            reader=READER,
             types=self._whole.words,
             checks=[_check_name(check) for check in self.checks],
             columns=self.columns or self.name,

@@ -8,6 +8,8 @@ its column is left out and named.
 from __future__ import annotations
 
 import json
+import re
+import unicodedata
 import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -181,6 +183,20 @@ def as_text(value: Any) -> str:
     if isinstance(value, Mapping) or (isinstance(value, list) and any(isinstance(inner, Mapping) for inner in value)):
         return json.dumps(value, ensure_ascii=False, default=cell_text)
     return cell_text(value)
+
+
+def alike(one: str, other: str) -> bool:
+    """Whether two cells say the same: without case and blanks, an address however it is written.
+
+    >>> alike("http://www.Firm.example/", "https://firm.example"), alike("Oslo", "Bergen")
+    (True, False)
+    """
+    return _plain(one) == _plain(other)
+
+
+def _plain(text: str) -> str:
+    text = " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+    return re.sub(r"^(https?://)?(www\.)?|/$", "", text)
 
 
 def as_column(values: Sequence[Any], kind: pa.DataType) -> tuple[pa.Array, list[int]]:

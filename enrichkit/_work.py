@@ -21,7 +21,7 @@ from . import funds
 from ._index import Index
 from ._questions import OnChange, Sorter, StagePlan, StageWork, is_true
 from ._record import Digests, column_texts, digests, group, ids
-from ._row import META, RECORD_ID, STATUS, meta
+from ._row import META, RECORD_ID, STATUS, WHY, meta
 from ._stage import Stage, arrange
 from ._table import as_table, rows_told
 from .errors import ChangedError, InputError, StageError, StoreError
@@ -148,6 +148,7 @@ def make_work(
     reserved = {
         RECORD_ID,
         STATUS,
+        WHY,
         *(meta(stage, name) for stage in {*index.stages, *(one.name for one in chosen)} for name in META),
     }
     table = as_table(frame, without=frozenset(reserved))

@@ -1,4 +1,4 @@
-"""The figures: each draws paid replies, as `enrichkit.costs` returns them, into Axes and returns those.
+"""The figures: each draws into Axes, and returns them, what `enrichkit.costs` or `enrichkit.report` returns.
 
 Below the title stands whose prices they are, where the frame says so (``attrs["prices"]``).
 
@@ -12,19 +12,35 @@ is made, with a background of its own, so that it reads on light and dark pages 
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from itertools import cycle
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from ._costs import KINDS, is_simulated
 from ._listing import plain, usd
+from ._quality import Quality
+from ._report import Report
 from .errors import InputError, SetupError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["cost_by_model", "cost_by_stage", "cost_over_time", "cost_per_record", "example"]
+__all__ = [
+    "confidence",
+    "cost_by_model",
+    "cost_by_stage",
+    "cost_over_time",
+    "cost_per_record",
+    "example",
+    "fields_found",
+    "fill_rate",
+    "issues",
+    "search_quality",
+    "states",
+]
 
 COLOURS = {
     "input": "#0072B2",
@@ -35,6 +51,16 @@ COLOURS = {
     "wasted": "#7F7F7F",
 }
 """Okabe's and Ito's, told apart by colour-blind readers too, and on dark pages; what was wasted is grey."""
+STAGE_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")
+STATE_COLOURS = {
+    "supported": "#009E73",
+    "unsupported": "#F0E442",
+    "conflict": "#E69F00",
+    "invalid": "#D55E00",
+    "not_found": "#BFBFBF",
+}
+MOST_LABELLED = 20
+"""So many bars have their number written on them."""
 SIZE = (7.0, 3.6)
 NOT_CHARGED = "simulated, nothing was charged"
 
@@ -122,6 +148,158 @@ def cost_over_time(paid: pd.DataFrame, ax: Axes | None = None) -> Axes:
     return ax
 
 
+def confidence(found: Report, ax: Axes | None = None) -> Axes:
+    """Draw how sure the model says it is, answers by level and stage; ``found`` is what `enrichkit.report` returns.
+
+    Examples
+    --------
+    >>> import matplotlib, pandas as pd, enrichkit, tempfile
+    >>> matplotlib.use("agg")
+    >>> df, out = pd.DataFrame({"fund.title": ["Borealis Ventures"]}), tempfile.mkdtemp() + "/enriched"
+    >>> _ = enrichkit.run(df, model="simulator", stages=["fund"], out=out, progress=False)
+    >>> enrichkit.plots.confidence(enrichkit.report(out)).get_ylabel()
+    'answers'
+    """
+    return _grouped(found, "confidence", "Confidence, as the model says", "confidence", ax)
+
+
+def search_quality(found: Report, ax: Axes | None = None) -> Axes:
+    """Draw how much the search brought, as the model says: answers by level and stage; see `confidence`.
+
+    Examples
+    --------
+    >>> enrichkit.plots.search_quality(enrichkit.report(out))  # doctest: +SKIP
+    """
+    return _grouped(found, "search_quality", "Search quality, as the model says", "search quality", ax)
+
+
+def fields_found(found: Report, ax: Axes | None = None) -> Axes:
+    """Draw how many fields the answers fill: answers by number of fields and stage; see `confidence`.
+
+    Examples
+    --------
+    >>> enrichkit.plots.fields_found(enrichkit.report(out))  # doctest: +SKIP
+    """
+    return _grouped(found, "fields_found", "Fields found per answer", "fields with a value", ax)
+
+
+def fill_rate(found: Report, ax: Axes | None = None) -> Axes:
+    """Draw the share of records with a value, by column, in the table as it was given and now; see `confidence`.
+
+    Examples
+    --------
+    >>> enrichkit.plots.fill_rate(enrichkit.report(out))  # doctest: +SKIP
+    """
+    quality = _quality_of(found)
+    columns = list(quality.filled_after)
+    ax = _own_axes(len(columns)) if ax is None else ax
+    percent = 100 / max(1, quality.records)
+    before = [quality.filled_before[column] * percent for column in columns]
+    now = [quality.filled_after[column] * percent for column in columns]
+    places = range(len(columns))
+    ax.barh(places, now, color=COLOURS["cached"], height=0.65, label="now")
+    ax.barh(places, before, color=COLOURS["input"], height=0.65, label="before")
+    for place, value in zip(places, now, strict=True):
+        ax.text(value, place, f" {value:.0f} %", va="center", ha="left")
+    _rows(ax, columns)
+    ax.set_xlim(0, 112)
+    ax.legend(loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False)
+    ax.set(title=_about(found, "Fill rate by column"), xlabel="records with a value (%)", ylabel="column")
+    return ax
+
+
+def states(found: Report, ax: Axes | None = None) -> Axes:
+    """Draw how far the answers are backed, by column: see `enrichkit.evidence` for the states, `confidence` for how.
+
+    Examples
+    --------
+    >>> enrichkit.plots.states(enrichkit.report(out))  # doctest: +SKIP
+    """
+    quality = _quality_of(found)
+    counts = pd.DataFrame.from_dict({name: dict(one) for name, one in quality.states.items()}, orient="index")
+    ax = _own_axes(len(counts)) if ax is None else ax
+    left = pd.Series(0.0, index=counts.index)
+    for state in [state for state in STATE_COLOURS if state in counts]:
+        colour, label = STATE_COLOURS[state], state.replace("_", " ")
+        ax.barh(range(len(counts)), counts[state], left=left, color=colour, label=label, height=0.65)
+        left += counts[state]
+    _rows(ax, list(counts.index))
+    if len(counts):
+        ax.legend(loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False)
+    ax.set(title=_about(found, "How far the answers are backed"), xlabel="records", ylabel="column")
+    return ax
+
+
+def issues(found: Report, ax: Axes | None = None) -> Axes:
+    """Draw how often each check found something, by stage; see `confidence`.
+
+    Examples
+    --------
+    >>> enrichkit.plots.issues(enrichkit.report(out))  # doctest: +SKIP
+    """
+    quality = _quality_of(found)
+    checks = list(dict.fromkeys(one.name for one in quality.issues))
+    ax = _own_axes(len(checks)) if ax is None else ax
+    left = dict.fromkeys(checks, 0)
+    for colour, stage in zip(cycle(STAGE_COLOURS), quality.confidence, strict=False):
+        counts = {one.name: one.count for one in quality.issues if one.stage == stage}
+        values = [counts.get(check, 0) for check in checks]
+        ax.barh(range(len(checks)), values, left=list(left.values()), color=colour, height=0.65, label=plain(stage, 20))
+        left = {check: left[check] + counts.get(check, 0) for check in checks}
+    for place, total in enumerate(left.values()):
+        ax.text(total, place, f" {total:,}", va="center", ha="left")
+    _rows(ax, checks)
+    ax.margins(x=0.12)
+    if checks:
+        ax.legend(title="stage", loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False)
+    ax.set(title=_about(found, "What checks found"), xlabel="findings", ylabel="check")
+    return ax
+
+
+def _grouped(found: Report, name: str, title: str, xlabel: str, ax: Axes | None) -> Axes:
+    """Draw answers by level, a bar for each stage side by side."""
+    by_stage: Mapping[str, Mapping[Any, int]] = getattr(_quality_of(found), name)
+    levels = sorted({level for counts in by_stage.values() for level in counts}, key=_place(by_stage))
+    ax = _own_axes(0) if ax is None else ax
+    width = 0.8 / max(1, len(by_stage))
+    for at, (colour, (stage, counts)) in enumerate(zip(cycle(STAGE_COLOURS), by_stage.items(), strict=False)):
+        places = [place + (at - (len(by_stage) - 1) / 2) * width for place in range(len(levels))]
+        values = [counts.get(level, 0) for level in levels]
+        bars = ax.bar(places, values, width, color=colour, label=plain(stage, 20))
+        if len(levels) * len(by_stage) <= MOST_LABELLED:
+            ax.bar_label(bars, [f"{value:,}" if value else "" for value in values], fontsize="small")
+    ax.set_xticks(range(len(levels)), [str(level) for level in levels])
+    if by_stage:
+        ax.legend(title="stage", loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False)
+    ax.set(title=_about(found, title), xlabel=xlabel, ylabel="answers")
+    return ax
+
+
+def _place(by_stage: Mapping[str, Mapping[Any, int]]) -> Callable[[Any], int]:
+    """Return where a level stands among those of the stage that has most of them."""
+    longest = list(max(by_stage.values(), key=len, default=()))
+    return lambda level: longest.index(level) if level in longest else len(longest)
+
+
+def _rows(ax: Axes, names: Sequence[str]) -> None:
+    """Name the rows of horizontal bars, the first on top."""
+    ax.set_yticks(range(len(names)), [plain(name, 28) for name in names])
+    for label in ax.get_yticklabels():
+        label.set_parse_math(False)
+    ax.set_ylim(max(len(names), 1) - 0.5, -0.5)
+
+
+def _quality_of(found: Report) -> Quality:
+    quality = getattr(found, "quality", None)
+    if not isinstance(quality, Quality):
+        raise InputError(f"Give what enrichkit.report returns, not a {type(found).__name__}.")
+    return quality
+
+
+def _about(found: Report, title: str) -> str:
+    return f"{title}\nsimulated answers" if found.simulated else title
+
+
 def by_kind(paid: pd.DataFrame) -> pd.DataFrame:
     """Return the cost of each stage by kind, what was wasted apart; a stage of which no price is known has none.
 
@@ -145,10 +323,7 @@ def _stack(ax: Axes, kinds: pd.DataFrame) -> None:
         left += kinds[kind].fillna(0)
     for place, total, certain in zip(places, left, known, strict=True):
         ax.text(total, place, f"  {_amount(total) if certain else 'unknown'}", va="center", ha="left")
-    ax.set_yticks(list(places), [plain(str(name), 28) for name in kinds.index])
-    for label in ax.get_yticklabels():
-        label.set_parse_math(False)
-    ax.set_ylim(max(len(kinds), 1) - 0.5, -0.5)
+    _rows(ax, list(map(str, kinds.index)))
     ax.set_xlim(0, (float(left.max()) if len(left) else 0.0) * 1.25 or 1)
     if ax.get_legend_handles_labels()[0]:
         ax.legend(title="kind", loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False)

@@ -12,6 +12,7 @@ reference and recorded replies, as of November 2026.
 from __future__ import annotations
 
 import hashlib
+import html
 import json
 import random
 import re
@@ -21,13 +22,13 @@ import struct
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler
 from typing import Any, Literal
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, urlencode, urlsplit
 
-from ._fiction import invent, written
+from ._fiction import ABOUT_ITSELF, invent, written
 
 __all__ = ["FAULTS", "Quota", "Simulator"]
 
@@ -37,6 +38,8 @@ FINISH = ["FINISH_REASON_UNSPECIFIED", "STOP", "MAX_TOKENS", "SAFETY", "RECITATI
 BLOCK = ["BLOCK_REASON_UNSPECIFIED", "SAFETY", "OTHER"]
 """Enums by their number, for ``enum-encoding=int``; a name that is not here has a number no SDK knows."""
 UNKNOWN_ENUM = 97
+UNSUPPORTED = 0.08
+"""How often no page backs a value."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +92,14 @@ class Simulator:
     script : iterable of (str or None)
         Faults for the first requests, in order of arrival; None is a good reply.
 
+    Attributes
+    ----------
+    url : str
+        Where it answers.
+    planted : dict of str to dict
+        The truth about each answer, by ``responseId``: what is wrong on purpose, as each such field with the fault's
+        name (``unsupported``, ``differs`` from the record, ``city_elsewhere``, …).
+
     Examples
     --------
     >>> with Simulator() as simulator:
@@ -117,6 +128,7 @@ class Simulator:
         self.script = list(script)
         if unknown := {*self.faults, *filter(None, self.script)} - FAULTS.keys():
             raise ValueError(f"There is no fault {sorted(unknown)[0]!r}; the simulator knows: {', '.join(FAULTS)}.")
+        self.planted: dict[str, dict[str, str]] = {}
         self.closing = threading.Event()
         self._lock = threading.Lock()
         self._count: Counter[str] = Counter()
@@ -337,15 +349,21 @@ def text_of(content: Body) -> str:
 
 
 def reply_to(model: str, body: Body, seed: int) -> Body:
-    """Return a good reply: an invented answer, with usage and grounding."""
+    """Return a good reply: an invented answer, with usage and grounding.
+
+    ``planted`` names the faults that are in it, by field; it is not part of what is sent.
+    """
     text = "".join(map(text_of, get(body, "contents") or []))
     dice = random.Random(f"{seed} answer {text}")
-    answer = written(invent(schema_of(body), text, seed), dice)
+    invented = invent(schema_of(body), text, seed)
+    answer, spans = written(invented.answer, dice)
     candidate: Body = {"content": {"parts": [{"text": answer}], "role": "model"}, "finishReason": "STOP", "index": 0}
     prompt = (len(text) + len(text_of(get(body, "systemInstruction") or {}))) // 4
-    searched = bool(get(body, "tools"))
-    if searched:
-        candidate["groundingMetadata"] = _grounding(text, answer, dice)
+    told = {name: spans[name] for name, value in invented.answer.items() if value is not None}
+    told = {name: span for name, span in told.items() if name not in ABOUT_ITSELF}
+    backed: set[str] = set()
+    if get(body, "tools"):
+        candidate["groundingMetadata"], backed = _grounding(text, answer, told, dice)
         prompt += dice.randint(1200, 2600)
     thinking = dice.randint(80, 900) if dice.random() < 0.8 else 0
     output = max(1, len(answer.encode()) // 4)
@@ -366,28 +384,59 @@ def reply_to(model: str, body: Body, seed: int) -> Body:
         "usageMetadata": usage,
         "modelVersion": "simulator" if model == "simulator" else f"simulator-{model}",
         "responseId": hashlib.sha256(f"{seed} {text}".encode("utf-8", "surrogatepass")).hexdigest()[:22],
+        "planted": dict.fromkeys(told.keys() - backed, "unsupported") | invented.planted,
     }
 
 
-def _grounding(text: str, answer: str, dice: random.Random) -> Body:
+def _grounding(
+    text: str, answer: str, told: Mapping[str, tuple[int, int]], dice: random.Random
+) -> tuple[Body, set[str]]:
+    """Return what a search brought, and the fields that it backs."""
     words = re.findall("⟦([^⟧]*)⟧", text) or ["nothing"]
     queries = [" ".join(dice.sample(words, min(2, len(words))))[:80] for _ in range(dice.randint(1, 3))]
     if dice.random() < 0.1:
         queries += ["", queries[0]]  # the service gives empty and repeated ones too
     places = [f"source-{dice.randrange(1000)}.example" for _ in range(dice.randint(1, 4))]
-    end = min(len(answer), 60)
-    segment = {"endIndex": len(answer[:end].encode()), "text": answer[:end]}  # in bytes; a start of 0 is left out
+    backed = {name for name in told if dice.random() > UNSUPPORTED}
+    first = next(iter(told), None)
+    # The service marks whole sentences: the first one begins where the text does.
+    spans = {name: (0 if name == first else start, end) for name, (start, end) in told.items()}
     result: Body = {
         "webSearchQueries": queries,
         "groundingChunks": [
             {"web": {"uri": f"https://redirect.example/{dice.getrandbits(64):x}", "title": place}} for place in places
         ],
-        "groundingSupports": [{"segment": segment, "groundingChunkIndices": [0]}],
-        "searchEntryPoint": {"renderedContent": "<div>Search suggestions (simulated)</div>"},
+        "groundingSupports": [
+            {
+                "segment": _segment(answer, *spans[name]),
+                "groundingChunkIndices": sorted(dice.sample(range(len(places)), dice.randint(1, len(places)))),
+            }
+            for name in told
+            if name in backed
+        ],
+        "searchEntryPoint": {
+            "renderedContent": f"<style>a {{ color: teal }}</style><div>{_suggestions(queries)}</div>"
+        },
     }
     if dice.random() < 0.07:
         del result["groundingChunks"], result["groundingSupports"]
-    return result
+        backed = set()
+    return result, backed
+
+
+def _segment(answer: str, start: int, end: int) -> Body:
+    """Return a stretch of the answer as the service marks it: in bytes, a start of 0 left out."""
+    begin = {"startIndex": len(answer[:start].encode())} if start else {}
+    return begin | {"endIndex": len(answer[:end].encode()), "text": answer[start:end]}
+
+
+def _suggestions(queries: Sequence[str]) -> str:
+    """Return links to further searches, as the service wants them shown beside its answer."""
+    return " ".join(
+        f'<a href="https://search.example/?{urlencode({"q": query})}">{html.escape(query)}</a>'
+        for query in dict.fromkeys(queries)
+        if query
+    )
 
 
 # Faults. Those of an answer change a good reply's body, which the service charges for; others come instead of one.
@@ -541,6 +590,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(*ERRORS[fault])
         else:
             reply = reply_to(model, body, simulator.seed)
+            simulator.planted[str(reply.get("responseId"))] = reply.pop("planted", {})
             if fault in SHAPES:
                 SHAPES[fault](reply)
             if numbered:

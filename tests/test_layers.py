@@ -13,6 +13,7 @@ simulator
 _record
 _exchange
 _answer
+_evidence
 _stage
 funds
 _table
@@ -47,6 +48,9 @@ _ledger
 _costs
 _listing
 _bill
+_quality
+_review
+_dossier
 _report
 plots
 _progress

@@ -1,0 +1,139 @@
+"""The dossier: everything that is known of one record, on one page — values, their evidence, Google's suggestions."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow.compute as pc
+
+from ._exchange import decode
+from ._files import Files, work_area
+from ._gemini import parse
+from ._index import check_store, footer, scan, shard_paths
+from ._listing import Listing, as_html, as_text, escaped, plain
+from ._options import folder_of
+from ._parquet import read_or_none
+from ._review import fields
+from ._row import RECORD_ID, meta
+from .errors import InputError
+
+SANDBOX = "allow-popups allow-popups-to-escape-sandbox"
+"""Links may be followed; no script runs, and nothing of the notebook's page is in reach."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dossier:
+    """What `enrichkit.dossier` found; shows itself as a page in a notebook and as text in a terminal.
+
+    Attributes
+    ----------
+    record_id : str
+        The record.
+    key : mapping
+        The cells that identify it.
+    answers : tuple of mapping
+        Its answered fields, as the rows of `enrichkit.evidence`.
+    notes : mapping of str to str
+        What the model said of its answer, by stage.
+    suggestions : tuple of str
+        Google's search suggestions to its answers: HTML, shown in a frame that runs no script.
+    """
+
+    record_id: str
+    key: Mapping[str, Any]
+    answers: tuple[Mapping[str, Any], ...]
+    notes: Mapping[str, str]
+    suggestions: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return as_text(self._lines(), [self._listing()])
+
+    def __repr__(self) -> str:
+        return str(self)
+
+    def _repr_html_(self) -> str:
+        frames = "".join(
+            f'<iframe sandbox="{SANDBOX}" srcdoc="{html.escape(one)}" style="width:100%;height:70px;border:0" '
+            'title="Google search suggestions"></iframe>'
+            for one in self.suggestions
+        )
+        pages = "".join(
+            f"<li>{escaped(one['column'])}: {', '.join(map(_link, one['sources']))}</li>"
+            for one in self.answers
+            if one["sources"]
+        )
+        sources = f"<p><b>pages that back a value, as the service says</b></p><ul>{pages}</ul>" if pages else ""
+        return f"{as_html(self._lines(), [self._listing()])}{sources}{frames}"
+
+    def _lines(self) -> list[str]:
+        key = ", ".join(f"{name}: {value}" for name, value in self.key.items() if value is not None)
+        return [key, *(f"{stage}: {note}" for stage, note in self.notes.items())]
+
+    def _listing(self) -> Listing:
+        rows = tuple(
+            tuple(plain(str(cell)) for cell in (one["column"], one["state"], one["answer"] or "", one["cell"] or ""))
+            for one in self.answers
+        )
+        return Listing("answers", ("column", "state", "answer", "the table has"), rows, words=(0, 1, 2, 3))
+
+
+def dossier(out: str | Path, record_id: str) -> Dossier:
+    """Return everything that is known of one record: each value with its state and sources, and the suggestions.
+
+    Google's terms ask that its search suggestions are shown with grounded answers; this is where they are.
+
+    Parameters
+    ----------
+    out : str or Path
+        The store's folder.
+    record_id : str
+        The record, as ``_record_id`` names it in `read`, `evidence` and `corrections`.
+
+    Raises
+    ------
+    InputError
+        If the store has no such record.
+
+    Examples
+    --------
+    >>> import pandas as pd, enrichkit, tempfile
+    >>> df = pd.DataFrame({"fund.title": ["Borealis Ventures"]})
+    >>> out = tempfile.mkdtemp() + "/enriched"
+    >>> _ = enrichkit.run(df, model="simulator", stages=["fund"], out=out, progress=False)
+    >>> found = enrichkit.dossier(out, enrichkit.read(out)["_record_id"].iloc[0])
+    >>> found.key, len(found.answers)
+    ({'fund.title': 'Borealis Ventures'}, 6)
+    """
+    folder = folder_of(out)
+    check_store(folder)
+    index = scan(folder, (), id_column=RECORD_ID)
+    place = int(index.rows_of([record_id])[0])
+    if place < 0:
+        raise InputError(f"{out} has no sealed record {record_id!r}. enrichkit.read(out)['_record_id'] names them.")
+    files = Files(work_area(folder) / "tmp")
+    table = read_or_none(files, dict(shard_paths(files, folder))[int(index.shards[place])], None)
+    if table is None:
+        raise InputError(f"The shard of {record_id!r} in {out} is damaged. enrichkit.verify(out) says more.")
+    row = table.filter(pc.equal(table.column(RECORD_ID), record_id)).to_pylist()[0]
+    facts = footer(table.schema)
+    stages = {name: list(map(str, stage.get("answers", ()))) for name, stage in facts.get("stages", {}).items()}
+    replies = [decode(one[-1], parse)[0] for stage in stages if (one := row.get(meta(stage, "replies")))]
+    return Dossier(
+        record_id=record_id,
+        key={str(name): row.get(name) for name in facts.get("key", ())},
+        answers=tuple(one for stage, columns in stages.items() for one in fields(row, stage, columns)),
+        notes={stage: note for stage in stages if (note := row.get(meta(stage, "notes")))},
+        suggestions=tuple(reply.suggestions_html for reply in replies if reply.suggestions_html),
+    )
+
+
+def _link(address: str) -> str:
+    """Return a link to a web page; any other address is shown as text."""
+    shown = escaped(address)
+    if not address.startswith(("https://", "http://")):
+        return shown
+    return f'<a href="{html.escape(address)}" target="_blank" rel="noopener noreferrer nofollow">{shown}</a>'

@@ -1,0 +1,406 @@
+"""The quality: states, evidence, corrections, weak records, and the checks against planted faults."""
+
+from __future__ import annotations
+
+import html
+import json
+from collections import Counter
+from pathlib import Path
+
+import pandas as pd
+import pyarrow.dataset
+import pytest
+
+import enrichkit
+from enrichkit import Answer, Issue, Reply, Source, Stage, Support
+from enrichkit._evidence import NO_VALUE_SAID, evidence
+from enrichkit._gemini import parse
+from enrichkit.errors import InputError
+from enrichkit.funds import OF_POC, says_nothing
+
+ROOT = Path(__file__).parents[1]
+CLEANED = ("url_cleaned", "sector_spelling", "currency_code", NO_VALUE_SAID)
+HOSTILE = "<img src=x onerror=alert(1)>"
+
+
+class Company(Answer):
+    industry: str | None = None
+    city: str | None = None
+    employees: int | None = None
+    tags: list[str] | None = None
+
+
+def too_many(answer, record):
+    """Flag a size that no company has, empty one that is none at all."""
+    if answer.employees is not None and answer.employees > 1_000_000:
+        yield Issue("employees", "too_many", str(answer.employees))
+    if answer.employees is not None and answer.employees < 0:
+        yield Issue("employees", "too_few", str(answer.employees), instead=None)
+
+
+COMPANY = Stage("company", prompt="Research {name}.", per=("name",), answer=Company, checks=(too_many,))
+
+
+def replied(text, *marks, sources=2):
+    """A reply whose words ``marks`` are backed by the sources named with them."""
+    supports = [
+        Support(len(text[: text.index(words)].encode()), len(text[: text.index(words) + len(words)].encode()), places)
+        for words, places in marks
+    ]
+    pages = tuple(Source(f"https://page.example/{number}", f"page {number}") for number in range(sources))
+    return Reply(text=text, sources=pages, supports=tuple(supports), model_version="mine")
+
+
+def asked(frame, reply, out, **more):
+    """Run one stage over a frame with a client that always replies so."""
+    settings = {"out": out, "stages": [COMPANY], "key": "name", "progress": False, "client": lambda request: reply}
+    return enrichkit.run(frame, **settings | more)
+
+
+def states(out):
+    found = enrichkit.evidence(out)
+    return dict(zip(found["column"].str.removeprefix("company."), found["state"], strict=True))
+
+
+# Evidence ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("before", ["", "```json\n", "Bitte schön 😀: "])
+@pytest.mark.parametrize("indent", [None, 2])
+def test_a_mark_backs_the_value_it_lies_on_and_no_other(before, indent):
+    """Whatever stands around the JSON, and however many bytes a letter has."""
+    answer = {"city": "Łódź", "industry": "Spinning, 紡績", "tags": ["a", "b"], "employees": 120}
+    text = before + json.dumps(answer, ensure_ascii=False, indent=indent)
+    for name, words in {"city": "Łódź", "industry": "紡", "tags": '"b"', "employees": "120"}.items():
+        reply = replied(text, (words, (1,)))
+        assert evidence(text, reply.supports, frozenset(answer)) == {name: (1,)}
+
+
+def test_a_mark_that_ends_at_a_values_quote_does_not_back_it():
+    """The key's words are no evidence for the value."""
+    text = '{"city": "Oslo", "industry": "Food"}'
+    reply = replied(text, ('"Oslo", "industry": "', (0,)))
+    assert evidence(text, reply.supports, frozenset({"city", "industry"})) == {"city": (0,)}
+
+
+def test_several_marks_add_up():
+    """A long value has its pages from all of them, each once."""
+    text = '{"industry": "Fish and salt"}'
+    reply = replied(text, ("Fish", (1,)), ("salt", (0, 1)))
+    assert evidence(text, reply.supports, frozenset({"industry"})) == {"industry": (0, 1)}
+
+
+@pytest.mark.parametrize("text", ["", "no JSON", "{", '{"a": [1, 2', "[]", "null", '{"other": 1}'])
+def test_no_object_no_evidence(text):
+    """Nothing is found in what is no answer, and nothing fails."""
+    assert evidence(text, [Support(0, 100, (0,))], frozenset({"a"})).get("a") is None
+
+
+def body(text, *supports, parts=None, chunks=("https://a.example", "https://b.example")):
+    """A raw body with these grounding supports."""
+    return json.dumps(
+        {
+            "candidates": [
+                {
+                    "content": {"parts": parts or [{"text": text}]},
+                    "groundingMetadata": {
+                        "groundingChunks": [{"web": {"uri": uri, "title": "t"}} for uri in chunks],
+                        "groundingSupports": list(supports),
+                    },
+                }
+            ]
+        }
+    )
+
+
+def mark(start, end, text=None, places=(0,), **more):
+    segment = {"startIndex": start, "endIndex": end} | ({} if text is None else {"text": text}) | more
+    return {"segment": segment, "groundingChunkIndices": list(places)}
+
+
+def test_offsets_are_bytes_and_a_start_of_0_may_be_missing():
+    """As the service sends them."""
+    text = '{"city": "Łódź"}'
+    start = {"segment": {"endIndex": 9, "text": '{"city": '}, "groundingChunkIndices": [1]}
+    found = parse(body(text, start, mark(10, 17, "Łódź"))).supports
+    assert found == (Support(0, 9, (1,)), Support(10, 17, (0,)))
+
+
+def test_parts_are_counted_by_themselves_and_thoughts_are_none_of_the_text():
+    """An offset within the second part is one in the whole text; a part that thinks shifts nothing."""
+    parts = [{"text": "hm {", "thought": True}, {"text": '{"city": '}, {"text": '"Oslo"}'}]
+    found = parse(body("", mark(1, 5, "Oslo", partIndex=2), parts=parts)).supports
+    assert found == (Support(10, 14, (0,)),)
+
+
+@pytest.mark.parametrize(
+    "support",
+    [
+        mark(0, 4, "other words"),
+        mark(5, 5),
+        mark(-3, 4),
+        mark(0, 10**9),
+        mark("0", 4),
+        mark(0, 4, places=(7,)),
+        mark(0, 4, places=("0", None, True)),
+        {"segment": None, "groundingChunkIndices": [0]},
+        {},
+        "nothing",
+        None,
+    ],
+)
+def test_a_mark_that_leads_nowhere_is_left_out(support):
+    """Never guessed at, and never a reason to lose the reply."""
+    reply = parse(body('{"city": "Oslo"}', support))
+    assert reply.supports == ()
+    assert reply.text == '{"city": "Oslo"}'
+
+
+def test_chunks_of_one_page_are_one_source():
+    """Two chunks with the same address are one source."""
+    reply = parse(body("abcdef", mark(0, 3, "abc", places=(0, 1)), chunks=("https://a.example", "https://a.example")))
+    assert (len(reply.sources), reply.supports) == (1, (Support(0, 3, (0,)),))
+
+
+# States -----------------------------------------------------------------------------------------------------------
+
+
+def test_each_state_from_one_reply(tmp_path):
+    """Backed, not backed, differing, missing."""
+    text = '{"industry": "Food", "city": "Oslo", "tags": ["a"], "employees": null}'
+    frame = pd.DataFrame({"name": ["Acme"], "company.city": ["Bergen"]})
+    asked(frame, replied(text, ("Food", (1,)), ("Oslo", (0,))), tmp_path / "out")
+    assert states(tmp_path / "out") == {
+        "industry": "supported",
+        "city": "conflict",
+        "tags": "unsupported",
+        "employees": "not_found",
+    }
+    found = enrichkit.evidence(tmp_path / "out").set_index("column")
+    assert found.loc["company.industry", "sources"] == ["https://page.example/1"]
+    assert found.loc["company.city", ["answer", "cell"]].tolist() == ["Oslo", "Bergen"]
+
+
+@pytest.mark.parametrize(
+    ("value", "state"),
+    [("2000000", "invalid"), ("-5", "invalid"), ('"many"', "invalid"), ("12", "supported"), ("null", "not_found")],
+)
+def test_a_failed_check_makes_a_value_invalid(value, state, tmp_path):
+    """Whether it was flagged, emptied, or of a type that could not be kept, and whatever backs it."""
+    text = f'{{"industry": "Food", "employees": {value}}}'
+    asked(pd.DataFrame({"name": ["Acme"]}), replied(text, (value, (0,))), tmp_path / "out")
+    assert states(tmp_path / "out")["employees"] == state
+
+
+def test_without_marks_all_is_unsupported(tmp_path):
+    """Sources alone back nothing in particular."""
+    asked(pd.DataFrame({"name": ["Acme"]}), replied('{"industry": "Food"}'), tmp_path / "out")
+    assert states(tmp_path / "out")["industry"] == "unsupported"
+
+
+def test_a_cell_that_says_the_same_is_no_conflict(tmp_path):
+    """Case, blanks and the way an address is written do not count."""
+    frame = pd.DataFrame(
+        {"name": ["Acme"], "company.city": [" OSLO "], "company.industry": ["http://www.food.example/"]}
+    )
+    asked(frame, replied('{"city": "Oslo", "industry": "https://food.example"}'), tmp_path / "out")
+    assert set(states(tmp_path / "out").values()) == {"unsupported", "not_found"}
+    assert enrichkit.corrections(tmp_path / "out").empty
+
+
+def test_the_check_for_words_without_a_value_is_known_by_name():
+    """It makes a field not found rather than invalid."""
+    assert says_nothing.__name__ == NO_VALUE_SAID
+    assert says_nothing in OF_POC
+
+
+def test_a_reply_of_ones_own_client_keeps_its_marks_in_the_store(tmp_path):
+    """Read from the store, not from memory."""
+    frame = pd.DataFrame({"name": ["Acme"]})
+    asked(frame, replied('{"industry": "Food"}', ("Food", (1,))), tmp_path / "out")
+    other = Stage("company", prompt="Research {name}.", per=("name",), answer=Company, columns="firm")
+    asked(frame, None, tmp_path / "out", stages=[other])
+    found = enrichkit.evidence(tmp_path / "out")
+    assert found[found["column"] == "firm.industry"]["state"].tolist() == ["supported"]
+
+
+# The views --------------------------------------------------------------------------------------------------------
+
+
+def test_corrections_have_old_new_and_evidence(tmp_path):
+    """Those that a page backs come first; nothing was overwritten."""
+    frame = pd.DataFrame({"name": ["Acme"], "company.industry": ["Steel"], "company.city": ["Bergen"]})
+    text = '{"industry": "Food", "city": "Oslo"}'
+    enriched = asked(frame, replied(text, ("Oslo", (1,))), tmp_path / "out")
+    assert enriched["company.city"].tolist() == ["Bergen"]
+    found = enrichkit.corrections(tmp_path / "out")
+    assert found[["name", "column", "old", "new"]].to_numpy().tolist() == [
+        ["Acme", "company.city", "Bergen", "Oslo"],
+        ["Acme", "company.industry", "Steel", "Food"],
+    ]
+    assert found["sources"].tolist() == [["https://page.example/1"], []]
+
+
+def test_the_weakest_come_first_and_can_be_run_again(tmp_path):
+    """Without what the answers had filled in, so that a second model is not asked to confirm the first."""
+    texts = {
+        "Sound": '{"industry": "Food", "confidence": "high"}',
+        "Doubtful": '{"industry": "Food", "confidence": "low"}',
+        "Bad": '{"industry": "Food", "confidence": "low", "search_quality": "poor", "employees": -1}',
+    }
+
+    def client(request):
+        return replied(next(text for name, text in texts.items() if f"⟦{name}⟧" in request.text))
+
+    frame = pd.DataFrame({"name": list(texts), "extra": ["1", "2", "3"]})
+    asked(frame, None, tmp_path / "out", client=client)
+    weak = enrichkit.weak(tmp_path / "out")
+    assert weak["name"].tolist() == ["Bad", "Doubtful"]
+    assert weak["_why"].tolist()[0].startswith("company: low confidence; company: poor search quality; company: inv")
+    assert weak["extra"].tolist() == ["3", "2"]
+    seen = []
+    again = asked(weak, None, tmp_path / "again", client=lambda request: seen.append(request.text) or client(request))
+    assert len(seen) == 2
+    assert not [text for text in seen if "Food" in text]
+    assert "_why" not in enrichkit.read(tmp_path / "again").columns
+    assert again["name"].tolist() == ["Bad", "Doubtful"]
+    assert len(enrichkit.weak(tmp_path / "out", points=0)) == 3
+
+
+def test_a_failed_stage_is_weak_and_an_unknown_stage_is_an_error(tmp_path):
+    """The message names the stages that there are."""
+    failed = Reply(failure=enrichkit.Failure(cause="blocked", message="SAFETY"))
+    asked(pd.DataFrame({"name": ["Acme"]}), failed, tmp_path / "out")
+    assert enrichkit.weak(tmp_path / "out")["_why"].tolist() == ["company failed: blocked: SAFETY"]
+    for stages in (["fund"], "company"):
+        with pytest.raises(InputError, match="company"):
+            enrichkit.weak(tmp_path / "out", stages=stages)
+
+
+def test_the_report_counts_what_is_there(tmp_path):
+    """Fill rate, levels, fields, states, checks, failures and shared addresses, also in its JSON."""
+    texts = {
+        "A": '{"industry": "https://one.example", "city": "Oslo", "confidence": "low", "search_quality": "good"}',
+        "B": '{"industry": "https://one.example", "employees": 2000000, "confidence": "high"}',
+    }
+
+    def client(request):
+        for name, text in texts.items():
+            if f"⟦{name}⟧" in request.text:
+                return replied(text, ("one", (0,)))
+        return Reply(failure=enrichkit.Failure(cause="truncated", message=HOSTILE))
+
+    frame = pd.DataFrame({"name": ["A", "B", "C"], "company.city": ["Bergen", None, None]})
+    asked(frame, None, tmp_path / "out", client=client)
+    found = enrichkit.report(tmp_path / "out")
+    quality = found.quality
+    assert (quality.records, dict(quality.status)) == (3, {"done": 2, "failed": 1})
+    assert (quality.filled_before["company.city"], quality.filled_after["company.city"]) == (1, 1)
+    assert (quality.filled_before["company.industry"], quality.filled_after["company.industry"]) == (0, 2)
+    assert quality.confidence["company"] == {"high": 1, "medium": 0, "low": 1, "not said": 0}
+    assert quality.search_quality["company"]["not said"] == 1
+    assert quality.fields_found["company"] == {0: 0, 1: 0, 2: 2, 3: 0, 4: 0}
+    assert quality.states["company.industry"]["supported"] == 2
+    assert quality.states["company.employees"]["invalid"] == 1
+    assert quality.corrections == 1
+    assert [(one.name, one.count) for one in quality.issues] == [("too_many", 1)]
+    assert [(one.name, one.count) for one in quality.failures] == [("truncated", 1)]
+    assert [(one.name, one.count, one.example) for one in quality.same_address] == [
+        ("company.industry", 2, "https://one.example")
+    ]
+    told = json.loads(found.to_json())
+    assert told["version"] == 2
+    assert told["quality"]["failures"][0]["what_to_do"].startswith("raise the stage's max_output_tokens")
+    assert "max_output_tokens" in str(found)
+    assert json.loads(found.write().read_text()) == told
+    assert found.write(tmp_path / "mine.json").read_text() == found.to_json()
+
+
+def test_a_store_without_states_is_reported_and_read_anew(tmp_path, monkeypatch):
+    """As an earlier version has left it: no state is known, and the next run finds them for nothing."""
+    frame = pd.DataFrame({"name": ["Acme"]})
+    reply = replied('{"industry": "Food"}', ("Food", (0,)))
+    monkeypatch.setattr("enrichkit._stage.READER", 1)
+    monkeypatch.delitem(enrichkit._row.META, "states")
+    old = Stage("company", prompt="Research {name}.", per=("name",), answer=Company, checks=(too_many,))
+    asked(frame, reply, tmp_path / "out", stages=[old])
+    monkeypatch.undo()
+    path = tmp_path / "out"
+    table = pyarrow.dataset.dataset(path).to_table()
+    if "company._states" in table.column_names:
+        pytest.fail("this test must write a store without states")
+    assert enrichkit.evidence(path).empty
+    assert enrichkit.report(path).quality.states == {}
+    asked(frame, None, path)
+    assert states(path)["industry"] == "supported"
+
+
+# Hostile text -----------------------------------------------------------------------------------------------------
+
+
+def test_hostile_text_shows_as_text_on_every_page(tmp_path):
+    """In keys, answers, notes, addresses, errors and issues."""
+    text = json.dumps(
+        {"industry": HOSTILE, "city": HOSTILE, "notes": HOSTILE, "tags": [HOSTILE], "employees": 2_000_000}
+    )
+    pages = (Source(f"javascript:alert('{HOSTILE}')", HOSTILE), Source(f'https://x.example/"{HOSTILE}', HOSTILE))
+    reply = Reply(
+        text=text,
+        sources=pages,
+        supports=(Support(0, len(text), (0, 1)),),
+        suggestions_html=f"<script>parent.x=1</script>{HOSTILE}",
+        model_version=HOSTILE,
+    )
+    frame = pd.DataFrame({"name": [HOSTILE], "company.city": [f"Oslo{HOSTILE}"]})
+    asked(frame, reply, tmp_path / "out")
+    found = enrichkit.evidence(tmp_path / "out")
+    page = enrichkit.dossier(tmp_path / "out", found["_record_id"].iloc[0])
+    shown = page._repr_html_() + enrichkit.report(tmp_path / "out")._repr_html_()
+    frames = [f'srcdoc="{html.escape(one)}"' for one in page.suggestions]
+    assert frames
+    for one in frames:
+        assert one in shown
+        shown = shown.replace(one, "")
+    assert "<img" not in shown
+    assert "<script" not in shown
+    assert 'href="javascript' not in shown
+    assert 'sandbox="' in shown
+    assert "allow-scripts" not in shown
+    assert "allow-same-origin" not in shown
+
+
+# Against the truth ------------------------------------------------------------------------------------------------
+
+
+def test_planted_faults_are_flagged_and_sound_values_are_not(simulator, tmp_path):
+    """Each kind of planted fault, all of it; at most one in fifty of the sound values."""
+    frame = pd.read_csv(ROOT / "data" / "funds.csv", dtype=str)
+    out = tmp_path / "out"
+    enrichkit.run(frame, stages=["poc", "fund", "deep"], out=out, workers=20, progress=False)
+    planted, flagged = Counter(), Counter()
+    sound = wrongly = 0
+    for row in pyarrow.dataset.dataset(out).to_table().to_pylist():
+        answered = {name for stage in ("poc", "fund", "deep") for name in row[f"{stage}._filled"] or ()}
+        for stage, prefix in {"poc": "poc", "fund": "fund", "deep": "fund"}.items():
+            replies = row[f"{stage}._replies"]
+            truth = simulator.planted[json.loads(json.loads(replies[-1])["raw"])["responseId"]] if replies else {}
+            for one in row[f"{stage}._states"] or ():
+                field, column = one["field"], f"{prefix}.{one['field']}"
+                fault = truth.get(field)
+                issues = [issue for issue in row[f"{stage}._issues"] if issue.startswith(f"{field}: ")]
+                doubtful = [issue for issue in issues if not any(f": {check}" in issue for check in CLEANED)]
+                caught = one["state"] in ("invalid", "unsupported", "conflict") or bool(doubtful)
+                filled = row[column] is not None and column not in answered
+                if fault == "differs" and not filled:
+                    fault = None  # from the other row that shares the question; this one had no cell
+                if fault:
+                    planted[fault] += 1
+                    flagged[fault] += caught
+                elif one["state"] != "not_found" and not filled:
+                    sound += 1
+                    wrongly += caught
+    print(dict(planted), f"sound {sound:,}, wrongly flagged {wrongly} = {wrongly / sound:.2%}")
+    assert flagged == planted
+    assert len(planted) >= 12
+    assert sound > 4000
+    assert wrongly / sound <= 0.02
