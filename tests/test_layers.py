@@ -14,6 +14,7 @@ _record
 _exchange
 _answer
 _stage
+_atlas
 funds
 _table
 _files
@@ -57,6 +58,7 @@ ALONE = {
     "simulator": {"_fiction"},
     "errors": set(),
     "_fiction": set(),
+    "_atlas": set(),
     "_store": {"_files", "_parquet", "_parts", "_index", "errors"},
     "_index": {"_files", "_parquet", "_parts", "errors"},
     "_parts": {"_files"},
