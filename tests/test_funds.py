@@ -353,9 +353,10 @@ def test_sectors_come_from_the_list(given: list[str], left: list[str] | None, to
 def test_a_city_of_several_places_is_flagged(city: str, several: bool) -> None:
     """Both the city found and the city in the record: one place is meant."""
     told = ["several_places"] if several else []
-    values, issues = checked(FUND, {"fund.country": "france"}, city=city)
+    record = {"fund.country": "france"} if "France" in city else {}
+    values, issues = checked(FUND, record, city=city)
     assert (values["city"], names(issues)) == (city, told)
-    assert names(checked(FUND, {"fund.country": "France", "fund.city": city})[1]) == told
+    assert names(checked(FUND, record | {"fund.city": city})[1]) == told
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ _exchange
 _answer
 _evidence
 _stage
+_atlas
 funds
 _table
 _files
@@ -61,6 +62,7 @@ ALONE = {
     "simulator": {"_fiction"},
     "errors": set(),
     "_fiction": set(),
+    "_atlas": set(),
     "_store": {"_files", "_parquet", "_parts", "_index", "errors"},
     "_index": {"_files", "_parquet", "_parts", "errors"},
     "_parts": {"_files"},
