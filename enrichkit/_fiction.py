@@ -46,6 +46,13 @@ CITIES = {
     "switzerland, ch, schweiz, suisse": ["Zürich", "Genève"],
     "spain, es, españa": ["Madrid"],
     "japan, jp, 日本": ["東京", "京都"],
+    "china, cn, 中国": ["上海", "北京"],
+    "india, in, भारत": ["Mumbai", "Bengaluru"],
+    "ukraine, ua": ["Київ", "Львів"],
+    "greece, gr, ελλάδα": ["Αθήνα"],
+    "israel, il, ישראל": ["Tel Aviv"],
+    "korea, kr": ["Seoul"],
+    "u.a.e., ae": ["Dubai"],
     "singapore": ["Singapore"],
     "kenya": ["Nairobi"],
 }

@@ -339,12 +339,12 @@ def sector_outside(answer: Fund, record: Mapping[str, str]) -> Iterator[Issue]:
 
 def several_places(answer: Fund, record: Mapping[str, str]) -> Iterator[Issue]:
     """Flag a city that names more than one place; the record's country and codes such as NY or D.C. do not count."""
-    for text in (answer.city, record.get("fund.city")):
+    for field, text in {"city": answer.city, "fund.city": record.get("fund.city")}.items():
         places = [place.strip() for place in _BETWEEN_PLACES.split(text or "")]
         codes = [place for place in places if place.isupper() and len(place) <= 4]
         country = record.get("fund.country", "").strip().casefold()
         if len([place for place in places if place and place not in codes and place.casefold() != country]) > 1:
-            yield Issue("city", "several_places", _seen(text))
+            yield Issue(field, "several_places", _seen(text))
 
 
 def city_country(answer: Fund, record: Mapping[str, str]) -> Iterator[Issue]:

@@ -301,10 +301,10 @@ def test_hostile_text_is_shown_and_does_nothing(tmp_path):
 
 
 def test_the_json_is_as_documented(tmp_path):
-    """Every name stands in docs/report.md, and the version is 1."""
+    """Every name stands in docs/report.md, and the version is 2."""
     store(tmp_path / "out", lambda _: reply(), stages=[COMPANY, SITE])
     found = json.loads(enrichkit.report(tmp_path / "out").to_json())
-    assert found["version"] == 1
+    assert found["version"] == 2
     assert found["cost"]["total"]["cost_usd"] == "0.0022"
     assert found["cost"]["by_stage"]["site"]["sharing_saved_usd"] == "0.0011"
     documented = (ROOT / "docs" / "report.md").read_text(encoding="utf-8")
@@ -312,10 +312,14 @@ def test_the_json_is_as_documented(tmp_path):
     def names(value):
         for name, inner in value.items():
             yield name
-            if isinstance(inner, dict) and name not in ("by_stage", "by_model", "filled_by_column"):
+            if isinstance(inner, dict) and name not in (
+                *("by_stage", "by_model", "filled_by_column", "status", "columns", "stages"),
+                *("states", "fields_found", "confidence", "search_quality"),
+            ):
                 yield from names(inner)
 
-    every = {*names(found), *names(found["cost"]["by_stage"]["site"]), *names(found["cost"]["by_model"][LITE])}
+    every = {*names(found), *names(found["cost"]["by_stage"]["site"]), *names(found["quality"]["stages"]["site"])}
+    every |= {*names(next(iter(found["quality"]["columns"].values()))), *names(found["cost"]["by_model"][LITE])}
     assert {name for name in every if f"`{name}`" not in documented} == set()
 
 
