@@ -182,6 +182,7 @@ def test_the_status_tells_the_bill_while_it_grows(tmp_path):
     job = enrichkit.start(table(44), client=waiting, progress=False, **more)
     first = job.status
     assert (first.spent_usd, first.budget_usd) == (2.0, 30.0)
+    assert first.prices.endswith(", and your own for m")
     assert (first.rest_usd, first.projected_usd, first.cost_per_record_usd) == (None, None, None)
     go.release(10)
     status = wait_for(10)
