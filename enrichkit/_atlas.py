@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import gettext
 import re
+import threading
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -28,6 +29,7 @@ LONGEST = 100
 _COUNTRIES = {
     "GB": "UK, Great Britain, Britain, England, Scotland, Wales, Northern Ireland",
     "AE": "UAE, Emirates",
+    "CD": "DR Congo, DRC, Democratic Republic of the Congo",
     "CI": "Ivory Coast",
     "KR": "South Korea, Korea",
     "NL": "Holland",
@@ -60,18 +62,25 @@ _SIGNS = {
     "R$": "BRL",
     "RMB": "CNY",
 }
+_LOADING = threading.Lock()  # twenty workers that ask for the first time load once
 
 
 def country(text: str) -> str:
     """Return the ISO 3166 code that a country's code or name in any language means; the empty text if unknown."""
     name = _plain(text) if len(text) <= LONGEST else ""
-    return _countries().get(name) or _countries().get(name.removeprefix("the"), "")
+    with _LOADING:
+        known = _countries()
+    return known.get(name) or known.get(name.removeprefix("the"), "")
 
 
 def elsewhere(places: Iterable[str], code: str) -> tuple[str, ...]:
     """Return the countries of well-known cities of these names; none if the one of this code may be among them."""
-    names = {_plain(place) for place in places if len(place) <= LONGEST} if code else ()
-    countries = {country for name in names for country in _cities().get(name, "").split()}
+    if not code:
+        return ()
+    with _LOADING:
+        known = _cities()
+    names = [_plain(place) for place in places if len(place) <= LONGEST]
+    countries = {country for name in names for country in known.get(name, "").split()}
     near = {code}.union(*(group.split() for group in _TOGETHER if code in group.split()))
     return () if near & countries or len(countries) > COMMON else tuple(sorted(countries))
 
@@ -80,7 +89,8 @@ def currency(text: str) -> str | None:
     """Return the ISO 4217 code that a code, sign or name means; empty if that is not clear, None if it means none."""
     text = text.strip().upper()
     name = _plain(text) if len(text) <= LONGEST else ""
-    known = _currencies()
+    with _LOADING:
+        known = _currencies()
     if code := _SIGNS.get(text) or known.get(name) or known.get(name.removesuffix("s")):
         return code
     if known:

