@@ -392,7 +392,7 @@ def _grounding(
     text: str, answer: str, told: Mapping[str, tuple[int, int]], dice: random.Random
 ) -> tuple[Body, set[str]]:
     """Return what a search brought, and the fields that it backs."""
-    words = re.findall("⟦([^⟧]*)⟧", text) or ["nothing"]
+    words = [word for word in re.findall("⟦([^⟧]*)⟧", text) if word != "(unknown)"] or ["nothing"]
     queries = [" ".join(dice.sample(words, min(2, len(words))))[:80] for _ in range(dice.randint(1, 3))]
     if dice.random() < 0.1:
         queries += ["", queries[0]]  # the service gives empty and repeated ones too
