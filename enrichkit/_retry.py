@@ -73,6 +73,10 @@ def ask(
         left -= seconds
         return seconds
 
+    first = once()
+    if not _transient(first):
+        return first  # nearly all: tenacity's machinery takes as long as parsing the reply
+    done = [first]
     retrying = tenacity.Retrying(
         retry=tenacity.retry_if_result(_transient),
         stop=lambda state: tries >= TRIES or left <= 0 or stop.is_set(),
@@ -81,7 +85,7 @@ def ask(
         # A failure that a stop cut short is no verdict: the question is simply still to be asked.
         retry_error_callback=lambda state: None if stop.is_set() or state.outcome is None else state.outcome.result(),
     )
-    return retrying(once)
+    return retrying(lambda: done.pop() if done else once())
 
 
 def _transient(asked: Asked | None) -> bool:

@@ -126,6 +126,8 @@ class Read:
     answer: Answer | None
     issues: tuple[Issue, ...]
     backed: Mapping[str, tuple[int, ...]]
+    cost_usd: Decimal | None
+    """What it cost, 0 if it is not charged for, None if its price is unknown."""
 
     @property
     def status(self) -> Literal["done", "failed"]:
@@ -133,12 +135,14 @@ class Read:
         return "failed" if self.answer is None else "done"
 
 
-def read_payload(stage: Stage, payload: bytes) -> Read:
+def read_payload(stage: Stage, payload: bytes, prices: Mapping[str, Price]) -> Read:
     """Read a stored reply."""
-    return read_decoded(stage, payload, *decode(payload, parse))
+    return read_decoded(stage, payload, *decode(payload, parse), prices)
 
 
-def read_decoded(stage: Stage, payload: bytes, reply: Reply, facts: Mapping[str, Any]) -> Read:
+def read_decoded(
+    stage: Stage, payload: bytes, reply: Reply, facts: Mapping[str, Any], prices: Mapping[str, Price]
+) -> Read:
     """Read a reply whose payload says just this; named ``unreadable`` if its text holds no answer of this stage."""
     answer: Answer | None = None
     issues: list[Issue] = []
@@ -150,7 +154,8 @@ def read_decoded(stage: Stage, payload: bytes, reply: Reply, facts: Mapping[str,
             named = Failure(cause="unreadable", message=f"{why[:200]}: {seen}")
             reply = dataclasses.replace(reply, failure=named)
     backed = {} if answer is None else evidence(reply.text or "", reply.supports, frozenset(stage.fields))
-    return Read(payload, reply, facts, answer, tuple(issues), backed)
+    cost_usd = reply_cost(reply, facts, prices) if reply.paid else Decimal()
+    return Read(payload, reply, facts, answer, tuple(issues), backed, cost_usd)
 
 
 def read_outcome(
@@ -160,10 +165,10 @@ def read_outcome(
 
     The first ``booked`` of them stand in sealed rows already, with what they cost.
     """
-    return outcome_of(question, [read_payload(stage, payload) for payload in payloads], prices, booked=booked)
+    return outcome_of(question, [read_payload(stage, payload, prices) for payload in payloads], booked=booked)
 
 
-def outcome_of(question: str, read: Sequence[Read], prices: Mapping[str, Price], *, booked: int = 0) -> Outcome:
+def outcome_of(question: str, read: Sequence[Read], *, booked: int = 0) -> Outcome:
     """Return the outcome of a question: its newest answer, else its newest failure."""
     best = next((one for one in reversed(read) if one.answer is not None), read[-1])
     return Outcome(
@@ -174,18 +179,17 @@ def outcome_of(question: str, read: Sequence[Read], prices: Mapping[str, Price],
         backed=best.backed,
         reply=dataclasses.replace(best.reply, raw=None),
         payloads=tuple(one.payload for one in read),
-        spent=add_up([(one.reply, one.facts) for one in read[booked:]], prices) if read[booked:] else None,
+        spent=add_up(read[booked:]) if read[booked:] else None,
     )
 
 
-def add_up(replies: Sequence[tuple[Reply, Mapping[str, Any]]], prices: Mapping[str, Price]) -> Spent:
+def add_up(replies: Sequence[Read]) -> Spent:
     """Return what replies used, all together."""
-    paid = [(reply, facts) for reply, facts in replies if reply.paid]
-    costs = [reply_cost(reply, facts, prices) for reply, facts in paid]
+    costs = [one.cost_usd for one in replies]
     return Spent(
-        attempts=sum(int(facts.get("tries", 1)) for _, facts in replies),
-        seconds=sum(float(facts.get("seconds", 0.0)) for _, facts in replies),
-        usage=total_usage([reply.usage for reply, _ in paid]),
+        attempts=sum(int(one.facts.get("tries", 1)) for one in replies),
+        seconds=sum(float(one.facts.get("seconds", 0.0)) for one in replies),
+        usage=total_usage([one.reply.usage for one in replies if one.reply.paid]),
         cost_usd=None if None in costs else sum((one for one in costs if one is not None), Decimal()),
     )
 
@@ -204,6 +208,8 @@ def cost_by_kind(reply: Reply, facts: Mapping[str, Any], prices: Mapping[str, Pr
 
 def total_usage(usages: Sequence[Usage]) -> Usage:
     """Return the sum; a count that no reply gave stays unknown."""
+    if len(usages) == 1:
+        return usages[0]
     sums: dict[str, Any] = {}
     for field in dataclasses.fields(Usage):
         given = [value for usage in usages if (value := getattr(usage, field.name)) is not None]

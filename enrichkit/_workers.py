@@ -224,7 +224,7 @@ class Workers:
         deadline_seconds, prices = self._settings.deadline_seconds, self._settings.prices
         request = stage.request(question, values, model=self._work.model, timeout_seconds=deadline_seconds)
         payloads, booked = self._book.earlier(task)
-        read = [read_payload(stage, payload) for payload in payloads]
+        read = [read_payload(stage, payload, prices) for payload in payloads]
         last = len(read) + ATTEMPTS
         for attempt in range(len(read) + 1, last + 1):
             self._take_permit()
@@ -245,16 +245,19 @@ class Workers:
             # parsed the body just as `decode` would; a reply of one's own client changes on its way into JSON.
             raw_alone = self._settings.client_name in CLIENTS and asked.reply.raw is not None
             payload = encode(asked.reply, raw_alone=raw_alone, **facts)
-            one = read_decoded(stage, payload, asked.reply, facts) if raw_alone else read_payload(stage, payload)
+            one = (
+                read_decoded(stage, payload, asked.reply, facts, prices)
+                if raw_alone
+                else read_payload(stage, payload, prices)
+            )
             read.append(one)
             cause = None if one.reply.failure is None else one.reply.failure.cause
             again = cause in ASK_AGAIN and attempt < last and not self._stopped.is_set()
             entry = Entry(question, stage.name, attempt, "again" if again else one.status, payload)
-            cost = reply_cost(one.reply, facts, prices) if one.reply.paid else Decimal()
-            outcome = None if again else outcome_of(question, read, prices, booked=booked)
+            outcome = None if again else outcome_of(question, read, booked=booked)
             with self._change:
                 self.brought += one.reply.paid
-            self._pass_on(Brought(task, entry, one.reply, cost, outcome, retried=last > ATTEMPTS))
+            self._pass_on(Brought(task, entry, one.reply, one.cost_usd, outcome, retried=last > ATTEMPTS))
             if not again:
                 return
 
