@@ -22,6 +22,10 @@ from .errors import StageError
 
 __all__ = ["Answer", "Issue"]
 
+CONFIDENCE = ("high", "medium", "low")
+SEARCH_QUALITY = ("excellent", "good", "limited", "poor")
+NOT_SAID = "not said"
+"""The level of an answer that does not say it."""
 KEEP: Any = type("Keep", (), {"__repr__": lambda self: "KEEP"})()
 NOTHING = frozenset({"", "n/a", "none", "null", "unknown", "(unknown)", "not found", "not available", "-"})
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,13 +14,16 @@ from ._exchange import decode
 from ._files import Files, work_area
 from ._gemini import parse
 from ._index import check_store, footer, scan, shard_paths
-from ._listing import Listing, as_html, as_text, escaped, plain
+from ._listing import Listing, as_html, as_text, escaped
 from ._options import folder_of
 from ._parquet import read_or_none
 from ._review import fields
 from ._row import RECORD_ID, meta
 from .errors import InputError
 
+LONGEST_VALUE = 1000
+IN_A_TAB = '<base target="_blank">'
+"""Before the suggestions: their links open in a tab of their own; in the small frame Google refuses to show itself."""
 SANDBOX = "allow-popups allow-popups-to-escape-sandbox"
 """Links may be followed; no script runs, and nothing of the notebook's page is in reach."""
 
@@ -37,6 +40,8 @@ class Dossier:
         The cells that identify it.
     answers : tuple of mapping
         Its answered fields, as the rows of `enrichkit.evidence`.
+    issues : tuple of str
+        What checks found, each after its stage's name.
     notes : mapping of str to str
         What the model said of its answer, by stage.
     suggestions : tuple of str
@@ -46,19 +51,20 @@ class Dossier:
     record_id: str
     key: Mapping[str, Any]
     answers: tuple[Mapping[str, Any], ...]
+    issues: tuple[str, ...]
     notes: Mapping[str, str]
     suggestions: tuple[str, ...]
 
     def __str__(self) -> str:
-        return as_text(self._lines(), [self._listing()])
+        return as_text(self._lines(), self._listings())
 
     def __repr__(self) -> str:
         return str(self)
 
     def _repr_html_(self) -> str:
         frames = "".join(
-            f'<iframe sandbox="{SANDBOX}" srcdoc="{html.escape(one)}" style="width:100%;height:70px;border:0" '
-            'title="Google search suggestions"></iframe>'
+            f'<iframe sandbox="{SANDBOX}" srcdoc="{html.escape(IN_A_TAB + one)}" title="Google search suggestions" '
+            'style="width:100%;height:70px;border:0"></iframe>'
             for one in self.suggestions
         )
         pages = "".join(
@@ -67,18 +73,20 @@ class Dossier:
             if one["sources"]
         )
         sources = f"<p><b>pages that back a value, as the service says</b></p><ul>{pages}</ul>" if pages else ""
-        return f"{as_html(self._lines(), [self._listing()])}{sources}{frames}"
+        return as_html(self._lines(), self._listings(), more=sources + frames)
 
     def _lines(self) -> list[str]:
         key = ", ".join(f"{name}: {value}" for name, value in self.key.items() if value is not None)
         return [key, *(f"{stage}: {note}" for stage, note in self.notes.items())]
 
-    def _listing(self) -> Listing:
-        rows = tuple(
-            tuple(plain(str(cell)) for cell in (one["column"], one["state"], one["answer"] or "", one["cell"] or ""))
-            for one in self.answers
-        )
-        return Listing("answers", ("column", "state", "answer", "the table has"), rows, words=(0, 1, 2, 3))
+    def _listings(self) -> list[Listing]:
+        columns = {"column": "column", "state": "state", "cell": "the table has", "answer": "answer"}
+        rows = tuple(tuple(str(one[name] or "") for name in columns) for one in self.answers)
+        tables = [
+            Listing("answers", tuple(columns.values()), rows, words=(0, 1, 2, 3), most=LONGEST_VALUE),
+            Listing("what checks found", ("finding",), tuple((one,) for one in self.issues), most=LONGEST_VALUE),
+        ]
+        return [table for table in tables if table.rows]
 
 
 def dossier(out: str | Path, record_id: str) -> Dossier:
@@ -108,6 +116,8 @@ def dossier(out: str | Path, record_id: str) -> Dossier:
     >>> found.key, len(found.answers)
     ({'fund.title': 'Borealis Ventures'}, 6)
     """
+    if not isinstance(record_id, str):
+        raise InputError(f"record_id must be a text, as enrichkit.read(out)['_record_id'] has it; not {record_id!r}.")
     folder = folder_of(out)
     check_store(folder)
     index = scan(folder, (), id_column=RECORD_ID)
@@ -121,14 +131,21 @@ def dossier(out: str | Path, record_id: str) -> Dossier:
     row = table.filter(pc.equal(table.column(RECORD_ID), record_id)).to_pylist()[0]
     facts = footer(table.schema)
     stages = {name: list(map(str, stage.get("answers", ()))) for name, stage in facts.get("stages", {}).items()}
-    replies = [decode(one[-1], parse)[0] for stage in stages if (one := row.get(meta(stage, "replies")))]
+    suggestions = (_suggestions(row.get(meta(stage, "replies")) or ()) for stage in stages)
     return Dossier(
         record_id=record_id,
         key={str(name): row.get(name) for name in facts.get("key", ())},
         answers=tuple(one for stage, columns in stages.items() for one in fields(row, stage, columns)),
+        issues=tuple(f"{stage}: {issue}" for stage in stages for issue in row.get(meta(stage, "issues")) or ()),
         notes={stage: note for stage in stages if (note := row.get(meta(stage, "notes")))},
-        suggestions=tuple(reply.suggestions_html for reply in replies if reply.suggestions_html),
+        suggestions=tuple(filter(None, suggestions)),
     )
+
+
+def _suggestions(payloads: Sequence[bytes]) -> str | None:
+    """Return the suggestions to the newest answer; a later failure leaves it standing, and its suggestions too."""
+    replies = (decode(payload, parse)[0] for payload in reversed(payloads))
+    return next((one.suggestions_html for one in replies if one.failure is None), None)
 
 
 def _link(address: str) -> str:

@@ -13,10 +13,11 @@ import contextlib
 import queue
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
+from ._answer import CONFIDENCE, NOT_SAID, SEARCH_QUALITY
 from ._book import Book, Row
 from ._exchange import PAID, Client
 from ._gate import Gate
@@ -67,6 +68,8 @@ class Status:
         What a record of this call costs, by that projection.
     unpriced : int
         Replies whose price is unknown.
+    confidence, search_quality : mapping of str to int
+        Answers of this call by level, as the model says of its own answer; ``not said`` where it does not.
     unsaved : int
         Replies in memory that could not be written yet.
     rate_per_second : float
@@ -101,6 +104,8 @@ class Status:
     projected_usd: float | None
     cost_per_record_usd: float | None
     unpriced: int
+    confidence: Mapping[str, int]
+    search_quality: Mapping[str, int]
     unsaved: int
     seconds: float
     rate_per_second: float
@@ -177,6 +182,8 @@ class Engine:
         self._causes: list[str] = []
         self._started = time.monotonic()
         self._complete_count = self._failed = self._tokens = self._unpriced = self._stored = 0
+        self._confidence = dict.fromkeys((*CONFIDENCE, NOT_SAID), 0)
+        self._search_quality = dict.fromkeys((*SEARCH_QUALITY, NOT_SAID), 0)
         self._cost = Decimal()
         self._spent_before = spent_usd
         self._forecast = Forecast([int((~stage.known).sum()) for stage in work.stages])
@@ -225,6 +232,8 @@ class Engine:
             projected_usd=None if rest is None else float(self._spent_before + cost + rest),
             cost_per_record_usd=None if rest is None or not records else float((cost + rest) / records),
             unpriced=self._unpriced,
+            confidence=dict(self._confidence),
+            search_quality=dict(self._search_quality),
             unsaved=self.unsaved,
             seconds=seconds,
             rate_per_second=rate,
@@ -369,6 +378,13 @@ class Engine:
         if one.unpaid:
             return
         self._tokens += usage.total_tokens or (usage.prompt_tokens or 0) + (usage.output_tokens or 0)
+        if one.outcome is not None and (answer := one.outcome.answer) is not None:
+            for counts, level in (
+                (self._confidence, answer.confidence),
+                (self._search_quality, answer.search_quality),
+            ):
+                # A model of one's own may have other words, or numbers.
+                counts[level if isinstance(level, str) and level in counts else NOT_SAID] += 1
         if one.cost_usd is None:
             self._unpriced += 1
         else:

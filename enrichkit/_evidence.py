@@ -47,8 +47,9 @@ def _values(text: str, names: frozenset[str]) -> dict[str, tuple[int, int]]:
         colon = _COLON.match(text, end)
         start = end if colon is None else colon.end()
         _, at = DECODER.raw_decode(text, start)
-        wrapped = text[start] in '"[{'
-        spans[name] = start + wrapped, at - wrapped
+        if name in names:  # of any others there may be thousands, and each costs a look at the text before it
+            wrapped = text[start] in '"[{'
+            spans[name] = start + wrapped, at - wrapped
     if text.isascii():
         return spans
     return {name: (_bytes(text, start), _bytes(text, end)) for name, (start, end) in spans.items()}

@@ -93,12 +93,13 @@ def _supports(
     support repeats is left out.
     """
     whole = "".join(texts.values()).encode("utf-8", "surrogatepass") if found else b""
+    places_of = {uri: place for place, uri in enumerate(pages)}
     for one in map(_dict, found):
         segment = _dict(one.get("segment"))
         part, start, end = (segment.get(name, 0) for name in ("partIndex", "startIndex", "endIndex"))
         places = {place for place in _list(one.get("groundingChunkIndices")) if type(place) is int}
         named = [chunks[place].get("uri") for place in sorted(places) if 0 <= place < len(chunks)]
-        sources = tuple(dict.fromkeys(pages.index(uri) for uri in named if uri in pages))
+        sources = tuple(dict.fromkeys(places_of[uri] for uri in named if uri in places_of))
         if not sources or any(type(number) is not int for number in (part, start, end)):
             continue
         before = "".join(text for place, text in texts.items() if place < part).encode("utf-8", "surrogatepass")

@@ -16,12 +16,16 @@ LONGEST_CELL = 60
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """A title, a heading per column, and rows of text; ``words`` are the places of the columns that hold no numbers."""
+    """A title, a heading per column, and rows of text; ``words`` are the places of the columns that hold no numbers.
+
+    Cells are cut after ``most`` characters.
+    """
 
     title: str
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     words: tuple[int, ...] = (0,)
+    most: int = LONGEST_CELL
 
 
 def as_text(lines: Sequence[str], listings: Sequence[Listing]) -> str:
@@ -37,7 +41,7 @@ def as_text(lines: Sequence[str], listings: Sequence[Listing]) -> str:
     """
     told = [plain(line, most=0) for line in lines]
     for one in listings:
-        table = [tuple(map(plain, row)) for row in (one.columns, *one.rows)]
+        table = [tuple(plain(cell, one.most) for cell in row) for row in (one.columns, *one.rows)]
         widths = [max(map(len, column)) for column in zip(*table, strict=True)]
         told += ["", plain(one.title)]
         for row in table:
@@ -49,8 +53,10 @@ def as_text(lines: Sequence[str], listings: Sequence[Listing]) -> str:
     return "\n".join(told)
 
 
-def as_html(lines: Sequence[str], listings: Sequence[Listing]) -> str:
-    """Return the same as HTML, everything escaped.
+def as_html(lines: Sequence[str], listings: Sequence[Listing], *, more: str = "") -> str:
+    """Return the same as HTML, everything escaped, and ``more`` after it, which is HTML already.
+
+    The class keeps a notebook from reading anything in it as mathematics, in which a link can hide.
 
     >>> as_html(["<b>"], [])
     '<div class="mathjax_ignore tex2jax_ignore"><p>&lt;b&gt;</p></div>'
@@ -62,14 +68,16 @@ def as_html(lines: Sequence[str], listings: Sequence[Listing]) -> str:
         )
         body = "".join(
             "<tr>"
-            + "".join(f'<td style="{_align(one, place)}">{escaped(cell)}</td>' for place, cell in enumerate(row))
+            + "".join(
+                f'<td style="{_align(one, place)}">{escaped(cell, one.most)}</td>' for place, cell in enumerate(row)
+            )
             + "</tr>"
             for row in one.rows
         )
         parts.append(
             f"<p><b>{escaped(one.title)}</b></p><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
         )
-    return f'<div class="mathjax_ignore tex2jax_ignore">{"".join(parts)}</div>'
+    return f'<div class="mathjax_ignore tex2jax_ignore">{"".join(parts)}{more}</div>'
 
 
 def plain(text: str, most: int = LONGEST_CELL) -> str:

@@ -15,6 +15,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ._answer import CONFIDENCE, NOT_SAID, SEARCH_QUALITY
 from ._evidence import STATES
 from ._files import Files, work_area
 from ._index import read_shards, scan
@@ -22,9 +23,6 @@ from ._listing import Listing
 from ._parquet import join
 from ._row import RECORD_ID, STATUS, meta
 
-CONFIDENCE = ("high", "medium", "low")
-SEARCH_QUALITY = ("excellent", "good", "limited", "poor")
-NOT_SAID = "not said"
 ADVICE = {
     "blocked": "its text or answer is refused; look at the record",
     "truncated": "raise the stage's max_output_tokens, then retry_failed=True",
@@ -76,7 +74,7 @@ class Quality:
     failures : tuple of Finding
         Failed questions, by cause.
     same_address : tuple of Finding
-        Addresses that were found for more than one question: at most one of them can be right.
+        Addresses that stand for more than one question: wrong for some of them, or these ask about the same.
     """
 
     records: int
@@ -148,7 +146,8 @@ class _Stage:
 
     def levels(self, name: str, words: Sequence[str]) -> dict[str, int]:
         counts = _counts(pc.fill_null(self.fact(name).filter(self.done).cast(pa.string()), NOT_SAID))
-        return {word: counts.get(word, 0) for word in (*words, NOT_SAID)}
+        known = {word: counts.pop(word, 0) for word in words}
+        return known | {NOT_SAID: sum(counts.values())}  # as is what a model of one's own says in other words
 
     def fields_found(self) -> dict[int, int]:
         column = self.fact("fields_found")
@@ -250,7 +249,7 @@ def listings(found: Quality) -> list[Listing]:
             words=(0, 1, 3, 4),
         ),
         Listing(
-            "one address for several questions: at most one can be right",
+            "one address for several questions: wrong for some, or they ask about the same",
             ("column", "address", "questions"),
             tuple((one.name, one.example, f"{one.count:,}") for one in found.same_address[:MOST_SHOWN]),
             words=(0, 1),

@@ -66,7 +66,7 @@ def evidence(out: str | Path = "enriched") -> pd.DataFrame:
     """
     folder = folder_of(out)
     key, _ = _columns(folder)
-    facts = ("status", "confidence", "states", "issues", "corrections", "sources")
+    facts = ("status", "confidence", "fields_found", "states", "issues", "corrections", "sources")
     table, stages = read_answers(folder, facts, key)
     rows = [
         {name: row.get(name) for name in (RECORD_ID, *key)} | one
@@ -82,18 +82,18 @@ def fields(row: Mapping[str, Any], stage: str, columns: Collection[str]) -> Iter
     pages = [source["url"] for source in row.get(meta(stage, "sources")) or ()]
     proposed = {one["column"]: one["answer"] for one in row.get(meta(stage, "corrections")) or ()}
     by_field = {one["field"]: one for one in row.get(meta(stage, "states")) or ()}
+    answered = set(row.get(meta(stage, "fields_found")) or ())
     for column in columns:
         field = column.rpartition(".")[2]
         if (one := by_field.get(field)) is None:
             continue
         cell = row.get(column)
         told = None if is_missing_cell(cell) else as_text(cell)
-        kept = one["state"] != "not_found" and told is not None
         yield {
             "stage": stage,
             "column": column,
             "state": one["state"],
-            "answer": proposed.get(column, told if kept else None),
+            "answer": proposed.get(column, told if field in answered else None),
             "cell": told if column in proposed else None,
             "issues": [issue for issue in row.get(meta(stage, "issues")) or () if issue.startswith(f"{field}: ")],
             "sources": [pages[place] for place in one["sources"] if place < len(pages)],

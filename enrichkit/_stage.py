@@ -261,7 +261,9 @@ def _delimited(value: Any) -> str:
 
 
 def _empty_as_none(value: Any) -> Any:
-    """Return None for an answer that says nothing: an empty list, or an object without any value."""
+    """Return None for an answer that says nothing: blank text, an empty list, or an object without any value."""
+    if isinstance(value, str):
+        return value if value.strip() else None
     if isinstance(value, list):
         return [inner for inner in value if inner is not None] or None
     if isinstance(value, dict) and all(inner is None for inner in value.values()):

@@ -196,7 +196,7 @@ def alike(one: str, other: str) -> bool:
 
 def _plain(text: str) -> str:
     text = " ".join(unicodedata.normalize("NFKC", text).casefold().split())
-    return re.sub(r"^(https?://)?(www\.)?|/$", "", text)
+    return re.sub(r"^(https?://)?(www\.)?|/$", "", text) or text
 
 
 def as_column(values: Sequence[Any], kind: pa.DataType) -> tuple[pa.Array, list[int]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import json
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -13,8 +14,10 @@ import pytest
 
 import enrichkit
 from enrichkit import Answer, Issue, Reply, Source, Stage, Support
+from enrichkit._dossier import IN_A_TAB
 from enrichkit._evidence import NO_VALUE_SAID, evidence
 from enrichkit._gemini import parse
+from enrichkit._table import alike
 from enrichkit.errors import InputError
 from enrichkit.funds import OF_POC, says_nothing
 
@@ -162,6 +165,17 @@ def test_chunks_of_one_page_are_one_source():
     assert (len(reply.sources), reply.supports) == (1, (Support(0, 3, (0,)),))
 
 
+def test_what_a_reply_repeats_a_thousand_times_is_read_at_once():
+    """Neither a JSON object of many fields nor many marks over many pages cost a look at everything for each."""
+    text = json.dumps({"city": "Łódź"} | {f"field{number}": "ł" for number in range(20_000)}, ensure_ascii=False)
+    began = time.perf_counter()
+    assert evidence(text, [Support(0, len(text), (0,))], frozenset({"city"})) == {"city": (0,)}
+    chunks = [f"https://page.example/{number}" for number in range(2_000)]
+    marks = [mark(0, 5, places=range(len(chunks))) for _ in range(20)]
+    assert len(parse(body(text, *marks, chunks=chunks)).supports[0].sources) == len(chunks)
+    assert time.perf_counter() - began < 1
+
+
 # States -----------------------------------------------------------------------------------------------------------
 
 
@@ -206,6 +220,35 @@ def test_a_cell_that_says_the_same_is_no_conflict(tmp_path):
     asked(frame, replied('{"city": "Oslo", "industry": "https://food.example"}'), tmp_path / "out")
     assert set(states(tmp_path / "out").values()) == {"unsupported", "not_found"}
     assert enrichkit.corrections(tmp_path / "out").empty
+
+
+def test_a_cell_of_signs_alone_is_no_address():
+    """What is left of it without scheme and slash is nothing, and nothing is like nothing."""
+    assert not alike("https://", "/")
+    assert alike("/", "/")
+
+
+def test_blank_text_is_no_answer(tmp_path):
+    """A field whose default is empty text fills no cell."""
+
+    class Remark(Answer):
+        remark: str = ""
+        industry: str | None = None
+
+    stage = Stage("company", prompt="Research {name}.", per=("name",), answer=Remark)
+    asked(pd.DataFrame({"name": ["Acme"]}), replied('{"industry": "Food"}'), tmp_path / "out", stages=[stage])
+    assert states(tmp_path / "out") == {"remark": "not_found", "industry": "unsupported"}
+    quality = enrichkit.report(tmp_path / "out").quality
+    assert (quality.filled_before["company.remark"], quality.filled_after["company.remark"]) == (0, 0)
+
+
+def test_an_emptied_value_beside_a_cell_is_not_the_cells(tmp_path):
+    """The table's own value is never shown as the model's."""
+    frame = pd.DataFrame({"name": ["Acme"], "company.employees": ["120"]})
+    asked(frame, replied('{"industry": "Food", "employees": -5}'), tmp_path / "out")
+    found = enrichkit.evidence(tmp_path / "out").set_index("column").loc["company.employees"]
+    assert (found["state"], found["issues"]) == ("invalid", ["employees: too_few: -5"])
+    assert pd.isna(found["answer"])
 
 
 def test_the_check_for_words_without_a_value_is_known_by_name():
@@ -316,6 +359,71 @@ def test_the_report_counts_what_is_there(tmp_path):
     assert found.write(tmp_path / "mine.json").read_text() == found.to_json()
 
 
+def test_levels_in_words_of_ones_own_count_as_not_said(tmp_path):
+    """In the report and while the run goes on, so that the counts add up to the answers."""
+
+    class Sure(Answer):
+        confidence: float | None = None
+        industry: str | None = None
+
+    stage = Stage("company", prompt="Research {name}.", per=("name",), answer=Sure)
+    reply = replied('{"industry": "Food", "confidence": 0.5, "search_quality": "good"}')
+    settings = {"key": "name", "out": tmp_path / "out", "stages": [stage], "progress": False}
+    started = enrichkit.start(pd.DataFrame({"name": ["Acme"]}), client=lambda request: reply, **settings)
+    started.result()
+    none = {"high": 0, "medium": 0, "low": 0, "not said": 1}
+    good = {"excellent": 0, "good": 1, "limited": 0, "poor": 0, "not said": 0}
+    assert (started.status.confidence, started.status.search_quality) == (none, good)
+    quality = enrichkit.report(tmp_path / "out").quality
+    assert (quality.confidence["company"], quality.search_quality["company"]) == (none, good)
+
+
+def test_a_run_counts_levels_as_replies_come(tmp_path):
+    """Each answer once, however many records share it; failures not at all."""
+    texts = {"A": '{"industry": "a", "confidence": "low"}', "B": '{"industry": "b", "confidence": "high"}'}
+
+    def client(request):
+        for name, text in texts.items():
+            if f"⟦{name}⟧" in request.text:
+                return replied(text)
+        return Reply(failure=enrichkit.Failure(cause="blocked", message="SAFETY"))
+
+    frame = pd.DataFrame({"name": ["A", "A", "B", "C"], "id": [1, 2, 3, 4]})
+    settings = {"key": "id", "out": tmp_path / "out", "stages": [COMPANY], "progress": False}
+    started = enrichkit.start(frame, client=client, **settings)
+    started.result()
+    assert started.status.confidence == {"high": 1, "medium": 0, "low": 1, "not said": 0}
+
+
+def test_a_dossier_shows_whole_values_what_checks_found_and_the_suggestions_of_the_answer_that_stands(tmp_path):
+    """A later question that failed takes nothing of it away."""
+    long = "word " * 60
+    reply = Reply(
+        text=json.dumps({"industry": long, "employees": 2_000_000}),
+        suggestions_html="<a>fish</a>",
+        model_version="mine",
+    )
+    frame = pd.DataFrame({"name": ["Acme"]})
+    asked(frame, reply, tmp_path / "out")
+    changed = Stage("company", prompt="Look up {name}.", per=("name",), answer=Company, checks=(too_many,))
+    failed = Reply(failure=enrichkit.Failure(cause="blocked", message="SAFETY"))
+    asked(frame, failed, tmp_path / "out", stages=[changed], on_change="redo")
+    page = enrichkit.dossier(tmp_path / "out", enrichkit.read(tmp_path / "out")["_record_id"].iloc[0])
+    assert page.suggestions == ("<a>fish</a>",)
+    assert page.issues == ("company: employees: too_many: 2000000",)
+    for shown in (str(page), page._repr_html_()):
+        assert long.strip() in shown
+        assert "too_many" in shown
+
+
+@pytest.mark.parametrize("record_id", [5, None, "5", ""])
+def test_a_record_that_is_not_there_is_named(record_id, tmp_path):
+    """With a word on where to find them."""
+    asked(pd.DataFrame({"name": ["Acme"]}), replied('{"industry": "Food"}'), tmp_path / "out")
+    with pytest.raises(InputError, match=r"_record_id.*"):
+        enrichkit.dossier(tmp_path / "out", record_id)
+
+
 def test_a_store_without_states_is_reported_and_read_anew(tmp_path, monkeypatch):
     """As an earlier version has left it: no state is known, and the next run finds them for nothing."""
     frame = pd.DataFrame({"name": ["Acme"]})
@@ -356,7 +464,7 @@ def test_hostile_text_shows_as_text_on_every_page(tmp_path):
     found = enrichkit.evidence(tmp_path / "out")
     page = enrichkit.dossier(tmp_path / "out", found["_record_id"].iloc[0])
     shown = page._repr_html_() + enrichkit.report(tmp_path / "out")._repr_html_()
-    frames = [f'srcdoc="{html.escape(one)}"' for one in page.suggestions]
+    frames = [f'srcdoc="{html.escape(IN_A_TAB + one)}"' for one in page.suggestions]
     assert frames
     for one in frames:
         assert one in shown
@@ -367,6 +475,18 @@ def test_hostile_text_shows_as_text_on_every_page(tmp_path):
     assert 'sandbox="' in shown
     assert "allow-scripts" not in shown
     assert "allow-same-origin" not in shown
+
+
+def test_no_part_of_a_dossier_is_read_as_mathematics(tmp_path):
+    """A formula may hold a link that runs a script."""
+    page = Source(r"https://$\href{javascript:alert(1)}{x}$", "t")
+    reply = Reply(text='{"industry": "Food"}', sources=(page,), supports=(Support(0, 19, (0,)),), model_version="mine")
+    asked(pd.DataFrame({"name": ["Acme"]}), reply, tmp_path / "out")
+    shown = enrichkit.dossier(tmp_path / "out", enrichkit.read(tmp_path / "out")["_record_id"].iloc[0])._repr_html_()
+    assert r"\href" in shown
+    assert shown.startswith('<div class="mathjax_ignore tex2jax_ignore">')
+    assert shown.endswith("</div>")
+    assert shown.count("<div") == 1
 
 
 # Against the truth ------------------------------------------------------------------------------------------------
