@@ -101,7 +101,8 @@ def mail():
             return "250 OK"
 
     def let_in(server, session, envelope, mechanism, auth_data):
-        return AuthResult(success=auth_data.password == SECRET.encode(), auth_data=auth_data)
+        right = auth_data.password == SECRET.encode()
+        return AuthResult(success=right, handled=right, auth_data=auth_data)
 
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -450,7 +451,7 @@ def test_a_mail_server_that_refuses_is_a_warning(mail, out, caplog):
         f"mailto://nightly:no{SECRET}@127.0.0.1:{mail.port}?from=n@example.org&to=a@example.org&mode=insecure",
     )
     (told,) = warnings_of(caplog)
-    assert "did not reach address 1 of 1 (mailto://)" in told
+    assert "did not reach address 1 of 1 (mailto://): it was refused" in told
 
 
 @pytest.mark.slow
