@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
-from typing import Concatenate, Literal, ParamSpec, TypeVar
+from typing import Any, Concatenate, Literal, ParamSpec, TypeVar
 
 import pandas as pd
 
@@ -23,6 +23,22 @@ from .errors import InputError
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+
+class Addresses(tuple[str, ...]):
+    """Where notices go. They are secrets: they show nowhere, and nothing that is pickled or copied takes them along.
+
+    >>> Addresses(["json://example.org/secret"])
+    <1 secret addresses>
+    """
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} secret addresses>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Addresses, ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,8 +62,10 @@ class Options:
     shard_rows: int = 50
     deadline_seconds: float = 180.0
     progress: Literal["auto", "text"] | bool = "auto"
+    notify: str | Sequence[str] | None = None
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "notify", _addresses(self.notify))
         most = 20 if self.rpm is None else 1000
         if not _whole(self.workers) or not 1 <= self.workers <= most:
             hint = (
@@ -82,6 +100,11 @@ class Options:
         return folder_of(self.out)
 
     @property
+    def addresses(self) -> Addresses:
+        """Where notices go."""
+        return self.notify if isinstance(self.notify, Addresses) else Addresses()
+
+    @property
     def client_name(self) -> str:
         """The client's name, for the store."""
         return self.client if isinstance(self.client, str) else getattr(self.client, "__name__", "callable")
@@ -90,6 +113,14 @@ class Options:
 def folder_of(out: str | Path) -> Path:
     """Return a store's folder, the same whatever folder the process moves to."""
     return Path(out).expanduser().absolute()
+
+
+def _addresses(value: object) -> Addresses:
+    """Return the addresses for notices; what is wrong with them is said without repeating them."""
+    given = [value] if isinstance(value, str) else value if isinstance(value, list | tuple) else None
+    if value is not None and (given is None or not all(isinstance(one, str) and one.strip() for one in given)):
+        raise InputError("notify must be an address such as json://host/path, or a list of such.")
+    return Addresses(one.strip() for one in given or ())
 
 
 def _whole(value: object) -> bool:

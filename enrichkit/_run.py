@@ -25,6 +25,7 @@ from ._frame import enriched, stored, to_frame
 from ._gate import Gate
 from ._index import Index, indexed, read_shards, scan
 from ._ledger import read_ledger
+from ._notice import check_addresses, tell
 from ._options import Options, folder_of, takes
 from ._parquet import join
 from ._past import read_past
@@ -59,6 +60,7 @@ class Run:
         self._closing = contextlib.ExitStack()
         stages = choose_stages(options.stages, frame)
         check_call(options, stages)
+        check_addresses(options)
         # Every mistake is told before a file is made.
         first = None if options.folder.is_dir() else _work(frame, scan_of(options, stages), options)[0]
         with contextlib.ExitStack() as opening:
@@ -185,6 +187,7 @@ class Run:
             try:
                 self._closing.close()
             finally:
+                tell(self._options, lambda: self.status, self._error)
                 self._done.set()
                 for listener in self._listeners:
                     listener.put(None)
@@ -280,6 +283,12 @@ def run(df: pd.DataFrame, options: Options) -> pd.DataFrame:
         An answer that cannot be read is asked for anew, with a deadline of its own.
     progress : {"auto", "text", False}
         How the run shows itself.
+    notify : str or list of str, optional
+        Where a short notice goes when the run ends, however it ends: addresses of `apprise`, for Slack, Discord, email,
+        a webhook, ... (needs ``pip install 'enrichkit[notify]'``). One each, with counts, cost, the store's path and
+        what to do next; no record's text. None is sent by a call that found everything done, and by one that is refused
+        before it begins. A notice that fails is a warning of the logger ``enrichkit``, and holds the end up for 10 s at
+        most. The address is a secret: take it from the environment, not from a cell.
 
     Returns
     -------
@@ -312,6 +321,13 @@ def run(df: pd.DataFrame, options: Options) -> pd.DataFrame:
 @takes(Options)
 def start(df: pd.DataFrame, options: Options) -> Run:
     """Start `run` in the background and return at once.
+
+    Parameters
+    ----------
+    df : DataFrame
+        One row per record.
+    notify : str or list of str, optional
+        As in `run`, as are all other arguments: the notice goes out when the run ends, also when nobody waits for it.
 
     Examples
     --------

@@ -55,6 +55,8 @@ _dossier
 _report
 plots
 _progress
+_messenger
+_notice
 _run
 __main__
 """.split()
@@ -68,6 +70,7 @@ ALONE = {
     "_parts": {"_files"},
     "_parquet": {"_files", "_table"},
     "_pace": set(),
+    "_messenger": set(),
 }
 
 
@@ -103,3 +106,9 @@ def test_only_one_room_knows_an_sdk():
     """Nothing else imports google."""
     knows = {path.stem for path in PACKAGE.glob("*.py") if "from google" in path.read_text(encoding="utf-8")}
     assert knows == {"_gemini"}
+
+
+def test_only_the_messenger_knows_apprise():
+    """It logs addresses and leaves threads behind, so it has a process of its own."""
+    knows = {path.stem for path in PACKAGE.glob("*.py") if "import apprise" in path.read_text(encoding="utf-8")}
+    assert knows == {"_messenger"}

@@ -1,0 +1,57 @@
+"""The messenger: a process of its own that knows `apprise`, checks addresses and delivers one message.
+
+`apprise` and the libraries below it log addresses, warn, and keep threads that outlive a timeout and hold up the end of
+a program. Here all that is shut away: addresses come in by stdin, only places and yes or no go out by stdout, and
+whoever started it can end it. It imports nothing of the package, and the package never imports `apprise`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+from typing import Any, TextIO
+
+LONGEST_SECONDS = 10.0
+"""It ends by itself after that, should nobody be left to end it."""
+
+
+def main(read: TextIO, write: TextIO) -> None:
+    """Read what to do and do it; a line of JSON is written for each address as soon as it is known."""
+    import apprise
+
+    wanted = json.load(read)
+    asset = apprise.AppriseAsset(app_id="enrichkit", app_desc="enrichkit", async_mode=False)
+    services = [apprise.Apprise.instantiate(address, asset=asset) for address in wanted["addresses"]]
+    if wanted["message"] is None:
+        for place, service in enumerate(services):
+            _say(write, place, None if service is None else str(service.service_name))
+        return
+
+    def deliver(place: int, service: Any) -> None:
+        one = apprise.Apprise(asset=asset)
+        _say(write, place, service is not None and one.add(service) and bool(one.notify(**wanted["message"])))
+
+    # Side by side, so that an address that hangs holds up no other.
+    threads = [threading.Thread(target=deliver, args=each, daemon=True) for each in enumerate(services)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(LONGEST_SECONDS)
+
+
+def _say(write: TextIO, place: int, told: str | bool | None) -> None:
+    write.write(json.dumps([place, told]) + "\n")
+    write.flush()
+
+
+if __name__ == "__main__":
+    ender = threading.Timer(LONGEST_SECONDS, os._exit, args=(1,))
+    ender.daemon = True
+    ender.start()
+    answers, sys.stdout = sys.stdout, sys.stderr  # a print of whatever service is no answer
+    try:
+        main(sys.stdin, answers)
+    finally:
+        os._exit(0)  # waits for no thread that a service has left behind
