@@ -9,7 +9,7 @@ import pytest
 
 from enrichkit._engine import Status
 from enrichkit._pace import PaceView
-from enrichkit._progress import line, show
+from enrichkit._view import line
 
 STATUS = Status(
     records=544,
