@@ -88,9 +88,17 @@ def look_around() -> Place:
     """Return where the caller is."""
     kernel = _kernel()
     if kernel is None:
-        return Place(terminal=sys.stderr is not None and sys.stderr.isatty())
+        return Place(terminal=_is_terminal())
     asked: dict[str, Any] = kernel.get_parent().get("content") or {}
     return Place(kernel=True, attended=bool(asked.get("allow_stdin")), widgets=available())
+
+
+def _is_terminal() -> bool:
+    """Whether stderr is a terminal, and one that has a width: some say 0, and a bar would be nowhere."""
+    try:
+        return sys.stderr.isatty() and os.get_terminal_size(sys.stderr.fileno()).columns > 0
+    except (AttributeError, OSError, ValueError):  # none, closed, or something that only looks like a file
+        return False
 
 
 def _kernel() -> Any:
