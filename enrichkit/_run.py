@@ -43,6 +43,7 @@ from .errors import InputError, Interrupted, Stopped, StoreError
 
 WAIT_SECONDS = 0.1
 LONGEST_PROMPT_BYTES = 10_000
+LEFT_AT_ONCE = "Left at once; requests in flight may be paid again. "
 LAST_WORD_SECONDS = 1.0
 """How long the last line of progress is waited for, so that it stands above what comes next."""
 
@@ -151,7 +152,7 @@ class Run:
                 try:
                     self._wait()
                 except KeyboardInterrupt:
-                    raise self._stopped(Interrupted, "Left at once; requests in flight may be paid again. ") from None
+                    raise self._stopped(Interrupted, LEFT_AT_ONCE) from None
                 self._raise_defect()
                 raise self._stopped(Interrupted, "Interrupted. ") from None
         return self._finished()
@@ -196,12 +197,22 @@ class Run:
 
     async def _awaited(self) -> pd.DataFrame:
         try:
-            while not self._done.is_set():
-                await asyncio.sleep(WAIT_SECONDS)
-        except asyncio.CancelledError:  # how an interrupt reaches a cell that awaits
+            await self._ended()
+        except asyncio.CancelledError as error:  # how an interrupt reaches a cell that awaits
             self._engine.stop("interrupt")
+            told = "Interrupted. "
+            try:
+                await self._ended()
+            except asyncio.CancelledError:
+                told = LEFT_AT_ONCE
+            # It has to stay a cancellation, whoever asked for it; only what a notebook shows of it is ours.
+            setattr(error, "_render_traceback_", self._stopped(Interrupted, told)._render_traceback_)  # noqa: B010
             raise
         return self._finished()
+
+    async def _ended(self) -> None:
+        while not self._done.is_set():
+            await asyncio.sleep(WAIT_SECONDS)
 
     def _wait(self) -> None:
         # Event.wait in a loop, never Thread.join: on Python 3.11 an interrupted join forgets that the thread lives.

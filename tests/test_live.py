@@ -1,4 +1,4 @@
-"""A run one can live with: pause and resume, what its status counts, and what another cell or kernel reads meanwhile."""
+"""A run one can live with: pause and resume, what it counts, and what another cell or kernel reads meanwhile."""
 
 from __future__ import annotations
 
