@@ -91,6 +91,8 @@ class Status:
         Whether a person has paused it.
     problem : str
         The last request that brought no answer, and why: one line, cut to length. It may be anybody's text.
+    simulated : bool
+        Whether the simulator answers, so that nothing is charged.
     confidence, search_quality : mapping of str to int
         How many of this call's answers have each level; those that do not say count as ``"not given"``.
     stopping : str or None
@@ -127,6 +129,7 @@ class Status:
     shared: int = 0
     paused: bool = False
     problem: str = ""
+    simulated: bool = False
     confidence: Mapping[str, int] = field(default_factory=dict)
     search_quality: Mapping[str, int] = field(default_factory=dict)
 
@@ -273,6 +276,7 @@ class Engine:
             shared=self._shared,
             paused=paused_at is not None and self._reason is None,
             problem=self._problem,
+            simulated=self._workers.simulated is True,
             confidence=dict(self._levels["confidence"]),
             search_quality=dict(self._levels["search_quality"]),
         )

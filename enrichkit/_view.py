@@ -32,7 +32,7 @@ def line(status: Status, *, prices: bool = True) -> str:
     if status.failed:
         parts.append(f"{status.failed:,} failed")
     parts += [f"{status.requests:,} requests", f"{status.tokens:,} tokens", _money(status)]
-    parts[-1] += f" ({status.prices})" if prices else ""
+    parts[-1] += f" ({'simulated; ' if status.simulated else ''}{status.prices})" if prices else ""
     if (status.budget_share or 0) >= WARN_AT:
         parts.append(scarce(status))
     if status.unpriced:
@@ -134,7 +134,8 @@ def summary_html(status: Status, *, ended: bool, notes: Sequence[str] = ()) -> s
     counts = [(name, f"{count:,}") for name, count in _counts(status)]
     rows = "".join(map(_row, [*counts, *facts(status, ended=ended)]))
     bars = "".join(
-        f'<tr><td colspan="3" style="{_cell("left")}"><b>{title}</b></td></tr>' + _static_bars(levels)
+        f'<tr style="background:none"><td colspan="3" style="{_cell("left")};padding-top:5px"><b>{title}</b></td></tr>'
+        + _static_bars(levels)
         for title, levels in _histograms(status)
     )
     side = f'<td style="{_cell("left")};padding-left:32px"><table style="margin:0;border:none">{bars}</table></td>'
@@ -159,12 +160,13 @@ def facts(status: Status, *, ended: bool = False) -> list[Fact]:
         ("time", duration(status.seconds)),
         ("speed", rate if ended else f"{rate}, {status.in_flight:,} requests in flight"),
         ("tokens", f"{status.tokens:,} in {status.requests:,} requests"),
-        ("cost", _money(status) + (f", {status.unpriced:,} of unknown price" if status.unpriced else "")),
-        ("prices", status.prices),
+        ("cost", _cost(status)),
+        ("prices", f"{status.prices}; simulated, nothing is charged" if status.simulated else status.prices),
     ]
     if status.budget_usd is not None:
-        share = f", {scarce(status)}" if (status.budget_share or 0) >= WARN_AT else ""
-        found.append(("budget", f"{amount(status.spent_usd)} of {amount(status.budget_usd)} USD spent{share}"))
+        aside = f", {amount(status.reserved_usd)} set aside" if status.reserved_usd else ""
+        share = f"; {scarce(status)}" if (status.budget_share or 0) >= WARN_AT else ""
+        found.append(("budget", f"{amount(status.spent_usd)} of {amount(status.budget_usd)} USD spent{aside}{share}"))
     if status.possibly_usd:
         found.append(("unclear", f"{amount(status.possibly_usd)} USD may have been charged without a reply"))
     if status.unsaved and (status.waiting or ended):
@@ -223,6 +225,14 @@ def _money(status: Status) -> str:
     return told
 
 
+def _cost(status: Status) -> str:
+    """Return what this call costs, for people."""
+    told = f"{amount(status.cost_usd)} USD"
+    if status.left and status.rest_usd is not None and status.cost_per_record_usd is not None:
+        told += f" of about {amount(status.cost_usd + status.rest_usd)}, {amount(status.cost_per_record_usd)} a record"
+    return told + (f", {status.unpriced:,} of unknown price" if status.unpriced else "")
+
+
 def _bar(status: Status) -> str:
     """Return how far it is as two coloured lengths, failed records last."""
     done, failed = (100 * count / max(status.records, 1) for count in (status.done, status.failed))
@@ -237,7 +247,7 @@ def _bar(status: Status) -> str:
 def _static_bars(counts: Mapping[str, int]) -> str:
     most = max([*counts.values(), 1])
     return "".join(
-        f'<tr style="background:none"><td style="{_cell("left")}">{_escaped(level)}</td>'
+        f'<tr style="background:none"><td style="{_cell("left")};white-space:nowrap">{_escaped(level)}</td>'
         f'<td style="{_cell("left")}"><div style="height:10px;width:{_wide(count, most, BAR_WIDTH)}px;'
         f'background:{BLUE}"></div></td><td style="{_cell("right")}">{count:,}</td></tr>'
         for level, count in counts.items()
@@ -247,7 +257,7 @@ def _static_bars(counts: Mapping[str, int]) -> str:
 def _row(fact: Fact) -> str:
     name, value = fact
     return (
-        f'<tr style="background:none"><td style="{_cell("left")};padding-left:0">{_escaped(name)}</td>'
+        f'<tr style="background:none"><td style="{_cell("left")};padding-left:0;white-space:nowrap">{_escaped(name)}</td>'
         f'<td style="{_cell("left")};white-space:normal">{_escaped(value)}</td></tr>'
     )
 

@@ -141,7 +141,8 @@ class Workers:
         self._permits: queue.SimpleQueue[None] = queue.SimpleQueue()
         for _ in range(settings.workers + SPARE_PERMITS):
             self._permits.put(None)
-        self._simulated = book.simulated
+        self.simulated = book.simulated
+        """Whether the simulator answers; None before that is known."""
         self._schema_bytes = {one.stage.name: len(json.dumps(one.stage.schema)) for one in work.stages}
         self._worst_case = functools.lru_cache(maxsize=1000)(self._price_worst_case)
         self._change = threading.Condition()
@@ -277,12 +278,12 @@ class Workers:
         if reply.model_version is None:
             return False
         simulated = reply.model_version.startswith(SIMULATOR)
-        if self._simulated is None:
-            self._simulated = simulated
-        if simulated != self._simulated:
+        if self.simulated is None:
+            self.simulated = simulated
+        if simulated != self.simulated:
             told = f"{reply.model_version} answered, which is {'' if simulated else 'not '}the simulator"
             self._end_run("mixed", told)
-        return simulated != self._simulated
+        return simulated != self.simulated
 
     def _send(self, request: Request) -> Sent | None:
         """Send a request as often as the pace refuses it; None if the run stops first.
