@@ -161,7 +161,7 @@ def facts(status: Status, *, ended: bool = False) -> list[Fact]:
         ("speed", rate if ended else f"{rate}, {status.in_flight:,} requests in flight"),
         ("tokens", f"{status.tokens:,} in {status.requests:,} requests"),
         ("cost", _cost(status)),
-        ("prices", f"{status.prices}; simulated, nothing is charged" if status.simulated else status.prices),
+        ("prices", f"{status.prices} (simulated, free)" if status.simulated else status.prices),
     ]
     if status.budget_usd is not None:
         aside = f", {amount(status.reserved_usd)} set aside" if status.reserved_usd else ""
@@ -255,10 +255,10 @@ def _static_bars(counts: Mapping[str, int]) -> str:
 
 
 def _row(fact: Fact) -> str:
-    name, value = fact
+    name, value = map(_escaped, fact)
     return (
-        f'<tr style="background:none"><td style="{_cell("left")};padding-left:0;white-space:nowrap">{_escaped(name)}</td>'
-        f'<td style="{_cell("left")};white-space:normal">{_escaped(value)}</td></tr>'
+        f'<tr style="background:none"><td style="{_cell("left")};padding-left:0;white-space:nowrap">{name}</td>'
+        f'<td style="{_cell("left")};white-space:normal">{value}</td></tr>'
     )
 
 
