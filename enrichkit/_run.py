@@ -51,6 +51,8 @@ LAST_WORD_SECONDS = 1.0
 class Run:
     """A run in the background; `enrichkit.start` makes it.
 
+    The store may be read meanwhile, with `enrichkit.read`, here and elsewhere.
+
     Iterating yields each record's row, a dict of columns, as it completes. ``await run`` is `result` without blocking.
     """
 
@@ -359,7 +361,14 @@ def run(df: pd.DataFrame, options: Options) -> pd.DataFrame:
 
 @takes(Options)
 def start(df: pd.DataFrame, options: Options) -> Run:
-    """Start `run` in the background and return at once.
+    """Start `run` in the background and return at once, with a `Run`: pause, resume, stop, show or await it.
+
+    Parameters
+    ----------
+    df : DataFrame
+        As for `run`, like everything else. ``progress`` decides how it shows itself: in a notebook as a live view with
+        buttons, below the cell that started it and wherever `Run.show` is called, until a static summary takes its
+        place; ``ENRICHKIT_PROGRESS`` in the environment decides where ``progress`` does not.
 
     Examples
     --------
