@@ -42,7 +42,7 @@ class Kernel:
         return self.reply(self.send(code, **options))
 
     def reply(self, cell):
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 120
         while time.monotonic() < deadline:
             self.listen()
             try:
@@ -277,17 +277,21 @@ job = enrichkit.start(frame, stages=[stage], key="name", client=client, workers=
 """
 WATCH = """
 import threading
-view = next(one for one in threading.enumerate() if one.name == "enrichkit-progress")
-clock, since = time.pthread_getcpuclockid(view.ident), time.monotonic()
-begun, before = job.status.requests, time.clock_gettime(clock)
+# The one that shows, and ipykernel's own that sends what is shown.
+views = [one for one in threading.enumerate() if one.name in ("enrichkit-progress", "IOPub")]
+clocks = [time.pthread_getcpuclockid(one.ident) for one in views]
+assert len(clocks) == 2
+busy = lambda: sum(map(time.clock_gettime, clocks))
+begun, before, since = job.status.requests, busy(), time.monotonic()
 while time.monotonic() - since < SECONDS and not job.done:
     time.sleep(0.1)
-busy, seconds = time.clock_gettime(clock) - before, time.monotonic() - since
-print("share", busy / seconds, "speed", (job.status.requests - begun) / seconds)
+seconds = time.monotonic() - since
+print("share", (busy() - before) / seconds, "speed", (job.status.requests - begun) / seconds)
 job.stop();
 """
 
 
+@pytest.mark.timeout(240)
 @pytest.mark.parametrize("seconds", [4, pytest.param(60, marks=pytest.mark.slow)])
 def test_a_thousand_replies_a_second_neither_flood_the_page_nor_cost_anything(kernel, seconds):
     """The view takes under 2 % of the time, and a page gets a few messages a second, whatever the speed."""
