@@ -219,7 +219,7 @@ class Engine:
 
     def pause(self) -> None:
         """Start nothing new until `resume`; what is in flight finishes and is stored."""
-        if self._paused_at is None and self._reason is None:
+        if self._paused_at is None and not self._stop.is_set():
             self._paused_at = time.monotonic()
             self._door.shut(PAUSE)
 
@@ -274,7 +274,7 @@ class Engine:
             stopping=self._reason[0] if self._reason else None,
             pace=pace,
             shared=self._shared,
-            paused=paused_at is not None and self._reason is None,
+            paused=paused_at is not None and not self._stop.is_set(),
             problem=self._problem,
             simulated=self._workers.simulated is True,
             confidence=dict(self._levels["confidence"]),
@@ -307,6 +307,7 @@ class Engine:
             self._write_all()
         finally:
             self.stop(*END)
+            self.resume()  # a pause while the last requests were in flight
             for _ in ended:
                 pass
             self._rescue()

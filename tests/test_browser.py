@@ -156,6 +156,24 @@ def test_a_saved_notebook_shows_the_final_figures_untrusted_and_without_a_kernel
     page.close()
 
 
+def test_hostile_text_is_shown_and_not_run(opened):
+    """In the live view, in its summary and in what a run says of itself."""
+    client = (
+        "def hostile(request):\n    time.sleep(0.3)\n    return Reply(failure=enrichkit.Failure(cause='blocked', "
+        "message='<img src=x onerror=window.harmed=1> $1 and $2'))\n"
+    )
+    start = call("out-hostile", 8) + client + "job = enrichkit.start(frame, **settings | {'client': hostile})"
+    notebook = opened(start, "job.result(); job")
+    notebook.run(0)
+    notebook.has(0, "<img src=x")
+    notebook.run(1)
+    notebook.ended(1)
+    for index in (0, 1):
+        notebook.has(index, "Done")
+        assert "<img src=x onerror=window.harmed=1> $1 and $2" in notebook.shows(index)
+    assert notebook.page.evaluate("() => window.harmed") is None
+
+
 @pytest.mark.parametrize(
     ("how", "answers"),
     [

@@ -93,6 +93,26 @@ def test_stop_works_while_paused(server, settings):
     assert server.counts()["requests"] == 60
 
 
+def test_a_pause_when_nothing_is_left_to_start_is_over_with_the_run(settings):
+    """Neither then nor after the end is a run paused for good."""
+    go, asked = threading.Event(), threading.Event()
+
+    def client(_):
+        asked.set()
+        go.wait(10)
+        return Reply(text="{}")
+
+    job = enrichkit.start(FRAME.head(1), client=client, **settings)
+    assert asked.wait(10)
+    job.pause()
+    go.set()
+    assert job.result()["_status"].tolist() == ["done"]
+    assert not job.status.paused
+    job.pause()
+    assert not job.status.paused
+    assert "paused" not in repr(job).lower()
+
+
 def test_a_full_disk_and_a_pause_must_both_be_over(settings, monkeypatch):
     """Whichever ends first, nothing starts before the other has ended, too."""
     full = threading.Event()
