@@ -132,7 +132,8 @@ class Run:
         After the browser has lost its page, this brings the live view back. A run started with ``progress=False`` is
         shown from now on.
         """
-        self._live.show(choose(wanted("auto"), look_around()))
+        want = wanted("auto")
+        self._live.show(choose("auto" if want == "off" else want, look_around()))
 
     def result(self) -> pd.DataFrame:
         """Wait for the end and return the enriched table.

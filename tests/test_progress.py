@@ -114,7 +114,8 @@ def test_lines_come_every_few_seconds_and_whenever_one_asks(tmp_path, capfd, mon
     assert "records/s" in lines[0]
     job.show()
     assert capfd.readouterr().err.startswith("40 of 40 records")
-    silent = enrichkit.start(space["frame"], **space["settings"], progress=False)
+    monkeypatch.setenv("ENRICHKIT_PROGRESS", "off")
+    silent = enrichkit.start(space["frame"], **space["settings"])
     silent.result()
     assert capfd.readouterr().err == ""
     silent.show()
