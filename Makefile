@@ -7,10 +7,10 @@ OUT ?= results/enriched-simulated
 MODEL ?= simulator
 
 .DEFAULT_GOAL := help
-.PHONY: help setup enrich test test-slow torture mutants benchmarks check format notebooks clean
+.PHONY: help setup enrich test test-slow test-browser torture mutants benchmarks check format notebooks screenshots clean
 
 help: ## list the targets
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
 
 $(READY): pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "enrichkit needs Python 3.11 or newer; try: make PYTHON=python3.12 ...")'
@@ -25,10 +25,13 @@ enrich: $(READY) ## the main job: enrich data/funds.csv (MODEL=simulator, OUT=re
 	$(BIN)/papermill --cwd notebooks notebooks/01_enrich.ipynb results/01_enrich.ipynb -p model '$(MODEL)' -p out '../$(OUT)' --kernel python3
 
 test: $(READY) ## all quick tests
-	$(BIN)/python -m pytest -m 'not slow and not live'
+	$(BIN)/python -m pytest -m 'not slow and not live and not browser'
 
 test-slow: $(READY) ## the slow tests
 	$(BIN)/python -m pytest -m slow
+
+test-browser: $(READY) ## JupyterLab in a real Chromium, which must be installed
+	$(BIN)/python -m pytest -m browser
 
 torture: $(READY) ## the store's long proof: 1,000 kills and all crash states, about half an hour
 	$(BIN)/python tests/torture.py
@@ -51,6 +54,9 @@ format: $(READY) ## put the code into its format
 
 notebooks: $(READY) ## run the notebooks and keep their outputs
 	$(BIN)/python notebooks/keep_outputs.py
+
+screenshots: $(READY) ## make the pictures of the README anew, with a real Chromium
+	$(BIN)/python tests/screenshots.py
 
 clean: ## remove what make made, but no results
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

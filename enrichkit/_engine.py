@@ -14,13 +14,14 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 
 from ._answer import CONFIDENCE, NOT_SAID, SEARCH_QUALITY
 from ._book import Book, Row
 from ._exchange import PAID, Client
-from ._gate import Gate
+from ._gate import Door, Gate
+from ._listing import plain
 from ._pace import PaceView
 from ._price import Budget, Forecast, prices_told
 from ._queue import Ready, Task
@@ -36,6 +37,10 @@ SAVE_AGAIN_SECONDS = 0.5
 LOOK_AT_DISK_SECONDS = 0.2
 WARN_AT = 0.8
 """So much of the budget spent is told once."""
+DISK, PAUSE = "disk", "pause"
+"""Why no new request starts for now; both must be over."""
+LONGEST_PROBLEM = 160
+LEVELS = {"confidence": (*CONFIDENCE, NOT_SAID), "search_quality": (*SEARCH_QUALITY, NOT_SAID)}
 END = ("end", "")
 """The reason of a run that has asked everything."""
 
@@ -48,6 +53,8 @@ class Status:
     ----------
     records, done, failed, left : int
         Records of this call: all that have something to do, complete, complete with a failed stage, still to do.
+    shared : int
+        Answers that records got from another record's question of this call, each of which it would have paid for.
     requests, in_flight : int
         Requests sent, tries and refusals included, and those under way.
     tokens : int
@@ -80,6 +87,12 @@ class Status:
         Since the run began.
     waiting : str
         What the pace waits for, or the trouble with the disk.
+    paused : bool
+        Whether a person has paused it.
+    problem : str
+        The last request that brought no answer, and why: one line, cut to length. It may be anybody's text.
+    simulated : bool
+        Whether the simulator answers, so that nothing is charged.
     stopping : str or None
         Why the run ends early.
     pace : PaceView
@@ -104,8 +117,6 @@ class Status:
     projected_usd: float | None
     cost_per_record_usd: float | None
     unpriced: int
-    confidence: Mapping[str, int]
-    search_quality: Mapping[str, int]
     unsaved: int
     seconds: float
     rate_per_second: float
@@ -113,6 +124,12 @@ class Status:
     waiting: str
     stopping: str | None
     pace: PaceView
+    shared: int = 0
+    paused: bool = False
+    problem: str = ""
+    simulated: bool = False
+    confidence: Mapping[str, int] = field(default_factory=dict)
+    search_quality: Mapping[str, int] = field(default_factory=dict)
 
 
 class Engine:
@@ -160,8 +177,7 @@ class Engine:
         self._inbox: queue.SimpleQueue[News] = queue.SimpleQueue()
         self._budget = Budget(settings.budget_usd, spent_usd)
         self._stop = threading.Event()
-        self._writable = threading.Event()
-        self._writable.set()
+        self._door = Door()
         self._workers = Workers(
             work,
             book,
@@ -170,7 +186,7 @@ class Engine:
             gate=gate,
             budget=self._budget,
             settings=settings,
-            writable=self._writable,
+            opened=self._door.opened,
             stopped=self._stop,
             pass_on=self._inbox.put,
             end_run=self.stop,
@@ -181,9 +197,10 @@ class Engine:
         self._suspects: list[Brought] = []
         self._causes: list[str] = []
         self._started = time.monotonic()
-        self._complete_count = self._failed = self._tokens = self._unpriced = self._stored = 0
-        self._confidence = dict.fromkeys((*CONFIDENCE, NOT_SAID), 0)
-        self._search_quality = dict.fromkeys((*SEARCH_QUALITY, NOT_SAID), 0)
+        self._paused_at: float | None = None
+        self._paused_seconds = 0.0
+        self._complete_count = self._failed = self._shared = self._tokens = self._unpriced = self._stored = 0
+        self._levels = {name: dict.fromkeys(levels, 0) for name, levels in LEVELS.items()}
         self._cost = Decimal()
         self._spent_before = spent_usd
         self._forecast = Forecast([int((~stage.known).sum()) for stage in work.stages])
@@ -198,6 +215,19 @@ class Engine:
         self._stop.set()
         self._ready.close()
 
+    def pause(self) -> None:
+        """Start nothing new until `resume`; what is in flight finishes and is stored."""
+        if self._paused_at is None and not self._stop.is_set():
+            self._paused_at = time.monotonic()
+            self._door.shut(PAUSE)
+
+    def resume(self) -> None:
+        """Go on after a pause."""
+        if (since := self._paused_at) is not None:
+            self._paused_seconds += time.monotonic() - since
+            self._paused_at = None
+            self._door.lift(PAUSE)
+
     @property
     def reason(self) -> tuple[str, str] | None:
         """Why the run ends early, and what was said; None if it does not."""
@@ -206,9 +236,11 @@ class Engine:
     @property
     def status(self) -> Status:
         """The run at this moment."""
-        seconds = time.monotonic() - self._started
+        now, paused_at = time.monotonic(), self._paused_at
+        seconds = now - self._started
         records, complete = len(self._work.order), self._complete_count
-        rate = complete / seconds if seconds else 0.0
+        busy = seconds - self._paused_seconds - (0.0 if paused_at is None else now - paused_at)
+        rate = complete / busy if busy > 0 else 0.0
         left = records - complete
         pace = self._gate.view
         limit, cost = self._budget.limit_usd, self._cost
@@ -232,8 +264,6 @@ class Engine:
             projected_usd=None if rest is None else float(self._spent_before + cost + rest),
             cost_per_record_usd=None if rest is None or not records else float((cost + rest) / records),
             unpriced=self._unpriced,
-            confidence=dict(self._confidence),
-            search_quality=dict(self._search_quality),
             unsaved=self.unsaved,
             seconds=seconds,
             rate_per_second=rate,
@@ -241,7 +271,21 @@ class Engine:
             waiting=self._trouble or (str(pace) if pace.waiting_seconds else ""),
             stopping=self._reason[0] if self._reason else None,
             pace=pace,
+            shared=self._shared,
+            paused=paused_at is not None and not self._stop.is_set(),
+            problem=self._problem,
+            simulated=self._workers.simulated is True,
+            confidence=dict(self._levels["confidence"]),
+            search_quality=dict(self._levels["search_quality"]),
         )
+
+    @property
+    def _problem(self) -> str:
+        if self._workers.problem is None:
+            return ""
+        stage, failure = self._workers.problem
+        told = f"{stage}: {failure}"[: 4 * LONGEST_PROBLEM]
+        return plain(" ".join(told.split()), LONGEST_PROBLEM)
 
     def drive(self) -> None:
         """Ask everything, commit every reply, seal every complete record; return when all that is done.
@@ -261,6 +305,7 @@ class Engine:
             self._write_all()
         finally:
             self.stop(*END)
+            self.resume()  # a pause while the last requests were in flight
             for _ in ended:
                 pass
             self._rescue()
@@ -277,7 +322,7 @@ class Engine:
         while self._workers.at_work or not self._inbox.empty():
             self._watch_space()
             try:
-                news = [self._inbox.get(timeout=None if self._writable.is_set() else SAVE_AGAIN_SECONDS)]
+                news = [self._inbox.get(timeout=SAVE_AGAIN_SECONDS if DISK in self._door else None)]
             except queue.Empty:
                 continue
             # Bounded by the size seen: draining until empty could go on for seconds at full speed.
@@ -297,14 +342,14 @@ class Engine:
 
     def _watch_space(self) -> None:
         """Let no new request start while the disk is nearly full: those in flight still have to be written."""
-        if self._writable.is_set() and time.monotonic() < self._look_again:
+        if DISK not in self._door and time.monotonic() < self._look_again:
             return
         self._look_again = time.monotonic() + LOOK_AT_DISK_SECONDS
         if self._store.enough_space():
             self._trouble = ""
-            self._writable.set()
+            self._door.lift(DISK)
         else:
-            self._writable.clear()
+            self._door.shut(DISK)
             self._trouble = "the disk is nearly full; free some space and it goes on"
 
     def _sift(self, news: list[News]) -> list[Brought | Skipped]:
@@ -378,13 +423,6 @@ class Engine:
         if one.unpaid:
             return
         self._tokens += usage.total_tokens or (usage.prompt_tokens or 0) + (usage.output_tokens or 0)
-        if one.outcome is not None and (answer := one.outcome.answer) is not None:
-            for counts, level in (
-                (self._confidence, answer.confidence),
-                (self._search_quality, answer.search_quality),
-            ):
-                # A model of one's own may have other words, or numbers.
-                counts[level if isinstance(level, str) and level in counts else NOT_SAID] += 1
         if one.cost_usd is None:
             self._unpriced += 1
         else:
@@ -392,11 +430,22 @@ class Engine:
 
     def _finish(self, task: Task, outcome: Outcome | None, *, told: bool = False) -> None:
         """Let a question's outcome count, and those be asked that wait for it, unless they were told before."""
+        self._count(task, outcome)
         for record in self._book.learn(task, outcome):
             self._complete(record)
         self._forecast.finish(task[0], None if outcome is None or outcome.spent is None else outcome.spent.cost_usd)
         if not told:
             self._ready.finish(task)
+
+    def _count(self, task: Task, outcome: Outcome | None) -> None:
+        """Add an answer to the running counts; nothing is ever gone through again for a display."""
+        if outcome is None or outcome.answer is None:
+            return
+        stage, question = self._work.stages[task[0]], task[1]
+        self._shared += int(stage.start[question + 1] - stage.start[question]) - 1
+        for name, counts in self._levels.items():
+            level = str(getattr(outcome.answer, name))  # a stage of one's own may have made it something else
+            counts[level if level in counts else NOT_SAID] += 1
 
     def _complete(self, record: int) -> None:
         row = self._book.complete(record)
@@ -415,7 +464,7 @@ class Engine:
                 self.stop("store", str(error))
                 raise
             except OSError as error:
-                self._writable.clear()
+                self._door.shut(DISK)
                 why = error.strerror or str(error)
                 self._trouble = f"the store cannot be written ({why}); trying again"
                 if last:
@@ -425,7 +474,7 @@ class Engine:
                     ) from error
                 time.sleep(SAVE_AGAIN_SECONDS)
             else:
-                if not self._writable.is_set():
+                if DISK in self._door:
                     self._watch_space()
                 return
 

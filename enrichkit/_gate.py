@@ -1,4 +1,7 @@
-"""The gate: lets requests through as fast as the pace allows, and so many at a time. The only one here that waits."""
+"""The gate: lets requests through as fast as the pace allows, and so many at a time. The only one here that waits.
+
+Before it is a door, which anybody may shut for a reason of his own: it is open when all reasons are over.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,40 @@ from collections.abc import Callable
 from ._pace import Pace, PaceView, Ticket
 
 LOOKS_EVERY_SECONDS = 0.1
+
+
+class Door:
+    """Shut for as long as there is a reason.
+
+    >>> door = Door()
+    >>> door.shut("pause")
+    >>> door.shut("disk")
+    >>> door.lift("pause")
+    >>> door.opened.is_set(), "disk" in door
+    (False, True)
+    """
+
+    def __init__(self) -> None:
+        self._reasons: set[str] = set()
+        self._lock = threading.Lock()
+        self.opened = threading.Event()
+        self.opened.set()
+
+    def __contains__(self, reason: str) -> bool:
+        return reason in self._reasons
+
+    def shut(self, reason: str) -> None:
+        """Let nobody through before this reason is lifted."""
+        with self._lock:
+            self._reasons.add(reason)
+            self.opened.clear()
+
+    def lift(self, reason: str) -> None:
+        """Say that a reason is over."""
+        with self._lock:
+            self._reasons.discard(reason)
+            if not self._reasons:
+                self.opened.set()
 
 
 class Gate:

@@ -61,8 +61,8 @@ class Options:
     priority: Priority = None
     shard_rows: int = 50
     deadline_seconds: float = 180.0
-    progress: Literal["auto", "text"] | bool = "auto"
     notify: str | Sequence[str] | None = None
+    progress: Literal["auto", "widget", "html", "text"] | bool = "auto"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "notify", _addresses(self.notify))
@@ -85,8 +85,8 @@ class Options:
             raise InputError(f"limit must be a number of records, not {self.limit!r}.")
         if self.on_change not in ("refuse", "redo", "keep"):
             raise InputError(f"on_change must be 'refuse', 'redo' or 'keep', not {self.on_change!r}.")
-        if self.progress not in ("auto", "text", True, False):
-            raise InputError(f"progress must be 'auto', 'text' or False, not {self.progress!r}.")
+        if self.progress not in ("auto", "widget", "html", "text", True, False):
+            raise InputError(f"progress must be 'auto', 'widget', 'html', 'text' or False, not {self.progress!r}.")
         if not isinstance(self.model, str) or not self.model.strip():
             raise InputError(f"model must be a model's name, such as {DEFAULT_MODEL!r} or {SIMULATOR!r}.")
         if not callable(self.client) and self.client not in CLIENTS:

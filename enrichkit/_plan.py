@@ -94,7 +94,7 @@ class Plan:
             told = ", ".join(f"{count:,} {name}" for name, count in counts.items() if count)
             lines.append(f"  {stage.name}: {stage.to_ask:,} to ask" + (f", {told}" if told else ""))
         more = [self.budget, self.time_line if self.to_ask else ""]
-        lines += [self.price_line, *filter(None, more), *self.notes]
+        lines += [self.price_line, *filter(None, more), *self.notes, self.next_line]
         # Names of columns are anybody's text: no escape sequence may reach a terminal.
         return "\n".join("".join(one if one.isprintable() else "\ufffd" for one in line) for line in lines)
 
@@ -120,6 +120,14 @@ class Plan:
             f"About {middle} tokens ({low} to {high}) and {about} ({least} to {most}) with {self.workers} workers, if "
             "no quota slows it."
         )
+
+    @property
+    def next_line(self) -> str:
+        """One line: what to call next."""
+        if not self.to_ask:
+            return "Next: enrichkit.run with the same arguments returns the table and asks nothing."
+        sample = "" if self.done else " with df.sample(10) first, to measure what it costs; then"
+        return f"Next: enrichkit.run{sample} with the same arguments; or enrichkit.start, in the background."
 
     def __repr__(self) -> str:
         return str(self)

@@ -1,57 +1,113 @@
-"""The progress: one line of text about a run, refreshed by one thread that only reads.
+"""The progress: how a run shows itself, and the one thread that does it.
 
-In a notebook it is one line that changes in place and is right in the saved copy; elsewhere a new line every few
-seconds, as logs want it.
+Which way is decided once, from what the caller wants and from where he is: a widget or HTML in a notebook, a bar in a
+terminal, a line every few seconds in a log. The thread only reads the run's status; workers never show anything.
 """
 
 from __future__ import annotations
 
 import contextlib
 import logging
-import math
+import os
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
-from ._engine import WARN_AT, Status
-from ._estimate import duration
+from ._engine import Status
+from ._screens import Bar, Lines, Notebook, Screen
+from ._view import scarce
+from ._widget import Controls, Widget, available
+from .errors import InputError
 
-TEXT_SECONDS = 5.0
-NOTEBOOK_SECONDS = 0.5
+Way = Literal["widget", "html", "bar", "text"]
+VARIABLE = "ENRICHKIT_PROGRESS"
 LOG = logging.getLogger("enrichkit")
+WORDS = ("auto", "widget", "html", "text", "off")
 
 
-def line(status: Status, *, prices: bool = True) -> str:
-    """Return a run's state as one line, with whose prices the money goes by."""
-    parts = [f"{status.done + status.failed:,} of {status.records:,} records"]
-    if status.failed:
-        parts.append(f"{status.failed:,} failed")
-    parts += [f"{status.requests:,} requests", f"{status.tokens:,} tokens", _money(status)]
-    parts[-1] += f" ({status.prices})" if prices else ""
-    if (status.budget_share or 0) >= WARN_AT:
-        parts.append(scarce(status))
-    if status.unpriced:
-        parts.append(f"{status.unpriced:,} of unknown price")
-    if status.unsaved and status.waiting:
-        parts.append(f"{status.unsaved:,} replies not saved yet")
-    if status.left:
-        parts.append(f"{status.rate_per_second:.1f} records/s")
-        if status.left_seconds is not None:
-            parts.append(f"{duration(status.left_seconds)} left")
-    else:
-        parts.append(duration(status.seconds))
-    if waiting := status.waiting or (str(status.pace) if status.left else ""):
-        parts.append(waiting)
-    if status.stopping:
-        parts.append("finishing what is in flight")
-    return " · ".join(parts)
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where the caller is.
+
+    Attributes
+    ----------
+    kernel : bool
+        A notebook's kernel.
+    attended : bool
+        The kernel's front end could ask a person something: papermill, nbclient and nbconvert say that theirs cannot.
+    widgets : bool
+        ipywidgets is installed.
+    terminal : bool
+        stderr is a terminal.
+    """
+
+    kernel: bool = False
+    attended: bool = False
+    widgets: bool = False
+    terminal: bool = False
 
 
-def scarce(status: Status) -> str:
-    """Return how much of the budget is spent; never a per cent too much."""
-    unsure = " or may be" if status.possibly_usd else ""
-    return f"{math.floor(100 * (status.budget_share or 0))} % of the budget is spent{unsure}"
+def wanted(progress: Literal["auto", "widget", "html", "text"] | bool) -> str:
+    """Return what the call wants; where it leaves the choice open, what the environment variable says.
+
+    Raises
+    ------
+    InputError
+        If the variable says nothing that is known.
+    """
+    if progress is False:
+        return "off"
+    if progress not in ("auto", True):
+        return str(progress)
+    said = os.environ.get(VARIABLE, "").strip().lower() or "auto"
+    if said not in WORDS:
+        raise InputError(f"The environment variable {VARIABLE} must be one of {', '.join(WORDS)}, not {said!r}.")
+    return said
+
+
+def choose(want: str, place: Place) -> Way | None:
+    """Return the way to show a run; what is wanted and cannot be had falls back to the next best.
+
+    >>> choose("auto", Place(kernel=True, attended=True, widgets=True)), choose("auto", Place(kernel=True))
+    ('widget', 'text')
+    >>> choose("widget", Place(kernel=True)), choose("widget", Place(terminal=True)), choose("off", Place())
+    ('html', 'bar', None)
+    """
+    if want == "off":
+        return None
+    if want == "text" or (place.kernel and want == "auto" and not place.attended):
+        return "text"
+    if place.kernel:
+        return "widget" if place.widgets and want != "html" else "html"
+    return "bar" if place.terminal else "text"
+
+
+def look_around() -> Place:
+    """Return where the caller is."""
+    kernel = _kernel()
+    if kernel is None:
+        return Place(terminal=_is_terminal())
+    asked: dict[str, Any] = kernel.get_parent().get("content") or {}
+    return Place(kernel=True, attended=bool(asked.get("allow_stdin")), widgets=available())
+
+
+def _is_terminal() -> bool:
+    """Whether stderr is a terminal, and one that has a width: some say 0, and a bar would be nowhere."""
+    try:
+        return sys.stderr.isatty() and os.get_terminal_size(sys.stderr.fileno()).columns > 0
+    except (AttributeError, OSError, ValueError):  # none, closed, or something that only looks like a file
+        return False
+
+
+def _kernel() -> Any:
+    """Return the kernel that runs this, or None."""
+    if "ipykernel" not in sys.modules:
+        return None
+    from IPython.core.getipython import get_ipython
+
+    return getattr(get_ipython(), "kernel", None)
 
 
 def warn(status: Status) -> None:
@@ -66,51 +122,56 @@ def warn(status: Status) -> None:
         )
 
 
-def _money(status: Status) -> str:
-    """Return what is spent, about what this call will cost in all, and what a budget has set aside."""
-    told = f"{status.cost_usd:.4f} USD"
-    if status.left and status.rest_usd is not None and status.cost_per_record_usd is not None:
-        told += f" of about {status.cost_usd + status.rest_usd:.4f}, {status.cost_per_record_usd:.4f} a record"
-    if status.budget_usd is not None and status.reserved_usd:
-        told += f", {status.reserved_usd:.4f} set aside"
-    return told
+class Live:
+    """What a person sees of a run, wherever he looks, until it ends and after."""
+
+    def __init__(
+        self,
+        status: Callable[[], Status],
+        done: threading.Event,
+        *,
+        notes: Callable[[], Sequence[str]],
+        controls: Controls,
+    ) -> None:
+        self._status = status
+        self._done = done
+        self._notes = notes
+        self._controls = controls
+        self._lock = threading.Lock()
+        self._screen: Screen | None = None
+        self._thread: threading.Thread | None = None
+        self._over = False
+
+    def show(self, way: Way | None) -> None:
+        """Show the run where the caller is; the first time, in the way that is given."""
+        with self._lock:
+            if self._screen is not None:
+                self._screen.show(self._status())
+                if self._over:
+                    self._screen.end(self._status(), self._notes())
+            elif way is not None:
+                self._screen = _screen(way, self._controls)
+                self._screen.show(self._status())
+                self._thread = threading.Thread(
+                    target=self._follow, args=(self._screen,), name="enrichkit-progress", daemon=True
+                )
+                self._thread.start()
+
+    def wait(self, seconds: float) -> None:
+        """Wait for the last word, so that it stands above what comes next."""
+        if self._thread is not None:
+            self._thread.join(seconds)
+
+    def _follow(self, screen: Screen) -> None:
+        while not self._done.wait(screen.every_seconds):
+            with self._lock:
+                screen.tell(self._status())
+        with self._lock:
+            self._over = True
+            screen.end(self._status(), self._notes())
 
 
-def show(
-    status: Callable[[], Status], done: threading.Event, *, how: Literal["auto", "text"] | bool
-) -> threading.Thread | None:
-    """Follow a run until it is done, from a thread of its own; return that, for the last word to be waited for."""
-    if how is False:
-        return None
-    handle = _notebook_handle() if how in ("auto", True) else None
-    follower = threading.Thread(target=_follow, args=(status, done, handle), name="enrichkit-progress", daemon=True)
-    follower.start()
-    return follower
-
-
-def _follow(status: Callable[[], Status], done: threading.Event, handle: Any) -> None:
-    """Tell of the run until it is done; a log's first line says whose prices they are, and need not say it again."""
-    prices, over = True, False
-    while not over:
-        over = done.wait(NOTEBOOK_SECONDS if handle else TEXT_SECONDS)
-        _tell(line(status(), prices=prices), handle)
-        prices = handle is not None
-
-
-def _tell(text: str, handle: Any) -> None:
-    if handle is None:
-        print(text, file=sys.stderr, flush=True)
-    else:
-        handle.update({"text/plain": text}, raw=True)
-
-
-def _notebook_handle() -> Any:
-    """Return a display that can change in place, or None outside a kernel."""
-    if "ipykernel" not in sys.modules:
-        return None
-    from IPython.core.getipython import get_ipython
-    from IPython.display import display
-
-    if get_ipython() is None:
-        return None
-    return display({"text/plain": "starting"}, raw=True, display_id=True)  # type: ignore[no-untyped-call]
+def _screen(way: Way, controls: Controls) -> Screen:
+    if way == "text":
+        return Lines(kernel=_kernel() is not None)
+    return Bar() if way == "bar" else Notebook(Widget(controls) if way == "widget" else None)

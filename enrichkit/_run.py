@@ -31,23 +31,28 @@ from ._parquet import join
 from ._past import read_past
 from ._plan import Plan, make_plan, pieces
 from ._price import Budget, amount, worst_case
-from ._progress import line, show, warn
+from ._progress import Live, choose, look_around, wanted, warn
 from ._row import RECORD_ID, meta
 from ._service import check_call, client_of, is_simulated
 from ._stage import Stage
 from ._store import Store
+from ._view import headline, line, next_call, summary_html
+from ._widget import Controls
 from ._work import Work, choose_stages, make_work
 from ._workers import Settings
 from .errors import InputError, Interrupted, Stopped, StoreError
 
 WAIT_SECONDS = 0.1
 LONGEST_PROMPT_BYTES = 10_000
+LEFT_AT_ONCE = "Left at once; requests in flight may be paid again. "
 LAST_WORD_SECONDS = 1.0
 """How long the last line of progress is waited for, so that it stands above what comes next."""
 
 
 class Run:
     """A run in the background; `enrichkit.start` makes it.
+
+    The store may be read meanwhile, with `enrichkit.read`, here and elsewhere.
 
     Iterating yields each record's row, a dict of columns, as it completes. ``await run`` is `result` without blocking.
     """
@@ -58,6 +63,7 @@ class Run:
         self._error: BaseException | None = None
         self._listeners: list[queue.SimpleQueue[Row | None]] = []
         self._closing = contextlib.ExitStack()
+        way = choose(wanted(options.progress), look_around())
         stages = choose_stages(options.stages, frame)
         check_call(options, stages)
         check_addresses(options)
@@ -98,7 +104,9 @@ class Run:
             )
             self._closing = opening.pop_all()
         threading.Thread(target=self._drive, name="enrichkit-run", daemon=True).start()
-        self._follower = show(lambda: self.status, self._done, how=options.progress)
+        controls = Controls(lambda: self._engine.stop("stop"), self._engine.pause, self._engine.resume)
+        self._live = Live(lambda: self.status, self._done, notes=self._notes, controls=controls)
+        self._live.show(way)
 
     def _open(self, store: Store, work: Work) -> None:
         options, run_id = self._options, uuid.uuid4().hex[:12]
@@ -111,6 +119,23 @@ class Run:
         self._wait()
         self._raise_defect()
         return self._frame()
+
+    def pause(self) -> None:
+        """Send nothing new until `resume`; what is in flight finishes and is stored. `stop` works meanwhile."""
+        self._engine.pause()
+
+    def resume(self) -> None:
+        """Go on after `pause`."""
+        self._engine.resume()
+
+    def show(self) -> None:
+        """Show the run here, in the cell or terminal that calls this, as often as you like.
+
+        After the browser has lost its page, this brings the live view back. A run started with ``progress=False`` is
+        shown from now on.
+        """
+        want = wanted("auto")
+        self._live.show(choose("auto" if want == "off" else want, look_around()))
 
     def result(self) -> pd.DataFrame:
         """Wait for the end and return the enriched table.
@@ -132,7 +157,7 @@ class Run:
                 try:
                     self._wait()
                 except KeyboardInterrupt:
-                    raise self._stopped(Interrupted, "Left at once; requests in flight may be paid again. ") from None
+                    raise self._stopped(Interrupted, LEFT_AT_ONCE) from None
                 self._raise_defect()
                 raise self._stopped(Interrupted, "Interrupted. ") from None
         return self._finished()
@@ -160,23 +185,45 @@ class Run:
             yield row
 
     def __repr__(self) -> str:
-        return f"<enrichkit.Run {'ended' if self.done else 'running'}: {line(self.status)}>"
+        status, ended = self.status, self.done
+        told = f"<enrichkit.Run, {headline(status, ended=ended).lower()}: {line(status)}>"
+        return f"{told}\n{next_call(status, ended=ended)}"
+
+    def _repr_html_(self) -> str:
+        status, ended = self.status, self.done
+        return summary_html(status, ended=ended, notes=[*self._notes(), next_call(status, ended=ended)])
+
+    def _notes(self) -> list[str]:
+        """Say why it ended early."""
+        if self._error is not None:
+            return [f"{type(self._error).__name__}: {self._error}"]
+        reason = self._engine.reason
+        return [why(*reason).strip()] if self.done and reason is not None else []
 
     async def _awaited(self) -> pd.DataFrame:
         try:
-            while not self._done.is_set():
-                await asyncio.sleep(WAIT_SECONDS)
-        except asyncio.CancelledError:  # how an interrupt reaches a cell that awaits
+            await self._ended()
+        except asyncio.CancelledError as error:  # how an interrupt reaches a cell that awaits
             self._engine.stop("interrupt")
+            told = "Interrupted. "
+            try:
+                await self._ended()
+            except asyncio.CancelledError:
+                told = LEFT_AT_ONCE
+            # It has to stay a cancellation, whoever asked for it; only what a notebook shows of it is ours.
+            setattr(error, "_render_traceback_", self._stopped(Interrupted, told)._render_traceback_)  # noqa: B010
             raise
         return self._finished()
+
+    async def _ended(self) -> None:
+        while not self._done.is_set():
+            await asyncio.sleep(WAIT_SECONDS)
 
     def _wait(self) -> None:
         # Event.wait in a loop, never Thread.join: on Python 3.11 an interrupted join forgets that the thread lives.
         while not self._done.wait(WAIT_SECONDS):
             pass
-        if self._follower is not None:
-            self._follower.join(LAST_WORD_SECONDS)
+        self._live.wait(LAST_WORD_SECONDS)
 
     def _drive(self) -> None:
         try:
@@ -281,14 +328,18 @@ def run(df: pd.DataFrame, options: Options) -> pd.DataFrame:
     deadline_seconds : float
         For one request, tries and waits after errors included, waiting for the pace not; the first try has half of it.
         An answer that cannot be read is asked for anew, with a deadline of its own.
-    progress : {"auto", "text", False}
-        How the run shows itself.
     notify : str or list of str, optional
         Where a short notice goes when the run ends, however it ends: addresses of `apprise`, for Slack, Discord, email,
         a webhook, ... (needs ``pip install 'enrichkit[notify]'``). One each, with counts, cost, the store's path and
         what to do next; no record's text. None is sent by a call that found everything done, and by one that is refused
         before it begins. A notice that fails is a warning of the logger ``enrichkit``, and holds the end up for 10 s at
         most. The address is a secret: take it from the environment, not from a cell.
+    progress : {"auto", "widget", "html", "text", False}
+        How the run shows itself. ``"widget"``: a live view with buttons, in a notebook; ``"html"``: the same without
+        buttons or ipywidgets; ``"text"``: a line every five seconds; ``False``: not at all. ``"auto"`` takes what the
+        environment variable ``ENRICHKIT_PROGRESS`` says (one of these words, or ``off``), else the widget in a
+        notebook, text where nobody sits before it (papermill, nbclient, a log), and a bar in a terminal. What cannot be
+        had falls back to the next best. In a notebook a static summary is left at the end.
 
     Returns
     -------
@@ -320,7 +371,14 @@ def run(df: pd.DataFrame, options: Options) -> pd.DataFrame:
 
 @takes(Options)
 def start(df: pd.DataFrame, options: Options) -> Run:
-    """Start `run` in the background and return at once.
+    """Start `run` in the background and return at once, with a `Run`: pause, resume, stop, show or await it.
+
+    Parameters
+    ----------
+    df : DataFrame
+        As for `run`, like everything else. ``progress`` decides how it shows itself: in a notebook as a live view with
+        buttons, below the cell that started it and wherever `Run.show` is called, until a static summary takes its
+        place; ``ENRICHKIT_PROGRESS`` in the environment decides where ``progress`` does not.
 
     Parameters
     ----------

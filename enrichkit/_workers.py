@@ -101,8 +101,8 @@ class Workers:
         Which question is next.
     budget : Budget
         The worst case of each request is set aside in it.
-    writable : Event
-        Set while the store can be written; no request starts while it is not.
+    opened : Event
+        Set unless the disk is full or the run is paused; no request starts while it is not.
     stopped : Event
         Set when no request may start any more.
     pass_on : callable
@@ -121,7 +121,7 @@ class Workers:
         gate: Gate,
         budget: Budget,
         settings: Settings,
-        writable: threading.Event,
+        opened: threading.Event,
         stopped: threading.Event,
         pass_on: Callable[[News], None],
         end_run: Callable[[str, str], None],
@@ -133,7 +133,7 @@ class Workers:
         self._gate = gate
         self._budget = budget
         self._settings = settings
-        self._writable = writable
+        self._opened = opened
         self._stopped = stopped
         self._pass_on = pass_on
         self._end_run = end_run
@@ -141,7 +141,8 @@ class Workers:
         self._permits: queue.SimpleQueue[None] = queue.SimpleQueue()
         for _ in range(settings.workers + SPARE_PERMITS):
             self._permits.put(None)
-        self._simulated = book.simulated
+        self.simulated = book.simulated
+        """Whether the simulator answers; None before that is known."""
         self._schema_bytes = {one.stage.name: len(json.dumps(one.stage.schema)) for one in work.stages}
         self._worst_case = functools.lru_cache(maxsize=1000)(self._price_worst_case)
         self._change = threading.Condition()
@@ -151,6 +152,8 @@ class Workers:
         """Workers that have not ended."""
         self.requests = self.in_flight = self.brought = 0
         """Requests sent, refused ones included, and those under way; paid replies passed on."""
+        self.problem: tuple[str, Failure] | None = None
+        """The last request that brought no answer: its stage, and why."""
 
     def start(self) -> Iterator[None]:
         """Let them begin; the iterator ends when all of them have."""
@@ -251,6 +254,8 @@ class Workers:
                 else read_payload(stage, payload, prices)
             )
             read.append(one)
+            if one.reply.failure is not None:
+                self.problem = stage.name, one.reply.failure
             cause = None if one.reply.failure is None else one.reply.failure.cause
             again = cause in ASK_AGAIN and attempt < last and not self._stopped.is_set()
             entry = Entry(question, stage.name, attempt, "again" if again else one.status, payload)
@@ -273,12 +278,12 @@ class Workers:
         if reply.model_version is None:
             return False
         simulated = reply.model_version.startswith(SIMULATOR)
-        if self._simulated is None:
-            self._simulated = simulated
-        if simulated != self._simulated:
+        if self.simulated is None:
+            self.simulated = simulated
+        if simulated != self.simulated:
             told = f"{reply.model_version} answered, which is {'' if simulated else 'not '}the simulator"
             self._end_run("mixed", told)
-        return simulated != self._simulated
+        return simulated != self.simulated
 
     def _send(self, request: Request) -> Sent | None:
         """Send a request as often as the pace refuses it; None if the run stops first.
@@ -287,7 +292,7 @@ class Workers:
         passed that sends at once.
         """
         while (worst := self._reserve(request)) is not None:
-            ticket = self._gate.enter(self._stopped, opened=self._writable)
+            ticket = self._gate.enter(self._stopped, opened=self._opened)
             if ticket is None:
                 self._budget.settle(worst, Decimal())
                 return None
@@ -302,6 +307,8 @@ class Workers:
             self._settle(request, reply, worst)
             if reply.failure is None or reply.failure.cause != "rate":
                 self._gate.accepted(ticket)
+                if reply.failure is not None:
+                    self.problem = request.stage, reply.failure
                 return Sent(reply, seconds)
             self._gate.refused(ticket, reply.failure.retry_after_seconds)
         return None

@@ -4,6 +4,7 @@ They run in a copy of the folders they know, so that no earlier result changes w
 so that a later one finds the store that the first has filled.
 """
 
+import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -32,6 +33,7 @@ def execute(path: Path, folder: Path) -> nbformat.NotebookNode:
 
 def main() -> None:
     """Keep the outputs of all notebooks, in their order."""
+    os.environ["ENRICHKIT_PROGRESS"] = "html"  # as a person would see them; a log would get lines
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
         shutil.copytree(HERE, root / "notebooks")

@@ -22,6 +22,7 @@ _files
 _gemini
 _pace
 _gate
+_listing
 _retry
 _price
 _parquet
@@ -47,13 +48,15 @@ _frame
 _verify
 _ledger
 _costs
-_listing
 _bill
 _quality
 _review
 _dossier
 _report
 plots
+_view
+_widget
+_screens
 _progress
 _messenger
 _notice

@@ -1,112 +1,165 @@
-"""The line of progress: what a person sees of a run, in one line."""
+"""The ways a run shows itself: which one is taken where, and what stands there in the end."""
 
 from __future__ import annotations
 
-import dataclasses
+import fcntl
+import os
+import pty
+import re
+import struct
+import subprocess
+import sys
+import termios
 import threading
 
+import pandas as pd
 import pytest
 
-from enrichkit._engine import Status
-from enrichkit._pace import PaceView
-from enrichkit._progress import line, show
+import enrichkit
+from enrichkit import errors
+from enrichkit._progress import Place, choose, wanted
 
-STATUS = Status(
-    records=544,
-    done=100,
-    failed=2,
-    left=442,
-    requests=150,
-    in_flight=20,
-    tokens=300_000,
-    cost_usd=1.5,
-    reserved_usd=3.0,
-    possibly_usd=0.0,
-    spent_usd=1.5,
-    budget_usd=None,
-    budget_share=None,
-    prices="genai-prices 0.2.3",
-    rest_usd=6.5,
-    projected_usd=8.0,
-    cost_per_record_usd=0.0147,
-    unpriced=0,
-    confidence={},
-    search_quality={},
-    unsaved=0,
-    seconds=60.0,
-    rate_per_second=1.7,
-    left_seconds=260.0,
-    waiting="",
-    stopping=None,
-    pace=PaceView(None, 0.0, ""),
+LAB = Place(kernel=True, attended=True, widgets=True)
+CALL = """
+import time
+import pandas as pd
+import enrichkit
+from enrichkit import Answer, Reply, Stage, Usage
+
+class Company(Answer):
+    industry: str | None = None
+
+def client(request):
+    time.sleep(0.05)
+    return Reply(text='{"confidence": "high"}', usage=Usage(prompt_tokens=1000, output_tokens=100, total_tokens=1100))
+
+stage = Stage("company", prompt="Research {name}.", answer=Company, search=False)
+frame = pd.DataFrame({"name": [f"Company {number}" for number in range(ROWS)]})
+settings = {"stages": [stage], "key": "name", "client": client, "workers": 4, "out": OUT, "shard_rows": 10}
+"""
+
+
+def call(out, rows=40):
+    """The set-up of a small run, as code."""
+    return CALL.replace("ROWS", str(rows)).replace("OUT", repr(str(out)))
+
+
+@pytest.mark.parametrize(
+    ("want", "place", "way"),
+    [
+        ("auto", LAB, "widget"),
+        ("auto", Place(kernel=True, attended=True), "html"),
+        ("auto", Place(kernel=True, widgets=True), "text"),
+        ("auto", Place(terminal=True), "bar"),
+        ("auto", Place(), "text"),
+        ("widget", Place(kernel=True, widgets=True), "widget"),
+        ("widget", Place(kernel=True, attended=True), "html"),
+        ("widget", Place(), "text"),
+        ("html", LAB, "html"),
+        ("html", Place(kernel=True), "html"),
+        ("html", Place(terminal=True), "bar"),
+        ("text", LAB, "text"),
+        ("text", Place(terminal=True), "text"),
+        ("off", LAB, None),
+    ],
 )
+def test_the_way_is_taken_that_works_there(want, place, way):
+    """What is wanted, if it can be had; else the next best."""
+    assert choose(want, place) == way
 
 
-def test_it_says_how_far_how_much_and_how_long():
-    """Records, requests, tokens, money, speed, what is left."""
-    told = line(STATUS)
-    assert line(STATUS, prices=False) == told.replace(" (genai-prices 0.2.3)", "")
-    assert told == (
-        "102 of 544 records · 2 failed · 150 requests · 300,000 tokens · 1.5000 USD of about 8.0000, 0.0147 a record "
-        "(genai-prices 0.2.3) · 1.7 records/s · 4 min 20 s left"
+def test_the_variable_decides_where_the_call_does_not(monkeypatch):
+    """A scheduler sets it; a call that says what it wants gets that. A word nobody knows is named."""
+    monkeypatch.setenv("ENRICHKIT_PROGRESS", " TEXT ")
+    assert [wanted(one) for one in ("auto", True, "html", "widget", False)] == ["text", "text", "html", "widget", "off"]
+    monkeypatch.setenv("ENRICHKIT_PROGRESS", "")
+    assert wanted("auto") == "auto"
+    monkeypatch.setenv("ENRICHKIT_PROGRESS", "loud")
+    with pytest.raises(errors.InputError, match=r"ENRICHKIT_PROGRESS must be one of auto, .*, not 'loud'"):
+        wanted("auto")
+
+
+def test_a_progress_that_does_not_exist_is_refused_before_anything(tmp_path):
+    """In one sentence, with no file made."""
+    with pytest.raises(errors.InputError, match="progress must be 'auto', 'widget', 'html', 'text' or False"):
+        enrichkit.run(pd.DataFrame({"fund.title": ["a"]}), out=tmp_path / "out", progress="loud")
+    assert not list(tmp_path.iterdir())
+
+
+def test_importing_it_loads_no_widget():
+    """Nor tqdm, nor IPython."""
+    heavy = ("ipywidgets", "IPython", "tqdm", "matplotlib", "google.genai")
+    code = f"import sys, enrichkit; print([m for m in {heavy} if m in sys.modules])"
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert told.strip() == "[]"
+
+
+def test_a_log_gets_lines_on_stderr_and_nothing_on_stdout(tmp_path):
+    """One at the end at least; nothing that moves a cursor."""
+    code = call(tmp_path / "out") + "enrichkit.run(frame, **settings)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == ""
+    assert re.fullmatch(r"40 of 40 records · 40 requests · 44,000 tokens · .* s\n", done.stderr)
+
+
+def test_lines_come_every_few_seconds_and_whenever_one_asks(tmp_path, capfd, monkeypatch):
+    """`show()` says it once more, also after the end, and shows a run that was to be silent."""
+    monkeypatch.setattr("enrichkit._screens.Lines.every_seconds", 0.1)
+    space = {}
+    exec(call(tmp_path / "out"), space)
+    job = enrichkit.start(space["frame"], **space["settings"], progress="text")
+    job.result()
+    lines = capfd.readouterr().err.splitlines()
+    assert len(lines) >= 3
+    assert "records/s" in lines[0]
+    job.show()
+    assert capfd.readouterr().err.startswith("40 of 40 records")
+    monkeypatch.setenv("ENRICHKIT_PROGRESS", "off")
+    silent = enrichkit.start(space["frame"], **space["settings"])
+    silent.result()
+    assert capfd.readouterr().err == ""
+    silent.show()
+    silent._wait()
+    assert capfd.readouterr().err.startswith("0 of 0 records")
+
+
+def test_a_terminal_gets_a_bar_with_tokens_failures_speed_and_time(tmp_path):
+    """It changes in place and stays, full, when the run has ended."""
+    code = call(tmp_path / "out") + (
+        "from enrichkit import Failure\n"
+        "def failing(request):\n"
+        "    blocked = Reply(failure=Failure(cause='blocked'))\n"
+        "    return blocked if 'Company 7.' in request.text or '⟦Company 7⟧' in request.text else client(request)\n"
+        "job = enrichkit.start(frame, **settings | {'client': failing})\n"
+        "job.result()\n"
+        "job.show()\n"
     )
+    told = in_terminal(code)
+    assert told.count("\r") > 3
+    last = [part for part in told.split("\r") if "40/40" in part][-1]
+    assert re.search(r"100%\|█+\| 40/40, .*1 failed · [\d,]+ tokens · ", last)
+    assert re.search(r"\d+%\|.*\| \d+/40, [\d.]+ records/s · \d+ s left · ", told)
 
 
-@pytest.mark.parametrize(
-    ("pace", "waiting", "told"),
-    [
-        (PaceView(19.8, 0.0, "as learned"), "", "at most 19.8 requests/s"),
-        (PaceView(20.0, 7.6, "the service is closed for now"), "", "the service is closed for now, next try in 8 s"),
-        (PaceView(None, 0.0, "", 8), "", "at most 8 requests at a time"),
-        (PaceView(None, 0.0, ""), "the disk is nearly full; free some space and it goes on", "the disk is nearly full"),
-    ],
-)
-def test_it_says_what_the_pace_does_and_what_is_waited_for(pace, waiting, told):
-    """The speed that was learned, why nothing is sent, and until when; trouble with the disk comes first."""
-    assert told in line(dataclasses.replace(STATUS, pace=pace, waiting=waiting))
+def in_terminal(code, columns=140):
+    """Run code with a terminal on stderr, and return what came there."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    said = bytearray()
 
+    def listen():
+        while True:
+            try:
+                said.extend(os.read(ours, 4096))
+            except OSError:  # how Linux says that the other end is closed
+                return
 
-def test_it_says_what_is_not_saved_or_priced_and_that_it_ends():
-    """Whoever looks must not learn it from the bill."""
-    told = line(dataclasses.replace(STATUS, unsaved=3, waiting="the disk", unpriced=4, stopping="stop"))
-    assert "4 of unknown price" in told
-    assert "3 replies not saved yet" in told
-    assert told.endswith("finishing what is in flight")
-
-
-@pytest.mark.parametrize(
-    ("share", "possibly", "told"),
-    [
-        (None, 0.0, None),
-        (0.799, 0.0, None),
-        (0.8, 0.0, "80 % of the budget is spent"),
-        (0.829, 0.1, "82 % of the budget is spent or may be"),
-        (1.0, 0.0, "100 % of the budget is spent"),
-    ],
-)
-def test_it_warns_when_most_of_the_budget_is_spent(share, possibly, told):
-    """From 80 % on; never a per cent too much."""
-    found = line(dataclasses.replace(STATUS, budget_share=share, possibly_usd=possibly))
-    assert ("of the budget" in found) == bool(told)
-    assert not told or f"· {told} ·" in found
-
-
-def test_what_is_set_aside_is_told_where_there_is_a_budget():
-    """Without one it matters to nobody."""
-    assert "8.0000, 0.0147 a record, 3.0000 set aside (genai" in line(dataclasses.replace(STATUS, budget_usd=9.0))
-    assert "set aside" not in line(STATUS)
-
-
-def test_a_log_names_the_prices_once(capsys):
-    """In its first line."""
-    done = threading.Event()
-    done.set()
-    show(lambda: STATUS, done, how="text").join()
-    assert capsys.readouterr().err.count("genai-prices") == 1
-
-
-def test_no_total_is_told_before_one_is_known_or_when_all_is_done():
-    """A guess is none."""
-    unknown = dataclasses.replace(STATUS, rest_usd=None, projected_usd=None, cost_per_record_usd=None)
-    assert " 1.5000 USD (genai" in line(unknown)
-    assert " 1.5000 USD (genai" in line(dataclasses.replace(STATUS, left=0, rest_usd=0.0))
+    listener = threading.Thread(target=listen)
+    listener.start()
+    environment = os.environ | {"ENRICHKIT_PROGRESS": "auto"}
+    process = subprocess.Popen([sys.executable, "-c", code], stderr=theirs, env=environment)
+    os.close(theirs)
+    assert process.wait(60) == 0
+    listener.join(10)
+    os.close(ours)
+    return said.decode()

@@ -1,0 +1,275 @@
+"""The view: a run's status as a line of text, as live HTML, and as the summary that stays in a saved notebook.
+
+Pure. Any text may come from a service or a table, so all of it is escaped. The live HTML takes its colours from the
+page, so that it reads in light and dark; the summary knows only tables and literal styles, since a notebook that is
+not trusted, and GitHub, drop everything else.
+"""
+
+from __future__ import annotations
+
+import html
+import math
+from collections.abc import Mapping, Sequence
+
+from ._engine import WARN_AT, Status
+from ._estimate import duration
+from ._listing import LONGEST_CELL, plain
+from ._price import amount
+
+LONGEST_TEXT = 3 * LONGEST_CELL
+BAR_WIDTH = 90
+BLUE, RED = "#4c8bf5", "#e0605a"
+"""Both read on white and on black."""
+ROOT = 'class="mathjax_ignore tex2jax_ignore"'
+"""Else two dollar signs in a text become a formula."""
+
+Fact = tuple[str, str]
+
+
+def line(status: Status, *, prices: bool = True) -> str:
+    """Return a run's state as one line, with whose prices the money goes by."""
+    parts = [f"{_complete(status):,} of {status.records:,} records"]
+    if status.failed:
+        parts.append(f"{status.failed:,} failed")
+    parts += [f"{status.requests:,} requests", f"{status.tokens:,} tokens", _money(status)]
+    parts[-1] += f" ({'simulated; ' if status.simulated else ''}{status.prices})" if prices else ""
+    if (status.budget_share or 0) >= WARN_AT:
+        parts.append(scarce(status))
+    if status.unpriced:
+        parts.append(f"{status.unpriced:,} of unknown price")
+    if status.unsaved and status.waiting:
+        parts.append(f"{status.unsaved:,} replies not saved yet")
+    parts += _speed(status) or [duration(status.seconds)]
+    return " · ".join([*parts, *_holds(status)])
+
+
+def scarce(status: Status) -> str:
+    """Return how much of the budget is spent; never a per cent too much."""
+    unsure = " or may be" if status.possibly_usd else ""
+    return f"{math.floor(100 * (status.budget_share or 0))} % of the budget is spent{unsure}"
+
+
+def tail(status: Status) -> str:
+    """Return what stands beside a terminal's bar, the most wanted first: a narrow window cuts the end off."""
+    parts = _speed(status) or [duration(status.seconds)]
+    if status.failed:
+        parts.append(f"{status.failed:,} failed")
+    return " · ".join([*parts, f"{status.tokens:,} tokens", f"{status.cost_usd:.4f} USD", *_holds(status)])
+
+
+def headline(status: Status, *, ended: bool) -> str:
+    """Return how the run stands, in a few words."""
+    if ended and not status.left:
+        return "Done" if status.records else "Nothing to do: every record is stored"
+    if ended:
+        return "Ended early"
+    return "Finishing what is in flight" if status.stopping else "Paused" if status.paused else "Running"
+
+
+def next_call(status: Status, *, ended: bool) -> str:
+    """Return what a person may sensibly call next."""
+    if not ended:
+        if status.stopping:
+            return ".result() waits for the end."
+        calls = ".resume() goes on" if status.paused else ".pause() lets it rest"
+        return f".show() shows it here, {calls}, .stop() ends it, .result() waits for the table."
+    if status.left:
+        return "The same call goes on from here; enrichkit.read(out) has what is stored."
+    failed = " The same call with retry_failed=True asks the failed ones again." if status.failed else ""
+    return f".result() is the table, enrichkit.read(out) has all that is known of it.{failed}"
+
+
+def live_html(status: Status) -> str:
+    """Return a running run as HTML with inline SVG, for a page that is trusted, at half a screen's width or more."""
+    muted = "opacity:.65"
+    tiles = "".join(
+        f'<div style="min-width:56px"><div style="font-size:17px;line-height:1.2">{count:,}</div>'
+        f'<div style="{muted}">{name}</div></div>'
+        for name, count in _counts(status)
+    )
+    rows = "".join(
+        f'<div style="{muted}">{_escaped(name)}</div><div style="overflow-wrap:anywhere">{_escaped(value)}</div>'
+        for name, value in facts(status)
+    )
+    bars = "".join(histogram(title, counts) for title, counts in _histograms(status))
+    return (
+        f'<div {ROOT} style="font-size:13px;line-height:1.5;max-width:680px;font-variant-numeric:tabular-nums;'
+        'color:var(--jp-content-font-color1,inherit)">'
+        '<div style="display:flex;justify-content:space-between;gap:16px">'
+        f"<b>{headline(status, ended=False)}</b><span>{_escaped(_how_long(status))}</span></div>"
+        f"{_bar(status)}"
+        '<div style="display:flex;flex-wrap:wrap;gap:12px 32px">'
+        f'<div style="flex:1 1 330px"><div style="display:flex;gap:20px;margin-bottom:8px">{tiles}</div>'
+        f'<div style="display:grid;grid-template-columns:max-content 1fr;gap:0 14px">{rows}</div></div>'
+        f'<div style="flex:0 0 220px">{bars}</div></div></div>'
+    )
+
+
+def histogram(title: str, counts: Mapping[str, int]) -> str:
+    """Return counts by level as an SVG in the colour of the text around it.
+
+    >>> print(histogram("confidence", {"high": 3})[:54])
+    <svg width="220" height="34" viewBox="0 0 220 34" role
+    """
+    most = max([*counts.values(), 1])
+    rows = []
+    for place, (level, count) in enumerate(counts.items()):
+        y = 18 + 16 * place
+        rows.append(
+            f'<text x="0" y="{y + 10}" opacity=".65">{_escaped(level)}</text>'
+            f'<rect x="64" y="{y + 1}" width="{_wide(count, most, 110)}" height="10" rx="2" opacity=".55"/>'
+            f'<text x="{68 + _wide(count, most, 110)}" y="{y + 10}">{count:,}</text>'
+        )
+    height = 18 + 16 * len(counts)
+    return (
+        f'<svg width="220" height="{height}" viewBox="0 0 220 {height}" role="img" fill="currentColor" '
+        f'style="display:block;margin-bottom:6px;font-size:11px"><text x="0" y="11" font-weight="bold">'
+        f"{_escaped(title)}</text>{''.join(rows)}</svg>"
+    )
+
+
+def summary_html(status: Status, *, ended: bool, notes: Sequence[str] = ()) -> str:
+    """Return a run as HTML that needs nothing: no kernel, no script, no style sheet, no trust."""
+    head = f"<b>{headline(status, ended=ended)}</b> · {_escaped(_how_far(status))}"
+    counts = [(name, f"{count:,}") for name, count in _counts(status)]
+    rows = "".join(map(_row, [*counts, *facts(status, ended=ended)]))
+    bars = "".join(
+        f'<tr style="background:none"><td colspan="3" style="{_cell("left")};padding-top:5px"><b>{title}</b></td></tr>'
+        + _static_bars(levels)
+        for title, levels in _histograms(status)
+    )
+    side = f'<td style="{_cell("left")};padding-left:32px"><table style="margin:0;border:none">{bars}</table></td>'
+    told = "".join(f"<br>{_escaped(note)}" for note in notes)
+    return (
+        f'<div {ROOT} style="max-width:680px"><p style="margin:0 0 4px 0">{head}{told}</p>'
+        '<table style="margin:0;border:none"><tbody><tr style="background:none">'
+        f'<td style="{_cell("left")};padding-left:0"><table style="margin:0;border:none"><tbody>{rows}</tbody></table>'
+        f"</td>{side if bars else ''}</tr></tbody></table></div>"
+    )
+
+
+def summary_text(status: Status, *, ended: bool, notes: Sequence[str] = ()) -> str:
+    """Return the same as text, in a few lines."""
+    return "\n".join(plain(text, 0) for text in (f"{headline(status, ended=ended)}: {line(status)}", *notes))
+
+
+def facts(status: Status, *, ended: bool = False) -> list[Fact]:
+    """Return what is to be known besides the counts, a name and a text each; the text may be anybody's."""
+    rate = f"{status.rate_per_second:.1f} records/s"
+    found = [
+        ("time", duration(status.seconds)),
+        ("speed", rate if ended else f"{rate}, {status.in_flight:,} requests in flight"),
+        ("tokens", f"{status.tokens:,} in {status.requests:,} requests"),
+        ("cost", _cost(status)),
+        ("prices", f"{status.prices} (simulated, free)" if status.simulated else status.prices),
+    ]
+    if status.budget_usd is not None:
+        aside = f", {amount(status.reserved_usd)} set aside" if status.reserved_usd else ""
+        share = f"; {scarce(status)}" if (status.budget_share or 0) >= WARN_AT else ""
+        found.append(("budget", f"{amount(status.spent_usd)} of {amount(status.budget_usd)} USD spent{aside}{share}"))
+    if status.possibly_usd:
+        found.append(("unclear", f"{amount(status.possibly_usd)} USD may have been charged without a reply"))
+    if status.unsaved and (status.waiting or ended):
+        found.append(("not saved", f"{status.unsaved:,} replies"))
+    if not ended:
+        found.append(("waits for", ", ".join(_holds(status)) or "nothing"))
+    if status.problem:
+        found.append(("last problem", status.problem))
+    return found
+
+
+def _complete(status: Status) -> int:
+    return status.done + status.failed
+
+
+def _counts(status: Status) -> list[tuple[str, int]]:
+    return [("done", status.done), ("failed", status.failed), ("shared", status.shared), ("left", status.left)]
+
+
+def _histograms(status: Status) -> list[tuple[str, Mapping[str, int]]]:
+    both = [("confidence", status.confidence), ("search quality", status.search_quality)]
+    return [(title, counts) for title, counts in both if counts]
+
+
+def _how_far(status: Status) -> str:
+    return f"{_complete(status):,} of {status.records:,} records"
+
+
+def _how_long(status: Status) -> str:
+    known = status.left_seconds is not None and status.left and not status.stopping
+    return _how_far(status) + (f" · about {duration(status.left_seconds or 0.0)} left" if known else "")
+
+
+def _speed(status: Status) -> list[str]:
+    """Return how fast it goes and how long it will take, while anything is left."""
+    if not status.left:
+        return []
+    left = [] if status.left_seconds is None else [f"{duration(status.left_seconds)} left"]
+    return [f"{status.rate_per_second:.1f} records/s", *left]
+
+
+def _holds(status: Status) -> list[str]:
+    """Return what holds the run back."""
+    waiting = status.waiting or (str(status.pace) if status.left else "")
+    found = ["paused"] * status.paused + [waiting] * bool(waiting)
+    return [*found, "finishing what is in flight"] if status.stopping else found
+
+
+def _money(status: Status) -> str:
+    """Return what is spent, about what this call will cost in all, and what a budget has set aside."""
+    told = f"{status.cost_usd:.4f} USD"
+    if status.left and status.rest_usd is not None and status.cost_per_record_usd is not None:
+        told += f" of about {status.cost_usd + status.rest_usd:.4f}, {status.cost_per_record_usd:.4f} a record"
+    if status.budget_usd is not None and status.reserved_usd:
+        told += f", {status.reserved_usd:.4f} set aside"
+    return told
+
+
+def _cost(status: Status) -> str:
+    """Return what this call costs, for people."""
+    told = f"{amount(status.cost_usd)} USD"
+    if status.left and status.rest_usd is not None and status.cost_per_record_usd is not None:
+        told += f" of about {amount(status.cost_usd + status.rest_usd)}, {amount(status.cost_per_record_usd)} a record"
+    return told + (f", {status.unpriced:,} of unknown price" if status.unpriced else "")
+
+
+def _bar(status: Status) -> str:
+    """Return how far it is as two coloured lengths, failed records last."""
+    done, failed = (100 * count / max(status.records, 1) for count in (status.done, status.failed))
+    return (
+        '<div style="position:relative;height:8px;border-radius:4px;overflow:hidden;margin:4px 0 10px">'
+        '<div style="position:absolute;inset:0;background:currentColor;opacity:.15"></div>'
+        f'<div style="position:absolute;height:8px;width:{done:.2f}%;background:{BLUE}"></div>'
+        f'<div style="position:absolute;height:8px;left:{done:.2f}%;width:{failed:.2f}%;background:{RED}"></div></div>'
+    )
+
+
+def _static_bars(counts: Mapping[str, int]) -> str:
+    most = max([*counts.values(), 1])
+    return "".join(
+        f'<tr style="background:none"><td style="{_cell("left")};white-space:nowrap">{_escaped(level)}</td>'
+        f'<td style="{_cell("left")}"><div style="height:10px;width:{_wide(count, most, BAR_WIDTH)}px;'
+        f'background:{BLUE}"></div></td><td style="{_cell("right")}">{count:,}</td></tr>'
+        for level, count in counts.items()
+    )
+
+
+def _row(fact: Fact) -> str:
+    name, value = map(_escaped, fact)
+    return (
+        f'<tr style="background:none"><td style="{_cell("left")};padding-left:0;white-space:nowrap">{name}</td>'
+        f'<td style="{_cell("left")};white-space:normal">{value}</td></tr>'
+    )
+
+
+def _cell(align: str) -> str:
+    return f"text-align:{align};vertical-align:top;border:none;padding:1px 8px"
+
+
+def _wide(count: int, most: int, width: int) -> int:
+    """Return a bar's length; what is there at all is seen."""
+    return max(1, round(width * count / most)) if count else 0
+
+
+def _escaped(text: str) -> str:
+    return html.escape(plain(text, LONGEST_TEXT))

@@ -1,0 +1,223 @@
+"""A run one can live with: pause and resume, what it counts, and what another cell or kernel reads meanwhile."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+import time
+
+import pandas as pd
+import pytest
+
+import enrichkit
+from enrichkit import Answer, Failure, Reply, Stage
+from enrichkit.simulator import Simulator
+
+
+class Company(Answer):
+    industry: str | None = None
+
+
+COMPANY = Stage("company", prompt="Research {name}.", answer=Company, search=False)
+FRAME = pd.DataFrame({"name": [f"Company {number}" for number in range(60)]})
+
+
+@pytest.fixture
+def server(monkeypatch):
+    """A simulator that takes 0.1 s for a reply."""
+    with Simulator(latency_seconds=0.1) as server:
+        monkeypatch.setenv("GOOGLE_GEMINI_BASE_URL", server.url)
+        monkeypatch.setenv("GOOGLE_API_KEY", "a-key-for-nothing")
+        yield server
+
+
+@pytest.fixture
+def settings(tmp_path):
+    return {"stages": [COMPANY], "key": "name", "out": tmp_path / "out", "workers": 4, "progress": False}
+
+
+def wait_for(condition, seconds=20.0):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it never came"
+        time.sleep(0.005)
+
+
+def test_nothing_new_starts_while_paused_and_all_goes_on_after(server, settings):
+    """What is in flight finishes and is stored; the pause takes no record, and no part of the speed."""
+    job = enrichkit.start(FRAME, **settings)
+    wait_for(lambda: server.counts()["answers"] >= 8)
+    job.pause()
+    job.pause()
+    wait_for(lambda: job.status.in_flight == 0)
+    asked = server.counts()["requests"]
+    time.sleep(0.4)
+    paused = job.status
+    assert server.counts()["requests"] == asked < 60
+    assert (paused.paused, paused.done, paused.left) == (True, asked, 60 - asked)
+    assert "paused" in repr(job)
+    assert ".resume()" in repr(job)
+    assert paused.rate_per_second > paused.done / paused.seconds * 1.2
+    job.resume()
+    assert job.result()["_status"].tolist() == ["done"] * 60
+    assert server.counts()["requests"] == 60
+    assert not job.status.paused
+
+
+def test_a_long_pause_ends_no_question(settings):
+    """A deadline counts the service's time, not a person's."""
+    job = enrichkit.start(FRAME.head(8), client=lambda _: Reply(text="{}"), **settings | {"deadline_seconds": 0.2})
+    job.pause()
+    time.sleep(0.6)
+    job.resume()
+    assert job.result()["_status"].tolist() == ["done"] * 8
+
+
+def test_stop_works_while_paused(server, settings):
+    """The table as it stands comes back, and the same call goes on."""
+    job = enrichkit.start(FRAME, **settings)
+    wait_for(lambda: server.counts()["answers"] >= 4)
+    job.pause()
+    wait_for(lambda: job.status.in_flight == 0)
+    started = time.monotonic()
+    stopped = job.stop()
+    assert time.monotonic() - started < 2
+    done = int((stopped["_status"] == "done").sum())
+    assert done == server.counts()["answers"] < 60
+    assert not job.status.paused
+    job.pause()  # too late, and harmless
+    assert not job.status.paused
+    assert enrichkit.run(FRAME, **settings)["_status"].tolist() == ["done"] * 60
+    assert server.counts()["requests"] == 60
+
+
+def test_a_pause_when_nothing_is_left_to_start_is_over_with_the_run(settings):
+    """Neither then nor after the end is a run paused for good."""
+    go, asked = threading.Event(), threading.Event()
+
+    def client(_):
+        asked.set()
+        go.wait(10)
+        return Reply(text="{}")
+
+    job = enrichkit.start(FRAME.head(1), client=client, **settings)
+    assert asked.wait(10)
+    job.pause()
+    go.set()
+    assert job.result()["_status"].tolist() == ["done"]
+    assert not job.status.paused
+    job.pause()
+    assert not job.status.paused
+    assert "paused" not in repr(job).lower()
+
+
+def test_a_full_disk_and_a_pause_must_both_be_over(settings, monkeypatch):
+    """Whichever ends first, nothing starts before the other has ended, too."""
+    full = threading.Event()
+    monkeypatch.setattr("enrichkit._store.Store.enough_space", lambda self: not full.is_set())
+    asked = []
+
+    def client(request):
+        asked.append(request)
+        time.sleep(0.05)
+        return Reply(text="{}")
+
+    job = enrichkit.start(FRAME, client=client, **settings)
+    wait_for(lambda: len(asked) >= 8)
+    full.set()
+    wait_for(lambda: job.status.waiting and job.status.in_flight == 0)
+    job.pause()
+    full.clear()
+    wait_for(lambda: not job.status.waiting)
+    before = len(asked)
+    time.sleep(0.3)
+    assert len(asked) == before
+    full.set()
+    time.sleep(1)
+    job.resume()
+    wait_for(lambda: job.status.waiting)
+    before = len(asked)
+    full.clear()
+    assert job.result()["_status"].tolist() == ["done"] * 60
+    assert before < len(asked) == 60
+
+
+def test_the_status_counts_answers_by_level_what_is_shared_and_the_last_problem(settings):
+    """Running counts of this call's answers; a level that is none, or that a stage made its own, is not given."""
+    stage = Stage("company", prompt="Research {name}.", answer=Company, search=False, per=("name",))
+    frame = pd.DataFrame({"name": ["a", "a", "a", "b", "c", "d"], "id": list("123456")})
+    levels = {"a": {"confidence": "high", "search_quality": "poor"}, "b": {"confidence": "low"}, "c": {}}
+
+    def client(request):
+        name = request.text.split("⟦")[1].split("⟧")[0]
+        if name == "d":
+            return Reply(failure=Failure(cause="blocked", message="<b>no\n\x1b[2J" + "!" * 1000))
+        return Reply(text=json.dumps(levels[name]))
+
+    job = enrichkit.start(frame, client=client, **settings | {"stages": [stage], "key": "id", "workers": 1})
+    job.result()
+    status = job.status
+    assert status.confidence == {"high": 1, "medium": 0, "low": 1, "not said": 1}
+    assert status.search_quality == {"excellent": 0, "good": 0, "limited": 0, "poor": 1, "not said": 2}
+    assert (status.shared, status.done, status.failed) == (2, 5, 1)
+    assert status.problem.startswith("company: blocked: <b>no ?[2J!!!")
+    assert len(status.problem) <= 160
+    assert status.problem.isprintable()
+    again = enrichkit.start(frame, client=client, **settings | {"stages": [stage], "key": "id"})
+    again.result()
+    assert sum(again.status.confidence.values()) == again.status.shared == 0
+
+
+def test_a_failure_that_is_tried_again_is_named_as_well(settings):
+    """A person sees why nothing moves."""
+    replies = iter([Reply(failure=Failure(cause="overloaded", message="busy")), Reply(text="{}")])
+    job = enrichkit.start(FRAME.head(1), client=lambda _: next(replies), **settings)
+    assert job.result()["_status"].tolist() == ["done"]
+    assert job.status.problem == "company: overloaded: busy"
+
+
+def test_the_next_cell_and_another_kernel_read_it_while_it_runs(server, settings):
+    """Without a lock, and only whole records; another process finds the same."""
+    job = enrichkit.start(FRAME, **settings | {"shard_rows": 5})
+    wait_for(lambda: job.status.done >= 15)
+    job.pause()
+    wait_for(lambda: job.status.in_flight == 0)
+    wait_for(lambda: len(enrichkit.read(settings["out"])) >= 5 * (job.status.done // 5))
+    seen = enrichkit.read(settings["out"])
+    code = f"import enrichkit; print(len(enrichkit.read({str(settings['out'])!r})))"
+    elsewhere = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert int(elsewhere.stdout) == len(seen) < 60
+    assert set(seen["_status"]) == {"done"}
+    job.resume()
+    job.result()
+    assert len(enrichkit.read(settings["out"])) == 60
+
+
+def test_a_run_says_what_to_call_next(settings):
+    """While it runs, when it is done, and when it ended early."""
+    go = threading.Event()
+
+    def client(request):
+        go.wait(10)
+        return Reply(text="{}")
+
+    job = enrichkit.start(FRAME.head(3), client=client, **settings)
+    assert "running" in repr(job)
+    assert ".stop()" in job._repr_html_()
+    go.set()
+    job.result()
+    assert repr(job).startswith("<enrichkit.Run, done: 3 of 3 records")
+    assert ".result() is the table" in job._repr_html_()
+
+    failing = enrichkit.start(
+        FRAME, client=lambda _: Reply(failure=Failure(cause="auth", message="<i>no</i>")), **settings
+    )
+    with pytest.raises(enrichkit.Stopped):
+        failing.result()
+    assert "The same call goes on from here" in repr(failing)
+    html = failing._repr_html_()
+    assert "The service refused the key" in html
+    assert "<i>" not in html
+    assert "&lt;i&gt;no" in html

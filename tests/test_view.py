@@ -1,0 +1,217 @@
+"""The view: what stands in it, that it is escaped, and that the summary needs nothing to be read."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from html.parser import HTMLParser
+
+import pytest
+
+from enrichkit._engine import Status
+from enrichkit._pace import PaceView
+from enrichkit._view import facts, headline, histogram, line, live_html, next_call, summary_html, summary_text, tail
+
+HOSTILE = "<img src=x onerror=alert(1)>\"'&</div><script>1</script>\x1b[2J $1 and $2"
+STATUS = Status(
+    records=544,
+    done=100,
+    failed=2,
+    left=442,
+    requests=150,
+    in_flight=20,
+    tokens=300_000,
+    cost_usd=1.5,
+    reserved_usd=3.0,
+    possibly_usd=0.0,
+    spent_usd=1.5,
+    budget_usd=None,
+    budget_share=None,
+    prices="genai-prices 0.2.3",
+    rest_usd=6.5,
+    projected_usd=8.0,
+    cost_per_record_usd=0.0147,
+    unpriced=0,
+    unsaved=0,
+    seconds=60.0,
+    rate_per_second=1.7,
+    left_seconds=260.0,
+    waiting="",
+    stopping=None,
+    pace=PaceView(None, 0.0, ""),
+    shared=57,
+    problem="fund: overloaded: busy",
+    confidence={"high": 70, "medium": 25, "low": 5, "not said": 0},
+    search_quality={"excellent": 40, "good": 40, "limited": 15, "poor": 5, "not said": 0},
+)
+VOID = {"br", "img", "rect"}
+
+
+class Page(HTMLParser):
+    """The tags, styles and text of some HTML; checks that they are balanced."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.tags, self.styles, self.words, self._open = [], [], [], []
+        self.feed(html)
+        assert not self._open
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        self.styles += [value for name, value in attributes if name == "style"]
+        assert not [name for name, _ in attributes if name.startswith("on")]
+        if tag not in VOID:
+            self._open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        self.tags.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self._open.pop() == tag
+
+    def handle_data(self, text):
+        self.words.append(text)
+
+
+def test_the_live_view_shows_what_a_person_wants_to_know():
+    """Counts, time left, speed, tokens, cost against budget, the pace, the histogram, the last problem."""
+    html = live_html(dataclasses.replace(STATUS, budget_usd=40.0))
+    for told in ("Running", "102 of 544 records", "about 4 min 20 s left", ">100<", ">57<", ">442<", "1.7 records/s"):
+        assert told in html
+    for told in ("300,000 in 150 requests", "1.50 of 40.00 USD spent", "fund: overloaded: busy", "confidence", "<svg"):
+        assert told in html
+    assert "Resume" not in html
+    assert "Paused" in live_html(dataclasses.replace(STATUS, paused=True))
+    assert "Finishing" in live_html(dataclasses.replace(STATUS, stopping="stop"))
+
+
+@pytest.mark.parametrize("field", ["problem", "waiting", "stopping", "pace", "confidence"])
+def test_hostile_text_shows_as_text(field):
+    """In every field that may hold anybody's words; and no dollar sign becomes a formula."""
+    value = {"pace": PaceView(1.0, 3.0, HOSTILE), "confidence": {HOSTILE: 3}}.get(field, HOSTILE)
+    status = dataclasses.replace(STATUS, **{field: value})
+    both = [live_html(status), *(summary_html(status, ended=ended, notes=[HOSTILE]) for ended in (True, False))]
+    for html in both:
+        page = Page(html)
+        assert {"img", "script"}.isdisjoint(page.tags)
+        assert "\x1b" not in html
+        assert html.startswith('<div class="mathjax_ignore tex2jax_ignore"')
+    assert "\x1b" not in summary_text(status, ended=True, notes=[HOSTILE])
+
+
+def test_the_summary_needs_no_style_sheet_no_svg_and_no_variable():
+    """What an untrusted notebook and GitHub keep: tables and literal styles."""
+    page = Page(summary_html(dataclasses.replace(STATUS, budget_usd=40.0), ended=True, notes=["Stopped."]))
+    assert {"svg", "style", "script"}.isdisjoint(page.tags)
+    assert not [style for style in page.styles if "var(" in style or "currentColor" in style]
+    told = " ".join(page.words)
+    for word in ("Ended early", "102 of 544", "300,000", "1.50 of 40.00 USD", "high", "70", "Stopped.", "last problem"):
+        assert word in told
+    text = summary_text(STATUS, ended=True, notes=["Stopped."])
+    assert text.startswith("Ended early: 102 of 544 records")
+    assert text.endswith("\nStopped.")
+
+
+def test_the_live_view_takes_its_colours_from_the_page():
+    """Text is never black on black."""
+    assert 'fill="currentColor"' in histogram("confidence", {"high": 1})
+    assert not re.search(r"(?<!-)\bcolor:\s*#", live_html(STATUS))
+
+
+@pytest.mark.parametrize("counts", [{}, {"high": 0}, {"high": 10**9, "low": 1}])
+def test_a_histogram_draws_any_counts(counts):
+    """None, nothing yet, and far apart: what is there at all is seen, and nothing leaves the picture."""
+    widths = [int(width) for width in re.findall(r'<rect x="64" y="\d+" width="(\d+)"', histogram("c", counts))]
+    assert widths == [
+        0 if not count else max(1, round(110 * count / max(counts.values()))) for count in counts.values()
+    ]
+
+
+def test_its_words_for_every_state():
+    """Running, paused, ending, done, nothing to do, ended early; and what to call then."""
+    done = dataclasses.replace(STATUS, left=0)
+    states = {
+        "Running": (STATUS, False, ".pause()"),
+        "Paused": (dataclasses.replace(STATUS, paused=True), False, ".resume()"),
+        "Finishing what is in flight": (dataclasses.replace(STATUS, stopping="stop"), False, ".result()"),
+        "Done": (done, True, "retry_failed=True"),
+        "Nothing to do: every record is stored": (dataclasses.replace(done, records=0, done=0, failed=0), True, "read"),
+        "Ended early": (STATUS, True, "goes on from here"),
+    }
+    for told, (status, ended, call) in states.items():
+        assert headline(status, ended=ended) == told
+        assert call in next_call(status, ended=ended)
+
+
+def test_what_holds_it_back_and_what_is_uncertain_is_told():
+    """The pace, a pause, replies without a price, money that may be gone, replies not saved."""
+    status = dataclasses.replace(STATUS, paused=True, waiting="the disk", unsaved=3, unpriced=4, possibly_usd=0.5)
+    told = dict(facts(status))
+    assert told["waits for"] == "paused, the disk"
+    assert told["not saved"] == "3 replies"
+    assert told["cost"] == "1.50 USD of about 8.00, 0.0147 a record, 4 of unknown price"
+    assert told["unclear"].startswith("0.5000 USD")
+    assert "waits for" not in dict(facts(status, ended=True))
+    assert tail(status).startswith("1.7 records/s · 4 min 20 s left · 2 failed · 300,000 tokens · 1.5000 USD · paused")
+
+
+def test_it_says_how_far_how_much_and_how_long():
+    """Records, requests, tokens, money, speed, what is left."""
+    told = line(STATUS)
+    assert line(STATUS, prices=False) == told.replace(" (genai-prices 0.2.3)", "")
+    assert told == (
+        "102 of 544 records · 2 failed · 150 requests · 300,000 tokens · 1.5000 USD of about 8.0000, 0.0147 a record "
+        "(genai-prices 0.2.3) · 1.7 records/s · 4 min 20 s left"
+    )
+
+
+@pytest.mark.parametrize(
+    ("pace", "waiting", "told"),
+    [
+        (PaceView(19.8, 0.0, "as learned"), "", "at most 19.8 requests/s"),
+        (PaceView(20.0, 7.6, "the service is closed for now"), "", "the service is closed for now, next try in 8 s"),
+        (PaceView(None, 0.0, "", 8), "", "at most 8 requests at a time"),
+        (PaceView(None, 0.0, ""), "the disk is nearly full; free some space and it goes on", "the disk is nearly full"),
+    ],
+)
+def test_it_says_what_the_pace_does_and_what_is_waited_for(pace, waiting, told):
+    """The speed that was learned, why nothing is sent, and until when; trouble with the disk comes first."""
+    assert told in line(dataclasses.replace(STATUS, pace=pace, waiting=waiting))
+
+
+def test_it_says_what_is_not_saved_or_priced_and_that_it_ends():
+    """Whoever looks must not learn it from the bill."""
+    told = line(dataclasses.replace(STATUS, unsaved=3, waiting="the disk", unpriced=4, stopping="stop"))
+    assert "4 of unknown price" in told
+    assert "3 replies not saved yet" in told
+    assert told.endswith("finishing what is in flight")
+
+
+@pytest.mark.parametrize(
+    ("share", "possibly", "told"),
+    [
+        (None, 0.0, None),
+        (0.799, 0.0, None),
+        (0.8, 0.0, "80 % of the budget is spent"),
+        (0.829, 0.1, "82 % of the budget is spent or may be"),
+        (1.0, 0.0, "100 % of the budget is spent"),
+    ],
+)
+def test_it_warns_when_most_of_the_budget_is_spent(share, possibly, told):
+    """From 80 % on; never a per cent too much."""
+    found = line(dataclasses.replace(STATUS, budget_share=share, possibly_usd=possibly))
+    assert ("of the budget" in found) == bool(told)
+    assert not told or f"· {told} ·" in found
+
+
+def test_what_is_set_aside_is_told_where_there_is_a_budget():
+    """Without one it matters to nobody."""
+    assert "8.0000, 0.0147 a record, 3.0000 set aside (genai" in line(dataclasses.replace(STATUS, budget_usd=9.0))
+    assert "set aside" not in line(STATUS)
+
+
+def test_no_total_is_told_before_one_is_known_or_when_all_is_done():
+    """A guess is none."""
+    unknown = dataclasses.replace(STATUS, rest_usd=None, projected_usd=None, cost_per_record_usd=None)
+    assert " 1.5000 USD (genai" in line(unknown)
+    assert " 1.5000 USD (genai" in line(dataclasses.replace(STATUS, left=0, rest_usd=0.0))
