@@ -141,6 +141,12 @@ class Run:
         return self._engine.status
 
     @property
+    def table(self) -> pd.DataFrame:
+        """The table as it stands, also while the run is under way: answers count once their record is complete."""
+        unsealed = list(self._book.unsealed_rows())  # before the shards: what is sealed meanwhile is met there
+        return enriched(self._work, self._options.folder, unsealed)
+
+    @property
     def done(self) -> bool:
         """Whether the run has ended."""
         return self._done.is_set()
