@@ -3,6 +3,7 @@ from ._answer import Answer, Issue
 from ._costs import costs, what_if
 from ._dossier import Dossier, dossier
 from ._exchange import Failure, Reply, Request, Source, Support, Usage
+from ._export import export
 from ._plan import Plan
 from ._price import Price
 from ._report import Report, report
@@ -36,6 +37,7 @@ __all__ = [
     "dossier",
     "errors",
     "evidence",
+    "export",
     "funds",
     "plan",
     "plots",

@@ -26,19 +26,16 @@ from ._files import work_area
 from ._frame import ORIGIN, stored_facts
 from ._listing import plain
 from ._progress import line
-from ._record import cell_text, ids
+from ._record import cell_text
 from ._report import report
 from ._row import RECORD_ID, STATUS, meta
 from ._run import Run
 from ._sheet import replacing
-from ._standing import Standing, standing
-from ._work import record_digests
+from ._standing import PROGRESS, Standing, standing
+from ._work import record_ids
 from .errors import EnrichError
 
-PROGRESS, REPORT, ERRORS, LOG = (
-    *("enrichment_progress.json", "enrichment_report.json", "enrichment_errors.log"),
-    "run.log",
-)
+REPORT, ERRORS, LOG = "enrichment_report.json", "enrichment_errors.log", "run.log"
 MOST_LISTED = 1000
 EVERY_SECONDS = 3.0
 LOOK_SECONDS = 0.2
@@ -62,6 +59,8 @@ class Logbook:
         The store.
     named : Path, optional
         A progress file of the user's choice; report and errors lie beside it, too.
+    output : str or None
+        The file of the whole table.
     write : callable
         Writes the output.
     every_records : int
@@ -75,6 +74,7 @@ class Logbook:
         out: Path,
         *,
         named: Path | None,
+        output: str | None,
         write: Callable[[pd.DataFrame], None],
         every_records: int,
         verbose: bool,
@@ -83,6 +83,7 @@ class Logbook:
         area = work_area(out)
         self._progress = [area / PROGRESS, *([named] if named else [])]
         self._folders = [area, *([named.parent] if named else [])]
+        self._output = output
         self._write = write
         self._every_records = every_records
         self._started = datetime.now(UTC)
@@ -107,8 +108,7 @@ class Logbook:
         self._run = run
         table = run.table
         self._key = table.attrs[ORIGIN]["key"]
-        named = table.set_axis([str(name) for name in table.columns], axis="columns")
-        self._ids = ids(record_digests(named, tuple(self._key))).to_pylist()
+        self._ids = record_ids(table, self._key)
         self._thread = threading.Thread(target=self._follow, name="enrichkit-logbook", daemon=True)
         self._thread.start()
 
@@ -189,19 +189,11 @@ class Logbook:
             "left_seconds": None if left is None else round(left, 1),
             "eta": None if left is None else (now + timedelta(seconds=left)).isoformat(timespec="seconds"),
             "waiting": status.waiting,
+            "output": self._output,
             "pid": os.getpid(),
         }
         for path in self._progress:
             _put(path, progress)
-
-
-def read_progress(out: Path) -> dict[str, Any]:
-    """Return what the last run wrote about itself; nothing if it did not, or cannot be read."""
-    try:
-        found = json.loads((work_area(out) / PROGRESS).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 def as_json(value: Any, indent: int | None = None) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import math
 import numbers
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -45,6 +46,7 @@ class Options:
     priority: Priority = None
     shard_rows: int = 50
     deadline_seconds: float = 180.0
+    delay_seconds: float = 0.0
     progress: Literal["auto", "text"] | bool = "auto"
 
     def __post_init__(self) -> None:
@@ -61,6 +63,8 @@ class Options:
             number = isinstance(value, numbers.Real | Decimal) and not isinstance(value, bool)
             if value is not None and not (number and value > 0):
                 raise InputError(f"{name} must be a number above 0, not {value!r}.")
+        if not isinstance(self.delay_seconds, int | float) or not 0 <= self.delay_seconds < math.inf:
+            raise InputError(f"delay_seconds must be a number of seconds, not {self.delay_seconds!r}.")
         if not _whole(self.shard_rows) or self.shard_rows < 1:
             raise InputError(f"shard_rows must be a whole number above 0, not {self.shard_rows!r}.")
         if self.limit is not None and (not _whole(self.limit) or self.limit < 0):

@@ -88,6 +88,7 @@ class Run:
                     client_name=options.client_name,
                     budget_usd=options.budget_usd,
                     deadline_seconds=options.deadline_seconds,
+                    delay_seconds=options.delay_seconds,
                     prices=prices,
                 ),
                 spent_usd=_spent_before(options, store.index, self._work, self._book.spent_usd),
@@ -284,6 +285,9 @@ def run(df: pd.DataFrame, options: Options) -> pd.DataFrame:
     deadline_seconds : float
         For one request, tries and waits after errors included, waiting for the pace not; the first try has half of it.
         An answer that cannot be read is asked for anew, with a deadline of its own.
+    delay_seconds : float
+        Ask a record's stages one after the other, with so long a wait between them. The pace does what that is often
+        meant for.
     progress : {"auto", "text", False}
         How the run shows itself.
 

@@ -13,7 +13,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, BinaryIO, cast
 
 import pandas as pd
 import pyarrow as pa
@@ -187,7 +187,7 @@ def _write_excel(frame: pd.DataFrame, file: IO[bytes]) -> None:
             return UNFIT.sub("\ufffd", as_text(cell) if not isinstance(cell, str) else cell)[:LONGEST_EXCEL_CELL]
 
         fitted = frame.astype(object).map(fit).set_axis([fit(str(name)) for name in frame.columns], axis="columns")
-        with pd.ExcelWriter(file, engine="openpyxl") as writer:
+        with pd.ExcelWriter(cast("BinaryIO", file), engine="openpyxl") as writer:
             fitted.to_excel(writer, index=False)
             for row in writer.book.active.iter_rows():
                 for cell in row:
@@ -200,7 +200,9 @@ def _openpyxl() -> Iterator[None]:
     try:
         yield
     except ImportError:
-        raise SetupError("Excel files need openpyxl: pip install 'enrichkit[excel]'. Or save the table as CSV.") from None
+        raise SetupError(
+            "Excel files need openpyxl: pip install 'enrichkit[excel]'. Or save the table as CSV."
+        ) from None
 
 
 _FORMATS: dict[str, tuple[Callable[[Path], pd.DataFrame], Callable[[pd.DataFrame, IO[bytes]], None]]] = {

@@ -13,11 +13,14 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ._estimate import duration
 from ._files import Files, work_area
 from ._frame import stored_facts
+from ._listing import plain
 from ._parts import read_parts
 from ._row import STATUS
 
+PROGRESS = "enrichment_progress.json"
 TOKENS = ("input_tokens", "tool_tokens", "thinking_tokens", "output_tokens")
 
 
@@ -86,3 +89,38 @@ def _lives(pid: int) -> bool:
     except OSError:
         return True
     return True
+
+
+def told(out: Path) -> str:
+    """Say how far a store is, in a few lines."""
+    found = standing(out)
+    more = "".join(
+        f", {count:,} {what}"
+        for count, what in (
+            (found.pending, "waiting for a stage"),
+            (found.unsealed, "questions answered, not sealed yet"),
+        )
+        if count
+    )
+    lines = [
+        f"{out}: {found.done:,} records done, {found.failed:,} failed{more}",
+        f"{found.tokens:,} tokens, {found.cost_usd:.4f} USD (sealed records, known prices)",
+        worker(out),
+    ]
+    if said := read_progress(out):
+        left = said.get("left_seconds")
+        lines.append(
+            f"Its last run, as of {said.get('last_updated')}: {said.get('state')}, {said.get('completed_count')} of "
+            f"{said.get('total_records')} records complete, {said.get('failed_count')} failed, "
+            f"{said.get('rate_per_second')} records/s" + (f", {duration(left)} left" if left else "")
+        )
+    return "\n".join(plain(one, most=0) for one in lines)
+
+
+def read_progress(out: Path) -> dict[str, Any]:
+    """Return what the last run wrote about itself; nothing if it did not, or cannot be read."""
+    try:
+        found = json.loads((work_area(out) / PROGRESS).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}

@@ -56,6 +56,12 @@ _report
 plots
 _progress
 _run
+_aside
+_sheet
+_export
+_standing
+_logbook
+_unattended
 __main__
 """.split()
 ALONE = {
