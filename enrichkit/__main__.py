@@ -40,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code."""
     found = _parser().parse_args(arguments)
     with warnings.catch_warnings():
-        warnings.showwarning = lambda message, *_: _say(str(message))  # type: ignore[assignment]
+        warnings.showwarning = lambda message, *_: _say(str(message))
         try:
             return int(found.command(found))
         except EnrichError as error:

@@ -59,7 +59,7 @@ def export(
     Raises
     ------
     InputError
-        If the suffix is none of these, or the columns that ``only_new`` asks for cannot be told.
+        If the suffix is none of these, nothing is there to be written, or what is new cannot be told.
     StoreError
         If there is no store.
 
@@ -80,6 +80,8 @@ def export(
     path = Path(path)
     format_of(path)
     frame = out if isinstance(out, pd.DataFrame) else _read(out)
+    if not len(frame.columns):
+        raise InputError(f"There is nothing to write into {path}: no record is complete yet.")
     origin = frame.attrs.get(ORIGIN)
     if only_new:
         if origin is None:

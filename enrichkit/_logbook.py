@@ -123,8 +123,8 @@ class Logbook:
         self._over.set()
         self._thread.join()
         self._note_failures()
-        self._put_progress(table, ended)
         self._write(table)
+        self._put_progress(table, ended)
         found = report(self._out)
         for folder in self._folders:
             _put(folder / REPORT, json.loads(found.to_json()))
@@ -143,9 +143,9 @@ class Logbook:
             try:
                 self._note_failures()
                 table = self._run.table
-                self._put_progress(table, "running")
                 if complete > counted:
                     self._write(table)
+                self._put_progress(table, "running")  # after the output: it promises no more than that has
             except (OSError, EnrichError, pa.ArrowException, ValueError) as error:
                 self.warn(f"The files could not be brought up to date: {type(error).__name__}: {error}")
             took = time.monotonic() - now

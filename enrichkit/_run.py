@@ -404,6 +404,13 @@ def batches(df: pd.DataFrame, rows: int) -> Iterator[pd.DataFrame]:
     return pieces(df, rows)
 
 
+def check(frame: pd.DataFrame, options: Options) -> None:
+    """Raise for whatever a run would be refused for, before anything is asked or written."""
+    stages = choose_stages(options.stages, frame)
+    check_call(options, stages)
+    _work(frame, scan_of(options, stages), options)
+
+
 def scan_of(options: Options, stages: Sequence[Stage]) -> Index:
     """Return the index of a call's store, reading only."""
     return scan(options.folder, indexed(*_read_by(stages)), id_column=RECORD_ID)

@@ -11,6 +11,7 @@ import json
 import os
 import time
 import uuid
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any, BinaryIO, cast
@@ -44,7 +45,7 @@ def read_sheet(path: str | Path) -> pd.DataFrame:
         frame = reader(path)
     except UnicodeDecodeError:
         raise InputError(f"{path} is not UTF-8: {_other_encoding(path)}") from None
-    except (ValueError, KeyError, pa.ArrowException, OSError) as error:
+    except (ValueError, KeyError, pa.ArrowException, OSError, zipfile.BadZipFile) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(f"{path} cannot be read as {path.suffix.lower()}: {str(error).strip()}") from error

@@ -26,7 +26,7 @@ from ._listing import plain
 from ._logbook import ERRORS, Logbook
 from ._options import Options, folder_of
 from ._row import RECORD_ID, STATUS
-from ._run import Run, plan
+from ._run import Run, check, plan
 from ._sheet import format_of, read_sheet
 from ._standing import Standing, read_progress, standing
 from ._work import record_ids
@@ -55,10 +55,12 @@ def run_file(found: argparse.Namespace) -> int:
         if _of_its_own(found, output, out):
             rows = _rows(frame, settings, failed | _records_in(output, settings))
     options = Options(**settings)
-    ahead = plan(frame, **settings | ({"out": _no_store(out)} if found.fresh else {}))
-    print(dataclasses.replace(ahead, out=str(out)))
+    seen: dict[str, Any] = {"out": _no_store(out)} if found.fresh else {}
+    ahead = plan(frame, **settings | seen)
+    print(dataclasses.replace(ahead, out=str(out)), flush=True)
     if found.dry_run:
         return DONE
+    check(frame, dataclasses.replace(options, **seen))
     if ahead.to_ask and not _agreed(found):
         print("Nothing was asked.")
         return STOPPED
