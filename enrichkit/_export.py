@@ -14,8 +14,8 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from ._frame import ORIGIN, stored, to_frame
-from ._options import folder_of
+from ._frame import ORIGIN
+from ._run import read
 from ._sheet import format_of, is_text, write_sheet
 from ._table import as_text, is_missing_cell
 from .errors import InputError
@@ -79,7 +79,7 @@ def export(
         raise InputError(f"formulas must be 'safe' or 'raw', not {formulas!r}.")
     path = Path(path)
     format_of(path)
-    frame = out if isinstance(out, pd.DataFrame) else _read(out)
+    frame = out if isinstance(out, pd.DataFrame) else read(out)
     if not len(frame.columns):
         raise InputError(f"There is nothing to write into {path}: no record is complete yet.")
     origin = frame.attrs.get(ORIGIN)
@@ -92,11 +92,6 @@ def export(
         written = {name for name in frame.columns if origin is None or name in origin["written"]}
         frame = _as_text(frame, written, lists=lists, safe=formulas == "safe", original=original)
     write_sheet(frame, path)
-
-
-def _read(out: str | Path) -> pd.DataFrame:
-    table = stored(folder_of(out))
-    return to_frame(table.select([name for name in table.column_names if not name.endswith("._replies")]))
 
 
 def _as_text(

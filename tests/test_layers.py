@@ -56,6 +56,7 @@ _report
 plots
 _progress
 _run
+_parameters
 _aside
 _sheet
 _export
