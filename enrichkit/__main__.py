@@ -45,9 +45,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return int(found.command(found))
         except EnrichError as error:
             _say(str(error))
-            return exit_code(error)
+            return exit_code(error) if found.command is _run else 2
         except KeyboardInterrupt as error:
-            _say("Interrupted before anything was asked.")
+            _say("Interrupted. The same command goes on.")
             return exit_code(error)
         except BrokenPipeError:  # `| head` has seen enough
             sys.stderr.close()

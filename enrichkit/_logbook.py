@@ -98,18 +98,16 @@ class Logbook:
         self.warn = self._log.warning
         self.failures: list[dict[str, Any]] = []
         """Those of this run, oldest first."""
+        self._ids: list[str] = []
         there = out.is_dir()
         self._before = standing(out) if there else Standing()
         self._known = {(one["record"], one["stage"]): one["attempts"] for one in _failures(out)} if there else {}
         self._over = threading.Event()
+        self._thread = threading.Thread(target=self._follow, name="enrichkit-logbook", daemon=True)
 
     def follow(self, run: Run) -> None:
         """Keep the files up to date until `close`, from a thread of its own."""
         self._run = run
-        table = run.table
-        self._key = table.attrs[ORIGIN]["key"]
-        self._ids = record_ids(table, self._key)
-        self._thread = threading.Thread(target=self._follow, name="enrichkit-logbook", daemon=True)
         self._thread.start()
 
     def close(self, table: pd.DataFrame, ended: str) -> None:
@@ -122,7 +120,7 @@ class Logbook:
         """
         self._over.set()
         self._thread.join()
-        self._note_failures()
+        self._note_failures(table.attrs[ORIGIN]["key"])
         self._write(table)
         self._put_progress(table, ended)
         found = report(self._out)
@@ -141,8 +139,8 @@ class Logbook:
             if now < due and (now < earliest or complete < counted + self._every_records):
                 continue
             try:
-                self._note_failures()
                 table = self._run.table
+                self._note_failures(table.attrs[ORIGIN]["key"])
                 if complete > counted:
                     self._write(table)
                 self._put_progress(table, "running")  # after the output: it promises no more than that has
@@ -152,9 +150,9 @@ class Logbook:
             counted, earliest = complete, time.monotonic() + SHARE * took
             due = max(time.monotonic() + EVERY_SECONDS, earliest)
 
-    def _note_failures(self) -> None:
+    def _note_failures(self, key: Sequence[str]) -> None:
         """Log the failures that were sealed since the last look."""
-        for one in _failures(self._out, self._key):
+        for one in _failures(self._out, key):
             name = one["record"], one["stage"]
             if self._known.get(name) != one["attempts"]:
                 self._known[name] = one["attempts"]
@@ -166,6 +164,7 @@ class Logbook:
     def _put_progress(self, table: pd.DataFrame, state: str) -> None:
         """Write how far the run is."""
         status, before = self._run.status, self._before
+        self._ids = self._ids or record_ids(table, table.attrs[ORIGIN]["key"])
         found = dict(zip(self._ids, table[STATUS], strict=True))
         by = {word: [name for name, state in found.items() if state == word] for word in ("done", "failed")}
         left = status.left_seconds

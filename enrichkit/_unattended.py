@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import functools
+import os
 import signal
 import sys
 from collections import Counter
@@ -74,19 +75,19 @@ def run_file(found: argparse.Namespace) -> int:
     for name in ("SIGTERM", "SIGHUP"):  # a scheduler's end is an interrupt, from the first moment to the last
         if hasattr(signal, name) and signal.getsignal(getattr(signal, name)) is signal.SIG_DFL:
             signal.signal(getattr(signal, name), signal.default_int_handler)
-    run = Run(frame, options)
-    logbook.follow(run)
-    return _finish(run, logbook, output, out)
+    return _follow(Run(frame, options), logbook, output, out)
 
 
-def _finish(run: Run, logbook: Logbook, output: Path, out: Path) -> int:
+def _follow(run: Run, logbook: Logbook, output: Path, out: Path) -> int:
     """Wait for the end, write everything a last time, and say what came of it."""
     error: BaseException | None = None
     try:
+        logbook.follow(run)
         table = run.result()
     except (KeyboardInterrupt, Exception) as raised:  # noqa: BLE001 - told below, once the files are written
         error = raised
-        table = run.table if not run.done or not isinstance(raised, Stopped) else run.stop()
+        left = isinstance(raised, Interrupted) and not run.done  # at once, without what is in flight
+        table = run.stop() if isinstance(raised, Stopped | KeyboardInterrupt) and not left else run.table
     ended, code = _ending(error, table)
     try:
         logbook.close(table, ended)
@@ -105,7 +106,7 @@ def _finish(run: Run, logbook: Logbook, output: Path, out: Path) -> int:
             f"Failed: {told}; see {plain(str(work_area(out) / ERRORS), most=0)}. To ask them again, add --retry-failed."
         )
     if isinstance(error, KeyboardInterrupt) and not isinstance(error, Interrupted):
-        error = Interrupted("Interrupted. The same command goes on.", reason="interrupt", done=0, left=0)
+        error = Interrupted("Interrupted. The same command goes on.", reason="interrupt", done=0, left=status.left)
     if error is not None:
         raise error
     return code
@@ -139,6 +140,9 @@ def _check_paths(found: argparse.Namespace, output: Path, out: Path) -> None:
     format_of(output)
     if output.is_dir():
         raise InputError(f"{output} is a folder. Give --output a file's name.")
+    folder = next(one for one in output.absolute().parents if one.exists())
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise InputError(f"{output} cannot be written: {folder} is not yours to write in. Give --output another name.")
     if output.exists() and output.samefile(found.input):
         raise InputError(f"--output {output} is the input itself. Give it another name.")
     if out == output.absolute():

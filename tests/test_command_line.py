@@ -267,6 +267,40 @@ def test_a_lost_lock_stops_the_run(folder, simulator):
     assert (process.returncode, "lock" in err) == (3, True)
 
 
+def test_an_output_that_cannot_be_written_costs_no_answer(folder, simulator):
+    """3; the sentence says where the answers are, and the same command goes on."""
+    simulator.latency_seconds = 0.1
+    process = begin(*RUN, "--max-workers", 1)
+    wait_for(lambda: simulator.counts()["answers"] >= 1)
+    Path("data_enriched.csv").mkdir()
+    err = process.communicate(timeout=30)[1]
+    assert process.returncode == 3
+    assert re.search(r"data_enriched.csv cannot be written: .* The answers are safe in .*enrichkit export", err)
+    Path("data_enriched.csv").rmdir()
+    enrich(*RUN)
+    assert set(table()["_status"]) == {"done"}
+    assert set(answers_per_prompt(simulator)) == {1}
+
+
+@pytest.mark.parametrize("command", ["status", "report", "verify", "export"])
+def test_no_store_is_wrong_use(command, folder):
+    """2, and the sentence says that there is none."""
+    more = ["all.csv"] if command == "export" else []
+    assert "There is no store at" in enrich(command, "nothing", *more, code=2)
+
+
+def test_simulate_serves_and_says_how_to_use_it(folder):
+    """The lines that it prints are enough to ask it."""
+    process = begin("simulate", "--port", "0")
+    first, second = process.stdout.readline(), process.stdout.readline()
+    assert "until you press Ctrl-C" in first
+    given = dict(one.split("=", 1) for one in second.removeprefix("To use it: ").split())
+    done = subprocess.run([COMMAND, *RUN], env=os.environ | given, capture_output=True, text=True, check=False)
+    process.send_signal(signal.SIGINT)
+    counts = process.communicate(timeout=20)[0]
+    assert (done.returncode, json.loads(counts)["answers"]) == (0, 19)
+
+
 # Beside a run, and after a kill
 
 
