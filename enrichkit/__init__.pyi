@@ -3,6 +3,8 @@ from ._answer import Answer, Issue
 from ._costs import costs, what_if
 from ._dossier import Dossier, dossier
 from ._exchange import Failure, Reply, Request, Source, Support, Usage
+from ._export import export
+from ._parameters import check_parameters
 from ._plan import Plan
 from ._price import Price
 from ._report import Report, report
@@ -31,11 +33,13 @@ __all__ = [
     "Usage",
     "Verification",
     "batches",
+    "check_parameters",
     "corrections",
     "costs",
     "dossier",
     "errors",
     "evidence",
+    "export",
     "funds",
     "plan",
     "plots",

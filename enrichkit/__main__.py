@@ -1,4 +1,4 @@
-"""The command line: ``python -m enrichkit simulate`` runs the simulator beside other programs."""
+"""The command line: ``enrichkit``, or ``python -m enrichkit``."""
 
 from __future__ import annotations
 
@@ -6,15 +6,175 @@ import argparse
 import json
 import sys
 import threading
+import traceback
+import warnings
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
+from .errors import EnrichError, Stopped, StoreError
 from .simulator import FAULTS, Quota, Simulator
+
+CODES = (
+    "Exit codes: 0 all done; 1 done, but some records failed; 2 wrong use or input; 3 stopped early (budget, quota, "
+    "store); 130 interrupted. After 3 and 130 the same command goes on."
+)
+IN_FLAGS = {
+    "on_change='redo'": "--on-change redo",
+    "on_change='keep'": "--on-change keep",
+    "redo_damaged=True": "--redo-damaged",
+    "retry_failed=True": "--retry-failed",
+    "budget_usd": "--budget",
+    "model='simulator'": "--model simulator",
+    "key=...": "--key ...",
+    "another 'out'": "another --checkpoint",
+    "enrichkit.plan(...)": "--dry-run",
+    "The same call": "The same command",
+    "workers must": "--max-workers must",
+    "explicit rpm": "explicit --rpm",
+}
+"""What the library's messages say to do, and how that is said here."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code."""
-    parser = argparse.ArgumentParser(prog="python -m enrichkit", description="The simulator of enrichkit.")
+    found = _parser().parse_args(arguments)
+    with warnings.catch_warnings():
+        warnings.showwarning = lambda message, *_: _say(str(message))
+        try:
+            return int(found.command(found))
+        except EnrichError as error:
+            _say(str(error))
+            return exit_code(error) if found.command is _run else 2
+        except KeyboardInterrupt as error:
+            _say("Interrupted. The same command goes on.")
+            return exit_code(error)
+        except BrokenPipeError:  # `| head` has seen enough
+            sys.stderr.close()
+            return exit_code(KeyboardInterrupt())
+        except Exception as error:  # noqa: BLE001 - a defect, too, has to say by its exit code that a rerun goes on
+            for told in traceback.format_exc().splitlines():
+                _say(told)
+            return exit_code(error)
+
+
+def exit_code(error: BaseException) -> int:
+    """Return the exit code of what a command raised."""
+    if isinstance(error, KeyboardInterrupt):
+        return 130
+    return 2 if isinstance(error, EnrichError) and not isinstance(error, Stopped | StoreError) else 3
+
+
+def _say(text: str) -> None:
+    """Print a sentence on stderr, without what a terminal would obey."""
+    print(_plain(f"enrichkit: {in_flags(text)}"), file=sys.stderr)
+
+
+def in_flags(text: str) -> str:
+    """Return a message of the library with the command line's names.
+
+    >>> in_flags("Raise budget_usd to go on.")
+    'Raise --budget to go on.'
+    """
+    for name, flag in IN_FLAGS.items():
+        text = text.replace(name, flag)
+    return text
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="enrichkit",
+        description="Fill in the missing columns of a table by asking Gemini: no paid answer lost, none paid twice.",
+        epilog=CODES,
+        allow_abbrev=False,
+    )
     commands = parser.add_subparsers(required=True, metavar="command")
+    _add_run(commands.add_parser("run", help="enrich the table in a file", epilog=CODES, allow_abbrev=False))
+    for name, command, told in (
+        ("status", _status, "say how far a store is, also while a run is under way"),
+        ("report", _report, "say what a store cost"),
+        ("verify", _verify, "check every checksum, key and question of a store; 1 if something is wrong"),
+        ("export", _export, "write a store's records into a file"),
+    ):
+        one = commands.add_parser(name, help=told, description=told, allow_abbrev=False)
+        one.add_argument("dir", type=Path, metavar="DIR", help="the store, or its progress file (.json)")
+        one.set_defaults(command=command)
+        if name == "report":
+            one.add_argument("--json", action="store_true", help="as JSON")
+        if name == "export":
+            one.add_argument("file", type=Path, metavar="FILE", help="its suffix says which kind: .csv, .parquet, ...")
+            one.add_argument("--only-new", action="store_true", help="only the key and what a model wrote")
+            one.add_argument("--lists", choices=("readable", "json"), default="readable", help="lists in CSV and Excel")
+            one.add_argument("--formulas", choices=("safe", "raw"), default="safe", help="text like =1+1 in those")
+    _add_simulate(commands)
+    return parser
+
+
+def _add_run(run: argparse.ArgumentParser) -> None:
+    files = run.add_argument_group("files")
+    files.add_argument("--input", type=Path, required=True, metavar="FILE", help="CSV, TSV, Parquet, JSON lines, Excel")
+    files.add_argument("--output", type=Path, metavar="FILE", help="default: the input's name with _enriched")
+    files.add_argument(
+        "--checkpoint",
+        type=Path,
+        metavar="DIR",
+        help="the store, default: beside the output; a name that ends in .json is the progress file's, and the store "
+        "lies beside it",
+    )
+    files.add_argument(
+        "--checkpoint-interval",
+        type=_count,
+        default=10,
+        metavar="N",
+        help="bring progress file and "
+        "output up to date every N records, too (default: 10); each reply is on the disk at once anyway",
+    )
+    files.add_argument("--shard-rows", type=_count, metavar="N", help="rows per shard (default: 50)")
+    what = run.add_argument_group("what is asked")
+    what.add_argument(
+        "--stages", type=lambda text: text.split(","), metavar="NAMES", help="default: poc,fund; also deep"
+    )
+    what.add_argument("--key", action="append", metavar="COLUMN", help="what identifies a record; may be given again")
+    what.add_argument("--limit", type=int, metavar="N", help="so many records at most; the rest stays pending")
+    what.add_argument("--priority", metavar="COLUMN", help="highest number first")
+    start = what.add_mutually_exclusive_group()
+    start.add_argument(
+        "--resume", action="store_true", help="insist that there is something to go on with; a rerun goes on anyway"
+    )
+    start.add_argument("--fresh", action="store_true", help="a new store; the old one is moved aside, never deleted")
+    start.add_argument(
+        "--retry-failed", action="store_true", help="ask only what failed; an --output of its own gets just those rows"
+    )
+    what.add_argument(
+        "--on-change",
+        choices=("refuse", "redo", "keep"),
+        help="where a stage asks another question than the one that was answered (default: refuse)",
+    )
+    what.add_argument("--redo-damaged", action="store_true", default=None, help="put damaged shards aside, ask again")
+    how = run.add_argument_group("how it is asked")
+    how.add_argument("--model", help="a model's name, or simulator: no key, no cost")
+    how.add_argument("--client", metavar="NAME", help="google-genai (default) or google-generativeai")
+    how.add_argument(
+        "--max-workers", type=int, dest="workers", metavar="N", help="requests at a time, 1 to 20 (default: 10)"
+    )
+    how.add_argument("--rpm", type=float, metavar="N", help="requests a minute at most; default: learned from refusals")
+    how.add_argument(
+        "--delay",
+        type=float,
+        dest="delay_seconds",
+        metavar="SECONDS",
+        help="wait between a record's stages (default: 0; the pace does that work)",
+    )
+    how.add_argument("--budget", type=float, dest="budget_usd", metavar="USD", help="never spend more on this store")
+    show = run.add_argument_group("what is shown")
+    show.add_argument("--dry-run", action="store_true", help="show the plan and its price; ask and write nothing")
+    show.add_argument("--yes", action="store_true", help="do not ask whether to go on")
+    show.add_argument("--progress", type=_progress, metavar="HOW", help="auto (default), text or off")
+    show.add_argument("-v", "--verbose", action="store_true", help="show what goes into run.log")
+    run.set_defaults(command=_run)
+
+
+def _add_simulate(commands: Any) -> None:
     simulate = commands.add_parser(
         "simulate",
         help="serve a simulated Gemini on 127.0.0.1",
@@ -34,8 +194,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--fault", type=_fault, action="append", default=[], metavar="NAME=P", help="a fault and its probability"
     )
     simulate.set_defaults(command=_simulate)
-    found = parser.parse_args(arguments)
-    return int(found.command(found))
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"a whole number above 0 is needed, not {text!r}")
+    return int(text)
+
+
+def _progress(text: str) -> str | bool:
+    return False if text == "off" else text
 
 
 def _latency(text: str) -> float | tuple[float, float]:
@@ -50,6 +218,51 @@ def _fault(text: str) -> tuple[str, float]:
     return name, float(probability or 1)
 
 
+def _run(found: argparse.Namespace) -> int:
+    from ._unattended import run_file
+
+    return run_file(found)
+
+
+def _status(found: argparse.Namespace) -> int:
+    from ._standing import told
+    from ._unattended import store_of
+
+    print(told(store_of(found.dir)[0]))
+    return 0
+
+
+def _report(found: argparse.Namespace) -> int:
+    from ._report import report
+    from ._unattended import store_of
+
+    told = report(store_of(found.dir)[0])
+    print(told.to_json() if found.json else told)
+    return 0
+
+
+def _verify(found: argparse.Namespace) -> int:
+    from ._unattended import store_of
+    from ._verify import verify
+
+    verified = verify(store_of(found.dir)[0])
+    print("\n".join(map(_plain, str(verified).splitlines())))
+    return 0 if verified.ok else 1
+
+
+def _export(found: argparse.Namespace) -> int:
+    from ._export import export
+    from ._unattended import store_of
+
+    export(store_of(found.dir)[0], found.file, only_new=found.only_new, lists=found.lists, formulas=found.formulas)
+    print(f"Written: {_plain(str(found.file))}")
+    return 0
+
+
+def _plain(text: str) -> str:
+    return "".join(one if one.isprintable() else "?" for one in text)
+
+
 def _simulate(found: argparse.Namespace) -> int:
     try:
         simulator = Simulator(
@@ -61,8 +274,8 @@ def _simulate(found: argparse.Namespace) -> int:
             faults=dict(found.fault),
         )
     except OSError as error:
-        print(f"Port {found.port} cannot be used: {error.strerror}. Choose another with --port.", file=sys.stderr)
-        return 1
+        _say(f"Port {found.port} cannot be used: {error.strerror}. Choose another with --port.")
+        return 2
     with simulator:
         print(f"A simulated Gemini answers at {simulator.url} until you press Ctrl-C. Its answers are invented.")
         print(f"To use it: GOOGLE_GEMINI_BASE_URL={simulator.url} GOOGLE_API_KEY=simulated", flush=True)

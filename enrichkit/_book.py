@@ -328,10 +328,10 @@ class Book:
         return total
 
     def unsealed_rows(self) -> Iterator[tuple[int, Row]]:
-        """Yield the rows of records that this run knows something about and that are not sealed."""
-        yield from self._unsealed
-        for rows in self._changed.values():
-            yield from rows
+        """Yield the complete rows that are not sealed; whoever takes them before reading the shards misses none."""
+        yield from list(self._unsealed)
+        for rows in list(self._changed.values()):
+            yield from list(rows)
 
     def partial_rows(self) -> Iterator[tuple[int, Row]]:
         """Yield the rows of records some of whose questions are answered."""

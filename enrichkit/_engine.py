@@ -173,7 +173,7 @@ class Engine:
         self._on_scarce = on_scarce
         self._scarce = False
         self._prices = prices_told(settings.prices)
-        self._ready = Ready(work)
+        self._ready = Ready(work, delay_seconds=settings.delay_seconds)
         self._inbox: queue.SimpleQueue[News] = queue.SimpleQueue()
         self._budget = Budget(settings.budget_usd, spent_usd)
         self._stop = threading.Event()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -14,20 +15,40 @@ import pandas as pd
 import pyarrow as pa
 
 from ._files import Files, work_area
-from ._index import check_store, find, read_shards
+from ._index import FOOTER, check_store, find, footer, read_shards
 from ._parquet import join
 from ._row import RECORD_ID, SHOWN, STATUS, meta, record_status
 from ._table import is_missing_cell
 from ._work import Work
 
+ORIGIN = "enrichkit"
+"""The entry of a frame's ``attrs`` that says which columns are its key, and which a model wrote into."""
+
 
 def stored(out: Path, columns: Sequence[str] | None = None) -> pa.Table:
-    """Return the sealed rows, with a warning for each damaged shard; it needs no lock and sees a run under way."""
+    """Return the sealed rows, with a warning for each damaged shard; it needs no lock and sees a run under way.
+
+    The table's footer has the names of the key, the user's columns, the answers and the stages, over all shards.
+    """
     check_store(out)
     tables, damaged = read_shards(Files(work_area(out) / "tmp"), out, columns)
     for path in damaged:
         warnings.warn(told_damaged(path), stacklevel=3)
-    return join(list(tables.values()))
+    footers = [footer(table.schema) for table in tables.values()]
+    stages = {name: stage for one in footers for name, stage in one.get("stages", {}).items()}
+    facts = {
+        "key": footers[0].get("key", []) if footers else [],
+        "columns": sorted({name for one in footers for name in one.get("columns", ())}),
+        "answers": sorted({name for stage in stages.values() for name in stage.get("answers", ())}),
+        "stages": list(stages),
+    }
+    return join(list(tables.values())).replace_schema_metadata({FOOTER: json.dumps(facts).encode()})
+
+
+def stored_facts(out: Path, facts: Sequence[str], columns: Sequence[str] = ()) -> pa.Table:
+    """Return some facts about every stage, and some other columns, of the sealed rows."""
+    stages = footer(stored(out, []).schema)["stages"]
+    return stored(out, [*columns, *(meta(stage, fact) for stage in stages for fact in facts)])
 
 
 def told_damaged(path: Path) -> str:
@@ -40,7 +61,12 @@ def told_damaged(path: Path) -> str:
 
 def to_frame(table: pa.Table) -> pd.DataFrame:
     """Return a table as pandas: lists stay lists, whole numbers stay whole beside missing ones."""
-    return pd.DataFrame({name: _series(table.column(name)) for name in table.column_names})
+    frame = pd.DataFrame({name: _series(table.column(name)) for name in table.column_names})
+    facts = footer(table.schema)
+    if "answers" in facts:
+        given = set(facts["columns"]) - set(facts["answers"])
+        frame.attrs[ORIGIN] = {"key": facts["key"], "written": [name for name in frame.columns if name not in given]}
+    return frame
 
 
 def _series(column: pa.ChunkedArray) -> pd.Series[Any]:
@@ -80,6 +106,7 @@ def enriched(work: Work, out: Path, unsealed: Iterable[tuple[int, Mapping[str, A
     # Of the stages of this call: another one, asked of some records only, leaves the others pending in the store.
     combined = pd.Series(map(record_status, zip(*(result[name] for name in statuses), strict=True)), dtype=object)
     result[STATUS] = combined.set_axis(result.index)
+    result.attrs[ORIGIN] = {"key": list(work.key), "written": [*answers, *facts]}
     return result
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import math
 import numbers
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -63,6 +64,7 @@ class Options:
     deadline_seconds: float = 180.0
     notify: str | Sequence[str] | None = None
     progress: Literal["auto", "widget", "html", "text"] | bool = "auto"
+    delay_seconds: float = 0.0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "notify", _addresses(self.notify))
@@ -79,6 +81,8 @@ class Options:
             number = isinstance(value, numbers.Real | Decimal) and not isinstance(value, bool)
             if value is not None and not (number and value > 0):
                 raise InputError(f"{name} must be a number above 0, not {value!r}.")
+        if not isinstance(self.delay_seconds, int | float) or not 0 <= self.delay_seconds < math.inf:
+            raise InputError(f"delay_seconds must be a number of seconds, not {self.delay_seconds!r}.")
         if not _whole(self.shard_rows) or self.shard_rows < 1:
             raise InputError(f"shard_rows must be a whole number above 0, not {self.shard_rows!r}.")
         if self.limit is not None and (not _whole(self.limit) or self.limit < 0):

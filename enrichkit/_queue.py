@@ -8,6 +8,7 @@ until that one is finished; no worker waits for another's question while there i
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Iterator
 
@@ -20,14 +21,21 @@ Task = tuple[int, int]
 
 
 class Ready:
-    """The open questions of a run, handed out to workers one at a time."""
+    """The open questions of a run, handed out to workers one at a time.
 
-    def __init__(self, work: Work) -> None:
+    With a delay, a record's stages are asked one after the other, so long after the last.
+    """
+
+    def __init__(self, work: Work, *, delay_seconds: float = 0.0) -> None:
         self._stages = work.stages
         stages = [work.stage for work in work.stages]
         self.parents = [
-            [place for place in range(own) if stage.waits_for(stages[place])] for own, stage in enumerate(stages)
+            [place for place in range(own) if delay_seconds or stage.waits_for(stages[place])]
+            for own, stage in enumerate(stages)
         ]
+        self._delay_seconds = delay_seconds
+        self._later: deque[tuple[float, Task]] = deque()
+        """Unlocked, but for the delay."""
         self._finished = [stage.known.copy() for stage in work.stages]
         self._fresh = self._in_order(work)
         self._unlocked: deque[Task] = deque()
@@ -40,13 +48,15 @@ class Ready:
         """Return the next question; wait only while one in flight may unlock another; None when nothing is left."""
         with self._changed:
             while not self._closed:
+                while self._later and self._later[0][0] <= time.monotonic():
+                    self._unlocked.append(self._later.popleft()[1])
                 task = self._unlocked.popleft() if self._unlocked else self._next_fresh()
                 if task is not None:
                     self._open += 1
                     return task
-                if not self._open:
+                if not self._open and not self._later:
                     break
-                self._changed.wait()
+                self._changed.wait(max(0.0, self._later[0][0] - time.monotonic()) if self._later else None)
             self._closed = True
             self._changed.notify_all()
             return None
@@ -57,7 +67,7 @@ class Ready:
             self._open -= 1
             self._finished[task[0]][task[1]] = True
             for child in self._aside.pop(task, ()):
-                self._place(child)
+                self._place(child, delay_seconds=self._delay_seconds)
             self._changed.notify_all()
 
     def close(self) -> None:
@@ -72,9 +82,12 @@ class Ready:
                 return self._unlocked.popleft()
         return None
 
-    def _place(self, task: Task) -> bool:
+    def _place(self, task: Task, *, delay_seconds: float = 0.0) -> bool:
         """Put a question among the unlocked ones, or aside under the first it still has to wait for."""
         blocker = self._blocker(task)
+        if blocker is None and delay_seconds:
+            self._later.append((time.monotonic() + delay_seconds, task))
+            return True
         if blocker is None:
             self._unlocked.append(task)
             return True

@@ -96,6 +96,7 @@ class Run:
                     client_name=options.client_name,
                     budget_usd=options.budget_usd,
                     deadline_seconds=options.deadline_seconds,
+                    delay_seconds=options.delay_seconds,
                     prices=prices,
                 ),
                 spent_usd=_spent_before(options, store.index, self._work, self._book.spent_usd),
@@ -166,6 +167,12 @@ class Run:
     def status(self) -> Status:
         """The run at this moment."""
         return self._engine.status
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """The table as it stands, also while the run is under way: answers count once their record is complete."""
+        unsealed = list(self._book.unsealed_rows())  # before the shards: what is sealed meanwhile is met there
+        return enriched(self._work, self._options.folder, unsealed)
 
     @property
     def done(self) -> bool:
@@ -340,6 +347,9 @@ def run(df: pd.DataFrame, options: Options) -> pd.DataFrame:
         environment variable ``ENRICHKIT_PROGRESS`` says (one of these words, or ``off``), else the widget in a
         notebook, text where nobody sits before it (papermill, nbclient, a log), and a bar in a terminal. What cannot be
         had falls back to the next best. In a notebook a static summary is left at the end.
+    delay_seconds : float
+        Ask a record's stages one after the other, with so long a wait between them. The pace does what that is often
+        meant for.
 
     Returns
     -------
@@ -466,6 +476,13 @@ def batches(df: pd.DataFrame, rows: int) -> Iterator[pd.DataFrame]:
     if not isinstance(rows, int) or rows < 1:
         raise InputError(f"rows must be a whole number above 0, not {rows!r}.")
     return pieces(df, rows)
+
+
+def check(frame: pd.DataFrame, options: Options) -> None:
+    """Raise for whatever a run would be refused for, before anything is asked or written."""
+    stages = choose_stages(options.stages, frame)
+    check_call(options, stages)
+    _work(frame, scan_of(options, stages), options)
 
 
 def scan_of(options: Options, stages: Sequence[Stage]) -> Index:

@@ -59,6 +59,8 @@ def _as_array(column: pd.Series[Any], name: str) -> pa.Array | pa.ChunkedArray:
         return _as_text(column, name)
     if pa.types.is_dictionary(array.type):
         array = array.cast(array.type.value_type)
+    if pa.types.is_list(array.type) and pa.types.is_null(array.type.value_type):
+        return array.cast(pa.list_(pa.string()))  # lists that are all empty
     if pa.types.is_null(array.type) or (array.null_count == len(array) and not pa.types.is_nested(array.type)):
         return pa.nulls(len(array), pa.string())
     if pa.types.is_large_string(array.type) or pa.types.is_string_view(array.type):

@@ -116,6 +116,12 @@ def record_digests(frame: pd.DataFrame, key: tuple[str, ...]) -> tuple[Digests, 
     return digests(list(texts.items())), lacking, told
 
 
+def record_ids(frame: pd.DataFrame, key: str | Sequence[str] | None) -> list[str]:
+    """Return each row's record id."""
+    named = frame.set_axis([str(name) for name in frame.columns], axis="columns")
+    return list(ids(record_digests(named, choose_key(key, list(named.columns)))[0]).to_pylist())
+
+
 def make_work(
     frame: pd.DataFrame,
     index: Index,

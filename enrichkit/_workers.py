@@ -49,6 +49,7 @@ class Settings:
     client_name: str
     budget_usd: float | None
     deadline_seconds: float
+    delay_seconds: float = 0.0
     prices: Mapping[str, Price] = field(default_factory=dict)
 
 

@@ -61,6 +61,13 @@ _progress
 _messenger
 _notice
 _run
+_parameters
+_aside
+_sheet
+_export
+_standing
+_logbook
+_unattended
 __main__
 """.split()
 ALONE = {

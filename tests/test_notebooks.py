@@ -141,3 +141,35 @@ def test_papermill_runs_it_and_a_second_run_asks_nothing(tmp_path):
     bill = enrichkit.report(out).cost
     assert f"{bill.total.told} USD" in json.dumps(outputs)
     assert (bill.records, bill.total.replies) == (542, 788)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "told"),
+    [
+        ({"worker": 10}, "no parameter 'worker'. Is workers meant?"),
+        ({"workers": "ten"}, "parameter workers must be int, not 'ten'"),
+        ({"stages": "poc"}, "parameter stages must be list, not 'poc'"),
+        ({"workers": 0}, "workers must be a whole number from 1 to 20, not 0"),
+        ({"table": "../data/none.csv"}, "No such file"),
+    ],
+)
+def test_a_wrong_parameter_is_an_error(parameters, told, tmp_path):
+    """papermill alone would warn, and go on with the default."""
+    done = papermill(tmp_path, **parameters)
+    assert done.returncode == 1
+    assert told in done.stderr
+    assert not (tmp_path / "results").exists()
+
+
+def test_progress_is_text_where_nobody_watches(tmp_path):
+    """Lines on stderr, as a log wants them; nothing that a front end would have to draw."""
+    small = pd.read_csv(ROOT / "data" / "funds.csv", dtype=str).head(12)
+    small.to_csv(tmp_path / "small.csv", index=False)
+    done = papermill(tmp_path, progress="text", table="../small.csv", pilot_rows=2)
+    assert done.returncode == 0, done.stderr
+    outputs = [
+        output for cell in code(nbformat.read(tmp_path / "executed.ipynb", as_version=4)) for output in cell.outputs
+    ]
+    said = "".join(output["text"] for output in outputs if output.get("name") == "stderr")
+    assert "of 10 records" in said
+    assert not [output for output in outputs if output.output_type == "display_data"]

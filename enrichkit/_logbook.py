@@ -1,0 +1,252 @@
+"""The logbook: what an unattended run writes for people and monitors, and never reads back as truth.
+
+In the work area: how far the run is, its report, its failures and its log. The output, the whole table as it stands,
+is kept up to date with them. All but the logs are replaced in one step, every few seconds and at the end. Text from
+records and answers is escaped: a terminal shows it, and does not obey it.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from logging.handlers import RotatingFileHandler
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ._files import work_area
+from ._frame import ORIGIN, stored_facts
+from ._listing import plain
+from ._record import cell_text
+from ._report import report
+from ._row import RECORD_ID, STATUS, meta
+from ._run import Run
+from ._sheet import replacing
+from ._standing import PROGRESS, Standing, standing
+from ._view import line
+from ._work import record_ids
+from .errors import EnrichError
+
+REPORT, ERRORS, LOG = "enrichment_report.json", "enrichment_errors.log", "run.log"
+MOST_LISTED = 1000
+EVERY_SECONDS = 3.0
+LOOK_SECONDS = 0.2
+SHARE = 20
+"""A refresh that takes a second comes every twenty at most: asking has the processor."""
+LOG_BYTES = 10_000_000
+ADVICE = {
+    "blocked": "The service does not answer this; look at the record, or fill it in by hand.",
+    "truncated": "The answer was cut off; a stage of your own with a larger max_output_tokens may help.",
+    "bad_request": "The service refused the request itself; look at the record for odd text.",
+}
+RETRY = "Run the same command with --retry-failed."
+
+
+class Logbook:
+    """The files of one unattended run.
+
+    Parameters
+    ----------
+    out : Path
+        The store.
+    named : Path, optional
+        A progress file of the user's choice; report and errors lie beside it, too.
+    output : str or None
+        The file of the whole table.
+    write : callable
+        Writes the output.
+    every_records : int
+        Refresh after so many records, too.
+    verbose : bool
+        Tell on stderr what goes into the log.
+    """
+
+    def __init__(
+        self,
+        out: Path,
+        *,
+        named: Path | None,
+        output: str | None,
+        write: Callable[[pd.DataFrame], None],
+        every_records: int,
+        verbose: bool,
+    ) -> None:
+        self._out = out
+        area = work_area(out)
+        self._progress = [area / PROGRESS, *([named] if named else [])]
+        self._folders = [area, *([named.parent] if named else [])]
+        self._output = output
+        self._write = write
+        self._every_records = every_records
+        self._started = datetime.now(UTC)
+        # Loggers of its own: an SDK's messages, which may hold anything, do not get in.
+        self._log = _logger([area / LOG], "%(asctime)s %(levelname)s %(message)s")
+        self._errors = _logger([folder / ERRORS for folder in self._folders], "%(message)s")
+        if verbose:
+            told = logging.StreamHandler()
+            told.setFormatter(_Escaped("%(message)s"))
+            self._log.addHandler(told)
+        self.say = self._log.info
+        self.warn = self._log.warning
+        self.failures: list[dict[str, Any]] = []
+        """Those of this run, oldest first."""
+        self._ids: list[str] = []
+        there = out.is_dir()
+        self._before = standing(out) if there else Standing()
+        self._known = {(one["record"], one["stage"]): one["attempts"] for one in _failures(out)} if there else {}
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._follow, name="enrichkit-logbook", daemon=True)
+
+    def follow(self, run: Run) -> None:
+        """Keep the files up to date until `close`, from a thread of its own."""
+        self._run = run
+        self._thread.start()
+
+    def close(self, table: pd.DataFrame, ended: str) -> None:
+        """Write everything a last time, the report too.
+
+        Raises
+        ------
+        OSError
+            If the output or a file cannot be written.
+        """
+        self._over.set()
+        self._thread.join()
+        self._note_failures(table.attrs[ORIGIN]["key"])
+        self._write(table)
+        self._put_progress(table, ended)
+        found = report(self._out)
+        for folder in self._folders:
+            _put(folder / REPORT, json.loads(found.to_json()))
+        self.say(f"{ended}: {line(self._run.status)}")
+        for logger in (self._log, self._errors):
+            for handler in logger.handlers:
+                handler.close()
+
+    def _follow(self) -> None:
+        counted, due, earliest = 0, time.monotonic() + EVERY_SECONDS, 0.0
+        while not self._over.wait(LOOK_SECONDS):
+            status, now = self._run.status, time.monotonic()
+            complete = status.done + status.failed
+            if now < due and (now < earliest or complete < counted + self._every_records):
+                continue
+            try:
+                table = self._run.table
+                self._note_failures(table.attrs[ORIGIN]["key"])
+                if complete > counted:
+                    self._write(table)
+                self._put_progress(table, "running")  # after the output: it promises no more than that has
+            except (OSError, EnrichError, pa.ArrowException, ValueError) as error:
+                self.warn(f"The files could not be brought up to date: {type(error).__name__}: {error}")
+            took = time.monotonic() - now
+            counted, earliest = complete, time.monotonic() + SHARE * took
+            due = max(time.monotonic() + EVERY_SECONDS, earliest)
+
+    def _note_failures(self, key: Sequence[str]) -> None:
+        """Log the failures that were sealed since the last look."""
+        for one in _failures(self._out, key):
+            name = one["record"], one["stage"]
+            if self._known.get(name) != one["attempts"]:
+                self._known[name] = one["attempts"]
+                told = {"when": _now()} | one
+                self.failures.append(told)
+                self._errors.info(as_json(told))
+                self.warn(f"Record {one['record']}, stage {one['stage']}, failed: {one['cause']}")
+
+    def _put_progress(self, table: pd.DataFrame, state: str) -> None:
+        """Write how far the run is."""
+        status, before = self._run.status, self._before
+        self._ids = self._ids or record_ids(table, table.attrs[ORIGIN]["key"])
+        found = dict(zip(self._ids, table[STATUS], strict=True))
+        by = {word: [name for name, state in found.items() if state == word] for word in ("done", "failed")}
+        left = status.left_seconds
+        now = datetime.now(UTC)
+        progress = {
+            "state": state,
+            "started_at": self._started.isoformat(timespec="seconds"),
+            "last_updated": now.isoformat(timespec="seconds"),
+            "total_records": len(found),
+            "completed_count": len(by["done"]),
+            "failed_count": len(by["failed"]),
+            "completed_ids": by["done"][-MOST_LISTED:],
+            "failed_ids": by["failed"][-MOST_LISTED:],
+            "errors": self.failures[-MOST_LISTED:],
+            "lists_hold_at_most": MOST_LISTED,
+            "total_tokens": before.tokens + status.tokens,
+            "cost_usd": round(before.cost_usd + status.cost_usd, 6),
+            "run_tokens": status.tokens,
+            "run_cost_usd": round(status.cost_usd, 6),
+            "rate_per_second": round(status.rate_per_second, 3),
+            "left_seconds": None if left is None else round(left, 1),
+            "eta": None if left is None else (now + timedelta(seconds=left)).isoformat(timespec="seconds"),
+            "waiting": status.waiting,
+            "output": self._output,
+            "pid": os.getpid(),
+        }
+        for path in self._progress:
+            _put(path, progress)
+
+
+def as_json(value: Any, indent: int | None = None) -> str:
+    r"""Return JSON with letters as they are, and escapes for what a terminal would obey.
+
+    >>> print(as_json(["Zoë\x1b[2J\x7f"]))
+    ["Zoë\u001b[2J\u007f"]
+    """
+    text = json.dumps(value, ensure_ascii=False, indent=indent)
+    return "".join(one if one.isprintable() or one == "\n" else json.dumps(one)[1:-1] for one in text)
+
+
+def _failures(out: Path, key: Sequence[str] = ()) -> list[dict[str, Any]]:
+    """Return the failed stages of the sealed records."""
+    table = stored_facts(out, ("status", "error", "attempts"), [RECORD_ID, *key])
+    found = []
+    for stage in [name.removesuffix("._status") for name in table.column_names if name.endswith("._status")]:
+        for row in table.filter(pc.equal(table.column(meta(stage, "status")), "failed")).to_pylist():
+            error = str(row[meta(stage, "error")] or "")
+            cause = error.partition(":")[0]
+            found.append(
+                {
+                    "record": row[RECORD_ID],
+                    "key": {name: cell_text(row[name]) for name in key},
+                    "stage": stage,
+                    "cause": error,
+                    "attempts": row[meta(stage, "attempts")],
+                    "what_to_do": f"{ADVICE[cause]} {RETRY}" if cause in ADVICE else RETRY,
+                }
+            )
+    return found
+
+
+def _put(path: Path, value: Any) -> None:
+    with replacing(path) as file:
+        file.write((as_json(value, indent=2) + "\n").encode())
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _logger(paths: Sequence[Path], form: str) -> logging.Logger:
+    """Return a logger that nothing else is told of, into some files."""
+    logger = logging.Logger("enrichkit")
+    for path in paths:
+        handler = RotatingFileHandler(path, maxBytes=LOG_BYTES, backupCount=1, encoding="utf-8", delay=True)
+        handler.setFormatter(_Escaped(form))
+        logger.addHandler(handler)
+    return logger
+
+
+class _Escaped(logging.Formatter):
+    """One line for each message, without what a terminal would obey."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return plain(super().format(record), most=0)

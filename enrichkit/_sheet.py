@@ -1,0 +1,241 @@
+"""The sheet: a table in a file, read and written by its suffix; a file appears whole or not at all.
+
+Text stays text: no cell of a CSV is taken for a number, a date or a missing value, so that what no run touches comes
+back as it was.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import time
+import uuid
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO, Any, BinaryIO, cast
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ._frame import to_frame
+from ._table import as_table, as_text, is_missing_cell
+from .errors import InputError, SetupError
+
+LEFTOVER_SECONDS = 3600
+LONGEST_EXCEL_CELL = 32_767
+UTF_16 = (b"\xff\xfe", b"\xfe\xff")
+
+
+def read_sheet(path: str | Path) -> pd.DataFrame:
+    """Return the table in a file: CSV, TSV, Parquet, JSON lines or Excel, by its suffix.
+
+    Raises
+    ------
+    InputError
+        If there is no such file, or it cannot be read as what its suffix says.
+    """
+    path = Path(path)
+    reader = format_of(path)[0]
+    if not path.is_file():
+        raise InputError(f"There is no file {path}.")
+    try:
+        frame = reader(path)
+    except UnicodeDecodeError:
+        raise InputError(f"{path} is not UTF-8: {_other_encoding(path)}") from None
+    except (ValueError, KeyError, pa.ArrowException, OSError, zipfile.BadZipFile) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{path} cannot be read as {path.suffix.lower()}: {str(error).strip()}") from error
+    if not len(frame):
+        raise InputError(f"{path} has no rows.")
+    return frame
+
+
+def write_sheet(frame: pd.DataFrame, path: str | Path) -> None:
+    """Write a table into a file by its suffix, in place of the one of that name; the index is not written."""
+    path = Path(path)
+    writer = format_of(path)[1]
+    with replacing(path) as file:
+        writer(frame, file)
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[IO[bytes]]:
+    """Yield a new file that takes the place of ``path`` in one step, once everything is in it and on the disk."""
+    path = Path(os.path.realpath(path))  # a link stays a link
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for left in path.parent.glob(f".{path.name}.*.tmp"):  # a kill's
+        with contextlib.suppress(OSError):
+            if time.time() - left.stat().st_mtime > LEFTOVER_SECONDS:
+                left.unlink()
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+    try:
+        with temporary.open("xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def is_text(path: Path) -> bool:
+    """Whether a sheet's cells are text or numbers, and a program may take text for a formula."""
+    return path.suffix.lower() in (".csv", ".tsv", ".xlsx")
+
+
+def format_of(path: Path) -> tuple[Callable[[Path], pd.DataFrame], Callable[[pd.DataFrame, IO[bytes]], None]]:
+    """Return what reads and what writes files of that suffix."""
+    try:
+        return _FORMATS[path.suffix.lower()]
+    except KeyError:
+        raise InputError(
+            f"{path}: the suffix {path.suffix!r} says nothing. Name a file that ends in {', '.join(_FORMATS)}."
+        ) from None
+
+
+def _read_separated(separator: str) -> Callable[[Path], pd.DataFrame]:
+    def read(path: Path) -> pd.DataFrame:
+        # The header is read as a row: pandas would rename what is empty or repeated in it.
+        try:
+            cells = pd.read_csv(
+                path, sep=separator, header=None, dtype=str, keep_default_na=False, encoding="utf-8-sig"
+            )
+        except pd.errors.EmptyDataError:
+            raise InputError(f"{path} is empty.") from None
+        frame = cells.iloc[1:].reset_index(drop=True).set_axis(cells.iloc[0].tolist(), axis="columns")
+        only = str(frame.columns[0])
+        if len(frame.columns) == 1 and (other := [one for one in ";\t,|" if one != separator and one in only]):
+            raise InputError(
+                f"{path} has one column, {only!r}, as if its cells were separated by {other[0]!r}. Separate them by "
+                f"{separator!r}."
+            )
+        return frame
+
+    return read
+
+
+def _write_separated(separator: str) -> Callable[[pd.DataFrame, IO[bytes]], None]:
+    def write(frame: pd.DataFrame, file: IO[bytes]) -> None:
+        # A lone carriage return is quoted only where it is part of the line's end, and would else end one.
+        texts = (cell for _, column in frame.items() for cell in (column.name, *_objects(column)))
+        returns = any(isinstance(cell, str) and "\r" in cell for cell in texts)
+        frame.to_csv(file, sep=separator, index=False, lineterminator="\r\n" if returns else "\n", encoding="utf-8")
+
+    return write
+
+
+def _objects(column: pd.Series[Any]) -> Iterator[Any]:
+    """Yield the cells of a column that may hold text."""
+    if not pd.api.types.is_numeric_dtype(column):
+        yield from column
+
+
+def _read_parquet(path: Path) -> pd.DataFrame:
+    return to_frame(pq.read_table(path))
+
+
+def _write_parquet(frame: pd.DataFrame, file: IO[bytes]) -> None:
+    pq.write_table(as_table(frame), file, compression="zstd")
+
+
+def _read_lines(path: Path) -> pd.DataFrame:
+    rows = []
+    with path.open(encoding="utf-8-sig") as lines:
+        for number, line in enumerate(lines, 1):
+            if line.strip():
+                try:
+                    row = json.loads(line)
+                except ValueError as error:
+                    raise InputError(f"Line {number:,} of {path} is no JSON: {error}.") from None
+                if not isinstance(row, dict):
+                    raise InputError(f"Line {number:,} of {path} is no JSON object with a column per name.")
+                rows.append(row)
+    # As objects: a number that some rows lack would become another one.
+    return pd.DataFrame(rows, dtype=object)
+
+
+def _write_lines(frame: pd.DataFrame, file: IO[bytes]) -> None:
+    names = [str(name) for name in frame.columns]
+    for cells in frame.astype(object).itertuples(index=False, name=None):
+        known = (None if is_missing_cell(cell) and not isinstance(cell, str) else cell for cell in cells)
+        row = dict(zip(names, known, strict=True))
+        file.write((json.dumps(row, ensure_ascii=False, default=_json_cell) + "\n").encode("utf-8", "replace"))
+
+
+def _json_cell(value: Any) -> Any:
+    return value.item() if hasattr(value, "item") else value.tolist() if hasattr(value, "tolist") else as_text(value)
+
+
+def _read_excel(path: Path) -> pd.DataFrame:
+    with _openpyxl():
+        cells = pd.read_excel(path, engine="openpyxl", header=None, dtype=str, keep_default_na=False)
+    if not len(cells):
+        raise InputError(f"{path} is empty.")
+    return cells.iloc[1:].reset_index(drop=True).set_axis(cells.iloc[0].tolist(), axis="columns")
+
+
+def _write_excel(frame: pd.DataFrame, file: IO[bytes]) -> None:
+    with _openpyxl():
+        from openpyxl.cell.cell import ILLEGAL_CHARACTERS_RE as UNFIT
+
+        def fit(cell: Any) -> Any:
+            if is_missing_cell(cell) or isinstance(cell, bool | int | float):
+                return cell
+            return UNFIT.sub("\ufffd", as_text(cell) if not isinstance(cell, str) else cell)[:LONGEST_EXCEL_CELL]
+
+        fitted = frame.astype(object).map(fit).set_axis([fit(str(name)) for name in frame.columns], axis="columns")
+        with pd.ExcelWriter(cast("BinaryIO", file), engine="openpyxl") as writer:
+            fitted.to_excel(writer, index=False)
+            for row in writer.book.active.iter_rows():
+                for cell in row:
+                    if cell.data_type == "f":  # text is text, whatever it begins with
+                        cell.data_type = "s"
+
+
+@contextlib.contextmanager
+def _openpyxl() -> Iterator[None]:
+    try:
+        yield
+    except ImportError:
+        raise SetupError(
+            "Excel files need openpyxl: pip install 'enrichkit[excel]'. Or save the table as CSV."
+        ) from None
+
+
+_FORMATS: dict[str, tuple[Callable[[Path], pd.DataFrame], Callable[[pd.DataFrame, IO[bytes]], None]]] = {
+    ".csv": (_read_separated(","), _write_separated(",")),
+    ".tsv": (_read_separated("\t"), _write_separated("\t")),
+    ".parquet": (_read_parquet, _write_parquet),
+    ".jsonl": (_read_lines, _write_lines),
+    ".ndjson": (_read_lines, _write_lines),
+    ".xlsx": (_read_excel, _write_excel),
+}
+
+
+def _other_encoding(path: Path) -> str:
+    """Return which encoding a file may be in, where that shows, and how to convert it."""
+    data = path.read_bytes()
+    line, guess = _first_other_line(data), "WINDOWS-1252"
+    if data[:2] in UTF_16:
+        line, guess = 1, "UTF-16"
+    else:
+        try:
+            data.decode("cp1252")
+        except UnicodeDecodeError:
+            guess = "ISO-8859-1"
+    return (
+        f"see line {line:,}. It may be {guess}. Convert it: iconv -f {guess} -t UTF-8 {path.name} > new{path.suffix}; "
+        "or save it in Excel as 'CSV UTF-8'."
+    )
+
+
+def _first_other_line(data: bytes) -> int:
+    try:
+        data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        return data.count(b"\n", 0, error.start) + 1
+    return 1

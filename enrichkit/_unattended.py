@@ -1,0 +1,229 @@
+"""The unattended run: a table's file in, its enriched copy out, for a terminal, cron and CI; over the same engine.
+
+It decides nothing that the library does not: it reads, plans, asks whether to go on, runs, and keeps the files.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import functools
+import os
+import signal
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ._aside import set_aside
+from ._export import export
+from ._files import work_area
+from ._frame import stored_facts
+from ._listing import plain
+from ._logbook import ERRORS, Logbook
+from ._options import Options, folder_of
+from ._row import RECORD_ID, STATUS
+from ._run import Run, check, plan
+from ._sheet import format_of, read_sheet
+from ._standing import Standing, read_progress, standing
+from ._work import record_ids
+from .errors import EnrichError, InputError, Interrupted, Stopped, StoreError
+
+DONE, FAILED, STOPPED = 0, 1, 3
+"""The exit codes; the others belong to what is raised."""
+SETTINGS = (
+    *("stages", "model", "client", "workers", "rpm", "budget_usd", "limit", "priority", "shard_rows"),
+    *("delay_seconds", "on_change", "redo_damaged", "retry_failed", "progress", "notify"),
+)
+
+
+def run_file(found: argparse.Namespace) -> int:
+    """Enrich the table in a file, as the command line says; return the exit code."""
+    frame = read_sheet(found.input)
+    output = found.output or found.input.with_name(f"{found.input.stem}_enriched{found.input.suffix}")
+    out, named = store_of(found.checkpoint or output.with_suffix(""))
+    _check_paths(found, output, out)
+    settings = {name: getattr(found, name) for name in SETTINGS if getattr(found, name, None) is not None}
+    settings |= {"out": out} | ({"key": key} if (key := _key(found.key, frame)) else {})
+    rows = None
+    if found.retry_failed:
+        failed = _failed(out, settings)
+        settings |= _only(failed, found, settings, frame)
+        if _of_its_own(found, output, out):
+            rows = _rows(frame, settings, failed | _records_in(output, settings))
+    options = Options(**settings)
+    seen: dict[str, Any] = {"out": _no_store(out)} if found.fresh else {}
+    ahead = plan(frame, **settings | seen)
+    print(dataclasses.replace(ahead, out=str(out)), flush=True)
+    if found.dry_run:
+        return DONE
+    check(frame, dataclasses.replace(options, **seen))
+    if ahead.to_ask and not _agreed(found):
+        print("Nothing was asked.")
+        return STOPPED
+    if found.fresh and (aside := set_aside(out)):
+        print(f"The old store is now {plain(str(aside), most=0)}.")
+    write = functools.partial(_write, output=output, original=frame, rows=rows)
+    main = str(output.absolute()) if rows is None else read_progress(out).get("output")
+    logbook = Logbook(
+        out, named=named, write=write, output=main, every_records=found.checkpoint_interval, verbose=found.verbose
+    )
+    for name in ("SIGTERM", "SIGHUP"):  # a scheduler's end is an interrupt, from the first moment to the last
+        if hasattr(signal, name) and signal.getsignal(getattr(signal, name)) is signal.SIG_DFL:
+            signal.signal(getattr(signal, name), signal.default_int_handler)
+    return _follow(Run(frame, options), logbook, output, out)
+
+
+def _follow(run: Run, logbook: Logbook, output: Path, out: Path) -> int:
+    """Wait for the end, write everything a last time, and say what came of it."""
+    error: BaseException | None = None
+    try:
+        logbook.follow(run)
+        table = run.result()
+    except (KeyboardInterrupt, Exception) as raised:  # noqa: BLE001 - told below, once the files are written
+        error = raised
+        left = isinstance(raised, Interrupted) and not run.done  # at once, without what is in flight
+        table = run.stop() if isinstance(raised, Stopped | KeyboardInterrupt) and not left else run.table
+    ended, code = _ending(error, table)
+    try:
+        logbook.close(table, ended)
+    except OSError as failed:
+        raise StoreError(
+            f"{output} cannot be written: {failed.strerror or failed}. The answers are safe in {out}: mend the disk, "
+            f"then run the same command, or: enrichkit export {out} FILE."
+        ) from failed
+    counts, status = Counter(table[STATUS]), run.status
+    told = ", ".join(f"{counts[word]:,} {word}" for word in ("done", "failed", "pending") if counts[word])
+    print(f"{len(table):,} rows: {told}; this run: {status.tokens:,} tokens, {status.cost_usd:.4f} USD")
+    print(f"Written: {plain(str(output), most=0)}; the store is {plain(str(out), most=0)}")
+    if causes := Counter(str(one["cause"]).partition(":")[0] for one in logbook.failures):
+        told = ", ".join(f"{count:,} {plain(cause)}" for cause, count in causes.most_common())
+        print(
+            f"Failed: {told}; see {plain(str(work_area(out) / ERRORS), most=0)}. To ask them again, add --retry-failed."
+        )
+    if isinstance(error, KeyboardInterrupt) and not isinstance(error, Interrupted):
+        error = Interrupted("Interrupted. The same command goes on.", reason="interrupt", done=0, left=status.left)
+    if error is not None:
+        raise error
+    return code
+
+
+def _ending(error: BaseException | None, table: pd.DataFrame) -> tuple[str, int]:
+    """Return how a run ended, in a word for the progress file, and its exit code if it ended well."""
+    if isinstance(error, Stopped):
+        return error.reason, STOPPED
+    if error is not None:
+        return "interrupt" if isinstance(error, KeyboardInterrupt) else "error", STOPPED
+    failed = bool((table[STATUS] == "failed").any())
+    return "failed" if failed else "done", FAILED if failed else DONE
+
+
+def store_of(path: Path) -> tuple[Path, Path | None]:
+    """Return the store that a path means, and the progress file if it names one.
+
+    >>> from pathlib import Path
+    >>> store_of(Path("/data/enrichment_progress.json"))[0].as_posix()
+    '/data/enrichment_progress'
+    """
+    folder = folder_of(path)
+    if folder.suffix == ".json":
+        return folder.with_suffix(""), folder
+    return (folder.with_suffix("") if folder.suffix == ".work" else folder), None
+
+
+def _check_paths(found: argparse.Namespace, output: Path, out: Path) -> None:
+    """Refuse what would fail at the end, or be written over, before anything is asked."""
+    format_of(output)
+    if output.is_dir():
+        raise InputError(f"{output} is a folder. Give --output a file's name.")
+    folder = next(one for one in output.absolute().parents if one.exists())
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise InputError(f"{output} cannot be written: {folder} is not yours to write in. Give --output another name.")
+    if output.exists() and output.samefile(found.input):
+        raise InputError(f"--output {output} is the input itself. Give it another name.")
+    if out == output.absolute():
+        raise InputError(f"--checkpoint and --output are both {output}. The store is a folder: give it another name.")
+    if found.retry_failed or found.resume:
+        held = standing(out) if out.is_dir() else Standing()
+        if held == Standing():
+            verb = "resume" if found.resume else "retry"
+            raise InputError(f"There is nothing to {verb}: no store at {out}. --checkpoint says where it is.")
+
+
+def _key(named: Sequence[str] | None, frame: pd.DataFrame) -> list[str]:
+    """Return the key's columns: each name is one, or several with commas between."""
+    columns = {str(name) for name in frame.columns}
+    return [one for name in named or () for one in ([name] if name in columns else name.split(","))]
+
+
+def _agreed(found: argparse.Namespace) -> bool:
+    """Ask a person at a terminal whether to go on; nobody else is asked."""
+    if found.yes or not (sys.stdin.isatty() and sys.stdout.isatty()):
+        return True
+    try:
+        return input("Go on? [y/N] ").strip().lower() in ("y", "yes")
+    except EOFError:
+        return False
+
+
+def _no_store(out: Path) -> Path:
+    """Return a path beside a store where there is none."""
+    return out.with_name(f"{out.name}.fresh-{id(out)}")
+
+
+def _failed(out: Path, settings: dict[str, Any]) -> set[str]:
+    """Return the records with a failed stage among those that are asked."""
+    table = stored_facts(out, ("status",), [RECORD_ID])
+    asked = {f"{stage}._status" for stage in settings.get("stages", Options().stages)}
+    columns = [table.column(name).to_pylist() for name in table.column_names if name in asked]
+    records = table.column(RECORD_ID).to_pylist() if table.num_rows else []
+    return {record for record, *statuses in zip(records, *columns, strict=True) if "failed" in statuses}
+
+
+def _only(failed: set[str], found: argparse.Namespace, settings: dict[str, Any], frame: pd.DataFrame) -> dict[str, Any]:
+    """Return the settings that leave all but some records for a later call."""
+    here = failed & set(record_ids(frame, settings.get("key")))
+
+    def priority(first: pd.DataFrame) -> Sequence[float]:
+        wanted = np.isin(record_ids(first, settings.get("key")), list(failed))
+        if found.priority is None:
+            return [float(one) for one in wanted]
+        if found.priority not in first.columns:
+            raise InputError(f"The priority column {found.priority!r} is not in the table.")
+        given = pd.to_numeric(first[found.priority], errors="coerce").fillna(np.finfo(float).min)
+        return [float(one) for one in np.where(wanted, given, -np.inf)]
+
+    most = len(here) if found.limit is None else min(found.limit, len(here))
+    return {"priority": priority, "limit": most}
+
+
+def _of_its_own(found: argparse.Namespace, output: Path, out: Path) -> bool:
+    """Whether the output of a retry is another file than the whole table's."""
+    if found.output is None:
+        return False
+    whole = read_progress(out).get("output")
+    return Path(whole) != output.absolute() if isinstance(whole, str) else not output.exists()
+
+
+def _rows(frame: pd.DataFrame, settings: dict[str, Any], records: set[str]) -> list[bool]:
+    return [record in records for record in record_ids(frame, settings.get("key"))]
+
+
+def _records_in(output: Path, settings: dict[str, Any]) -> set[str]:
+    """Return the records in the output of an earlier retry, which keeps them."""
+    try:
+        return set(record_ids(read_sheet(output), settings.get("key")))
+    except EnrichError:
+        return set()
+
+
+def _write(table: pd.DataFrame, *, output: Path, original: pd.DataFrame, rows: Sequence[bool] | None) -> None:
+    """Write the output: the whole table, or some rows of it."""
+    if rows is not None:
+        table, original = table[list(rows)], original[list(rows)]
+    if len(table):
+        export(table, output, original=original)

@@ -1,0 +1,492 @@
+"""The installed command line, as a person, cron and CI meet it: a process of its own, asking a simulator over HTTP."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import pty
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+import enrichkit
+from enrichkit.simulator import Quota
+
+TABLE = Path(__file__).parents[1] / "data" / "funds.csv"
+COMMAND = Path(sys.executable).with_name("enrichkit")
+RUN = ("run", "--input", "data.csv", "--output", "data_enriched.csv", "--checkpoint", "enrichment_progress.json")
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A folder with ten records in data.csv; commands run in it."""
+    (tmp_path / "data.csv").write_text("".join(TABLE.read_text("utf-8").splitlines(keepends=True)[:11]), "utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    return tmp_path
+
+
+def enrich(*arguments, code=0):
+    """Run a command to its end; return what it said."""
+    done = subprocess.run([COMMAND, *map(str, arguments)], capture_output=True, text=True, check=False, timeout=100)
+    assert done.returncode == code, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def begin(*arguments):
+    """Start a command and return the process."""
+    pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen([COMMAND, *map(str, arguments)], **pipes)
+
+
+def wait_for(condition, seconds=40):
+    """Wait until something is so."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def table(name="data_enriched.csv"):
+    return pd.read_csv(name, dtype=str, keep_default_na=False)
+
+
+def progress():
+    return json.loads(Path("enrichment_progress.json").read_text("utf-8"))
+
+
+def answers_per_prompt(simulator):
+    return [prompt["answers"] for prompt in simulator.counts()["prompts"].values()]
+
+
+# The test plan, and the three examples
+
+
+def test_ten_records_with_five_workers(folder, simulator):
+    """All done, in the input's order, with every file where it is looked for."""
+    told = enrich(*RUN, "--max-workers", 5)
+    assert simulator.counts()["most_at_once"] <= 5
+    assert "10 rows: 10 done" in told
+    assert table()["fund.title"].tolist() == table("data.csv")["fund.title"].tolist()
+    found = progress()
+    assert (found["total_records"], found["completed_count"], found["failed_ids"], found["errors"]) == (10, 10, [], [])
+    assert set(found["completed_ids"]) == set(enrichkit.read("enrichment_progress")["_record_id"])
+    assert found["total_tokens"] == found["run_tokens"] > 0
+    assert json.loads(Path("enrichment_report.json").read_text())["cost"]["records"] == 10
+    work = {path.name for path in Path("enrichment_progress.work").iterdir()}
+    assert {"enrichment_progress.json", "enrichment_report.json", "run.log"} <= work
+    assert "all is well" in enrich("verify", "enrichment_progress")
+
+
+def test_interrupted_after_five_and_resumed(folder, simulator):
+    """What is in flight is kept; the same command goes on, and nothing is asked twice."""
+    simulator.latency_seconds = 0.3
+    process = begin(*RUN, "--max-workers", 1)
+    wait_for(lambda: simulator.counts()["answers"] >= 10)
+    process.send_signal(signal.SIGINT)
+    err = process.communicate(timeout=30)[1]
+    assert process.returncode == 130
+    assert "The same command goes on from here" in err
+    assert 4 <= (table()["_status"] == "done").sum() < 10
+    assert progress()["state"] == "interrupt"
+    simulator.latency_seconds = 0
+    enrich(*RUN, "--resume")
+    assert set(table()["_status"]) == {"done"}
+    assert set(answers_per_prompt(simulator)) == {1}
+
+
+def test_invalid_records(folder, simulator):
+    """The row is named before anything is asked or written; the plan shows what else looks odd."""
+    frame = table("data.csv")
+    frame.loc[2, "fund.title"] = " "
+    frame.to_csv("data.csv", index=False)
+    told = enrich(*RUN, code=2)
+    assert re.search(r"key column 'fund.title' is empty in row 3", told)
+    assert [path.name for path in folder.iterdir()] == ["data.csv"]
+    assert simulator.counts()["requests"] == 0
+
+
+def test_rate_limits_at_twenty_workers(folder, simulator):
+    """Refusals cost no record."""
+    shutil.copy(TABLE, "data.csv")
+    simulator.quota = Quota(40, seconds=1.0)
+    enrich(*RUN, "--max-workers", 20, "--limit", 60)
+    assert simulator.counts()["refused"]
+    found = table()["_status"].value_counts()
+    assert found["done"] >= 60
+    assert set(found.index) == {"done", "pending"}
+
+
+def test_fresh_start_resume_and_retry_failed(folder, simulator):
+    """The three examples, one after the other, on one store; the retry's own output has just what had failed."""
+    simulator.script = ["safety", "safety"]
+    told = enrich(*RUN, "--stages", "poc,fund", "--max-workers", 10, code=1)
+    assert "Failed: 2 blocked" in told
+    failed = table()[table()["_status"] == "failed"]["fund.title"].tolist()
+    assert progress()["failed_count"] == len(failed) > 0
+    (error, _) = [json.loads(one) for one in Path("enrichment_errors.log").read_text("utf-8").splitlines()]
+    assert set(error) == {"when", "record", "key", "stage", "cause", "attempts", "what_to_do"}
+    assert "--retry-failed" in error["what_to_do"]
+
+    enrich(*RUN, "--resume", code=1)  # a failed record stays failed
+    retry = list(RUN)
+    retry[retry.index("data_enriched.csv")] = "retried.csv"
+    for _ in range(2):  # the second finds nothing to do, and keeps the rows
+        enrich(*retry, "--retry-failed")
+        assert table("retried.csv")["fund.title"].tolist() == failed
+        assert set(table("retried.csv")["_status"]) == {"done"}
+    assert (table()["_status"] == "failed").sum() == len(failed)  # its own output only
+    enrich(*RUN)
+    assert set(table()["_status"]) == {"done"}
+
+    told = enrich(*RUN, "--fresh")
+    aside = re.search(r"The old store is now (\S+)\.\n", told)[1]
+    assert len(enrichkit.read(aside)) == len(enrichkit.read("enrichment_progress")) == 10
+    assert sorted(answers_per_prompt(simulator))[-1] >= 2
+
+
+def test_a_retry_asks_only_what_failed(folder, simulator):
+    """Pending records wait for another call; what failed is asked, wherever it stands."""
+    simulator.script = ["safety"]
+    enrich(*RUN, "--limit", 3, "--max-workers", 1, code=1)
+    before = simulator.counts()["requests"]
+    enrich(*RUN, "--retry-failed")
+    assert simulator.counts()["requests"] == before + 1
+    assert table()["_status"].value_counts().to_dict() == {"pending": 7, "done": 3}
+
+
+# Exit codes and stops
+
+
+@pytest.mark.parametrize(
+    ("fault", "arguments", "told"),
+    [
+        ("daily_quota", (), "The daily quota is used up"),
+        ("spend_limit", (), "spend limit is reached"),
+        ("bad_key", (), "refused the key"),
+        ("no_model", (), "does not know the model"),
+        ("bad_request", (), "Question after question failed"),
+        (None, ("--budget", "0.2"), r"keep within the budget.*Raise --budget"),
+    ],
+)
+def test_a_run_that_has_to_stop_says_why_and_goes_on_later(fault, arguments, told, folder, simulator):
+    """3; and the same command goes on, once the cause is gone."""
+    simulator.faults = {fault: 1.0} if fault else {}
+    assert re.search(told, enrich(*RUN, *arguments, code=3))
+    simulator.faults = {}
+    assert Path("data_enriched.csv").exists()
+    enrich(*RUN)
+    assert set(table()["_status"]) == {"done"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("--input", "none.csv"), "There is no file none.csv"),
+        (("--output", "data.csv"), "is the input itself"),
+        (("--output", "out.pdf"), "the suffix '.pdf' says nothing"),
+        (("--stages", "poc,found"), "There is no stage 'found'"),
+        (("--key", "nothing"), "The key column 'nothing' is not in the table"),
+        (("--max-workers", "21"), "--max-workers must be a whole number from 1 to 20"),
+        (("--budget", "-1"), "--budget must be"),
+        (("--resume",), "There is nothing to resume"),
+        (("--retry-failed",), "There is nothing to retry"),
+        (("--fresh", "--resume"), "not allowed with"),
+        (("--priority", "size"), "The priority column 'size' is not in the table"),
+        (("--checkpoint-interval", "0"), "a whole number above 0"),
+        (("--checkpoint", "data_enriched.csv"), "are both"),
+    ],
+)
+def test_wrong_use_is_one_sentence(arguments, told, folder, simulator):
+    """2, before anything is asked or written."""
+    assert told in enrich(*RUN, *arguments, code=2)
+    assert [path.name for path in folder.iterdir()] == ["data.csv"]
+    assert simulator.counts()["requests"] == 0
+
+
+def test_no_key_is_wrong_use(folder, simulator, monkeypatch):
+    """The sentence says what to set."""
+    monkeypatch.delenv("GOOGLE_API_KEY")
+    assert "Set GOOGLE_API_KEY" in enrich(*RUN, code=2)
+
+
+def test_a_changed_question_or_another_key_is_refused(folder, simulator):
+    """As in the library, with the command line's way out."""
+    enrich(*RUN)
+    assert "--on-change redo" in enrich(*RUN, "--model", "gemini-3.5-flash", code=2)
+    assert "identifies records by" in enrich(*RUN, "--key", "poc.email", "--limit", 1, code=2)
+    assert Path("enrichment_progress.work/owner.json").exists() is False
+
+
+def test_sigterm_drains(folder, simulator):
+    """As Ctrl-C: what is in flight is kept."""
+    simulator.latency_seconds = 0.5
+    process = begin(*RUN, "--max-workers", 3)
+    wait_for(lambda: simulator.counts()["answers"] >= 3)
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=30)
+    assert process.returncode == 130
+    asked = simulator.counts()["requests"]
+    assert simulator.counts()["answers"] == asked
+    enrich(*RUN)
+    assert set(answers_per_prompt(simulator)) == {1}
+
+
+def test_a_second_interrupt_leaves_at_once(folder, simulator):
+    """Without waiting for what is in flight; the files are right all the same."""
+    simulator.latency_seconds = 0.05
+    process = begin(*RUN, "--max-workers", 2)
+    wait_for(lambda: simulator.counts()["answers"] >= 4)
+    simulator.latency_seconds = 30
+    time.sleep(0.3)
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.5)
+    process.send_signal(signal.SIGINT)
+    left = time.monotonic()
+    err = process.communicate(timeout=30)[1]
+    assert time.monotonic() - left < 5
+    assert (process.returncode, "Left at once" in err) == (130, True)
+    assert len(table()) == 10
+
+
+def test_a_lost_lock_stops_the_run(folder, simulator):
+    """Somebody removed the work area's lock: nothing more is written, 3."""
+    simulator.latency_seconds = 0.2
+    process = begin(*RUN, "--max-workers", 1)
+    wait_for(lambda: simulator.counts()["answers"] >= 2)
+    Path("enrichment_progress.work/lock").unlink()
+    err = process.communicate(timeout=30)[1]
+    assert (process.returncode, "lock" in err) == (3, True)
+
+
+def test_an_output_that_cannot_be_written_costs_no_answer(folder, simulator):
+    """3; the sentence says where the answers are, and the same command goes on."""
+    simulator.latency_seconds = 0.1
+    process = begin(*RUN, "--max-workers", 1)
+    wait_for(lambda: simulator.counts()["answers"] >= 1)
+    Path("data_enriched.csv").mkdir()
+    err = process.communicate(timeout=30)[1]
+    assert process.returncode == 3
+    assert re.search(r"data_enriched.csv cannot be written: .* The answers are safe in .*enrichkit export", err)
+    Path("data_enriched.csv").rmdir()
+    enrich(*RUN)
+    assert set(table()["_status"]) == {"done"}
+    assert set(answers_per_prompt(simulator)) == {1}
+
+
+@pytest.mark.parametrize("command", ["status", "report", "verify", "export"])
+def test_no_store_is_wrong_use(command, folder):
+    """2, and the sentence says that there is none."""
+    more = ["all.csv"] if command == "export" else []
+    assert "There is no store at" in enrich(command, "nothing", *more, code=2)
+
+
+def test_simulate_serves_and_says_how_to_use_it(folder):
+    """The lines that it prints are enough to ask it."""
+    process = begin("simulate", "--port", "0")
+    first, second = process.stdout.readline(), process.stdout.readline()
+    assert "until you press Ctrl-C" in first
+    given = dict(one.split("=", 1) for one in second.removeprefix("To use it: ").split())
+    done = subprocess.run([COMMAND, *RUN], env=os.environ | given, capture_output=True, text=True, check=False)
+    process.send_signal(signal.SIGINT)
+    counts = process.communicate(timeout=20)[0]
+    assert (done.returncode, json.loads(counts)["answers"]) == (0, 19)
+
+
+# Beside a run, and after a kill
+
+
+def test_status_from_a_second_process_and_a_kill(folder, simulator):
+    """It says what is on the disk; files are kept up to date; after kill -9 the same command goes on."""
+    shutil.copy(TABLE, "data.csv")
+    simulator.latency_seconds = 0.1
+    process = begin(*RUN, "--max-workers", 5, "--shard-rows", 10, "--checkpoint-interval", 5)
+    wait_for(lambda: Path("enrichment_progress.json").exists() and progress()["completed_count"] >= 20)
+    assert len(table()) == 544
+    assert (table()["_status"] == "done").sum() >= 20
+    told = enrich("status", "enrichment_progress")
+    done = int(re.search(r"([\d,]+) records done", told)[1])
+    assert done >= 10
+    assert f"A run works on it: process {process.pid}" in told
+    assert re.search(r"running, \d+ of 542 records complete", told)
+    assert "Another run works on" in enrich(*RUN, code=3)
+    assert "Another run works on" in enrich(*RUN, "--fresh", code=3)
+    process.kill()
+    process.communicate()
+    told = enrich("status", "enrichment_progress.json")
+    assert "Its last run was killed" in told
+    assert int(re.search(r"([\d,]+) records done", told)[1]) >= done
+    simulator.latency_seconds = 0
+    enrich(*RUN, "--max-workers", 20, "--shard-rows", 10)
+    assert set(table()["_status"]) == {"done"}
+    again = [count for count in answers_per_prompt(simulator) if count > 1]
+    assert len(again) <= 5 + 2
+    assert not list(folder.glob(".*.tmp")) or process.returncode == -9
+
+
+# Asking whether to go on
+
+
+def at_a_terminal(*arguments, answer):
+    """Run a command at a pseudo-terminal; return its exit code and what it showed."""
+    main, terminal = pty.openpty()
+    process = subprocess.Popen([COMMAND, *arguments], stdin=terminal, stdout=terminal, stderr=terminal)
+    os.close(terminal)
+    shown = b""
+    while True:
+        try:
+            part = os.read(main, 4096)
+        except OSError:
+            break
+        shown += part
+        if b"Go on?" in part and answer:
+            os.write(main, f"{answer}\n".encode())
+            answer = ""
+        if not part:
+            break
+    os.close(main)
+    return process.wait(timeout=30), shown.decode()
+
+
+def test_a_person_is_asked_before_money_is_spent(folder, simulator):
+    """The plan and its price, then the question; no means nothing is asked; --yes asks nobody."""
+    code, shown = at_a_terminal(*RUN, answer="n")
+    assert code == 3
+    assert re.search(r"19 requests, about [\d.]+ USD(.|\n)*Go on\? \[y/N\]", shown)
+    assert (simulator.counts()["requests"], Path("enrichment_progress").exists()) == (0, False)
+    assert at_a_terminal(*RUN, answer="y")[0] == 0
+    code, shown = at_a_terminal(*RUN, "--fresh", "--yes", answer="")
+    assert (code, "Go on?" in shown) == (0, False)
+
+
+def test_a_dry_run_asks_and_writes_nothing(folder, simulator):
+    """It shows the plan, also of a fresh start."""
+    assert "19 requests" in enrich(*RUN, "--dry-run")
+    assert [path.name for path in folder.iterdir()] == ["data.csv"]
+    enrich(*RUN)
+    assert "19 requests" in enrich(*RUN, "--dry-run", "--fresh")
+    assert "Nothing to ask" in enrich(*RUN, "--dry-run")
+
+
+# Selection, pauses, formats
+
+
+def test_priority_and_limit(folder, simulator):
+    """High first; the rest stays pending, and a later call takes it up."""
+    frame = table("data.csv").assign(size=[str(number) for number in range(10)])
+    frame.to_csv("data.csv", index=False)
+    enrich(*RUN, "--priority", "size", "--limit", 4)
+    assert table()["_status"].tolist() == ["pending"] * 6 + ["done"] * 4
+    enrich(*RUN)
+    assert set(table()["_status"]) == {"done"}
+
+
+def test_a_delay_between_a_records_stages(folder, simulator):
+    """The second stage of a record starts so long after the first."""
+    started = time.monotonic()
+    enrich(*RUN, "--limit", 2, "--delay", 2)
+    assert time.monotonic() - started > 2
+    assert (table()["_status"] == "done").sum() == 2
+
+
+def test_untouched_cells_come_back_as_they_were(folder, simulator):
+    """CSV in, CSV out: equal columns, in order, whatever stands in them."""
+    nasty = ["Zoë", "007", "12345678901234567890123", "", " ", "NA", "=1+1", "+49", "a\r\nb", 'q"q', "\x1b[2J"]
+    rows = [["fund.title", "note", "=odd", "fund.phone"]] + [
+        [f"Fund {cell!r}", cell, f"-{cell}", cell] for cell in nasty
+    ]
+    with Path("data.csv").open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows(rows)
+    enrich(*RUN, "--stages", "fund")
+    before, after = table("data.csv"), table()
+    assert list(after.columns)[:4] == list(before.columns)
+    assert after[list(before.columns)].equals(before)
+    assert set(after["_status"]) == {"done"}
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".jsonl", ".xlsx", ".tsv"])
+def test_other_formats(suffix, folder, simulator):
+    """By suffix, in and out."""
+    from enrichkit._sheet import read_sheet, write_sheet
+
+    write_sheet(table("data.csv"), f"data{suffix}")
+    enrich("run", "--input", f"data{suffix}")
+    assert read_sheet(f"data_enriched{suffix}")["_status"].tolist() == ["done"] * 10
+    enrich("export", "data_enriched", "all.parquet")
+    assert len(pd.read_parquet("all.parquet")) == 10
+    assert "10 records" in enrich("report", "data_enriched")
+    assert json.loads(enrich("report", "data_enriched", "--json"))["cost"]["records"] == 10
+
+
+def test_a_file_that_is_not_utf_8(folder, simulator):
+    """One sentence: which line, which encoding it may be, how to convert it."""
+    Path("data.csv").write_bytes("fund.title\nZoë\n".encode("cp1252"))
+    told = enrich(*RUN, code=2)
+    assert told.count("\n") == 1
+    assert "not UTF-8" in told
+    assert "iconv -f WINDOWS-1252" in told
+
+
+def test_help_and_module(folder):
+    """Every option of the issue is there; python -m is the same command."""
+    told = enrich("run", "--help")
+    for option in (
+        "--input --output --stages --max-workers --checkpoint --resume --fresh --retry-failed --delay "
+        "--checkpoint-interval --shard-rows --rpm --budget --limit --priority --model --client --key --dry-run --yes "
+        "--progress -v"
+    ).split():
+        assert option in told
+    module = [sys.executable, "-m", "enrichkit", "run", "--help"]
+    assert subprocess.run(module, capture_output=True, text=True, check=True).stdout == told
+
+
+# What must not get out
+
+
+def test_hostile_text_reaches_no_terminal(folder, simulator):
+    """Control characters of a record are escaped in logs and messages."""
+    Path("data.csv").write_text("fund.title\nEvil\x1b]0;title\x07\x1b[2J\n", "utf-8")
+    simulator.faults = {"safety": 1.0}
+    told = enrich(*RUN, "--stages", "fund", "-v", code=1)
+    logs = [path.read_text("utf-8") for path in folder.rglob("*") if path.suffix in (".log", ".json")]
+    assert len(logs) >= 6
+    for text in [told, *logs]:
+        assert not set(text) & {"\x1b", "\x07"}
+    error = json.loads(Path("enrichment_errors.log").read_text("utf-8"))
+    assert error["key"] == {"fund.title": "Evil\x1b]0;title\x07\x1b[2J"}
+
+
+@pytest.mark.parametrize(
+    ("fault", "client"),
+    [
+        (None, "google-genai"),
+        (None, "google-generativeai"),
+        ("bad_key", "google-genai"),
+        ("bad_key", "google-generativeai"),
+        ("unauthorized", "google-genai"),
+        ("reset", "google-generativeai"),
+    ],
+)
+def test_the_key_is_found_nowhere(fault, client, folder, simulator, monkeypatch):
+    """Not in a file, a log, a message or an exported table, however the run ends."""
+    canary = "AIzaCANARY0123456789-canary"
+    monkeypatch.setenv("GOOGLE_API_KEY", canary)
+    monkeypatch.setenv("GEMINI_API_KEY", canary)
+    simulator.faults = {fault: 1.0} if fault else {}
+    table("data.csv").head(2).to_csv("data.csv", index=False)
+    said = enrich(*RUN, "--client", client, "-v", code=3 if fault else 0)
+    said += enrich("status", "enrichment_progress") + enrich("report", "enrichment_progress")
+    said += enrich("export", "enrichment_progress", "all.csv", code=2 if fault else 0)
+    assert canary not in said
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    assert len(files) > 5
+    assert not [path for path in files if canary.encode() in path.read_bytes()]
+    assert canary not in enrichkit.read("enrichment_progress").to_csv()  # what is compressed in the shards

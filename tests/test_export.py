@@ -1,0 +1,177 @@
+"""Tables in files: what no run touches comes back as it was, and nothing that a model wrote is taken for a formula."""
+
+from __future__ import annotations
+
+import csv
+import json
+
+import openpyxl
+import pandas as pd
+import pytest
+
+import enrichkit
+from enrichkit import errors
+from enrichkit._sheet import read_sheet, replacing, write_sheet
+
+NASTY = [
+    ["name", "", "=head", "Zoë, Øst"],
+    ["accents", "Kjærholt Ünïcode", "e\u0301", "日本語 😀"],
+    ["zeros", "007", "1.0", "1e5"],
+    ["long", "12345678901234567890123", "0.1234567890123456789", "-0"],
+    ["empty", "", " ", "NA"],
+    ["words", "null", "NaN", "None"],
+    ["breaks", "line\nbreak", "line\r\nbreak", "lone\rreturn"],
+    ["quotes", 'a "quoted" cell', '"', "a,b;c\td"],
+    ["formulas", "=1+1", "+49 30", "@x"],
+    ["control", "\x1b[2J", "\x7f", "\u200b\u202e"],
+    ["dates", "2024-01-02", "True", "1,5"],
+]
+
+
+@pytest.fixture
+def nasty(tmp_path):
+    """A CSV of nasty cells, as another program wrote it."""
+    path = tmp_path / "nasty.csv"
+    with path.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file, quoting=csv.QUOTE_ALL).writerows(NASTY)
+    return path
+
+
+@pytest.fixture
+def written(monkeypatch):
+    """A table as `run` returns it, with what a hostile model may write."""
+    frame = pd.DataFrame(
+        {
+            "name": ["a", "b"],
+            "own": ["=own", "-1"],
+            "fund.site": ["+1", "=HYPERLINK(1)"],
+            "fund.list": [["=x", "y"], None],
+        }
+    )
+    frame.attrs["enrichkit"] = {"key": ["name"], "written": ["fund.site", "fund.list"]}
+    return frame
+
+
+def cells(path):
+    return [list(row) for row in pd.read_csv(path, header=None, dtype=str, keep_default_na=False).to_numpy()]
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".parquet", ".jsonl", ".ndjson"])
+def test_cells_come_back_as_they_were(suffix, nasty, tmp_path):
+    """Letter for letter, header included, through every format of text."""
+    frame = read_sheet(nasty)
+    write_sheet(frame, tmp_path / f"copy{suffix}")
+    back = read_sheet(tmp_path / f"copy{suffix}")
+    assert [list(back.columns), *back.to_numpy().tolist()] == NASTY
+
+
+def test_excel_keeps_text_as_text(nasty, tmp_path):
+    """Leading zeros stay, a formula stays text; what no Excel file can hold is replaced."""
+    write_sheet(read_sheet(nasty), tmp_path / "copy.xlsx")
+    back = read_sheet(tmp_path / "copy.xlsx")
+    assert back["Zoë, Øst"].tolist()[0] == "日本語 😀"
+    assert back.iloc[:, 1].tolist()[1:3] == ["007", "12345678901234567890123"]
+    assert back.iloc[7].tolist()[1:] == ["=1+1", "+49 30", "@x"]
+    kinds = {cell.data_type for row in openpyxl.load_workbook(tmp_path / "copy.xlsx").active for cell in row}
+    assert "f" not in kinds
+
+
+def test_numbers_of_json_lines_and_parquet_stay_what_they_are(tmp_path):
+    """A whole number beside a missing one stays whole, however long; lists stay lists."""
+    path = tmp_path / "in.jsonl"
+    path.write_text('{"id": 12345678901234567890, "n": 1, "tags": ["a"]}\n{"id": 7, "x": 0.1234567890123}\n')
+    write_sheet(read_sheet(path), tmp_path / "out.jsonl")
+    rows = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert rows[0] == {"id": 12345678901234567890, "n": 1, "tags": ["a"], "x": None}
+    assert rows[1]["x"] == 0.1234567890123
+    pd.DataFrame({"n": pd.array([2**60 + 1, None], "Int64")}).to_parquet(tmp_path / "in.parquet")
+    write_sheet(read_sheet(tmp_path / "in.parquet"), tmp_path / "out.parquet")
+    assert pd.read_parquet(tmp_path / "out.parquet", dtype_backend="numpy_nullable")["n"].tolist()[0] == 2**60 + 1
+
+
+def test_a_model_writes_no_formulas_by_default(written, tmp_path):
+    """In its columns only, headers included; lists are joined, or JSON; "raw" leaves everything."""
+    enrichkit.export(written, tmp_path / "a.csv")
+    assert cells(tmp_path / "a.csv")[1:] == [["a", "=own", "'+1", "'=x, y"], ["b", "-1", "'=HYPERLINK(1)", ""]]
+    enrichkit.export(written, tmp_path / "b.csv", formulas="raw", lists="json")
+    assert cells(tmp_path / "b.csv")[1] == ["a", "=own", "+1", '["=x", "y"]']
+    enrichkit.export(written, tmp_path / "c.xlsx")
+    assert read_sheet(tmp_path / "c.xlsx")["fund.site"].tolist() == ["'+1", "'=HYPERLINK(1)"]
+    enrichkit.export(written, tmp_path / "d.parquet")
+    assert pd.read_parquet(tmp_path / "d.parquet")["fund.site"].tolist() == ["+1", "=HYPERLINK(1)"]
+    enrichkit.export(written, tmp_path / "e.csv", only_new=True)
+    assert cells(tmp_path / "e.csv")[0] == ["name", "fund.site", "fund.list"]
+
+
+def test_the_users_own_cells_stay_theirs_in_a_column_with_filled_gaps(written, tmp_path):
+    """What stood there before the run is no model's."""
+    enrichkit.export(written, tmp_path / "a.csv", original=written[["name"]].assign(**{"fund.site": ["+1", ""]}))
+    assert [row[2] for row in cells(tmp_path / "a.csv")[1:]] == ["+1", "'=HYPERLINK(1)"]
+
+
+def test_a_table_of_unknown_origin_is_safe_everywhere(tmp_path):
+    """Nobody knows who wrote what; and which columns are new cannot be told."""
+    frame = pd.DataFrame({"=x": [" =1", "\t1", "a=b"]})
+    enrichkit.export(frame, tmp_path / "a.csv")
+    assert cells(tmp_path / "a.csv") == [["'=x"], ["' =1"], ["'\t1"], ["a=b"]]
+    with pytest.raises(errors.InputError, match="cannot be told"):
+        enrichkit.export(frame, tmp_path / "b.csv", only_new=True)
+
+
+def test_a_store_is_exported_as_read_returns_it(tmp_path):
+    """All that is known but the raw replies; only-new leaves the user's other columns out."""
+    df = pd.DataFrame({"fund.title": ["Borealis"], "seen": ["=1"], "fund.city": ["Oslo"]})
+    enrichkit.run(df, model="simulator", stages=["fund"], out=tmp_path / "s", progress=False)
+    enrichkit.export(tmp_path / "s", tmp_path / "a.csv")
+    header, row = cells(tmp_path / "a.csv")
+    found = dict(zip(header, row, strict=True))
+    assert (found["seen"], found["fund._status"]) == ("=1", "done")
+    assert not [name for name in header if name.endswith("_replies")]
+    enrichkit.export(enrichkit.read(tmp_path / "s"), tmp_path / "b.csv", only_new=True)
+    assert {"fund.title", "fund.city", "fund._sources"} <= set(cells(tmp_path / "b.csv")[0])
+    assert "seen" not in cells(tmp_path / "b.csv")[0]
+    with pytest.raises(errors.StoreError, match="There is no store"):
+        enrichkit.export(tmp_path / "nothing", tmp_path / "c.csv")
+
+
+def test_a_file_appears_whole_or_not_at_all(tmp_path):
+    """What fails half way leaves the old file and no other."""
+    path = tmp_path / "a.csv"
+    path.write_text("old")
+
+    def fail():
+        with replacing(path) as file:
+            file.write(b"ha")
+            raise OSError("full")
+
+    with pytest.raises(OSError, match="full"):
+        fail()
+    assert [one.name for one in tmp_path.iterdir()] == ["a.csv"]
+    assert path.read_text() == "old"
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "told"),
+    [
+        (
+            "a.csv",
+            "name\nZoë\n".encode("cp1252"),
+            r"not UTF-8: see line 2. It may be WINDOWS-1252.*iconv -f WINDOWS-1252",
+        ),
+        ("a.csv", "name\nZoë\n".encode("utf-16"), "It may be UTF-16"),
+        ("a.csv", b"", "is empty"),
+        ("a.csv", b"a,b\n", "has no rows"),
+        ("a.csv", b"a,b\n1,2,3\n", "Expected 2 fields in line 2, saw 3"),
+        ("a.csv", b"a;b\n1;2\n", "separated by ';'"),
+        ("a.jsonl", b'{"a": 1}\n[1]\n', "Line 2 .* is no JSON object"),
+        ("a.jsonl", b'{"a": 1\n', "Line 1 .* is no JSON:"),
+        ("a.parquet", b"nothing", "cannot be read as .parquet"),
+        ("a.xlsx", b"nothing", "cannot be read as .xlsx"),
+        ("a.pdf", b"nothing", "the suffix '.pdf' says nothing.*csv"),
+    ],
+)
+def test_a_file_that_cannot_be_read_gets_one_sentence(name, data, told, tmp_path):
+    """It names the file, the line, and what to do."""
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(errors.InputError, match=told):
+        read_sheet(tmp_path / name)
