@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import threading
 import traceback
@@ -19,6 +20,7 @@ CODES = (
     "Exit codes: 0 all done; 1 done, but some records failed; 2 wrong use or input; 3 stopped early (budget, quota, "
     "store); 130 interrupted. After 3 and 130 the same command goes on."
 )
+NOTIFY = "ENRICHKIT_NOTIFY"
 IN_FLAGS = {
     "on_change='redo'": "--on-change redo",
     "on_change='keep'": "--on-change keep",
@@ -30,6 +32,7 @@ IN_FLAGS = {
     "another 'out'": "another --checkpoint",
     "enrichkit.plan(...)": "--dry-run",
     "The same call": "The same command",
+    "notify must": "--notify must",
     "workers must": "--max-workers must",
     "explicit rpm": "explicit --rpm",
 }
@@ -92,7 +95,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_run(commands.add_parser("run", help="enrich the table in a file", epilog=CODES, allow_abbrev=False))
     for name, command, told in (
         ("status", _status, "say how far a store is, also while a run is under way"),
-        ("report", _report, "say what a store cost"),
+        ("report", _report, "say how good a store's answers are, and what they cost"),
         ("verify", _verify, "check every checksum, key and question of a store; 1 if something is wrong"),
         ("export", _export, "write a store's records into a file"),
     ):
@@ -170,6 +173,14 @@ def _add_run(run: argparse.ArgumentParser) -> None:
     show.add_argument("--dry-run", action="store_true", help="show the plan and its price; ask and write nothing")
     show.add_argument("--yes", action="store_true", help="do not ask whether to go on")
     show.add_argument("--progress", type=_progress, metavar="HOW", help="auto (default), text or off")
+    show.add_argument(
+        "--notify",
+        action="append",
+        default=os.environ.get(NOTIFY, "").split() or None,
+        metavar="URL",
+        help="send a notice when the run ends: an address of apprise; may be given again. Others can see a command's "
+        f"arguments: the environment variable {NOTIFY} takes addresses, too, with blanks between them",
+    )
     show.add_argument("-v", "--verbose", action="store_true", help="show what goes into run.log")
     run.set_defaults(command=_run)
 

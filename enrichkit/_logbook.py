@@ -25,6 +25,7 @@ import pyarrow.compute as pc
 from ._files import work_area
 from ._frame import ORIGIN, stored_facts
 from ._listing import plain
+from ._quality import advice
 from ._record import cell_text
 from ._report import report
 from ._row import RECORD_ID, STATUS, meta
@@ -42,12 +43,6 @@ LOOK_SECONDS = 0.2
 SHARE = 20
 """A refresh that takes a second comes every twenty at most: asking has the processor."""
 LOG_BYTES = 10_000_000
-ADVICE = {
-    "blocked": "The service does not answer this; look at the record, or fill it in by hand.",
-    "truncated": "The answer was cut off; a stage of your own with a larger max_output_tokens may help.",
-    "bad_request": "The service refused the request itself; look at the record for odd text.",
-}
-RETRY = "Run the same command with --retry-failed."
 
 
 class Logbook:
@@ -220,7 +215,7 @@ def _failures(out: Path, key: Sequence[str] = ()) -> list[dict[str, Any]]:
                     "stage": stage,
                     "cause": error,
                     "attempts": row[meta(stage, "attempts")],
-                    "what_to_do": f"{ADVICE[cause]} {RETRY}" if cause in ADVICE else RETRY,
+                    "what_to_do": advice(cause).replace("retry_failed=True", "--retry-failed"),
                 }
             )
     return found

@@ -477,16 +477,18 @@ def test_hostile_text_reaches_no_terminal(folder, simulator):
 )
 def test_the_key_is_found_nowhere(fault, client, folder, simulator, monkeypatch):
     """Not in a file, a log, a message or an exported table, however the run ends."""
-    canary = "AIzaCANARY0123456789-canary"
+    canary, hook = "AIzaCANARY0123456789-canary", "hookCANARY0123456789"
     monkeypatch.setenv("GOOGLE_API_KEY", canary)
     monkeypatch.setenv("GEMINI_API_KEY", canary)
+    monkeypatch.setenv("ENRICHKIT_NOTIFY", f"json://user:{hook}@127.0.0.1:9/{hook}")
     simulator.faults = {fault: 1.0} if fault else {}
     table("data.csv").head(2).to_csv("data.csv", index=False)
     said = enrich(*RUN, "--client", client, "-v", code=3 if fault else 0)
     said += enrich("status", "enrichment_progress") + enrich("report", "enrichment_progress")
     said += enrich("export", "enrichment_progress", "all.csv", code=2 if fault else 0)
     assert canary not in said
+    assert hook not in said
     files = [path for path in folder.rglob("*") if path.is_file()]
     assert len(files) > 5
-    assert not [path for path in files if canary.encode() in path.read_bytes()]
+    assert not [path for path in files if re.search(f"{canary}|{hook}".encode(), path.read_bytes())]
     assert canary not in enrichkit.read("enrichment_progress").to_csv()  # what is compressed in the shards
