@@ -77,6 +77,8 @@ class Record:
         }
         self.person = " ".join(self.labelled[name] for name in ("first name", "last name") if name in self.labelled)
         self.country = self.labelled.get("country", "").casefold()
+        emails = (self.labelled.get(label, "").rpartition("@") for label in ("fund's email", "email"))
+        self.site = next((domain for name, at, domain in emails if name and at), "").lower()
         self.subject = self.labelled.get("fund") or (self.values[0] if self.values else "Nobody")
 
     def given(self, name: str, schema: Mapping[str, Any]) -> str:
@@ -248,7 +250,7 @@ Choice = tuple[str | None, str | None, str]
 
 def _choices(name: str, record: Record, who: str, dice: random.Random, *, about_person: bool) -> Choice:
     if any(word in name for word in ("linkedin", "crunchbase", "website", "url")):
-        return _addresses(name, who, dice, about_person=about_person)
+        return _addresses(name, who, record.site, dice, about_person=about_person)
     if "city" in name:
         return _city(record.country, dice)
     if "email" in name:
@@ -262,7 +264,7 @@ def _choices(name: str, record: Record, who: str, dice: random.Random, *, about_
     return dice.choice(words) if words else None, *WRONG_WORDS.get(name, (None, ""))
 
 
-def _addresses(name: str, who: str, dice: random.Random, *, about_person: bool) -> Choice:
+def _addresses(name: str, who: str, site: str, dice: random.Random, *, about_person: bool) -> Choice:
     if "linkedin" in name:
         right, other = ("in", "company") if about_person else ("company", "in")
         sound = _dressed(f"https://www.linkedin.com/{right}/{slug(who)}", dice)
@@ -272,7 +274,7 @@ def _addresses(name: str, who: str, dice: random.Random, *, about_person: bool) 
     if "crunchbase" in name:
         sound = _dressed(f"https://www.crunchbase.com/organization/{slug(who)}", dice)
         return sound, f"https://www.crunchbase.com/person/{slug(who)}", "crunchbase_of_a_person"
-    sound = _dressed(f"https://{slug(who)}.example", dice)
+    sound = _dressed(f"https://{site or f'{slug(who)}.example'}", dice)
     return sound, f"https://www.linkedin.com/company/{slug(who)}", "website_is_a_profile"
 
 

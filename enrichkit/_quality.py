@@ -18,9 +18,9 @@ import pyarrow.compute as pc
 from ._answer import CONFIDENCE, NOT_SAID, SEARCH_QUALITY
 from ._evidence import STATES
 from ._files import Files, work_area
-from ._index import read_shards, scan
+from ._index import footer, read_shards, shard_paths
 from ._listing import Listing
-from ._parquet import join
+from ._parquet import join, read_or_none
 from ._row import RECORD_ID, STATUS, meta
 
 ADVICE = {
@@ -93,12 +93,25 @@ class Quality:
 
 def read_answers(out: Path, facts: Iterable[str], more: Iterable[str] = ()) -> tuple[pa.Table, dict[str, list[str]]]:
     """Return the sealed rows' columns of these facts and of all answers, and each stage's answer columns."""
-    index = scan(out, (), id_column=RECORD_ID)
-    stages = {name: [str(column) for column in stage.get("answers", ())] for name, stage in index.stages.items()}
-    wanted = {RECORD_ID, STATUS, *more, *(column for columns in stages.values() for column in columns)}
-    wanted |= {meta(stage, fact) for stage in stages for fact in facts}
-    tables, _ = read_shards(Files(work_area(out) / "tmp"), out, wanted)
-    return join(list(tables.values())), stages
+    files = Files(work_area(out) / "tmp")
+    newest = [read_or_none(files, path, [RECORD_ID]) for _, path in sorted(shard_paths(files, out))[-1:]]
+    stages = _stages([table for table in newest if table is not None])
+    while True:
+        wanted = {RECORD_ID, STATUS, *more, *(column for columns in stages.values() for column in columns)}
+        wanted |= {meta(stage, fact) for stage in stages for fact in facts}
+        tables = list(read_shards(files, out, wanted)[0].values())
+        if (met := _stages(tables)) == stages:
+            return join(tables), stages
+        stages = met  # an older shard, or one that was sealed meanwhile, has others
+
+
+def _stages(tables: Iterable[pa.Table]) -> dict[str, list[str]]:
+    """Return the stages that shards have columns of, with the columns of their answers."""
+    return {
+        name: list(map(str, facts.get("answers", ())))
+        for table in tables
+        for name, facts in footer(table.schema).get("stages", {}).items()
+    }
 
 
 def read_quality(out: Path) -> Quality:

@@ -138,7 +138,7 @@ def weak(
     """Return the records worth another look, weakest first, ready to be passed to `enrichkit.run`.
 
     Each failed stage counts 10 points of doubt, a low confidence or a poor search 4, a limited search 1, each field
-    that failed a check 2, each that differs from the table or has no source 1.
+    that failed a check 2, each that differs from the table 1, each without a source 1, where others have one.
 
     Parameters
     ----------
@@ -196,8 +196,11 @@ def _doubts(row: Mapping[str, Any], stage: str) -> Iterator[tuple[int, str]]:
         if row.get(meta(stage, fact)) == level:
             yield weight, f"{stage}: {level} {fact.replace('_', ' ')}"
     by_state: dict[str, list[str]] = {}
-    for one in row.get(meta(stage, "states")) or ():
+    states = row.get(meta(stage, "states")) or ()
+    for one in states:
         by_state.setdefault(one["state"], []).append(one["field"])
+    if not any(one["sources"] for one in states):
+        by_state.pop("unsupported", None)  # the reply marks nothing, which says nothing of any field
     for state in STATES:
         if state in DOUBTFUL and state in by_state:
             yield DOUBTFUL[state] * len(by_state[state]), f"{stage}: {state} {', '.join(by_state[state])}"

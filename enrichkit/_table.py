@@ -25,6 +25,8 @@ from .errors import InputError
 
 ROWS_TOLD = 5
 LONGEST_LABEL = 40
+NUMBER = re.compile(r"[+-]?\d{1,15}(\.\d+)?")
+LISTED = re.compile(r"[,;|\n]")
 SCALARS = (str, bool, int, float, np.generic, bytes)
 
 
@@ -188,17 +190,22 @@ def as_text(value: Any) -> str:
 
 
 def alike(one: str, other: str) -> bool:
-    """Whether two cells say the same: without case and blanks, an address however it is written.
+    """Whether two cells say the same, however they are written: case, blanks, signs, a list's order, an address's form.
 
     >>> alike("http://www.Firm.example/", "https://firm.example"), alike("Oslo", "Bergen")
     (True, False)
+    >>> alike("SaaS; Series A", "series-a, saas"), alike("1.5", "15"), alike("+44 20 7946 0000", "+442079460000")
+    (True, False, True)
     """
-    return _plain(one) == _plain(other)
+    if NUMBER.fullmatch(one.strip()) and NUMBER.fullmatch(other.strip()):
+        return float(one) == float(other)
+    return {_plain(part) for part in LISTED.split(one)} == {_plain(part) for part in LISTED.split(other)}
 
 
 def _plain(text: str) -> str:
-    text = " ".join(unicodedata.normalize("NFKC", text).casefold().split())
-    return re.sub(r"^(https?://)?(www\.)?|/$", "", text) or text
+    text = unicodedata.normalize("NFKC", text).strip().casefold()
+    bare = re.sub(r"^(https?://)?(www\.)?|[?&]utm_[^#]*$", "", text)
+    return re.sub(r"[\W_]+", "", bare) or text
 
 
 def as_column(values: Sequence[Any], kind: pa.DataType) -> tuple[pa.Array, list[int]]:
