@@ -258,7 +258,7 @@ def test_a_signal_to_papermill_loses_nothing_that_was_counted(sign, tmp_path, mo
         except errors.LockedError:
             assert time.monotonic() < deadline
             time.sleep(0.2)
-    assert len(asked) > 500
+    assert asked  # it was stopped before the end
     assert not counted & asked
     assert len(enrichkit.read(tmp_path / "out")) == 542
 
