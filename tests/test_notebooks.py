@@ -162,7 +162,7 @@ def test_a_wrong_parameter_is_an_error(parameters, told, tmp_path):
 
 
 def test_progress_is_text_where_nobody_watches(tmp_path):
-    """Lines on stderr, as a log wants them; nothing that a front end would have to draw."""
+    """Lines, as a log wants them, and no red box; nothing that a front end would have to draw."""
     small = pd.read_csv(ROOT / "data" / "funds.csv", dtype=str).head(12)
     small.to_csv(tmp_path / "small.csv", index=False)
     done = papermill(tmp_path, progress="text", table="../small.csv", pilot_rows=2)
@@ -170,6 +170,6 @@ def test_progress_is_text_where_nobody_watches(tmp_path):
     outputs = [
         output for cell in code(nbformat.read(tmp_path / "executed.ipynb", as_version=4)) for output in cell.outputs
     ]
-    said = "".join(output["text"] for output in outputs if output.get("name") == "stderr")
+    said = "".join(output["text"] for output in outputs if output.get("name") == "stdout")
     assert "of 10 records" in said
     assert not [output for output in outputs if output.output_type == "display_data"]
