@@ -133,7 +133,8 @@ class Plan:
         return str(self)
 
     def _repr_html_(self) -> str:
-        return f'<pre class="mathjax_ignore tex2jax_ignore" style="white-space:pre-wrap;word-break:normal">{html.escape(str(self))}</pre>'
+        style = "white-space:pre-wrap;word-break:normal"
+        return f'<pre class="mathjax_ignore tex2jax_ignore" style="{style}">{html.escape(str(self))}</pre>'
 
 
 def make_plan(
