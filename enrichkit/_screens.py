@@ -36,10 +36,10 @@ class Lines:
 
     def __init__(self, *, kernel: bool) -> None:
         self._kernel = kernel
-        self._begun = self._told = False
+        self._begun = self._told = self._over = False
 
     def show(self, status: Status) -> None:
-        if self._begun:
+        if self._begun and not self._over:  # after the end, `end` says it
             self.tell(status)
         self._begun = True
 
@@ -50,6 +50,7 @@ class Lines:
         print(text, file=sys.stdout if self._kernel else sys.stderr, flush=True)
 
     def end(self, status: Status, notes: Sequence[str]) -> None:
+        self._over = True
         self.tell(status)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 import threading
@@ -12,7 +14,7 @@ import pandas as pd
 import pytest
 
 import enrichkit
-from enrichkit import Answer, Failure, Reply, Stage
+from enrichkit import Answer, Failure, Reply, Stage, errors
 from enrichkit.simulator import Simulator
 
 
@@ -221,3 +223,65 @@ def test_a_run_says_what_to_call_next(settings):
     assert "The service refused the key" in html
     assert "<i>" not in html
     assert "&lt;i&gt;no" in html
+
+
+def test_an_interrupt_while_the_display_is_made_leaves_no_run_behind(settings, monkeypatch):
+    """Nobody would have hold of it, and it would go on spending. What is in flight is kept, as ever."""
+
+    def interrupted(live, way):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("enrichkit._progress.Live.show", interrupted)
+    asked = []
+
+    def client(request):
+        asked.append(request)
+        time.sleep(0.05)
+        return Reply(text="{}")
+
+    with pytest.raises(errors.Interrupted, match=r"Interrupted\. \d+ of 60 records are done and saved"):
+        enrichkit.run(FRAME, client=client, **settings)
+    assert len(asked) <= 8
+    monkeypatch.undo()
+    rest = enrichkit.start(FRAME, client=client, **settings)
+    assert rest.result()["_status"].tolist() == ["done"] * 60
+    assert len(asked) == 60
+
+
+def test_an_interrupt_of_a_stop_that_waits_is_one_sentence(settings):
+    """It leaves at once, and says so."""
+    go, asked = threading.Event(), threading.Event()
+
+    def client(request):
+        asked.set()
+        go.wait(20)
+        return Reply(text="{}")
+
+    job = enrichkit.start(FRAME, client=client, **settings)
+    assert asked.wait(10)
+    threading.Timer(0.3, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
+    with pytest.raises(errors.Interrupted, match=r"^Left at once; .* 0 of 60 records"):
+        job.stop()
+    go.set()
+    job.stop()
+
+
+def test_who_iterates_hears_of_all_that_completes_after_he_asked_to(settings):
+    """From `iter` on rather than from the first `next`; who leaves the loop early leaves nothing behind."""
+    go = threading.Event()
+
+    def client(request):
+        go.wait(10)
+        return Reply(text="{}")
+
+    job = enrichkit.start(FRAME, client=client, **settings)
+    early, brief = iter(job), iter(job)
+    go.set()
+    for row in brief:
+        assert row["_status"] == "done"
+        break
+    del brief
+    job.result()
+    assert len(list(early)) == 60
+    assert list(job) == []
+    assert job._listeners == []

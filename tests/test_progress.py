@@ -113,14 +113,31 @@ def test_lines_come_every_few_seconds_and_whenever_one_asks(tmp_path, capfd, mon
     assert len(lines) >= 3
     assert "records/s" in lines[0]
     job.show()
-    assert capfd.readouterr().err.startswith("40 of 40 records")
+    assert re.fullmatch(r"40 of 40 records.*\n", capfd.readouterr().err)
     monkeypatch.setenv("ENRICHKIT_PROGRESS", "off")
     silent = enrichkit.start(space["frame"], **space["settings"])
     silent.result()
     assert capfd.readouterr().err == ""
     silent.show()
-    silent._wait()
     assert capfd.readouterr().err.startswith("0 of 0 records")
+
+
+@pytest.mark.parametrize("name", ["show", "tell"])
+def test_a_display_that_fails_is_logged_once_and_the_run_goes_on(name, tmp_path, monkeypatch, caplog):
+    """A pipe that nobody reads any more, a front end that is gone: no reason to lose hold of a run, nor the end."""
+
+    def broken(screen, status):
+        raise BrokenPipeError("nobody listens")
+
+    monkeypatch.setattr("enrichkit._screens.Lines.every_seconds", 0.05)
+    space = {}
+    exec(call(tmp_path / "out"), space)
+    with monkeypatch.context() as context:
+        context.setattr(f"enrichkit._screens.Lines.{name}", broken)
+        job = enrichkit.start(space["frame"], **space["settings"], progress="text")
+        assert job.result()["_status"].tolist() == ["done"] * 40
+    (record,) = caplog.records
+    assert record.getMessage().endswith("its progress cannot be shown: BrokenPipeError: nobody listens")
 
 
 def test_a_terminal_gets_a_bar_with_tokens_failures_speed_and_time(tmp_path):
