@@ -105,7 +105,7 @@ class Run:
             )
             self._closing = opening.pop_all()
         controls = Controls(lambda: self._engine.stop("stop"), self._engine.pause, self._engine.resume)
-        self._live = Live(lambda: self.status, self._done, notes=self._notes, controls=controls)
+        self._live = Live(lambda: self.status, self._done, notes=self._last_words, controls=controls)
         # From here on it spends: whatever happens to its display, somebody has to have hold of it.
         with self._interruptible():
             threading.Thread(target=self._drive, name="enrichkit-run", daemon=True).start()
@@ -190,7 +190,7 @@ class Run:
 
     def __repr__(self) -> str:
         status, ended = self.status, self.done
-        told = f"<enrichkit.Run, {headline(status, ended=ended).lower()}: {line(status)}>"
+        told = f"<enrichkit.Run, {headline(status, ended=ended).lower()}: {line(status, ended=ended)}>"
         return f"{told}\n{next_call(status, ended=ended)}"
 
     def _repr_html_(self) -> str:
@@ -203,6 +203,11 @@ class Run:
             return [f"{type(self._error).__name__}: {self._error}"]
         reason = self._engine.reason
         return [why(*reason).strip()] if self.done and reason is not None else []
+
+    def _last_words(self) -> list[str]:
+        """Say what stays below the cell: why it ended early, and what to do then."""
+        status = self.status
+        return [*self._notes(), *[next_call(status, ended=True)] * bool(status.left)]
 
     async def _awaited(self) -> pd.DataFrame:
         try:

@@ -15,6 +15,7 @@ import pytest
 
 import enrichkit
 from enrichkit import Answer, Failure, Reply, Stage, errors
+from enrichkit._gate import Door
 from enrichkit.simulator import Simulator
 
 
@@ -219,6 +220,7 @@ def test_a_run_says_what_to_call_next(settings):
     with pytest.raises(enrichkit.Stopped):
         failing.result()
     assert "The same call goes on from here" in repr(failing)
+    assert "finishing" not in repr(failing)
     html = failing._repr_html_()
     assert "The service refused the key" in html
     assert "<i>" not in html
@@ -285,3 +287,22 @@ def test_who_iterates_hears_of_all_that_completes_after_he_asked_to(settings):
     assert len(list(early)) == 60
     assert list(job) == []
     assert job._listeners == []
+
+
+def test_a_resume_while_somebody_else_pauses_leaves_nothing_shut(settings, monkeypatch):
+    """Buttons are answered in threads of their own; a run that says it is not paused goes on."""
+    job = enrichkit.start(FRAME, client=lambda _: time.sleep(0.02) or Reply(text="{}"), **settings)
+    shut, resuming = Door.shut, threading.Thread(target=job.resume)
+
+    def slowly(door, reason):
+        resuming.start()
+        resuming.join(0.2)
+        shut(door, reason)
+
+    with monkeypatch.context() as context:
+        context.setattr(Door, "shut", slowly)
+        job.pause()
+    resuming.join()
+    assert not job.status.paused
+    wait_for(lambda: job.done)
+    assert job.status.done == 60

@@ -158,6 +158,20 @@ def test_a_terminal_gets_a_bar_with_tokens_failures_speed_and_time(tmp_path):
     assert re.search(r"\d+%\|.*\| \d+/40, [\d.]+ records/s · \d+ s left · ", told)
 
 
+def test_a_bar_that_was_stopped_says_nothing_of_a_rest(tmp_path):
+    """What stays in the window is how it ended, not what was about to come."""
+    code = call(tmp_path / "out", 400) + "job = enrichkit.start(frame, **settings)\ntime.sleep(1)\njob.stop()\n"
+    last = in_terminal(code).rstrip().split("\r")[-1]
+    assert re.search(r"\| \d+/400, \d+ s · [\d,]+ tokens · [\d.]+ USD$", last)
+
+
+def test_a_program_without_stderr_keeps_stdout_clean(tmp_path):
+    """As under a scheduler that closes it: what a program prints may be read by another."""
+    code = call(tmp_path / "out") + "import sys\nsys.stderr = None\nenrichkit.run(frame, **settings)\nprint('mine')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "mine\n"
+
+
 def in_terminal(code, columns=140):
     """Run code with a terminal on stderr, and return what came there."""
     ours, theirs = pty.openpty()
