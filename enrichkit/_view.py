@@ -260,7 +260,7 @@ def _row(fact: Fact) -> str:
     name, value = map(_escaped, fact)
     return (
         f'<tr style="background:none"><td style="{_cell("left")};padding-left:0;white-space:nowrap">{name}</td>'
-        f'<td style="{_cell("left")};white-space:normal">{value}</td></tr>'
+        f'<td style="{_cell("left")};white-space:normal;overflow-wrap:anywhere">{value}</td></tr>'
     )
 
 
