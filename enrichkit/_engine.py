@@ -197,6 +197,7 @@ class Engine:
         self._suspects: list[Brought] = []
         self._causes: list[str] = []
         self._started = time.monotonic()
+        self._pausing = threading.Lock()  # buttons are answered in threads of their own
         self._paused_at: float | None = None
         self._paused_seconds = 0.0
         self._complete_count = self._failed = self._shared = self._tokens = self._unpriced = self._stored = 0
@@ -217,16 +218,18 @@ class Engine:
 
     def pause(self) -> None:
         """Start nothing new until `resume`; what is in flight finishes and is stored."""
-        if self._paused_at is None and not self._stop.is_set():
-            self._paused_at = time.monotonic()
-            self._door.shut(PAUSE)
+        with self._pausing:
+            if self._paused_at is None and not self._stop.is_set():
+                self._paused_at = time.monotonic()
+                self._door.shut(PAUSE)
 
     def resume(self) -> None:
         """Go on after a pause."""
-        if (since := self._paused_at) is not None:
-            self._paused_seconds += time.monotonic() - since
-            self._paused_at = None
-            self._door.lift(PAUSE)
+        with self._pausing:
+            if (since := self._paused_at) is not None:
+                self._paused_seconds += time.monotonic() - since
+                self._paused_at = None
+                self._door.lift(PAUSE)
 
     @property
     def reason(self) -> tuple[str, str] | None:

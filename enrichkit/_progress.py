@@ -142,6 +142,13 @@ class Live:
         self._thread: threading.Thread | None = None
         self._over = False
 
+    def begin(self, way: Way | None) -> None:
+        """Show the run for the first time. A display that fails is logged: the run goes on without it."""
+        try:
+            self.show(way)
+        except Exception as error:  # noqa: BLE001 - whatever a front end may raise
+            _failed(error)
+
     def show(self, way: Way | None) -> None:
         """Show the run where the caller is; the first time, in the way that is given."""
         with self._lock:
@@ -150,10 +157,11 @@ class Live:
                 if self._over:
                     self._screen.end(self._status(), self._notes())
             elif way is not None:
-                self._screen = _screen(way, self._controls)
-                self._screen.show(self._status())
+                screen = _screen(way, self._controls)
+                screen.show(self._status())
+                self._screen = screen
                 self._thread = threading.Thread(
-                    target=self._follow, args=(self._screen,), name="enrichkit-progress", daemon=True
+                    target=self._follow, args=(screen,), name="enrichkit-progress", daemon=True
                 )
                 self._thread.start()
 
@@ -163,12 +171,25 @@ class Live:
             self._thread.join(seconds)
 
     def _follow(self, screen: Screen) -> None:
-        while not self._done.wait(screen.every_seconds):
+        told = False
+        while not self._over:
+            over = self._done.wait(screen.every_seconds)
             with self._lock:
-                screen.tell(self._status())
-        with self._lock:
-            self._over = True
-            screen.end(self._status(), self._notes())
+                self._over = over
+                try:
+                    if over:
+                        screen.end(self._status(), self._notes())
+                    else:
+                        screen.tell(self._status())
+                except Exception as error:  # noqa: BLE001 - a log that is closed, say; the next refresh may work
+                    if not told:
+                        _failed(error)
+                    told = True
+
+
+def _failed(error: Exception) -> None:
+    with contextlib.suppress(Exception):  # stderr may be what is closed
+        LOG.warning("The run goes on, but its progress cannot be shown: %s: %s", type(error).__name__, error)
 
 
 def _screen(way: Way, controls: Controls) -> Screen:

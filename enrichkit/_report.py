@@ -150,14 +150,27 @@ class Report:
         status = ", ".join(f"{count:,} {word}" for word, count in sorted(quality.status.items()))
         return [
             f"{quality.records:,} records{f': {status}' if status else ''}; {quality.corrections:,} answers differ "
-            "from the table (enrichkit.corrections lists them, enrichkit.weak the records worth another look)",
+            "from the table",
             *self.pace.lines,
             f"{self.out}: {bill.total.told} USD ({label}prices: {bill.prices})",
             f"{bill.records:,} records, {bill.total.replies:,} paid replies, {bill.total.attempts:,} attempts; "
             f"{usd(bill.per_record_usd)} USD a record, {usd(bill.per_filled_cell_usd())} USD a filled cell",
             *_savings(bill),
             *self.notes,
+            self.next_line,
         ]
+
+    @property
+    def next_line(self) -> str:
+        """One line: what to call next."""
+        status = self.quality.status
+        calls = [
+            "enrichkit.run with the same arguments asks what is left" if status.get("pending") else "",
+            "enrichkit.run with retry_failed=True asks the failed ones again" if status.get("failed") else "",
+            f"enrichkit.corrections({self.out!r}) lists the answers that differ" if self.quality.corrections else "",
+            f"enrichkit.weak({self.out!r}) lists the records worth another look",
+        ]
+        return f"Next: {'; '.join(filter(None, calls))}."
 
 
 def report(out: str | Path = "enriched", *, prices: Mapping[str, Price] | None = None) -> Report:

@@ -104,10 +104,12 @@ class Run:
                 on_scarce=lambda: warn(self.status),
             )
             self._closing = opening.pop_all()
-        threading.Thread(target=self._drive, name="enrichkit-run", daemon=True).start()
         controls = Controls(lambda: self._engine.stop("stop"), self._engine.pause, self._engine.resume)
-        self._live = Live(lambda: self.status, self._done, notes=self._notes, controls=controls)
-        self._live.show(way)
+        self._live = Live(lambda: self.status, self._done, notes=self._last_words, controls=controls)
+        # From here on it spends: whatever happens to its display, somebody has to have hold of it.
+        with self._interruptible():
+            threading.Thread(target=self._drive, name="enrichkit-run", daemon=True).start()
+            self._live.begin(way)
 
     def _open(self, store: Store, work: Work) -> None:
         options, run_id = self._options, uuid.uuid4().hex[:12]
@@ -115,9 +117,12 @@ class Run:
         self._book = Book(work, store, prices=options.prices, shard_rows=options.shard_rows, run_id=run_id)
 
     def stop(self) -> pd.DataFrame:
-        """Ask nothing more, keep what is in flight, and return the table as it stands."""
+        """Ask nothing more, keep what is in flight, and return the table as it stands. An interrupt leaves at once."""
         self._engine.stop("stop")
-        self._wait()
+        try:
+            self._wait()
+        except KeyboardInterrupt:
+            raise self._stopped(Interrupted, LEFT_AT_ONCE) from None
         self._raise_defect()
         return self._frame()
 
@@ -137,6 +142,8 @@ class Run:
         """
         want = wanted("auto")
         self._live.show(choose("auto" if want == "off" else want, look_around()))
+        if self.done:
+            self._live.wait(LAST_WORD_SECONDS)
 
     def result(self) -> pd.DataFrame:
         """Wait for the end and return the enriched table.
@@ -150,17 +157,8 @@ class Run:
         Interrupted
             If the person interrupted it: once lets requests in flight finish, twice leaves at once.
         """
-        with _terminated_as_interrupted():
-            try:
-                self._wait()
-            except KeyboardInterrupt:
-                self._engine.stop("interrupt")
-                try:
-                    self._wait()
-                except KeyboardInterrupt:
-                    raise self._stopped(Interrupted, LEFT_AT_ONCE) from None
-                self._raise_defect()
-                raise self._stopped(Interrupted, "Interrupted. ") from None
+        with _terminated_as_interrupted(), self._interruptible():
+            self._wait()
         return self._finished()
 
     @property
@@ -183,17 +181,16 @@ class Run:
         return self._awaited().__await__()
 
     def __iter__(self) -> Iterator[Row]:
-        """Yield the row of each record that completes from now on, until the run ends."""
+        """Return the row of each record that completes from now on, until the run ends."""
         listener: queue.SimpleQueue[Row | None] = queue.SimpleQueue()
         self._listeners.append(listener)
         if self._done.is_set():
             listener.put(None)
-        while (row := listener.get()) is not None:
-            yield row
+        return self._heard(listener)
 
     def __repr__(self) -> str:
         status, ended = self.status, self.done
-        told = f"<enrichkit.Run, {headline(status, ended=ended).lower()}: {line(status)}>"
+        told = f"<enrichkit.Run, {headline(status, ended=ended).lower()}: {line(status, ended=ended)}>"
         return f"{told}\n{next_call(status, ended=ended)}"
 
     def _repr_html_(self) -> str:
@@ -206,6 +203,11 @@ class Run:
             return [f"{type(self._error).__name__}: {self._error}"]
         reason = self._engine.reason
         return [why(*reason).strip()] if self.done and reason is not None else []
+
+    def _last_words(self) -> list[str]:
+        """Say what stays below the cell: why it ended early, and what to do then."""
+        status = self.status
+        return [*self._notes(), *[next_call(status, ended=True)] * bool(status.left)]
 
     async def _awaited(self) -> pd.DataFrame:
         try:
@@ -226,6 +228,27 @@ class Run:
         while not self._done.is_set():
             await asyncio.sleep(WAIT_SECONDS)
 
+    def _heard(self, listener: queue.SimpleQueue[Row | None]) -> Iterator[Row]:
+        try:
+            while (row := listener.get()) is not None:
+                yield row
+        finally:  # whoever leaves the loop early: else rows would pile up for nobody
+            self._listeners.remove(listener)
+
+    @contextlib.contextmanager
+    def _interruptible(self) -> Iterator[None]:
+        """Let an interrupt end the run: once lets requests in flight finish, twice leaves at once."""
+        try:
+            yield
+        except KeyboardInterrupt:
+            self._engine.stop("interrupt")
+            try:
+                self._wait()
+            except KeyboardInterrupt:
+                raise self._stopped(Interrupted, LEFT_AT_ONCE) from None
+            self._raise_defect()
+            raise self._stopped(Interrupted, "Interrupted. ") from None
+
     def _wait(self) -> None:
         # Event.wait in a loop, never Thread.join: on Python 3.11 an interrupted join forgets that the thread lives.
         while not self._done.wait(WAIT_SECONDS):
@@ -243,11 +266,11 @@ class Run:
             finally:
                 tell(self._options, lambda: self.status, self._error)
                 self._done.set()
-                for listener in self._listeners:
+                for listener in tuple(self._listeners):
                     listener.put(None)
 
     def _announce(self, record: int, row: Row) -> None:
-        for listener in self._listeners:
+        for listener in tuple(self._listeners):
             listener.put({name: value for name, value in row.items() if not name.endswith("._replies")})
 
     def _finished(self) -> pd.DataFrame:

@@ -36,20 +36,22 @@ class Lines:
 
     def __init__(self, *, kernel: bool) -> None:
         self._kernel = kernel
-        self._begun = self._told = False
+        self._begun = self._told = self._over = False
 
     def show(self, status: Status) -> None:
-        if self._begun:
+        if self._begun and not self._over:  # after the end, `end` says it
             self.tell(status)
         self._begun = True
 
     def tell(self, status: Status) -> None:
         # The first line says whose prices they are; the others need not say it again.
-        text = line(status, prices=not self._told)
+        text = line(status, ended=self._over, prices=not self._told)
         self._told = True
-        print(text, file=sys.stdout if self._kernel else sys.stderr, flush=True)
+        if (log := sys.stdout if self._kernel else sys.stderr) is not None:  # None would be stdout
+            print(text, file=log, flush=True)
 
     def end(self, status: Status, notes: Sequence[str]) -> None:
+        self._over = True
         self.tell(status)
 
 
@@ -68,16 +70,16 @@ class Bar:
             form = "{percentage:3.0f}%|{bar:16}| {n_fmt}/{total_fmt}{postfix}"
             self._bar = tqdm(total=status.records, bar_format=form, dynamic_ncols=True, file=sys.stderr)
         elif self._bar.disable:  # closed
-            print(line(status), file=sys.stderr)
+            print(line(status, ended=True), file=sys.stderr)
         self.tell(status)
 
-    def tell(self, status: Status) -> None:
+    def tell(self, status: Status, *, ended: bool = False) -> None:
         self._bar.n = status.done + status.failed
-        self._bar.set_postfix_str(tail(status), refresh=False)
+        self._bar.set_postfix_str(tail(status, ended=ended), refresh=False)
         self._bar.refresh()
 
     def end(self, status: Status, notes: Sequence[str]) -> None:
-        self.tell(status)
+        self.tell(status, ended=True)
         self._bar.close()
 
 

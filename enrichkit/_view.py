@@ -26,7 +26,7 @@ ROOT = 'class="mathjax_ignore tex2jax_ignore"'
 Fact = tuple[str, str]
 
 
-def line(status: Status, *, prices: bool = True) -> str:
+def line(status: Status, *, ended: bool = False, prices: bool = True) -> str:
     """Return a run's state as one line, with whose prices the money goes by."""
     parts = [f"{_complete(status):,} of {status.records:,} records"]
     if status.failed:
@@ -39,8 +39,7 @@ def line(status: Status, *, prices: bool = True) -> str:
         parts.append(f"{status.unpriced:,} of unknown price")
     if status.unsaved and status.waiting:
         parts.append(f"{status.unsaved:,} replies not saved yet")
-    parts += _speed(status) or [duration(status.seconds)]
-    return " · ".join([*parts, *_holds(status)])
+    return " · ".join([*parts, *([duration(status.seconds)] if ended else [*_pace(status), *_holds(status)])])
 
 
 def scarce(status: Status) -> str:
@@ -49,12 +48,13 @@ def scarce(status: Status) -> str:
     return f"{math.floor(100 * (status.budget_share or 0))} % of the budget is spent{unsure}"
 
 
-def tail(status: Status) -> str:
+def tail(status: Status, *, ended: bool = False) -> str:
     """Return what stands beside a terminal's bar, the most wanted first: a narrow window cuts the end off."""
-    parts = _speed(status) or [duration(status.seconds)]
+    parts = [duration(status.seconds)] if ended else _pace(status)
     if status.failed:
         parts.append(f"{status.failed:,} failed")
-    return " · ".join([*parts, f"{status.tokens:,} tokens", f"{status.cost_usd:.4f} USD", *_holds(status)])
+    parts += [f"{status.tokens:,} tokens", f"{status.cost_usd:.4f} USD"]
+    return " · ".join([*parts, *([] if ended else _holds(status))])
 
 
 def headline(status: Status, *, ended: bool) -> str:
@@ -150,7 +150,9 @@ def summary_html(status: Status, *, ended: bool, notes: Sequence[str] = ()) -> s
 
 def summary_text(status: Status, *, ended: bool, notes: Sequence[str] = ()) -> str:
     """Return the same as text, in a few lines."""
-    return "\n".join(plain(text, 0) for text in (f"{headline(status, ended=ended)}: {line(status)}", *notes))
+    return "\n".join(
+        plain(text, 0) for text in (f"{headline(status, ended=ended)}: {line(status, ended=ended)}", *notes)
+    )
 
 
 def facts(status: Status, *, ended: bool = False) -> list[Fact]:
@@ -200,10 +202,10 @@ def _how_long(status: Status) -> str:
     return _how_far(status) + (f" · about {duration(status.left_seconds or 0.0)} left" if known else "")
 
 
-def _speed(status: Status) -> list[str]:
-    """Return how fast it goes and how long it will take, while anything is left."""
+def _pace(status: Status) -> list[str]:
+    """Return how fast it goes and how long it will take; how long it took, once nothing is left."""
     if not status.left:
-        return []
+        return [duration(status.seconds)]
     left = [] if status.left_seconds is None else [f"{duration(status.left_seconds)} left"]
     return [f"{status.rate_per_second:.1f} records/s", *left]
 
@@ -258,7 +260,7 @@ def _row(fact: Fact) -> str:
     name, value = map(_escaped, fact)
     return (
         f'<tr style="background:none"><td style="{_cell("left")};padding-left:0;white-space:nowrap">{name}</td>'
-        f'<td style="{_cell("left")};white-space:normal">{value}</td></tr>'
+        f'<td style="{_cell("left")};white-space:normal;overflow-wrap:anywhere">{value}</td></tr>'
     )
 
 

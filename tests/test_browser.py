@@ -174,6 +174,25 @@ def test_hostile_text_is_shown_and_not_run(opened):
     assert notebook.page.evaluate("() => window.harmed") is None
 
 
+def test_a_long_word_of_anybody_pushes_nothing_out_of_half_a_screen(opened):
+    """The summary wraps it: the levels beside it stay in sight."""
+    client = (
+        "def hostile(request):\n    bad = Reply(failure=enrichkit.Failure(cause='blocked', message='x' * 400))\n"
+        "    return bad if 'Company 7⟧' in request.text else client(request)\n"
+    )
+    start = call("out-long", 8) + client + "job = enrichkit.start(frame, **settings | {'client': hostile})"
+    notebook = opened(start, "job.result(); job")
+    notebook.page.set_viewport_size({"width": 680, "height": 900})
+    notebook.page.evaluate("() => window.jupyterapp.shell.collapseLeft()")
+    notebook.run_all()
+    notebook.ended(1)
+    for index in (0, 1):
+        notebook.has(index, "confidence")
+        cell = notebook.page.locator(".jp-Notebook-cell").nth(index)
+        widths = cell.locator(".jp-RenderedHTMLCommon").last.evaluate("node => [node.scrollWidth, node.clientWidth]")
+        assert widths[0] <= widths[1]
+
+
 @pytest.mark.parametrize(
     ("how", "answers"),
     [

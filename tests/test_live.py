@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 import threading
@@ -12,7 +14,8 @@ import pandas as pd
 import pytest
 
 import enrichkit
-from enrichkit import Answer, Failure, Reply, Stage
+from enrichkit import Answer, Failure, Reply, Stage, errors
+from enrichkit._gate import Door
 from enrichkit.simulator import Simulator
 
 
@@ -217,7 +220,89 @@ def test_a_run_says_what_to_call_next(settings):
     with pytest.raises(enrichkit.Stopped):
         failing.result()
     assert "The same call goes on from here" in repr(failing)
+    assert "finishing" not in repr(failing)
     html = failing._repr_html_()
     assert "The service refused the key" in html
     assert "<i>" not in html
     assert "&lt;i&gt;no" in html
+
+
+def test_an_interrupt_while_the_display_is_made_leaves_no_run_behind(settings, monkeypatch):
+    """Nobody would have hold of it, and it would go on spending. What is in flight is kept, as ever."""
+
+    def interrupted(live, way):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("enrichkit._progress.Live.show", interrupted)
+    asked = []
+
+    def client(request):
+        asked.append(request)
+        time.sleep(0.05)
+        return Reply(text="{}")
+
+    with pytest.raises(errors.Interrupted, match=r"Interrupted\. \d+ of 60 records are done and saved"):
+        enrichkit.run(FRAME, client=client, **settings)
+    assert len(asked) <= 8
+    monkeypatch.undo()
+    rest = enrichkit.start(FRAME, client=client, **settings)
+    assert rest.result()["_status"].tolist() == ["done"] * 60
+    assert len(asked) == 60
+
+
+def test_an_interrupt_of_a_stop_that_waits_is_one_sentence(settings):
+    """It leaves at once, and says so."""
+    go, asked = threading.Event(), threading.Event()
+
+    def client(request):
+        asked.set()
+        go.wait(20)
+        return Reply(text="{}")
+
+    job = enrichkit.start(FRAME, client=client, **settings)
+    assert asked.wait(10)
+    threading.Timer(0.3, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
+    with pytest.raises(errors.Interrupted, match=r"^Left at once; .* 0 of 60 records"):
+        job.stop()
+    go.set()
+    job.stop()
+
+
+def test_who_iterates_hears_of_all_that_completes_after_he_asked_to(settings):
+    """From `iter` on rather than from the first `next`; who leaves the loop early leaves nothing behind."""
+    go = threading.Event()
+
+    def client(request):
+        go.wait(10)
+        return Reply(text="{}")
+
+    job = enrichkit.start(FRAME, client=client, **settings)
+    early, brief = iter(job), iter(job)
+    go.set()
+    for row in brief:
+        assert row["_status"] == "done"
+        break
+    del brief
+    job.result()
+    assert len(list(early)) == 60
+    assert list(job) == []
+    assert job._listeners == []
+
+
+def test_a_resume_while_somebody_else_pauses_leaves_nothing_shut(settings, monkeypatch):
+    """Buttons are answered in threads of their own; a run that says it is not paused goes on."""
+    job = enrichkit.start(FRAME, client=lambda _: time.sleep(0.02) or Reply(text="{}"), **settings)
+    shut, resuming = Door.shut, threading.Thread(target=job.resume)
+
+    def slowly(door, reason):
+        resuming.start()
+        resuming.join(0.2)
+        shut(door, reason)
+
+    with monkeypatch.context() as context:
+        context.setattr(Door, "shut", slowly)
+        job.pause()
+    resuming.join()
+    assert not job.status.paused
+    wait_for(lambda: job.done)
+    assert job.status.done == 60

@@ -113,14 +113,31 @@ def test_lines_come_every_few_seconds_and_whenever_one_asks(tmp_path, capfd, mon
     assert len(lines) >= 3
     assert "records/s" in lines[0]
     job.show()
-    assert capfd.readouterr().err.startswith("40 of 40 records")
+    assert re.fullmatch(r"40 of 40 records.*\n", capfd.readouterr().err)
     monkeypatch.setenv("ENRICHKIT_PROGRESS", "off")
     silent = enrichkit.start(space["frame"], **space["settings"])
     silent.result()
     assert capfd.readouterr().err == ""
     silent.show()
-    silent._wait()
     assert capfd.readouterr().err.startswith("0 of 0 records")
+
+
+@pytest.mark.parametrize("name", ["show", "tell"])
+def test_a_display_that_fails_is_logged_once_and_the_run_goes_on(name, tmp_path, monkeypatch, caplog):
+    """A pipe that nobody reads any more, a front end that is gone: no reason to lose hold of a run, nor the end."""
+
+    def broken(screen, status):
+        raise BrokenPipeError("nobody listens")
+
+    monkeypatch.setattr("enrichkit._screens.Lines.every_seconds", 0.05)
+    space = {}
+    exec(call(tmp_path / "out"), space)
+    with monkeypatch.context() as context:
+        context.setattr(f"enrichkit._screens.Lines.{name}", broken)
+        job = enrichkit.start(space["frame"], **space["settings"], progress="text")
+        assert job.result()["_status"].tolist() == ["done"] * 40
+    (record,) = caplog.records
+    assert record.getMessage().endswith("its progress cannot be shown: BrokenPipeError: nobody listens")
 
 
 def test_a_terminal_gets_a_bar_with_tokens_failures_speed_and_time(tmp_path):
@@ -139,6 +156,20 @@ def test_a_terminal_gets_a_bar_with_tokens_failures_speed_and_time(tmp_path):
     last = [part for part in told.split("\r") if "40/40" in part][-1]
     assert re.search(r"100%\|█+\| 40/40, .*1 failed · [\d,]+ tokens · ", last)
     assert re.search(r"\d+%\|.*\| \d+/40, [\d.]+ records/s · \d+ s left · ", told)
+
+
+def test_a_bar_that_was_stopped_says_nothing_of_a_rest(tmp_path):
+    """What stays in the window is how it ended, not what was about to come."""
+    code = call(tmp_path / "out", 400) + "job = enrichkit.start(frame, **settings)\ntime.sleep(1)\njob.stop()\n"
+    last = in_terminal(code).rstrip().split("\r")[-1]
+    assert re.search(r"\| \d+/400, \d+ s · [\d,]+ tokens · [\d.]+ USD$", last)
+
+
+def test_a_program_without_stderr_keeps_stdout_clean(tmp_path):
+    """As under a scheduler that closes it: what a program prints may be read by another."""
+    code = call(tmp_path / "out") + "import sys\nsys.stderr = None\nenrichkit.run(frame, **settings)\nprint('mine')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "mine\n"
 
 
 def in_terminal(code, columns=140):

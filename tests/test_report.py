@@ -355,3 +355,13 @@ def test_importing_the_package_brings_no_plot_library():
     """Nor does a report."""
     code = "import enrichkit, sys; enrichkit.report, enrichkit.plots; assert 'matplotlib' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
+def test_it_says_what_to_call_next(tmp_path):
+    """By what the store holds: the failed and the weak, the pending, answers that differ from cells."""
+    texts = {"a": GOOD, "b": "no", "c": GOOD}
+    store(tmp_path / "out", lambda request: reply(texts[re.search("⟦(.)⟧", request.text)[1]]))
+    for told in (repr(enrichkit.report(tmp_path / "out")), enrichkit.report(tmp_path / "out")._repr_html_()):
+        assert "Next: enrichkit.run with retry_failed=True asks the failed ones again; enrichkit.weak(" in told
+    store(tmp_path / "whole", lambda _: reply(GOOD))
+    assert "Next: enrichkit.weak(" in repr(enrichkit.report(tmp_path / "whole"))

@@ -215,3 +215,14 @@ def test_no_total_is_told_before_one_is_known_or_when_all_is_done():
     unknown = dataclasses.replace(STATUS, rest_usd=None, projected_usd=None, cost_per_record_usd=None)
     assert " 1.5000 USD (genai" in line(unknown)
     assert " 1.5000 USD (genai" in line(dataclasses.replace(STATUS, left=0, rest_usd=0.0))
+
+
+def test_what_has_ended_neither_goes_on_nor_holds():
+    """However it ended: no rest of the time, no wait, nothing that it is still about to finish."""
+    stopped = dataclasses.replace(STATUS, stopping="stop", paused=True, waiting="the disk is nearly full")
+    for told in (line(stopped, ended=True), tail(stopped, ended=True), summary_text(stopped, ended=True)):
+        assert "1 min" in told
+        for word in ("records/s", "4 min", "finishing", "paused", "disk"):
+            assert word not in told
+    assert "4 min 20 s left" in line(stopped)
+    assert "finishing what is in flight" in tail(stopped)
