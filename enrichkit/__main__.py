@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import os
 import sys
@@ -13,7 +14,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from .errors import EnrichError, Stopped, StoreError
+from ._flags import in_flags
+from .errors import EnrichError, InputError, Stopped, StoreError
 from .simulator import FAULTS, Quota, Simulator
 
 CODES = (
@@ -21,26 +23,13 @@ CODES = (
     "store); 130 interrupted. After 3 and 130 the same command goes on."
 )
 NOTIFY = "ENRICHKIT_NOTIFY"
-IN_FLAGS = {
-    "on_change='redo'": "--on-change redo",
-    "on_change='keep'": "--on-change keep",
-    "redo_damaged=True": "--redo-damaged",
-    "retry_failed=True": "--retry-failed",
-    "budget_usd": "--budget",
-    "model='simulator'": "--model simulator",
-    "key=...": "--key ...",
-    "another 'out'": "another --checkpoint",
-    "enrichkit.plan(...)": "--dry-run",
-    "The same call": "The same command",
-    "notify must": "--notify must",
-    "workers must": "--max-workers must",
-    "explicit rpm": "explicit --rpm",
-}
-"""What the library's messages say to do, and how that is said here."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code."""
+    for stream in (sys.stdout, sys.stderr):  # cron's may be ASCII: no letter that it lacks may end a run
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     found = _parser().parse_args(arguments)
     with warnings.catch_warnings():
         warnings.showwarning = lambda message, *_: _say(str(message))
@@ -71,17 +60,6 @@ def exit_code(error: BaseException) -> int:
 def _say(text: str) -> None:
     """Print a sentence on stderr, without what a terminal would obey."""
     print(_plain(f"enrichkit: {in_flags(text)}"), file=sys.stderr)
-
-
-def in_flags(text: str) -> str:
-    """Return a message of the library with the command line's names.
-
-    >>> in_flags("Raise budget_usd to go on.")
-    'Raise --budget to go on.'
-    """
-    for name, flag in IN_FLAGS.items():
-        text = text.replace(name, flag)
-    return text
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -135,7 +113,10 @@ def _add_run(run: argparse.ArgumentParser) -> None:
     files.add_argument("--shard-rows", type=_count, metavar="N", help="rows per shard (default: 50)")
     what = run.add_argument_group("what is asked")
     what.add_argument(
-        "--stages", type=lambda text: text.split(","), metavar="NAMES", help="default: poc,fund; also deep"
+        "--stages",
+        type=lambda text: [one.strip() for one in text.split(",")],
+        metavar="NAMES",
+        help="default: poc,fund; also deep",
     )
     what.add_argument("--key", action="append", metavar="COLUMN", help="what identifies a record; may be given again")
     what.add_argument("--limit", type=int, metavar="N", help="so many records at most; the rest stays pending")
@@ -214,6 +195,8 @@ def _count(text: str) -> int:
 
 
 def _progress(text: str) -> str | bool:
+    if text not in ("auto", "text", "off"):
+        raise argparse.ArgumentTypeError(f"auto, text or off is needed, not {text!r}")
     return False if text == "off" else text
 
 
@@ -265,7 +248,11 @@ def _export(found: argparse.Namespace) -> int:
     from ._export import export
     from ._unattended import store_of
 
-    export(store_of(found.dir)[0], found.file, only_new=found.only_new, lists=found.lists, formulas=found.formulas)
+    out = store_of(found.dir)[0]
+    try:
+        export(out, found.file, only_new=found.only_new, lists=found.lists, formulas=found.formulas)
+    except OSError as error:
+        raise InputError(f"{found.file} cannot be written: {error.strerror or error}.") from error
     print(f"Written: {_plain(str(found.file))}")
     return 0
 

@@ -22,8 +22,8 @@ from .errors import InputError
 
 Lists = Literal["readable", "json"]
 Formulas = Literal["safe", "raw"]
-FORMULA = re.compile(r"[\t\r\n]|\s*[=+\-@＝＋－＠]")
-"""Text that a spreadsheet may take for a formula begins so."""
+FORMULA = re.compile(r"[\t\r\n]|[\s\x00-\x1f\u200b-\u200f\u2060\ufeff]*[=+\-@＝＋－＠]")
+"""Text that a spreadsheet may take for a formula begins so; what nobody sees may be dropped on the way there."""
 
 
 def export(

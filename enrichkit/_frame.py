@@ -75,7 +75,8 @@ def _series(column: pa.ChunkedArray) -> pd.Series[Any]:
         values[:] = column.to_pylist()
         return pd.Series(values, dtype=object)
     if pa.types.is_integer(column.type) and column.null_count:
-        return pd.Series(column.to_pandas(integer_object_nulls=True), dtype="Int64")
+        kind = "UInt64" if column.type == pa.uint64() else "Int64"
+        return pd.Series(column.to_pandas(integer_object_nulls=True), dtype=kind)
     return pd.Series(column.to_pandas())
 
 

@@ -9,6 +9,7 @@ import argparse
 import dataclasses
 import functools
 import os
+import re
 import signal
 import sys
 from collections import Counter
@@ -22,10 +23,12 @@ import pandas as pd
 from ._aside import set_aside
 from ._export import export
 from ._files import work_area
+from ._flags import in_flags
 from ._frame import stored_facts
 from ._listing import plain
 from ._logbook import ERRORS, Logbook
 from ._options import Options, folder_of
+from ._plan import Plan
 from ._row import RECORD_ID, STATUS
 from ._run import Run, check, plan
 from ._sheet import format_of, read_sheet
@@ -35,6 +38,7 @@ from .errors import EnrichError, InputError, Interrupted, Stopped, StoreError
 
 DONE, FAILED, STOPPED = 0, 1, 3
 """The exit codes; the others belong to what is raised."""
+SHARD_FOLDER = re.compile(r"shard=s\d+")
 SETTINGS = (
     *("stages", "model", "client", "workers", "rpm", "budget_usd", "limit", "priority", "shard_rows"),
     *("delay_seconds", "on_change", "redo_damaged", "retry_failed", "progress", "notify"),
@@ -43,6 +47,9 @@ SETTINGS = (
 
 def run_file(found: argparse.Namespace) -> int:
     """Enrich the table in a file, as the command line says; return the exit code."""
+    for name in ("SIGTERM", "SIGHUP"):  # a scheduler's end is an interrupt, from the first moment to the last
+        if hasattr(signal, name) and signal.getsignal(getattr(signal, name)) is signal.SIG_DFL:
+            signal.signal(getattr(signal, name), signal.default_int_handler)
     frame = read_sheet(found.input)
     output = found.output or found.input.with_name(f"{found.input.stem}_enriched{found.input.suffix}")
     out, named = store_of(found.checkpoint or output.with_suffix(""))
@@ -58,7 +65,7 @@ def run_file(found: argparse.Namespace) -> int:
     options = Options(**settings)
     seen: dict[str, Any] = {"out": _no_store(out)} if found.fresh else {}
     ahead = plan(frame, **settings | seen)
-    print(dataclasses.replace(ahead, out=str(out)), flush=True)
+    print(in_flags(_told(dataclasses.replace(ahead, out=str(out)), dry=found.dry_run)), flush=True)
     if found.dry_run:
         return DONE
     check(frame, dataclasses.replace(options, **seen))
@@ -72,9 +79,6 @@ def run_file(found: argparse.Namespace) -> int:
     logbook = Logbook(
         out, named=named, write=write, output=main, every_records=found.checkpoint_interval, verbose=found.verbose
     )
-    for name in ("SIGTERM", "SIGHUP"):  # a scheduler's end is an interrupt, from the first moment to the last
-        if hasattr(signal, name) and signal.getsignal(getattr(signal, name)) is signal.SIG_DFL:
-            signal.signal(getattr(signal, name), signal.default_int_handler)
     return _follow(Run(frame, options), logbook, output, out)
 
 
@@ -140,6 +144,17 @@ def _check_paths(found: argparse.Namespace, output: Path, out: Path) -> None:
     format_of(output)
     if output.is_dir():
         raise InputError(f"{output} is a folder. Give --output a file's name.")
+    if out.exists() and not out.is_dir():
+        raise InputError(f"--checkpoint {out} is a file. The store is a folder: give it another name.")
+    for ours in (out, work_area(out)):
+        if ours.resolve() in output.resolve().parents:
+            raise InputError(f"--output {output} lies in the store's own folder {ours}. Write it elsewhere.")
+    shards, others = _within(out)
+    if others and (found.fresh or not shards):
+        raise InputError(
+            f"{out}, where the store would be, is a folder with other things in it, such as {others[0]}. Give "
+            "--checkpoint another name, or move them away."
+        )
     folder = next(one for one in output.absolute().parents if one.exists())
     if not os.access(folder, os.W_OK | os.X_OK):
         raise InputError(f"{output} cannot be written: {folder} is not yours to write in. Give --output another name.")
@@ -154,10 +169,24 @@ def _check_paths(found: argparse.Namespace, output: Path, out: Path) -> None:
             raise InputError(f"There is nothing to {verb}: no store at {out}. --checkpoint says where it is.")
 
 
+def _within(out: Path) -> tuple[list[str], list[str]]:
+    """Return a folder's shards, and what else is in it: a fresh start would carry it off."""
+    names = sorted(one.name for one in out.glob("[!._]*"))
+    shards = [name for name in names if SHARD_FOLDER.fullmatch(name)]
+    return shards, [name for name in names if name not in shards]
+
+
 def _key(named: Sequence[str] | None, frame: pd.DataFrame) -> list[str]:
     """Return the key's columns: each name is one, or several with commas between."""
     columns = {str(name) for name in frame.columns}
     return [one for name in named or () for one in ([name] if name in columns else name.split(","))]
+
+
+def _told(ahead: Plan, *, dry: bool) -> str:
+    """Return the plan as text, with what to do next as it is done here."""
+    sample = ", with --limit 10 first, to measure what it costs" if ahead.to_ask and not ahead.done else ""
+    told = str(ahead).removesuffix(ahead.next_line)
+    return told + f"Next: the same command without --dry-run{sample}." if dry else told.rstrip("\n")
 
 
 def _agreed(found: argparse.Namespace) -> bool:

@@ -134,7 +134,8 @@ def test_fresh_start_resume_and_retry_failed(folder, simulator):
     assert progress()["failed_count"] == len(failed) > 0
     (error, _) = [json.loads(one) for one in Path("enrichment_errors.log").read_text("utf-8").splitlines()]
     assert set(error) == {"when", "record", "key", "stage", "cause", "attempts", "what_to_do"}
-    assert "--retry-failed" in error["what_to_do"]
+    assert error["what_to_do"] == "its text or answer is refused; look at the record"
+    assert "add --retry-failed" in told
 
     enrich(*RUN, "--resume", code=1)  # a failed record stays failed
     retry = list(RUN)
@@ -203,6 +204,13 @@ def test_a_run_that_has_to_stop_says_why_and_goes_on_later(fault, arguments, tol
         (("--priority", "size"), "The priority column 'size' is not in the table"),
         (("--checkpoint-interval", "0"), "a whole number above 0"),
         (("--checkpoint", "data_enriched.csv"), "are both"),
+        (("--checkpoint", "data.csv"), "is a file. The store is a folder"),
+        (("--checkpoint", "."), "lies in the store's own folder"),
+        (("--checkpoint", ".", "--output", "../data_enriched.csv"), "other things in it, such as data.csv"),
+        (("--progress", "html"), "auto, text or off is needed"),
+        (("--rpm", "0"), "--rpm must be"),
+        (("--limit", "-1"), "--limit must be"),
+        (("--delay", "-1"), "--delay must be"),
     ],
 )
 def test_wrong_use_is_one_sentence(arguments, told, folder, simulator):
@@ -210,6 +218,45 @@ def test_wrong_use_is_one_sentence(arguments, told, folder, simulator):
     assert told in enrich(*RUN, *arguments, code=2)
     assert [path.name for path in folder.iterdir()] == ["data.csv"]
     assert simulator.counts()["requests"] == 0
+
+
+def test_a_fresh_start_carries_off_nothing_but_a_store(folder, simulator):
+    """A folder of that name with anything else in it stays where it is, and no shard is laid among it."""
+    (folder / "data_enriched").mkdir()
+    (folder / "data_enriched" / "thesis.txt").write_text("mine")
+    for more in ((), ("--fresh",)):
+        told = enrich("run", "--input", "data.csv", "--limit", 1, *more, code=2)
+        assert "other things in it, such as thesis.txt" in told
+    assert [path.name for path in (folder / "data_enriched").iterdir()] == ["thesis.txt"]
+    enrich("run", "--input", "data.csv", "--limit", 1, "--checkpoint", "store")
+    (folder / "store" / "note.txt").write_text("mine")
+    enrich("run", "--input", "data.csv", "--limit", 2, "--checkpoint", "store")  # a store with a note in it goes on
+    enrich("run", "--input", "data.csv", "--limit", 2, "--checkpoint", "store", "--fresh", code=2)
+
+
+def test_an_export_that_cannot_be_written_is_one_sentence(folder, simulator):
+    """2, and no traceback."""
+    enrich(*RUN, "--limit", 1)
+    Path("all.csv").mkdir()
+    told = enrich("export", "enrichment_progress", "all.csv", code=2)
+    assert told == "enrichkit: all.csv cannot be written: Is a directory.\n"
+
+
+def test_messages_speak_the_command_lines_language(folder, simulator):
+    """No call of the library where a flag is meant; blanks after a comma are no part of a stage's name."""
+    told = enrich(*RUN, "--dry-run", "--stages", "poc, fund")
+    assert told.endswith("Next: the same command without --dry-run, with --limit 10 first, to measure what it costs.\n")
+    told += enrich(*RUN, "--limit", 1) + enrich("status", "nothing", code=2)
+    assert "enrichkit run makes one" in told
+    assert not re.search(r"enrichkit\.\w|df\.", told.replace("enrichkit.git", ""))
+
+
+def test_an_ascii_terminal_ends_no_run(folder, simulator, monkeypatch):
+    """What its letters cannot say is escaped."""
+    monkeypatch.setenv("PYTHONIOENCODING", "ascii")
+    table("data.csv").assign(Größe="…\x1b").to_csv("data.csv", index=False)
+    assert r"Gr\xf6\xdfe" in enrich(*RUN, "--limit", 1, "--priority", "Größe", code=2) + enrich(*RUN, "--dry-run")
+    enrich(*RUN, "--limit", 1, "--progress", "text")
 
 
 def test_no_key_is_wrong_use(folder, simulator, monkeypatch):

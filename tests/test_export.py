@@ -84,6 +84,9 @@ def test_numbers_of_json_lines_and_parquet_stay_what_they_are(tmp_path):
     rows = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
     assert rows[0] == {"id": 12345678901234567890, "n": 1, "tags": ["a"], "x": None}
     assert rows[1]["x"] == 0.1234567890123
+    pd.DataFrame({"n": pd.array([2**64 - 1, None], "UInt64")}).to_parquet(tmp_path / "wide.parquet")
+    write_sheet(read_sheet(tmp_path / "wide.parquet"), tmp_path / "wide_out.parquet")
+    assert read_sheet(tmp_path / "wide_out.parquet")["n"].tolist()[0] == 2**64 - 1
     pd.DataFrame({"n": pd.array([2**60 + 1, None], "Int64")}).to_parquet(tmp_path / "in.parquet")
     write_sheet(read_sheet(tmp_path / "in.parquet"), tmp_path / "out.parquet")
     assert pd.read_parquet(tmp_path / "out.parquet", dtype_backend="numpy_nullable")["n"].tolist()[0] == 2**60 + 1
@@ -111,9 +114,10 @@ def test_the_users_own_cells_stay_theirs_in_a_column_with_filled_gaps(written, t
 
 def test_a_table_of_unknown_origin_is_safe_everywhere(tmp_path):
     """Nobody knows who wrote what; and which columns are new cannot be told."""
-    frame = pd.DataFrame({"=x": [" =1", "\t1", "a=b"]})
+    frame = pd.DataFrame({"=x": [" =1", "\t1", "a=b", "\ufeff=1", "\x00@x", "\u200b+1"]})
     enrichkit.export(frame, tmp_path / "a.csv")
-    assert cells(tmp_path / "a.csv") == [["'=x"], ["' =1"], ["'\t1"], ["a=b"]]
+    found = [cell for (cell,) in cells(tmp_path / "a.csv")]
+    assert found == ["'=x", "' =1", "'\t1", "a=b", "'\ufeff=1", "'\x00@x", "'\u200b+1"]
     with pytest.raises(errors.InputError, match="cannot be told"):
         enrichkit.export(frame, tmp_path / "b.csv", only_new=True)
 

@@ -67,6 +67,7 @@ _sheet
 _export
 _standing
 _logbook
+_flags
 _unattended
 __main__
 """.split()

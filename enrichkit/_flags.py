@@ -1,0 +1,37 @@
+"""The flags: what the library's messages say to do, in the command line's names."""
+
+from __future__ import annotations
+
+import re
+
+IN_FLAGS = {
+    "on_change='redo'": "--on-change redo",
+    "on_change='keep'": "--on-change keep",
+    "redo_damaged=True": "--redo-damaged",
+    "retry_failed=True": "--retry-failed",
+    "budget_usd": "--budget",
+    "model='simulator'": "--model simulator",
+    "key=...": "--key ...",
+    "another 'out'": "another --checkpoint",
+    "enrichkit.plan(...)": "--dry-run",
+    "The same call": "The same command",
+    "notify must": "--notify must",
+    "workers must": "--max-workers must",
+    "explicit rpm": "explicit --rpm",
+    "rpm must": "--rpm must",
+    "limit must": "--limit must",
+    "delay_seconds must": "--delay must",
+}
+"""What the library's messages say to do, and how that is said here."""
+MAKE_ONE = re.compile(r"enrichkit\.run\(df, out=.*\) makes one\.")
+
+
+def in_flags(text: str) -> str:
+    """Return a message of the library with the command line's names.
+
+    >>> in_flags("Raise budget_usd to go on.")
+    'Raise --budget to go on.'
+    """
+    for name, flag in IN_FLAGS.items():
+        text = text.replace(name, flag)
+    return MAKE_ONE.sub("enrichkit run makes one.", text)
