@@ -191,12 +191,10 @@ def _told(ahead: Plan, *, dry: bool) -> str:
 
 def _agreed(found: argparse.Namespace) -> bool:
     """Ask a person at a terminal whether to go on; nobody else is asked."""
-    if found.yes or not (sys.stdin.isatty() and sys.stdout.isatty()):
+    if found.yes or not (sys.stdin.isatty() and sys.stderr.isatty()):
         return True
-    try:
-        return input("Go on? [y/N] ").strip().lower() in ("y", "yes")
-    except EOFError:
-        return False
+    print("Go on? [y/N] ", end="", file=sys.stderr, flush=True)  # stdout may go to `tee`
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
 def _no_store(out: Path) -> Path:
