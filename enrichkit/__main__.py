@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ._flags import in_flags
+from ._listing import plain
 from .errors import EnrichError, InputError, Stopped, StoreError
 from .simulator import FAULTS, Quota, Simulator
 
@@ -59,7 +60,7 @@ def exit_code(error: BaseException) -> int:
 
 def _say(text: str) -> None:
     """Print a sentence on stderr, without what a terminal would obey."""
-    print(_plain(f"enrichkit: {in_flags(text)}"), file=sys.stderr)
+    print(plain(f"enrichkit: {in_flags(text)}", most=0), file=sys.stderr)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -240,7 +241,7 @@ def _verify(found: argparse.Namespace) -> int:
     from ._verify import verify
 
     verified = verify(store_of(found.dir)[0])
-    print("\n".join(map(_plain, str(verified).splitlines())))
+    print("\n".join(plain(line, most=0) for line in str(verified).splitlines()))
     return 0 if verified.ok else 1
 
 
@@ -253,12 +254,8 @@ def _export(found: argparse.Namespace) -> int:
         export(out, found.file, only_new=found.only_new, lists=found.lists, formulas=found.formulas)
     except OSError as error:
         raise InputError(f"{found.file} cannot be written: {error.strerror or error}.") from error
-    print(f"Written: {_plain(str(found.file))}")
+    print(f"Written: {plain(str(found.file), most=0)}")
     return 0
-
-
-def _plain(text: str) -> str:
-    return "".join(one if one.isprintable() else "?" for one in text)
 
 
 def _simulate(found: argparse.Namespace) -> int:
