@@ -1,6 +1,6 @@
 """Gemini: the only room that knows an SDK. Two clients behind one callable, one parser over the raw JSON.
 
-Either SDK only carries a request out and its body back, untouched; what the body means is read here, the same for
+Either SDK only writes a request, and its body comes back untouched; what the body means is read here, the same for
 both. SDK retries are off, every request has a timeout, and a key never leaves its client: not in a message, not in a
 pickle. It decides nothing about trying again, waiting or money.
 
@@ -293,44 +293,57 @@ def connect(name: str, *, key: str, base_url: str | None = None) -> Gemini:
 
 
 class _Genai:
-    """Carries requests with google-genai."""
+    """Carries requests with google-genai.
+
+    Writing a request is most of what a call of that SDK costs, and requests of one kind differ in their text alone. So
+    it writes one of each kind, and all go out over the HTTP library below it.
+    """
 
     def __init__(self, key: str, base_url: str | None) -> None:
         try:
             from google import genai
         except ImportError:
             raise SetupError("google-genai is not installed: pip install google-genai") from None
+        import httpx2 as httpx
+
         self._types = genai.types
-        # v1beta: not every model takes search and schemas on v1.
-        options = genai.types.HttpOptions(
-            api_version="v1beta",
-            base_url=base_url,
-            retry_options=None,
-            client_args={"event_hooks": {"request": [_begin], "response": [_bound]}},
+
+        def back(request: Any) -> Any:
+            """Send a request back as its own reply."""
+            return httpx.Response(200, headers={**request.headers, "url": str(request.url)}, content=request.content)
+
+        self._writer = genai.Client(
+            api_key=key,
+            http_options=genai.types.HttpOptions(
+                api_version="v1beta",  # not every model takes search and schemas on v1
+                base_url=base_url,
+                retry_options=None,
+                httpx_client=httpx.Client(transport=httpx.MockTransport(back)),
+            ),
         )
-        self._client = genai.Client(api_key=key, http_options=options)
-        # Made anew for each request it would cost more time than reading the reply.
-        self._config = functools.lru_cache(maxsize=64)(self._new_config)
+        limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
+        self._http = httpx.Client(follow_redirects=True, limits=limits)
+        self._written = functools.lru_cache(maxsize=64)(self._write)
 
     def close(self) -> None:
-        self._client.close()
+        self._writer.close()
+        self._http.close()
 
     def send(self, request: Request) -> tuple[int, str]:
-        from google.genai import errors
+        url, headers, body = self._written(dataclasses.replace(request, question="", text="?"))
+        contents = [{"role": "user", "parts": [{"text": request.text}]}]
+        latest = time.monotonic() + request.timeout_seconds
+        content = json.dumps(body | {"contents": contents}).encode()
+        with self._http.stream("POST", url, headers=headers, content=content, timeout=request.timeout_seconds) as reply:
+            came = b""
+            for chunk in reply.iter_bytes():
+                came += chunk
+                if time.monotonic() > latest:  # the timeout by itself is for each read
+                    raise TimeoutError("the reply came in drips, beyond its deadline")
+            return reply.status_code, came.decode("utf-8", "replace")
 
-        try:
-            reply = self._client.models.generate_content(
-                model=request.model,
-                contents=request.text,
-                config=self._config(dataclasses.replace(request, question="", text="")),
-            )
-        except errors.APIError as error:
-            # Nothing of the error itself is kept: its request holds the key and the whole prompt.
-            body = error.details if isinstance(error.details, list) or "error" in (error.details or {}) else None
-            return error.code, json.dumps(body or {"error": {"message": error.message or str(error.status)}})
-        return 200, reply.sdk_http_response.body
-
-    def _new_config(self, request: Request) -> Any:
+    def _write(self, request: Request) -> tuple[str, dict[str, str], dict[str, Any]]:
+        """Return a request's address, headers and body as the SDK writes them."""
         types = self._types
         level = request.thinking
         thinking = None
@@ -338,35 +351,23 @@ class _Genai:
             thinking = types.ThinkingConfig(thinking_budget=level)
         elif level is not None:
             thinking = types.ThinkingConfig(thinking_level=level.upper())
-        return types.GenerateContentConfig(
+        config = types.GenerateContentConfig(
             system_instruction=request.system,
             tools=[types.Tool(google_search=types.GoogleSearch())] if request.search else None,
             response_mime_type="application/json" if request.schema else None,
             response_json_schema=dict(request.schema) or None,
             max_output_tokens=request.max_output_tokens,
             thinking_config=thinking,
-            should_return_http_response=True,  # the body untouched: nothing that the SDK does not know is lost
+            should_return_http_response=True,
             automatic_continuation=False,  # one call, one request, one bill
             http_options=types.HttpOptions(timeout=max(1, int(request.timeout_seconds * 1000))),
         )
-
-
-def _begin(request: Any) -> None:
-    """Note until when the reply must be there: a timeout by itself is for each read."""
-    request.extensions["enrichkit.latest"] = time.monotonic() + request.extensions["timeout"]["read"]
-
-
-def _bound(response: Any) -> None:
-    """Cut a reply that comes in drips, when its request's time is over."""
-    read, latest = response.iter_raw, response.request.extensions["enrichkit.latest"]
-
-    def within(*args: Any) -> Iterator[bytes]:
-        for chunk in read(*args):
-            if time.monotonic() > latest:
-                raise TimeoutError("the reply came in drips, beyond its deadline")
-            yield chunk
-
-    response.iter_raw = within
+        written = self._writer.models.generate_content(model=request.model, contents=request.text, config=config)
+        headers = dict(written.sdk_http_response.headers)
+        url = headers.pop("url")
+        for name in ("host", "content-length", "accept-encoding", "connection"):
+            headers.pop(name, None)  # the HTTP library's own business
+        return url, headers, json.loads(written.sdk_http_response.body)
 
 
 class _Generativeai:

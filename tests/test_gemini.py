@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import http.server
 import itertools
 import json
 import pickle
@@ -234,6 +235,59 @@ def test_thinking_reaches_the_wire(simulator, monkeypatch):
     client.close()
     found = [body["generationConfig"]["thinkingConfig"] for body in seen]
     assert [next(iter(one.values())) for one in found] == ["LOW", 512]
+
+
+def test_what_is_sent_is_what_the_sdk_itself_would_send():
+    """Only the first request of a kind is written by google-genai; no other may differ in more than its question."""
+    from google import genai
+
+    came = []
+
+    class Keeping(http.server.BaseHTTPRequestHandler):
+        def do_POST(self):
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            came.append((self.path, {name.lower(): value for name, value in self.headers.items()}, body))
+            self.send_response(200)
+            self.send_header("Content-Length", "2")
+            self.end_headers()
+            self.wfile.write(b"{}")
+
+        def log_message(self, *args):
+            pass
+
+    requests = [
+        question(text=f"Who is ⟦{name}⟧?", thinking=thinking, search=search)
+        for name in ("Ana", 'Bo \\ "?"')
+        for thinking in (None, "low", 128)
+        for search in (True, False)
+    ]
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Keeping) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        client = connect("google-genai", key=KEY, base_url=url)
+        for request in requests:
+            client(request)
+        client.close()
+        types = genai.types
+        with genai.Client(api_key=KEY, http_options=types.HttpOptions(api_version="v1beta", base_url=url)) as sdk:
+            for request in requests:
+                level = request.thinking
+                spec = {"thinking_level": level.upper()} if isinstance(level, str) else {"thinking_budget": level}
+                config = types.GenerateContentConfig(
+                    system_instruction=request.system,
+                    tools=[types.Tool(google_search=types.GoogleSearch())] if request.search else None,
+                    response_mime_type="application/json",
+                    response_json_schema=dict(request.schema),
+                    max_output_tokens=request.max_output_tokens,
+                    thinking_config=types.ThinkingConfig(**spec) if level is not None else None,
+                    http_options=types.HttpOptions(timeout=5000),
+                )
+                sdk.models.generate_content(model=request.model, contents=request.text, config=config)
+        server.shutdown()
+    ours, theirs = came[: len(requests)], came[len(requests) :]
+    assert [(path, body) for path, _, body in ours] == [(path, body) for path, _, body in theirs]
+    for (_, headers, _), (_, other, _) in zip(ours, theirs, strict=True):
+        assert headers | {"content-length": ""} == other | {"content-length": ""}
 
 
 def test_an_unknown_client_or_a_missing_package_is_told(monkeypatch):
