@@ -150,31 +150,11 @@ def make_work(
         leaves out the rows that lack their key, with a note, for a plan).
     """
     chosen = choose_stages(stages, frame)
-    columns = [str(name) for name in frame.columns]
-    reserved = {
-        RECORD_ID,
-        STATUS,
-        WHY,
-        *(meta(stage, name) for stage in {*index.stages, *(one.name for one in chosen)} for name in META),
-    }
-    table = as_table(frame, without=frozenset(reserved))
-    named = frame.set_axis(columns, axis="columns")
-    if SHARD in columns:
-        raise InputError(f"A column cannot be named {SHARD!r}: that is what the store's folders are. Rename it.")
-    names = choose_key(key, columns)
+    table, named = _without_reserved(frame, {*index.stages, *(stage.name for stage in chosen)})
+    names = choose_key(key, list(named.columns))
     _same_store(index, out, names, simulated)
     _one_writer(index, out, chosen)
-    rows, lacking, keyless = record_digests(named, names)
-    if keyless and (refuse or lacking.all()):
-        raise InputError(keyless)
-    rows = rows[~lacking] if keyless else rows
-    record, row = group(rows)
-    unique = ids(rows, row)
-    del rows
-    if keyless:
-        places = np.cumsum(~lacking) - 1
-        record = np.where(lacking, -1, record[places]).astype(np.int32)
-        row = np.flatnonzero(~lacking)[row].astype(np.int32)
+    record, row, unique, keyless = _records(named, names, refuse=refuse)
     places = index.rows_of(unique)
     first = named if len(row) == len(named) else named.iloc[row]
     sorters: list[Sorter] = []
@@ -201,7 +181,16 @@ def make_work(
     if refuse and on_change == "refuse":
         _refuse_changes(plans, out)
     shards = index.shards[np.maximum(places, 0)] if len(index.shards) else np.full(len(row), -1, np.int32)
-    result = Work(
+    notes = [f"{keyless} Until then run refuses this table; the plan is for its other rows."] if keyless else []
+    if anew := sum(_read_otherwise(stage, index) for stage in chosen):
+        notes.append(f"{anew:,} stored answers will be read anew, for nothing: types, checks or columns changed.")
+    notes += [
+        f"The shard {path} is damaged: its records count as not asked. Restore it, or give redo_damaged=True."
+        for path in index.damaged
+    ]
+    if len(left_out):
+        notes.append(f"{len(left_out):,} records are left for a later call (limit={limit:,}).")
+    work = Work(
         frame=frame,
         table=table,
         key=names,
@@ -212,20 +201,39 @@ def make_work(
         stages=[sorter.work() for sorter in sorters],
         order=order[: len(order) - len(left_out)],
         shards=np.where(places >= 0, shards, -1).astype(np.int32),
+        notes=notes,
     )
+    return work, plans
+
+
+def _without_reserved(frame: pd.DataFrame, stages: Collection[str]) -> tuple[pa.Table, pd.DataFrame]:
+    """Return the table as Arrow, without the columns that these stages' facts go into, and with text for names."""
+    own = {RECORD_ID, STATUS, WHY, *(meta(stage, name) for stage in stages for name in META)}
+    named = frame.set_axis([str(name) for name in frame.columns], axis="columns")
+    table = as_table(frame, without=frozenset(own))
+    if SHARD in named.columns:
+        raise InputError(f"A column cannot be named {SHARD!r}: that is what the store's folders are. Rename it.")
+    return table, named
+
+
+def _records(
+    named: pd.DataFrame, key: tuple[str, ...], *, refuse: bool
+) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32], pa.StringArray, str]:
+    """Return each row's record, each record's first row and id, and what to say of rows that lack their key.
+
+    Such rows are an error, or, without ``refuse``, no record's, unless they are all.
+    """
+    rows, lacking, keyless = record_digests(named, key)
+    if keyless and (refuse or lacking.all()):
+        raise InputError(keyless)
+    rows = rows[~lacking] if keyless else rows
+    record, row = group(rows)
+    unique = ids(rows, row)
     if keyless:
-        result.notes.append(f"{keyless} Until then run refuses this table; the plan is for its other rows.")
-    if anew := sum(_read_otherwise(stage, index) for stage in chosen):
-        result.notes.append(
-            f"{anew:,} stored answers will be read anew, for nothing: types, checks or columns changed."
-        )
-    result.notes += [
-        f"The shard {path} is damaged: its records count as not asked. Restore it, or give redo_damaged=True."
-        for path in index.damaged
-    ]
-    if len(left_out):
-        result.notes.append(f"{len(left_out):,} records are left for a later call (limit={limit:,}).")
-    return result, plans
+        places = np.cumsum(~lacking) - 1
+        record = np.where(lacking, -1, record[places]).astype(np.int32)
+        row = np.flatnonzero(~lacking)[row].astype(np.int32)
+    return record, row, unique, keyless
 
 
 def _same_store(index: Index, out: Path, key: tuple[str, ...], simulated: bool | None) -> None:
