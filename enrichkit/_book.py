@@ -69,6 +69,7 @@ class Book:
         self._prices = prices
         self._shard_rows = shard_rows
         self.schema = target_schema(work, store.index)
+        self._names = frozenset(self.schema.names)
         self._run_id = run_id
         self._layout = layout(self.schema)
         self._outcomes: dict[Task, Outcome] = {}
@@ -205,7 +206,7 @@ class Book:
         """Return a record's row as far as it is known, but for what was spent, which is booked at the seal."""
         stored = self._stored_row(record) if self.work.shards[record] >= 0 else {}
         base = dict(stored) or self.work.values(record, self.work.table.column_names)
-        row = {name: value for name, value in base.items() if name in self.schema.names}
+        row = {name: value for name, value in base.items() if name in self._names}
         row |= self.work.values(record, self.new_columns) if stored else {}
         row[RECORD_ID] = self.work.id(record)
         outcomes = {

@@ -34,10 +34,10 @@ CHUNK_ROWS = 65_536
 
 def is_missing(value: Any) -> bool:
     """Whether a cell is empty: None, NaN, NaT, pandas' NA, or text of blanks only."""
-    if value is None or value is pd.NA or value is pd.NaT:
-        return True
     if isinstance(value, str):
         return not value or value.isspace()
+    if value is None or value is pd.NA or value is pd.NaT:
+        return True
     return isinstance(value, numbers.Number) and value != value  # noqa: PLR0124 - NaN alone differs from itself
 
 

@@ -28,6 +28,7 @@ LONGEST_LABEL = 40
 NUMBER = re.compile(r"[+-]?\d{1,15}(\.\d+)?")
 LISTED = re.compile(r"[,;|\n]")
 SCALARS = (str, bool, int, float, np.generic, bytes)
+CONTAINERS = (list, tuple, dict, set, np.ndarray)
 
 
 def as_table(frame: pd.DataFrame, *, without: frozenset[str] = frozenset()) -> pa.Table:
@@ -122,7 +123,7 @@ def _label(label: Any) -> str:
 
 def is_missing_cell(value: Any) -> bool:
     """Whether a cell of any kind, lists included, is empty."""
-    return not isinstance(value, list | tuple | dict | set | np.ndarray) and is_missing(value)
+    return not isinstance(value, CONTAINERS) and is_missing(value)
 
 
 def _is_number(value: Any) -> bool:
