@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 
 from ._answer import CONFIDENCE, NOT_SAID, SEARCH_QUALITY
-from ._book import Book, Row
+from ._book import Book
 from ._exchange import PAID, Client
 from ._gate import Door, Gate
 from ._listing import plain
@@ -147,8 +147,6 @@ class Engine:
         The pace that all workers share.
     settings : Settings
         How to ask.
-    on_record : callable
-        Called in the writer with each completed record's number and row.
     on_scarce : callable
         Called in the writer once most of the budget is spent.
     """
@@ -162,14 +160,12 @@ class Engine:
         gate: Gate,
         settings: Settings,
         spent_usd: Decimal = Decimal(),
-        on_record: Callable[[int, Row], None] = lambda record, row: None,
         on_scarce: Callable[[], None] = lambda: None,
     ) -> None:
         self._work = work
         self._book = book
         self._store: Store = book.store
         self._gate = gate
-        self._on_record = on_record
         self._on_scarce = on_scarce
         self._scarce = False
         self._prices = prices_told(settings.prices)
@@ -454,7 +450,6 @@ class Engine:
         row = self._book.complete(record)
         self._complete_count += 1
         self._failed += row["_status"] == "failed"
-        self._on_record(record, row)
 
     def _save(self, write: Callable[[], None]) -> None:
         """Write, again and again while the disk refuses; meanwhile no new request starts, and nothing is dropped."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import queue
+import os
 import signal
 import threading
 import uuid
@@ -40,10 +40,11 @@ from ._view import headline, line, next_call, summary_html
 from ._widget import Controls
 from ._work import Work, choose_stages, make_work
 from ._workers import Settings
-from .errors import InputError, Interrupted, Stopped, StoreError
+from .errors import InputError, Interrupted, SetupError, Stopped, StoreError
 
 WAIT_SECONDS = 0.1
 LONGEST_PROMPT_BYTES = 10_000
+ROWS_AT_ONCE = 500
 LEFT_AT_ONCE = "Left at once; requests in flight may be paid again. "
 LAST_WORD_SECONDS = 1.0
 """How long the last line of progress is waited for, so that it stands above what comes next."""
@@ -54,14 +55,19 @@ class Run:
 
     The store may be read meanwhile, with `enrichkit.read`, here and elsewhere.
 
-    Iterating yields each record's row, a dict of columns, as it completes. ``await run`` is `result` without blocking.
+    ``await run`` is `result` without blocking.
+
+    Iterating yields the row, a dict of columns, of every record that this run completes: first of those that are
+    complete, then of each as it completes, until the run ends. What a record has cost stands in its row once that is
+    sealed. An interrupt while the loop waits for the next row ends the run, as one of `result` does. One in the loop's
+    own body ends the loop only: the run goes on in the background, and `stop` stops it.
     """
 
     def __init__(self, frame: pd.DataFrame, options: Options) -> None:
         self._options = options
         self._done = threading.Event()
         self._error: BaseException | None = None
-        self._listeners: list[queue.SimpleQueue[Row | None]] = []
+        self._process = os.getpid()
         self._closing = contextlib.ExitStack()
         way = choose(wanted(options.progress), look_around())
         stages = choose_stages(options.stages, frame)
@@ -100,7 +106,6 @@ class Run:
                     prices=prices,
                 ),
                 spent_usd=_spent_before(options, store.index, self._work, self._book.spent_usd),
-                on_record=self._announce,
                 on_scarce=lambda: warn(self.status),
             )
             self._closing = opening.pop_all()
@@ -181,12 +186,16 @@ class Run:
         return self._awaited().__await__()
 
     def __iter__(self) -> Iterator[Row]:
-        """Return the row of each record that completes from now on, until the run ends."""
-        listener: queue.SimpleQueue[Row | None] = queue.SimpleQueue()
-        self._listeners.append(listener)
-        if self._done.is_set():
-            listener.put(None)
-        return self._heard(listener)
+        completed, place = self._book.completed, 0
+        with self._interruptible():
+            while True:
+                running = self._running()  # before the look: so that it misses nothing
+                while records := completed[place : place + ROWS_AT_ONCE]:
+                    yield from self._book.completed_rows(records)
+                    place += len(records)
+                if not running:
+                    return
+                self._done.wait(WAIT_SECONDS)
 
     def __repr__(self) -> str:
         status, ended = self.status, self.done
@@ -225,15 +234,17 @@ class Run:
         return self._finished()
 
     async def _ended(self) -> None:
-        while not self._done.is_set():
+        while self._running():
             await asyncio.sleep(WAIT_SECONDS)
 
-    def _heard(self, listener: queue.SimpleQueue[Row | None]) -> Iterator[Row]:
-        try:
-            while (row := listener.get()) is not None:
-                yield row
-        finally:  # whoever leaves the loop early: else rows would pile up for nobody
-            self._listeners.remove(listener)
+    def _running(self) -> bool:
+        """Whether the end is still to come; to a forked process, which has a copy without threads, it never would."""
+        if self._process != os.getpid() and not self.done:
+            raise SetupError(
+                f"This run belongs to process {self._process}, and this is a copy of it that was forked off, in which "
+                "it never ends. Wait for it there; enrichkit.read(out) has here what is stored."
+            )
+        return not self.done
 
     @contextlib.contextmanager
     def _interruptible(self) -> Iterator[None]:
@@ -251,8 +262,8 @@ class Run:
 
     def _wait(self) -> None:
         # Event.wait in a loop, never Thread.join: on Python 3.11 an interrupted join forgets that the thread lives.
-        while not self._done.wait(WAIT_SECONDS):
-            pass
+        while self._running():
+            self._done.wait(WAIT_SECONDS)
         self._live.wait(LAST_WORD_SECONDS)
 
     def _drive(self) -> None:
@@ -266,12 +277,6 @@ class Run:
             finally:
                 tell(self._options, lambda: self.status, self._error)
                 self._done.set()
-                for listener in tuple(self._listeners):
-                    listener.put(None)
-
-    def _announce(self, record: int, row: Row) -> None:
-        for listener in tuple(self._listeners):
-            listener.put({name: value for name, value in row.items() if not name.endswith("._replies")})
 
     def _finished(self) -> pd.DataFrame:
         self._raise_defect()
