@@ -193,6 +193,7 @@ class Engine:
         self._suspects: list[Brought] = []
         self._causes: list[str] = []
         self._started = time.monotonic()
+        self._ended: float | None = None
         self._pausing = threading.Lock()  # buttons are answered in threads of their own
         self._paused_at: float | None = None
         self._paused_seconds = 0.0
@@ -205,7 +206,9 @@ class Engine:
         self._look_again = 0.0
 
     def stop(self, reason: str = "stop", told: str = "") -> None:
-        """Send nothing more; what is in flight is kept. The first reason stands."""
+        """Send nothing more; what is in flight is kept. The first reason stands, and none that comes after the end."""
+        if self._ended is not None:
+            return
         if self._reason in (None, END):
             self._reason = (reason, told)
         self._leaving |= reason in ("stop", "interrupt")
@@ -235,7 +238,7 @@ class Engine:
     @property
     def status(self) -> Status:
         """The run at this moment."""
-        now, paused_at = time.monotonic(), self._paused_at
+        now, paused_at = self._ended or time.monotonic(), self._paused_at
         seconds = now - self._started
         records, complete = len(self._work.order), self._complete_count
         busy = seconds - self._paused_seconds - (0.0 if paused_at is None else now - paused_at)
@@ -291,6 +294,15 @@ class Engine:
 
         The thread that calls this is the writer.
         """
+        try:
+            self._ask_all()
+        except BaseException as error:
+            self._reason = ("store" if isinstance(error, StoreError) else "defect", f"{type(error).__name__}: {error}")
+            raise
+        finally:
+            self._ended = time.monotonic()
+
+    def _ask_all(self) -> None:
         for record in self._book.complete_already():
             self._complete(record)
             self._save(self._book.seal)

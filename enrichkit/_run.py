@@ -36,7 +36,7 @@ from ._row import RECORD_ID, meta
 from ._service import check_call, client_of, is_simulated
 from ._stage import Stage
 from ._store import Store
-from ._view import headline, line, next_call, summary_html
+from ._view import headline, is_early, line, next_call, summary_html
 from ._widget import Controls
 from ._work import Work, choose_stages, make_work
 from ._workers import Settings
@@ -65,7 +65,9 @@ class Run:
 
     def __init__(self, frame: pd.DataFrame, options: Options) -> None:
         self._options = options
+        self._over = threading.Event()
         self._done = threading.Event()
+        """Set once the notice of the end is out, too."""
         self._error: BaseException | None = None
         self._process = os.getpid()
         self._closing = contextlib.ExitStack()
@@ -110,7 +112,7 @@ class Run:
             )
             self._closing = opening.pop_all()
         controls = Controls(lambda: self._engine.stop("stop"), self._engine.pause, self._engine.resume)
-        self._live = Live(lambda: self.status, self._done, notes=self._last_words, controls=controls)
+        self._live = Live(lambda: self.status, self._over, notes=self._last_words, controls=controls)
         # From here on it spends: whatever happens to its display, somebody has to have hold of it.
         with self._interruptible():
             threading.Thread(target=self._drive, name="enrichkit-run", daemon=True).start()
@@ -147,7 +149,7 @@ class Run:
         """
         want = wanted("auto")
         self._live.show(choose("auto" if want == "off" else want, look_around()))
-        if self.done:
+        if self._over.is_set():
             self._live.wait(LAST_WORD_SECONDS)
 
     def result(self) -> pd.DataFrame:
@@ -179,7 +181,7 @@ class Run:
 
     @property
     def done(self) -> bool:
-        """Whether the run has ended."""
+        """Whether the run has ended, and the notice of that, if there is one, is out."""
         return self._done.is_set()
 
     def __await__(self) -> Generator[Any, None, pd.DataFrame]:
@@ -198,12 +200,12 @@ class Run:
                 self._done.wait(WAIT_SECONDS)
 
     def __repr__(self) -> str:
-        status, ended = self.status, self.done
+        status, ended = self.status, self._over.is_set()
         told = f"<enrichkit.Run, {headline(status, ended=ended).lower()}: {line(status, ended=ended)}>"
         return f"{told}\n{next_call(status, ended=ended)}"
 
     def _repr_html_(self) -> str:
-        status, ended = self.status, self.done
+        status, ended = self.status, self._over.is_set()
         return summary_html(status, ended=ended, notes=[*self._notes(), next_call(status, ended=ended)])
 
     def _notes(self) -> list[str]:
@@ -211,12 +213,13 @@ class Run:
         if self._error is not None:
             return [f"{type(self._error).__name__}: {self._error}"]
         reason = self._engine.reason
-        return [why(*reason).strip()] if self.done and reason is not None else []
+        early = self._over.is_set() and is_early(self.status)
+        return [why(*reason).strip()] if early and reason is not None else []
 
     def _last_words(self) -> list[str]:
         """Say what stays below the cell: why it ended early, and what to do then."""
         status = self.status
-        return [*self._notes(), *[next_call(status, ended=True)] * bool(status.left)]
+        return [*self._notes(), *[next_call(status, ended=True)] * is_early(status)]
 
     async def _awaited(self) -> pd.DataFrame:
         try:
@@ -275,6 +278,7 @@ class Run:
             try:
                 self._closing.close()
             finally:
+                self._over.set()
                 tell(self._options, lambda: self.status, self._error)
                 self._done.set()
 

@@ -59,11 +59,18 @@ def tail(status: Status, *, ended: bool = False) -> str:
 
 def headline(status: Status, *, ended: bool) -> str:
     """Return how the run stands, in a few words."""
-    if ended and not status.left:
-        return "Done" if status.records else "Nothing to do: every record is stored"
-    if ended:
+    if ended and status.stopping == "defect":
+        return "Ended by a defect"
+    if ended and is_early(status):
         return "Ended early"
+    if ended:
+        return "Done" if status.records else "Nothing to do: every record is stored"
     return "Finishing what is in flight" if status.stopping else "Paused" if status.paused else "Running"
+
+
+def is_early(status: Status) -> bool:
+    """Whether a run that has ended did not come to its own end; a stop that came too late changes nothing."""
+    return bool(status.left) or status.stopping not in (None, "stop")
 
 
 def next_call(status: Status, *, ended: bool) -> str:
@@ -73,7 +80,7 @@ def next_call(status: Status, *, ended: bool) -> str:
             return ".result() waits for the end."
         calls = ".resume() goes on" if status.paused else ".pause() lets it rest"
         return f".show() shows it here, {calls}, .stop() ends it, .result() waits for the table."
-    if status.left:
+    if is_early(status):
         return "The same call goes on from here; enrichkit.read(out) has what is stored."
     failed = " The same call with retry_failed=True asks the failed ones again." if status.failed else ""
     return f".result() is the table, enrichkit.read(out) has all that is known of it.{failed}"

@@ -228,6 +228,20 @@ def test_a_run_says_what_to_call_next(settings):
     assert "&lt;i&gt;no" in html
 
 
+def test_a_run_that_a_defect_ends_is_headed_by_it(settings):
+    """With what was raised, wherever the run is shown."""
+
+    def broken():
+        raise ZeroDivisionError("<b>no</b>")
+
+    stage = Stage("company", prompt="Research {name}.", answer=Company, search=False, prepare=broken)
+    job = enrichkit.start(FRAME, client=lambda _: Reply(text="{}"), **settings | {"stages": [stage]})
+    with pytest.raises(ZeroDivisionError):
+        job.result()
+    assert repr(job).startswith("<enrichkit.Run, ended by a defect: 0 of 60 records")
+    assert "<b>Ended by a defect</b> · 0 of 60 records<br>ZeroDivisionError: &lt;b&gt;no" in job._repr_html_()
+
+
 def test_an_interrupt_while_the_display_is_made_leaves_no_run_behind(settings, monkeypatch):
     """Nobody would have hold of it, and it would go on spending. What is in flight is kept, as ever."""
 

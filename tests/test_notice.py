@@ -251,6 +251,27 @@ def test_the_background_tells_too_when_nobody_waits(web, out):
     assert len(web.notices) == 1
 
 
+def test_a_run_is_over_while_its_notice_is_sent(out):
+    """What shows it says so, and an interrupt or a stop that comes then changes nothing of how it ended."""
+    go = threading.Event()
+
+    def slow(request):
+        go.wait(20)
+        request.send_response(200)
+        request.end_headers()
+
+    with Listener(answer=slow) as server:
+        job = enrichkit.start(table(), **settings(out, hook(server)))
+        while not server.got:
+            time.sleep(0.01)
+        assert repr(job).startswith("<enrichkit.Run, done: 3 of 3 records")
+        assert not job.done
+        seconds = job.status.seconds
+        threading.Timer(0.3, go.set).start()
+        assert len(job.stop()) == 3
+    assert (job.done, job.status.seconds, job.status.stopping) == (True, seconds, None)
+
+
 # Each ending.
 
 

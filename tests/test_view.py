@@ -128,7 +128,7 @@ def test_a_histogram_draws_any_counts(counts):
 
 
 def test_its_words_for_every_state():
-    """Running, paused, ending, done, nothing to do, ended early; and what to call then."""
+    """Running, paused, ending, done, nothing to do, ended early or by a defect; and what to call then."""
     done = dataclasses.replace(STATUS, left=0)
     states = {
         "Running": (STATUS, False, ".pause()"),
@@ -141,6 +141,10 @@ def test_its_words_for_every_state():
     for told, (status, ended, call) in states.items():
         assert headline(status, ended=ended) == told
         assert call in next_call(status, ended=ended)
+    for reason, told in {"stop": "Done", "defect": "Ended by a defect", "budget": "Ended early"}.items():
+        nothing_left = dataclasses.replace(done, stopping=reason)
+        assert headline(nothing_left, ended=True) == told
+        assert ("goes on from here" in next_call(nothing_left, ended=True)) == (told != "Done")
 
 
 def test_what_holds_it_back_and_what_is_uncertain_is_told():
