@@ -63,7 +63,7 @@ class Run:
     own body ends the loop only: the run goes on in the background, and `stop` stops it.
     """
 
-    def __init__(self, frame: pd.DataFrame, options: Options) -> None:
+    def __init__(self, frame: pd.DataFrame, options: Options, *, says_why: bool = True) -> None:
         self._options = options
         self._over = threading.Event()
         self._done = threading.Event()
@@ -112,7 +112,9 @@ class Run:
             )
             self._closing = opening.pop_all()
         controls = Controls(lambda: self._engine.stop("stop"), self._engine.pause, self._engine.resume)
-        self._live = Live(lambda: self.status, self._over, notes=self._last_words, controls=controls)
+        self._live = Live(
+            lambda: self.status, self._over, notes=self._last_words if says_why else list, controls=controls
+        )
         # From here on it spends: whatever happens to its display, somebody has to have hold of it.
         with self._interruptible():
             threading.Thread(target=self._drive, name="enrichkit-run", daemon=True).start()

@@ -79,7 +79,7 @@ def run_file(found: argparse.Namespace) -> int:
     logbook = Logbook(
         out, named=named, write=write, output=main, every_records=found.checkpoint_interval, verbose=found.verbose
     )
-    return _follow(Run(frame, options), logbook, output, out)
+    return _follow(Run(frame, options, says_why=False), logbook, output, out)  # `_follow` says it
 
 
 def _follow(run: Run, logbook: Logbook, output: Path, out: Path) -> int:
