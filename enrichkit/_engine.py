@@ -21,7 +21,7 @@ from ._answer import CONFIDENCE, NOT_SAID, SEARCH_QUALITY
 from ._book import Book
 from ._exchange import PAID, Client
 from ._gate import Door, Gate
-from ._listing import plain
+from ._listing import many, plain
 from ._pace import PaceView
 from ._price import Budget, Forecast, prices_told
 from ._queue import Ready, Task
@@ -479,8 +479,9 @@ class Engine:
                 self._trouble = f"the store cannot be written ({why}); trying again"
                 if last:
                     raise StoreError(
-                        f"The store {self._store.out} cannot be written: {why}. {self.unsaved:,} replies are not saved "
-                        "and will be asked, and paid, again. Mend the disk, then run again."
+                        f"The store {self._store.out} cannot be written: {why}. "
+                        f"{many(self.unsaved, 'reply is', 'replies are')} not saved and will be asked, and "
+                        "paid, again. Mend the disk, then run again."
                     ) from error
                 time.sleep(SAVE_AGAIN_SECONDS)
             else:

@@ -25,6 +25,7 @@ from ._frame import enriched, stored, to_frame
 from ._gate import Gate
 from ._index import Index, indexed, read_shards, scan
 from ._ledger import read_ledger
+from ._listing import many
 from ._notice import check_addresses, tell
 from ._options import Options, folder_of, takes
 from ._parquet import join
@@ -305,7 +306,8 @@ class Run:
         rest = f"{self._rest()}Prices: {status.prices}. " if reason == "budget" else ""
         done = status.done + status.failed
         return kind(
-            f"{told}{done:,} of {status.records:,} records are done and saved, {status.left:,} are left. "
+            f"{told}{done:,} of {many(status.records, 'record is', 'records are')} done and saved, "
+            f"{many(status.left, 'is', 'are')} left. "
             f"{rest}The same call goes on from here.",
             reason=reason,
             done=done,
@@ -594,8 +596,8 @@ def _worst_case(options: Options, work: Work) -> Decimal:
 def _put_aside(store: Store) -> str:
     count = len(store.quarantined)
     return (
-        f"{count:,} damaged files were put aside in {store.quarantined[0].parent}; what they held is asked, and paid, "
-        "again."
+        f"{many(count, 'damaged file was', 'damaged files were')} put aside in {store.quarantined[0].parent}; what was "
+        "in there is asked, and paid, again."
     )
 
 

@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 
 from . import funds
 from ._index import Index
+from ._listing import many
 from ._questions import OnChange, Sorter, StagePlan, StageWork, is_true
 from ._record import Digests, column_texts, digests, group, ids
 from ._row import META, RECORD_ID, STATUS, WHY, meta
@@ -217,14 +218,15 @@ def make_work(
         result.notes.append(f"{keyless} Until then run refuses this table; the plan is for its other rows.")
     if anew := sum(_read_otherwise(stage, index) for stage in chosen):
         result.notes.append(
-            f"{anew:,} stored answers will be read anew, for nothing: types, checks or columns changed."
+            f"{many(anew, 'stored answer')} will be read anew, for nothing: types, checks or columns changed."
         )
     result.notes += [
         f"The shard {path} is damaged: its records count as not asked. Restore it, or give redo_damaged=True."
         for path in index.damaged
     ]
     if len(left_out):
-        result.notes.append(f"{len(left_out):,} records are left for a later call (limit={limit:,}).")
+        rest = many(len(left_out), "record is", "records are")
+        result.notes.append(f"{rest} left for a later call (limit={limit:,}).")
     return result, plans
 
 
@@ -270,7 +272,7 @@ def _read_otherwise(stage: Stage, index: Index) -> int:
 def _refuse_changes(plans: Sequence[StagePlan], out: Path) -> None:
     changed = [plan for plan in plans if plan.changed]
     if changed:
-        told = "; ".join(f"{plan.name}: {plan.changed:,} stored answers" for plan in changed)
+        told = "; ".join(f"{plan.name}: {many(plan.changed, 'stored answer')}" for plan in changed)
         raise ChangedError(
             f"The question has changed ({told}) since {out} was filled: its prompt, fields, model, search, settings or "
             "what it is about. on_change='redo' asks them again and pays for it, on_change='keep' keeps the old "

@@ -400,7 +400,7 @@ def test_a_store_that_fails_is_told(web, out, monkeypatch):
         job.stop()
     (notice,) = web.notices
     assert notice["title"] == "enrichkit: nightly: failed"
-    assert re.search(r"\d replies could not be saved, and will be asked, and paid, again\.", notice["message"])
+    assert re.search(r"\d repl(y|ies) could not be saved, and will be asked, and paid, again\.", notice["message"])
     assert "The store could not be written. Mend the disk;" in notice["message"]
 
 
@@ -428,7 +428,7 @@ def test_a_call_that_found_nothing_to_do_keeps_quiet(web, out):
     run(table(), out, hook(web), limit=0)
     assert len(web.notices) == 1
     run(table("Acme", "Bolt", "Cask", "Dune"), out, hook(web))
-    assert "1 done, 0 failed, 0 left, of 1 records" in web.notices[1]["message"]
+    assert "1 done, 0 failed, 0 left, of 1 record," in web.notices[1]["message"]
 
 
 def test_simulated_money_is_called_so(web, out):

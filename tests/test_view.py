@@ -214,6 +214,14 @@ def test_what_is_set_aside_is_told_where_there_is_a_budget():
     assert "set aside" not in line(STATUS)
 
 
+def test_one_is_no_plural():
+    """Of records, requests, tokens and replies."""
+    one = dataclasses.replace(STATUS, records=1, requests=1, tokens=1, in_flight=1, unsaved=1, waiting="the disk")
+    told = line(one) + tail(one) + str(facts(one)) + live_html(one)
+    assert "1 request " in told
+    assert not [word for word in ("1 records", "1 requests", "1 tokens", "1 replies") if f" {word}" in f" {told}"]
+
+
 def test_no_total_is_told_before_one_is_known_or_when_all_is_done():
     """A guess is none."""
     unknown = dataclasses.replace(STATUS, rest_usd=None, projected_usd=None, cost_per_record_usd=None)
