@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import json
+from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
@@ -78,6 +79,8 @@ class Book:
         self._payer: dict[str, str] = {}
         self._needed = [np.diff(stage.start) for stage in work.stages]
         self._left = steps_left(work)
+        self.completed = array("i")
+        """The records that this run has completed, in their order."""
         self._unsealed: list[tuple[int, Row]] = []
         self._changed: dict[int, list[tuple[int, Row]]] = {}
         shards = work.shards[work.order]
@@ -229,7 +232,7 @@ class Book:
                 )
                 new = [payload for payload in outcomes[place].payloads if payload not in held]
                 row[meta(name, "replies")] = [*held, *new]
-        row[STATUS] = record_status([row.get(meta(stage.stage.name, "status")) for stage in self.work.stages])
+        row[STATUS] = self._status(row)
         return row
 
     @functools.cached_property
@@ -258,6 +261,7 @@ class Book:
                 self._needed[place][code] -= 1
                 if not self._needed[place][code]:
                     self._outcomes.pop((place, code), None)
+        self.completed.append(record)
         return row
 
     def seal(self, *, everything: bool = False) -> None:
@@ -334,6 +338,25 @@ class Book:
         for rows in list(self._changed.values()):
             yield from list(rows)
 
+    def completed_rows(self, records: Sequence[int]) -> list[Row]:
+        """Return the rows of completed records without the raw replies, from the shards where they are sealed."""
+        found = dict(self.unsealed_rows())
+        names = [name for name in self.schema.names if not name.endswith("._replies")]
+        by_shard: dict[int, dict[str, int]] = {}
+        for record in records:
+            if record not in found:
+                by_shard.setdefault(int(self.work.shards[record]), {})[self.work.id(record)] = record
+        for shard, wanted in by_shard.items():
+            table = self.store.shard(shard, names)
+            sealed = table.filter(pc.is_in(table.column(RECORD_ID), value_set=pa.array(wanted, pa.string())))
+            found |= {wanted[row[RECORD_ID]]: row for row in sealed.to_pylist()}
+        # The status in a shard is over all its stages, here as elsewhere over those of this call.
+        status = {record: self._status(found[record]) for record in records}
+        return [{name: found[record].get(name) for name in names} | {STATUS: status[record]} for record in records]
+
+    def _status(self, row: Row) -> str:
+        return record_status([row.get(meta(stage.stage.name, "status")) for stage in self.work.stages])
+
     def partial_rows(self) -> Iterator[tuple[int, Row]]:
         """Yield the rows of records some of whose questions are answered."""
         found = {int(record) for task in self._outcomes for record in self.work.stages[task[0]].records(task[1])} & {
@@ -361,7 +384,7 @@ class Book:
             table = self._described(self._table(finished), {})
         else:
             table = self._merged(shard, self.store.shard(shard), {row[RECORD_ID]: row for row in finished})
-        self.store.seal(table, self._questions(rows), shard=shard)
+        self.work.shards[[record for record, _ in rows]] = self.store.seal(table, self._questions(rows), shard=shard)
         for question, payer in paid.items():
             self._payer[question] = payer
             self._spent.pop(question, None)

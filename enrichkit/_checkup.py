@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ._answer import NOTHING
+from ._listing import many
 from ._questions import StageWork, is_true
 from ._record import column_texts
 from ._stage import LONGEST_VALUE
@@ -79,7 +80,7 @@ def checkup(work: Work) -> list[str]:
             moved += shifted(field.name, texts, work.frame.index)
             odd += odd_values(field.name, texts, work.frame.index, asked=field.name in asked)
     notes += [*_few(moved), *_few(odd)]
-    return notes + [note for stage in work.stages for note in _few(two_in_one(work, stage), "groups of this kind")]
+    return notes + [note for stage in work.stages for note in _few(two_in_one(work, stage), "group")]
 
 
 def repeated_rows(work: Work) -> Iterator[str]:
@@ -87,8 +88,8 @@ def repeated_rows(work: Work) -> Iterator[str]:
     repeats = work.record >= 0
     repeats[work.row] = False
     if len(again := np.flatnonzero(repeats)):
-        many = f"{len(again):,} rows repeat" if len(again) > 1 else "1 row repeats"
-        yield f"{many} the key of an earlier row, one record each: {rows_told(again, work.frame.index)}."
+        rows = many(len(again), "row repeats", "rows repeat")
+        yield f"{rows} the key of an earlier row, one record each: {rows_told(again, work.frame.index)}."
 
 
 def empty_rows(work: Work) -> Iterator[str]:
@@ -194,7 +195,7 @@ def two_in_one(work: Work, stage: StageWork) -> Iterator[str]:
         )
 
 
-def _few(notes: Iterable[str], kind: str = "notes of this kind") -> Iterator[str]:
+def _few(notes: Iterable[str], kind: str = "note") -> Iterator[str]:
     """Yield the first notes, and how many more there are."""
     more = 0
     for place, note in enumerate(notes):
@@ -203,7 +204,7 @@ def _few(notes: Iterable[str], kind: str = "notes of this kind") -> Iterator[str
         else:
             more += 1
     if more:
-        yield f"There are {more:,} more {kind}."
+        yield f"There {'is' if more == 1 else 'are'} {many(more, f'more {kind}')} of this kind."
 
 
 def _example(texts: pa.Array, rows: npt.NDArray[np.integer]) -> str:

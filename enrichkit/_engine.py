@@ -18,10 +18,10 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 
 from ._answer import CONFIDENCE, NOT_SAID, SEARCH_QUALITY
-from ._book import Book, Row
+from ._book import Book
 from ._exchange import PAID, Client
 from ._gate import Door, Gate
-from ._listing import plain
+from ._listing import many, plain
 from ._pace import PaceView
 from ._price import Budget, Forecast, prices_told
 from ._queue import Ready, Task
@@ -147,8 +147,6 @@ class Engine:
         The pace that all workers share.
     settings : Settings
         How to ask.
-    on_record : callable
-        Called in the writer with each completed record's number and row.
     on_scarce : callable
         Called in the writer once most of the budget is spent.
     """
@@ -162,14 +160,12 @@ class Engine:
         gate: Gate,
         settings: Settings,
         spent_usd: Decimal = Decimal(),
-        on_record: Callable[[int, Row], None] = lambda record, row: None,
         on_scarce: Callable[[], None] = lambda: None,
     ) -> None:
         self._work = work
         self._book = book
         self._store: Store = book.store
         self._gate = gate
-        self._on_record = on_record
         self._on_scarce = on_scarce
         self._scarce = False
         self._prices = prices_told(settings.prices)
@@ -197,6 +193,7 @@ class Engine:
         self._suspects: list[Brought] = []
         self._causes: list[str] = []
         self._started = time.monotonic()
+        self._ended: float | None = None
         self._pausing = threading.Lock()  # buttons are answered in threads of their own
         self._paused_at: float | None = None
         self._paused_seconds = 0.0
@@ -209,7 +206,9 @@ class Engine:
         self._look_again = 0.0
 
     def stop(self, reason: str = "stop", told: str = "") -> None:
-        """Send nothing more; what is in flight is kept. The first reason stands."""
+        """Send nothing more; what is in flight is kept. The first reason stands, and none that comes after the end."""
+        if self._ended is not None:
+            return
         if self._reason in (None, END):
             self._reason = (reason, told)
         self._leaving |= reason in ("stop", "interrupt")
@@ -239,7 +238,7 @@ class Engine:
     @property
     def status(self) -> Status:
         """The run at this moment."""
-        now, paused_at = time.monotonic(), self._paused_at
+        now, paused_at = self._ended or time.monotonic(), self._paused_at
         seconds = now - self._started
         records, complete = len(self._work.order), self._complete_count
         busy = seconds - self._paused_seconds - (0.0 if paused_at is None else now - paused_at)
@@ -295,6 +294,15 @@ class Engine:
 
         The thread that calls this is the writer.
         """
+        try:
+            self._ask_all()
+        except BaseException as error:
+            self._reason = ("store" if isinstance(error, StoreError) else "defect", f"{type(error).__name__}: {error}")
+            raise
+        finally:
+            self._ended = time.monotonic()
+
+    def _ask_all(self) -> None:
         for record in self._book.complete_already():
             self._complete(record)
             self._save(self._book.seal)
@@ -454,7 +462,6 @@ class Engine:
         row = self._book.complete(record)
         self._complete_count += 1
         self._failed += row["_status"] == "failed"
-        self._on_record(record, row)
 
     def _save(self, write: Callable[[], None]) -> None:
         """Write, again and again while the disk refuses; meanwhile no new request starts, and nothing is dropped."""
@@ -472,8 +479,9 @@ class Engine:
                 self._trouble = f"the store cannot be written ({why}); trying again"
                 if last:
                     raise StoreError(
-                        f"The store {self._store.out} cannot be written: {why}. {self.unsaved:,} replies are not saved "
-                        "and will be asked, and paid, again. Mend the disk, then run again."
+                        f"The store {self._store.out} cannot be written: {why}. "
+                        f"{many(self.unsaved, 'reply is', 'replies are')} not saved and will be asked, and "
+                        "paid, again. Mend the disk, then run again."
                     ) from error
                 time.sleep(SAVE_AGAIN_SECONDS)
             else:

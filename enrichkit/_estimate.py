@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 
 from . import funds
 from ._exchange import SIMULATOR, Usage
+from ._listing import many
 from ._past import Numbers, Past
 from ._price import Price, cost, per_prompt, rates
 from ._questions import StageWork
@@ -234,5 +235,5 @@ def _longest(*ranges: Sequence[float]) -> Range:
 def _basis(seen: Mapping[str, Past], usual: Mapping[str, object]) -> str:
     if not seen:
         return "from the usual sizes"
-    told = f"measured on {sum(map(len, seen.values())):,} replies of this store"
+    told = f"measured on {many(sum(map(len, seen.values())), 'reply', 'replies')} of this store"
     return f"{told}, but {' and '.join(usual)} from the usual sizes" if usual else told

@@ -90,6 +90,15 @@ def plain(text: str, most: int = LONGEST_CELL) -> str:
     return shown if not most or len(shown) <= most else shown[: most - 1] + "…"
 
 
+def many(count: int, one: str, more: str = "") -> str:
+    """Return a count and what is counted, with an s where there is not one of it, or in words that are given.
+
+    >>> many(1, "row"), many(1200, "row"), many(0, "reply", "replies")
+    ('1 row', '1,200 rows', '0 replies')
+    """
+    return f"{count:,} {one if count == 1 else more or one + 's'}"
+
+
 def usd(value: Decimal | None) -> str:
     """Return an amount for people: four decimals, of a very small one two digits that count.
 

@@ -25,7 +25,7 @@ from ._endings import why
 from ._engine import Status
 from ._estimate import duration
 from ._exchange import SIMULATOR
-from ._listing import plain
+from ._listing import many, plain
 from ._options import Options
 from ._price import amount
 from ._service import KEY_NAMES
@@ -107,14 +107,15 @@ def notice_of(status: Status, options: Options, error: BaseException | None) -> 
     else:
         ending = "done"
     lines = [
-        f"{done:,} done, {failed:,} failed, {left:,} left, of {status.records:,} records, in "
+        f"{done:,} done, {failed:,} failed, {left:,} left, of {many(status.records, 'record')}, in "
         f"{duration(status.seconds)}.",
         _money(status, simulated=options.model == SIMULATOR),
         f"Store: {plain(str(options.folder), most=0)} on {plain(platform.node())}",
         _next(status, str(options.folder), error),
     ]
     if status.unsaved:
-        lines.insert(1, f"{status.unsaved:,} replies could not be saved, and will be asked, and paid, again.")
+        lost = many(status.unsaved, "reply", "replies")
+        lines.insert(1, f"{lost} could not be saved, and will be asked, and paid, again.")
     return Notice(
         title=f"enrichkit: {plain(options.folder.name)}: {ending}",
         body="\n".join(lines),
@@ -127,7 +128,7 @@ def _money(status: Status, *, simulated: bool) -> str:
     if simulated:
         parts.append("simulated, nothing was charged")
     if status.unpriced:
-        parts.append(f"and {status.unpriced:,} replies of unknown price")
+        parts.append(f"and {many(status.unpriced, 'reply', 'replies')} of unknown price")
     if status.possibly_usd:
         parts.append(f"and possibly {amount(status.possibly_usd)} for requests without a reply")
     if status.left and status.rest_usd:

@@ -68,7 +68,7 @@ class PaceView:
         if self.waiting_seconds:
             return f"{self.reason}, next try in {max(1, round(self.waiting_seconds))} s"
         if self.most_at_once is not None:
-            return f"at most {self.most_at_once} requests at a time"
+            return f"at most {self.most_at_once} request{'s' * (self.most_at_once != 1)} at a time"
         return "" if self.rate_per_second is None else f"at most {self.rate_per_second:.3g} requests/s"
 
 

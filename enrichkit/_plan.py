@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,10 +13,14 @@ import pandas as pd
 from ._checkup import checkup
 from ._estimate import Estimate, Range, duration, estimate
 from ._exchange import SIMULATOR
+from ._listing import Listing, as_html, as_text, many
 from ._past import Past
 from ._price import Budget, Price, amount, lacking, prices_told
 from ._questions import StagePlan
 from ._work import Work
+
+COUNTS = ("done", "failed", "skipped", "changed", "shared")
+"""What is told of a stage besides what it is to ask, where there is any."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,15 +91,30 @@ class Plan:
         return sum(stage.done for stage in self.stages)
 
     def __str__(self) -> str:
-        lines = [f"{self.records:,} records in {self.rows:,} rows, store {self.out}, model {self.model}"]
+        stages = []
         for stage in self.stages:
-            counts = {name: getattr(stage, name) for name in ("done", "failed", "skipped", "changed", "shared")}
-            told = ", ".join(f"{count:,} {name}" for name, count in counts.items() if count)
-            lines.append(f"  {stage.name}: {stage.to_ask:,} to ask" + (f", {told}" if told else ""))
-        more = [self.budget, self.time_line if self.to_ask else ""]
-        lines += [self.price_line, *filter(None, more), *self.notes, self.next_line]
-        # Names of columns are anybody's text: no escape sequence may reach a terminal.
-        return "\n".join("".join(one if one.isprintable() else "\ufffd" for one in line) for line in lines)
+            told = "".join(f", {count:,} {name}" for name in COUNTS if (count := getattr(stage, name)))
+            stages.append(f"  {stage.name}: {stage.to_ask:,} to ask{told}")
+        return as_text([self._table_line, *stages, *self._money_lines, *self.notes, self.next_line], [])
+
+    def __repr__(self) -> str:
+        told = f"<enrichkit.Plan, {many(self.records, 'record')}: {self.price_line}> print() shows all of it."
+        return as_text([told, self.next_line], [])
+
+    def _repr_html_(self) -> str:
+        names = ["to_ask", *(name for name in COUNTS if any(getattr(stage, name) for stage in self.stages))]
+        rows = tuple((stage.name, *(f"{getattr(stage, name):,}" for name in names)) for stage in self.stages)
+        table = Listing("questions by stage", ("stage", "to ask", *names[1:]), rows)
+        return as_html([self._table_line, *self._money_lines], [table], more=as_html([*self.notes, self.next_line], []))
+
+    @property
+    def _table_line(self) -> str:
+        rows = many(self.rows, "row")
+        return f"{many(self.records, 'record')} in {rows}, store {self.out}, model {self.model}"
+
+    @property
+    def _money_lines(self) -> list[str]:
+        return list(filter(None, [self.price_line, self.budget, self.time_line if self.to_ask else ""]))
 
     @property
     def price_line(self) -> str:
@@ -106,10 +124,11 @@ class Plan:
             return "Nothing to ask: everything is stored." if whole else "Nothing to ask in this call."
         if self.cost_usd is None:
             why = "" if self.budget else " The price of a version that answered is unknown: give prices= for it."
-            return f"{self.to_ask:,} requests of unknown cost ({self.prices}).{why}"
+            return f"{many(self.to_ask, 'request')} of unknown cost ({self.prices}).{why}"
         low, middle, high = map(amount, self.cost_usd)
         told = "simulated, nothing is charged; at the default model's prices " if self.model == SIMULATOR else ""
-        return f"{self.to_ask:,} requests, {told}about {middle} USD ({low} to {high}, {self.basis}; {self.prices})"
+        about = f"about {middle} USD ({low} to {high}, {self.basis}; {self.prices})"
+        return f"{many(self.to_ask, 'request')}, {told}{about}"
 
     @property
     def time_line(self) -> str:
@@ -117,8 +136,8 @@ class Plan:
         low, middle, high = (f"{float(f'{tokens:.2e}'):,.0f}" for tokens in self.tokens)  # no digits that nobody knows
         least, about, most = map(duration, self.seconds)
         return (
-            f"About {middle} tokens ({low} to {high}) and {about} ({least} to {most}) with {self.workers} workers, if "
-            "no quota slows it."
+            f"About {middle} tokens ({low} to {high}) and {about} ({least} to {most}) with "
+            f"{many(self.workers, 'worker')}, if no quota slows it."
         )
 
     @property
@@ -126,15 +145,8 @@ class Plan:
         """One line: what to call next."""
         if not self.to_ask:
             return "Next: enrichkit.run with the same arguments returns the table and asks nothing."
-        sample = "" if self.done else " with df.sample(10) first, to measure what it costs; then"
+        sample = "" if self.done or self.rows <= 10 else " with df.sample(10) first, to measure what it costs; then"
         return f"Next: enrichkit.run{sample} with the same arguments; or enrichkit.start, in the background."
-
-    def __repr__(self) -> str:
-        return str(self)
-
-    def _repr_html_(self) -> str:
-        style = "white-space:pre-wrap;word-break:normal"
-        return f'<pre class="mathjax_ignore tex2jax_ignore" style="{style}">{html.escape(str(self))}</pre>'
 
 
 def make_plan(
@@ -188,7 +200,7 @@ def budget_told(budget: Budget, about: Estimate, *, to_ask: int, worst_usd: Deci
     middle, high = (cost * (1 - 1 / to_ask) for cost in about.cost_usd[1:])  # all but the last question
     if middle > room:
         asked = math.floor(room * to_ask / about.cost_usd[1]) + 1
-        return f"{told}: the run will stop after about {asked:,} of {to_ask:,} questions."
+        return f"{told}: the run will stop after about {asked:,} of {many(to_ask, 'question')}."
     return f"{told}: holds the estimate{', but not its high end' if high > room else ''}."
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from ._bill import ALL_KINDS, COUNTED, Bill, CostLine, make_bill
 from ._files import Files, work_area
 from ._ledger import Ledger, read_ledger, warn_of_damage
-from ._listing import Listing, as_html, as_text, usd
+from ._listing import Listing, as_html, as_text, many, usd
 from ._options import folder_of
 from ._price import Price
 from ._quality import Quality, as_json, listings, read_quality
@@ -57,7 +57,7 @@ class Throughput:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """What `enrichkit.report` found; shows itself as a table in a notebook and in a terminal.
+    """What `enrichkit.report` found; shows itself as tables in a notebook, and printed.
 
     Attributes
     ----------
@@ -86,7 +86,8 @@ class Report:
         return as_text(self._lines(), self._listings())
 
     def __repr__(self) -> str:
-        return str(self)
+        told = f"{self._lines()[0]}; {self.cost.total.told} USD{', simulated' * bool(self.simulated)}"
+        return as_text([f"<enrichkit.Report, {told}> print() shows all of it.", self.next_line], [])
 
     def _repr_html_(self) -> str:
         return as_html(self._lines(), self._listings())
@@ -149,11 +150,12 @@ class Report:
         label = f"{SIMULATED}, " if self.simulated else ""
         status = ", ".join(f"{count:,} {word}" for word, count in sorted(quality.status.items()))
         return [
-            f"{quality.records:,} records{f': {status}' if status else ''}; {quality.corrections:,} answers differ "
-            "from the table",
+            f"{many(quality.records, 'record')}{f': {status}' if status else ''}; "
+            f"{many(quality.corrections, 'answer differs', 'answers differ')} from the table",
             *self.pace.lines,
             f"{self.out}: {bill.total.told} USD ({label}prices: {bill.prices})",
-            f"{bill.records:,} records, {bill.total.replies:,} paid replies, {bill.total.attempts:,} attempts; "
+            f"{many(bill.records, 'record')}, {many(bill.total.replies, 'paid reply', 'paid replies')}, "
+            f"{many(bill.total.attempts, 'attempt')}; "
             f"{usd(bill.per_record_usd)} USD a record, {usd(bill.per_filled_cell_usd())} USD a filled cell",
             *_savings(bill),
             *self.notes,
@@ -291,7 +293,7 @@ def _savings(bill: Bill) -> list[str]:
     unknown = f", and what {bill.shared_unpriced:,} of unknown price would have cost" if bill.shared_unpriced else ""
     return [
         f"Sharing saved {usd(sum(bill.shared_usd.values(), Decimal()))} USD{unknown}: "
-        f"{sum(bill.shared.values()):,} answers came from another record's question.",
+        f"{many(sum(bill.shared.values()), 'answer')} came from another record's question.",
         f"Resuming saves {usd(bill.kept_usd)} USD in each later call that finds all these answers here. What it has "
         "saved so far cannot be told: a store does not record calls.",
     ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import queue
+import os
 import signal
 import threading
 import uuid
@@ -25,6 +25,7 @@ from ._frame import enriched, stored, to_frame
 from ._gate import Gate
 from ._index import Index, indexed, read_shards, scan
 from ._ledger import read_ledger
+from ._listing import many
 from ._notice import check_addresses, tell
 from ._options import Options, folder_of, takes
 from ._parquet import join
@@ -36,14 +37,15 @@ from ._row import RECORD_ID, meta
 from ._service import check_call, client_of, is_simulated
 from ._stage import Stage
 from ._store import Store
-from ._view import headline, line, next_call, summary_html
+from ._view import headline, is_early, line, next_call, summary_html
 from ._widget import Controls
 from ._work import Work, choose_stages, make_work
 from ._workers import Settings
-from .errors import InputError, Interrupted, Stopped, StoreError
+from .errors import InputError, Interrupted, SetupError, Stopped, StoreError
 
 WAIT_SECONDS = 0.1
 LONGEST_PROMPT_BYTES = 10_000
+ROWS_AT_ONCE = 500
 LEFT_AT_ONCE = "Left at once; requests in flight may be paid again. "
 LAST_WORD_SECONDS = 1.0
 """How long the last line of progress is waited for, so that it stands above what comes next."""
@@ -54,14 +56,21 @@ class Run:
 
     The store may be read meanwhile, with `enrichkit.read`, here and elsewhere.
 
-    Iterating yields each record's row, a dict of columns, as it completes. ``await run`` is `result` without blocking.
+    ``await run`` is `result` without blocking.
+
+    Iterating yields the row, a dict of columns, of every record that this run completes: first of those that are
+    complete, then of each as it completes, until the run ends. What a record has cost stands in its row once that is
+    sealed. An interrupt while the loop waits for the next row ends the run, as one of `result` does. One in the loop's
+    own body ends the loop only: the run goes on in the background, and `stop` stops it.
     """
 
-    def __init__(self, frame: pd.DataFrame, options: Options) -> None:
+    def __init__(self, frame: pd.DataFrame, options: Options, *, says_why: bool = True) -> None:
         self._options = options
+        self._over = threading.Event()
         self._done = threading.Event()
+        """Set once the notice of the end is out, too."""
         self._error: BaseException | None = None
-        self._listeners: list[queue.SimpleQueue[Row | None]] = []
+        self._process = os.getpid()
         self._closing = contextlib.ExitStack()
         way = choose(wanted(options.progress), look_around())
         stages = choose_stages(options.stages, frame)
@@ -100,12 +109,13 @@ class Run:
                     prices=prices,
                 ),
                 spent_usd=_spent_before(options, store.index, self._work, self._book.spent_usd),
-                on_record=self._announce,
                 on_scarce=lambda: warn(self.status),
             )
             self._closing = opening.pop_all()
         controls = Controls(lambda: self._engine.stop("stop"), self._engine.pause, self._engine.resume)
-        self._live = Live(lambda: self.status, self._done, notes=self._last_words, controls=controls)
+        self._live = Live(
+            lambda: self.status, self._over, notes=self._last_words if says_why else list, controls=controls
+        )
         # From here on it spends: whatever happens to its display, somebody has to have hold of it.
         with self._interruptible():
             threading.Thread(target=self._drive, name="enrichkit-run", daemon=True).start()
@@ -142,7 +152,7 @@ class Run:
         """
         want = wanted("auto")
         self._live.show(choose("auto" if want == "off" else want, look_around()))
-        if self.done:
+        if self._over.is_set():
             self._live.wait(LAST_WORD_SECONDS)
 
     def result(self) -> pd.DataFrame:
@@ -174,27 +184,31 @@ class Run:
 
     @property
     def done(self) -> bool:
-        """Whether the run has ended."""
+        """Whether the run has ended, and the notice of that, if there is one, is out."""
         return self._done.is_set()
 
     def __await__(self) -> Generator[Any, None, pd.DataFrame]:
         return self._awaited().__await__()
 
     def __iter__(self) -> Iterator[Row]:
-        """Return the row of each record that completes from now on, until the run ends."""
-        listener: queue.SimpleQueue[Row | None] = queue.SimpleQueue()
-        self._listeners.append(listener)
-        if self._done.is_set():
-            listener.put(None)
-        return self._heard(listener)
+        completed, place = self._book.completed, 0
+        with self._interruptible():
+            while True:
+                running = self._running()  # before the look: so that it misses nothing
+                while records := completed[place : place + ROWS_AT_ONCE]:
+                    yield from self._book.completed_rows(records)
+                    place += len(records)
+                if not running:
+                    return
+                self._done.wait(WAIT_SECONDS)
 
     def __repr__(self) -> str:
-        status, ended = self.status, self.done
+        status, ended = self.status, self._over.is_set()
         told = f"<enrichkit.Run, {headline(status, ended=ended).lower()}: {line(status, ended=ended)}>"
         return f"{told}\n{next_call(status, ended=ended)}"
 
     def _repr_html_(self) -> str:
-        status, ended = self.status, self.done
+        status, ended = self.status, self._over.is_set()
         return summary_html(status, ended=ended, notes=[*self._notes(), next_call(status, ended=ended)])
 
     def _notes(self) -> list[str]:
@@ -202,12 +216,13 @@ class Run:
         if self._error is not None:
             return [f"{type(self._error).__name__}: {self._error}"]
         reason = self._engine.reason
-        return [why(*reason).strip()] if self.done and reason is not None else []
+        early = self._over.is_set() and is_early(self.status)
+        return [why(*reason).strip()] if early and reason is not None else []
 
     def _last_words(self) -> list[str]:
         """Say what stays below the cell: why it ended early, and what to do then."""
         status = self.status
-        return [*self._notes(), *[next_call(status, ended=True)] * bool(status.left)]
+        return [*self._notes(), *[next_call(status, ended=True)] * is_early(status)]
 
     async def _awaited(self) -> pd.DataFrame:
         try:
@@ -225,15 +240,17 @@ class Run:
         return self._finished()
 
     async def _ended(self) -> None:
-        while not self._done.is_set():
+        while self._running():
             await asyncio.sleep(WAIT_SECONDS)
 
-    def _heard(self, listener: queue.SimpleQueue[Row | None]) -> Iterator[Row]:
-        try:
-            while (row := listener.get()) is not None:
-                yield row
-        finally:  # whoever leaves the loop early: else rows would pile up for nobody
-            self._listeners.remove(listener)
+    def _running(self) -> bool:
+        """Whether the end is still to come; to a forked process, which has a copy without threads, it never would."""
+        if self._process != os.getpid() and not self.done:
+            raise SetupError(
+                f"This run belongs to process {self._process}, and this is a copy of it that was forked off, in which "
+                "it never ends. Wait for it there; enrichkit.read(out) has here what is stored."
+            )
+        return not self.done
 
     @contextlib.contextmanager
     def _interruptible(self) -> Iterator[None]:
@@ -251,8 +268,8 @@ class Run:
 
     def _wait(self) -> None:
         # Event.wait in a loop, never Thread.join: on Python 3.11 an interrupted join forgets that the thread lives.
-        while not self._done.wait(WAIT_SECONDS):
-            pass
+        while self._running():
+            self._done.wait(WAIT_SECONDS)
         self._live.wait(LAST_WORD_SECONDS)
 
     def _drive(self) -> None:
@@ -264,14 +281,9 @@ class Run:
             try:
                 self._closing.close()
             finally:
+                self._over.set()
                 tell(self._options, lambda: self.status, self._error)
                 self._done.set()
-                for listener in tuple(self._listeners):
-                    listener.put(None)
-
-    def _announce(self, record: int, row: Row) -> None:
-        for listener in tuple(self._listeners):
-            listener.put({name: value for name, value in row.items() if not name.endswith("._replies")})
 
     def _finished(self) -> pd.DataFrame:
         self._raise_defect()
@@ -294,7 +306,8 @@ class Run:
         rest = f"{self._rest()}Prices: {status.prices}. " if reason == "budget" else ""
         done = status.done + status.failed
         return kind(
-            f"{told}{done:,} of {status.records:,} records are done and saved, {status.left:,} are left. "
+            f"{told}{done:,} of {many(status.records, 'record is', 'records are')} done and saved, "
+            f"{many(status.left, 'is', 'are')} left. "
             f"{rest}The same call goes on from here.",
             reason=reason,
             done=done,
@@ -583,8 +596,8 @@ def _worst_case(options: Options, work: Work) -> Decimal:
 def _put_aside(store: Store) -> str:
     count = len(store.quarantined)
     return (
-        f"{count:,} damaged files were put aside in {store.quarantined[0].parent}; what they held is asked, and paid, "
-        "again."
+        f"{many(count, 'damaged file was', 'damaged files were')} put aside in {store.quarantined[0].parent}; what was "
+        "in there is asked, and paid, again."
     )
 
 

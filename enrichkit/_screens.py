@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from ._engine import Status
+from ._listing import plain
 from ._view import line, live_html, summary_html, summary_text, tail
 from ._widget import Widget
 
@@ -47,12 +48,16 @@ class Lines:
         # The first line says whose prices they are; the others need not say it again.
         text = line(status, ended=self._over, prices=not self._told)
         self._told = True
-        if (log := sys.stdout if self._kernel else sys.stderr) is not None:  # None would be stdout
-            print(text, file=log, flush=True)
+        self._print(text)
 
     def end(self, status: Status, notes: Sequence[str]) -> None:
         self._over = True
         self.tell(status)
+        self._print(*notes)
+
+    def _print(self, *texts: str) -> None:
+        if texts and (log := sys.stdout if self._kernel else sys.stderr) is not None:  # None would be stdout
+            print(_in_one_line(texts), file=log, flush=True)
 
 
 class Bar:
@@ -81,6 +86,13 @@ class Bar:
     def end(self, status: Status, notes: Sequence[str]) -> None:
         self.tell(status, ended=True)
         self._bar.close()
+        if notes:
+            print(_in_one_line(notes), file=sys.stderr)
+
+
+def _in_one_line(texts: Sequence[str]) -> str:
+    """Return sentences as a line for a log or a terminal, whoever's words are in them."""
+    return plain(" ".join(" ".join(texts).split()), most=0)
 
 
 class Notebook:

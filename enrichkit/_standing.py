@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from ._estimate import duration
 from ._files import Files, work_area
 from ._frame import stored_facts
-from ._listing import plain
+from ._listing import many, plain
 from ._parts import read_parts
 from ._row import STATUS
 
@@ -106,8 +106,8 @@ def told(out: Path) -> str:
         if count
     )
     lines = [
-        f"{out}: {found.done:,} records done, {found.failed:,} failed{more}",
-        f"{found.tokens:,} tokens, {found.cost_usd:.4f} USD (sealed records, known prices)",
+        f"{out}: {many(found.done, 'record')} done, {found.failed:,} failed{more}",
+        f"{many(found.tokens, 'token')}, {found.cost_usd:.4f} USD (sealed records, known prices)",
         worker(out),
     ]
     if said := read_progress(out):

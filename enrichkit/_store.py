@@ -116,9 +116,9 @@ class Store:
         self._forget(questions)
         return number
 
-    def shard(self, number: int) -> pa.Table:
-        """Return a sealed shard's table."""
-        return self._sound(self._path(number), None)
+    def shard(self, number: int, columns: Collection[str] | None = None) -> pa.Table:
+        """Return a sealed shard's table, all of it or some columns."""
+        return self._sound(self._path(number), columns)
 
     def _path(self, number: int) -> Path:
         return self.out / f"shard=s{number:04d}" / "part-0.parquet"

@@ -25,7 +25,7 @@ from ._export import export
 from ._files import work_area
 from ._flags import in_flags
 from ._frame import stored_facts
-from ._listing import plain
+from ._listing import many, plain
 from ._logbook import ERRORS, Logbook
 from ._options import Options, folder_of
 from ._plan import Plan
@@ -79,7 +79,7 @@ def run_file(found: argparse.Namespace) -> int:
     logbook = Logbook(
         out, named=named, write=write, output=main, every_records=found.checkpoint_interval, verbose=found.verbose
     )
-    return _follow(Run(frame, options), logbook, output, out)
+    return _follow(Run(frame, options, says_why=False), logbook, output, out)  # `_follow` says it
 
 
 def _follow(run: Run, logbook: Logbook, output: Path, out: Path) -> int:
@@ -102,7 +102,7 @@ def _follow(run: Run, logbook: Logbook, output: Path, out: Path) -> int:
         ) from failed
     counts, status = Counter(table[STATUS]), run.status
     told = ", ".join(f"{counts[word]:,} {word}" for word in ("done", "failed", "pending") if counts[word])
-    print(f"{len(table):,} rows: {told}; this run: {status.tokens:,} tokens, {status.cost_usd:.4f} USD")
+    print(f"{many(len(table), 'row')}: {told}; this run: {many(status.tokens, 'token')}, {status.cost_usd:.4f} USD")
     print(f"Written: {plain(str(output), most=0)}; the store is {plain(str(out), most=0)}")
     if causes := Counter(str(one["cause"]).partition(":")[0] for one in logbook.failures):
         told = ", ".join(f"{count:,} {plain(cause)}" for cause, count in causes.most_common())

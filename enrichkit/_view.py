@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 
 from ._engine import WARN_AT, Status
 from ._estimate import duration
-from ._listing import LONGEST_CELL, plain
+from ._listing import LONGEST_CELL, many, plain
 from ._price import amount
 
 LONGEST_TEXT = 3 * LONGEST_CELL
@@ -28,17 +28,17 @@ Fact = tuple[str, str]
 
 def line(status: Status, *, ended: bool = False, prices: bool = True) -> str:
     """Return a run's state as one line, with whose prices the money goes by."""
-    parts = [f"{_complete(status):,} of {status.records:,} records"]
+    parts = [_how_far(status)]
     if status.failed:
         parts.append(f"{status.failed:,} failed")
-    parts += [f"{status.requests:,} requests", f"{status.tokens:,} tokens", _money(status)]
+    parts += [many(status.requests, "request"), many(status.tokens, "token"), _money(status)]
     parts[-1] += f" ({'simulated; ' if status.simulated else ''}{status.prices})" if prices else ""
     if (status.budget_share or 0) >= WARN_AT:
         parts.append(scarce(status))
     if status.unpriced:
         parts.append(f"{status.unpriced:,} of unknown price")
     if status.unsaved and status.waiting:
-        parts.append(f"{status.unsaved:,} replies not saved yet")
+        parts.append(f"{many(status.unsaved, 'reply', 'replies')} not saved yet")
     return " · ".join([*parts, *([duration(status.seconds)] if ended else [*_pace(status), *_holds(status)])])
 
 
@@ -53,17 +53,24 @@ def tail(status: Status, *, ended: bool = False) -> str:
     parts = [duration(status.seconds)] if ended else _pace(status)
     if status.failed:
         parts.append(f"{status.failed:,} failed")
-    parts += [f"{status.tokens:,} tokens", f"{status.cost_usd:.4f} USD"]
+    parts += [many(status.tokens, "token"), f"{status.cost_usd:.4f} USD"]
     return " · ".join([*parts, *([] if ended else _holds(status))])
 
 
 def headline(status: Status, *, ended: bool) -> str:
     """Return how the run stands, in a few words."""
-    if ended and not status.left:
-        return "Done" if status.records else "Nothing to do: every record is stored"
-    if ended:
+    if ended and status.stopping == "defect":
+        return "Ended by a defect"
+    if ended and is_early(status):
         return "Ended early"
+    if ended:
+        return "Done" if status.records else "Nothing to do: every record is stored"
     return "Finishing what is in flight" if status.stopping else "Paused" if status.paused else "Running"
+
+
+def is_early(status: Status) -> bool:
+    """Whether a run that has ended did not come to its own end; a stop that came too late changes nothing."""
+    return bool(status.left) or status.stopping not in (None, "stop")
 
 
 def next_call(status: Status, *, ended: bool) -> str:
@@ -73,7 +80,7 @@ def next_call(status: Status, *, ended: bool) -> str:
             return ".result() waits for the end."
         calls = ".resume() goes on" if status.paused else ".pause() lets it rest"
         return f".show() shows it here, {calls}, .stop() ends it, .result() waits for the table."
-    if status.left:
+    if is_early(status):
         return "The same call goes on from here; enrichkit.read(out) has what is stored."
     failed = " The same call with retry_failed=True asks the failed ones again." if status.failed else ""
     return f".result() is the table, enrichkit.read(out) has all that is known of it.{failed}"
@@ -160,8 +167,8 @@ def facts(status: Status, *, ended: bool = False) -> list[Fact]:
     rate = f"{status.rate_per_second:.1f} records/s"
     found = [
         ("time", duration(status.seconds)),
-        ("speed", rate if ended else f"{rate}, {status.in_flight:,} requests in flight"),
-        ("tokens", f"{status.tokens:,} in {status.requests:,} requests"),
+        ("speed", rate if ended else f"{rate}, {many(status.in_flight, 'request')} in flight"),
+        ("tokens", f"{status.tokens:,} in {many(status.requests, 'request')}"),
         ("cost", _cost(status)),
         ("prices", f"{status.prices} (simulated, free)" if status.simulated else status.prices),
     ]
@@ -172,16 +179,12 @@ def facts(status: Status, *, ended: bool = False) -> list[Fact]:
     if status.possibly_usd:
         found.append(("unclear", f"{amount(status.possibly_usd)} USD may have been charged without a reply"))
     if status.unsaved and (status.waiting or ended):
-        found.append(("not saved", f"{status.unsaved:,} replies"))
+        found.append(("not saved", many(status.unsaved, "reply", "replies")))
     if not ended:
         found.append(("waits for", ", ".join(_holds(status)) or "nothing"))
     if status.problem:
         found.append(("last problem", status.problem))
     return found
-
-
-def _complete(status: Status) -> int:
-    return status.done + status.failed
 
 
 def _counts(status: Status) -> list[tuple[str, int]]:
@@ -194,7 +197,7 @@ def _histograms(status: Status) -> list[tuple[str, Mapping[str, int]]]:
 
 
 def _how_far(status: Status) -> str:
-    return f"{_complete(status):,} of {status.records:,} records"
+    return f"{status.done + status.failed:,} of {many(status.records, 'record')}"
 
 
 def _how_long(status: Status) -> str:

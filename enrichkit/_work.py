@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 
 from . import funds
 from ._index import Index
+from ._listing import many
 from ._questions import OnChange, Sorter, StagePlan, StageWork, is_true
 from ._record import Digests, column_texts, digests, group, ids
 from ._row import META, RECORD_ID, STATUS, WHY, meta
@@ -189,13 +190,15 @@ def make_work(
     shards = index.shards[np.maximum(places, 0)] if len(index.shards) else np.full(len(row), -1, np.int32)
     notes = [f"{keyless} Until then run refuses this table; the plan is for its other rows."] if keyless else []
     if anew := sum(_read_otherwise(stage, index) for stage in chosen):
-        notes.append(f"{anew:,} stored answers will be read anew, for nothing: types, checks or columns changed.")
+        told = many(anew, "stored answer")
+        notes.append(f"{told} will be read anew, for nothing: types, checks or columns changed.")
     notes += [
         f"The shard {path} is damaged: its records count as not asked. Restore it, or give redo_damaged=True."
         for path in index.damaged
     ]
     if len(left_out):
-        notes.append(f"{len(left_out):,} records are left for a later call (limit={limit:,}).")
+        rest = many(len(left_out), "record is", "records are")
+        notes.append(f"{rest} left for a later call (limit={limit:,}).")
     work = Work(
         frame=frame,
         table=table,
@@ -284,7 +287,7 @@ def _read_otherwise(stage: Stage, index: Index) -> int:
 def _refuse_changes(plans: Sequence[StagePlan], out: Path) -> None:
     changed = [plan for plan in plans if plan.changed]
     if changed:
-        told = "; ".join(f"{plan.name}: {plan.changed:,} stored answers" for plan in changed)
+        told = "; ".join(f"{plan.name}: {many(plan.changed, 'stored answer')}" for plan in changed)
         raise ChangedError(
             f"The question has changed ({told}) since {out} was filled: its prompt, fields, model, search, settings or "
             "what it is about. on_change='redo' asks them again and pays for it, on_change='keep' keeps the old "

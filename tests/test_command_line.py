@@ -179,9 +179,9 @@ def test_a_retry_asks_only_what_failed(folder, simulator):
     ],
 )
 def test_a_run_that_has_to_stop_says_why_and_goes_on_later(fault, arguments, told, folder, simulator):
-    """3; and the same command goes on, once the cause is gone."""
+    """Once, with 3; and the same command goes on, once the cause is gone."""
     simulator.faults = {fault: 1.0} if fault else {}
-    assert re.search(told, enrich(*RUN, *arguments, code=3))
+    assert len(re.findall(told, enrich(*RUN, *arguments, code=3))) == 1
     simulator.faults = {}
     assert Path("data_enriched.csv").exists()
     enrich(*RUN)

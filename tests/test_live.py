@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -227,6 +228,20 @@ def test_a_run_says_what_to_call_next(settings):
     assert "&lt;i&gt;no" in html
 
 
+def test_a_run_that_a_defect_ends_is_headed_by_it(settings):
+    """With what was raised, wherever the run is shown."""
+
+    def broken():
+        raise ZeroDivisionError("<b>no</b>")
+
+    stage = Stage("company", prompt="Research {name}.", answer=Company, search=False, prepare=broken)
+    job = enrichkit.start(FRAME, client=lambda _: Reply(text="{}"), **settings | {"stages": [stage]})
+    with pytest.raises(ZeroDivisionError):
+        job.result()
+    assert repr(job).startswith("<enrichkit.Run, ended by a defect: 0 of 60 records")
+    assert "<b>Ended by a defect</b> · 0 of 60 records<br>ZeroDivisionError: &lt;b&gt;no" in job._repr_html_()
+
+
 def test_an_interrupt_while_the_display_is_made_leaves_no_run_behind(settings, monkeypatch):
     """Nobody would have hold of it, and it would go on spending. What is in flight is kept, as ever."""
 
@@ -268,25 +283,70 @@ def test_an_interrupt_of_a_stop_that_waits_is_one_sentence(settings):
     job.stop()
 
 
-def test_who_iterates_hears_of_all_that_completes_after_he_asked_to(settings):
-    """From `iter` on rather than from the first `next`; who leaves the loop early leaves nothing behind."""
-    go = threading.Event()
-
-    def client(request):
-        go.wait(10)
-        return Reply(text="{}")
-
-    job = enrichkit.start(FRAME, client=client, **settings)
-    early, brief = iter(job), iter(job)
-    go.set()
-    for row in brief:
-        assert row["_status"] == "done"
-        break
-    del brief
+def test_who_iterates_gets_every_record_of_this_run_once(server, settings):
+    """Whether it completed before the loop or since, is sealed or not; each loop begins anew, in the same order."""
+    enrichkit.run(FRAME.head(5), **settings)
+    job = enrichkit.start(FRAME, **settings | {"shard_rows": 10})
+    wait_for(lambda: job.status.done >= 25)
+    early = iter(job)
+    rows = list(job)
+    assert [row["_status"] for row in rows] == ["done"] * 55
+    assert {row["name"] for row in rows} == set(FRAME["name"][5:])
+    assert not [name for row in rows for name in row if name.endswith("._replies")]
     job.result()
-    assert len(list(early)) == 60
-    assert list(job) == []
-    assert job._listeners == []
+    assert [row["name"] for row in early] == [row["name"] for row in rows] == [row["name"] for row in job]
+    assert {frozenset(row) for row in rows} == {frozenset(row) for row in job}
+
+
+def test_who_iterates_gets_records_whose_rows_go_back_into_old_shards(settings):
+    """With the status of this call's stages, as in the table, whatever other stages the store has."""
+    other = Stage("other", prompt="Where is {name}?", answer=Company, search=False, columns="there")
+    settings |= {"client": lambda _: Reply(text='{"industry": "Tea"}'), "shard_rows": 7}
+    enrichkit.run(FRAME.head(40), **settings)
+    job = enrichkit.start(FRAME, **settings | {"stages": [other], "limit": 50})
+    job.result()
+    rows = list(job)
+    assert {row["name"] for row in rows} == set(FRAME["name"][:50])
+    assert {(row["_status"], row["there.industry"]) for row in rows} == {("done", "Tea")}
+
+
+def test_an_interrupt_of_a_loop_that_waits_ends_the_run(server, settings):
+    """As one of `result` does: what is in flight is kept, and one sentence says so."""
+    server.latency_seconds = 0.5
+    job = enrichkit.start(FRAME, **settings)
+    threading.Timer(0.8, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
+    with pytest.raises(errors.Interrupted, match=r"^Interrupted\. (\d+) of 60 records are done and saved") as raised:
+        for _ in job:
+            pass
+    assert job.done
+    assert raised.value.done == server.counts()["answers"] == server.counts()["requests"]
+
+
+def test_an_interrupt_in_the_body_of_a_loop_ends_the_loop_only(server, settings):
+    """The run goes on in the background, for whoever wants its result."""
+    job = enrichkit.start(FRAME.head(20), **settings)
+    with contextlib.suppress(KeyboardInterrupt):
+        for _ in job:
+            raise KeyboardInterrupt
+    assert job.result()["_status"].tolist() == ["done"] * 20
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_forked_process_is_told_that_it_waits_in_vain(server, settings):
+    """Its copy of the run has no threads, and would never end."""
+    job = enrichkit.start(FRAME.head(8), **settings)
+    child = os.fork()
+    if not child:
+        told = 1
+        try:
+            job.result()
+        except errors.SetupError as error:
+            told = 0 if "belongs to process" in str(error) else 2
+        finally:
+            os._exit(told)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert job.result()["_status"].tolist() == ["done"] * 8
 
 
 def test_a_resume_while_somebody_else_pauses_leaves_nothing_shut(settings, monkeypatch):

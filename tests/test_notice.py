@@ -251,6 +251,27 @@ def test_the_background_tells_too_when_nobody_waits(web, out):
     assert len(web.notices) == 1
 
 
+def test_a_run_is_over_while_its_notice_is_sent(out):
+    """What shows it says so, and an interrupt or a stop that comes then changes nothing of how it ended."""
+    go = threading.Event()
+
+    def slow(request):
+        go.wait(20)
+        request.send_response(200)
+        request.end_headers()
+
+    with Listener(answer=slow) as server:
+        job = enrichkit.start(table(), **settings(out, hook(server)))
+        while not server.got:
+            time.sleep(0.01)
+        assert repr(job).startswith("<enrichkit.Run, done: 3 of 3 records")
+        assert not job.done
+        seconds = job.status.seconds
+        threading.Timer(0.3, go.set).start()
+        assert len(job.stop()) == 3
+    assert (job.done, job.status.seconds, job.status.stopping) == (True, seconds, None)
+
+
 # Each ending.
 
 
@@ -379,7 +400,7 @@ def test_a_store_that_fails_is_told(web, out, monkeypatch):
         job.stop()
     (notice,) = web.notices
     assert notice["title"] == "enrichkit: nightly: failed"
-    assert re.search(r"\d replies could not be saved, and will be asked, and paid, again\.", notice["message"])
+    assert re.search(r"\d repl(y|ies) could not be saved, and will be asked, and paid, again\.", notice["message"])
     assert "The store could not be written. Mend the disk;" in notice["message"]
 
 
@@ -407,7 +428,7 @@ def test_a_call_that_found_nothing_to_do_keeps_quiet(web, out):
     run(table(), out, hook(web), limit=0)
     assert len(web.notices) == 1
     run(table("Acme", "Bolt", "Cask", "Dune"), out, hook(web))
-    assert "1 done, 0 failed, 0 left, of 1 records" in web.notices[1]["message"]
+    assert "1 done, 0 failed, 0 left, of 1 record," in web.notices[1]["message"]
 
 
 def test_simulated_money_is_called_so(web, out):

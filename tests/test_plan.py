@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+import re
 import socket
 import time
 from pathlib import Path
@@ -100,10 +102,35 @@ def test_a_priority_needs_a_number_per_record(frame, tmp_path):
 
 
 def test_hostile_text_is_escaped(frame, tmp_path):
-    """The plan is HTML in a notebook."""
-    found = plan(frame.assign(**{"fund.title": "<img src=x onerror=alert(1)>"}), tmp_path)
+    """The plan is HTML in a notebook, text in a terminal."""
+    found = plan(frame.assign(**{"fund.title": "<img src=x onerror=alert(1)>"}), tmp_path / "<i>\x1b[2J")
     assert any("<img" in note for note in found.notes)
-    assert "<img" not in found._repr_html_()
+    markup = found._repr_html_()
+    assert "<img" not in markup
+    assert "<i>" not in markup
+    assert "&lt;img src=x onerror=alert(1)&gt;" in markup
+    assert "\x1b" not in markup + str(found) + repr(found)
+
+
+def test_it_shows_itself_in_two_lines_a_table_or_in_whole(frame, tmp_path):
+    """Two lines where it is the last expression in a terminal, the last of them the next call; all of it printed."""
+    found = plan(frame, tmp_path)
+    first, last = repr(found).splitlines()
+    assert first.startswith("<enrichkit.Plan, 4 records: 5 requests, about ")
+    assert last == found.next_line == str(found).splitlines()[-1]
+    assert "  poc: 3 to ask, 1 skipped\n  fund: 2 to ask, 2 shared\n" in str(found)
+    table = re.findall(r"<t[hd] [^>]*>([^<]*)", found._repr_html_())
+    assert table == ["stage", "to ask", "skipped", "shared", "poc", "3", "1", "0", "fund", "2", "0", "2"]
+    for told in (found.price_line, *found.notes, found.next_line):
+        assert html.escape(told) in found._repr_html_()
+
+
+def test_one_is_no_plural(frame, tmp_path):
+    """Of rows, records, requests and workers."""
+    told = str(plan(frame.head(1), tmp_path, stages=["fund"], workers=1))
+    assert told.startswith("1 record in 1 row, ")
+    assert "\n1 request, about" in told
+    assert "with 1 worker, if" in told
 
 
 def test_nothing_changes_the_callers_table(frame, tmp_path):

@@ -122,6 +122,23 @@ def test_lines_come_every_few_seconds_and_whenever_one_asks(tmp_path, capfd, mon
     assert capfd.readouterr().err.startswith("0 of 0 records")
 
 
+def test_lines_say_why_a_run_has_ended_early(tmp_path, capfd):
+    """In one line of its own, whoever's words are in it; nothing of the kind where all went well."""
+    space = {}
+    exec(call(tmp_path / "out"), space)
+    refused = enrichkit.Failure(cause="auth", message="no\n\x1b[2J")
+    with pytest.raises(enrichkit.Stopped):
+        enrichkit.run(
+            space["frame"],
+            **space["settings"] | {"client": lambda _: enrichkit.Reply(failure=refused)},
+            progress="text",
+        )
+    why = capfd.readouterr().err.splitlines()[-1]
+    assert why.startswith("The service refused the key (no ?[2J). Check it and its rights. The same call goes on")
+    enrichkit.run(space["frame"], **space["settings"], progress="text")
+    assert capfd.readouterr().err.splitlines()[-1].startswith("40 of 40 records")
+
+
 @pytest.mark.parametrize("name", ["show", "tell"])
 def test_a_display_that_fails_is_logged_once_and_the_run_goes_on(name, tmp_path, monkeypatch, caplog):
     """A pipe that nobody reads any more, a front end that is gone: no reason to lose hold of a run, nor the end."""
@@ -161,8 +178,9 @@ def test_a_terminal_gets_a_bar_with_tokens_failures_speed_and_time(tmp_path):
 def test_a_bar_that_was_stopped_says_nothing_of_a_rest(tmp_path):
     """What stays in the window is how it ended, not what was about to come."""
     code = call(tmp_path / "out", 400) + "job = enrichkit.start(frame, **settings)\ntime.sleep(1)\njob.stop()\n"
-    last = in_terminal(code).rstrip().split("\r")[-1]
-    assert re.search(r"\| \d+/400, \d+ s · [\d,]+ tokens · [\d.]+ USD$", last)
+    last = in_terminal(code).rstrip().split("\r")[-2:]
+    assert re.search(r"\| \d+/400, \d+ s · [\d,]+ tokens · [\d.]+ USD$", last[0])
+    assert last[1] == "\nStopped. The same call goes on from here; enrichkit.read(out) has what is stored."
 
 
 def test_a_program_without_stderr_keeps_stdout_clean(tmp_path):

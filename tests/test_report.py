@@ -293,7 +293,7 @@ def test_hostile_text_is_shown_and_does_nothing(tmp_path):
     assert "<script" not in markup
     assert "&lt;img src=x" in markup
     assert "mathjax_ignore" in markup
-    assert "\x1b" not in str(found) + markup
+    assert "\x1b" not in str(found) + repr(found) + markup
     shown = HOSTILE.replace("\ud800", "?")
     assert json.loads(found.to_json())["cost"]["by_model"].keys() == {shown}
     assert set(enrichkit.costs(out)["model"]) == {shown}
@@ -361,7 +361,11 @@ def test_it_says_what_to_call_next(tmp_path):
     """By what the store holds: the failed and the weak, the pending, answers that differ from cells."""
     texts = {"a": GOOD, "b": "no", "c": GOOD}
     store(tmp_path / "out", lambda request: reply(texts[re.search("⟦(.)⟧", request.text)[1]]))
-    for told in (repr(enrichkit.report(tmp_path / "out")), enrichkit.report(tmp_path / "out")._repr_html_()):
+    for told in (str(enrichkit.report(tmp_path / "out")), enrichkit.report(tmp_path / "out")._repr_html_()):
         assert "Next: enrichkit.run with retry_failed=True asks the failed ones again; enrichkit.weak(" in told
     store(tmp_path / "whole", lambda _: reply(GOOD))
-    assert "Next: enrichkit.weak(" in repr(enrichkit.report(tmp_path / "whole"))
+    whole = enrichkit.report(tmp_path / "whole")
+    first, last = repr(whole).splitlines()
+    assert first.startswith("<enrichkit.Report, 3 records: 3 done; 0 answers differ from the table; ")
+    assert last == whole.next_line
+    assert last.startswith("Next: enrichkit.weak(")

@@ -128,7 +128,7 @@ def test_a_histogram_draws_any_counts(counts):
 
 
 def test_its_words_for_every_state():
-    """Running, paused, ending, done, nothing to do, ended early; and what to call then."""
+    """Running, paused, ending, done, nothing to do, ended early or by a defect; and what to call then."""
     done = dataclasses.replace(STATUS, left=0)
     states = {
         "Running": (STATUS, False, ".pause()"),
@@ -141,6 +141,10 @@ def test_its_words_for_every_state():
     for told, (status, ended, call) in states.items():
         assert headline(status, ended=ended) == told
         assert call in next_call(status, ended=ended)
+    for reason, told in {"stop": "Done", "defect": "Ended by a defect", "budget": "Ended early"}.items():
+        nothing_left = dataclasses.replace(done, stopping=reason)
+        assert headline(nothing_left, ended=True) == told
+        assert ("goes on from here" in next_call(nothing_left, ended=True)) == (told != "Done")
 
 
 def test_what_holds_it_back_and_what_is_uncertain_is_told():
@@ -208,6 +212,14 @@ def test_what_is_set_aside_is_told_where_there_is_a_budget():
     """Without one it matters to nobody."""
     assert "8.0000, 0.0147 a record, 3.0000 set aside (genai" in line(dataclasses.replace(STATUS, budget_usd=9.0))
     assert "set aside" not in line(STATUS)
+
+
+def test_one_is_no_plural():
+    """Of records, requests, tokens and replies."""
+    one = dataclasses.replace(STATUS, records=1, requests=1, tokens=1, in_flight=1, unsaved=1, waiting="the disk")
+    told = line(one) + tail(one) + str(facts(one)) + live_html(one)
+    assert "1 request " in told
+    assert not [word for word in ("1 records", "1 requests", "1 tokens", "1 replies") if f" {word}" in f" {told}"]
 
 
 def test_no_total_is_told_before_one_is_known_or_when_all_is_done():
