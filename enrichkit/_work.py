@@ -21,7 +21,7 @@ from . import funds
 from ._index import Index
 from ._questions import OnChange, Sorter, StagePlan, StageWork, is_true
 from ._record import Digests, column_texts, digests, group, ids
-from ._row import META, RECORD_ID, STATUS, WHY, meta
+from ._row import WHY, facts_of, meta
 from ._stage import Stage, arrange
 from ._table import as_table, rows_told
 from .errors import ChangedError, InputError, StageError, StoreError
@@ -151,12 +151,7 @@ def make_work(
     """
     chosen = choose_stages(stages, frame)
     columns = [str(name) for name in frame.columns]
-    reserved = {
-        RECORD_ID,
-        STATUS,
-        WHY,
-        *(meta(stage, name) for stage in {*index.stages, *(one.name for one in chosen)} for name in META),
-    }
+    reserved = {WHY, *facts_of({*index.stages, *(one.name for one in chosen)})}
     table = as_table(frame, without=frozenset(reserved))
     named = frame.set_axis(columns, axis="columns")
     if SHARD in columns:
