@@ -53,6 +53,9 @@ def _done(found: argparse.Namespace) -> int:
             _say("Interrupted. The same command goes on.")
             return exit_code(error)
         except Exception as error:  # noqa: BLE001 - a defect, too, has to say by its exit code that a rerun goes on
+            if isinstance(error, OSError) and error.filename:
+                _say(f"{error.filename} cannot be used: {error.strerror}.")
+                return exit_code(error)
             for told in traceback.format_exc().splitlines():
                 _say(told)
             return exit_code(error)

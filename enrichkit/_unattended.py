@@ -55,6 +55,7 @@ def run_file(found: argparse.Namespace) -> int:
     frame = read_sheet(found.input)
     _check_columns(found.input, frame)
     output = found.output or found.input.with_name(f"{found.input.stem}_enriched{found.input.suffix}")
+    format_of(output)
     out, named = store_of(found.checkpoint or output.with_suffix(""))
     _check_paths(found, output, out)
     settings = {name: getattr(found, name) for name in SETTINGS if getattr(found, name, None) is not None}
@@ -148,7 +149,6 @@ def store_of(path: Path) -> tuple[Path, Path | None]:
 
 def _check_paths(found: argparse.Namespace, output: Path, out: Path) -> None:
     """Refuse what would fail at the end, or be written over, before anything is asked."""
-    format_of(output)
     if output.is_dir():
         raise InputError(f"{output} is a folder. Give --output a file's name.")
     if out.exists() and not out.is_dir():

@@ -24,7 +24,7 @@ from ._record import Digests, column_texts, digests, group, ids
 from ._row import WHY, facts_of, meta
 from ._stage import Stage, arrange
 from ._table import as_table, rows_told
-from .errors import ChangedError, InputError, StageError, StoreError
+from .errors import ChangedError, InputError, StageError
 
 Priority = str | Callable[[pd.DataFrame], Sequence[float]] | None
 
@@ -233,7 +233,7 @@ def _same_store(index: Index, out: Path, key: tuple[str, ...], simulated: bool |
             )
         if simulated is not None and facts.get("simulated") not in (None, simulated):
             kinds = ("real", "simulated") if simulated else ("simulated", "real")
-            raise StoreError(
+            raise InputError(
                 f"The store {out} holds {kinds[0]} answers; {kinds[1]} ones never mix with them. Choose another 'out'."
             )
 

@@ -48,7 +48,10 @@ def said(folder, capsys):
     """A command run in this process, where one of its own adds nothing: what it said."""
 
     def say(*arguments, code=0):
-        found = main([*map(str, arguments)])
+        try:
+            found = main([*map(str, arguments)])
+        except SystemExit as ended:  # argparse's
+            found = ended.code
         out, err = capsys.readouterr()
         assert found == code, out + err
         return out + err
@@ -209,6 +212,7 @@ def test_a_run_that_has_to_stop_says_why_and_goes_on_later(fault, arguments, tol
         (("--input", "none.csv"), "There is no file none.csv"),
         (("--output", "data.csv"), "is the input itself"),
         (("--output", "out.pdf"), "the suffix '.pdf' says nothing"),
+        (("--output", ""), "the suffix '' says nothing"),
         (("--stages", "poc,found"), "There is no stage 'found'"),
         (("--key", "nothing"), "The key column 'nothing' is not in the table"),
         (("--max-workers", "21"), "--max-workers must be a whole number from 1 to 20"),
@@ -228,9 +232,9 @@ def test_a_run_that_has_to_stop_says_why_and_goes_on_later(fault, arguments, tol
         (("--delay", "-1"), "--delay must be"),
     ],
 )
-def test_wrong_use_is_one_sentence(arguments, told, folder, simulator):
+def test_wrong_use_is_one_sentence(arguments, told, folder, simulator, said):
     """2, before anything is asked or written."""
-    assert told in enrich(*RUN, *arguments, code=2)
+    assert told in said(*RUN, *arguments, code=2)
     assert [path.name for path in folder.iterdir()] == ["data.csv"]
     assert simulator.counts()["requests"] == 0
 
@@ -381,11 +385,23 @@ def test_pipes_that_nobody_reads_end_no_run(folder, simulator, monkeypatch):
     assert (done.returncode, set(table()["_status"])) == (0, {"done"})
 
 
-def test_the_version(said, capsys):
+def test_the_version(said):
     """As pip knows it."""
-    with pytest.raises(SystemExit, match="0"):
-        said("--version")
-    assert capsys.readouterr().out == f"enrichkit {importlib.metadata.version('enrichkit')}\n"
+    assert said("--version") == f"enrichkit {importlib.metadata.version('enrichkit')}\n"
+
+
+def test_what_no_disk_takes_is_one_sentence(folder, simulator, said):
+    """Here a name that is too long; no traceback."""
+    name = "a" * 300 + ".csv"
+    assert said(*RUN, "--output", name, code=3) == f"enrichkit: {name} cannot be used: File name too long.\n"
+
+
+def test_simulated_and_real_answers_are_told_apart_beforehand(folder, simulator, said, monkeypatch):
+    """2: no rerun of the same command would help."""
+    said(*RUN, "--limit", 1)
+    monkeypatch.delenv("GOOGLE_GEMINI_BASE_URL")
+    told = said(*RUN, code=2)
+    assert "real ones never mix with them. Choose another --checkpoint." in told
 
 
 def test_simulate_serves_and_says_how_to_use_it(folder):
