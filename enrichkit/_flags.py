@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 
 from .errors import StoreError
@@ -40,7 +41,7 @@ def in_flags(text: str) -> str:
 
 
 def put(text: object) -> None:
-    """Print on stdout; a pipe that nobody reads any more, as after `| head`, ends no run.
+    """Print on stdout; a pipe that nobody reads any more, as after `| head`, or a closed terminal ends no run.
 
     Raises
     ------
@@ -50,5 +51,5 @@ def put(text: object) -> None:
     try:
         print(text, flush=True)
     except OSError as error:
-        if not isinstance(error, BrokenPipeError):
+        if error.errno not in (errno.EPIPE, errno.EIO):
             raise StoreError(f"stdout cannot be written: {error.strerror}. Mend that, then run again.") from error

@@ -375,10 +375,11 @@ def test_a_full_disk_below_stdout_is_one_sentence(folder, simulator, monkeypatch
     assert (done.returncode, simulator.counts()["requests"]) == (3, 0)
 
 
-def test_pipes_that_nobody_reads_end_no_run(folder, simulator, monkeypatch):
-    """The table is enriched, and the exit code says so, whoever has stopped listening."""
+@pytest.mark.parametrize("pair", [os.pipe, pty.openpty])
+def test_nobody_who_stops_listening_ends_a_run(pair, folder, simulator, monkeypatch):
+    """Neither a pipe's reader nor a terminal that is closed: the table is enriched, and the exit code says so."""
     monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
-    unread, pipe = os.pipe()
+    unread, pipe = pair()
     os.close(unread)
     done = subprocess.run([COMMAND, *RUN, "--progress", "text"], stdout=pipe, stderr=pipe, check=False, timeout=60)
     os.close(pipe)
