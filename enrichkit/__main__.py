@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import importlib.metadata
 import io
 import json
 import os
@@ -14,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ._flags import in_flags
+from ._flags import in_flags, put
 from ._listing import plain
 from .errors import EnrichError, InputError, Stopped, StoreError
 from .simulator import FAULTS, Quota, Simulator
@@ -28,10 +30,18 @@ NOTIFY = "ENRICHKIT_NOTIFY"
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code."""
-    for stream in (sys.stdout, sys.stderr):  # cron's may be ASCII: no letter that it lacks may end a run
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
-    found = _parser().parse_args(arguments)
+    streams = [stream for stream in (sys.stdout, sys.stderr) if isinstance(stream, io.TextIOWrapper)]
+    for stream in streams:  # cron's may be ASCII: no letter that it lacks may end a run
+        stream.reconfigure(errors="backslashreplace")
+    try:
+        return _done(_parser().parse_args(arguments))
+    finally:
+        for stream in streams:
+            _let_go(stream)
+
+
+def _done(found: argparse.Namespace) -> int:
+    """Do what was said; return the exit code."""
     with warnings.catch_warnings():
         warnings.showwarning = lambda message, *_: _say(str(message))
         try:
@@ -42,10 +52,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except KeyboardInterrupt as error:
             _say("Interrupted. The same command goes on.")
             return exit_code(error)
-        except BrokenPipeError:  # `| head` has seen enough
-            sys.stderr.close()
-            return exit_code(KeyboardInterrupt())
         except Exception as error:  # noqa: BLE001 - a defect, too, has to say by its exit code that a rerun goes on
+            if isinstance(error, OSError) and error.filename:
+                _say(f"{error.filename} cannot be used: {error.strerror}.")
+                return exit_code(error)
             for told in traceback.format_exc().splitlines():
                 _say(told)
             return exit_code(error)
@@ -58,9 +68,18 @@ def exit_code(error: BaseException) -> int:
     return 2 if isinstance(error, EnrichError) and not isinstance(error, Stopped | StoreError) else 3
 
 
+def _let_go(stream: io.TextIOWrapper) -> None:
+    """Drop what cannot be written: it would be tried once more at the very end, and change the exit code."""
+    try:
+        stream.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
 def _say(text: str) -> None:
     """Print a sentence on stderr, without what a terminal would obey."""
-    print(plain(f"enrichkit: {in_flags(text)}", most=0), file=sys.stderr)
+    with contextlib.suppress(OSError):  # nowhere is left to say it
+        print(plain(f"enrichkit: {in_flags(text)}", most=0), file=sys.stderr)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -70,6 +89,8 @@ def _parser() -> argparse.ArgumentParser:
         epilog=CODES,
         allow_abbrev=False,
     )
+    version = importlib.metadata.version("enrichkit")
+    parser.add_argument("--version", action="version", version=f"enrichkit {version}", help="say which this is")
     commands = parser.add_subparsers(required=True, metavar="command")
     _add_run(commands.add_parser("run", help="enrich the table in a file", epilog=CODES, allow_abbrev=False))
     for name, command, told in (
@@ -223,7 +244,7 @@ def _status(found: argparse.Namespace) -> int:
     from ._standing import told
     from ._unattended import store_of
 
-    print(told(store_of(found.dir)[0]))
+    put(told(store_of(found.dir)[0]))
     return 0
 
 
@@ -232,7 +253,7 @@ def _report(found: argparse.Namespace) -> int:
     from ._unattended import store_of
 
     told = report(store_of(found.dir)[0])
-    print(told.to_json() if found.json else told)
+    put(told.to_json() if found.json else told)
     return 0
 
 
@@ -241,7 +262,7 @@ def _verify(found: argparse.Namespace) -> int:
     from ._verify import verify
 
     verified = verify(store_of(found.dir)[0])
-    print("\n".join(plain(line, most=0) for line in str(verified).splitlines()))
+    put("\n".join(plain(line, most=0) for line in str(verified).splitlines()))
     return 0 if verified.ok else 1
 
 
@@ -254,7 +275,7 @@ def _export(found: argparse.Namespace) -> int:
         export(out, found.file, only_new=found.only_new, lists=found.lists, formulas=found.formulas)
     except OSError as error:
         raise InputError(f"{found.file} cannot be written: {error.strerror or error}.") from error
-    print(f"Written: {plain(str(found.file), most=0)}")
+    put(f"Written: {plain(str(found.file), most=0)}")
     return 0
 
 
@@ -272,13 +293,13 @@ def _simulate(found: argparse.Namespace) -> int:
         _say(f"Port {found.port} cannot be used: {error.strerror}. Choose another with --port.")
         return 2
     with simulator:
-        print(f"A simulated Gemini answers at {simulator.url} until you press Ctrl-C. Its answers are invented.")
-        print(f"To use it: GOOGLE_GEMINI_BASE_URL={simulator.url} GOOGLE_API_KEY=simulated", flush=True)
+        put(f"A simulated Gemini answers at {simulator.url} until you press Ctrl-C. Its answers are invented.")
+        put(f"To use it: GOOGLE_GEMINI_BASE_URL={simulator.url} GOOGLE_API_KEY=simulated")
         try:
             threading.Event().wait()
         except KeyboardInterrupt:
             counts = {name: value for name, value in simulator.counts().items() if name != "prompts"}
-            print("\n" + json.dumps(counts))
+            put("\n" + json.dumps(counts))
     return 0
 
 

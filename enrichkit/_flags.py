@@ -1,8 +1,11 @@
-"""The flags: what the library's messages say to do, in the command line's names."""
+"""The flags: what the command line says, and what the library's messages say to do, in the command line's names."""
 
 from __future__ import annotations
 
+import errno
 import re
+
+from .errors import StoreError
 
 IN_FLAGS = {
     "on_change='redo'": "--on-change redo",
@@ -35,3 +38,18 @@ def in_flags(text: str) -> str:
     for name, flag in IN_FLAGS.items():
         text = text.replace(name, flag)
     return MAKE_ONE.sub("enrichkit run makes one.", text)
+
+
+def put(text: object) -> None:
+    """Print on stdout; a pipe that nobody reads any more, as after `| head`, or a closed terminal ends no run.
+
+    Raises
+    ------
+    StoreError
+        If the disk is full, or something else is in the way.
+    """
+    try:
+        print(text, flush=True)
+    except OSError as error:
+        if error.errno not in (errno.EPIPE, errno.EIO):
+            raise StoreError(f"stdout cannot be written: {error.strerror}. Mend that, then run again.") from error

@@ -78,9 +78,14 @@ def find(values: Sequence[str] | pa.Array, among: pa.Array) -> npt.NDArray[np.in
     return np.asarray(places.fill_null(-1).to_numpy(zero_copy_only=False), dtype=np.int64)
 
 
+def is_store(out: Path) -> bool:
+    """Whether a run has stored something there, or has begun to."""
+    return (out.is_dir() or not out.exists()) and (work_area(out).is_dir() or any(out.glob("shard=s*")))
+
+
 def check_store(out: Path) -> None:
     """Raise `StoreError` if there is no store to read."""
-    if not out.is_dir() and (out.exists() or not work_area(out).is_dir()):
+    if not is_store(out):
         raise StoreError(f"There is no store at {out}. enrichkit.run(df, out={str(out)!r}) makes one.")
 
 

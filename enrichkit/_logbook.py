@@ -24,6 +24,7 @@ import pyarrow.compute as pc
 
 from ._files import work_area
 from ._frame import ORIGIN, stored_facts
+from ._index import is_store
 from ._listing import plain
 from ._quality import advice
 from ._record import cell_text
@@ -94,7 +95,7 @@ class Logbook:
         self.failures: list[dict[str, Any]] = []
         """Those of this run, oldest first."""
         self._ids: list[str] = []
-        there = out.is_dir()
+        there = is_store(out)
         self._before = standing(out) if there else Standing()
         self._known = {(one["record"], one["stage"]): one["attempts"] for one in _failures(out)} if there else {}
         self._over = threading.Event()

@@ -7,7 +7,7 @@ costs nothing. A filled cell is the user's; what the model would have put there 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -71,6 +71,11 @@ SHOWN = ("status", "confidence")
 def meta(stage: str, name: str) -> str:
     """Return the column of a fact about a stage's answer, such as ``poc._status``."""
     return f"{stage}._{name}"
+
+
+def facts_of(stages: Iterable[str]) -> set[str]:
+    """Return the columns that are a run's own: about each record, and about each stage's answer."""
+    return {RECORD_ID, STATUS, *(meta(stage, name) for stage in stages for name in META)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -517,8 +517,8 @@ def batches(df: pd.DataFrame, rows: int) -> Iterator[pd.DataFrame]:
 def check(frame: pd.DataFrame, options: Options) -> None:
     """Raise for whatever a run would be refused for, before anything is asked or written."""
     stages = choose_stages(options.stages, frame)
-    check_call(options, stages)
     _work(frame, scan_of(options, stages), options)
+    check_call(options, stages)
 
 
 def scan_of(options: Options, stages: Sequence[Stage]) -> Index:

@@ -27,14 +27,14 @@ def is_simulated(options: Options) -> bool | None:
 
 def check_call(options: Options, stages: Sequence[Stage]) -> None:
     """Raise for whatever a request would fail for: no key, a client that lacks something, a price nobody knows."""
-    if isinstance(options.client, str) and options.model != SIMULATOR:
-        _api_key()
     for stage in stages:
         if isinstance(options.client, str):
             check_capabilities(options.client, thinking=stage.thinking)
         told = lacking(stage.model or options.model, search=stage.search, prices=options.prices)
         if options.budget_usd is not None and told:
             raise BudgetError(f"{told}. Or leave budget_usd out: without that price it cannot be held.")
+    if isinstance(options.client, str) and options.model != SIMULATOR:
+        _api_key()
 
 
 def _api_key() -> str:

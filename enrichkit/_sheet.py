@@ -7,22 +7,24 @@ back as it was.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import time
 import uuid
-import zipfile
-from collections.abc import Callable, Iterator
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any, BinaryIO, cast
 
+import numpy as np
 import pandas as pd
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ._frame import to_frame
+from ._record import cell_text
 from ._table import as_table, as_text, is_missing_cell
-from .errors import InputError, SetupError
+from .errors import EnrichError, InputError, SetupError
 
 LEFTOVER_SECONDS = 3600
 LONGEST_EXCEL_CELL = 32_767
@@ -45,9 +47,9 @@ def read_sheet(path: str | Path) -> pd.DataFrame:
         frame = reader(path)
     except UnicodeDecodeError:
         raise InputError(f"{path} is not UTF-8: {_other_encoding(path)}") from None
-    except (ValueError, KeyError, pa.ArrowException, OSError, zipfile.BadZipFile) as error:
-        if isinstance(error, InputError):
-            raise
+    except EnrichError:
+        raise
+    except Exception as error:  # a file of others may break its reader in any way
         raise InputError(f"{path} cannot be read as {path.suffix.lower()}: {str(error).strip()}") from error
     if not len(frame):
         raise InputError(f"{path} has no rows.")
@@ -100,12 +102,12 @@ def format_of(path: Path) -> tuple[Callable[[Path], pd.DataFrame], Callable[[pd.
 def _read_separated(separator: str) -> Callable[[Path], pd.DataFrame]:
     def read(path: Path) -> pd.DataFrame:
         # The header is read as a row: pandas would rename what is empty or repeated in it.
-        try:
-            cells = pd.read_csv(
-                path, sep=separator, header=None, dtype=str, keep_default_na=False, encoding="utf-8-sig"
-            )
-        except pd.errors.EmptyDataError:
-            raise InputError(f"{path} is empty.") from None
+        cells = _cells(path, separator)
+        if len(cells.columns) == 1:  # a blank line is an empty cell, but for those at both ends
+            with path.open(encoding="utf-8-sig") as lines:
+                blank = sum(1 for _ in itertools.takewhile(str.isspace, lines))
+            cells = _cells(path, separator, skip_blank_lines=False, skiprows=blank)
+            cells = cells[: np.flatnonzero(cells[0] != "")[-1] + 1]
         frame = cells.iloc[1:].reset_index(drop=True).set_axis(cells.iloc[0].tolist(), axis="columns")
         only = str(frame.columns[0])
         if len(frame.columns) == 1 and (other := [one for one in ";\t,|" if one != separator and one in only]):
@@ -116,6 +118,22 @@ def _read_separated(separator: str) -> Callable[[Path], pd.DataFrame]:
         return frame
 
     return read
+
+
+def _cells(path: Path, separator: str, *, skip_blank_lines: bool = True, skiprows: int = 0) -> pd.DataFrame:
+    try:
+        return pd.read_csv(
+            path,
+            sep=separator,
+            header=None,
+            dtype=str,
+            keep_default_na=False,
+            encoding="utf-8-sig",
+            skip_blank_lines=skip_blank_lines,
+            skiprows=skiprows,
+        )
+    except pd.errors.EmptyDataError:
+        raise InputError(f"{path} is empty.") from None
 
 
 def _write_separated(separator: str) -> Callable[[pd.DataFrame, IO[bytes]], None]:
@@ -171,11 +189,39 @@ def _json_cell(value: Any) -> Any:
 
 
 def _read_excel(path: Path) -> pd.DataFrame:
-    with _openpyxl():
-        cells = pd.read_excel(path, engine="openpyxl", header=None, dtype=str, keep_default_na=False)
-    if not len(cells):
+    rows, sheets = _excel_cells(path, values=True)
+    formulas, _ = _excel_cells(path, values=False)
+    both = zip(itertools.chain(*rows), itertools.chain(*formulas), strict=True)
+    # A formula that comes to nothing is known to be text.
+    unknown = [
+        one.coordinate for one, told in both if told.data_type == "f" and (one.value, one.data_type) == (None, "n")
+    ]
+    if unknown:
+        more = f" and {len(unknown) - 1:,} more" if len(unknown) > 1 else ""
+        raise InputError(
+            f"{path} has formulas whose values were not saved with it: {unknown[0]}{more}. Open it in a spreadsheet "
+            "program and save it there, or put values in their place."
+        )
+    if len(sheets) > 1:
+        warnings.warn(f"{path} has {len(sheets)} sheets. Only the first, {sheets[0]!r}, is read.", stacklevel=3)
+    texts = [[cell.value if isinstance(cell.value, str) else cell_text(cell.value) for cell in row] for row in rows]
+    filled = [(row, column) for row, cells in enumerate(texts) for column, text in enumerate(cells) if text]
+    if not filled:
         raise InputError(f"{path} is empty.")
-    return cells.iloc[1:].reset_index(drop=True).set_axis(cells.iloc[0].tolist(), axis="columns")
+    top, bottom, width = filled[0][0], filled[-1][0] + 1, max(column for _, column in filled) + 1
+    names, *cells = ([*row, *[""] * width][:width] for row in texts[top:bottom])
+    return pd.DataFrame(cells, columns=names, dtype=str)
+
+
+def _excel_cells(path: Path, *, values: bool) -> tuple[list[Sequence[Any]], list[str]]:
+    """Return the cells of the first sheet, with a formula or its value in them, and the names of all sheets."""
+    with _openpyxl():
+        from openpyxl import load_workbook
+
+        with contextlib.closing(load_workbook(path, read_only=True, data_only=values)) as book:
+            first = book.worksheets[0]
+            first.reset_dimensions()  # some programs write wrong ones
+            return list(first.iter_rows()), [sheet.title for sheet in book.worksheets]
 
 
 def _write_excel(frame: pd.DataFrame, file: IO[bytes]) -> None:

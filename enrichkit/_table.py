@@ -27,6 +27,7 @@ ROWS_TOLD = 5
 LONGEST_LABEL = 40
 NUMBER = re.compile(r"[+-]?\d{1,15}(\.\d+)?")
 LISTED = re.compile(r"[,;|\n]")
+NESTED = (list, tuple, dict)
 SCALARS = (str, bool, int, float, np.generic, bytes)
 CONTAINERS = (list, tuple, dict, set, np.ndarray)
 
@@ -81,17 +82,30 @@ def _encodable(value: Any) -> Any:
 
 
 def _as_text(column: pd.Series[Any], name: str) -> pa.Array:
-    """Store a column of mixed kinds as text; refuse objects that are no cell values."""
+    """Store a column of mixed kinds as text, lists and objects in it as JSON; refuse what is no cell's value."""
+    texts: list[str | None] = []
     for row, value in enumerate(column):
-        if not (
-            is_missing_cell(value) or isinstance(value, SCALARS) or hasattr(value, "isoformat") or _is_number(value)
-        ):
+        if is_missing_cell(value):
+            texts.append(None)
+        elif isinstance(value, SCALARS) or hasattr(value, "isoformat") or _is_number(value):
+            texts.append(cell_text(value))
+        elif (told := _as_json(value)) is not None:
+            texts.append(told)
+        else:
             raise InputError(
                 f"Column {name!r} holds a value of type {type(value).__name__} in {rows_told([row], column.index)}, "
                 "which cannot be stored beside the column's other cells. Turn the column into text, numbers, dates or "
                 "lists of one kind."
             )
-    return pa.array([None if is_missing_cell(value) else cell_text(value) for value in column], pa.string())
+    return pa.array(texts, pa.string())
+
+
+def _as_json(value: Any) -> str | None:
+    """Return a list or an object as JSON; None for anything else, and for keys that JSON has not."""
+    try:
+        return json.dumps(value, ensure_ascii=False, default=cell_text) if isinstance(value, NESTED) else None
+    except TypeError:
+        return None
 
 
 def rows_told(rows: Sequence[int] | npt.NDArray[np.integer], index: pd.Index[Any] | None = None) -> str:

@@ -6,6 +6,7 @@ It decides nothing that the library does not: it reads, plans, asks whether to g
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import functools
 import os
@@ -20,21 +21,22 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from . import funds
 from ._aside import set_aside
 from ._export import export
 from ._files import work_area
-from ._flags import in_flags
+from ._flags import in_flags, put
 from ._frame import stored_facts
+from ._index import is_store
 from ._listing import many, plain
 from ._logbook import ERRORS, Logbook
 from ._options import Options, folder_of
-from ._plan import Plan
-from ._row import RECORD_ID, STATUS
+from ._row import RECORD_ID, STATUS, facts_of
 from ._run import Run, check, plan
 from ._sheet import format_of, read_sheet
 from ._standing import Standing, read_progress, standing
 from ._work import record_ids
-from .errors import EnrichError, InputError, Interrupted, Stopped, StoreError
+from .errors import EnrichError, InputError, Interrupted, MissingKeyError, Stopped, StoreError
 
 DONE, FAILED, STOPPED = 0, 1, 3
 """The exit codes; the others belong to what is raised."""
@@ -51,7 +53,9 @@ def run_file(found: argparse.Namespace) -> int:
         if hasattr(signal, name) and signal.getsignal(getattr(signal, name)) is signal.SIG_DFL:
             signal.signal(getattr(signal, name), signal.default_int_handler)
     frame = read_sheet(found.input)
+    _check_columns(found.input, frame)
     output = found.output or found.input.with_name(f"{found.input.stem}_enriched{found.input.suffix}")
+    format_of(output)
     out, named = store_of(found.checkpoint or output.with_suffix(""))
     _check_paths(found, output, out)
     settings = {name: getattr(found, name) for name in SETTINGS if getattr(found, name, None) is not None}
@@ -65,15 +69,19 @@ def run_file(found: argparse.Namespace) -> int:
     options = Options(**settings)
     seen: dict[str, Any] = {"out": _no_store(out)} if found.fresh else {}
     ahead = plan(frame, **settings | seen)
-    print(in_flags(_told(dataclasses.replace(ahead, out=str(out)), dry=found.dry_run)), flush=True)
+    ahead = dataclasses.replace(ahead, out=str(out))
+    put(in_flags(str(ahead).removesuffix(ahead.next_line).rstrip()))
+    with contextlib.suppress(*[MissingKeyError] * found.dry_run):  # a plan needs no key
+        check(frame, dataclasses.replace(options, **seen))
     if found.dry_run:
+        sample = ", with --limit 10 first, to measure what it costs" if ahead.to_ask and not ahead.done else ""
+        put(f"Next: the same command without --dry-run{sample}.")
         return DONE
-    check(frame, dataclasses.replace(options, **seen))
     if ahead.to_ask and not _agreed(found):
-        print("Nothing was asked.")
+        put("Nothing was asked.")
         return STOPPED
     if found.fresh and (aside := set_aside(out)):
-        print(f"The old store is now {plain(str(aside), most=0)}.")
+        put(f"The old store is now {plain(str(aside), most=0)}.")
     write = functools.partial(_write, output=output, original=frame, rows=rows)
     main = str(output.absolute()) if rows is None else read_progress(out).get("output")
     logbook = Logbook(
@@ -102,11 +110,11 @@ def _follow(run: Run, logbook: Logbook, output: Path, out: Path) -> int:
         ) from failed
     counts, status = Counter(table[STATUS]), run.status
     told = ", ".join(f"{counts[word]:,} {word}" for word in ("done", "failed", "pending") if counts[word])
-    print(f"{many(len(table), 'row')}: {told}; this run: {many(status.tokens, 'token')}, {status.cost_usd:.4f} USD")
-    print(f"Written: {plain(str(output), most=0)}; the store is {plain(str(out), most=0)}")
+    put(f"{many(len(table), 'row')}: {told}; this run: {many(status.tokens, 'token')}, {status.cost_usd:.4f} USD")
+    put(f"Written: {plain(str(output), most=0)}; the store is {plain(str(out), most=0)}")
     if causes := Counter(str(one["cause"]).partition(":")[0] for one in logbook.failures):
         told = ", ".join(f"{count:,} {plain(cause)}" for cause, count in causes.most_common())
-        print(
+        put(
             f"Failed: {told}; see {plain(str(work_area(out) / ERRORS), most=0)}. To ask them again, add --retry-failed."
         )
     if isinstance(error, KeyboardInterrupt) and not isinstance(error, Interrupted):
@@ -141,7 +149,6 @@ def store_of(path: Path) -> tuple[Path, Path | None]:
 
 def _check_paths(found: argparse.Namespace, output: Path, out: Path) -> None:
     """Refuse what would fail at the end, or be written over, before anything is asked."""
-    format_of(output)
     if output.is_dir():
         raise InputError(f"{output} is a folder. Give --output a file's name.")
     if out.exists() and not out.is_dir():
@@ -163,10 +170,24 @@ def _check_paths(found: argparse.Namespace, output: Path, out: Path) -> None:
     if out == output.absolute():
         raise InputError(f"--checkpoint and --output are both {output}. The store is a folder: give it another name.")
     if found.retry_failed or found.resume:
-        held = standing(out) if out.is_dir() else Standing()
+        held = standing(out) if is_store(out) else Standing()
         if held == Standing():
             verb = "resume" if found.resume else "retry"
-            raise InputError(f"There is nothing to {verb}: no store at {out}. --checkpoint says where it is.")
+            raise InputError(
+                f"There is nothing to {verb}: no store at {out}. Name it with --checkpoint; without that, it is looked "
+                "for beside --output."
+            )
+
+
+def _check_columns(path: Path, frame: pd.DataFrame) -> None:
+    """Refuse what a run would write over, such as an output given as input, which would be asked and paid anew."""
+    ours = facts_of(funds.STAGES)
+    if found := [name for name in frame.columns if name in ours]:
+        more = f" and {len(found) - 1:,} more" if len(found) > 1 else ""
+        raise InputError(
+            f"{path} has the column {found[0]!r}{more}, which a run writes. If it is an earlier run's output, give the "
+            "--input of that run, and the same --checkpoint; if not, rename or drop them."
+        )
 
 
 def _within(out: Path) -> tuple[list[str], list[str]]:
@@ -180,13 +201,6 @@ def _key(named: Sequence[str] | None, frame: pd.DataFrame) -> list[str]:
     """Return the key's columns: each name is one, or several with commas between."""
     columns = {str(name) for name in frame.columns}
     return [one for name in named or () for one in ([name] if name in columns else name.split(","))]
-
-
-def _told(ahead: Plan, *, dry: bool) -> str:
-    """Return the plan as text, with what to do next as it is done here."""
-    sample = ", with --limit 10 first, to measure what it costs" if ahead.to_ask and not ahead.done else ""
-    told = str(ahead).removesuffix(ahead.next_line)
-    return told + f"Next: the same command without --dry-run{sample}." if dry else told.rstrip("\n")
 
 
 def _agreed(found: argparse.Namespace) -> bool:

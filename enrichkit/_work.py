@@ -22,10 +22,10 @@ from ._index import Index
 from ._listing import many
 from ._questions import OnChange, Sorter, StagePlan, StageWork, is_true
 from ._record import Digests, column_texts, digests, group, ids
-from ._row import META, RECORD_ID, STATUS, WHY, meta
+from ._row import WHY, facts_of, meta
 from ._stage import Stage, arrange
 from ._table import as_table, rows_told
-from .errors import ChangedError, InputError, StageError, StoreError
+from .errors import ChangedError, InputError, StageError
 
 Priority = str | Callable[[pd.DataFrame], Sequence[float]] | None
 
@@ -217,9 +217,8 @@ def make_work(
 
 def _without_reserved(frame: pd.DataFrame, stages: Collection[str]) -> tuple[pa.Table, pd.DataFrame]:
     """Return the table as Arrow, without the columns that these stages' facts go into, and with text for names."""
-    own = {RECORD_ID, STATUS, WHY, *(meta(stage, name) for stage in stages for name in META)}
     named = frame.set_axis([str(name) for name in frame.columns], axis="columns")
-    table = as_table(frame, without=frozenset(own))
+    table = as_table(frame, without=frozenset({WHY, *facts_of(stages)}))
     if SHARD in named.columns:
         raise InputError(f"A column cannot be named {SHARD!r}: that is what the store's folders are. Rename it.")
     return table, named
@@ -255,7 +254,7 @@ def _same_store(index: Index, out: Path, key: tuple[str, ...], simulated: bool |
             )
         if simulated is not None and facts.get("simulated") not in (None, simulated):
             kinds = ("real", "simulated") if simulated else ("simulated", "real")
-            raise StoreError(
+            raise InputError(
                 f"The store {out} holds {kinds[0]} answers; {kinds[1]} ones never mix with them. Choose another 'out'."
             )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import importlib.metadata
 import json
 import os
 import pty
@@ -18,6 +19,7 @@ import pandas as pd
 import pytest
 
 import enrichkit
+from enrichkit.__main__ import main
 from enrichkit.simulator import Quota
 
 TABLE = Path(__file__).parents[1] / "data" / "funds.csv"
@@ -39,6 +41,22 @@ def enrich(*arguments, code=0):
     done = subprocess.run([COMMAND, *map(str, arguments)], capture_output=True, text=True, check=False, timeout=100)
     assert done.returncode == code, done.stdout + done.stderr
     return done.stdout + done.stderr
+
+
+@pytest.fixture
+def said(folder, capsys):
+    """A command run in this process, where one of its own adds nothing: what it said."""
+
+    def say(*arguments, code=0):
+        try:
+            found = main([*map(str, arguments)])
+        except SystemExit as ended:  # argparse's
+            found = ended.code
+        out, err = capsys.readouterr()
+        assert found == code, out + err
+        return out + err
+
+    return say
 
 
 def begin(*arguments):
@@ -194,12 +212,13 @@ def test_a_run_that_has_to_stop_says_why_and_goes_on_later(fault, arguments, tol
         (("--input", "none.csv"), "There is no file none.csv"),
         (("--output", "data.csv"), "is the input itself"),
         (("--output", "out.pdf"), "the suffix '.pdf' says nothing"),
+        (("--output", ""), "the suffix '' says nothing"),
         (("--stages", "poc,found"), "There is no stage 'found'"),
         (("--key", "nothing"), "The key column 'nothing' is not in the table"),
         (("--max-workers", "21"), "--max-workers must be a whole number from 1 to 20"),
         (("--budget", "-1"), "--budget must be"),
         (("--resume",), "There is nothing to resume"),
-        (("--retry-failed",), "There is nothing to retry"),
+        (("--retry-failed",), "There is nothing to retry: no store at"),
         (("--fresh", "--resume"), "not allowed with"),
         (("--priority", "size"), "The priority column 'size' is not in the table"),
         (("--checkpoint-interval", "0"), "a whole number above 0"),
@@ -213,9 +232,9 @@ def test_a_run_that_has_to_stop_says_why_and_goes_on_later(fault, arguments, tol
         (("--delay", "-1"), "--delay must be"),
     ],
 )
-def test_wrong_use_is_one_sentence(arguments, told, folder, simulator):
+def test_wrong_use_is_one_sentence(arguments, told, folder, simulator, said):
     """2, before anything is asked or written."""
-    assert told in enrich(*RUN, *arguments, code=2)
+    assert told in said(*RUN, *arguments, code=2)
     assert [path.name for path in folder.iterdir()] == ["data.csv"]
     assert simulator.counts()["requests"] == 0
 
@@ -330,10 +349,60 @@ def test_an_output_that_cannot_be_written_costs_no_answer(folder, simulator):
 
 
 @pytest.mark.parametrize("command", ["status", "report", "verify", "export"])
-def test_no_store_is_wrong_use(command, folder):
-    """2, and the sentence says that there is none."""
+@pytest.mark.parametrize("place", ["nothing", ".", "data.csv"])
+def test_no_store_is_wrong_use(place, command, said):
+    """2, and the sentence says that there is none; a folder of other things is none either."""
     more = ["all.csv"] if command == "export" else []
-    assert "There is no store at" in enrich(command, "nothing", *more, code=2)
+    assert "There is no store at" in said(command, place, *more, code=2)
+
+
+def test_a_folder_that_is_there_and_empty_becomes_a_store(folder, simulator, said):
+    """It counts as none until a run has begun there."""
+    Path("enrichment_progress").mkdir()
+    assert "There is nothing to resume" in said(*RUN, "--resume", code=2)
+    assert "1 done, 9 pending" in said(*RUN, "--limit", 1)
+    assert "1 record done" in said("status", "enrichment_progress")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a full disk at hand")
+def test_a_full_disk_below_stdout_is_one_sentence(folder, simulator, monkeypatch):
+    """3, before anything is asked."""
+    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
+    with Path("/dev/full").open("w") as full:
+        command = [COMMAND, *RUN]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False, timeout=60)
+    assert done.stderr == "enrichkit: stdout cannot be written: No space left on device. Mend that, then run again.\n"
+    assert (done.returncode, simulator.counts()["requests"]) == (3, 0)
+
+
+@pytest.mark.parametrize("pair", [os.pipe, pty.openpty])
+def test_nobody_who_stops_listening_ends_a_run(pair, folder, simulator, monkeypatch):
+    """Neither a pipe's reader nor a terminal that is closed: the table is enriched, and the exit code says so."""
+    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
+    unread, pipe = pair()
+    os.close(unread)
+    done = subprocess.run([COMMAND, *RUN, "--progress", "text"], stdout=pipe, stderr=pipe, check=False, timeout=60)
+    os.close(pipe)
+    assert (done.returncode, set(table()["_status"])) == (0, {"done"})
+
+
+def test_the_version(said):
+    """As pip knows it."""
+    assert said("--version") == f"enrichkit {importlib.metadata.version('enrichkit')}\n"
+
+
+def test_what_no_disk_takes_is_one_sentence(folder, simulator, said):
+    """Here a name that is too long; no traceback."""
+    name = "a" * 300 + ".csv"
+    assert said(*RUN, "--output", name, code=3) == f"enrichkit: {name} cannot be used: File name too long.\n"
+
+
+def test_simulated_and_real_answers_are_told_apart_beforehand(folder, simulator, said, monkeypatch):
+    """2: no rerun of the same command would help."""
+    said(*RUN, "--limit", 1)
+    monkeypatch.delenv("GOOGLE_GEMINI_BASE_URL")
+    told = said(*RUN, code=2)
+    assert "real ones never mix with them. Choose another --checkpoint." in told
 
 
 def test_simulate_serves_and_says_how_to_use_it(folder):
@@ -421,6 +490,27 @@ def test_a_dry_run_asks_and_writes_nothing(folder, simulator):
     enrich(*RUN)
     assert "19 requests" in enrich(*RUN, "--dry-run", "--fresh")
     assert "Nothing to ask" in enrich(*RUN, "--dry-run")
+
+
+def test_a_dry_run_refuses_what_a_run_would(folder, simulator, said, monkeypatch):
+    """With the same sentence and 2, after the plan; a key it needs not."""
+    said(*RUN, "--limit", 1)
+    monkeypatch.delenv("GOOGLE_API_KEY")
+    assert "Next: the same command without --dry-run" in said(*RUN, "--dry-run")
+    told = said(*RUN, "--dry-run", "--model", "gemini-3.5-flash", code=2)
+    assert re.search(r"requests, about(.|\n)*The question has changed", told)
+    table("data.csv").assign(**{"fund.title": ""}).head(3).to_csv("data.csv", index=False)
+    assert "'fund.title' is empty in rows 1, 2 and 3" in said(*RUN, "--dry-run", code=2)
+
+
+def test_columns_that_a_run_writes_are_refused_in_the_input(folder, simulator, said):
+    """An earlier run's output, given as input, would be asked and paid anew; a column of one's own would be lost."""
+    said(*RUN, "--limit", 1)
+    told = said("run", "--input", "data_enriched.csv", code=2)
+    assert "data_enriched.csv has the column '_status' and 4 more, which a run writes." in told
+    assert "give the --input of that run" in told
+    table("data.csv").assign(**{"poc._notes": "mine"}).to_csv("data.csv", index=False)
+    assert "data.csv has the column 'poc._notes', which a run writes." in said(*RUN, code=2)
 
 
 # Selection, pauses, formats

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import zipfile
+from datetime import datetime
 
 import openpyxl
 import pandas as pd
@@ -114,10 +116,11 @@ def test_the_users_own_cells_stay_theirs_in_a_column_with_filled_gaps(written, t
 
 def test_a_table_of_unknown_origin_is_safe_everywhere(tmp_path):
     """Nobody knows who wrote what; and which columns are new cannot be told."""
-    frame = pd.DataFrame({"=x": [" =1", "\t1", "a=b", "\ufeff=1", "\x00@x", "\u200b+1"]})
+    frame = pd.DataFrame({"=x": [" =1", "\t1", "a=b", "\ufeff=1", "\x00@x", "\u200b+1", ";=1", "a;-2\r\n=3", "a; - b"]})
     enrichkit.export(frame, tmp_path / "a.csv")
     found = [cell for (cell,) in cells(tmp_path / "a.csv")]
-    assert found == ["'=x", "' =1", "'\t1", "a=b", "'\ufeff=1", "'\x00@x", "'\u200b+1"]
+    assert found[:7] == ["'=x", "' =1", "'\t1", "a=b", "'\ufeff=1", "'\x00@x", "'\u200b+1"]
+    assert found[7:] == [";'=1", "a;'-2\r\n'=3", "a; - b"]  # in some countries a semicolon ends a cell
     with pytest.raises(errors.InputError, match="cannot be told"):
         enrichkit.export(frame, tmp_path / "b.csv", only_new=True)
 
@@ -152,6 +155,54 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path):
         fail()
     assert [one.name for one in tmp_path.iterdir()] == ["a.csv"]
     assert path.read_text() == "old"
+
+
+def test_a_blank_line_of_a_single_column_is_an_empty_cell(tmp_path):
+    """Rows stay where they are; blank lines at both ends of the file, or among several columns, are nothing."""
+    path = tmp_path / "a.csv"
+    for text, told in (
+        ("\n\nname\na\n\n \nb\n\n", [["a"], [""], [" "], ["b"]]),
+        ("a,b\n\n1,2\n\n", [["1", "2"]]),
+    ):
+        path.write_text(text, "utf-8")
+        assert read_sheet(path).to_numpy().tolist() == told
+
+
+@pytest.fixture
+def workbook(tmp_path):
+    """An Excel file as a program that computes nothing saves it."""
+    book = openpyxl.Workbook()
+    rows = [[], ["name", 2024], ["a", datetime(2024, 1, 2)], [], ["b", datetime(2024, 1, 2, 3, 4)], [7.0, "#N/A"]]
+    for row in rows:
+        book.active.append(row)
+    book.active["A9"].number_format = book.active["F1"].number_format = "0.00"
+    book.create_sheet("Other")
+    yield book
+    book.close()
+
+
+def test_excel_is_read_as_it_looks(workbook, tmp_path):
+    """A date without a time is a date; empty rows stay, but for those at both ends; other sheets are told of."""
+    workbook.save(tmp_path / "a.xlsx")
+    with pytest.warns(UserWarning, match="has 2 sheets. Only the first, 'Sheet', is read"):
+        frame = read_sheet(tmp_path / "a.xlsx")
+    assert list(frame.columns) == ["name", "2024"]
+    rows = [["a", "2024-01-02"], ["", ""], ["b", "2024-01-02 03:04:00"], ["7", "#N/A"]]
+    assert frame.to_numpy().tolist() == rows
+
+
+def test_formulas_without_values_are_refused(workbook, tmp_path):
+    """They would be read as empty, and be asked about; one that comes to nothing is as good as an empty cell."""
+    workbook.active["B3"] = workbook.active["C4"] = "=1+1"
+    workbook.save(tmp_path / "a.xlsx")
+    with pytest.raises(errors.InputError, match="values were not saved with it: B3 and 1 more"):
+        read_sheet(tmp_path / "a.xlsx")
+    with zipfile.ZipFile(tmp_path / "a.xlsx") as old, zipfile.ZipFile(tmp_path / "b.xlsx", "w") as new:
+        for name in old.namelist():  # as Excel saves them
+            data = old.read(name).replace(b'<c r="B3"', b'<c r="B3" t="str"')
+            new.writestr(name, data.replace(b"<f>1+1</f><v />", b"<f>1+1</f><v></v>") if "sheet1" in name else data)
+    with pytest.raises(errors.InputError, match="values were not saved with it: C4\\."):
+        read_sheet(tmp_path / "b.xlsx")
 
 
 @pytest.mark.parametrize(

@@ -374,7 +374,7 @@ def test_simulated_answers_never_mix_with_real_ones(frame, tmp_path, simulator, 
         run(frame.assign(**{"fund.title": "Another"}), tmp_path / "real")
     assert caught.value.reason == "mixed"
     monkeypatch.delenv("GOOGLE_GEMINI_BASE_URL")
-    with pytest.raises(errors.StoreError, match="never mix"):
+    with pytest.raises(errors.InputError, match="never mix"):
         run(frame, tmp_path / "simulated")
 
 

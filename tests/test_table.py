@@ -45,7 +45,8 @@ def test_ordinary_cells_just_work(cells: Any, kind: pa.DataType) -> None:
             pd.DataFrame({"a": [object(), 1]}, index=["x", "y"]),
             r"'a' holds a value of type object in row 1 \(index 'x'\)",
         ),
-        (pd.DataFrame({"a": ["t", [1]]}), "'a' holds a value of type list in row 2, which"),
+        (pd.DataFrame({"a": ["t", {1}]}), "'a' holds a value of type set in row 2, which"),
+        (pd.DataFrame({"a": ["t", {(1, 2): 3}]}), "'a' holds a value of type dict in row 2, which"),
         ([1, 2], "not list"),
     ],
 )
@@ -72,6 +73,13 @@ def test_what_cannot_be_stored_is_named(frame: Any, told: str) -> None:
 def test_a_row_is_told_as_a_person_counts_it(index: Any, told: str) -> None:
     """From 1 on, and by its label where that is another thing than its number."""
     assert rows_told([1, 8], index) == told
+
+
+def test_lists_and_objects_of_different_kinds_are_stored_as_json() -> None:
+    """What no column of Parquet holds is no reason to refuse a table."""
+    cells = [{"é": 1}, {"é": ["x"]}, [("k", datetime.date(2024, 1, 2))], "text", None]
+    told = ['{"é": 1}', '{"é": ["x"]}', '[["k", "2024-01-02"]]', "text", None]
+    assert as_table(pd.DataFrame({"a": cells})).column("a").to_pylist() == told
 
 
 def test_text_that_is_not_unicode_is_kept_as_far_as_it_goes() -> None:
