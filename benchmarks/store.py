@@ -70,17 +70,18 @@ def filled(out: Path, frame: pd.DataFrame, shard_rows: int, *, own_replies: bool
     The first shard is asked for. The others are copies of it with names and ids of their own, and with replies of their
     own if need be: asking a million times takes half an hour.
     """
+    from enrichkit._call import index_of, work_of
     from enrichkit._files import Files
+    from enrichkit._options import Options
     from enrichkit._parquet import encode_parquet, read_parquet
     from enrichkit._row import RECORD_ID
-    from enrichkit._run import Options, _work, scan_of
 
     call = settings(out, shard_rows=shard_rows, workers=WORKERS)
     enrichkit.run(frame.head(shard_rows), **call)
     files = Files(out.with_name(out.name + ".scratch"))
     first = read_parquet(files, out / "shard=s0000" / "part-0.parquet")
     first = first.sort_by([("name", "ascending")])
-    work, _ = _work(frame, scan_of(Options(**call), call["stages"]), Options(**call))
+    work, _ = work_of(frame, index_of(Options(**call), call["stages"]), Options(**call))
     for number in range(1, len(frame) // shard_rows):
         rows = slice(number * shard_rows, (number + 1) * shard_rows)
         own = {"name": frame["name"].iloc[rows].tolist(), RECORD_ID: work.ids[rows]}

@@ -14,8 +14,7 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from ._frame import ORIGIN
-from ._run import read
+from ._frame import ORIGIN, read
 from ._sheet import format_of, is_text, write_sheet
 from ._table import as_text, is_missing_cell
 from .errors import InputError

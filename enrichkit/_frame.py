@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +16,52 @@ import pyarrow as pa
 
 from ._files import Files, work_area
 from ._index import FOOTER, check_store, find, footer, read_shards
+from ._options import folder_of
 from ._parquet import join
 from ._row import RECORD_ID, SHOWN, STATUS, meta, record_status
 from ._table import is_missing_cell
 from ._work import Work
+from .errors import InputError
 
 ORIGIN = "enrichkit"
 """The entry of a frame's ``attrs`` that says which columns are its key, and which a model wrote into."""
+
+
+def read(out: str | Path = "enriched") -> pd.DataFrame:
+    """Return every record completed so far, one row each, with all columns but the raw replies.
+
+    It needs no lock and also works while a run is under way. ``_status`` is over all stages that any call asked for.
+
+    Raises
+    ------
+    StoreError
+        If there is no store.
+
+    Examples
+    --------
+    >>> import pandas as pd, enrichkit, tempfile
+    >>> df = pd.DataFrame({"fund.title": ["Borealis Ventures"]})
+    >>> out = tempfile.mkdtemp() + "/enriched"
+    >>> _ = enrichkit.run(df, model="simulator", stages=["fund"], out=out, progress=False)
+    >>> enrichkit.read(out)["fund._model"].tolist()
+    ['simulator']
+    """
+    table = stored(folder_of(out))
+    return to_frame(table.select([name for name in table.column_names if not name.endswith("._replies")]))
+
+
+def batches(df: pd.DataFrame, rows: int) -> Iterator[pd.DataFrame]:
+    """Yield the table piece by piece, for a look in between; the same store carries on.
+
+    Examples
+    --------
+    >>> import pandas as pd, enrichkit
+    >>> [len(batch) for batch in enrichkit.batches(pd.DataFrame({"name": list("abcde")}), 2)]
+    [2, 2, 1]
+    """
+    if not isinstance(rows, int) or rows < 1:
+        raise InputError(f"rows must be a whole number above 0, not {rows!r}.")
+    return (df.iloc[start : start + rows] for start in range(0, len(df), rows))
 
 
 def stored(out: Path, columns: Sequence[str] | None = None) -> pa.Table:

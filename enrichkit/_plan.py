@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
-
-import pandas as pd
 
 from ._checkup import checkup
 from ._estimate import Estimate, Range, duration, estimate
@@ -202,9 +200,3 @@ def budget_told(budget: Budget, about: Estimate, *, to_ask: int, worst_usd: Deci
         asked = math.floor(room * to_ask / about.cost_usd[1]) + 1
         return f"{told}: the run will stop after about {asked:,} of {many(to_ask, 'question')}."
     return f"{told}: holds the estimate{', but not its high end' if high > room else ''}."
-
-
-def pieces(frame: pd.DataFrame, rows: int) -> Iterator[pd.DataFrame]:
-    """Yield the table piece by piece."""
-    for start in range(0, len(frame), rows):
-        yield frame.iloc[start : start + rows]

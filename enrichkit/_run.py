@@ -1,4 +1,4 @@
-"""The public verbs: `run`, `start`, `plan`, `read`, `batches`, put together from the rooms below."""
+"""The run: a table enriched, in the foreground by `run` or in the background by `start`, which gives a `Run`."""
 
 from __future__ import annotations
 
@@ -9,42 +9,33 @@ import signal
 import threading
 import uuid
 import warnings
-from collections.abc import Callable, Generator, Iterator, Sequence
-from decimal import Decimal
-from pathlib import Path
+from collections.abc import Generator, Iterator
 from typing import Any
 
 import pandas as pd
 
-from ._book import Book, Row, booked_usd
+from ._book import Book, Row
+from ._call import index_of, named, spent_before, store_of, work_of
 from ._endings import why
 from ._engine import Engine, Status
 from ._estimate import estimate
-from ._files import Files, work_area
-from ._frame import enriched, stored, to_frame
+from ._frame import enriched
 from ._gate import Gate
-from ._index import Index, indexed, read_shards, scan
-from ._ledger import read_ledger
 from ._listing import many
 from ._notice import check_addresses, tell
-from ._options import Options, folder_of, takes
-from ._parquet import join
+from ._options import Options, takes
 from ._past import read_past
-from ._plan import Plan, make_plan, pieces
-from ._price import Budget, amount, worst_case
+from ._price import amount
 from ._progress import Live, choose, look_around, wanted, warn
-from ._row import RECORD_ID, meta
-from ._service import check_call, client_of, is_simulated
-from ._stage import Stage
+from ._service import check_call, client_of
 from ._store import Store
 from ._view import headline, is_early, line, next_call, summary_html
 from ._widget import Controls
-from ._work import Work, choose_stages, make_work
+from ._work import Work, choose_stages
 from ._workers import Settings
-from .errors import InputError, Interrupted, SetupError, Stopped, StoreError
+from .errors import Interrupted, SetupError, Stopped, StoreError
 
 WAIT_SECONDS = 0.1
-LONGEST_PROMPT_BYTES = 10_000
 ROWS_AT_ONCE = 500
 LEFT_AT_ONCE = "Left at once; requests in flight may be paid again. "
 LAST_WORD_SECONDS = 1.0
@@ -77,19 +68,19 @@ class Run:
         check_call(options, stages)
         check_addresses(options)
         # Every mistake is told before a file is made.
-        first = None if options.folder.is_dir() else _work(frame, scan_of(options, stages), options)[0]
+        first = None if options.folder.is_dir() else work_of(frame, index_of(options, stages), options)[0]
         with contextlib.ExitStack() as opening:
-            store = _opened(options, stages)
+            store = store_of(options, stages)
             opening.callback(store.close)
             if store.quarantined:
                 warnings.warn(_put_aside(store), stacklevel=4)
             prices = options.prices
-            self._open(store, first if first and store.index.empty else _work(frame, store.index, options)[0])
+            self._open(store, first if first and store.index.empty else work_of(frame, store.index, options)[0])
             if self._book.to_read_anew:
-                with _named(options.folder):
+                with named(options.folder):
                     self._book.read_anew()
                     store.reload()
-                self._open(store, _work(frame, store.index, options)[0])
+                self._open(store, work_of(frame, store.index, options)[0])
             if not store.enough_space():
                 raise StoreError(
                     f"The disk that holds {options.folder} is nearly full. Free some space, then run again."
@@ -108,7 +99,7 @@ class Run:
                     delay_seconds=options.delay_seconds,
                     prices=prices,
                 ),
-                spent_usd=_spent_before(options, store.index, self._work, self._book.spent_usd),
+                spent_usd=spent_before(options, store.index, self._work, self._book.spent_usd),
                 on_scarce=lambda: warn(self.status),
             )
             self._closing = opening.pop_all()
@@ -422,14 +413,10 @@ def start(df: pd.DataFrame, options: Options) -> Run:
     Parameters
     ----------
     df : DataFrame
-        As for `run`, like everything else. ``progress`` decides how it shows itself: in a notebook as a live view with
-        buttons, below the cell that started it and wherever `Run.show` is called, until a static summary takes its
-        place; ``ENRICHKIT_PROGRESS`` in the environment decides where ``progress`` does not.
-
-    Parameters
-    ----------
-    df : DataFrame
         One row per record.
+    progress : {"auto", "widget", "html", "text", False}
+        As in `run`. In a notebook it is a live view with buttons, below the cell that started it and wherever
+        `Run.show` is called, until a static summary takes its place.
     notify : str or list of str, optional
         As in `run`, as are all other arguments: the notice goes out when the run ends, also when nobody waits for it.
 
@@ -444,177 +431,11 @@ def start(df: pd.DataFrame, options: Options) -> Run:
     return Run(df, options)
 
 
-@takes(Options)
-def plan(df: pd.DataFrame, options: Options) -> Plan:
-    """Say what `run` would ask, and about what it would cost. No network, no key, nothing written.
-
-    It also says what looks odd about the table: missing and repeated keys, values in the wrong column, rows with
-    nothing but their key, words that stand for nothing, two funds under one title. Where a key is missing, `run` will
-    refuse the table, and the plan is for the other rows. To begin with a sample, ``run(df.sample(10))``, turns the next
-    estimate from a guess into a measured range, and the sample is kept.
-
-    Examples
-    --------
-    >>> import pandas as pd, enrichkit
-    >>> df = pd.DataFrame({"fund.title": ["Borealis Ventures"] * 2, "poc.last_name": ["Aas", "Berg"]})
-    >>> found = enrichkit.plan(df, out="no-such-folder")
-    >>> found.to_ask, found.shared
-    (3, 1)
-    """
-    stages = choose_stages(options.stages, df)
-    index = scan_of(options, stages)
-    work, plans = _work(df, index, options, refuse=False)
-    return make_plan(
-        work,
-        plans,
-        out=options.out,
-        past=read_past(options.folder, work.stages),
-        prices=options.prices,
-        workers=options.workers,
-        rpm=options.rpm,
-        budget=Budget(options.budget_usd, _spent_before(options, index, work, lambda: _booked(options, index))),
-        worst_usd=_worst_case(options, work),
-    )
-
-
-def read(out: str | Path = "enriched") -> pd.DataFrame:
-    """Return every record completed so far, one row each, with all columns but the raw replies.
-
-    It needs no lock and also works while a run is under way. ``_status`` is over all stages that any call asked for.
-
-    Raises
-    ------
-    StoreError
-        If there is no store.
-
-    Examples
-    --------
-    >>> import pandas as pd, enrichkit, tempfile
-    >>> df = pd.DataFrame({"fund.title": ["Borealis Ventures"]})
-    >>> out = tempfile.mkdtemp() + "/enriched"
-    >>> _ = enrichkit.run(df, model="simulator", stages=["fund"], out=out, progress=False)
-    >>> enrichkit.read(out)["fund._model"].tolist()
-    ['simulator']
-    """
-    table = stored(folder_of(out))
-    return to_frame(table.select([name for name in table.column_names if not name.endswith("._replies")]))
-
-
-def batches(df: pd.DataFrame, rows: int) -> Iterator[pd.DataFrame]:
-    """Yield the table piece by piece, for a look in between; the same store carries on.
-
-    Examples
-    --------
-    >>> import pandas as pd, enrichkit
-    >>> [len(batch) for batch in enrichkit.batches(pd.DataFrame({"name": list("abcde")}), 2)]
-    [2, 2, 1]
-    """
-    if not isinstance(rows, int) or rows < 1:
-        raise InputError(f"rows must be a whole number above 0, not {rows!r}.")
-    return pieces(df, rows)
-
-
-def check(frame: pd.DataFrame, options: Options) -> None:
-    """Raise for whatever a run would be refused for, before anything is asked or written."""
-    stages = choose_stages(options.stages, frame)
-    _work(frame, scan_of(options, stages), options)
-    check_call(options, stages)
-
-
-def scan_of(options: Options, stages: Sequence[Stage]) -> Index:
-    """Return the index of a call's store, reading only."""
-    return scan(options.folder, indexed(*_read_by(stages)), id_column=RECORD_ID)
-
-
-def _read_by(stages: Sequence[Stage]) -> tuple[list[str], list[str]]:
-    """Return the stages' names, and the columns that decide whether a record is skipped."""
-    return [stage.name for stage in stages], [name for stage in stages for name in stage.requires]
-
-
-def _opened(options: Options, stages: Sequence[Stage]) -> Store:
-    """Return the call's store, opened for writing."""
-    names, required = _read_by(stages)
-    with _named(options.folder):
-        return Store(
-            options.folder,
-            stages=names,
-            columns=required,
-            redo_damaged=options.redo_damaged,
-            id_column=RECORD_ID,
-        )
-
-
-@contextlib.contextmanager
-def _named(out: Path) -> Iterator[None]:
-    """Say which store it was that the disk failed."""
-    try:
-        yield
-    except OSError as error:
-        raise StoreError(
-            f"The store {out} cannot be used: {error.strerror or error}. Mend the disk, then run again."
-        ) from error
-
-
-def _spent_before(options: Options, index: Index, work: Work, booked: Callable[[], Decimal | None]) -> Decimal:
-    """Return what a budget counts of earlier runs; what is of unknown price counts as the worst that it may be.
-
-    The rows hold prices of the day they were booked, and nothing where one was unknown. Where prices of one's own are
-    given, or one was unknown, the replies are gone through one by one.
-    """
-    if options.budget_usd is None or index.empty:
-        return Decimal()
-    known = None if options.prices else booked()
-    if known is not None:
-        return known
-    worst = _worst_case(options, work)
-    paid = read_ledger(options.folder, options.prices).paid
-    return sum((worst if one.cost is None else one.cost.total_usd for one in paid), Decimal())
-
-
-def _booked(options: Options, index: Index) -> Decimal | None:
-    """Return what the rows of a store say they cost; None if replies are pending, or a price was unknown."""
-    columns = {meta(stage, fact) for stage in index.stages for fact in ("cost_usd", "paid_by")}
-    tables, _ = read_shards(Files(work_area(options.folder) / "tmp"), options.folder, columns)
-    return None if index.pending else booked_usd(join(list(tables.values())))
-
-
-def _worst_case(options: Options, work: Work) -> Decimal:
-    """Return about the worst case of the dearest request; what is of unknown price counts as nothing."""
-    worst = (
-        worst_case(
-            one.stage.model or options.model,
-            prompt_bytes=LONGEST_PROMPT_BYTES,
-            max_output_tokens=one.stage.max_output_tokens,
-            search=one.stage.search,
-            prices=options.prices,
-        )
-        for one in work.stages
-    )
-    return max((one or Decimal() for one in worst), default=Decimal())
-
-
 def _put_aside(store: Store) -> str:
     count = len(store.quarantined)
     return (
         f"{many(count, 'damaged file was', 'damaged files were')} put aside in {store.quarantined[0].parent}; what was "
         "in there is asked, and paid, again."
-    )
-
-
-def _work(frame: pd.DataFrame, index: Index, options: Options, *, refuse: bool = True) -> tuple[Work, Any]:
-    return make_work(
-        frame,
-        index,
-        out=options.folder,
-        stages=options.stages,
-        key=options.key,
-        model=options.model,
-        simulated=is_simulated(options),
-        retry_failed=options.retry_failed,
-        on_change=options.on_change,
-        limit=options.limit,
-        priority=options.priority,
-        refuse=refuse,
     )
 
 

@@ -23,6 +23,7 @@ import pandas as pd
 
 from . import funds
 from ._aside import set_aside
+from ._call import check, plan
 from ._export import export
 from ._files import work_area
 from ._flags import in_flags, put
@@ -32,7 +33,7 @@ from ._listing import many, plain
 from ._logbook import ERRORS, Logbook
 from ._options import Options, folder_of
 from ._row import RECORD_ID, STATUS, facts_of
-from ._run import Run, check, plan
+from ._run import Run
 from ._sheet import format_of, read_sheet
 from ._standing import Standing, read_progress, standing
 from ._work import record_ids

@@ -60,6 +60,7 @@ _screens
 _progress
 _messenger
 _notice
+_call
 _run
 _parameters
 _aside
