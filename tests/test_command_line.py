@@ -1,9 +1,14 @@
-"""The installed command line, as a person, cron and CI meet it: a process of its own, asking a simulator over HTTP."""
+"""The command line, as a person, cron and CI meet it, asking a simulator over HTTP.
+
+Where a signal, a terminal, an encoding or an exit code is proven, the installed command runs in a process of its own;
+each of the five codes is. All else calls its entry here: starting a process takes longer than what is tested.
+"""
 
 from __future__ import annotations
 
 import csv
 import importlib.metadata
+import io
 import json
 import os
 import pty
@@ -13,6 +18,8 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import pandas as pd
@@ -37,26 +44,23 @@ def folder(tmp_path, monkeypatch):
 
 
 def enrich(*arguments, code=0):
-    """Run a command to its end; return what it said."""
+    """Do what a command does, in this process; return what it said."""
+    with redirect_stdout(io.StringIO()) as out, redirect_stderr(io.StringIO()) as err, warnings.catch_warnings():
+        warnings.simplefilter("default")
+        try:
+            ended = main(list(map(str, arguments)))
+        except SystemExit as leaving:  # of argparse
+            ended = leaving.code
+    told = out.getvalue() + err.getvalue()
+    assert ended == code, told
+    return told
+
+
+def enrich_apart(*arguments, code=0):
+    """Run the installed command to its end; return what it said."""
     done = subprocess.run([COMMAND, *map(str, arguments)], capture_output=True, text=True, check=False, timeout=100)
     assert done.returncode == code, done.stdout + done.stderr
     return done.stdout + done.stderr
-
-
-@pytest.fixture
-def said(folder, capsys):
-    """A command run in this process, where one of its own adds nothing: what it said."""
-
-    def say(*arguments, code=0):
-        try:
-            found = main([*map(str, arguments)])
-        except SystemExit as ended:  # argparse's
-            found = ended.code
-        out, err = capsys.readouterr()
-        assert found == code, out + err
-        return out + err
-
-    return say
 
 
 def begin(*arguments):
@@ -90,7 +94,7 @@ def answers_per_prompt(simulator):
 
 def test_ten_records_with_five_workers(folder, simulator):
     """All done, in the input's order, with every file where it is looked for."""
-    told = enrich(*RUN, "--max-workers", 5)
+    told = enrich_apart(*RUN, "--max-workers", 5)
     assert simulator.counts()["most_at_once"] <= 5
     assert "10 rows: 10 done" in told
     assert table()["fund.title"].tolist() == table("data.csv")["fund.title"].tolist()
@@ -232,9 +236,9 @@ def test_a_run_that_has_to_stop_says_why_and_goes_on_later(fault, arguments, tol
         (("--delay", "-1"), "--delay must be"),
     ],
 )
-def test_wrong_use_is_one_sentence(arguments, told, folder, simulator, said):
+def test_wrong_use_is_one_sentence(arguments, told, folder, simulator):
     """2, before anything is asked or written."""
-    assert told in said(*RUN, *arguments, code=2)
+    assert told in enrich(*RUN, *arguments, code=2)
     assert [path.name for path in folder.iterdir()] == ["data.csv"]
     assert simulator.counts()["requests"] == 0
 
@@ -257,7 +261,7 @@ def test_an_export_that_cannot_be_written_is_one_sentence(folder, simulator):
     """2, and no traceback."""
     enrich(*RUN, "--limit", 1)
     Path("all.csv").mkdir()
-    told = enrich("export", "enrichment_progress", "all.csv", code=2)
+    told = enrich_apart("export", "enrichment_progress", "all.csv", code=2)
     assert told == "enrichkit: all.csv cannot be written: Is a directory.\n"
 
 
@@ -274,8 +278,9 @@ def test_an_ascii_terminal_ends_no_run(folder, simulator, monkeypatch):
     """What its letters cannot say is escaped."""
     monkeypatch.setenv("PYTHONIOENCODING", "ascii")
     table("data.csv").assign(Größe="…\x1b").to_csv("data.csv", index=False)
-    assert r"Gr\xf6\xdfe" in enrich(*RUN, "--limit", 1, "--priority", "Größe", code=2) + enrich(*RUN, "--dry-run")
-    enrich(*RUN, "--limit", 1, "--progress", "text")
+    told = enrich_apart(*RUN, "--limit", 1, "--priority", "Größe", code=2) + enrich_apart(*RUN, "--dry-run")
+    assert r"Gr\xf6\xdfe" in told
+    enrich_apart(*RUN, "--limit", 1, "--progress", "text")
 
 
 def test_no_key_is_wrong_use(folder, simulator, monkeypatch):
@@ -350,18 +355,18 @@ def test_an_output_that_cannot_be_written_costs_no_answer(folder, simulator):
 
 @pytest.mark.parametrize("command", ["status", "report", "verify", "export"])
 @pytest.mark.parametrize("place", ["nothing", ".", "data.csv"])
-def test_no_store_is_wrong_use(place, command, said):
+def test_no_store_is_wrong_use(place, command, folder):
     """2, and the sentence says that there is none; a folder of other things is none either."""
     more = ["all.csv"] if command == "export" else []
-    assert "There is no store at" in said(command, place, *more, code=2)
+    assert "There is no store at" in enrich(command, place, *more, code=2)
 
 
-def test_a_folder_that_is_there_and_empty_becomes_a_store(folder, simulator, said):
+def test_a_folder_that_is_there_and_empty_becomes_a_store(folder, simulator):
     """It counts as none until a run has begun there."""
     Path("enrichment_progress").mkdir()
-    assert "There is nothing to resume" in said(*RUN, "--resume", code=2)
-    assert "1 done, 9 pending" in said(*RUN, "--limit", 1)
-    assert "1 record done" in said("status", "enrichment_progress")
+    assert "There is nothing to resume" in enrich(*RUN, "--resume", code=2)
+    assert "1 done, 9 pending" in enrich(*RUN, "--limit", 1)
+    assert "1 record done" in enrich("status", "enrichment_progress")
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a full disk at hand")
@@ -386,22 +391,22 @@ def test_nobody_who_stops_listening_ends_a_run(pair, folder, simulator, monkeypa
     assert (done.returncode, set(table()["_status"])) == (0, {"done"})
 
 
-def test_the_version(said):
+def test_the_version(folder):
     """As pip knows it."""
-    assert said("--version") == f"enrichkit {importlib.metadata.version('enrichkit')}\n"
+    assert enrich("--version") == f"enrichkit {importlib.metadata.version('enrichkit')}\n"
 
 
-def test_what_no_disk_takes_is_one_sentence(folder, simulator, said):
+def test_what_no_disk_takes_is_one_sentence(folder, simulator):
     """Here a name that is too long; no traceback."""
     name = "a" * 300 + ".csv"
-    assert said(*RUN, "--output", name, code=3) == f"enrichkit: {name} cannot be used: File name too long.\n"
+    assert enrich(*RUN, "--output", name, code=3) == f"enrichkit: {name} cannot be used: File name too long.\n"
 
 
-def test_simulated_and_real_answers_are_told_apart_beforehand(folder, simulator, said, monkeypatch):
+def test_simulated_and_real_answers_are_told_apart_beforehand(folder, simulator, monkeypatch):
     """2: no rerun of the same command would help."""
-    said(*RUN, "--limit", 1)
+    enrich(*RUN, "--limit", 1)
     monkeypatch.delenv("GOOGLE_GEMINI_BASE_URL")
-    told = said(*RUN, code=2)
+    told = enrich(*RUN, code=2)
     assert "real ones never mix with them. Choose another --checkpoint." in told
 
 
@@ -422,18 +427,18 @@ def test_simulate_serves_and_says_how_to_use_it(folder):
 
 def test_status_from_a_second_process_and_a_kill(folder, simulator):
     """It says what is on the disk; files are kept up to date; after kill -9 the same command goes on."""
-    shutil.copy(TABLE, "data.csv")
+    pd.read_csv(TABLE, dtype=str).head(150).to_csv("data.csv", index=False)
     simulator.latency_seconds = 0.1
     process = begin(*RUN, "--max-workers", 5, "--shard-rows", 10, "--checkpoint-interval", 5)
     wait_for(lambda: Path("enrichment_progress.json").exists() and progress()["completed_count"] >= 20)
-    assert len(table()) == 544
+    assert len(table()) == 150
     assert (table()["_status"] == "done").sum() >= 20
     told = enrich("status", "enrichment_progress")
     done = int(re.search(r"([\d,]+) records done", told)[1])
     assert done >= 10
     assert f"A run works on it: process {process.pid}" in told
-    assert re.search(r"running, \d+ of 542 records complete", told)
-    assert "Another run works on" in enrich(*RUN, code=3)
+    assert re.search(r"running, \d+ of 150 records complete", told)
+    assert "Another run works on" in enrich_apart(*RUN, code=3)
     assert "Another run works on" in enrich(*RUN, "--fresh", code=3)
     process.kill()
     process.communicate()
@@ -492,25 +497,25 @@ def test_a_dry_run_asks_and_writes_nothing(folder, simulator):
     assert "Nothing to ask" in enrich(*RUN, "--dry-run")
 
 
-def test_a_dry_run_refuses_what_a_run_would(folder, simulator, said, monkeypatch):
+def test_a_dry_run_refuses_what_a_run_would(folder, simulator, monkeypatch):
     """With the same sentence and 2, after the plan; a key it needs not."""
-    said(*RUN, "--limit", 1)
+    enrich(*RUN, "--limit", 1)
     monkeypatch.delenv("GOOGLE_API_KEY")
-    assert "Next: the same command without --dry-run" in said(*RUN, "--dry-run")
-    told = said(*RUN, "--dry-run", "--model", "gemini-3.5-flash", code=2)
+    assert "Next: the same command without --dry-run" in enrich(*RUN, "--dry-run")
+    told = enrich(*RUN, "--dry-run", "--model", "gemini-3.5-flash", code=2)
     assert re.search(r"requests, about(.|\n)*The question has changed", told)
     table("data.csv").assign(**{"fund.title": ""}).head(3).to_csv("data.csv", index=False)
-    assert "'fund.title' is empty in rows 1, 2 and 3" in said(*RUN, "--dry-run", code=2)
+    assert "'fund.title' is empty in rows 1, 2 and 3" in enrich(*RUN, "--dry-run", code=2)
 
 
-def test_columns_that_a_run_writes_are_refused_in_the_input(folder, simulator, said):
+def test_columns_that_a_run_writes_are_refused_in_the_input(folder, simulator):
     """An earlier run's output, given as input, would be asked and paid anew; a column of one's own would be lost."""
-    said(*RUN, "--limit", 1)
-    told = said("run", "--input", "data_enriched.csv", code=2)
+    enrich(*RUN, "--limit", 1)
+    told = enrich("run", "--input", "data_enriched.csv", code=2)
     assert "data_enriched.csv has the column '_status' and 4 more, which a run writes." in told
     assert "give the --input of that run" in told
     table("data.csv").assign(**{"poc._notes": "mine"}).to_csv("data.csv", index=False)
-    assert "data.csv has the column 'poc._notes', which a run writes." in said(*RUN, code=2)
+    assert "data.csv has the column 'poc._notes', which a run writes." in enrich(*RUN, code=2)
 
 
 # Selection, pauses, formats
@@ -591,7 +596,7 @@ def test_hostile_text_reaches_no_terminal(folder, simulator):
     """Control characters of a record are escaped in logs and messages."""
     Path("data.csv").write_text("fund.title\nEvil\x1b]0;title\x07\x1b[2J\n", "utf-8")
     simulator.faults = {"safety": 1.0}
-    told = enrich(*RUN, "--stages", "fund", "-v", code=1)
+    told = enrich_apart(*RUN, "--stages", "fund", "-v", code=1)
     logs = [path.read_text("utf-8") for path in folder.rglob("*") if path.suffix in (".log", ".json")]
     assert len(logs) >= 6
     for text in [told, *logs]:
@@ -601,27 +606,29 @@ def test_hostile_text_reaches_no_terminal(folder, simulator):
 
 
 @pytest.mark.parametrize(
-    ("fault", "client"),
+    ("fault", "client", "enrich_first"),
     [
-        (None, "google-genai"),
-        (None, "google-generativeai"),
-        ("bad_key", "google-genai"),
-        ("bad_key", "google-generativeai"),
-        ("unauthorized", "google-genai"),
-        ("reset", "google-generativeai"),
+        (None, "google-genai", enrich),
+        (None, "google-generativeai", enrich_apart),
+        ("bad_key", "google-genai", enrich_apart),
+        ("bad_key", "google-generativeai", enrich),
+        ("unauthorized", "google-genai", enrich),
+        ("reset", "google-generativeai", enrich),
     ],
 )
-def test_the_key_is_found_nowhere(fault, client, folder, simulator, monkeypatch):
+def test_the_key_is_found_nowhere(fault, client, enrich_first, *, folder, simulator, monkeypatch, capfd):
     """Not in a file, a log, a message or an exported table, however the run ends."""
     canary, hook = "AIzaCANARY0123456789-canary", "hookCANARY0123456789"
+    monkeypatch.setattr("enrichkit._retry.FIRST_WAIT_SECONDS", 0.01)
     monkeypatch.setenv("GOOGLE_API_KEY", canary)
     monkeypatch.setenv("GEMINI_API_KEY", canary)
     monkeypatch.setenv("ENRICHKIT_NOTIFY", f"json://user:{hook}@127.0.0.1:9/{hook}")
     simulator.faults = {fault: 1.0} if fault else {}
     table("data.csv").head(2).to_csv("data.csv", index=False)
-    said = enrich(*RUN, "--client", client, "-v", code=3 if fault else 0)
+    said = enrich_first(*RUN, "--client", client, "-v", code=3 if fault else 0)
     said += enrich("status", "enrichment_progress") + enrich("report", "enrichment_progress")
     said += enrich("export", "enrichment_progress", "all.csv", code=2 if fault else 0)
+    said += "".join(capfd.readouterr())  # what a library wrote past sys.stderr
     assert canary not in said
     assert hook not in said
     files = [path for path in folder.rglob("*") if path.is_file()]

@@ -20,6 +20,7 @@ import pyarrow.dataset
 import pytest
 
 import enrichkit
+from enrichkit import errors
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -146,18 +147,30 @@ def test_papermill_runs_it_and_a_second_run_asks_nothing(tmp_path):
 @pytest.mark.parametrize(
     ("parameters", "told"),
     [
-        ({"worker": 10}, "no parameter 'worker'. Is workers meant?"),
         ({"workers": "ten"}, "parameter workers must be int, not 'ten'"),
         ({"stages": "poc"}, "parameter stages must be list, not 'poc'"),
         ({"workers": 0}, "workers must be a whole number from 1 to 20, not 0"),
         ({"table": "../data/none.csv"}, "No such file"),
     ],
 )
-def test_a_wrong_parameter_is_an_error(parameters, told, tmp_path):
+def test_a_wrong_value_is_an_error(parameters, told, tmp_path, monkeypatch):
+    """Whichever cell says so, nothing has been written by then."""
+    (tmp_path / "notebooks").mkdir()
+    monkeypatch.chdir(tmp_path / "notebooks")
+    first, *others = [cell.source for cell in code(nbformat.read(ROOT / "notebooks" / "01_enrich.ipynb", as_version=4))]
+    space = {"__name__": "__main__"}
+    exec(first, space)
+    space |= {"table": str(ROOT / "data" / "funds.csv")} | parameters
+    with pytest.raises((errors.InputError, FileNotFoundError), match=told):
+        exec("\n".join(others), space)
+    assert not (tmp_path / "results").exists()
+
+
+def test_a_parameter_that_there_is_not_is_an_error(tmp_path):
     """papermill alone would warn, and go on with the default."""
-    done = papermill(tmp_path, **parameters)
+    done = papermill(tmp_path, worker=10)
     assert done.returncode == 1
-    assert told in done.stderr
+    assert "no parameter 'worker'. Is workers meant?" in done.stderr
     assert not (tmp_path / "results").exists()
 
 

@@ -115,7 +115,7 @@ def test_silent_requests_cost_no_worker(tmp_path, simulator):
     simulator.latency_seconds = 0.02
     before, late = threading.active_count(), 0
     job = enrichkit.start(
-        table(544), stages=[COMPANY], key="name", out=tmp_path / "out", progress=False, workers=20, deadline_seconds=6
+        table(544), stages=[COMPANY], key="name", out=tmp_path / "out", progress=False, workers=20, deadline_seconds=4
     )
     while not job.done:
         late = max(late, job.status.in_flight if job.status.left < 272 else 0)
@@ -270,7 +270,7 @@ def test_a_full_disk_saves_up_no_burst(tmp_path, monkeypatch):
 def test_the_pace_is_seen(tmp_path, simulator):
     """How fast, for how long none is sent, and why: in the status and in the line that people watch."""
     simulator.quota = Quota(requests=20, seconds=3)
-    job = enrichkit.start(table(60), stages=[COMPANY], key="name", out=tmp_path / "out", progress=False, workers=20)
+    job = enrichkit.start(table(40), stages=[COMPANY], key="name", out=tmp_path / "out", progress=False, workers=20)
     deadline, seen = time.monotonic() + 20, set()
     while not job.done and time.monotonic() < deadline:
         status = job.status
