@@ -69,8 +69,9 @@ def test_a_second_signal_leaves_at_once(server, tmp_path):
     process = started(tmp_path / "out")
     wait_until_under_way(server)
     server.latency_seconds = 30
-    time.sleep(0.3)
-    answers = server.counts()["answers"]
+    answers = None
+    while answers != (answers := server.counts()["answers"]):  # until nothing is in flight but what takes 30 s
+        time.sleep(0.5)
     process.send_signal(signal.SIGINT)
     time.sleep(0.5)
     assert process.poll() is None
