@@ -20,8 +20,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ._body import parse
 from ._exchange import SIMULATOR, decode, question_of
-from ._gemini import parse
 from ._index import FOOTER, VERSION, find
 from ._price import Price
 from ._queue import Task, steps_left

@@ -10,9 +10,9 @@ from typing import Any
 
 import pyarrow.compute as pc
 
+from ._body import parse
 from ._exchange import decode
 from ._files import Files, work_area
-from ._gemini import parse
 from ._index import check_store, footer, scan, shard_paths
 from ._listing import Listing, as_html, as_text, escaped
 from ._options import folder_of

@@ -18,10 +18,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ._answer import find_object
+from ._body import parse
 from ._exchange import SIMULATOR, Reply, Usage, decode
 from ._files import Files, work_area
 from ._frame import told_damaged
-from ._gemini import parse
 from ._index import check_store, footer, shard_paths
 from ._options import folder_of
 from ._parquet import read_or_none

@@ -16,9 +16,9 @@ from typing import Any, Literal
 import pyarrow as pa
 
 from ._answer import Answer, Issue
+from ._body import parse
 from ._evidence import evidence, state
 from ._exchange import Failure, Reply, Usage, decode
-from ._gemini import parse
 from ._price import Cost, Price, cost
 from ._record import cell_text
 from ._stage import Stage

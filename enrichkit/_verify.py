@@ -11,9 +11,9 @@ from typing import Any, get_args
 import pandas as pd
 import pyarrow as pa
 
+from ._body import parse
 from ._exchange import decode, question_of
 from ._files import Files, work_area
-from ._gemini import parse
 from ._index import VERSION, check_store, footer, read_shards, shard_paths, stray_work_area
 from ._options import folder_of
 from ._parts import read_parts

@@ -23,7 +23,8 @@ from hypothesis import strategies as st
 
 import enrichkit
 from enrichkit import Answer, Reply, Request, Stage
-from enrichkit._gemini import CLIENTS, Gemini, check_capabilities, classify, connect, parse
+from enrichkit._body import classify, parse
+from enrichkit._gemini import CLIENTS, Gemini, check_capabilities, connect
 from enrichkit._price import cost
 from enrichkit.errors import SetupError
 from enrichkit.funds import DEEP, FUND, POC

@@ -19,6 +19,7 @@ _atlas
 funds
 _table
 _files
+_body
 _gemini
 _pace
 _gate

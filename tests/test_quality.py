@@ -14,9 +14,9 @@ import pytest
 
 import enrichkit
 from enrichkit import Answer, Issue, Reply, Source, Stage, Support
+from enrichkit._body import parse
 from enrichkit._dossier import IN_A_TAB
 from enrichkit._evidence import NO_VALUE_SAID, evidence
-from enrichkit._gemini import parse
 from enrichkit._table import alike
 from enrichkit.errors import InputError
 from enrichkit.funds import OF_POC, says_nothing
