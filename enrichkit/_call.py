@@ -10,6 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from ._book import booked_usd
+from ._budget import Budget
 from ._files import Files, work_area
 from ._index import Index, indexed, read_shards, scan
 from ._ledger import read_ledger
@@ -17,7 +18,7 @@ from ._options import Options, takes
 from ._parquet import join
 from ._past import read_past
 from ._plan import Plan, make_plan
-from ._price import Budget, worst_case
+from ._price import worst_case
 from ._questions import StagePlan
 from ._row import RECORD_ID, meta
 from ._service import check_call, is_simulated

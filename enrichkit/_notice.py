@@ -22,13 +22,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ._endings import why
-from ._engine import Status
 from ._estimate import duration
 from ._exchange import SIMULATOR
 from ._listing import many, plain
 from ._options import Options
 from ._price import amount
 from ._service import KEY_NAMES
+from ._status import Status
 from .errors import InputError, LockedError, SetupError, StoreError
 
 LONGEST_SECONDS = 10.0

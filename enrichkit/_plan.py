@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 
+from ._budget import Budget
 from ._checkup import checkup
 from ._estimate import Estimate, Range, duration, estimate
 from ._exchange import SIMULATOR
 from ._listing import Listing, as_html, as_text, many
 from ._past import Past
-from ._price import Budget, Price, amount, lacking, prices_told
+from ._price import Price, amount, lacking, prices_told
 from ._questions import StagePlan
 from ._work import Work
 

@@ -15,8 +15,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from ._engine import Status
 from ._screens import Bar, Lines, Notebook, Screen
+from ._status import Status
 from ._view import scarce
 from ._widget import Controls, Widget, available
 from .errors import InputError

@@ -17,7 +17,7 @@ import pandas as pd
 from ._book import Book, Row
 from ._call import index_of, named, spent_before, store_of, work_of
 from ._endings import why
-from ._engine import Engine, Status
+from ._engine import Engine
 from ._estimate import estimate
 from ._frame import enriched
 from ._gate import Gate
@@ -28,6 +28,7 @@ from ._past import read_past
 from ._price import amount
 from ._progress import Live, choose, look_around, wanted, warn
 from ._service import check_call, client_of
+from ._status import Status
 from ._store import Store
 from ._view import headline, is_early, line, next_call, summary_html
 from ._widget import Controls

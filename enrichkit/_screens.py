@@ -9,8 +9,8 @@ import sys
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from ._engine import Status
 from ._listing import plain
+from ._status import Status
 from ._view import line, live_html, summary_html, summary_text, tail
 from ._widget import Widget
 

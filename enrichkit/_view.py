@@ -11,10 +11,11 @@ import html
 import math
 from collections.abc import Mapping, Sequence
 
-from ._engine import WARN_AT, Status
+from ._budget import WARN_AT
 from ._estimate import duration
 from ._listing import LONGEST_CELL, many, plain
 from ._price import amount
+from ._status import Status
 
 LONGEST_TEXT = 3 * LONGEST_CELL
 BAR_WIDTH = 90

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from ._engine import Status
+from ._status import Status
 from ._view import live_html
 
 AT_FIRST = "The live view of a run. enrichkit.read(out) has what is stored."

@@ -24,11 +24,12 @@ import joblib
 import pyarrow.compute as pc
 
 from ._book import Book
+from ._budget import Budget
 from ._exchange import SIMULATOR, Cause, Client, Failure, Reply, Request, encode
 from ._gate import Gate
 from ._gemini import CLIENTS
 from ._parts import Entry
-from ._price import Budget, Price, worst_case
+from ._price import Price, worst_case
 from ._queue import Ready, Task
 from ._retry import Sent, ask
 from ._row import Outcome, outcome_of, read_decoded, read_payload, reply_cost

@@ -26,6 +26,7 @@ _gate
 _listing
 _retry
 _price
+_budget
 _parquet
 _parts
 _index
@@ -42,6 +43,7 @@ _queue
 _book
 _workers
 _endings
+_status
 _engine
 _options
 _service

@@ -8,8 +8,8 @@ from html.parser import HTMLParser
 
 import pytest
 
-from enrichkit._engine import Status
 from enrichkit._pace import PaceView
+from enrichkit._status import Status
 from enrichkit._view import facts, headline, histogram, line, live_html, next_call, summary_html, summary_text, tail
 
 HOSTILE = "<img src=x onerror=alert(1)>\"'&</div><script>1</script>\x1b[2J $1 and $2"
