@@ -155,11 +155,12 @@ class _Genai:
         content = json.dumps(body | {"contents": contents}).encode()
         with self._http.stream("POST", url, headers=headers, content=content, timeout=request.timeout_seconds) as reply:
             came = b""
-            for chunk in reply.iter_bytes():
+            for chunk in reply.iter_raw():  # before it is decoded: of a few bytes nothing may come out yet
                 came += chunk
                 if time.monotonic() > latest:  # the timeout by itself is for each read
                     raise TimeoutError("the reply came in drips, beyond its deadline")
-            return reply.status_code, came.decode("utf-8", "replace")
+            whole = type(reply)(reply.status_code, headers=reply.headers, content=came)
+            return reply.status_code, whole.content.decode("utf-8", "replace")
 
     def _write(self, request: Request) -> tuple[str, dict[str, str], dict[str, Any]]:
         """Return a request's address, headers and body as the SDK writes them."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import gzip
 import http.server
 import itertools
 import json
@@ -137,6 +139,38 @@ def test_a_reply_that_drips_is_cut(simulator):
     assert "drips" in reply.failure.message
     assert client(question()).failure is None
     client.close()
+
+
+def test_a_compressed_reply_that_drips_is_cut_and_any_other_is_read():
+    """A decoder may say nothing for long, and the deadline counts all the same."""
+    body = gzip.compress('{"candidates": [{"content": {"parts": [{"text": "Zoë"}]}}]}'.encode())
+    pauses = iter([0.2, 0.0])
+
+    class Compressed(http.server.BaseHTTPRequestHandler):
+        def do_POST(self):
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(200)
+            self.send_header("Content-Encoding", "gzip")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            pause = next(pauses)
+            with contextlib.suppress(OSError):
+                for place in range(len(body)):
+                    self.wfile.write(body[place : place + 1])
+                    time.sleep(pause)
+
+        def log_message(self, *args):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Compressed) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        client = connect("google-genai", key=KEY, base_url=f"http://127.0.0.1:{server.server_port}")
+        started = time.monotonic()
+        assert "drips" in client(question(timeout_seconds=0.5)).failure.message
+        assert time.monotonic() - started < 1.5
+        assert client(question()).text == "Zoë"
+        client.close()
+        server.shutdown()
 
 
 @pytest.mark.parametrize("fault", ["thoughts", "unknown_finish", "surrogates", "no_usage", "fenced", "around"])
