@@ -14,11 +14,13 @@ from ._budget import Budget
 from ._files import Files, work_area
 from ._index import Index, indexed, read_shards, scan
 from ._ledger import read_ledger
+from ._notice import check_addresses
 from ._options import Options, takes
 from ._parquet import join
 from ._past import read_past
 from ._plan import Plan, make_plan
 from ._price import worst_case
+from ._progress import wanted
 from ._questions import StagePlan
 from ._row import RECORD_ID, meta
 from ._service import check_call, is_simulated
@@ -67,6 +69,8 @@ def check(frame: pd.DataFrame, options: Options) -> None:
     """Raise for whatever a run would be refused for, before anything is asked or written."""
     stages = choose_stages(options.stages, frame)
     work_of(frame, index_of(options, stages), options)
+    wanted(options.progress)
+    check_addresses(options)
     check_call(options, stages)
 
 

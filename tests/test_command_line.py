@@ -508,6 +508,17 @@ def test_a_dry_run_refuses_what_a_run_would(folder, simulator, monkeypatch):
     assert "'fund.title' is empty in rows 1, 2 and 3" in enrich(*RUN, "--dry-run", code=2)
 
 
+@pytest.mark.parametrize("more", ["--dry-run", "--fresh"])
+def test_where_notices_and_progress_go_is_checked_before_a_store_is_set_aside(more, folder, simulator, monkeypatch):
+    """Else the next call, without --fresh, would ask and pay for everything anew."""
+    enrich(*RUN, "--limit", 1)
+    before = sorted(folder.iterdir())
+    assert "none that apprise understands" in enrich(*RUN, more, "--notify", "nonsense://x", code=2)
+    monkeypatch.setenv("ENRICHKIT_PROGRESS", "loud")
+    assert "ENRICHKIT_PROGRESS must be one of" in enrich(*RUN, more, code=2)
+    assert sorted(folder.iterdir()) == before
+
+
 def test_columns_that_a_run_writes_are_refused_in_the_input(folder, simulator):
     """An earlier run's output, given as input, would be asked and paid anew; a column of one's own would be lost."""
     enrich(*RUN, "--limit", 1)
