@@ -107,7 +107,10 @@ def _read_separated(separator: str) -> Callable[[Path], pd.DataFrame]:
             with path.open(encoding="utf-8-sig") as lines:
                 blank = sum(1 for _ in itertools.takewhile(str.isspace, lines))
             cells = _cells(path, separator, skip_blank_lines=False, skiprows=blank)
-            cells = cells[: np.flatnonzero(cells[0] != "")[-1] + 1]
+            filled = np.flatnonzero(cells[0].str.strip() != "")
+            if not len(filled):
+                raise InputError(f"{path} is empty.")
+            cells = cells[: filled[-1] + 1]
         frame = cells.iloc[1:].reset_index(drop=True).set_axis(cells.iloc[0].tolist(), axis="columns")
         only = str(frame.columns[0])
         if len(frame.columns) == 1 and (other := [one for one in ";\t,|" if one != separator and one in only]):

@@ -103,7 +103,8 @@ def _as_text(column: pd.Series[Any], name: str) -> pa.Array:
 def _as_json(value: Any) -> str | None:
     """Return a list or an object as JSON; None for anything else, and for keys that JSON has not."""
     try:
-        return json.dumps(value, ensure_ascii=False, default=cell_text) if isinstance(value, NESTED) else None
+        known = isinstance(value, NESTED)
+        return json.dumps(_encodable(value), ensure_ascii=False, default=cell_text) if known else None
     except TypeError:
         return None
 

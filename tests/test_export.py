@@ -162,10 +162,14 @@ def test_a_blank_line_of_a_single_column_is_an_empty_cell(tmp_path):
     path = tmp_path / "a.csv"
     for text, told in (
         ("\n\nname\na\n\n \nb\n\n", [["a"], [""], [" "], ["b"]]),
+        ("name\na\n  \n\n", [["a"]]),
         ("a,b\n\n1,2\n\n", [["1", "2"]]),
     ):
         path.write_text(text, "utf-8")
         assert read_sheet(path).to_numpy().tolist() == told
+    path.write_text('""\n""\n', "utf-8")
+    with pytest.raises(errors.InputError, match="is empty"):
+        read_sheet(path)
 
 
 @pytest.fixture

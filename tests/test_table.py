@@ -86,6 +86,8 @@ def test_text_that_is_not_unicode_is_kept_as_far_as_it_goes() -> None:
     """A lone surrogate, which no file can hold, becomes a question mark."""
     frame = pd.DataFrame({"a": pd.Series(["a\ud800", "b"], dtype=object)})
     assert as_table(frame).column("a").to_pylist() == ["a?", "b"]
+    frame = pd.DataFrame({"a": [["a\ud800"], "b"]})
+    assert as_table(frame).column("a").to_pylist() == ['["a?"]', "b"]
 
 
 def test_a_value_that_does_not_fit_is_left_out_and_told() -> None:
