@@ -12,7 +12,7 @@ from ._gemini import check_capabilities, connect
 from ._options import Options
 from ._price import lacking
 from ._stage import Stage
-from .errors import BudgetError, MissingKeyError, StoreError
+from .errors import BudgetError, MissingKeyError, SetupError, StoreError
 
 KEY_NAMES = ("GOOGLE_API_KEY", "GEMINI_API_KEY")
 ENDPOINT_NAME = "GOOGLE_GEMINI_BASE_URL"
@@ -40,6 +40,8 @@ def check_call(options: Options, stages: Sequence[Stage]) -> None:
 def _api_key() -> str:
     for name in KEY_NAMES:
         if key := os.environ.get(name, "").strip():
+            if not (key.isascii() and key.isprintable()):
+                raise SetupError(f"{name} holds a letter that no key has. Copy the key again.")
             return key
     raise MissingKeyError(
         f"No API key is set. Set {KEY_NAMES[0]} (or {KEY_NAMES[1]}) in the environment, or use model={SIMULATOR!r}, "

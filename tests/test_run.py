@@ -366,6 +366,16 @@ def test_without_a_key_the_message_says_what_to_set(frame, tmp_path, no_key):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("key", ["clé-secrète", "one-key\nanother-key"])
+def test_a_key_that_no_request_can_carry_is_told_without_being_repeated(key, frame, tmp_path, simulator, monkeypatch):
+    """Else each try would fail before it is sent, and be counted as possibly spent."""
+    monkeypatch.setenv("GOOGLE_API_KEY", key)
+    with pytest.raises(errors.SetupError, match="GOOGLE_API_KEY holds a letter that no key has") as caught:
+        run(frame, tmp_path / "out")
+    assert key not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_simulated_answers_never_mix_with_real_ones(frame, tmp_path, simulator, monkeypatch):
     """A store holds one kind, whichever way the simulator was reached."""
     run(frame, tmp_path / "simulated")  # by its address, under a real model's name
