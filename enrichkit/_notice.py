@@ -29,6 +29,7 @@ from ._options import Options
 from ._price import amount
 from ._service import KEY_NAMES
 from ._status import Status
+from ._view import is_early
 from .errors import InputError, LockedError, SetupError, StoreError
 
 LONGEST_SECONDS = 10.0
@@ -93,15 +94,15 @@ def tell(options: Options, status: Callable[[], Status], error: BaseException | 
 
 def notice_of(status: Status, options: Options, error: BaseException | None) -> Notice | None:
     """Return what to say of a run that has ended; None if all was done before it began."""
-    reason = status.stopping
-    if not status.records and reason is None and error is None:
+    early = is_early(status)
+    if not status.records and not early and error is None:
         return None
     done, failed, left = status.done, status.failed, status.left
     kind: Literal["success", "warning", "failure"] = "success"
     if error is not None:
         ending, kind = "failed", "failure"
-    elif reason is not None:
-        ending, kind = f"stopped ({reason})", "warning"
+    elif early:
+        ending, kind = f"stopped ({status.stopping})", "warning"
     elif failed:
         ending, kind = f"done, {failed:,} failed", "warning"
     else:
@@ -146,7 +147,7 @@ def _next(status: Status, out: str, error: BaseException | None) -> str:
         return "The store could not be written. Mend the disk; then the same call goes on from what is saved."
     if error is not None:
         return f"A defect ended it: {type(error).__name__}. See where it was called; then the same call goes on."
-    if status.stopping is not None:
+    if status.stopping is not None and is_early(status):
         return f"{BY_PERSON.get(status.stopping) or why(status.stopping, '')}The same call goes on from here."
     report = plain(f"enrichkit.report({out!r})", most=0)
     if status.failed:

@@ -339,6 +339,25 @@ def test_stop_is_an_end_like_others(web, out):
     assert "Stopped by stop(). The same call goes on from here." in notice["message"]
 
 
+def test_a_stop_that_came_too_late_is_no_early_end(web, out):
+    """What was in flight was the last, and all is done, as the view says too."""
+    going, go = threading.Event(), threading.Event()
+
+    def held(request):
+        going.set()
+        go.wait(10)
+        return answers()(request)
+
+    job = enrichkit.start(table("n0"), **settings(out, hook(web), client=held))
+    going.wait(10)
+    threading.Timer(0.2, go.set).start()
+    job.stop()
+    (notice,) = web.notices
+    assert notice["title"] == "enrichkit: nightly: done"
+    assert "goes on" not in notice["message"]
+    assert repr(job).startswith("<enrichkit.Run, done:")
+
+
 @pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
 def test_an_interrupt_is_told(sign, web, out):
     """From a process that a scheduler ends: what is in flight is kept, the notice goes out, then the process ends."""
