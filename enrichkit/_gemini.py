@@ -4,7 +4,7 @@ Either SDK only writes a request, and the reply's body comes back untouched. SDK
 timeout, and a key never leaves its client: not in a message, not in a pickle. It decides nothing about trying again,
 waiting or money.
 
-Facts about the SDKs: google-genai 3.4.0 and google-generativeai 0.8.6, as of November 2026.
+Facts about the SDKs: google-genai 2.30.1 to 3.6.1 and google-generativeai 0.8.6, as of November 2026.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ from .errors import SetupError
 CLIENTS = ("google-genai", "google-generativeai")
 SHORTEST_KEY = 8
 """Anything shorter is a stand-in for a simulator, and may be a word of an innocent message."""
+NEVER_SENT = frozenset("ConnectError ConnectTimeout InvalidURL LocalProtocolError UnsupportedProtocol".split())
+"""Errors of the HTTP library before anything has left."""
 REFUSES_BOTH = re.compile(r"tool use with a response mime type", re.IGNORECASE)
 """What models before Gemini 3 say to search and a JSON schema in one request."""
 
@@ -86,7 +88,7 @@ class Gemini:
             name = type(error).__name__
             told = " ".join(self._scrubbed(f"{name}: {error}").split())[:LONGEST_MESSAGE]
             # A connection that was never made carried nothing; any other may have brought the request to an answer.
-            sent = name not in ("ConnectError", "ConnectTimeout") and "NewConnectionError" not in told
+            sent = name not in NEVER_SENT and "NewConnectionError" not in told
             cause: Cause = "timeout" if sent and "Timeout" in name else "network"
             return Reply(failure=Failure(cause=cause, message=told, may_be_charged=sent))
         if status == 200:
@@ -149,7 +151,10 @@ class _Genai:
         self._http.close()
 
     def send(self, request: Request) -> tuple[int, str]:
-        url, headers, body = self._written(dataclasses.replace(request, question="", text="?"))
+        try:
+            url, headers, body = self._written(dataclasses.replace(request, question="", text="?"))
+        except Exception as error:  # noqa: BLE001 - whatever the SDK refuses to write was never sent, nor will it be
+            return 400, json.dumps({"error": {"message": f"google-genai cannot write this request: {error}"}})
         contents = [{"role": "user", "parts": [{"text": request.text}]}]
         latest = time.monotonic() + request.timeout_seconds
         content = json.dumps(body | {"contents": contents}).encode()

@@ -325,6 +325,16 @@ def test_what_is_sent_is_what_the_sdk_itself_would_send():
         assert headers | {"content-length": ""} == other | {"content-length": ""}
 
 
+@pytest.mark.parametrize("broken", ["model", "address"])
+def test_what_cannot_be_sent_is_not_charged(broken, simulator):
+    """A model that is no name is a bad request, tried once; an address that is none has carried nothing."""
+    client = connect("google-genai", key=KEY, base_url=simulator.url if broken == "model" else "gopher://127.0.0.1:1")
+    failure = client(question(model="no?model") if broken == "model" else question()).failure
+    client.close()
+    assert (failure.cause, failure.may_be_charged) == ("bad_request" if broken == "model" else "network", False)
+    assert simulator.counts()["answers"] == 0
+
+
 def test_an_unknown_client_or_a_missing_package_is_told(monkeypatch):
     """The message says what to choose or install."""
     with pytest.raises(SetupError, match="choose one of"):
