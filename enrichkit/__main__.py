@@ -253,7 +253,7 @@ def _report(found: argparse.Namespace) -> int:
     from ._unattended import store_of
 
     told = report(store_of(found.dir)[0])
-    put(told.to_json() if found.json else told)
+    put(told.to_json() if found.json else in_flags(str(told)))
     return 0
 
 

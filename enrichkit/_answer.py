@@ -177,6 +177,8 @@ class Shape:
 
 def shape_of(annotation: Any, *, where: str) -> Shape:
     """Return the shape of a type annotation; `StageError` names the field whose type cannot be asked for."""
+    if where.count(".") > DEEPEST:
+        raise StageError(f"The answer field {where[:80] + '…'!r} is nested too deeply. A model cannot hold itself.")
     origin, args = get_origin(annotation), get_args(annotation)
     if origin in (Union, types.UnionType):
         given = [arg for arg in args if arg is not type(None)]

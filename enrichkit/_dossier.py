@@ -14,7 +14,7 @@ from ._body import parse
 from ._exchange import decode
 from ._files import Files, work_area
 from ._index import check_store, footer, scan, shard_paths
-from ._listing import Listing, as_html, as_text, escaped
+from ._listing import Listing, as_html, as_text, escaped, many
 from ._options import folder_of
 from ._parquet import read_or_none
 from ._review import fields
@@ -59,7 +59,8 @@ class Dossier:
         return as_text(self._lines(), self._listings())
 
     def __repr__(self) -> str:
-        return str(self)
+        told = f"<enrichkit.Dossier, {self._lines()[0]}: {many(len(self.answers), 'answer')}>"
+        return as_text([f"{told} print() shows all of it."], [])
 
     def _repr_html_(self) -> str:
         frames = "".join(

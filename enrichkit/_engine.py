@@ -211,6 +211,7 @@ class Engine:
             self._reason = ("store" if isinstance(error, StoreError) else "defect", f"{type(error).__name__}: {error}")
             raise
         finally:
+            self._stop.set()  # whatever came in between: nothing is left to pause
             self._ended = time.monotonic()
 
     def _ask_all(self) -> None:

@@ -257,8 +257,8 @@ def listings(found: Quality) -> list[Listing]:
         ),
         Listing(
             "failures",
-            ("stage", "cause", "count", "what to do", "for example"),
-            tuple((one.stage, one.name, f"{one.count:,}", advice(one.name), one.example) for one in found.failures),
+            ("stage", "cause", "count", "for example", "what to do"),
+            tuple((one.stage, one.name, f"{one.count:,}", one.example, advice(one.name)) for one in found.failures),
             words=(0, 1, 3, 4),
         ),
         Listing(

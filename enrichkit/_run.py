@@ -300,7 +300,7 @@ class Run:
         return kind(
             f"{told}{done:,} of {many(status.records, 'record is', 'records are')} done and saved, "
             f"{many(status.left, 'is', 'are')} left. "
-            f"{rest}The same call goes on from here.",
+            f"{rest}The same call {'goes on from here' if status.left else 'returns the table'}.",
             reason=reason,
             done=done,
             left=status.left,

@@ -20,6 +20,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ._answer import DEEPEST
 from ._record import cell_text, is_missing
 from .errors import InputError
 
@@ -27,7 +28,7 @@ ROWS_TOLD = 5
 LONGEST_LABEL = 40
 NUMBER = re.compile(r"[+-]?\d{1,15}(\.\d+)?")
 LISTED = re.compile(r"[,;|\n]")
-NESTED = (list, tuple, dict)
+NESTED = (list, tuple, dict, np.ndarray)
 SCALARS = (str, bool, int, float, np.generic, bytes)
 CONTAINERS = (list, tuple, dict, set, np.ndarray)
 
@@ -55,6 +56,9 @@ def as_table(frame: pd.DataFrame, *, without: frozenset[str] = frozenset()) -> p
 
 
 def _as_array(column: pd.Series[Any], name: str) -> pa.Array | pa.ChunkedArray:
+    mixed = column.dtype == object and pd.api.types.infer_dtype(column, skipna=True).startswith("mixed")
+    if mixed and any(map(_is_too_deep, column)):
+        return _as_text(column, name)
     try:
         array = pa.Array.from_pandas(column)
     except UnicodeEncodeError:
@@ -72,6 +76,14 @@ def _as_array(column: pd.Series[Any], name: str) -> pa.Array | pa.ChunkedArray:
     return array if _is_plain(array.type) else _as_text(column, name)
 
 
+def _is_too_deep(value: Any, depth: int = 0) -> bool:
+    """Whether a cell is nested so deeply, without end perhaps, that no reader of Parquet opens it, or Arrow crashes."""
+    if not isinstance(value, CONTAINERS) or (isinstance(value, np.ndarray) and not value.dtype.hasobject):
+        return False
+    inner = value.values() if isinstance(value, dict) else value
+    return depth == DEEPEST or any(_is_too_deep(one, depth + 1) for one in inner)
+
+
 def _encodable(value: Any) -> Any:
     """Return a cell with question marks in place of lone surrogates, which no file of text can hold."""
     if isinstance(value, str):
@@ -87,25 +99,27 @@ def _as_text(column: pd.Series[Any], name: str) -> pa.Array:
     for row, value in enumerate(column):
         if is_missing_cell(value):
             texts.append(None)
-        elif isinstance(value, SCALARS) or hasattr(value, "isoformat") or _is_number(value):
-            texts.append(cell_text(value))
         elif (told := _as_json(value)) is not None:
             texts.append(told)
+        elif isinstance(value, SCALARS) or hasattr(value, "isoformat") or _is_number(value):
+            texts.append(cell_text(value))
         else:
             raise InputError(
                 f"Column {name!r} holds a value of type {type(value).__name__} in {rows_told([row], column.index)}, "
-                "which cannot be stored beside the column's other cells. Turn the column into text, numbers, dates or "
+                "which cannot be stored in a column with its other cells. Turn the column into text, numbers, dates or "
                 "lists of one kind."
             )
     return pa.array(texts, pa.string())
 
 
 def _as_json(value: Any) -> str | None:
-    """Return a list or an object as JSON; None for anything else, and for keys that JSON has not."""
+    """Return a list or an object as JSON; None for anything else, and for what JSON cannot say."""
+    if not isinstance(value, NESTED):
+        return None
     try:
-        known = isinstance(value, NESTED)
-        return json.dumps(_encodable(value), ensure_ascii=False, default=cell_text) if known else None
-    except TypeError:
+        plain = value.tolist() if isinstance(value, np.ndarray) else value
+        return json.dumps(_encodable(plain), ensure_ascii=False, default=cell_text)
+    except (TypeError, ValueError, RecursionError):  # odd keys; a list within itself; thousands of levels
         return None
 
 
@@ -142,15 +156,16 @@ def is_missing_cell(value: Any) -> bool:
 
 
 def _is_number(value: Any) -> bool:
-    return hasattr(value, "__float__") or isinstance(value, pd.Period | pd.Interval | pd.Timedelta | uuid.UUID)
+    known = isinstance(value, pd.Period | pd.Interval | pd.Timedelta | uuid.UUID)
+    return known or (hasattr(value, "__float__") and not isinstance(value, np.ndarray))
 
 
-def _is_plain(kind: pa.DataType) -> bool:
+def _is_plain(kind: pa.DataType, depth: int = 0) -> bool:
     """Whether every reader of Parquet knows the type."""
     if pa.types.is_list(kind) or pa.types.is_large_list(kind):
-        return _is_plain(kind.value_type)
+        return depth < DEEPEST and _is_plain(kind.value_type, depth + 1)
     if pa.types.is_struct(kind):
-        return kind.num_fields > 0 and all(_is_plain(field.type) for field in kind)
+        return kind.num_fields > 0 and depth < DEEPEST and all(_is_plain(field.type, depth + 1) for field in kind)
     tests = (
         "boolean",
         "integer",

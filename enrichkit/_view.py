@@ -70,8 +70,8 @@ def headline(status: Status, *, ended: bool) -> str:
 
 
 def is_early(status: Status) -> bool:
-    """Whether a run that has ended did not come to its own end; a stop that came too late changes nothing."""
-    return bool(status.left) or status.stopping not in (None, "stop")
+    """Whether a run that has ended did not come to its own end; a person's stop that came too late changes nothing."""
+    return bool(status.left) or status.stopping not in (None, "stop", "interrupt")
 
 
 def next_call(status: Status, *, ended: bool) -> str:

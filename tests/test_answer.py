@@ -128,3 +128,15 @@ def test_a_type_that_cannot_be_asked_for_is_refused(annotation: Any) -> None:
     """The error names the field and says which types can be asked for."""
     with pytest.raises(StageError, match=r"firm\.odd.*Use str, int"):
         shape_of(annotation, where="firm.odd")
+
+
+class Node(Answer):
+    """A model that holds itself."""
+
+    children: list["Node"] | None = None
+
+
+def test_a_model_that_holds_itself_is_refused() -> None:
+    """Its schema would have no end."""
+    with pytest.raises(StageError, match=r"'Node\.children\..*A model cannot hold itself"):
+        shape_of(Node, where="Node")

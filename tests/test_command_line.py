@@ -574,7 +574,9 @@ def test_other_formats(suffix, folder, simulator):
     assert read_sheet(f"data_enriched{suffix}")["_status"].tolist() == ["done"] * 10
     enrich("export", "data_enriched", "all.parquet")
     assert len(pd.read_parquet("all.parquet")) == 10
-    assert "10 records" in enrich("report", "data_enriched")
+    report = enrich("report", "data_enriched")
+    assert "10 records" in report
+    assert "in Python, enrichkit.weak(" in report
     assert json.loads(enrich("report", "data_enriched", "--json"))["cost"]["records"] == 10
 
 

@@ -425,6 +425,7 @@ def test_a_dossier_shows_whole_values_what_checks_found_and_the_suggestions_of_t
     page = enrichkit.dossier(tmp_path / "out", enrichkit.read(tmp_path / "out")["_record_id"].iloc[0])
     assert page.suggestions == ("<a>fish</a>",)
     assert page.issues == ("company: employees: too_many: 2000000",)
+    assert repr(page) == "<enrichkit.Dossier, name: Acme: 4 answers> print() shows all of it."
     for shown in (str(page), page._repr_html_()):
         assert long.strip() in shown
         assert "too_many" in shown

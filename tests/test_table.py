@@ -82,6 +82,35 @@ def test_lists_and_objects_of_different_kinds_are_stored_as_json() -> None:
     assert as_table(pd.DataFrame({"a": cells})).column("a").to_pylist() == told
 
 
+def nested(levels: int) -> list[Any]:
+    """A list in a list in a list."""
+    cell: list[Any] = ["x"]
+    for _ in range(levels):
+        cell = [cell]
+    return cell
+
+
+def test_what_is_nested_too_deeply_for_other_readers_is_stored_as_json() -> None:
+    """A Parquet file with a hundred levels can be written, and never be read again."""
+    kinds = {levels: as_table(pd.DataFrame({"a": [nested(levels)]})).schema.field("a").type for levels in (9, 99)}
+    assert pa.types.is_list(kinds[9])
+    assert kinds[99] == pa.string()
+    typed = pd.Series(pa.array([nested(99)]), dtype=pd.ArrowDtype(pa.array([nested(99)]).type))
+    assert as_table(pd.DataFrame({"a": typed})).schema.field("a").type == pa.string()
+
+
+def test_a_cell_that_holds_itself_is_refused() -> None:
+    """Arrow would end the interpreter over it."""
+    array = np.empty(1, object)
+    itself: tuple[Any, ...] = ([], {}, array)
+    itself[0].append(itself[0])
+    itself[1]["a"] = itself[1]
+    array[0] = array
+    for cell in (*itself, nested(100_000)):
+        with pytest.raises(InputError, match=r"'a' holds a value of type .* in row 2, which cannot be stored"):
+            as_table(pd.DataFrame({"a": pd.Series([None, cell], dtype=object)}))
+
+
 def test_text_that_is_not_unicode_is_kept_as_far_as_it_goes() -> None:
     """A lone surrogate, which no file can hold, becomes a question mark."""
     frame = pd.DataFrame({"a": pd.Series(["a\ud800", "b"], dtype=object)})

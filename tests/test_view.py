@@ -141,7 +141,8 @@ def test_its_words_for_every_state():
     for told, (status, ended, call) in states.items():
         assert headline(status, ended=ended) == told
         assert call in next_call(status, ended=ended)
-    for reason, told in {"stop": "Done", "defect": "Ended by a defect", "budget": "Ended early"}.items():
+    endings = {"stop": "Done", "interrupt": "Done", "defect": "Ended by a defect", "budget": "Ended early"}
+    for reason, told in endings.items():
         nothing_left = dataclasses.replace(done, stopping=reason)
         assert headline(nothing_left, ended=True) == told
         assert ("goes on from here" in next_call(nothing_left, ended=True)) == (told != "Done")
