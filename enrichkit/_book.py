@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import json
+import uuid
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
@@ -23,7 +24,7 @@ import pyarrow.compute as pc
 from ._body import parse
 from ._exchange import SIMULATOR, decode, question_of
 from ._index import FOOTER, VERSION, find
-from ._price import Price
+from ._options import Options
 from ._queue import Task, steps_left
 from ._row import (
     RECORD_ID,
@@ -56,22 +57,18 @@ class Book:
         What is to do.
     store : Store
         Open for writing.
-    prices : mapping
-        The user's own prices.
-    shard_rows : int
-        Rows of a new shard.
-    run_id : str
-        Goes into the shards' footers.
+    options : Options
+        Of them the user's own prices, and the rows of a new shard.
     """
 
-    def __init__(self, work: Work, store: Store, *, prices: Mapping[str, Price], shard_rows: int, run_id: str) -> None:
+    def __init__(self, work: Work, store: Store, options: Options) -> None:
         self.work = work
         self.store = store
-        self._prices = prices
-        self._shard_rows = shard_rows
+        self._prices = options.prices
+        self._shard_rows = options.shard_rows
         self.schema = target_schema(work, store.index)
         self._names = frozenset(self.schema.names)
-        self._run_id = run_id
+        self._run_id = uuid.uuid4().hex[:12]
         self._layout = layout(self.schema)
         self._outcomes: dict[Task, Outcome] = {}
         self._spent: dict[str, Spent] = {}

@@ -55,11 +55,8 @@ def plan(df: pd.DataFrame, options: Options) -> Plan:
     return make_plan(
         work,
         plans,
-        out=options.out,
+        options,
         past=read_past(options.folder, work.stages),
-        prices=options.prices,
-        workers=options.workers,
-        rpm=options.rpm,
         budget=Budget(options.budget_usd, spent_before(options, index, work, lambda: _booked(options, index))),
         worst_usd=_worst_case(options, work),
     )
@@ -101,20 +98,7 @@ def work_of(
     frame: pd.DataFrame, index: Index, options: Options, *, refuse: bool = True
 ) -> tuple[Work, list[StagePlan]]:
     """Return what a call has to do, and the counts that a person sees; see `make_work`."""
-    return make_work(
-        frame,
-        index,
-        out=options.folder,
-        stages=options.stages,
-        key=options.key,
-        model=options.model,
-        simulated=is_simulated(options),
-        retry_failed=options.retry_failed,
-        on_change=options.on_change,
-        limit=options.limit,
-        priority=options.priority,
-        refuse=refuse,
-    )
+    return make_work(frame, index, options, simulated=is_simulated(options), refuse=refuse)
 
 
 def spent_before(options: Options, index: Index, work: Work, booked: Callable[[], Decimal | None]) -> Decimal:

@@ -22,13 +22,13 @@ from ._budget import WARN_AT, Budget, Forecast
 from ._exchange import PAID, Client
 from ._gate import Door, Gate
 from ._listing import many, plain
+from ._options import Options
 from ._price import prices_told
 from ._queue import Ready, Task
 from ._row import Outcome
 from ._status import Status
 from ._store import Store
-from ._work import Work
-from ._workers import Brought, Ended, News, Settings, Skipped, Workers
+from ._workers import Brought, Ended, News, Skipped, Workers
 from .errors import LockedError, StoreError
 
 IN_A_ROW = 10
@@ -48,51 +48,46 @@ class Engine:
 
     Parameters
     ----------
-    work : Work
-        What is to do.
     book : Book
-        The records' outcomes and rows, on an open store.
+        What is to do, and the records' outcomes and rows, on an open store.
+    options : Options
+        How to ask.
     client : callable
         ``Request`` to ``Reply``.
-    gate : Gate
-        The pace that all workers share.
-    settings : Settings
-        How to ask.
+    spent_usd : Decimal
+        What the budget counts of earlier runs.
     on_scarce : callable
         Called in the writer once most of the budget is spent.
     """
 
     def __init__(
         self,
-        work: Work,
         book: Book,
+        options: Options,
         *,
         client: Client,
-        gate: Gate,
-        settings: Settings,
         spent_usd: Decimal = Decimal(),
         on_scarce: Callable[[], None] = lambda: None,
     ) -> None:
-        self._work = work
+        self._work = book.work
         self._book = book
         self._store: Store = book.store
-        self._gate = gate
+        self._gate = Gate(workers=options.workers, rpm=options.rpm)
         self._on_scarce = on_scarce
         self._scarce = False
-        self._prices = prices_told(settings.prices)
-        self._ready = Ready(work, delay_seconds=settings.delay_seconds)
+        self._prices = prices_told(options.prices)
+        self._ready = Ready(book.work, delay_seconds=options.delay_seconds)
         self._inbox: queue.SimpleQueue[News] = queue.SimpleQueue()
-        self._budget = Budget(settings.budget_usd, spent_usd)
+        self._budget = Budget(options.budget_usd, spent_usd)
         self._stop = threading.Event()
         self._door = Door()
         self._workers = Workers(
-            work,
             book,
             self._ready,
+            options,
             client=client,
-            gate=gate,
+            gate=self._gate,
             budget=self._budget,
-            settings=settings,
             opened=self._door.opened,
             stopped=self._stop,
             pass_on=self._inbox.put,
@@ -112,7 +107,7 @@ class Engine:
         self._levels = {name: dict.fromkeys(levels, 0) for name, levels in LEVELS.items()}
         self._cost = Decimal()
         self._spent_before = spent_usd
-        self._forecast = Forecast([int((~stage.known).sum()) for stage in work.stages])
+        self._forecast = Forecast([int((~stage.known).sum()) for stage in book.work.stages])
         self._trouble = ""
         self._look_again = 0.0
 

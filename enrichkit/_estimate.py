@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 from . import funds
 from ._exchange import SIMULATOR, Usage
 from ._listing import many
+from ._options import Options
 from ._past import Numbers, Past
 from ._price import Price, cost, per_prompt, rates
 from ._questions import StageWork
@@ -62,9 +63,7 @@ class Estimate:
     """What the sizes were taken from, in words."""
 
 
-def estimate(
-    work: Work, past: Mapping[str, Past], *, prices: Mapping[str, Price], workers: int, rpm: float | None = None
-) -> Estimate:
+def estimate(work: Work, past: Mapping[str, Past], options: Options) -> Estimate:
     """Return about what the open questions of a table will take."""
     asking = [(stage, int((~stage.known).sum())) for stage in work.stages if not stage.known.all()]
     requests = sum(count for _, count in asking)
@@ -82,11 +81,11 @@ def estimate(
         carry_over([(one.facts["seconds"], count) for one, count in measured]),
         *([one * count for one in patience] for _, count in guessed),
     )
-    at_once = max(1, min(workers, requests))
-    allowed = 0.0 if rpm is None else (requests - 1) * 60 / rpm
+    at_once = max(1, min(options.workers, requests))
+    allowed = 0.0 if options.rpm is None else (requests - 1) * 60 / options.rpm
     return Estimate(
         tokens=tokens,
-        cost_usd=_cost(work, asking, seen, usual, prices),
+        cost_usd=_cost(work, asking, seen, usual, options.prices),
         seconds=_longest(*([one / at_once for one in seconds], [one * requests for one in OWN_SECONDS], [allowed] * 3)),
         basis=_basis(seen, usual),
     )

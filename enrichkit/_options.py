@@ -17,11 +17,11 @@ import pandas as pd
 from ._exchange import DEFAULT_MODEL, SIMULATOR, Client
 from ._gemini import CLIENTS
 from ._price import Price
-from ._questions import OnChange
 from ._stage import Stage
-from ._work import Priority
 from .errors import InputError
 
+OnChange = Literal["refuse", "redo", "keep"]
+Priority = str | Callable[[pd.DataFrame], Sequence[float]] | None
 P = ParamSpec("P")
 T = TypeVar("T")
 

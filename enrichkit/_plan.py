@@ -6,15 +6,15 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from pathlib import Path
 
 from ._budget import Budget
 from ._checkup import checkup
 from ._estimate import Estimate, Range, duration, estimate
 from ._exchange import SIMULATOR
 from ._listing import Listing, as_html, as_text, many
+from ._options import Options
 from ._past import Past
-from ._price import Price, amount, lacking, prices_told
+from ._price import amount, lacking, prices_told
 from ._questions import StagePlan
 from ._work import Work
 
@@ -151,17 +151,14 @@ class Plan:
 def make_plan(
     work: Work,
     plans: Sequence[StagePlan],
+    options: Options,
     *,
-    out: str | Path,
     past: Mapping[str, Past],
-    prices: Mapping[str, Price],
-    workers: int,
-    rpm: float | None = None,
     budget: Budget,
     worst_usd: Decimal,
 ) -> Plan:
     """Return what a person sees of the work; ``worst_usd`` is the worst case of its dearest request."""
-    about = estimate(work, past, prices=prices, workers=workers, rpm=rpm)
+    about, prices = estimate(work, past, options), options.prices
     asked = dict.fromkeys((stage.stage.model or work.model, stage.stage.search) for stage in work.stages)
     unpriced = [told for model, search in asked if (told := lacking(model, search=search, prices=prices))]
     holds = budget_told(budget, about, to_ask=work.to_ask, worst_usd=worst_usd)
@@ -170,12 +167,12 @@ def make_plan(
         records=len(work.ids),
         stages=tuple(plans),
         model=work.model,
-        out=str(out),
+        out=str(options.out),
         cost_usd=about.cost_usd,
         tokens=about.tokens,
         seconds=about.seconds,
         basis=about.basis,
-        workers=workers,
+        workers=options.workers,
         prices=f"prices: {prices_told(prices)}",
         budget=f"{'. '.join(unpriced)}. Until then run refuses a budget_usd." if unpriced else holds,
         notes=(*work.notes, *checkup(work)),

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -16,12 +15,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ._index import Index, find
+from ._options import Options
 from ._record import column_texts, digests, group, ids
 from ._row import meta
 from ._stage import Stage
 
 FAILED, ANSWERED = 1, 2
-OnChange = Literal["refuse", "redo", "keep"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,16 +77,14 @@ class Sorter:
         *,
         before: Sequence[Sorter],
         key: tuple[str, ...],
-        model: str,
-        retry_failed: bool,
-        on_change: OnChange,
+        options: Options,
     ) -> None:
         self.stage = stage
         # As it was in this store: a table that was enriched has more of the columns that the prompt reads.
         recorded = tuple(index.stages.get(stage.name, {}).get("per", ()))
         stands = recorded and stage.per is None and set(recorded) <= {*key, *stage.reads} & set(frame.columns)
         self.per = per = recorded if stands else stage.about(frame.columns) or key
-        self.fingerprint = stage.question(model, per)
+        self.fingerprint = stage.question(options.model, per)
         texts = [(name, column_texts(frame[name], ignore_case=stage.ignore_case)) for name in per]
         self.code, lead = group(rows := digests(texts, salt=self.fingerprint))
         self.questions = ids(rows, lead)
@@ -100,9 +97,9 @@ class Sorter:
             for other in before:
                 present |= (other.code >= 0) & (name in other.stage.answers)
             self.skipped |= ~present
-        self._sort(index, places, retry_failed=retry_failed, on_change=on_change)
+        self._sort(index, places, options)
 
-    def _sort(self, index: Index, places: npt.NDArray[np.int64], *, retry_failed: bool, on_change: OnChange) -> None:
+    def _sort(self, index: Index, places: npt.NDArray[np.int64], options: Options) -> None:
         sealed = np.flatnonzero(places >= 0)
         stored = index.column(meta(self.stage.name, "question")).take(pa.array(places[sealed]))
         status = index.column(meta(self.stage.name, "status")).take(pa.array(places[sealed]))
@@ -118,15 +115,15 @@ class Sorter:
         # Answered before what it requires went away: the answer stands, and nothing is asked again.
         stands = asked & self.skipped
         self.changed = asked & ~same & ~self.skipped
-        own = (same | (self.changed & (on_change == "keep"))) & ~self.skipped
+        own = (same | (self.changed & (options.on_change == "keep"))) & ~self.skipped
         self.failed = (own | stands) & failed
         self.done = (own | stands) & ~failed
         # A skip is written down too, in a row that knows nothing of this stage yet.
         newly_skipped = self.skipped & ~asked & ~where(pc.equal(status, "skipped"))
-        needs = ~self.skipped & ~self.done & ~(self.failed & (not retry_failed))
+        needs = ~self.skipped & ~self.done & ~(self.failed & (not options.retry_failed))
         self.code = np.where(needs, self.code, -1).astype(np.int32)
         self.state = self._state(index)
-        self.known = (self.state == ANSWERED) | ((self.state == FAILED) & (not retry_failed))
+        self.known = (self.state == ANSWERED) | ((self.state == FAILED) & (not options.retry_failed))
         self.needs = needs | newly_skipped
         self.skipped &= ~asked
         self._forget_unneeded()

@@ -7,7 +7,6 @@ import contextlib
 import os
 import signal
 import threading
-import uuid
 import warnings
 from collections.abc import Generator, Iterator
 from typing import Any
@@ -20,7 +19,6 @@ from ._endings import why
 from ._engine import Engine
 from ._estimate import estimate
 from ._frame import enriched
-from ._gate import Gate
 from ._listing import many
 from ._notice import check_addresses, tell
 from ._options import Options, takes
@@ -32,8 +30,7 @@ from ._status import Status
 from ._store import Store
 from ._view import headline, is_early, line, next_call, summary_html
 from ._widget import Controls
-from ._work import Work, choose_stages
-from ._workers import Settings
+from ._work import choose_stages
 from .errors import Interrupted, SetupError, Stopped, StoreError
 
 WAIT_SECONDS = 0.1
@@ -75,32 +72,24 @@ class Run:
             opening.callback(store.close)
             if store.quarantined:
                 warnings.warn(_put_aside(store), stacklevel=4)
-            prices = options.prices
-            self._open(store, first if first and store.index.empty else work_of(frame, store.index, options)[0])
+            work = first if first and store.index.empty else work_of(frame, store.index, options)[0]
+            self._book = Book(work, store, options)
             if self._book.to_read_anew:
                 with named(options.folder):
                     self._book.read_anew()
                     store.reload()
-                self._open(store, work_of(frame, store.index, options)[0])
+                self._book = Book(work_of(frame, store.index, options)[0], store, options)
             if not store.enough_space():
                 raise StoreError(
                     f"The disk that holds {options.folder} is nearly full. Free some space, then run again."
                 )
-            client = opening.enter_context(client_of(options, needed=self._work.to_ask > 0))
+            work = self._book.work
+            client = opening.enter_context(client_of(options, needed=work.to_ask > 0))
             self._engine = Engine(
-                self._work,
                 self._book,
+                options,
                 client=client,
-                gate=Gate(workers=options.workers, rpm=options.rpm),
-                settings=Settings(
-                    workers=options.workers,
-                    client_name=options.client_name,
-                    budget_usd=options.budget_usd,
-                    deadline_seconds=options.deadline_seconds,
-                    delay_seconds=options.delay_seconds,
-                    prices=prices,
-                ),
-                spent_usd=spent_before(options, store.index, self._work, self._book.spent_usd),
+                spent_usd=spent_before(options, store.index, work, self._book.spent_usd),
                 on_scarce=lambda: warn(self.status),
             )
             self._closing = opening.pop_all()
@@ -112,11 +101,6 @@ class Run:
         with self._interruptible():
             threading.Thread(target=self._drive, name="enrichkit-run", daemon=True).start()
             self._live.begin(way)
-
-    def _open(self, store: Store, work: Work) -> None:
-        options, run_id = self._options, uuid.uuid4().hex[:12]
-        self._work = work
-        self._book = Book(work, store, prices=options.prices, shard_rows=options.shard_rows, run_id=run_id)
 
     def stop(self) -> pd.DataFrame:
         """Ask nothing more, keep what is in flight, and return the table as it stands. An interrupt leaves at once."""
@@ -172,7 +156,7 @@ class Run:
     def table(self) -> pd.DataFrame:
         """The table as it stands, also while the run is under way: answers count once their record is complete."""
         unsealed = list(self._book.unsealed_rows())  # before the shards: what is sealed meanwhile is met there
-        return enriched(self._work, self._options.folder, unsealed)
+        return enriched(self._book.work, self._options.folder, unsealed)
 
     @property
     def done(self) -> bool:
@@ -290,7 +274,7 @@ class Run:
 
     def _frame(self) -> pd.DataFrame:
         unsealed = [*self._book.unsealed_rows(), *self._book.partial_rows()]
-        return enriched(self._work, self._options.folder, unsealed)
+        return enriched(self._book.work, self._options.folder, unsealed)
 
     def _stopped(self, kind: type[Stopped], told: str) -> Stopped:
         status = self.status
@@ -312,8 +296,8 @@ class Run:
         rest = status.rest_usd
         if rest is None and not status.unpriced:
             with contextlib.suppress(OSError):  # the store may be what ended the run
-                past = read_past(self._options.folder, self._work.stages)
-                about = estimate(self._work, past, prices=self._options.prices, workers=self._options.workers)
+                past = read_past(self._options.folder, self._book.work.stages)
+                about = estimate(self._book.work, past, self._options)
                 rest = None if about.cost_usd is None else about.cost_usd[1]
         return f"They will cost about {amount(rest)} USD more. " if rest and status.left else ""
 

@@ -6,7 +6,7 @@ megabytes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,14 +20,13 @@ import pyarrow.compute as pc
 from . import funds
 from ._index import Index
 from ._listing import many
-from ._questions import OnChange, Sorter, StagePlan, StageWork, is_true
+from ._options import Options, Priority
+from ._questions import Sorter, StagePlan, StageWork, is_true
 from ._record import Digests, column_texts, digests, group, ids
 from ._row import WHY, facts_of, meta
 from ._stage import Stage, arrange
 from ._table import as_table, rows_told
 from .errors import ChangedError, InputError, StageError
-
-Priority = str | Callable[[pd.DataFrame], Sequence[float]] | None
 
 SHARD = "shard"
 
@@ -130,19 +129,7 @@ def record_ids(frame: pd.DataFrame, key: str | Sequence[str] | None) -> list[str
 
 
 def make_work(
-    frame: pd.DataFrame,
-    index: Index,
-    *,
-    out: Path,
-    stages: Sequence[str | Stage],
-    key: str | Sequence[str] | None,
-    model: str,
-    simulated: bool | None,
-    retry_failed: bool,
-    on_change: OnChange,
-    limit: int | None,
-    priority: Priority,
-    refuse: bool = True,
+    frame: pd.DataFrame, index: Index, options: Options, *, simulated: bool | None, refuse: bool = True
 ) -> tuple[Work, list[StagePlan]]:
     """Return what is to do, and the counts that a person sees.
 
@@ -156,63 +143,54 @@ def make_work(
         If stored answers belong to another question and ``on_change`` is "refuse" (unless ``refuse`` is off, which also
         leaves out the rows that lack their key, with a note, for a plan).
     """
-    chosen = choose_stages(stages, frame)
-    table, named = _without_reserved(frame, {*index.stages, *(stage.name for stage in chosen)})
-    names = choose_key(key, list(named.columns))
-    _same_store(index, out, names, simulated)
-    _one_writer(index, out, chosen)
-    record, row, unique, keyless = _records(named, names, refuse=refuse)
+    out = options.folder
+    stages = choose_stages(options.stages, frame)
+    table, named = _without_reserved(frame, {*index.stages, *(stage.name for stage in stages)})
+    key = choose_key(options.key, list(named.columns))
+    _same_store(index, out, key, simulated)
+    _one_writer(index, out, stages)
+    record, row, unique, keyless = _records(named, key, refuse=refuse)
     places = index.rows_of(unique)
     first = named if len(row) == len(named) else named.iloc[row]
     sorters: list[Sorter] = []
-    for stage in chosen:
-        sorters.append(
-            Sorter(
-                stage,
-                first,
-                index,
-                places,
-                before=sorters,
-                key=names,
-                model=model,
-                retry_failed=retry_failed,
-                on_change=on_change,
-            )
-        )
+    for stage in stages:
+        sorters.append(Sorter(stage, first, index, places, before=sorters, key=key, options=options))
     todo = np.logical_or.reduce([places < 0, *(sorter.needs for sorter in sorters)])
-    order = _order(first, todo, priority)
-    left_out = order[len(order) if limit is None else limit :]
+    order = _order(first, todo, options.priority)
+    left_out = order[len(order) if options.limit is None else options.limit :]
     for sorter in sorters:
         sorter.leave_out(left_out)
     plans = [sorter.counts() for sorter in sorters]
-    if refuse and on_change == "refuse":
+    if refuse and options.on_change == "refuse":
         _refuse_changes(plans, out)
     shards = index.shards[np.maximum(places, 0)] if len(index.shards) else np.full(len(row), -1, np.int32)
-    notes = [f"{keyless} Until then run refuses this table; the plan is for its other rows."] if keyless else []
-    if anew := sum(_read_otherwise(stage, index) for stage in chosen):
-        told = many(anew, "stored answer")
-        notes.append(f"{told} will be read anew, for nothing: types, checks or columns changed.")
-    notes += [
-        f"The shard {path} is damaged: its records count as not asked. Restore it, or give redo_damaged=True."
-        for path in index.damaged
-    ]
-    if len(left_out):
-        rest = many(len(left_out), "record is", "records are")
-        notes.append(f"{rest} left for a later call (limit={limit:,}).")
     work = Work(
         frame=frame,
         table=table,
-        key=names,
-        model=model,
+        key=key,
+        model=options.model,
         record=record,
         row=row,
         ids=unique,
         stages=[sorter.work() for sorter in sorters],
         order=order[: len(order) - len(left_out)],
         shards=np.where(places >= 0, shards, -1).astype(np.int32),
-        notes=notes,
+        notes=list(_notes(index, stages, keyless, left_out=len(left_out), limit=options.limit)),
     )
     return work, plans
+
+
+def _notes(index: Index, stages: Sequence[Stage], keyless: str, *, left_out: int, limit: int | None) -> Iterator[str]:
+    """Yield what else is to be known of what is to do, a sentence each."""
+    if keyless:
+        yield f"{keyless} Until then run refuses this table; the plan is for its other rows."
+    if anew := sum(_read_otherwise(stage, index) for stage in stages):
+        told = many(anew, "stored answer")
+        yield f"{told} will be read anew, for nothing: types, checks or columns changed."
+    for path in index.damaged:
+        yield f"The shard {path} is damaged: its records count as not asked. Restore it, or give redo_damaged=True."
+    if left_out:
+        yield f"{many(left_out, 'record is', 'records are')} left for a later call (limit={limit:,})."
 
 
 def _without_reserved(frame: pd.DataFrame, stages: Collection[str]) -> tuple[pa.Table, pd.DataFrame]:

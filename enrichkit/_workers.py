@@ -15,8 +15,8 @@ import queue
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 
@@ -28,30 +28,18 @@ from ._budget import Budget
 from ._exchange import SIMULATOR, Cause, Client, Failure, Reply, Request, encode
 from ._gate import Gate
 from ._gemini import CLIENTS
+from ._options import Options
 from ._parts import Entry
-from ._price import Price, worst_case
+from ._price import worst_case
 from ._queue import Ready, Task
 from ._retry import Sent, ask
 from ._row import Outcome, outcome_of, read_decoded, read_payload, reply_cost
-from ._work import Work
 
 ATTEMPTS = 3
 """An answer that cannot be read is asked again up to twice."""
 ASK_AGAIN = frozenset({"unreadable", "empty"})
 SPARE_PERMITS = 2
 """Replies on their way to the disk while all workers ask: without them each would wait for its commit."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
-    """How a run asks."""
-
-    workers: int
-    client_name: str
-    budget_usd: float | None
-    deadline_seconds: float
-    delay_seconds: float = 0.0
-    prices: Mapping[str, Price] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,37 +103,36 @@ class Workers:
 
     def __init__(
         self,
-        work: Work,
         book: Book,
         ready: Ready,
+        options: Options,
         *,
         client: Client,
         gate: Gate,
         budget: Budget,
-        settings: Settings,
         opened: threading.Event,
         stopped: threading.Event,
         pass_on: Callable[[News], None],
         end_run: Callable[[str, str], None],
     ) -> None:
-        self._work = work
+        self._work = book.work
         self._book = book
         self._ready = ready
         self._client = client
         self._gate = gate
         self._budget = budget
-        self._settings = settings
+        self._options = options
         self._opened = opened
         self._stopped = stopped
         self._pass_on = pass_on
         self._end_run = end_run
         # A queue made of C where a semaphore is made of Python: a third of its time with twenty workers.
         self._permits: queue.SimpleQueue[None] = queue.SimpleQueue()
-        for _ in range(settings.workers + SPARE_PERMITS):
+        for _ in range(options.workers + SPARE_PERMITS):
             self._permits.put(None)
         self.simulated = book.simulated
         """Whether the simulator answers; None before that is known."""
-        self._schema_bytes = {one.stage.name: len(json.dumps(one.stage.schema)) for one in work.stages}
+        self._schema_bytes = {one.stage.name: len(json.dumps(one.stage.schema)) for one in book.work.stages}
         self._worst_case = functools.lru_cache(maxsize=1000)(self._price_worst_case)
         self._change = threading.Condition()
         self._resting = self._relieving = 0
@@ -159,7 +146,7 @@ class Workers:
 
     def start(self) -> Iterator[None]:
         """Let them begin; the iterator ends when all of them have."""
-        count = self._settings.workers
+        count = self._options.workers
         self.at_work = 2 * count
         parallel = joblib.Parallel(n_jobs=2 * count, backend="threading", return_as="generator_unordered", batch_size=1)
         loops = [self._loop] * count + [self._relief] * count
@@ -226,7 +213,7 @@ class Workers:
         if any(name not in values for name in stage.requires):
             self._pass_on(Skipped(task))
             return
-        deadline_seconds, prices = self._settings.deadline_seconds, self._settings.prices
+        deadline_seconds, prices = self._options.deadline_seconds, self._options.prices
         request = stage.request(question, values, model=self._work.model, timeout_seconds=deadline_seconds)
         payloads, booked = self._book.earlier(task)
         read = [read_payload(stage, payload, prices) for payload in payloads]
@@ -241,14 +228,14 @@ class Workers:
                 "question": question,
                 "attempt": attempt,
                 "at": datetime.now(UTC).isoformat(timespec="milliseconds"),
-                "client": self._settings.client_name,
+                "client": self._options.client_name,
                 "model": request.model,
                 "seconds": round(asked.seconds, 4),
                 "tries": asked.tries,
             }
             # Stored as it came: what it means is read after, and may be read otherwise later. An SDK's client has
             # parsed the body just as `decode` would; a reply of one's own client changes on its way into JSON.
-            raw_alone = self._settings.client_name in CLIENTS and asked.reply.raw is not None
+            raw_alone = self._options.client_name in CLIENTS and asked.reply.raw is not None
             payload = encode(asked.reply, raw_alone=raw_alone, **facts)
             one = (
                 read_decoded(stage, payload, asked.reply, facts, prices)
@@ -348,7 +335,7 @@ class Workers:
             prompt_bytes=100 * prompt_hundreds,
             max_output_tokens=max_output_tokens,
             search=search,
-            prices=self._settings.prices,
+            prices=self._options.prices,
         )
         return found or Decimal()
 
@@ -356,7 +343,7 @@ class Workers:
         if reply.failure is not None and (reply.failure.may_be_charged or reply.failure.cause == "timeout"):
             self._budget.keep(worst)
             return
-        paid = reply_cost(reply, {"model": request.model}, self._settings.prices) if reply.paid else Decimal()
+        paid = reply_cost(reply, {"model": request.model}, self._options.prices) if reply.paid else Decimal()
         if excess := self._budget.settle(worst, paid):
             self._end_run(
                 "budget",

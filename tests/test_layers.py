@@ -26,6 +26,7 @@ _gate
 _listing
 _retry
 _price
+_options
 _budget
 _parquet
 _parts
@@ -45,7 +46,6 @@ _workers
 _endings
 _status
 _engine
-_options
 _service
 _frame
 _verify
