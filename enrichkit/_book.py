@@ -347,7 +347,9 @@ class Book:
     def completed_rows(self, records: Sequence[int]) -> list[Row]:
         """Return the rows of completed records without the raw replies, from the shards where they are sealed."""
         found = dict(self.unsealed_rows())
-        names = [name for name in self.schema.names if not name.endswith("._replies")]
+        stages = {*self.store.index.stages, *(work.stage.name for work in self.work.stages)}
+        raw = {meta(stage, "replies") for stage in stages}
+        names = [name for name in self.schema.names if name not in raw]
         by_shard: dict[int, dict[str, int]] = {}
         for record in records:
             if record not in found:
