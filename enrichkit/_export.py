@@ -15,8 +15,9 @@ from typing import Any, Literal
 import pandas as pd
 
 from ._frame import ORIGIN, read
-from ._sheet import format_of, is_text, write_sheet
-from ._table import as_text, is_missing_cell
+from ._options import folder_of
+from ._sheet import check_outside, format_of, is_text, json_cell, write_sheet
+from ._table import CONTAINERS, as_text, is_missing_cell
 from .errors import InputError
 
 Lists = Literal["readable", "json"]
@@ -62,7 +63,8 @@ def export(
     Raises
     ------
     InputError
-        If the suffix is none of these, nothing is there to be written, or what is new cannot be told.
+        If the suffix is none of these, the file would lie within the store, nothing is there to be written, or what is
+        new cannot be told.
     StoreError
         If there is no store.
 
@@ -82,6 +84,8 @@ def export(
         raise InputError(f"formulas must be 'safe' or 'raw', not {formulas!r}.")
     path = Path(path)
     format_of(path)
+    if not isinstance(out, pd.DataFrame):
+        check_outside(path, folder_of(out))
     frame = out if isinstance(out, pd.DataFrame) else read(out)
     if not len(frame.columns):
         raise InputError(f"There is nothing to write into {path}: no record is complete yet.")
@@ -118,8 +122,8 @@ def _as_text(
 
 def _change(lists: Lists, *, safe: bool) -> Callable[[Any], Any]:
     def change(cell: Any) -> Any:
-        if isinstance(cell, list | dict):
-            cell = json.dumps(cell, ensure_ascii=False, default=as_text) if lists == "json" else as_text(cell)
+        if isinstance(cell, (*CONTAINERS, bytes)):
+            cell = json.dumps(cell, ensure_ascii=False, default=json_cell) if lists == "json" else as_text(cell)
         return harmless(cell) if safe else cell
 
     return change

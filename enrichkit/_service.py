@@ -6,6 +6,7 @@ import contextlib
 import os
 from collections.abc import Iterator, Sequence
 from typing import Any
+from urllib.parse import urlsplit
 
 from ._exchange import SIMULATOR, Client
 from ._gemini import check_capabilities, connect
@@ -35,6 +36,7 @@ def check_call(options: Options, stages: Sequence[Stage]) -> None:
             raise BudgetError(f"{told}. Or leave budget_usd out: without that price it cannot be held.")
     if isinstance(options.client, str) and options.model != SIMULATOR:
         _api_key()
+        _endpoint()
 
 
 def _api_key() -> str:
@@ -49,15 +51,23 @@ def _api_key() -> str:
     )
 
 
+def _endpoint() -> str | None:
+    """Return the address that the environment moves the clients to."""
+    address = os.environ.get(ENDPOINT_NAME, "").strip()
+    with contextlib.suppress(ValueError):
+        parts = urlsplit(address)
+        if not address or (parts.scheme in ("http", "https") and parts.hostname and parts.port != 0):
+            return address or None
+    raise SetupError(f"{ENDPOINT_NAME} is no address such as https://host/path. Mend it, or unset it.")
+
+
 @contextlib.contextmanager
 def client_of(options: Options, *, needed: bool) -> Iterator[Client]:
     """Yield what answers requests; with the simulator, a server on loopback for as long as the run lasts."""
     if callable(options.client):
         yield options.client
     elif options.model != SIMULATOR:
-        with contextlib.closing(
-            connect(options.client, key=_api_key(), base_url=os.environ.get(ENDPOINT_NAME) or None)
-        ) as client:
+        with contextlib.closing(connect(options.client, key=_api_key(), base_url=_endpoint())) as client:
             yield client
     elif needed:
         from .simulator import Simulator

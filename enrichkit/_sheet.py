@@ -13,6 +13,7 @@ import os
 import time
 import uuid
 import warnings
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any, BinaryIO, cast
@@ -21,13 +22,18 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 
+from ._files import work_area
 from ._frame import to_frame
 from ._record import cell_text
-from ._table import as_table, as_text, is_missing_cell
+from ._table import as_table, as_text, is_missing_cell, rows_told
 from .errors import EnrichError, InputError, SetupError
 
 LEFTOVER_SECONDS = 3600
 LONGEST_EXCEL_CELL = 32_767
+LARGEST_EXCEL_INTEGER = 10**15
+"""Beyond, Excel drops digits: such numbers are written as text."""
+LARGEST_EXCEL_SHEET = 1_048_576, 16_384
+"""Rows, the header's included, and columns."""
 UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 
 
@@ -60,6 +66,7 @@ def write_sheet(frame: pd.DataFrame, path: str | Path) -> None:
     """Write a table into a file by its suffix, in place of the one of that name; the index is not written."""
     path = Path(path)
     writer = format_of(path)[1]
+    check_size(path, *frame.shape)
     with replacing(path) as file:
         writer(frame, file)
 
@@ -69,11 +76,12 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
     """Yield a new file that takes the place of ``path`` in one step, once everything is in it and on the disk."""
     path = Path(os.path.realpath(path))  # a link stays a link
     path.parent.mkdir(parents=True, exist_ok=True)
-    for left in path.parent.glob(f".{path.name}.*.tmp"):  # a kill's
+    mark = f".{zlib.crc32(path.name.encode()):08x}"  # a name may be as long as a name can be
+    for left in path.parent.glob(f"{mark}.*.tmp"):  # a kill's
         with contextlib.suppress(OSError):
             if time.time() - left.stat().st_mtime > LEFTOVER_SECONDS:
                 left.unlink()
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+    temporary = path.with_name(f"{mark}.{uuid.uuid4().hex[:8]}.tmp")
     try:
         with temporary.open("xb") as file:
             yield file
@@ -82,6 +90,23 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def check_outside(path: Path, out: Path) -> None:
+    """Refuse a file within a store, where it would be read as one of its shards."""
+    for ours in (out, work_area(out)):
+        if ours.resolve() in path.resolve().parents:
+            raise InputError(f"{path} lies in the store's own folder {ours}. Write it elsewhere.")
+
+
+def check_size(path: Path, rows: int, columns: int) -> None:
+    """Refuse a table that no Excel file holds."""
+    most_rows, most_columns = LARGEST_EXCEL_SHEET
+    if path.suffix.lower() == ".xlsx" and (rows >= most_rows or columns > most_columns):
+        raise InputError(
+            f"{path} cannot hold {rows:,} rows and {columns:,} columns: Excel takes {most_rows:,} rows, a header "
+            f"included, and {most_columns:,} columns. Write CSV or Parquet instead."
+        )
 
 
 def is_text(path: Path) -> bool:
@@ -144,7 +169,8 @@ def _write_separated(separator: str) -> Callable[[pd.DataFrame, IO[bytes]], None
         # A lone carriage return is quoted only where it is part of the line's end, and would else end one.
         texts = (cell for _, column in frame.items() for cell in (column.name, *_objects(column)))
         returns = any(isinstance(cell, str) and "\r" in cell for cell in texts)
-        frame.to_csv(file, sep=separator, index=False, lineterminator="\r\n" if returns else "\n", encoding="utf-8")
+        end = "\r\n" if returns else "\n"
+        frame.to_csv(file, sep=separator, index=False, lineterminator=end, encoding="utf-8", errors="replace")
 
     return write
 
@@ -184,11 +210,13 @@ def _write_lines(frame: pd.DataFrame, file: IO[bytes]) -> None:
     for cells in frame.astype(object).itertuples(index=False, name=None):
         known = (None if is_missing_cell(cell) and not isinstance(cell, str) else cell for cell in cells)
         row = dict(zip(names, known, strict=True))
-        file.write((json.dumps(row, ensure_ascii=False, default=_json_cell) + "\n").encode("utf-8", "replace"))
+        file.write((json.dumps(row, ensure_ascii=False, default=json_cell) + "\n").encode("utf-8", "replace"))
 
 
-def _json_cell(value: Any) -> Any:
-    return value.item() if hasattr(value, "item") else value.tolist() if hasattr(value, "tolist") else as_text(value)
+def json_cell(value: Any) -> Any:
+    """Return a value that JSON does not have as one that it has."""
+    found = value.tolist() if isinstance(value, np.ndarray | np.generic) else value
+    return as_text(found) if found is value or isinstance(found, np.generic) else found
 
 
 def _read_excel(path: Path) -> pd.DataFrame:
@@ -232,11 +260,22 @@ def _write_excel(frame: pd.DataFrame, file: IO[bytes]) -> None:
         from openpyxl.cell.cell import ILLEGAL_CHARACTERS_RE as UNFIT
 
         def fit(cell: Any) -> Any:
-            if is_missing_cell(cell) or isinstance(cell, bool | int | float):
+            whole = isinstance(cell, int) and abs(cell) < LARGEST_EXCEL_INTEGER
+            if is_missing_cell(cell) or isinstance(cell, bool | float) or whole:
                 return cell
-            return UNFIT.sub("\ufffd", as_text(cell) if not isinstance(cell, str) else cell)[:LONGEST_EXCEL_CELL]
+            text = cell if isinstance(cell, str) else as_text(cell)
+            return UNFIT.sub("\ufffd", text.encode("utf-8", "replace").decode())
 
-        fitted = frame.astype(object).map(fit).set_axis([fit(str(name)) for name in frame.columns], axis="columns")
+        columns = {}
+        for place, (name, column) in enumerate(frame.items()):
+            cells = [fit(cell) for cell in column.astype(object)]
+            if long := [row for row, cell in enumerate(cells) if len(str(cell)) > LONGEST_EXCEL_CELL]:
+                told = f"{name} is cut to {LONGEST_EXCEL_CELL:,} characters in {rows_told(long)}"
+                warnings.warn(f"{told}: a cell of Excel takes no more.", stacklevel=4)
+            columns[place] = [cell[:LONGEST_EXCEL_CELL] if isinstance(cell, str) else cell for cell in cells]
+        fitted = pd.DataFrame(columns, dtype=object).set_axis(
+            [fit(str(name)) for name in frame.columns], axis="columns"
+        )
         with pd.ExcelWriter(cast("BinaryIO", file), engine="openpyxl") as writer:
             fitted.to_excel(writer, index=False)
             for row in writer.book.active.iter_rows():

@@ -193,9 +193,7 @@ class Store:
         try:
             lock.acquire()
         except filelock.Timeout:
-            raise LockedError(
-                f"Another run works on {self.out}{_owner(self.work)}. Wait for it or stop it, or choose another 'out'."
-            ) from None
+            raise LockedError(f"{_owner(self.out)} or choose another 'out'.") from None
         except OSError as error:
             raise StoreError(f"The folder {self.work} cannot be written: {error.strerror}.") from error
         owner = {"pid": os.getpid(), "host": socket.gethostname(), "started": time.strftime("%Y-%m-%d %H:%M:%S")}
@@ -282,9 +280,13 @@ def _damaged(path: Path) -> str:
     )
 
 
-def _owner(work: Path) -> str:
+def _owner(out: Path) -> str:
+    """Say who has the lock."""
     try:
-        owner = json.loads((work / "owner.json").read_text())
-        return f" (process {owner['pid']} on {owner['host']}, since {owner['started']})"
+        owner = json.loads((work_area(out) / "owner.json").read_text())
+        if (owner["pid"], owner["host"]) == (os.getpid(), socket.gethostname()):
+            return f"A run of this process works on {out}: wait until it has ended, .stop() it,"
+        told = f" (process {owner['pid']} on {owner['host']}, since {owner['started']})"
     except (OSError, ValueError, KeyError):
-        return ""
+        told = ""
+    return f"Another run works on {out}{told}. Wait for it or stop it,"

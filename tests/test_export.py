@@ -7,6 +7,7 @@ import json
 import zipfile
 from datetime import datetime
 
+import numpy as np
 import openpyxl
 import pandas as pd
 import pytest
@@ -139,6 +140,57 @@ def test_a_store_is_exported_as_read_returns_it(tmp_path):
     assert "seen" not in cells(tmp_path / "b.csv")[0]
     with pytest.raises(errors.StoreError, match="There is no store"):
         enrichkit.export(tmp_path / "nothing", tmp_path / "c.csv")
+
+
+def test_lists_as_pandas_reads_them_from_parquet_are_lists(tmp_path):
+    """Arrays, tuples, sets and bytes are written as lists and text, each element of them."""
+    many = np.arange(1500)
+    kinds = {"array": np.array(["x", "y"]), "tuple": (1, 2), "set": {3}, "bytes": b"ab", "many": many}
+    frame = pd.DataFrame({name: pd.Series([value], dtype=object) for name, value in kinds.items()})
+    frame["objects"] = pd.Series([np.array([{"a": 1}], dtype=object)], dtype=object)
+    everyone = ", ".join(map(str, many))
+    enrichkit.export(frame, tmp_path / "a.csv")
+    assert cells(tmp_path / "a.csv")[1] == ["x, y", "1, 2", "3", "6162", everyone, '[{"a": 1}]']
+    enrichkit.export(frame, tmp_path / "b.csv", lists="json")
+    assert cells(tmp_path / "b.csv")[1][0] == '["x", "y"]'
+    enrichkit.export(frame[["array", "tuple", "objects"]].assign(one=[np.array([5])]), tmp_path / "c.jsonl")
+    found = json.loads((tmp_path / "c.jsonl").read_text())
+    assert found == {"array": ["x", "y"], "tuple": [1, 2], "objects": [{"a": 1}], "one": [5]}
+
+
+def test_a_letter_that_is_none_is_replaced_everywhere(tmp_path):
+    """A lone surrogate ends no export."""
+    frame = pd.DataFrame({"a": pd.Series(["x\ud800"], dtype=object)})
+    for suffix in (".csv", ".tsv", ".xlsx", ".jsonl", ".parquet"):
+        write_sheet(frame, tmp_path / f"a{suffix}")
+        assert read_sheet(tmp_path / f"a{suffix}")["a"].tolist() == ["x?"]
+
+
+def test_what_excel_cannot_hold_is_told(tmp_path):
+    """A cell that is cut, a number that would lose digits, a table too large."""
+    frame = pd.DataFrame({"id": [12345678901234567, 5], "text": ["short", "x" * 40_000]})
+    with pytest.warns(UserWarning, match="^text is cut to 32,767 characters in row 2"):
+        write_sheet(frame, tmp_path / "a.xlsx")
+    assert read_sheet(tmp_path / "a.xlsx")["id"].tolist() == ["12345678901234567", "5"]
+    with pytest.raises(errors.InputError, match="cannot hold 1 rows and 16,401 columns"):
+        write_sheet(pd.DataFrame([range(16_401)]), tmp_path / "b.xlsx")
+    assert not (tmp_path / "b.xlsx").exists()
+
+
+def test_no_file_is_written_into_a_store(tmp_path):
+    """It would be read as one of its shards."""
+    df = pd.DataFrame({"fund.title": ["Borealis"]})
+    enrichkit.run(df, model="simulator", stages=["fund"], out=tmp_path / "s", progress=False)
+    for place in (tmp_path / "s", tmp_path / "s.work"):
+        with pytest.raises(errors.InputError, match="lies in the store's own folder"):
+            enrichkit.export(tmp_path / "s", place / "x.parquet")
+
+
+def test_a_file_may_have_as_long_a_name_as_there_is(tmp_path):
+    """The file that takes its place has a shorter one."""
+    path = tmp_path / f"{'x' * 251}.csv"
+    write_sheet(pd.DataFrame({"a": ["1"]}), path)
+    assert read_sheet(path)["a"].tolist() == ["1"]
 
 
 def test_a_file_appears_whole_or_not_at_all(tmp_path):

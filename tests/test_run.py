@@ -376,6 +376,18 @@ def test_a_key_that_no_request_can_carry_is_told_without_being_repeated(key, fra
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    "address", ["nonsense", "http://[::1", "ftp://host", "http://", "http://host:x", "http://host:0"]
+)
+def test_an_address_that_is_none_is_told_beforehand(address, tmp_path, monkeypatch):
+    """Else each record would fail for it, and stay failed."""
+    monkeypatch.setenv("GOOGLE_GEMINI_BASE_URL", address)
+    monkeypatch.setenv("GOOGLE_API_KEY", "a-key-for-nothing")
+    with pytest.raises(errors.SetupError, match="GOOGLE_GEMINI_BASE_URL is no address such as"):
+        run(pd.DataFrame(FUND), tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_simulated_answers_never_mix_with_real_ones(frame, tmp_path, simulator, monkeypatch):
     """A store holds one kind, whichever way the simulator was reached."""
     run(frame, tmp_path / "simulated")  # by its address, under a real model's name
