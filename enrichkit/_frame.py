@@ -30,7 +30,8 @@ ORIGIN = "enrichkit"
 def read(out: str | Path = "enriched") -> pd.DataFrame:
     """Return every record completed so far, one row each, with all columns but the raw replies.
 
-    It needs no lock and also works while a run is under way. ``_status`` is over all stages that any call asked for.
+    It needs no lock and also works while a run is under way, of which it sees what was complete some five seconds ago.
+    ``_status`` is over all stages that any call asked for.
 
     Raises
     ------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 import signal
@@ -68,6 +69,34 @@ def test_nothing_new_starts_while_paused_and_all_goes_on_after(server, settings)
     assert job.result()["_status"].tolist() == ["done"] * 60
     assert server.counts()["requests"] == 60
     assert not job.status.paused
+
+
+def test_whoever_reads_meanwhile_sees_what_is_complete(server, settings, monkeypatch):
+    """Long before a shard is full; no more shards come of it, and each dollar stands in them once."""
+    monkeypatch.setattr("enrichkit._engine.SEAL_SECONDS", 0.05)
+    job = enrichkit.start(FRAME, shard_rows=25, **settings)
+    wait_for(lambda: job.status.done >= 8)
+    job.pause()
+    wait_for(lambda: job.status.in_flight == 0)
+    wait_for(lambda: len(enrichkit.read(settings["out"])) == job.status.done < 25)
+    assert enrichkit.report(settings["out"]).quality.records == job.status.done
+    job.resume()
+    job.result()
+    found = enrichkit.read(settings["out"])
+    assert found["_status"].tolist() == ["done"] * 60
+    assert len(list(settings["out"].iterdir())) == 3
+    assert found["company._cost_usd"].sum() == pytest.approx(job.status.cost_usd)
+    assert enrichkit.verify(settings["out"]).ok
+    again = settings | {"stages": [COMPANY, dataclasses.replace(COMPANY, name="again")]}
+    job = enrichkit.start(FRAME, **again)
+    wait_for(lambda: job.status.done >= 8)
+    wait_for(lambda: (enrichkit.read(settings["out"]).get("again._status", FRAME["name"]) == "done").sum() >= 8)
+    assert job.status.left
+    assert job.result()["again._status"].tolist() == ["done"] * 60
+    assert len(list(settings["out"].iterdir())) == 3
+    found = enrichkit.read(settings["out"])
+    assert found["again._cost_usd"].sum() == pytest.approx(job.status.cost_usd)
+    assert enrichkit.verify(settings["out"]).ok
 
 
 def test_a_long_pause_ends_no_question(settings):
