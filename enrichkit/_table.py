@@ -7,6 +7,7 @@ its column is left out and named.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import unicodedata
@@ -29,7 +30,7 @@ LONGEST_LABEL = 40
 NUMBER = re.compile(r"[+-]?\d{1,15}(\.\d+)?")
 LISTED = re.compile(r"[,;|\n]")
 NESTED = (list, tuple, dict, np.ndarray)
-SCALARS = (str, bool, int, float, np.generic, bytes)
+SCALARS = (str, bool, int, float, np.generic, bytes, pd.Period, pd.Interval, pd.Timedelta, uuid.UUID)
 CONTAINERS = (list, tuple, dict, set, np.ndarray)
 
 
@@ -48,6 +49,8 @@ def as_table(frame: pd.DataFrame, *, without: frozenset[str] = frozenset()) -> p
     twice = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
     if twice:
         raise InputError(f"The table has more than one column named {twice[0]!r}. Rename or drop one of them.")
+    if odd := [name for name in names if _encodable(name) != name]:
+        raise InputError(f"The column name {odd[0]!r} is no Unicode text. Rename it.")
     if not len(frame):
         raise InputError("The table has no rows.")
     kept = [(place, name) for place, name in enumerate(names) if name not in without]
@@ -94,16 +97,10 @@ def _encodable(value: Any) -> Any:
 
 
 def _as_text(column: pd.Series[Any], name: str) -> pa.Array:
-    """Store a column of mixed kinds as text, lists and objects in it as JSON; refuse what is no cell's value."""
-    texts: list[str | None] = []
-    for row, value in enumerate(column):
-        if is_missing_cell(value):
-            texts.append(None)
-        elif (told := _as_json(value)) is not None:
-            texts.append(told)
-        elif isinstance(value, SCALARS) or hasattr(value, "isoformat") or _is_number(value):
-            texts.append(cell_text(value))
-        else:
+    """Store a column of mixed kinds as text; refuse what is no cell's value."""
+    texts = [None if is_missing_cell(value) else _cell_as_text(value) for value in column]
+    for row, (text, value) in enumerate(zip(texts, column, strict=True)):
+        if text is None and not is_missing_cell(value):
             raise InputError(
                 f"Column {name!r} holds a value of type {type(value).__name__} in {rows_told([row], column.index)}, "
                 "which cannot be stored in a column with its other cells. Turn the column into text, numbers, dates or "
@@ -112,15 +109,15 @@ def _as_text(column: pd.Series[Any], name: str) -> pa.Array:
     return pa.array(texts, pa.string())
 
 
-def _as_json(value: Any) -> str | None:
-    """Return a list or an object as JSON; None for anything else, and for what JSON cannot say."""
-    if not isinstance(value, NESTED):
-        return None
-    try:
-        plain = value.tolist() if isinstance(value, np.ndarray) else value
-        return json.dumps(_encodable(plain), ensure_ascii=False, default=cell_text)
-    except (TypeError, ValueError, RecursionError):  # odd keys; a list within itself; thousands of levels
-        return None
+def _cell_as_text(value: Any) -> str | None:
+    """Return a cell as text, lists and objects as JSON; None for what is no cell's value, and what has no text."""
+    with contextlib.suppress(TypeError, ValueError, OverflowError, RecursionError):  # odd keys, a list within itself, …
+        if isinstance(value, NESTED):
+            plain = value.tolist() if isinstance(value, np.ndarray) else value
+            return json.dumps(_encodable(plain), ensure_ascii=False, default=cell_text)
+        if isinstance(value, SCALARS) or hasattr(value, "isoformat") or hasattr(value, "__float__"):
+            return cell_text(value)
+    return None
 
 
 def rows_told(rows: Sequence[int] | npt.NDArray[np.integer], index: pd.Index[Any] | None = None) -> str:
@@ -153,11 +150,6 @@ def _label(label: Any) -> str:
 def is_missing_cell(value: Any) -> bool:
     """Whether a cell of any kind, lists included, is empty."""
     return not isinstance(value, CONTAINERS) and is_missing(value)
-
-
-def _is_number(value: Any) -> bool:
-    known = isinstance(value, pd.Period | pd.Interval | pd.Timedelta | uuid.UUID)
-    return known or (hasattr(value, "__float__") and not isinstance(value, np.ndarray))
 
 
 def _is_plain(kind: pa.DataType, depth: int = 0) -> bool:

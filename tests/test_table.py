@@ -47,6 +47,15 @@ def test_ordinary_cells_just_work(cells: Any, kind: pa.DataType) -> None:
         ),
         (pd.DataFrame({"a": ["t", {1}]}), "'a' holds a value of type set in row 2, which"),
         (pd.DataFrame({"a": ["t", {(1, 2): 3}]}), "'a' holds a value of type dict in row 2, which"),
+        (pd.DataFrame({"a": [10**5000, "t"]}), "'a' holds a value of type int in row 1, which"),
+        (
+            pd.DataFrame({"a": pd.Series([np.datetime64("2020"), np.timedelta64(1, "s")], dtype=object)}),
+            "'a' holds a value of type timedelta64 in row 2, which",
+        ),
+        (
+            pd.DataFrame([[1]], columns=pd.Index(["a\ud800"], dtype=object)),
+            r"The column name 'a\\ud800' is no Unicode text",
+        ),
         ([1, 2], "not list"),
     ],
 )
