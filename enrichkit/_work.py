@@ -195,8 +195,8 @@ def _notes(index: Index, stages: Sequence[Stage], keyless: str, *, left_out: int
 
 def _without_reserved(frame: pd.DataFrame, stages: Collection[str]) -> tuple[pa.Table, pd.DataFrame]:
     """Return the table as Arrow, without the columns that these stages' facts go into, and with text for names."""
-    named = frame.set_axis([str(name) for name in frame.columns], axis="columns")
     table = as_table(frame, without=frozenset({WHY, *facts_of(stages)}))
+    named = frame.set_axis([str(name) for name in frame.columns], axis="columns")
     if SHARD in named.columns:
         raise InputError(f"A column cannot be named {SHARD!r}: that is what the store's folders are. Rename it.")
     return table, named

@@ -83,7 +83,7 @@ ALONE = {
     "_store": {"_files", "_parquet", "_parts", "_index", "errors"},
     "_index": {"_files", "_parquet", "_parts", "errors"},
     "_parts": {"_files"},
-    "_parquet": {"_files", "_table"},
+    "_parquet": {"_files", "_table", "errors"},
     "_pace": set(),
     "_messenger": set(),
 }
