@@ -7,6 +7,7 @@ import contextlib
 import importlib.metadata
 import io
 import json
+import math
 import os
 import sys
 import threading
@@ -26,6 +27,7 @@ CODES = (
     "store); 130 interrupted. After 3 and 130 the same command goes on."
 )
 NOTIFY = "ENRICHKIT_NOTIFY"
+MOST_PORT = 65_535
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -194,16 +196,17 @@ def _add_simulate(commands: Any) -> None:
         help="serve a simulated Gemini on 127.0.0.1",
         description="Serve a simulated Gemini on 127.0.0.1 until interrupted. Everything it answers is invented.",
         epilog=f"Faults: {', '.join(FAULTS)}.",
+        allow_abbrev=False,
     )
     simulate.add_argument(
-        "--port", type=int, default=8899, help="port to listen on; 0 takes a free one (default: 8899)"
+        "--port", type=_port, default=8899, help="port to listen on; 0 takes a free one (default: 8899)"
     )
     simulate.add_argument("--seed", type=int, default=0, help="same seed, same answers (default: 0)")
     simulate.add_argument(
         "--latency", type=_latency, default=0.0, metavar="SECONDS", help="a reply takes so long; 0.5-3 is a spread"
     )
-    simulate.add_argument("--per-minute", type=int, metavar="N", help="refuse more than N requests a minute")
-    simulate.add_argument("--per-day", type=int, metavar="N", help="refuse more than N requests a day")
+    simulate.add_argument("--per-minute", type=_count, metavar="N", help="refuse more than N requests a minute")
+    simulate.add_argument("--per-day", type=_count, metavar="N", help="refuse more than N requests a day")
     simulate.add_argument(
         "--fault", type=_fault, action="append", default=[], metavar="NAME=P", help="a fault and its probability"
     )
@@ -222,16 +225,28 @@ def _progress(text: str) -> str | bool:
     return False if text == "off" else text
 
 
-def _latency(text: str) -> float | tuple[float, float]:
+def _port(text: str) -> int:
+    if not text.isdecimal() or int(text) > MOST_PORT:
+        raise argparse.ArgumentTypeError(f"a port's number, 0 to {MOST_PORT}, is needed, not {text!r}")
+    return int(text)
+
+
+def _latency(text: str) -> tuple[float, float]:
     low, _, high = text.partition("-")
-    return (float(low), float(high)) if high else float(low)
+    with contextlib.suppress(ValueError):
+        if 0 <= float(low) <= float(high or low) < math.inf:
+            return float(low), float(high or low)
+    raise argparse.ArgumentTypeError(f"seconds are needed, such as 2, or 0.5-3, the least first, not {text!r}")
 
 
 def _fault(text: str) -> tuple[str, float]:
     name, _, probability = text.partition("=")
     if name not in FAULTS:
         raise argparse.ArgumentTypeError(f"there is no fault {name!r}")
-    return name, float(probability or 1)
+    with contextlib.suppress(ValueError):
+        if 0 <= float(probability or 1) <= 1:
+            return name, float(probability or 1)
+    raise argparse.ArgumentTypeError(f"a probability from 0 to 1 is needed for {name}, not {probability!r}")
 
 
 def _run(found: argparse.Namespace) -> int:

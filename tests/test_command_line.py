@@ -422,6 +422,24 @@ def test_simulate_serves_and_says_how_to_use_it(folder):
     assert (done.returncode, json.loads(counts)["answers"]) == (0, 19)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("--port", "99999"), "a port's number, 0 to 65535, is needed, not '99999'"),
+        (("--latency", "abc"), "seconds are needed, such as 2, or 0.5-3, the least first, not 'abc'"),
+        (("--latency", "5-1"), "the least first, not '5-1'"),
+        (("--fault", "overloaded=2"), "a probability from 0 to 1 is needed for overloaded, not '2'"),
+        (("--fault", "nothing"), "there is no fault 'nothing'"),
+        (("--per-minute", "0"), "a whole number above 0 is needed"),
+        (("--per-day", "-1"), "a whole number above 0 is needed"),
+        (("--lat", "1"), "unrecognized arguments: --lat 1"),
+    ],
+)
+def test_a_simulator_that_cannot_be_is_one_sentence(arguments, told, folder):
+    """2, before it serves."""
+    assert told in enrich("simulate", *arguments, code=2)
+
+
 # Beside a run, and after a kill
 
 
