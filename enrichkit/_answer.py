@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import types
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -30,6 +31,8 @@ KEEP: Any = type("Keep", (), {"__repr__": lambda self: "KEEP"})()
 NOTHING = frozenset({"", "n/a", "none", "null", "unknown", "(unknown)", "not found", "not available", "-"})
 
 DECODER = json.JSONDecoder()
+BRACES = re.compile(r"[{}]"), re.compile(r'"(?:[^"\\]|\\.)*"|[{}]', re.DOTALL)
+"""The braces of a text: all of them, and those that stand in no quotes."""
 DEEPEST = 30
 """Nesting beyond this is no answer to any sensible model; a thousand levels end Python's recursion."""
 
@@ -210,8 +213,10 @@ def _field_shape(info: Any, *, where: str) -> Shape:
     return Shape(shape.kind, shape.choices, shape.of, shape.fields, optional=optional)
 
 
-def find_object(text: str, names: frozenset[str]) -> dict[str, Any] | None:
+def find_object(text: str, names: frozenset[str] | None = None) -> dict[str, Any] | None:
     """Return the JSON object in a reply's text, or None; tolerates a Markdown fence and prose around it.
+
+    It has one of the names, if there are any to go by; or it is empty, which says that nothing was found.
 
     >>> find_object('Sure! ```json\\n{"role": "Partner"}\\n```', frozenset({"role"}))
     {'role': 'Partner'}
@@ -219,9 +224,12 @@ def find_object(text: str, names: frozenset[str]) -> dict[str, Any] | None:
     return locate_object(text, names)[1]
 
 
-def locate_object(text: str, names: frozenset[str]) -> tuple[int, dict[str, Any] | None]:
-    """Return the same with the place where it begins: the first object that has one of the names, else the first."""
-    first: tuple[int, dict[str, Any] | None] = (-1, None)
+def locate_object(text: str, names: frozenset[str] | None) -> tuple[int, dict[str, Any] | None]:
+    """Return the same with the place where it begins.
+
+    What stands within a broken object is none: a company of the portfolio would pass for the firm.
+    """
+    empty: tuple[int, dict[str, Any] | None] = (-1, None)
     start = text.find("{")
     # A bound: hostile text of a million braces must not cost a million scans.
     for _ in range(50):
@@ -230,13 +238,24 @@ def locate_object(text: str, names: frozenset[str]) -> tuple[int, dict[str, Any]
         try:
             found, end = DECODER.raw_decode(text, start)
         except (ValueError, RecursionError):
-            end = start + 1
+            # Quotes may be what is broken: so the braces are counted with and without those in quotes.
+            end = max(_closes(text, start, braces) for braces in BRACES)
         else:
-            if names & found.keys():
+            if names is None or names & found.keys():
                 return start, found
-            first = (start, found) if first[1] is None else first
+            empty = empty if found else (start, found)
         start = text.find("{", end)
-    return first
+    return empty
+
+
+def _closes(text: str, start: int, braces: re.Pattern[str]) -> int:
+    """Return where the brace at ``start`` is closed; the text's end if nowhere."""
+    depth = 0
+    for match in braces.finditer(text, start):
+        depth += {"{": 1, "}": -1}.get(match[0], 0)
+        if not depth:
+            return match.end()
+    return len(text)
 
 
 def read_answer(model: type[Answer], text: str) -> tuple[Answer | None, list[Issue]]:

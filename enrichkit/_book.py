@@ -79,6 +79,8 @@ class Book:
         self.completed = array("i")
         """The records that this run has completed, in their order."""
         self._unsealed: list[tuple[int, Row]] = []
+        self._growing: tuple[int | None, list[Row]] = None, []
+        """The newest shard while it is not full, and its rows: it is sealed again as it grows."""
         self._changed: dict[int, list[tuple[int, Row]]] = {}
         shards = work.shards[work.order]
         self._expected = dict(zip(*np.unique(shards[shards >= 0], return_counts=True), strict=True))
@@ -263,19 +265,26 @@ class Book:
 
     def seal(self, *, everything: bool = False) -> None:
         """Seal what makes full shards, or everything that is complete."""
-        while len(self._unsealed) >= self._shard_rows or (everything and self._unsealed):
-            self._seal(self._unsealed[: self._shard_rows])
-            del self._unsealed[: self._shard_rows]
+        while self._unsealed and (everything or len(self._unsealed) >= self._room):
+            some = self._unsealed[: self._room]
+            self._grow(some)
+            del self._unsealed[: len(some)]
         for shard, rows in list(self._changed.items()):
             if everything or len(rows) == self._expected[shard]:
-                self._seal(rows, shard)
+                self._renew(shard, rows)
+                self._expected[shard] -= len(rows)
                 del self._changed[shard]
+
+    @property
+    def _room(self) -> int:
+        """How many rows the growing shard still takes."""
+        return self._shard_rows - len(self._growing[1])
 
     def widen(self) -> None:
         """Bring the shards that have fewer columns, or narrower ones, to the present schema."""
         for shard, facts in list(self.store.index.footers.items()):
             if facts.get("layout") != self._layout:
-                self._seal([], shard)
+                self._renew(shard, [])
 
     @property
     def to_read_anew(self) -> list[int]:
@@ -338,7 +347,9 @@ class Book:
     def completed_rows(self, records: Sequence[int]) -> list[Row]:
         """Return the rows of completed records without the raw replies, from the shards where they are sealed."""
         found = dict(self.unsealed_rows())
-        names = [name for name in self.schema.names if not name.endswith("._replies")]
+        stages = {*self.store.index.stages, *(work.stage.name for work in self.work.stages)}
+        raw = {meta(stage, "replies") for stage in stages}
+        names = [name for name in self.schema.names if name not in raw]
         by_shard: dict[int, dict[str, int]] = {}
         for record in records:
             if record not in found:
@@ -362,8 +373,22 @@ class Book:
         for record in sorted(found):
             yield record, self.row(record)
 
-    def _seal(self, rows: Sequence[tuple[int, Row]], shard: int | None = None) -> None:
-        """Seal rows as a new shard, or into one, with what their questions have cost since they were last booked."""
+    def _grow(self, rows: Sequence[tuple[int, Row]]) -> None:
+        """Seal rows as a new shard, or with those of the shard that is growing."""
+        number, held = self._growing
+        more, paid = self._booked(rows)
+        grown = [*held, *more]
+        number = self._seal(self._described(self._table(grown), {}), rows, paid, number)
+        self._growing = (number, grown) if len(grown) < self._shard_rows else (None, [])
+
+    def _renew(self, shard: int, rows: Sequence[tuple[int, Row]]) -> None:
+        """Seal rows into the shard that holds their records."""
+        new, paid = self._booked(rows)
+        merged = self._merged(shard, self.store.shard(shard), {row[RECORD_ID]: row for row in new})
+        self._seal(merged, rows, paid, shard)
+
+    def _booked(self, rows: Sequence[tuple[int, Row]]) -> tuple[list[Row], dict[str, str]]:
+        """Return rows with what their questions have cost since they were last booked; and by question who pays."""
         paid: dict[str, str] = {}
         finished = []
         for record, made in rows:
@@ -377,14 +402,18 @@ class Book:
                     paid[question] = row[RECORD_ID]
                 row |= booked(stage.stage.name, row, spent, paid.get(question) or self._payer[question])
             finished.append(row)
-        if shard is None:
-            table = self._described(self._table(finished), {})
-        else:
-            table = self._merged(shard, self.store.shard(shard), {row[RECORD_ID]: row for row in finished})
-        self.work.shards[[record for record, _ in rows]] = self.store.seal(table, self._questions(rows), shard=shard)
+        return finished, paid
+
+    def _seal(
+        self, table: pa.Table, rows: Sequence[tuple[int, Row]], paid: Mapping[str, str], shard: int | None
+    ) -> int:
+        """Seal a shard's table with these rows new in it, and take note of who has paid; return its number."""
+        number = self.store.seal(table, self._questions(rows), shard=shard)
+        self.work.shards[[record for record, _ in rows]] = number
         for question, payer in paid.items():
             self._payer[question] = payer
             self._spent.pop(question, None)
+        return number
 
     def _merged(self, shard: int, old: pa.Table, replaced: Mapping[str, Row]) -> pa.Table:
         """Return a shard's table in the present schema, with some of its rows replaced, in the old order."""

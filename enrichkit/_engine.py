@@ -35,6 +35,10 @@ IN_A_ROW = 10
 """So many questions failing one after the other end the run: for one cause, or unpaid for whatever cause."""
 SAVE_AGAIN_SECONDS = 0.5
 LOOK_AT_DISK_SECONDS = 0.2
+SEAL_SECONDS = 5.0
+"""So often what is complete is sealed, full shard or not, for those who read the store meanwhile."""
+SEAL_SHARE = 20
+"""A seal of that kind that takes a second comes every twenty at most."""
 DISK, PAUSE = "disk", "pause"
 """Why no new request starts for now; both must be over."""
 LONGEST_PROBLEM = 160
@@ -110,6 +114,7 @@ class Engine:
         self._forecast = Forecast([int((~stage.known).sum()) for stage in book.work.stages])
         self._trouble = ""
         self._look_again = 0.0
+        self._seal_at = time.monotonic() + SEAL_SECONDS
 
     def stop(self, reason: str = "stop", told: str = "") -> None:
         """Send nothing more; what is in flight is kept. The first reason stands, and none that comes after the end."""
@@ -240,13 +245,22 @@ class Engine:
         while self._workers.at_work or not self._inbox.empty():
             self._watch_space()
             try:
-                news = [self._inbox.get(timeout=SAVE_AGAIN_SECONDS if DISK in self._door else None)]
+                news = [self._inbox.get(timeout=SAVE_AGAIN_SECONDS if DISK in self._door else SEAL_SECONDS)]
             except queue.Empty:
-                continue
+                news = []
             # Bounded by the size seen: draining until empty could go on for seconds at full speed.
             news += [self._inbox.get() for _ in range(self._inbox.qsize())]
             self._commit(self._sift(news))
-            self._save(self._book.seal)
+            self._seal()
+
+    def _seal(self) -> None:
+        """Seal full shards, and every few seconds all that is complete."""
+        began = time.monotonic()
+        due = began >= self._seal_at and DISK not in self._door
+        self._save(lambda: self._book.seal(everything=due))
+        if due:
+            ended = time.monotonic()
+            self._seal_at = ended + max(SEAL_SECONDS, SEAL_SHARE * (ended - began))
 
     def _rescue(self) -> None:
         """Store what came after the writer failed, if it did: it is paid for. And miss no worker's last word."""

@@ -47,7 +47,8 @@ def read(out: str | Path = "enriched") -> pd.DataFrame:
     ['simulator']
     """
     table = stored(folder_of(out))
-    return to_frame(table.select([name for name in table.column_names if not name.endswith("._replies")]))
+    raw = {meta(stage, "replies") for stage in footer(table.schema)["stages"]}
+    return to_frame(table.select([name for name in table.column_names if name not in raw]))
 
 
 def batches(df: pd.DataFrame, rows: int) -> Iterator[pd.DataFrame]:

@@ -181,7 +181,7 @@ def _readable(reply: Reply, *, look: bool) -> bool:
     """Whether a reply may hold an answer; with ``look``, whether there is any JSON object in it."""
     if reply.failure is not None:
         return False
-    return not look or find_object(reply.text or "", frozenset()) is not None
+    return not look or find_object(reply.text or "") is not None
 
 
 def mark_wasted(replies: Sequence[StoredReply], answered: Mapping[str, bool]) -> None:

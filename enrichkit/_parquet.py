@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from ._files import Files
 from ._table import as_type, wider
+from .errors import StoreError
 
 CHECKSUM = b"enrichkit.crc32="
 NO_CHECKSUM = b"00000000"
@@ -22,6 +23,11 @@ def encode_parquet(table: pa.Table) -> bytes:
 
     Parquet's own checksums cover the pages but not the footer, where one flipped bit can rename a column or point it
     at another's pages. So the footer carries a CRC-32 of itself, worked out with its own eight digits as zeros.
+
+    Raises
+    ------
+    StoreError
+        If what was written cannot be read again. Nothing may be thrown away for a file that nobody can open.
     """
     sink = pa.BufferOutputStream()
     table = table.replace_schema_metadata({**(table.schema.metadata or {}), CHECKSUM: NO_CHECKSUM})
@@ -33,8 +39,16 @@ def encode_parquet(table: pa.Table) -> bytes:
     )
     data = bytearray(sink.getvalue())
     start = len(data) - 8 - int.from_bytes(data[-8:-4], "little")
-    place = data.index(NO_CHECKSUM, data.index(CHECKSUM, start))
+    # The last one: a cell or a column's name may say the same, and stands before it.
+    place = data.index(NO_CHECKSUM, data.rindex(CHECKSUM, start))
     data[place : place + 8] = b"%08x" % zlib.crc32(data[start:])
+    try:
+        _read(pa.BufferReader(data), ())
+    except (pa.ArrowException, OSError) as error:
+        raise StoreError(
+            f"These rows make a shard that cannot be read again ({error}), so it was not written. The replies are safe "
+            "beside the store. Please report this."
+        ) from error
     return bytes(data)
 
 
@@ -44,7 +58,7 @@ def _footer_is_sound(source: pa.NativeFile) -> bool:
     if length + 12 > size:
         return False
     end = source.read_at(length + 8, size - 8 - length)
-    found = re.search(CHECKSUM + rb".{2}([0-9a-f]{8})", end, re.DOTALL)
+    found = re.compile(CHECKSUM + rb".{2}([0-9a-f]{8})", re.DOTALL).match(end, max(0, end.rfind(CHECKSUM)))
     if found is None:
         return False
     zeroed = end[: found.start(1)] + NO_CHECKSUM + end[found.end(1) :]
@@ -54,11 +68,15 @@ def _footer_is_sound(source: pa.NativeFile) -> bool:
 def read_parquet(files: Files, path: Path, columns: Collection[str] | None = None) -> pa.Table:
     """Return a file's table, footer and pages verified; of ``columns``, those that it has."""
     with files.source(path) as source:
-        if not _footer_is_sound(source):
-            raise pa.ArrowInvalid(f"{path}: the footer's checksum fails")
-        file = pq.ParquetFile(source, page_checksum_verification=True)
-        names = file.schema_arrow.names
-        return file.read(columns=None if columns is None else [name for name in names if name in columns])
+        return _read(source, columns)
+
+
+def _read(source: pa.NativeFile, columns: Collection[str] | None) -> pa.Table:
+    if not _footer_is_sound(source):
+        raise pa.ArrowInvalid("the footer's checksum fails")
+    file = pq.ParquetFile(source, page_checksum_verification=True)
+    names = file.schema_arrow.names
+    return file.read(columns=None if columns is None else [name for name in names if name in columns])
 
 
 def read_or_none(files: Files, path: Path, columns: Collection[str] | None) -> pa.Table | None:

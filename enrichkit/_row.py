@@ -338,19 +338,17 @@ def record_status(statuses: Sequence[str | None]) -> Status:
 def build_table(rows: Sequence[Mapping[str, Any]], schema: pa.Schema, stages: Sequence[Stage]) -> pa.Table:
     """Return rows as a table; an answer that does not fit its column is left out and named in the row's issues."""
     writer = {column: stage.name for stage in stages for column in stage.answers}
+    told_in = {meta(stage.name, "issues"): stage.name for stage in stages}
     arrays: dict[str, pa.Array] = {}
     issues: dict[tuple[int, str], list[str]] = {}
     for field in schema:
-        if not field.name.endswith("._issues"):
+        if field.name not in told_in:
             arrays[field.name], misfits = as_column([row.get(field.name) for row in rows], field.type)
             for place in misfits:
                 issues.setdefault((place, writer.get(field.name, "")), []).append(f"{field.name}: does_not_fit")
-    for name in schema.names:
-        if name.endswith("._issues"):
-            stage = name.removesuffix("._issues")
-            values = [
-                [*(row.get(name) or ()), *issues.get((place, stage), ())] or row.get(name)
-                for place, row in enumerate(rows)
-            ]
-            arrays[name] = as_column(values, schema.field(name).type)[0]
+    for name, stage in told_in.items():
+        values = [
+            [*(row.get(name) or ()), *issues.get((place, stage), ())] or row.get(name) for place, row in enumerate(rows)
+        ]
+        arrays[name] = as_column(values, schema.field(name).type)[0]
     return pa.table([arrays[name] for name in schema.names], schema=schema)

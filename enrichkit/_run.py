@@ -422,7 +422,8 @@ def start(df: pd.DataFrame, options: Options) -> Run:
     >>> job.result()["fund._status"].tolist()
     ['done']
     """
-    return Run(df, options)
+    # A copy: what the caller does to it meanwhile must not move the answers to other rows.
+    return Run(df.copy() if isinstance(df, pd.DataFrame) else df, options)
 
 
 def _put_aside(store: Store) -> str:

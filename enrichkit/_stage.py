@@ -33,8 +33,8 @@ SYSTEM = (
     "limited or poor, how much the search brought. fields_found: the names of the fields you found. "
     "notes: one short sentence."
 )
-READER = 2
-"""Raised when more is read out of a reply than before: stored replies are then read again, for nothing."""
+READER = 3
+"""Raised when something else is read out of a reply than before: stored replies are then read again, for nothing."""
 UNKNOWN = "⟦(unknown)⟧"
 LONGEST_VALUE = 4000
 _BRACES = re.compile(r"\{\{|\}\}|\{([^{}\n]+)\}")

@@ -29,6 +29,8 @@ from enrichkit._store import Store
 
 MOST_OF_ONE_INSTANT = 24
 """States taken of one instant; where there are more, a random choice."""
+SEAL_SECONDS = 60.0
+"""With 0 shards grow, row by row; else each is sealed once it is full, or at the end."""
 
 
 class Company(Answer):
@@ -82,7 +84,10 @@ def call(phase: str, out: Path, client: Callable[[enrichkit.Request], Reply]) ->
     """Make one of the calls."""
     prices = {"m": Price(input_usd=1000, output_usd=0)}
     settings = {"key": "name", "model": "m", "prices": prices, "workers": 2, "shard_rows": 2, "progress": False}
-    with mock.patch("enrichkit._store.MOST_PARTS", 2):  # so that parts are merged, too
+    with (
+        mock.patch("enrichkit._store.MOST_PARTS", 2),  # so that parts are merged, too
+        mock.patch.multiple("enrichkit._engine", SEAL_SECONDS=SEAL_SECONDS, SEAL_SHARE=0),
+    ):
         return enrichkit.run(TABLE, out=out, client=client, **settings, **PHASES[phase])
 
 

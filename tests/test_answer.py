@@ -67,7 +67,31 @@ def test_words_for_nothing_are_no_answer_unless_they_are_one() -> None:
     assert (answer.debt, answer.country_code, answer.remark, issues) == ("none", "NA", "-", [])
 
 
-@pytest.mark.parametrize("text", ["", "no json", '{"name": "Acm', "[1, 2]", "{" * 100_000, '{"name"'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"size": 3, "name": "Acme",}',
+        '{"place": {"city": "Oslo"}, "partners": [{"name": "Berg"}], "remark": "the "best" firm"}',
+        '{"partners": [{"name": "Berg"}, {"na',
+        '{"remark": "5" tall", "partners": [{"name": "Berg"}]}',
+        '{remark: "a } brace", partners: [{"name": "Berg"}]}',
+        '{"result": {"name": "Acme"}}',
+    ],
+)
+def test_what_stands_within_a_broken_or_another_object_is_no_answer(text: str) -> None:
+    """A partner's name would pass for the firm's; a reply that cannot be read is asked for again."""
+    assert read_answer(Firm, text) == (None, [])
+
+
+def test_an_object_after_a_broken_one_is_found() -> None:
+    """A model that corrects itself."""
+    answer, _ = read_answer(Firm, '{"name": "Acm",} Sorry, I mean: {"name": "Acme"}')
+    assert isinstance(answer, Firm)
+    assert answer.name == "Acme"
+    assert read_answer(Firm, "{}")[0] == Firm()
+
+
+@pytest.mark.parametrize("text", ["", "no json", '{"name": "Acm', "[1, 2]", "{" * 100_000, '{"a' * 100_000, '{"name"'])
 def test_text_without_an_answer_is_none(text: str) -> None:
     """What cannot be read is said to be so, quickly, whatever it is."""
     assert read_answer(Firm, text)[0] is None

