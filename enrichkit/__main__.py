@@ -7,6 +7,7 @@ import contextlib
 import importlib.metadata
 import io
 import json
+import math
 import os
 import sys
 import threading
@@ -22,10 +23,11 @@ from .errors import EnrichError, InputError, Stopped, StoreError
 from .simulator import FAULTS, Quota, Simulator
 
 CODES = (
-    "Exit codes: 0 all done; 1 done, but some records failed; 2 wrong use or input; 3 stopped early (budget, quota, "
-    "store); 130 interrupted. After 3 and 130 the same command goes on."
+    "Exit codes: 0 all done; 1 done, but some records failed; 2 wrong use or input; 3 stopped early; 130 interrupted. "
+    "After 130 the same command goes on; after 3 too, once the cause is gone (budget, quota, key, disk)."
 )
 NOTIFY = "ENRICHKIT_NOTIFY"
+MOST_PORT = 65_535
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -92,12 +94,21 @@ def _parser() -> argparse.ArgumentParser:
     version = importlib.metadata.version("enrichkit")
     parser.add_argument("--version", action="version", version=f"enrichkit {version}", help="say which this is")
     commands = parser.add_subparsers(required=True, metavar="command")
-    _add_run(commands.add_parser("run", help="enrich the table in a file", epilog=CODES, allow_abbrev=False))
+    _add_run(
+        commands.add_parser(
+            "run",
+            help="enrich the table in a file",
+            description="Ask Gemini for what is missing in the table in a file, and write the enriched table into "
+            "another. The same command goes on where an earlier one ended.",
+            epilog=f"Example, without key or cost: enrichkit run --input data.csv --model simulator. {CODES}",
+            allow_abbrev=False,
+        )
+    )
     for name, command, told in (
         ("status", _status, "say how far a store is, also while a run is under way"),
         ("report", _report, "say how good a store's answers are, and what they cost"),
         ("verify", _verify, "check every checksum, key and question of a store; 1 if something is wrong"),
-        ("export", _export, "write a store's records into a file"),
+        ("export", _export, "write a store's records into a file, one row each, in the order they were completed in"),
     ):
         one = commands.add_parser(name, help=told, description=told, allow_abbrev=False)
         one.add_argument("dir", type=Path, metavar="DIR", help="the store, or its progress file (.json)")
@@ -106,7 +117,7 @@ def _parser() -> argparse.ArgumentParser:
             one.add_argument("--json", action="store_true", help="as JSON")
         if name == "export":
             one.add_argument("file", type=Path, metavar="FILE", help="its suffix says which kind: .csv, .parquet, ...")
-            one.add_argument("--only-new", action="store_true", help="only the key and what a model wrote")
+            one.add_argument("--only-new", action="store_true", help="only the key and the new columns")
             one.add_argument("--lists", choices=("readable", "json"), default="readable", help="lists in CSV and Excel")
             one.add_argument("--formulas", choices=("safe", "raw"), default="safe", help="text like =1+1 in those")
     _add_simulate(commands)
@@ -143,12 +154,11 @@ def _add_run(run: argparse.ArgumentParser) -> None:
     what.add_argument("--key", action="append", metavar="COLUMN", help="what identifies a record; may be given again")
     what.add_argument("--limit", type=int, metavar="N", help="so many records at most; the rest stays pending")
     what.add_argument("--priority", metavar="COLUMN", help="highest number first")
-    start = what.add_mutually_exclusive_group()
-    start.add_argument(
+    what.add_argument(
         "--resume", action="store_true", help="insist that there is something to go on with; a rerun goes on anyway"
     )
-    start.add_argument("--fresh", action="store_true", help="a new store; the old one is moved aside, never deleted")
-    start.add_argument(
+    what.add_argument("--fresh", action="store_true", help="a new store; the old one is moved aside, never deleted")
+    what.add_argument(
         "--retry-failed", action="store_true", help="ask only what failed; an --output of its own gets just those rows"
     )
     what.add_argument(
@@ -194,16 +204,17 @@ def _add_simulate(commands: Any) -> None:
         help="serve a simulated Gemini on 127.0.0.1",
         description="Serve a simulated Gemini on 127.0.0.1 until interrupted. Everything it answers is invented.",
         epilog=f"Faults: {', '.join(FAULTS)}.",
+        allow_abbrev=False,
     )
     simulate.add_argument(
-        "--port", type=int, default=8899, help="port to listen on; 0 takes a free one (default: 8899)"
+        "--port", type=_port, default=8899, help="port to listen on; 0 takes a free one (default: 8899)"
     )
     simulate.add_argument("--seed", type=int, default=0, help="same seed, same answers (default: 0)")
     simulate.add_argument(
         "--latency", type=_latency, default=0.0, metavar="SECONDS", help="a reply takes so long; 0.5-3 is a spread"
     )
-    simulate.add_argument("--per-minute", type=int, metavar="N", help="refuse more than N requests a minute")
-    simulate.add_argument("--per-day", type=int, metavar="N", help="refuse more than N requests a day")
+    simulate.add_argument("--per-minute", type=_count, metavar="N", help="refuse more than N requests a minute")
+    simulate.add_argument("--per-day", type=_count, metavar="N", help="refuse more than N requests a day")
     simulate.add_argument(
         "--fault", type=_fault, action="append", default=[], metavar="NAME=P", help="a fault and its probability"
     )
@@ -222,16 +233,28 @@ def _progress(text: str) -> str | bool:
     return False if text == "off" else text
 
 
-def _latency(text: str) -> float | tuple[float, float]:
+def _port(text: str) -> int:
+    if not text.isdecimal() or int(text) > MOST_PORT:
+        raise argparse.ArgumentTypeError(f"a port's number, 0 to {MOST_PORT}, is needed, not {text!r}")
+    return int(text)
+
+
+def _latency(text: str) -> tuple[float, float]:
     low, _, high = text.partition("-")
-    return (float(low), float(high)) if high else float(low)
+    with contextlib.suppress(ValueError):
+        if 0 <= float(low) <= float(high or low) < math.inf:
+            return float(low), float(high or low)
+    raise argparse.ArgumentTypeError(f"seconds are needed, such as 2, or 0.5-3, the least first, not {text!r}")
 
 
 def _fault(text: str) -> tuple[str, float]:
     name, _, probability = text.partition("=")
     if name not in FAULTS:
         raise argparse.ArgumentTypeError(f"there is no fault {name!r}")
-    return name, float(probability or 1)
+    with contextlib.suppress(ValueError):
+        if 0 <= float(probability or 1) <= 1:
+            return name, float(probability or 1)
+    raise argparse.ArgumentTypeError(f"a probability from 0 to 1 is needed for {name}, not {probability!r}")
 
 
 def _run(found: argparse.Namespace) -> int:
@@ -240,37 +263,44 @@ def _run(found: argparse.Namespace) -> int:
     return run_file(found)
 
 
-def _status(found: argparse.Namespace) -> int:
-    from ._standing import told
+def _store(found: argparse.Namespace) -> Path:
+    """Return the store that a command is about."""
     from ._unattended import store_of
 
-    put(told(store_of(found.dir)[0]))
+    out, _ = store_of(found.dir)
+    if out.is_file():
+        usual = found.dir.with_name(f"{out.stem.removesuffix('_enriched')}_enriched")
+        raise InputError(f"{found.dir} is a file. The store of a run on it is a folder, usually {usual}.")
+    return out
+
+
+def _status(found: argparse.Namespace) -> int:
+    from ._standing import told
+
+    put(told(_store(found)))
     return 0
 
 
 def _report(found: argparse.Namespace) -> int:
     from ._report import report
-    from ._unattended import store_of
 
-    told = report(store_of(found.dir)[0])
+    told = report(_store(found))
     put(told.to_json() if found.json else in_flags(str(told)))
     return 0
 
 
 def _verify(found: argparse.Namespace) -> int:
-    from ._unattended import store_of
     from ._verify import verify
 
-    verified = verify(store_of(found.dir)[0])
+    verified = verify(_store(found))
     put("\n".join(plain(line, most=0) for line in str(verified).splitlines()))
     return 0 if verified.ok else 1
 
 
 def _export(found: argparse.Namespace) -> int:
     from ._export import export
-    from ._unattended import store_of
 
-    out = store_of(found.dir)[0]
+    out = _store(found)
     try:
         export(out, found.file, only_new=found.only_new, lists=found.lists, formulas=found.formulas)
     except OSError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import re
+import shlex
 
 from .errors import StoreError
 
@@ -16,12 +17,26 @@ IN_FLAGS = {
     "model='simulator'": "--model simulator",
     "key=...": "--key ...",
     "another 'out'": "another --checkpoint",
+    "an 'out' inside": "a --checkpoint inside",
     "enrichkit.plan(...)": "--dry-run",
     "enrichkit.run with": "enrichkit run with",
     "enrichkit.corrections(": "in Python, enrichkit.corrections(",
     "enrichkit.weak(": "in Python, enrichkit.weak(",
-    "The same call": "The same command",
+    "give prices=": "in Python, give prices=",
+    ". prices= takes": ". In Python, prices= takes",
+    "raise the stage's max_output_tokens": "in Python, raise the stage's max_output_tokens",
+    "raise deadline_seconds": "in Python, raise deadline_seconds",
+    "same call": "same command",
+    "See where it was called": "See what it printed",
+    "(limit=": "(--limit ",
+    ", or give the stage more columns in 'per'": "",
+    "; or give a Stage": "",
+    ", or a callable": "",
+    "client must": "--client must",
+    "model must": "--model must",
     "notify must": "--notify must",
+    "notify needs": "--notify needs",
+    "leave notify out": "leave --notify out",
     "workers must": "--max-workers must",
     "explicit rpm": "explicit --rpm",
     "rpm must": "--rpm must",
@@ -30,6 +45,7 @@ IN_FLAGS = {
 }
 """What the library's messages say to do, and how that is said here."""
 MAKE_ONE = re.compile(r"enrichkit\.run\(df, out=.*\) makes one\.")
+REPORT = re.compile(r"enrichkit\.report\((['\"])(.*?)\1\)")
 
 
 def in_flags(text: str) -> str:
@@ -40,7 +56,8 @@ def in_flags(text: str) -> str:
     """
     for name, flag in IN_FLAGS.items():
         text = text.replace(name, flag)
-    return MAKE_ONE.sub("enrichkit run makes one.", text)
+    text = MAKE_ONE.sub("enrichkit run makes one.", text)
+    return REPORT.sub(lambda found: f"enrichkit report {shlex.quote(found[2])}", text)
 
 
 def put(text: object) -> None:

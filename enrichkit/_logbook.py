@@ -23,6 +23,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ._files import work_area
+from ._flags import in_flags
 from ._frame import ORIGIN, stored_facts
 from ._index import is_store
 from ._listing import plain
@@ -32,9 +33,8 @@ from ._report import report
 from ._row import RECORD_ID, STATUS, meta
 from ._run import Run
 from ._sheet import replacing
-from ._standing import PROGRESS, Standing, standing
+from ._standing import PROGRESS, RUNNING, standing
 from ._view import line
-from ._work import record_ids
 from .errors import EnrichError
 
 REPORT, ERRORS, LOG = "enrichment_report.json", "enrichment_errors.log", "run.log"
@@ -44,6 +44,7 @@ LOOK_SECONDS = 0.2
 SHARE = 20
 """A refresh that takes a second comes every twenty at most: asking has the processor."""
 LOG_BYTES = 10_000_000
+LIBRARY = logging.getLogger("enrichkit")
 
 
 class Logbook:
@@ -55,6 +56,10 @@ class Logbook:
         The store.
     named : Path, optional
         A progress file of the user's choice; report and errors lie beside it, too.
+    ids : sequence of str
+        Each row's record id.
+    begins : sequence of str
+        What the log says first.
     output : str or None
         The file of the whole table.
     write : callable
@@ -70,6 +75,8 @@ class Logbook:
         out: Path,
         *,
         named: Path | None,
+        ids: Sequence[str],
+        begins: Sequence[str],
         output: str | None,
         write: Callable[[pd.DataFrame], None],
         every_records: int,
@@ -79,6 +86,8 @@ class Logbook:
         area = work_area(out)
         self._progress = [area / PROGRESS, *([named] if named else [])]
         self._folders = [area, *([named.parent] if named else [])]
+        self._ids = ids
+        self._begins = begins
         self._output = output
         self._write = write
         self._every_records = every_records
@@ -86,28 +95,33 @@ class Logbook:
         # Loggers of its own: an SDK's messages, which may hold anything, do not get in.
         self._log = _logger([area / LOG], "%(asctime)s %(levelname)s %(message)s")
         self._errors = _logger([folder / ERRORS for folder in self._folders], "%(message)s")
+        shown = logging.StreamHandler()
+        shown.setFormatter(_Escaped("%(message)s"))
+        # The library's own warnings do get in. A handler of ours ends the one that Python shows them by.
+        self._overhears = [*self._log.handlers, *([] if LIBRARY.hasHandlers() else [shown])]
         if verbose:
-            told = logging.StreamHandler()
-            told.setFormatter(_Escaped("%(message)s"))
-            self._log.addHandler(told)
+            self._log.addHandler(shown)
         self.say = self._log.info
         self.warn = self._log.warning
         self.failures: list[dict[str, Any]] = []
-        """Those of this run, oldest first."""
-        self._ids: list[str] = []
-        there = is_store(out)
-        self._before = standing(out) if there else Standing()
-        self._known = {(one["record"], one["stage"]): one["attempts"] for one in _failures(out)} if there else {}
+        """The failed stages of this table as the store has them, those that this run has noticed last."""
+        self._when: dict[tuple[str, str], str] = {}
+        known = _failures(out) if is_store(out) else []
+        self._known = {(one["record"], one["stage"]): one["attempts"] for one in known}
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="enrichkit-logbook", daemon=True)
 
     def follow(self, run: Run) -> None:
         """Keep the files up to date until `close`, from a thread of its own."""
         self._run = run
+        for handler in self._overhears:
+            LIBRARY.addHandler(handler)
+        for told in self._begins:
+            self.say(told)
         self._thread.start()
 
-    def close(self, table: pd.DataFrame, ended: str) -> None:
-        """Write everything a last time, the report too.
+    def close(self, table: pd.DataFrame, ended: str, why: str) -> None:
+        """Write everything a last time, the report too; ``why`` is the sentence about an early end.
 
         Raises
         ------
@@ -116,13 +130,16 @@ class Logbook:
         """
         self._over.set()
         self._thread.join()
-        self._note_failures(table.attrs[ORIGIN]["key"])
+        for handler in self._overhears:
+            LIBRARY.removeHandler(handler)
+        self._note_failures(table)
         self._write(table)
         self._put_progress(table, ended)
         found = report(self._out)
         for folder in self._folders:
             _put(folder / REPORT, json.loads(found.to_json()))
-        self.say(f"{ended}: {line(self._run.status)}")
+        for told in filter(None, (f"{ended}: {line(self._run.status, ended=True)}", why)):
+            self.say(told)
         for logger in (self._log, self._errors):
             for handler in logger.handlers:
                 handler.close()
@@ -136,34 +153,35 @@ class Logbook:
                 continue
             try:
                 table = self._run.table
-                self._note_failures(table.attrs[ORIGIN]["key"])
+                self._note_failures(table)
                 if complete > counted:
                     self._write(table)
-                self._put_progress(table, "running")  # after the output: it promises no more than that has
+                self._put_progress(table, RUNNING)  # after the output: it promises no more than that has
             except (OSError, EnrichError, pa.ArrowException, ValueError) as error:
                 self.warn(f"The files could not be brought up to date: {type(error).__name__}: {error}")
             took = time.monotonic() - now
             counted, earliest = complete, time.monotonic() + SHARE * took
             due = max(time.monotonic() + EVERY_SECONDS, earliest)
 
-    def _note_failures(self, key: Sequence[str]) -> None:
-        """Log the failures that were sealed since the last look."""
-        for one in _failures(self._out, key):
+    def _note_failures(self, table: pd.DataFrame) -> None:
+        """Look what stands as failed in the store, and log what was sealed since the last look."""
+        found, here = [], set(self._ids)
+        for one in _failures(self._out, table.attrs[ORIGIN]["key"]):
             name = one["record"], one["stage"]
             if self._known.get(name) != one["attempts"]:
-                self._known[name] = one["attempts"]
-                told = {"when": _now()} | one
-                self.failures.append(told)
-                self._errors.info(as_json(told))
+                self._known[name], self._when[name] = one["attempts"], _now()
+                self._errors.info(as_json({"when": self._when[name]} | one))
                 self.warn(f"Record {one['record']}, stage {one['stage']}, failed: {one['cause']}")
+            if one["record"] in here and meta(one["stage"], "status") in table.columns:
+                found.append({"when": self._when.get(name)} | one)
+        self.failures = sorted(found, key=lambda one: one["when"] or "")
 
     def _put_progress(self, table: pd.DataFrame, state: str) -> None:
         """Write how far the run is."""
-        status, before = self._run.status, self._before
-        self._ids = self._ids or record_ids(table, table.attrs[ORIGIN]["key"])
+        status, sealed, running = self._run.status, standing(self._out), state == RUNNING
         found = dict(zip(self._ids, table[STATUS], strict=True))
         by = {word: [name for name, state in found.items() if state == word] for word in ("done", "failed")}
-        left = status.left_seconds
+        left = status.left_seconds if running else None
         now = datetime.now(UTC)
         progress = {
             "state": state,
@@ -176,14 +194,14 @@ class Logbook:
             "failed_ids": by["failed"][-MOST_LISTED:],
             "errors": self.failures[-MOST_LISTED:],
             "lists_hold_at_most": MOST_LISTED,
-            "total_tokens": before.tokens + status.tokens,
-            "cost_usd": round(before.cost_usd + status.cost_usd, 6),
+            "total_tokens": sealed.tokens,
+            "cost_usd": round(sealed.cost_usd, 6),
             "run_tokens": status.tokens,
             "run_cost_usd": round(status.cost_usd, 6),
             "rate_per_second": round(status.rate_per_second, 3),
             "left_seconds": None if left is None else round(left, 1),
             "eta": None if left is None else (now + timedelta(seconds=left)).isoformat(timespec="seconds"),
-            "waiting": status.waiting,
+            "waiting": status.waiting if running else "",
             "output": self._output,
             "pid": os.getpid(),
         }
@@ -216,7 +234,7 @@ def _failures(out: Path, key: Sequence[str] = ()) -> list[dict[str, Any]]:
                     "stage": stage,
                     "cause": error,
                     "attempts": row[meta(stage, "attempts")],
-                    "what_to_do": advice(cause).replace("retry_failed=True", "--retry-failed"),
+                    "what_to_do": in_flags(advice(cause)),
                 }
             )
     return found

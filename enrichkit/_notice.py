@@ -17,7 +17,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -70,8 +70,16 @@ def check_addresses(options: Options) -> None:
         )
 
 
-def tell(options: Options, status: Callable[[], Status], error: BaseException | None) -> None:
+def tell(
+    options: Options,
+    status: Callable[[], Status],
+    error: BaseException | None,
+    *,
+    reword: Callable[[str], str] = str,
+) -> None:
     """Send a run's notice, if there is one to send; return after `LONGEST_SECONDS` at the latest, and never raise.
+
+    ``reword`` puts what is to be done into the words of who called.
 
     A failure is logged rather than warned of: this is the run's own thread, where a warning that is an error would end
     it before it is done.
@@ -80,7 +88,7 @@ def tell(options: Options, status: Callable[[], Status], error: BaseException | 
         notice = notice_of(status(), options, error) if options.addresses else None
         if notice is None:
             return
-        sent = dict(_messenger(options.addresses, asdict(notice)))
+        sent = dict(_messenger(options.addresses, asdict(replace(notice, body=reword(notice.body)))))
         for place in range(len(options.addresses)):
             if not sent.get(place):
                 cause = "it was refused, or nobody was there" if place in sent else f"no word for {LONGEST_SECONDS:g} s"

@@ -8,7 +8,7 @@ import os
 import signal
 import threading
 import warnings
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
 import pandas as pd
@@ -53,8 +53,17 @@ class Run:
     own body ends the loop only: the run goes on in the background, and `stop` stops it.
     """
 
-    def __init__(self, frame: pd.DataFrame, options: Options, *, says_why: bool = True) -> None:
+    def __init__(
+        self,
+        frame: pd.DataFrame,
+        options: Options,
+        *,
+        says_why: bool = True,
+        reword: Callable[[str], str] = str,
+    ) -> None:
         self._options = options
+        self._reword = reword
+        """Puts the notice into the words of who called, such as the command line's."""
         self._over = threading.Event()
         self._done = threading.Event()
         """Set once the notice of the end is out, too."""
@@ -258,7 +267,7 @@ class Run:
                 self._closing.close()
             finally:
                 self._over.set()
-                tell(self._options, lambda: self.status, self._error)
+                tell(self._options, lambda: self.status, self._error, reword=self._reword)
                 self._done.set()
 
     def _finished(self) -> pd.DataFrame:

@@ -20,7 +20,9 @@ from ._listing import many, plain
 from ._parts import read_parts
 from ._row import STATUS
 
-PROGRESS = "enrichment_progress.json"
+PROGRESS, OWNER = "enrichment_progress.json", "owner.json"
+RUNNING = "running"
+"""The state in a progress file until the run has ended."""
 TOKENS = ("input_tokens", "tool_tokens", "thinking_tokens", "output_tokens")
 
 
@@ -70,24 +72,32 @@ def _sum(table: pa.Table, facts: tuple[str, ...]) -> float:
 
 def worker(out: Path) -> str:
     """Say which process works on a store, or that none does."""
-    try:
-        owner: dict[str, Any] = json.loads((work_area(out) / "owner.json").read_text(encoding="utf-8"))
-        told = f"process {owner['pid']} on {owner['host']}, since {owner['started']}"
-        here = owner["host"] == socket.gethostname()
-    except (OSError, ValueError, KeyError, TypeError):
+    owner = _read(work_area(out) / OWNER)
+    if not {"pid", "host", "started"} <= owner.keys():
         return "No run works on it."
-    if not here:
+    told = f"process {owner['pid']} on {owner['host']}, since {owner['started']}"
+    if not _is_here(owner):
         return f"A run works on it, or was killed: {told}."
-    return f"A run works on it: {told}." if _lives(owner["pid"]) else f"Its last run was killed: {told}."
+    return f"A run works on it: {told}." if _lives(owner) else f"Its last run was killed: {told}."
 
 
-def _lives(pid: int) -> bool:
+def _runs(out: Path, said: dict[str, Any]) -> bool:
+    """Whether the run that says of itself that it is running still is, as far as can be told."""
+    owner = _read(work_area(out) / OWNER) or said  # a run lets the store go before it has written its last word
+    return owner.get("pid") == said.get("pid") and _lives(owner)
+
+
+def _is_here(owner: dict[str, Any]) -> bool:
+    return owner.get("host") in (None, socket.gethostname())
+
+
+def _lives(owner: dict[str, Any]) -> bool:
     """Whether there is such a process, as far as can be told."""
-    if os.name == "nt":  # there the question would interrupt it
+    if os.name == "nt" or not _is_here(owner):  # on Windows the question would interrupt it
         return True
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
+        os.kill(owner["pid"], 0)
+    except (ProcessLookupError, KeyError, TypeError):
         return False
     except OSError:
         return True
@@ -97,33 +107,36 @@ def _lives(pid: int) -> bool:
 def told(out: Path) -> str:
     """Say how far a store is, in a few lines."""
     found = standing(out)
-    more = "".join(
-        f", {count:,} {what}"
-        for count, what in (
-            (found.pending, "waiting for a stage"),
-            (found.unsealed, "questions answered, not sealed yet"),
-        )
-        if count
-    )
+    more = f", {found.pending:,} waiting for a stage" if found.pending else ""
+    more += f", {many(found.unsealed, 'question')} answered, not sealed yet" if found.unsealed else ""
     lines = [
         f"{out}: {many(found.done, 'record')} done, {found.failed:,} failed{more}",
         f"{many(found.tokens, 'token')}, {found.cost_usd:.4f} USD (sealed records, known prices)",
         worker(out),
     ]
     if said := read_progress(out):
-        left = said.get("left_seconds")
+        state, runs = said.get("state"), False
+        if state == RUNNING:
+            runs = _runs(out, said)
+            state = RUNNING if runs else "killed"
+        left = duration(said["left_seconds"]) if runs and said.get("left_seconds") else ""
         lines.append(
-            f"Its last run, as of {said.get('last_updated')}: {said.get('state')}, {said.get('completed_count')} of "
-            f"{said.get('total_records')} records complete, {said.get('failed_count')} failed, "
-            f"{said.get('rate_per_second')} records/s" + (f", {duration(left)} left" if left else "")
+            f"{'This' if runs else 'Its last'} run, as of {said.get('last_updated')}: {state}, "
+            f"{said.get('completed_count')} of {said.get('total_records')} records complete, "
+            f"{said.get('failed_count')} failed, {said.get('rate_per_second')} records/s"
+            + (f", {left} left" if left else "")
         )
     return "\n".join(plain(one, most=0) for one in lines)
 
 
 def read_progress(out: Path) -> dict[str, Any]:
     """Return what the last run wrote about itself; nothing if it did not, or cannot be read."""
+    return _read(work_area(out) / PROGRESS)
+
+
+def _read(path: Path) -> dict[str, Any]:
     try:
-        found = json.loads((work_area(out) / PROGRESS).read_text(encoding="utf-8"))
+        found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}

@@ -9,6 +9,7 @@ import argparse
 import contextlib
 import dataclasses
 import functools
+import importlib.metadata
 import os
 import re
 import signal
@@ -41,6 +42,10 @@ from .errors import EnrichError, InputError, Interrupted, MissingKeyError, Stopp
 
 DONE, FAILED, STOPPED = 0, 1, 3
 """The exit codes; the others belong to what is raised."""
+SAMPLE = 10
+"""So many records measure what the rest will cost."""
+FLAGS = {"workers": "--max-workers", "delay_seconds": "--delay", "budget_usd": "--budget"}
+"""The flags that have another name than what they set."""
 SHARD_FOLDER = re.compile(r"shard=s\d+")
 SETTINGS = (
     *("stages", "model", "client", "workers", "rpm", "budget_usd", "limit", "priority", "shard_rows"),
@@ -50,6 +55,11 @@ SETTINGS = (
 
 def run_file(found: argparse.Namespace) -> int:
     """Enrich the table in a file, as the command line says; return the exit code."""
+    if found.fresh and (found.resume or found.retry_failed):
+        raise InputError(
+            "--fresh begins a new store, in which there is nothing to resume or to retry. Leave it out, or leave out "
+            "--resume and --retry-failed."
+        )
     for name in ("SIGTERM", "SIGHUP"):  # a scheduler's end is an interrupt, from the first moment to the last
         if hasattr(signal, name) and signal.getsignal(getattr(signal, name)) is signal.SIG_DFL:
             signal.signal(getattr(signal, name), signal.default_int_handler)
@@ -71,12 +81,16 @@ def run_file(found: argparse.Namespace) -> int:
     seen: dict[str, Any] = {"out": _no_store(out)} if found.fresh else {}
     ahead = plan(frame, **settings | seen)
     ahead = dataclasses.replace(ahead, out=str(out))
-    put(in_flags(str(ahead).removesuffix(ahead.next_line).rstrip()))
+    told = in_flags(str(ahead).removesuffix(ahead.next_line).rstrip())
+    if found.retry_failed and found.limit is None:  # the limit is ours
+        told = told.replace(f"(--limit {options.limit:,})", "(--retry-failed)")
+    put(told)
     with contextlib.suppress(*[MissingKeyError] * found.dry_run):  # a plan needs no key
         check(frame, dataclasses.replace(options, **seen))
     if found.dry_run:
-        sample = ", with --limit 10 first, to measure what it costs" if ahead.to_ask and not ahead.done else ""
-        put(f"Next: the same command without --dry-run{sample}.")
+        sample = ahead.to_ask and not ahead.done and ahead.records > SAMPLE and found.limit is None
+        told = f", with --limit {SAMPLE} first, to measure what it costs" if sample else ""
+        put(f"Next: the same command without --dry-run{told}.")
         return DONE
     if ahead.to_ask and not _agreed(found):
         put("Nothing was asked.")
@@ -86,14 +100,27 @@ def run_file(found: argparse.Namespace) -> int:
     write = functools.partial(_write, output=output, original=frame, rows=rows)
     main = str(output.absolute()) if rows is None else read_progress(out).get("output")
     logbook = Logbook(
-        out, named=named, write=write, output=main, every_records=found.checkpoint_interval, verbose=found.verbose
+        out,
+        named=named,
+        ids=record_ids(frame, settings.get("key")),
+        begins=[
+            f"enrichkit {importlib.metadata.version('enrichkit')}: {_given(found)}",
+            f"From {found.input.absolute()} to {output.absolute()}, store {out}",
+            in_flags(ahead.price_line),
+        ],
+        write=write,
+        output=main,
+        every_records=found.checkpoint_interval,
+        verbose=found.verbose,
     )
-    return _follow(Run(frame, options, says_why=False), logbook, output, out)  # `_follow` says it
+    run = Run(frame, options, says_why=False, reword=in_flags)  # `_follow` says it
+    return _follow(run, logbook, output, out, rows=rows)
 
 
-def _follow(run: Run, logbook: Logbook, output: Path, out: Path) -> int:
+def _follow(run: Run, logbook: Logbook, output: Path, out: Path, *, rows: Sequence[bool] | None) -> int:
     """Wait for the end, write everything a last time, and say what came of it."""
     error: BaseException | None = None
+    left = False
     try:
         logbook.follow(run)
         table = run.result()
@@ -101,25 +128,32 @@ def _follow(run: Run, logbook: Logbook, output: Path, out: Path) -> int:
         error = raised
         left = isinstance(raised, Interrupted) and not run.done  # at once, without what is in flight
         table = run.stop() if isinstance(raised, Stopped | KeyboardInterrupt) and not left else run.table
+    if isinstance(error, KeyboardInterrupt) and not isinstance(error, Interrupted):
+        error = Interrupted("Interrupted. The same command goes on.", reason="interrupt", done=0, left=run.status.left)
     ended, code = _ending(error, table)
+    why = in_flags(str(error)) if isinstance(error, EnrichError) else type(error).__name__ if error else ""
     try:
-        logbook.close(table, ended)
+        logbook.close(table, ended, why)
     except OSError as failed:
         raise StoreError(
             f"{output} cannot be written: {failed.strerror or failed}. The answers are safe in {out}: mend the disk, "
             f"then run the same command, or: enrichkit export {out} FILE."
         ) from failed
+    if left and sys.stderr.isatty():  # the cursor stands behind a bar that nobody has closed
+        print(file=sys.stderr)
     counts, status = Counter(table[STATUS]), run.status
     told = ", ".join(f"{counts[word]:,} {word}" for word in ("done", "failed", "pending") if counts[word])
     put(f"{many(len(table), 'row')}: {told}; this run: {many(status.tokens, 'token')}, {status.cost_usd:.4f} USD")
-    put(f"Written: {plain(str(output), most=0)}; the store is {plain(str(out), most=0)}")
+    name, store = (plain(str(path), most=0) for path in (output, out))
+    if rows is None or any(rows):
+        selected = f" ({many(sum(rows), 'row')})" if rows else ""
+        put(f"Written: {name}{selected}; the store is {store}")
+    else:
+        put(f"Nothing in this table had failed, so {name} was not written; the store is {store}")
     if causes := Counter(str(one["cause"]).partition(":")[0] for one in logbook.failures):
         told = ", ".join(f"{count:,} {plain(cause)}" for cause, count in causes.most_common())
-        put(
-            f"Failed: {told}; see {plain(str(work_area(out) / ERRORS), most=0)}. To ask them again, add --retry-failed."
-        )
-    if isinstance(error, KeyboardInterrupt) and not isinstance(error, Interrupted):
-        error = Interrupted("Interrupted. The same command goes on.", reason="interrupt", done=0, left=status.left)
+        where = plain(str(work_area(out) / ERRORS), most=0)
+        put(f"Failed stages: {told}; see {where}. To ask them again, add --retry-failed.")
     if error is not None:
         raise error
     return code
@@ -130,9 +164,18 @@ def _ending(error: BaseException | None, table: pd.DataFrame) -> tuple[str, int]
     if isinstance(error, Stopped):
         return error.reason, STOPPED
     if error is not None:
-        return "interrupt" if isinstance(error, KeyboardInterrupt) else "error", STOPPED
-    failed = bool((table[STATUS] == "failed").any())
-    return "failed" if failed else "done", FAILED if failed else DONE
+        return "store" if isinstance(error, StoreError) else "error", STOPPED
+    return "done", FAILED if (table[STATUS] == "failed").any() else DONE
+
+
+def _given(found: argparse.Namespace) -> str:
+    """Return the flags that were given, but not the addresses of notices: those are secrets."""
+    told = []
+    for name, value in vars(found).items():
+        if name not in ("command", "notify") and value is not None and value is not False:
+            flag = FLAGS.get(name, f"--{name.replace('_', '-')}")
+            told.append(flag if value is True else f"{flag} {','.join(value) if isinstance(value, list) else value}")
+    return " ".join(told)
 
 
 def store_of(path: Path) -> tuple[Path, Path | None]:

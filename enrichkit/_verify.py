@@ -15,6 +15,7 @@ from ._body import parse
 from ._exchange import decode, question_of
 from ._files import Files, work_area
 from ._index import VERSION, check_store, footer, read_shards, shard_paths, stray_work_area
+from ._listing import many
 from ._options import folder_of
 from ._parts import read_parts
 from ._record import ids
@@ -57,14 +58,14 @@ class Verification:
 
     def __str__(self) -> str:
         told = (
-            f"{self.out}: {self.records:,} records in {self.shards:,} shards, {self.replies:,} replies, "
-            f"{self.pending:,} more not sealed yet"
+            f"{self.out}: {many(self.records, 'record')} in {many(self.shards, 'shard')}, "
+            f"{many(self.replies, 'reply', 'replies')}, {self.pending:,} more not sealed yet"
         )
         more = len(self.problems) - MOST_TOLD
         lines = [f"  {problem}" for problem in self.problems[:MOST_TOLD]] + (
             [f"  and {more:,} more"] if more > 0 else []
         )
-        return "\n".join([f"{told}: {f'{len(self.problems):,} problems' if lines else 'all is well'}.", *lines])
+        return "\n".join([f"{told}: {many(len(self.problems), 'problem') if lines else 'all is well'}.", *lines])
 
     def __repr__(self) -> str:
         return str(self)
@@ -125,7 +126,8 @@ def verify(out: str | Path = "enriched") -> Verification:
     problems += more
     if aside := files.names(area / "quarantine"):
         problems.append(
-            f"{len(aside):,} damaged files were put aside in {area / 'quarantine'}: {', '.join(aside[:3])}."
+            f"{many(len(aside), 'damaged file was', 'damaged files were')} put aside in {area / 'quarantine'}: "
+            f"{', '.join(aside[:3])}."
         )
     return Verification(
         out=str(out),

@@ -17,9 +17,10 @@ import shutil
 import signal
 import subprocess
 import sys
+import termios
 import time
 import warnings
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
 
 import pandas as pd
@@ -151,24 +152,35 @@ def test_fresh_start_resume_and_retry_failed(folder, simulator):
     """The three examples, one after the other, on one store; the retry's own output has just what had failed."""
     simulator.script = ["safety", "safety"]
     told = enrich(*RUN, "--stages", "poc,fund", "--max-workers", 10, code=1)
-    assert "Failed: 2 blocked" in told
+    assert "Failed stages: 2 blocked" in told
     failed = table()[table()["_status"] == "failed"]["fund.title"].tolist()
-    assert progress()["failed_count"] == len(failed) > 0
+    assert (progress()["state"], progress()["failed_count"]) == ("done", len(failed))
     (error, _) = [json.loads(one) for one in Path("enrichment_errors.log").read_text("utf-8").splitlines()]
     assert set(error) == {"when", "record", "key", "stage", "cause", "attempts", "what_to_do"}
     assert error["what_to_do"] == "its text or answer is refused; look at the record"
     assert "add --retry-failed" in told
 
-    enrich(*RUN, "--resume", code=1)  # a failed record stays failed
+    told = enrich(*RUN, "--resume", code=1)  # a failed record stays failed, and is told of again
+    assert re.search(r"Failed stages: 2 blocked; see .*add --retry-failed", told)
+    assert {one["record"] for one in progress()["errors"]} == set(progress()["failed_ids"])
+    assert [one["when"] for one in progress()["errors"]] == [None, None]
+    assert len(Path("enrichment_errors.log").read_text("utf-8").splitlines()) == 2
     retry = list(RUN)
     retry[retry.index("data_enriched.csv")] = "retried.csv"
     for _ in range(2):  # the second finds nothing to do, and keeps the rows
-        enrich(*retry, "--retry-failed")
+        told = enrich(*retry, "--retry-failed", "--resume")
+        assert re.search(rf"Written: retried.csv \({len(failed)} rows?\)", told)
         assert table("retried.csv")["fund.title"].tolist() == failed
         assert set(table("retried.csv")["_status"]) == {"done"}
     assert (table()["_status"] == "failed").sum() == len(failed)  # its own output only
     enrich(*RUN)
     assert set(table()["_status"]) == {"done"}
+    assert progress()["errors"] == []
+
+    Path("retried.csv").unlink()
+    told = enrich(*retry, "--retry-failed")
+    assert "Nothing in this table had failed, so retried.csv was not written; the store is" in told
+    assert not Path("retried.csv").exists()
 
     told = enrich(*RUN, "--fresh")
     aside = re.search(r"The old store is now (\S+)\.\n", told)[1]
@@ -223,7 +235,8 @@ def test_a_run_that_has_to_stop_says_why_and_goes_on_later(fault, arguments, tol
         (("--budget", "-1"), "--budget must be"),
         (("--resume",), "There is nothing to resume"),
         (("--retry-failed",), "There is nothing to retry: no store at"),
-        (("--fresh", "--resume"), "not allowed with"),
+        (("--fresh", "--resume"), "--fresh begins a new store"),
+        (("--fresh", "--retry-failed"), "--fresh begins a new store"),
         (("--priority", "size"), "The priority column 'size' is not in the table"),
         (("--checkpoint-interval", "0"), "a whole number above 0"),
         (("--checkpoint", "data_enriched.csv"), "are both"),
@@ -268,9 +281,16 @@ def test_an_export_that_cannot_be_written_is_one_sentence(folder, simulator):
 def test_messages_speak_the_command_lines_language(folder, simulator):
     """No call of the library where a flag is meant; blanks after a comma are no part of a stage's name."""
     told = enrich(*RUN, "--dry-run", "--stages", "poc, fund")
-    assert told.endswith("Next: the same command without --dry-run, with --limit 10 first, to measure what it costs.\n")
+    assert told.endswith("Next: the same command without --dry-run.\n")
     told += enrich(*RUN, "--limit", 1) + enrich("status", "nothing", code=2)
+    assert "9 records are left for a later call (--limit 1)." in told
     assert "enrichkit run makes one" in told
+    told += enrich(*RUN, "--stages", "found", code=2) + enrich(*RUN, "--client", "mine", code=2)
+    assert "give a Stage" not in told
+    assert "callable" not in told
+    told += enrich(*RUN, "--model", "mine", "--checkpoint", "mine", "--dry-run")
+    assert "in Python, give prices={" in told
+    told = told.replace("in Python, give prices={'mine': enrichkit.Price(...)}", "")
     assert not re.search(r"enrichkit\.\w|df\.", told.replace("enrichkit.git", ""))
 
 
@@ -354,11 +374,18 @@ def test_an_output_that_cannot_be_written_costs_no_answer(folder, simulator):
 
 
 @pytest.mark.parametrize("command", ["status", "report", "verify", "export"])
-@pytest.mark.parametrize("place", ["nothing", ".", "data.csv"])
-def test_no_store_is_wrong_use(place, command, folder):
+@pytest.mark.parametrize(
+    ("place", "told"),
+    [
+        ("nothing", "There is no store at"),
+        (".", "There is no store at"),
+        ("data.csv", "data.csv is a file. The store of a run on it is a folder, usually data_enriched."),
+    ],
+)
+def test_no_store_is_wrong_use(place, told, command, folder):
     """2, and the sentence says that there is none; a folder of other things is none either."""
     more = ["all.csv"] if command == "export" else []
-    assert "There is no store at" in enrich(command, place, *more, code=2)
+    assert told in enrich(command, place, *more, code=2)
 
 
 def test_a_folder_that_is_there_and_empty_becomes_a_store(folder, simulator):
@@ -422,6 +449,24 @@ def test_simulate_serves_and_says_how_to_use_it(folder):
     assert (done.returncode, json.loads(counts)["answers"]) == (0, 19)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("--port", "99999"), "a port's number, 0 to 65535, is needed, not '99999'"),
+        (("--latency", "abc"), "seconds are needed, such as 2, or 0.5-3, the least first, not 'abc'"),
+        (("--latency", "5-1"), "the least first, not '5-1'"),
+        (("--fault", "overloaded=2"), "a probability from 0 to 1 is needed for overloaded, not '2'"),
+        (("--fault", "nothing"), "there is no fault 'nothing'"),
+        (("--per-minute", "0"), "a whole number above 0 is needed"),
+        (("--per-day", "-1"), "a whole number above 0 is needed"),
+        (("--lat", "1"), "unrecognized arguments: --lat 1"),
+    ],
+)
+def test_a_simulator_that_cannot_be_is_one_sentence(arguments, told, folder):
+    """2, before it serves."""
+    assert told in enrich("simulate", *arguments, code=2)
+
+
 # Beside a run, and after a kill
 
 
@@ -437,20 +482,44 @@ def test_status_from_a_second_process_and_a_kill(folder, simulator):
     done = int(re.search(r"([\d,]+) records done", told)[1])
     assert done >= 10
     assert f"A run works on it: process {process.pid}" in told
-    assert re.search(r"running, \d+ of 150 records complete", told)
+    assert re.search(r"This run, as of \S+: running, \d+ of 150 records complete.* left", told)
     assert "Another run works on" in enrich_apart(*RUN, code=3)
     assert "Another run works on" in enrich(*RUN, "--fresh", code=3)
     process.kill()
     process.communicate()
     told = enrich("status", "enrichment_progress.json")
     assert "Its last run was killed" in told
+    assert re.search(r"Its last run, as of \S+: killed, \d+ of 150 records complete", told)
+    assert " left" not in told
     assert int(re.search(r"([\d,]+) records done", told)[1]) >= done
     simulator.latency_seconds = 0
     enrich(*RUN, "--max-workers", 20, "--shard-rows", 10)
     assert set(table()["_status"]) == {"done"}
     again = [count for count in answers_per_prompt(simulator) if count > 1]
     assert len(again) <= 5 + 2
+    sealed, found = enrichkit.read("enrichment_progress"), progress()
+    kinds = [name for name in sealed if re.fullmatch(r".*\._(input|tool|thinking|output)_tokens", name)]
+    assert found["total_tokens"] == sealed[kinds].sum().sum() > found["run_tokens"]  # what was killed had paid, too
+    assert (found["state"], found["left_seconds"], found["eta"]) == ("done", None, None)
+    told = enrich("status", "enrichment_progress")
+    assert re.search(r"Its last run, as of \S+: done, 150 of 150 records complete, 0 failed, [\d.]+ records/s$", told)
     assert not list(folder.glob(".*.tmp")) or process.returncode == -9
+
+
+def test_the_log_says_what_was_to_be_done_and_why_it_ended(folder, simulator, monkeypatch):
+    """With the library's own warnings, which reach stderr, too; never where notices go."""
+    monkeypatch.setenv("ENRICHKIT_NOTIFY", "json://127.0.0.1:9/canary")
+    told = enrich_apart(*RUN, "--budget", "0.2", "--max-workers", 3, code=3)
+    log = Path("enrichment_progress.work/run.log").read_text("utf-8")
+    first, second, third, *_ = log.splitlines()
+    assert f"enrichkit {importlib.metadata.version('enrichkit')}: --input data.csv" in first
+    assert "--max-workers 3 --budget 0.2" in first
+    assert second.endswith(f"From {folder}/data.csv to {folder}/data_enriched.csv, store {folder}/enrichment_progress")
+    assert "19 requests, about" in third
+    assert re.search(r"INFO budget: .*\n.*INFO Stopped to keep within the budget.* Raise --budget", log)
+    for text in (told, log):
+        assert text.count("did not reach address 1 of 1 (json://)") == 1
+        assert "canary" not in text
 
 
 # Asking whether to go on
@@ -475,6 +544,35 @@ def at_a_terminal(*arguments, answer):
             break
     os.close(main)
     return process.wait(timeout=30), shown.decode()
+
+
+def test_leaving_at_once_ends_the_bars_line_first(folder, simulator):
+    """At a terminal; the summary stands below the bar."""
+    simulator.latency_seconds = 30
+    main, terminal = pty.openpty()
+    termios.tcsetwinsize(terminal, (24, 100))
+    process = subprocess.Popen([COMMAND, *RUN, "--yes"], stdin=terminal, stdout=terminal, stderr=terminal)
+    os.close(terminal)
+    wait_for(lambda: simulator.counts()["requests"] >= 2)
+    for _ in range(2):
+        time.sleep(0.5)
+        process.send_signal(signal.SIGINT)
+    shown = b""
+    with suppress(OSError):
+        while part := os.read(main, 4096):
+            shown += part
+    os.close(main)
+    assert process.wait(timeout=30) == 130
+    assert re.search(rb"%\|[^\n]*\r\n10 rows: 10 pending", shown), shown
+
+
+def test_a_dry_run_advises_a_sample_of_a_large_table_only(folder, simulator):
+    """Of more than ten records, unless --limit has said how many."""
+    advice = "without --dry-run, with --limit 10 first, to measure what it costs."
+    assert advice not in enrich(*RUN, "--dry-run")
+    pd.read_csv(TABLE, dtype=str).head(11).to_csv("data.csv", index=False)
+    assert advice in enrich(*RUN, "--dry-run")
+    assert advice not in enrich(*RUN, "--dry-run", "--limit", 5)
 
 
 def test_a_person_is_asked_before_money_is_spent(folder, simulator):
@@ -592,6 +690,8 @@ def test_a_file_that_is_not_utf_8(folder, simulator):
 def test_help_and_module(folder):
     """Every option of the issue is there; python -m is the same command."""
     told = enrich("run", "--help")
+    assert "The same command goes on" in told
+    assert "enrichkit run --input data.csv --model simulator" in " ".join(told.split())
     for option in (
         "--input --output --stages --max-workers --checkpoint --resume --fresh --retry-failed --delay "
         "--checkpoint-interval --shard-rows --rpm --budget --limit --priority --model --client --key --dry-run --yes "

@@ -70,8 +70,8 @@ _aside
 _sheet
 _export
 _standing
-_logbook
 _flags
+_logbook
 _unattended
 __main__
 """.split()

@@ -12,6 +12,7 @@ import logging
 import os
 import pickle
 import re
+import shlex
 import signal
 import socket
 import subprocess
@@ -26,6 +27,7 @@ import pandas as pd
 import pytest
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import AuthResult
+from test_command_line import enrich
 
 import enrichkit
 from enrichkit import Answer, Failure, Price, Reply, Stage, Usage, errors
@@ -448,6 +450,23 @@ def test_a_call_that_found_nothing_to_do_keeps_quiet(web, out):
     assert len(web.notices) == 1
     run(table("Acme", "Bolt", "Cask", "Dune"), out, hook(web))
     assert "1 done, 0 failed, 0 left, of 1 record," in web.notices[1]["message"]
+
+
+def test_the_command_line_is_told_of_in_its_own_words(web, tmp_path, simulator):
+    """What to do next is a command, not a call of the library."""
+    simulator.script = ["safety"]
+    (tmp_path / "it's.csv").write_text("fund.title\nAcme\n")
+    enrich("run", "--input", tmp_path / "it's.csv", "--stages", "fund", "--notify", f"json://{web.place}", code=1)
+    simulator.faults = {"bad_key": 1.0}
+    (tmp_path / "it's.csv").write_text("fund.title\nAcme\nBolt\n")
+    enrich("run", "--input", tmp_path / "it's.csv", "--stages", "fund", "--notify", f"json://{web.place}", code=3)
+    failed, early = [notice["message"].splitlines()[-1] for notice in web.notices]
+    store = shlex.quote(str(tmp_path / "it's_enriched"))
+    assert (
+        failed
+        == f"Next: enrichkit report {store} says why some failed; the same command with --retry-failed asks them again."
+    )
+    assert early.endswith("The same command goes on from here.")
 
 
 def test_simulated_money_is_called_so(web, out):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 
 import pandas as pd
@@ -126,9 +127,17 @@ def test_damage_and_strangers_are_named(out):
     shutil.copy(shard, quarantine)
     before = state(out)
     told = str(enrichkit.verify(out))
-    for word in ("shard=s0001", part.name, "_SUCCESS", "quarantine"):
+    for word in ("shard=s0001", part.name, "_SUCCESS", "1 damaged file was put aside in"):
         assert word in told
     assert state(out) == before
+
+
+def test_one_of_a_thing_is_said_without_an_s(out):
+    """In what a verification says, too."""
+    (out / "_SUCCESS").touch()
+    assert re.search(
+        r"7 records in 2 shards, 14 replies, 1 more not sealed yet: 1 problem\.", str(enrichkit.verify(out))
+    )
 
 
 def test_there_must_be_a_store(tmp_path):
