@@ -49,6 +49,8 @@ class Work:
     """The records with something to do, most urgent first."""
     shards: npt.NDArray[np.int32]
     """The shard of each record, -1 where it is not sealed."""
+    later: int = 0
+    """How many records have something to do, and are left out by the limit."""
     notes: list[str] = field(default_factory=list)
     _columns: dict[str, pa.Array | pa.ChunkedArray] = field(init=False, repr=False)
     """The table's columns, each as one array where it is: a cell is read five times as fast."""
@@ -175,6 +177,7 @@ def make_work(
         stages=[sorter.work() for sorter in sorters],
         order=order[: len(order) - len(left_out)],
         shards=np.where(places >= 0, shards, -1).astype(np.int32),
+        later=len(left_out),
         notes=list(_notes(index, stages, keyless, left_out=len(left_out), limit=options.limit)),
     )
     return work, plans

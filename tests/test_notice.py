@@ -282,7 +282,18 @@ def test_failures_are_counted(web, out):
     assert notice["title"] == "enrichkit: nightly: done, 1 failed"
     assert notice["type"] == "warning"
     assert "2 done, 1 failed, 0 left, of 3 records" in notice["message"]
-    assert "the same call with retry_failed=True asks them again" in notice["message"]
+    assert (
+        f"Next: enrichkit.report('{out}') says why some failed. The same call with retry_failed=True"
+        in notice["message"]
+    )
+
+
+def test_what_a_limit_left_out_is_told(web, out):
+    """Done is not all there is: how many wait, and the call that goes on with them."""
+    run(table(), out, hook(web), limit=2)
+    (notice,) = web.notices
+    assert "2 done, 0 failed, 0 left, of 2 records, in 0 s. 1 more is left for a later call." in notice["message"]
+    assert notice["message"].endswith("The same call goes on with those that are left.")
 
 
 @pytest.mark.parametrize(
@@ -317,7 +328,7 @@ def test_a_budget_that_is_used_up_is_told_with_the_rest(web, out):
         run(table(*[f"n{n}" for n in range(40)]), out, hook(web), stages=[small], budget_usd=0.03)
     (notice,) = web.notices
     assert notice["title"] == "enrichkit: nightly: stopped (budget)"
-    assert "Raise budget_usd to go on." in notice["message"]
+    assert "The same call with a higher budget_usd goes on from here." in notice["message"]
     rest = r"about 0\.\d+ more for what is left, 0\.0\d+ of the budget of 0\.0300 is spent"
     assert re.search(rest, notice["message"])
 

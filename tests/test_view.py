@@ -10,7 +10,18 @@ import pytest
 
 from enrichkit._pace import PaceView
 from enrichkit._status import Status
-from enrichkit._view import facts, headline, histogram, line, live_html, next_call, summary_html, summary_text, tail
+from enrichkit._view import (
+    again,
+    facts,
+    headline,
+    histogram,
+    line,
+    live_html,
+    next_call,
+    summary_html,
+    summary_text,
+    tail,
+)
 
 HOSTILE = "<img src=x onerror=alert(1)>\"'&</div><script>1</script>\x1b[2J $1 and $2"
 STATUS = Status(
@@ -128,14 +139,19 @@ def test_a_histogram_draws_any_counts(counts):
 
 
 def test_its_words_for_every_state():
-    """Running, paused, ending, done, nothing to do, ended early or by a defect; and what to call then."""
+    """Running, paused, ending, done, nothing to ask, ended early or by a defect; and what to call then."""
     done = dataclasses.replace(STATUS, left=0)
     states = {
         "Running": (STATUS, False, ".pause()"),
         "Paused": (dataclasses.replace(STATUS, paused=True), False, ".resume()"),
         "Finishing what is in flight": (dataclasses.replace(STATUS, stopping="stop"), False, ".result()"),
         "Done": (done, True, "retry_failed=True"),
-        "Nothing to do: every record is stored": (dataclasses.replace(done, records=0, done=0, failed=0), True, "read"),
+        "Nothing to ask: every outcome is stored": (
+            dataclasses.replace(done, records=0, done=0, failed=0),
+            True,
+            "read",
+        ),
+        "Nothing to ask in this call": (dataclasses.replace(done, records=0, done=0, failed=0, later=3), True, "read"),
         "Ended early": (STATUS, True, "goes on from here"),
     }
     for told, (status, ended, call) in states.items():
@@ -146,6 +162,31 @@ def test_its_words_for_every_state():
         nothing_left = dataclasses.replace(done, stopping=reason)
         assert headline(nothing_left, ended=True) == told
         assert ("goes on from here" in next_call(nothing_left, ended=True)) == (told != "Done")
+
+
+def test_what_a_limit_left_out_is_told_wherever_a_run_is_shown():
+    """While it runs and after, with the call that goes on; where nothing was left out, nobody speaks of it."""
+    limited = dataclasses.replace(STATUS, left=0, failed=0, later=28)
+    for told in (
+        line(limited),
+        live_html(limited),
+        *(show(limited, ended=True) for show in (summary_html, summary_text)),
+    ):
+        assert "28 more are left for a later call" in told
+    assert again(limited) == ["The same call goes on with those that are left."]
+    assert again(limited)[0] in next_call(limited, ended=True)
+    assert again(dataclasses.replace(limited, records=0, done=0)) == []
+    assert "later" not in line(STATUS) + live_html(STATUS)
+
+
+def test_the_same_call_is_named_where_it_would_do_something():
+    """On with the rest, with a higher budget where the budget was in the way; failed ones again; else nothing."""
+    assert again(dataclasses.replace(STATUS, left=0, failed=0)) == []
+    assert again(dataclasses.replace(STATUS, left=0)) == [
+        "The same call with retry_failed=True asks the failed ones again."
+    ]
+    (told,) = again(dataclasses.replace(STATUS, stopping="budget"))
+    assert told.startswith("The same call with a higher budget_usd goes on from here;")
 
 
 def test_what_holds_it_back_and_what_is_uncertain_is_told():
