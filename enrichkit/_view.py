@@ -52,13 +52,45 @@ def scarce(status: Status) -> str:
     return f"{math.floor(100 * (status.budget_share or 0))} % of the budget is spent{unsure}"
 
 
-def tail(status: Status, *, ended: bool = False) -> str:
-    """Return what stands beside a terminal's bar, the most wanted first: a narrow window cuts the end off."""
-    parts = [duration(status.seconds)] if ended else _pace(status)
-    if status.failed:
-        parts.append(f"{status.failed:,} failed")
-    parts += [many(status.tokens, "token"), f"{status.cost_usd:.4f} USD"]
-    return " · ".join([*parts, *([] if ended else _holds(status))])
+def tail(status: Status, *, ended: bool = False, width: int) -> str:
+    """Return what stands beside a terminal's bar, in short: of what is wanted most, whatever fits there as a whole."""
+    told = f"{status.done + status.failed:,}/{status.records:,}"
+    wanted = [duration(status.seconds)]
+    if status.left and not ended:
+        left = [] if status.left_seconds is None else [f"{_briefly(status.left_seconds)} left"]
+        wanted = [f"{status.rate_per_second:.1f}/s", *left]
+    wanted += [f"{status.failed:,} failed"] * bool(status.failed)
+    wanted += [f"{amount(status.cost_usd)} USD", f"{_roughly(status.tokens)} tok"]
+    for part in [*wanted, *([] if ended else _holds(status))]:
+        if len(told) + len(part) + 3 <= width:
+            told += f" · {part}"
+    return told
+
+
+def _briefly(seconds: float) -> str:
+    """Return a time span in at most six letters, up to a day.
+
+    >>> _briefly(42.3), _briefly(260), _briefly(9000)
+    ('42 s', '4 min', '2.5 h')
+    """
+    return (
+        duration(seconds)
+        if seconds < 59.5
+        else f"{seconds / 60:.0f} min"
+        if seconds < 3570
+        else f"{seconds / 3600:.1f} h"
+    )
+
+
+def _roughly(count: int) -> str:
+    """Return a large number in few digits, none of them rounded up.
+
+    >>> _roughly(999), _roughly(114_203), _roughly(2_355_001)
+    ('999', '114k', '2.3M')
+    """
+    if count < 1000:
+        return f"{count}"
+    return f"{count // 1000}k" if count < 10**6 else f"{count // 10**5 / 10:,.1f}M"
 
 
 def headline(status: Status, *, ended: bool) -> str:
