@@ -25,7 +25,6 @@ CODES = (
     "Exit codes: 0 all done; 1 done, but some records failed; 2 wrong use or input; 3 stopped early (budget, quota, "
     "store); 130 interrupted. After 3 and 130 the same command goes on."
 )
-NOTIFY = "ENRICHKIT_NOTIFY"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -179,10 +178,9 @@ def _add_run(run: argparse.ArgumentParser) -> None:
     show.add_argument(
         "--notify",
         action="append",
-        default=os.environ.get(NOTIFY, "").split() or None,
         metavar="URL",
         help="send a notice when the run ends: an address of apprise; may be given again. Others can see a command's "
-        f"arguments: the environment variable {NOTIFY} takes addresses, too, with blanks between them",
+        "arguments: the environment variable ENRICHKIT_NOTIFY takes addresses, too, with blanks between them",
     )
     show.add_argument("-v", "--verbose", action="store_true", help="show what goes into run.log")
     run.set_defaults(command=_run)

@@ -25,7 +25,7 @@ from ._endings import going_on, why
 from ._estimate import duration
 from ._exchange import SIMULATOR
 from ._listing import many, plain
-from ._options import Options
+from ._options import NOTIFY, Options
 from ._price import amount
 from ._service import KEY_NAMES
 from ._status import Status
@@ -54,19 +54,19 @@ def check_addresses(options: Options) -> None:
     if not options.addresses:
         return
     if importlib.util.find_spec("apprise") is None:
-        raise SetupError("notify needs the package apprise: pip install 'enrichkit[notify]'")
+        raise SetupError(f"notify (or {NOTIFY}) needs the package apprise: pip install 'enrichkit[notify]'")
     services = dict(_messenger(options.addresses, None))
     if len(services) < len(options.addresses):
         raise SetupError(
-            f"notify needs the package apprise, which does not start with {sys.executable or 'no Python at all'}: "
-            "pip install --upgrade 'enrichkit[notify]', or leave notify out."
+            f"notify (or {NOTIFY}) needs the package apprise, which does not start with "
+            f"{sys.executable or 'no Python at all'}: pip install --upgrade 'enrichkit[notify]', or notify=[]."
         )
     unknown = [place for place, service in services.items() if service is None]
     if unknown:
         raise InputError(
-            f"notify: {_which(options.addresses, unknown[0])} is none that apprise understands: unknown, incomplete, "
-            "or in need of another package. https://github.com/caronc/apprise lists them, such as json://host/path. "
-            "It is not repeated here, since it may hold a secret."
+            f"notify (or {NOTIFY}): {_which(options.addresses, unknown[0])} is none that apprise understands: unknown, "
+            "incomplete, or in need of another package. https://github.com/caronc/apprise lists them, such as "
+            "json://host/path. It is not repeated here, since it may hold a secret."
         )
 
 

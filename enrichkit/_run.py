@@ -354,7 +354,8 @@ def run(df: pd.DataFrame, options: Options) -> pd.DataFrame:
         a webhook, ... (needs ``pip install 'enrichkit[notify]'``). One each, with counts, cost, the store's path and
         what to do next; no record's text. None is sent by a call that found everything done, and by one that is refused
         before it begins. A notice that fails is a warning of the logger ``enrichkit``, and holds the end up for 10 s at
-        most. The address is a secret: take it from the environment, not from a cell.
+        most. The address is a secret: keep it in the environment variable ``ENRICHKIT_NOTIFY`` (several with blanks
+        between them), which counts where ``notify`` is None; an empty list means no notice at all.
     progress : {"auto", "widget", "html", "text", False}
         How the run shows itself. ``"widget"``: a live view with buttons, in a notebook; ``"html"``: the same without
         buttons or ipywidgets; ``"text"``: a line every five seconds; ``False``: not at all. ``"auto"`` takes what the

@@ -124,6 +124,7 @@ def quiet_machine(monkeypatch):
     """No proxy, and a key that must not travel."""
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.delenv("ENRICHKIT_NOTIFY", raising=False)
     monkeypatch.setenv("GOOGLE_API_KEY", f"key-{SECRET}")
 
 
@@ -596,6 +597,29 @@ def test_what_is_no_address_at_all_is_refused(wrong, out):
     """Also by the plan, which sends nothing."""
     with pytest.raises(errors.InputError, match=r"^notify must be an address such as json://host/path, or a list"):
         enrichkit.plan(table(), **settings(out, wrong))
+
+
+def test_where_the_call_names_none_the_environment_does(web, out, monkeypatch):
+    """Several with blanks between; what the call names counts alone, and an empty list means none."""
+    monkeypatch.setenv("ENRICHKIT_NOTIFY", f" {hook(web)}  {hook(web)}\n")
+    run(table("a"), out, None)
+    assert len(web.notices) == 2
+    run(table("b"), out, hook(web))
+    assert len(web.notices) == 3
+    run(table("c"), out, [])
+    assert len(web.notices) == 3
+    assert Options().addresses == (hook(web),) * 2
+    assert SECRET not in repr(Options()) + repr(dataclasses.asdict(Options()))
+    assert pickle.loads(pickle.dumps(Options())).addresses == ()
+
+
+def test_the_environments_address_is_checked_like_any(out, monkeypatch):
+    """Before anything is asked; the sentence names the variable, not what it holds."""
+    monkeypatch.setenv("ENRICHKIT_NOTIFY", f"slakc://{SECRET}")
+    with pytest.raises(errors.InputError, match=r"ENRICHKIT_NOTIFY\): address 1 of 1 .*is none that") as caught:
+        run(table(), out, None)
+    assert SECRET not in "".join(traceback.format_exception(caught.value))
+    assert list(out.parent.iterdir()) == []
 
 
 def test_without_apprise_the_package_to_install_is_named(out, monkeypatch):
