@@ -46,6 +46,8 @@ class Plan:
         The price list and its version.
     budget : str
         Whether ``budget_usd`` will hold the estimate; or which price is unknown, so that `run` refuses any budget.
+    later : int
+        Records that ``limit`` leaves out, for a later call.
     mend : str
         What to do first, since `run` would refuse the call as it is, or ask nothing; empty if nothing is in the way.
     notes : tuple of str
@@ -69,6 +71,7 @@ class Plan:
     workers: int
     prices: str
     budget: str = ""
+    later: int = 0
     mend: str = ""
     notes: tuple[str, ...] = ()
 
@@ -122,7 +125,7 @@ class Plan:
     def price_line(self) -> str:
         """One line: how many requests, about what they cost, and by which prices."""
         if not self.to_ask:
-            whole = not any(stage.failed for stage in self.stages) and self.done
+            whole = self.done and not self.later and not any(stage.failed for stage in self.stages)
             return "Nothing to ask: everything is stored." if whole else "Nothing to ask in this call."
         if self.cost_usd is None:
             why = "" if self.budget else " The price of a version that answered is unknown: give prices= for it."
@@ -174,7 +177,7 @@ def make_plan(
     if not mend and unpriced and options.budget_usd is not None:
         mend = "give that price, or leave budget_usd out; until then enrichkit.run refuses the call"
     elif not mend and work.to_ask and budget.never(worst_usd):
-        mend = "raise budget_usd; until then enrichkit.run would stop at once"
+        mend = "raise budget_usd; until then enrichkit.run asks little or nothing"
     return Plan(
         rows=len(work.frame),
         records=len(work.ids),
@@ -187,6 +190,7 @@ def make_plan(
         basis=about.basis,
         workers=options.workers,
         prices=f"prices: {prices_told(prices)}",
+        later=work.later,
         mend=mend,
         budget=f"{'. '.join(unpriced)}. Until then run refuses a budget_usd." if unpriced else holds,
         notes=(*work.notes, *checkup(work)),

@@ -73,13 +73,9 @@ def _briefly(seconds: float) -> str:
     >>> _briefly(42.3), _briefly(260), _briefly(9000)
     ('42 s', '4 min', '2.5 h')
     """
-    return (
-        duration(seconds)
-        if seconds < 59.5
-        else f"{seconds / 60:.0f} min"
-        if seconds < 3570
-        else f"{seconds / 3600:.1f} h"
-    )
+    if seconds < 59.5:
+        return duration(seconds)
+    return f"{seconds / 60:.0f} min" if seconds < 3570 else f"{seconds / 3600:.1f} h"
 
 
 def _roughly(count: int) -> str:

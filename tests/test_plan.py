@@ -94,6 +94,16 @@ def test_a_limit_leaves_the_rest_for_later(frame, tmp_path):
     found = plan(frame.assign(rank=[1, 2, 3, 4]), tmp_path, limit=2, priority="rank")
     assert found.to_ask == 2
     assert any("2 records are left" in note for note in found.notes)
+    assert found.later == 2
+
+
+def test_a_limit_that_leaves_everything_out_does_not_make_it_stored(frame, tmp_path):
+    """Nothing to ask is said of this call only."""
+    settings = {"out": tmp_path / "out", "stages": ["fund"]}
+    enrichkit.run(frame, **settings, limit=1, client=lambda _: Reply(text="{}"), progress=False)
+    assert plan(frame, tmp_path, **settings, limit=0).price_line == "Nothing to ask in this call."
+    enrichkit.run(frame, **settings, client=lambda _: Reply(text="{}"), progress=False)
+    assert plan(frame, tmp_path, **settings).price_line == "Nothing to ask: everything is stored."
 
 
 @pytest.mark.parametrize(
@@ -172,7 +182,7 @@ def test_the_next_line_is_about_what_is_in_the_way(frame, tmp_path):
     """A missing key, a budget that is too small, or that cannot be held: what to mend, not what to call."""
     calls = [
         ({"frame": frame.assign(**{"fund.title": [None, *"abc"]})}, "Next: fill in the key where it is missing"),
-        ({"budget_usd": 0.01}, "Next: raise budget_usd; until then enrichkit.run would stop at once."),
+        ({"budget_usd": 0.01}, "Next: raise budget_usd; until then enrichkit.run asks little or nothing."),
         ({"budget_usd": 1, "model": "gemini-99"}, "Next: give that price, or leave budget_usd out;"),
         ({"budget_usd": 10}, "Next: enrichkit.run with the same arguments;"),
         ({"model": "gemini-99"}, "Next: enrichkit.run with the same arguments;"),

@@ -173,6 +173,7 @@ def test_a_terminal_gets_a_bar_with_tokens_failures_speed_and_time(tmp_path):
     last = [part for part in told.split("\r") if "40/40" in part][-1]
     assert re.search(r"100%\|█+\| 40/40 · \d s · 1 failed · [\d.]+ USD · \d+k tok", last)
     assert re.search(r"\d+%\|.*\| \d+/40 · [\d.]+/s · \d+ s left · ", told)
+    assert "\nThe same call with retry_failed=True asks the failed ones again." in told
 
 
 @pytest.mark.parametrize(("columns", "most"), [(60, 4), (80, 6), (120, 6)])
