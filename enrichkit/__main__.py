@@ -26,7 +26,6 @@ CODES = (
     "Exit codes: 0 all done; 1 done, but some records failed; 2 wrong use or input; 3 stopped early; 130 interrupted. "
     "After 130 the same command goes on; after 3 too, once the cause is gone (budget, quota, key, disk)."
 )
-NOTIFY = "ENRICHKIT_NOTIFY"
 MOST_PORT = 65_535
 
 
@@ -189,10 +188,9 @@ def _add_run(run: argparse.ArgumentParser) -> None:
     show.add_argument(
         "--notify",
         action="append",
-        default=os.environ.get(NOTIFY, "").split() or None,
         metavar="URL",
         help="send a notice when the run ends: an address of apprise; may be given again. Others can see a command's "
-        f"arguments: the environment variable {NOTIFY} takes addresses, too, with blanks between them",
+        "arguments: the environment variable ENRICHKIT_NOTIFY takes addresses, too, with blanks between them",
     )
     show.add_argument("-v", "--verbose", action="store_true", help="show what goes into run.log")
     run.set_defaults(command=_run)

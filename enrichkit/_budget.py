@@ -43,7 +43,7 @@ class Budget:
         """What is left, in words; what is set aside for requests in flight may be among it."""
         possibly = f", {self.possibly_usd:.4f} may have been spent on requests that got no reply"
         left = self.left_usd + self.reserved_usd
-        told = f"{left:.4f} are left" if left >= 0 else f"{-left:.4f} more than that are spent already"
+        told = f"{left:.4f} are left" if left >= 0 else f"the budget is overspent by {-left:.4f} USD"
         return told + (possibly if self.possibly_usd else "")
 
     def never(self, worst_usd: Decimal) -> bool:

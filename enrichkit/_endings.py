@@ -10,7 +10,7 @@ def why(reason: str, told: str) -> str:
     """Return a sentence or two about a run's end, for the reason it had and what was said then."""
     said = f" ({told})" if told else ""
     words = {
-        "budget": f"Stopped to keep within the budget{said}. Raise budget_usd to go on. ",
+        "budget": f"Stopped to keep within the budget{said}. ",
         "daily_quota": f"The daily quota is used up{said}; it opens again at {_quota_opens()}. ",
         "spend_limit": f"The account's spend limit is reached{said}. Wait ten minutes or raise it. ",
         "auth": f"The service refused the key{said}. Check it and its rights. ",
@@ -21,6 +21,12 @@ def why(reason: str, told: str) -> str:
         "store": f"The store could not be written{said}. ",
     }
     return words.get(reason, f"Stopped{said}. ")
+
+
+def going_on(reason: str | None) -> str:
+    """Return how a run that ended for that reason goes on."""
+    call = "The same call with a higher budget_usd" if reason == "budget" else "The same call"
+    return f"{call} goes on from here"
 
 
 def _quota_opens() -> str:

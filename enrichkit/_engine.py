@@ -163,6 +163,7 @@ class Engine:
             done=complete - self._failed,
             failed=self._failed,
             left=left,
+            later=self._work.later,
             requests=self._workers.requests,
             in_flight=self._workers.in_flight,
             tokens=self._tokens,

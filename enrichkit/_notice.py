@@ -21,15 +21,15 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from ._endings import why
+from ._endings import going_on, why
 from ._estimate import duration
 from ._exchange import SIMULATOR
 from ._listing import many, plain
-from ._options import Options
+from ._options import NOTIFY, Options
 from ._price import amount
 from ._service import KEY_NAMES
 from ._status import Status
-from ._view import is_early
+from ._view import again, is_early, left_for_later
 from .errors import InputError, LockedError, SetupError, StoreError
 
 LONGEST_SECONDS = 10.0
@@ -54,19 +54,19 @@ def check_addresses(options: Options) -> None:
     if not options.addresses:
         return
     if importlib.util.find_spec("apprise") is None:
-        raise SetupError("notify needs the package apprise: pip install 'enrichkit[notify]'")
+        raise SetupError(f"notify (or {NOTIFY}) needs the package apprise: pip install 'enrichkit[notify]'")
     services = dict(_messenger(options.addresses, None))
     if len(services) < len(options.addresses):
         raise SetupError(
-            f"notify needs the package apprise, which does not start with {sys.executable or 'no Python at all'}: "
-            "pip install --upgrade 'enrichkit[notify]', or leave notify out."
+            f"notify (or {NOTIFY}) needs the package apprise, which does not start with "
+            f"{sys.executable or 'no Python at all'}: pip install --upgrade 'enrichkit[notify]', or notify=[]."
         )
     unknown = [place for place, service in services.items() if service is None]
     if unknown:
         raise InputError(
-            f"notify: {_which(options.addresses, unknown[0])} is none that apprise understands: unknown, incomplete, "
-            "or in need of another package. https://github.com/caronc/apprise lists them, such as json://host/path. "
-            "It is not repeated here, since it may hold a secret."
+            f"notify (or {NOTIFY}): {_which(options.addresses, unknown[0])} is none that apprise understands: unknown, "
+            "incomplete, or in need of another package. https://github.com/caronc/apprise lists them, such as "
+            "json://host/path. It is not repeated here, since it may hold a secret."
         )
 
 
@@ -115,9 +115,10 @@ def notice_of(status: Status, options: Options, error: BaseException | None) -> 
         ending, kind = f"done, {failed:,} failed", "warning"
     else:
         ending = "done"
+    later = f" {left_for_later(status)}." if status.later else ""
     lines = [
         f"{done:,} done, {failed:,} failed, {left:,} left, of {many(status.records, 'record')}, in "
-        f"{duration(status.seconds)}.",
+        f"{duration(status.seconds)}.{later}",
         _money(status, simulated=options.model == SIMULATOR),
         f"Store: {plain(str(options.folder), most=0)} on {plain(platform.node())}",
         _next(status, str(options.folder), error),
@@ -156,11 +157,9 @@ def _next(status: Status, out: str, error: BaseException | None) -> str:
     if error is not None:
         return f"A defect ended it: {type(error).__name__}. See where it was called; then the same call goes on."
     if status.stopping is not None and is_early(status):
-        return f"{BY_PERSON.get(status.stopping) or why(status.stopping, '')}The same call goes on from here."
+        return f"{BY_PERSON.get(status.stopping) or why(status.stopping, '')}{going_on(status.stopping)}."
     report = plain(f"enrichkit.report({out!r})", most=0)
-    if status.failed:
-        return f"Next: {report} says why some failed; the same call with retry_failed=True asks them again."
-    return f"Next: {report}"
+    return ". ".join([f"Next: {report}{' says why some failed' if status.failed else ''}", *again(status)])
 
 
 def _which(addresses: Sequence[str], place: int) -> str:

@@ -6,6 +6,7 @@ import functools
 import inspect
 import math
 import numbers
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -24,6 +25,8 @@ OnChange = Literal["refuse", "redo", "keep"]
 Priority = str | Callable[[pd.DataFrame], Sequence[float]] | None
 P = ParamSpec("P")
 T = TypeVar("T")
+NOTIFY = "ENRICHKIT_NOTIFY"
+"""The environment variable with the addresses of notices, blanks between them, for calls that name none."""
 
 
 class Addresses(tuple[str, ...]):
@@ -121,10 +124,12 @@ def folder_of(out: str | Path) -> Path:
 
 def _addresses(value: object) -> Addresses:
     """Return the addresses for notices; what is wrong with them is said without repeating them."""
+    if value is None:
+        return Addresses(os.environ.get(NOTIFY, "").split())
     given = [value] if isinstance(value, str) else value if isinstance(value, list | tuple) else None
-    if value is not None and (given is None or not all(isinstance(one, str) and one.strip() for one in given)):
+    if given is None or not all(isinstance(one, str) and one.strip() for one in given):
         raise InputError("notify must be an address such as json://host/path, or a list of such.")
-    return Addresses(one.strip() for one in given or ())
+    return Addresses(one.strip() for one in given)
 
 
 def _whole(value: object) -> bool:

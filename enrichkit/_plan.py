@@ -46,6 +46,10 @@ class Plan:
         The price list and its version.
     budget : str
         Whether ``budget_usd`` will hold the estimate; or which price is unknown, so that `run` refuses any budget.
+    later : int
+        Records that ``limit`` leaves out, for a later call.
+    mend : str
+        What to do first, since `run` would refuse the call as it is, or ask nothing; empty if nothing is in the way.
     notes : tuple of str
         What looks odd about the table, and what else is to be known, a sentence each.
 
@@ -67,6 +71,8 @@ class Plan:
     workers: int
     prices: str
     budget: str = ""
+    later: int = 0
+    mend: str = ""
     notes: tuple[str, ...] = ()
 
     @property
@@ -119,7 +125,7 @@ class Plan:
     def price_line(self) -> str:
         """One line: how many requests, about what they cost, and by which prices."""
         if not self.to_ask:
-            whole = not any(stage.failed for stage in self.stages) and self.done
+            whole = self.done and not self.later and not any(stage.failed for stage in self.stages)
             return "Nothing to ask: everything is stored." if whole else "Nothing to ask in this call."
         if self.cost_usd is None:
             why = "" if self.budget else " The price of a version that answered is unknown: give prices= for it."
@@ -133,17 +139,22 @@ class Plan:
     def time_line(self) -> str:
         """One line: about how many tokens and how long, if no quota slows it."""
         low, middle, high = (f"{float(f'{tokens:.2e}'):,.0f}" for tokens in self.tokens)  # no digits that nobody knows
-        least, about, most = map(duration, self.seconds)
-        return (
-            f"About {middle} tokens ({low} to {high}) and {about} ({least} to {most}) with "
-            f"{many(self.workers, 'worker')}, if no quota slows it."
-        )
+        least, about, most = self.seconds
+        time = f"{duration(about)} ({duration(least)} to {duration(most)})"
+        if about < 1:
+            time = f"under a second{f' (up to {duration(most)})' if most >= 1 else ''}"
+        workers = many(self.workers, "worker")
+        return f"About {middle} tokens ({low} to {high}) and {time} with {workers}, if no quota slows it."
 
     @property
     def next_line(self) -> str:
         """One line: what to call next."""
+        if self.mend:
+            return f"Next: {self.mend}."
         if not self.to_ask:
-            return "Next: enrichkit.run with the same arguments returns the table and asks nothing."
+            failed = any(stage.failed for stage in self.stages)
+            again = "; with retry_failed=True it asks the failed ones again" if failed else ""
+            return f"Next: enrichkit.run with the same arguments returns the table and asks nothing{again}."
         sample = "" if self.done or self.rows <= 10 else " with df.sample(10) first, to measure what it costs; then"
         return f"Next: enrichkit.run{sample} with the same arguments; or enrichkit.start, in the background."
 
@@ -162,6 +173,11 @@ def make_plan(
     asked = dict.fromkeys((stage.stage.model or work.model, stage.stage.search) for stage in work.stages)
     unpriced = [told for model, search in asked if (told := lacking(model, search=search, prices=prices))]
     holds = budget_told(budget, about, to_ask=work.to_ask, worst_usd=worst_usd)
+    mend = work.mend
+    if not mend and unpriced and options.budget_usd is not None:
+        mend = "give that price, or leave budget_usd out; until then enrichkit.run refuses the call"
+    elif not mend and work.to_ask and budget.never(worst_usd):
+        mend = "raise budget_usd; until then enrichkit.run asks little or nothing"
     return Plan(
         rows=len(work.frame),
         records=len(work.ids),
@@ -174,6 +190,8 @@ def make_plan(
         basis=about.basis,
         workers=options.workers,
         prices=f"prices: {prices_told(prices)}",
+        later=work.later,
+        mend=mend,
         budget=f"{'. '.join(unpriced)}. Until then run refuses a budget_usd." if unpriced else holds,
         notes=(*work.notes, *checkup(work)),
     )

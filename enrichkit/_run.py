@@ -9,13 +9,14 @@ import signal
 import threading
 import warnings
 from collections.abc import Callable, Generator, Iterator
+from datetime import datetime
 from typing import Any
 
 import pandas as pd
 
 from ._book import Book, Row
 from ._call import index_of, named, spent_before, store_of, work_of
-from ._endings import why
+from ._endings import going_on, why
 from ._engine import Engine
 from ._estimate import estimate
 from ._frame import enriched
@@ -28,7 +29,7 @@ from ._progress import Live, choose, look_around, wanted, warn
 from ._service import check_call, client_of
 from ._status import Status
 from ._store import Store
-from ._view import headline, is_early, line, next_call, summary_html
+from ._view import again, headline, is_early, line, next_call, summary_html
 from ._widget import Controls
 from ._work import choose_stages
 from .errors import Interrupted, SetupError, Stopped, StoreError
@@ -189,12 +190,14 @@ class Run:
 
     def __repr__(self) -> str:
         status, ended = self.status, self._over.is_set()
-        told = f"<enrichkit.Run, {headline(status, ended=ended).lower()}: {line(status, ended=ended)}>"
+        told = " ".join([headline(status, ended=ended).lower(), *_as_of(ended=ended)])
+        told = f"<enrichkit.Run, {told}: {line(status, ended=ended)}>"
         return f"{told}\n{next_call(status, ended=ended)}"
 
     def _repr_html_(self) -> str:
         status, ended = self.status, self._over.is_set()
-        return summary_html(status, ended=ended, notes=[*self._notes(), next_call(status, ended=ended)])
+        notes = [*_as_of(ended=ended), *self._notes(), next_call(status, ended=ended)]
+        return summary_html(status, ended=ended, notes=notes)
 
     def _notes(self) -> list[str]:
         """Say why it ended early."""
@@ -205,9 +208,8 @@ class Run:
         return [why(*reason).strip()] if early and reason is not None else []
 
     def _last_words(self) -> list[str]:
-        """Say what stays below the cell: why it ended early, and what to do then."""
-        status = self.status
-        return [*self._notes(), *[next_call(status, ended=True)] * is_early(status)]
+        """Say what stays below the cell: why it ended early, and what the same call would do now."""
+        return [*self._notes(), *again(self.status)]
 
     async def _awaited(self) -> pd.DataFrame:
         try:
@@ -289,13 +291,13 @@ class Run:
         status = self.status
         reason = self._engine.reason[0] if self._engine.reason else "interrupt"
         rest = f"{self._rest()}Prices: {status.prices}. " if reason == "budget" else ""
-        done = status.done + status.failed
+        failed = f"{status.failed:,} failed, " if status.failed else ""
         return kind(
-            f"{told}{done:,} of {many(status.records, 'record is', 'records are')} done and saved, "
-            f"{many(status.left, 'is', 'are')} left. "
-            f"{rest}The same call {'goes on from here' if status.left else 'returns the table'}.",
+            f"{told}{status.done:,} of {many(status.records, 'record is', 'records are')} done and saved, "
+            f"{failed}{many(status.left, 'is', 'are')} left. "
+            f"{rest}{going_on(reason) if status.left else 'The same call returns the table'}.",
             reason=reason,
-            done=done,
+            done=status.done + status.failed,
             left=status.left,
         )
 
@@ -361,7 +363,8 @@ def run(df: pd.DataFrame, options: Options) -> pd.DataFrame:
         a webhook, ... (needs ``pip install 'enrichkit[notify]'``). One each, with counts, cost, the store's path and
         what to do next; no record's text. None is sent by a call that found everything done, and by one that is refused
         before it begins. A notice that fails is a warning of the logger ``enrichkit``, and holds the end up for 10 s at
-        most. The address is a secret: take it from the environment, not from a cell.
+        most. The address is a secret: keep it in the environment variable ``ENRICHKIT_NOTIFY`` (several with blanks
+        between them), which counts where ``notify`` is None; an empty list means no notice at all.
     progress : {"auto", "widget", "html", "text", False}
         How the run shows itself. ``"widget"``: a live view with buttons, in a notebook; ``"html"``: the same without
         buttons or ipywidgets; ``"text"``: a line every five seconds; ``False``: not at all. ``"auto"`` takes what the
@@ -424,6 +427,11 @@ def start(df: pd.DataFrame, options: Options) -> Run:
     """
     # A copy: what the caller does to it meanwhile must not move the answers to other rows.
     return Run(df.copy() if isinstance(df, pd.DataFrame) else df, options)
+
+
+def _as_of(*, ended: bool) -> list[str]:
+    """Return when it was so, while it runs: a notebook keeps what it shows."""
+    return [] if ended else [f"as of {datetime.now():%Y-%m-%d %H:%M:%S}"]
 
 
 def _put_aside(store: Store) -> str:

@@ -14,6 +14,9 @@ from ._status import Status
 from ._view import line, live_html, summary_html, summary_text, tail
 from ._widget import Widget
 
+BAR_LETTERS = 6
+"""So narrow that 80 columns hold all that is wanted beside the bar."""
+
 
 class Screen(Protocol):
     """One way to show a run."""
@@ -72,7 +75,7 @@ class Bar:
         if self._bar is None:
             from tqdm.std import tqdm
 
-            form = "{percentage:3.0f}%|{bar:16}| {n_fmt}/{total_fmt}{postfix}"
+            form = f"{{percentage:3.0f}}%|{{bar:{BAR_LETTERS}}}| {{desc}}"
             self._bar = tqdm(total=status.records, bar_format=form, dynamic_ncols=True, file=sys.stderr)
         elif self._bar.disable:  # closed
             print(line(status, ended=True), file=sys.stderr)
@@ -80,7 +83,8 @@ class Bar:
 
     def tell(self, status: Status, *, ended: bool = False) -> None:
         self._bar.n = status.done + status.failed
-        self._bar.set_postfix_str(tail(status, ended=ended), refresh=False)
+        width = (self._bar.format_dict["ncols"] or 80) - len("100%|| ") - BAR_LETTERS
+        self._bar.set_description_str(tail(status, ended=ended, width=width), refresh=False)
         self._bar.refresh()
 
     def end(self, status: Status, notes: Sequence[str]) -> None:

@@ -16,6 +16,8 @@ class Status:
     ----------
     records, done, failed, left : int
         Records of this call: all that have something to do, complete, complete with a failed stage, still to do.
+    later : int
+        Records that ``limit`` left out: they have something to do, too, and a later call does it.
     shared : int
         Answers that records got from another record's question of this call, each of which it would have paid for.
     requests, in_flight : int
@@ -87,6 +89,7 @@ class Status:
     waiting: str
     stopping: str | None
     pace: PaceView
+    later: int = 0
     shared: int = 0
     paused: bool = False
     problem: str = ""

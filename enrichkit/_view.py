@@ -12,6 +12,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from ._budget import WARN_AT
+from ._endings import going_on
 from ._estimate import duration
 from ._listing import LONGEST_CELL, many, plain
 from ._price import amount
@@ -32,6 +33,8 @@ def line(status: Status, *, ended: bool = False, prices: bool = True) -> str:
     parts = [_how_far(status)]
     if status.failed:
         parts.append(f"{status.failed:,} failed")
+    if status.later:
+        parts.append(left_for_later(status))
     parts += [many(status.requests, "request"), many(status.tokens, "token"), _money(status)]
     parts[-1] += f" ({'simulated; ' if status.simulated else ''}{status.prices})" if prices else ""
     if (status.budget_share or 0) >= WARN_AT:
@@ -49,13 +52,41 @@ def scarce(status: Status) -> str:
     return f"{math.floor(100 * (status.budget_share or 0))} % of the budget is spent{unsure}"
 
 
-def tail(status: Status, *, ended: bool = False) -> str:
-    """Return what stands beside a terminal's bar, the most wanted first: a narrow window cuts the end off."""
-    parts = [duration(status.seconds)] if ended else _pace(status)
-    if status.failed:
-        parts.append(f"{status.failed:,} failed")
-    parts += [many(status.tokens, "token"), f"{status.cost_usd:.4f} USD"]
-    return " · ".join([*parts, *([] if ended else _holds(status))])
+def tail(status: Status, *, ended: bool = False, width: int) -> str:
+    """Return what stands beside a terminal's bar, in short: of what is wanted most, whatever fits there as a whole."""
+    told = f"{status.done + status.failed:,}/{status.records:,}"
+    wanted = [duration(status.seconds)]
+    if status.left and not ended:
+        left = [] if status.left_seconds is None else [f"{_briefly(status.left_seconds)} left"]
+        wanted = [f"{status.rate_per_second:.1f}/s", *left]
+    wanted += [f"{status.failed:,} failed"] * bool(status.failed)
+    wanted += [f"{amount(status.cost_usd)} USD", f"{_roughly(status.tokens)} tok"]
+    for part in [*wanted, *([] if ended else _holds(status))]:
+        if len(told) + len(part) + 3 <= width:
+            told += f" · {part}"
+    return told
+
+
+def _briefly(seconds: float) -> str:
+    """Return a time span in at most six letters, up to a day.
+
+    >>> _briefly(42.3), _briefly(260), _briefly(9000)
+    ('42 s', '4 min', '2.5 h')
+    """
+    if seconds < 59.5:
+        return duration(seconds)
+    return f"{seconds / 60:.0f} min" if seconds < 3570 else f"{seconds / 3600:.1f} h"
+
+
+def _roughly(count: int) -> str:
+    """Return a large number in few digits, none of them rounded up.
+
+    >>> _roughly(999), _roughly(114_203), _roughly(2_355_001)
+    ('999', '114k', '2.3M')
+    """
+    if count < 1000:
+        return f"{count}"
+    return f"{count // 1000}k" if count < 10**6 else f"{count // 10**5 / 10:,.1f}M"
 
 
 def headline(status: Status, *, ended: bool) -> str:
@@ -64,9 +95,16 @@ def headline(status: Status, *, ended: bool) -> str:
         return "Ended by a defect"
     if ended and is_early(status):
         return "Ended early"
+    if ended and not status.records:
+        return "Nothing to ask in this call" if status.later else "Nothing to ask: every outcome is stored"
     if ended:
-        return "Done" if status.records else "Nothing to do: every record is stored"
+        return "Done"
     return "Finishing what is in flight" if status.stopping else "Paused" if status.paused else "Running"
+
+
+def left_for_later(status: Status) -> str:
+    """Return how many records a limit has left out."""
+    return f"{status.later:,} more {'is' if status.later == 1 else 'are'} left for a later call"
 
 
 def is_early(status: Status) -> bool:
@@ -82,9 +120,16 @@ def next_call(status: Status, *, ended: bool) -> str:
         calls = ".resume() goes on" if status.paused else ".pause() lets it rest"
         return f".show() shows it here, {calls}, .stop() ends it, .result() waits for the table."
     if is_early(status):
-        return "The same call goes on from here; enrichkit.read(out) has what is stored."
-    failed = " The same call with retry_failed=True asks the failed ones again." if status.failed else ""
-    return f".result() is the table, enrichkit.read(out) has all that is known of it.{failed}"
+        return " ".join(again(status))
+    return " ".join([".result() is the table, enrichkit.read(out) has all that is known of it.", *again(status)])
+
+
+def again(status: Status) -> list[str]:
+    """Return what the same call does after a run that has ended; nothing where it would do nothing."""
+    if is_early(status):
+        return [f"{going_on(status.stopping)}; enrichkit.read(out) has what is stored."]
+    on = ["The same call goes on with those that are left."] if status.later and status.records else []
+    return [*on, *["The same call with retry_failed=True asks the failed ones again."] * bool(status.failed)]
 
 
 def live_html(status: Status) -> str:
@@ -166,7 +211,8 @@ def summary_text(status: Status, *, ended: bool, notes: Sequence[str] = ()) -> s
 def facts(status: Status, *, ended: bool = False) -> list[Fact]:
     """Return what is to be known besides the counts, a name and a text each; the text may be anybody's."""
     rate = f"{status.rate_per_second:.1f} records/s"
-    found = [
+    found = [("not asked", left_for_later(status))] if status.later else []
+    found += [
         ("time", duration(status.seconds)),
         ("speed", rate if ended else f"{rate}, {many(status.in_flight, 'request')} in flight"),
         ("tokens", f"{status.tokens:,} in {many(status.requests, 'request')}"),

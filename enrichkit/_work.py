@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 
 from . import funds
 from ._index import Index
-from ._listing import many
+from ._listing import many, plain
 from ._options import Options, Priority
 from ._questions import Sorter, StagePlan, StageWork, is_true
 from ._record import Digests, column_texts, digests, group, ids
@@ -29,6 +29,8 @@ from ._table import as_table, rows_told
 from .errors import ChangedError, InputError, StageError
 
 SHARD = "shard"
+MEND_KEY = "fill in the key where it is missing, or drop such rows; until then enrichkit.run refuses the table"
+MEND_CHANGE = "give on_change='redo' or on_change='keep', or another 'out'; until then enrichkit.run refuses the call"
 
 
 @dataclass(slots=True)
@@ -49,7 +51,11 @@ class Work:
     """The records with something to do, most urgent first."""
     shards: npt.NDArray[np.int32]
     """The shard of each record, -1 where it is not sealed."""
+    later: int = 0
+    """How many records have something to do, and are left out by the limit."""
     notes: list[str] = field(default_factory=list)
+    mend: str = ""
+    """What to do first, in a plan of a call that a run would refuse."""
     _columns: dict[str, pa.Array | pa.ChunkedArray] = field(init=False, repr=False)
     """The table's columns, each as one array where it is: a cell is read five times as fast."""
 
@@ -156,13 +162,14 @@ def make_work(
     for stage in stages:
         sorters.append(Sorter(stage, first, index, places, before=sorters, key=key, options=options))
     todo = np.logical_or.reduce([places < 0, *(sorter.needs for sorter in sorters)])
-    order = _order(first, todo, options.priority)
+    order = _order(first, todo, options.priority, row=row, index=named.index)
     left_out = order[len(order) if options.limit is None else options.limit :]
     for sorter in sorters:
         sorter.leave_out(left_out)
     plans = [sorter.counts() for sorter in sorters]
-    if refuse and options.on_change == "refuse":
-        _refuse_changes(plans, out)
+    changed = _changed(plans, out) if options.on_change == "refuse" else ""
+    if changed and refuse:
+        raise ChangedError(f"{changed} enrichkit.plan(...) shows the price.")
     shards = index.shards[np.maximum(places, 0)] if len(index.shards) else np.full(len(row), -1, np.int32)
     work = Work(
         frame=frame,
@@ -175,15 +182,21 @@ def make_work(
         stages=[sorter.work() for sorter in sorters],
         order=order[: len(order) - len(left_out)],
         shards=np.where(places >= 0, shards, -1).astype(np.int32),
-        notes=list(_notes(index, stages, keyless, left_out=len(left_out), limit=options.limit)),
+        later=len(left_out),
+        notes=list(_notes(index, stages, keyless, changed, left_out=len(left_out), limit=options.limit)),
+        mend=MEND_KEY if keyless else MEND_CHANGE if changed else "",
     )
     return work, plans
 
 
-def _notes(index: Index, stages: Sequence[Stage], keyless: str, *, left_out: int, limit: int | None) -> Iterator[str]:
+def _notes(
+    index: Index, stages: Sequence[Stage], keyless: str, changed: str, *, left_out: int, limit: int | None
+) -> Iterator[str]:
     """Yield what else is to be known of what is to do, a sentence each."""
     if keyless:
         yield f"{keyless} Until then run refuses this table; the plan is for its other rows."
+    if changed:
+        yield changed
     if anew := sum(_read_otherwise(stage, index) for stage in stages):
         told = many(anew, "stored answer")
         yield f"{told} will be read anew, for nothing: types, checks or columns changed."
@@ -261,19 +274,28 @@ def _read_otherwise(stage: Stage, index: Index) -> int:
     )
 
 
-def _refuse_changes(plans: Sequence[StagePlan], out: Path) -> None:
-    changed = [plan for plan in plans if plan.changed]
-    if changed:
-        told = "; ".join(f"{plan.name}: {many(plan.changed, 'stored answer')}" for plan in changed)
-        raise ChangedError(
-            f"The question has changed ({told}) since {out} was filled: its prompt, fields, model, search, settings or "
-            "what it is about. on_change='redo' asks them again and pays for it, on_change='keep' keeps the old "
-            "answers and asks the rest the new way, another 'out' starts afresh. enrichkit.plan(...) shows the price."
-        )
+def _changed(plans: Sequence[StagePlan], out: Path) -> str:
+    """Return which stored answers belong to another question, and what to do; nothing if none do."""
+    told = "; ".join(f"{plan.name}: {many(plan.changed, 'stored answer')}" for plan in plans if plan.changed)
+    return told and (
+        f"The question has changed ({told}) since {out} was filled: its prompt, fields, model, search, settings or "
+        "what it is about. on_change='redo' asks them again and pays for it, on_change='keep' keeps the old "
+        "answers and asks the rest the new way, another 'out' starts afresh."
+    )
 
 
-def _order(frame: pd.DataFrame, todo: npt.NDArray[np.bool_], priority: Priority) -> npt.NDArray[np.int32]:
-    """Return the records with something to do, high priority first, else as the table has them."""
+def _order(
+    frame: pd.DataFrame,
+    todo: npt.NDArray[np.bool_],
+    priority: Priority,
+    *,
+    row: npt.NDArray[np.int32],
+    index: pd.Index[Any],
+) -> npt.NDArray[np.int32]:
+    """Return the records with something to do, high priority first, else as the table has them.
+
+    What is missing comes last; what is no number is refused, by its ``row`` in the table with this ``index``.
+    """
     order = np.flatnonzero(todo).astype(np.int32)
     if priority is None:
         return order
@@ -281,6 +303,12 @@ def _order(frame: pd.DataFrame, todo: npt.NDArray[np.bool_], priority: Priority)
         raise InputError(f"The priority column {priority!r} is not in the table.")
     given = frame[priority] if isinstance(priority, str) else pd.Series(priority(frame))
     numbers = pd.to_numeric(given, errors="coerce").to_numpy(dtype=float)
-    if len(numbers) != len(frame) or (isinstance(priority, str) and np.isnan(numbers).all()):
-        raise InputError("priority must give one number per record; the highest are asked first.")
+    if len(numbers) != len(frame):
+        raise InputError(f"priority must give one number per record, {len(frame):,} of them, not {len(numbers):,}.")
+    lacking = np.flatnonzero(np.isnan(numbers))
+    odd = lacking[is_true(pc.not_equal(column_texts(given.iloc[lacking]), ""))]
+    if len(odd):
+        whose = f"The priority column {priority!r}" if isinstance(priority, str) else "priority"
+        what, where = plain(str(given.iloc[odd[0]])), rows_told(row[odd], index)
+        raise InputError(f"{whose} must hold numbers, the highest asked first: not {what!r}, in {where}.")
     return order[np.argsort(-np.nan_to_num(numbers[order], nan=-np.inf), kind="stable")]

@@ -97,7 +97,9 @@ def test_the_stop_says_what_is_left_and_about_what_it_costs(tmp_path):
     assert re.search(r"the next request may cost up to 1\.0000 USD, 0\.\d000 are left", str(caught.value))
     assert "9 of 60 records are done and saved, 51 are left. They will cost about 40.80 USD more." in str(caught.value)
     prices = enrichkit.report(tmp_path / "out", prices=PRICES).cost.prices
-    assert f"Prices: {prices}. The same call goes on" in str(caught.value)
+    assert str(caught.value).endswith(f"Prices: {prices}. The same call with a higher budget_usd goes on from here.")
+    with pytest.raises(errors.Stopped, match=r"USD, the budget is overspent by 4\.2000 USD\)\. 0 of 51 records"):
+        run(table(), tmp_path / "out", Dear(), budget_usd=3)
 
 
 def test_the_plan_says_about_where_a_budget_will_stop_the_run(tmp_path):

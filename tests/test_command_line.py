@@ -209,7 +209,7 @@ def test_a_retry_asks_only_what_failed(folder, simulator):
         ("bad_key", (), "refused the key"),
         ("no_model", (), "does not know the model"),
         ("bad_request", (), "Question after question failed"),
-        (None, ("--budget", "0.2"), r"keep within the budget.*Raise --budget"),
+        (None, ("--budget", "0.2"), r"keep within the budget.*The same command with a higher --budget goes on"),
     ],
 )
 def test_a_run_that_has_to_stop_says_why_and_goes_on_later(fault, arguments, told, folder, simulator):

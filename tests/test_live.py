@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -255,6 +256,46 @@ def test_a_run_says_what_to_call_next(settings):
     assert "The service refused the key" in html
     assert "<i>" not in html
     assert "&lt;i&gt;no" in html
+
+
+def test_what_has_failed_is_not_called_done(settings):
+    """In the sentence of an early end; and the counts add up."""
+    asked = []
+
+    def client(request):
+        asked.append(request)
+        if len(asked) > 19:
+            return Reply(failure=Failure(cause="auth"))
+        return Reply(failure=Failure(cause="blocked")) if len(asked) in (4, 6) else Reply(text="{}")
+
+    with pytest.raises(enrichkit.Stopped) as caught:
+        enrichkit.run(FRAME, client=client, **settings | {"workers": 1})
+    assert "17 of 60 records are done and saved, 2 failed, 41 are left." in str(caught.value)
+    assert (caught.value.done, caught.value.left) == (19, 41)
+
+
+def test_a_limit_leaves_records_that_are_counted(settings):
+    """They are no part of this call, and the next ones take them up."""
+    settings |= {"client": lambda _: Reply(text="{}"), "limit": 25}
+    seen = []
+    for _ in range(4):
+        job = enrichkit.start(FRAME, **settings)
+        job.result()
+        seen.append((job.status.done, job.status.left, job.status.later))
+    assert seen == [(25, 0, 35), (25, 0, 10), (10, 0, 0), (0, 0, 0)]
+    assert repr(job).startswith("<enrichkit.Run, nothing to ask: every outcome is stored: 0 of 0 records")
+
+
+def test_what_a_notebook_keeps_of_a_running_run_says_of_when_it_is(settings):
+    """It will be read when the run is long over; of one that has ended there is nothing to date."""
+    go = threading.Event()
+    job = enrichkit.start(FRAME.head(3), client=lambda _: go.wait(10) and Reply(text="{}"), **settings)
+    moment = r"as of \d{4}-\d\d-\d\d \d\d:\d\d:\d\d"
+    assert re.search(rf"<br>{moment}<br>", job._repr_html_())
+    assert re.match(rf"<enrichkit.Run, running {moment}: 0 of 3 records", repr(job))
+    go.set()
+    job.result()
+    assert "as of" not in job._repr_html_() + repr(job)
 
 
 def test_a_run_that_a_defect_ends_is_headed_by_it(settings):

@@ -113,6 +113,9 @@ def test_papermill_runs_it_and_a_second_run_asks_nothing(tmp_path):
     assert set(frames.values()) == {542}
     executed = nbformat.read(tmp_path / "executed.ipynb", as_version=4)
     assert "done    544" in json.dumps(executed, ensure_ascii=False)
+    ahead = next(cell.outputs[0].data["text/html"] for cell in code(executed) if "enrichkit.plan" in cell.source)
+    assert "with 20 workers" in ahead  # the plan is that of the run
+    assert "Budget 40.00 USD" in ahead
 
     started = time.time_ns()
     done = papermill(tmp_path)
@@ -175,14 +178,17 @@ def test_a_parameter_that_there_is_not_is_an_error(tmp_path):
 
 
 def test_progress_is_text_where_nobody_watches(tmp_path):
-    """Lines, as a log wants them, and no red box; nothing that a front end would have to draw."""
-    small = pd.read_csv(ROOT / "data" / "funds.csv", dtype=str).head(12)
+    """Lines, as a log wants them, and no red box; nothing that a front end would have to draw.
+
+    And a table may have fewer rows than the pilot wants.
+    """
+    small = pd.read_csv(ROOT / "data" / "funds.csv", dtype=str).head(6)
     small.to_csv(tmp_path / "small.csv", index=False)
-    done = papermill(tmp_path, progress="text", table="../small.csv", pilot_rows=2)
+    done = papermill(tmp_path, progress="text", table="../small.csv")
     assert done.returncode == 0, done.stderr
     outputs = [
         output for cell in code(nbformat.read(tmp_path / "executed.ipynb", as_version=4)) for output in cell.outputs
     ]
     said = "".join(output["text"] for output in outputs if output.get("name") == "stdout")
-    assert "of 10 records" in said
+    assert "6 of 6 records" in said
     assert not [output for output in outputs if output.output_type == "display_data"]

@@ -126,6 +126,7 @@ def quiet_machine(monkeypatch):
     """No proxy, and a key that must not travel."""
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.delenv("ENRICHKIT_NOTIFY", raising=False)
     monkeypatch.setenv("GOOGLE_API_KEY", f"key-{SECRET}")
 
 
@@ -284,7 +285,18 @@ def test_failures_are_counted(web, out):
     assert notice["title"] == "enrichkit: nightly: done, 1 failed"
     assert notice["type"] == "warning"
     assert "2 done, 1 failed, 0 left, of 3 records" in notice["message"]
-    assert "the same call with retry_failed=True asks them again" in notice["message"]
+    assert (
+        f"Next: enrichkit.report('{out}') says why some failed. The same call with retry_failed=True"
+        in notice["message"]
+    )
+
+
+def test_what_a_limit_left_out_is_told(web, out):
+    """Done is not all there is: how many wait, and the call that goes on with them."""
+    run(table(), out, hook(web), limit=2)
+    (notice,) = web.notices
+    assert "2 done, 0 failed, 0 left, of 2 records, in 0 s. 1 more is left for a later call." in notice["message"]
+    assert notice["message"].endswith("The same call goes on with those that are left.")
 
 
 @pytest.mark.parametrize(
@@ -319,7 +331,7 @@ def test_a_budget_that_is_used_up_is_told_with_the_rest(web, out):
         run(table(*[f"n{n}" for n in range(40)]), out, hook(web), stages=[small], budget_usd=0.03)
     (notice,) = web.notices
     assert notice["title"] == "enrichkit: nightly: stopped (budget)"
-    assert "Raise budget_usd to go on." in notice["message"]
+    assert "The same call with a higher budget_usd goes on from here." in notice["message"]
     rest = r"about 0\.\d+ more for what is left, 0\.0\d+ of the budget of 0\.0300 is spent"
     assert re.search(rest, notice["message"])
 
@@ -604,6 +616,29 @@ def test_what_is_no_address_at_all_is_refused(wrong, out):
     """Also by the plan, which sends nothing."""
     with pytest.raises(errors.InputError, match=r"^notify must be an address such as json://host/path, or a list"):
         enrichkit.plan(table(), **settings(out, wrong))
+
+
+def test_where_the_call_names_none_the_environment_does(web, out, monkeypatch):
+    """Several with blanks between; what the call names counts alone, and an empty list means none."""
+    monkeypatch.setenv("ENRICHKIT_NOTIFY", f" {hook(web)}  {hook(web)}\n")
+    run(table("a"), out, None)
+    assert len(web.notices) == 2
+    run(table("b"), out, hook(web))
+    assert len(web.notices) == 3
+    run(table("c"), out, [])
+    assert len(web.notices) == 3
+    assert Options().addresses == (hook(web),) * 2
+    assert SECRET not in repr(Options()) + repr(dataclasses.asdict(Options()))
+    assert pickle.loads(pickle.dumps(Options())).addresses == ()
+
+
+def test_the_environments_address_is_checked_like_any(out, monkeypatch):
+    """Before anything is asked; the sentence names the variable, not what it holds."""
+    monkeypatch.setenv("ENRICHKIT_NOTIFY", f"slakc://{SECRET}")
+    with pytest.raises(errors.InputError, match=r"ENRICHKIT_NOTIFY\): address 1 of 1 .*is none that") as caught:
+        run(table(), out, None)
+    assert SECRET not in "".join(traceback.format_exception(caught.value))
+    assert list(out.parent.iterdir()) == []
 
 
 def test_without_apprise_the_package_to_install_is_named(out, monkeypatch):

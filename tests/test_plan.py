@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import html
 import re
 import socket
@@ -12,7 +13,7 @@ import pandas as pd
 import pytest
 
 import enrichkit
-from enrichkit import Answer, Price, Stage, errors
+from enrichkit import Answer, Failure, Price, Reply, Stage, errors
 
 TABLE = Path(__file__).parents[1] / "data" / "funds.csv"
 
@@ -93,12 +94,43 @@ def test_a_limit_leaves_the_rest_for_later(frame, tmp_path):
     found = plan(frame.assign(rank=[1, 2, 3, 4]), tmp_path, limit=2, priority="rank")
     assert found.to_ask == 2
     assert any("2 records are left" in note for note in found.notes)
+    assert found.later == 2
 
 
-def test_a_priority_needs_a_number_per_record(frame, tmp_path):
-    """Or the message says so."""
-    with pytest.raises(errors.InputError, match="priority"):
-        plan(frame, tmp_path, priority="no such column")
+def test_a_limit_that_leaves_everything_out_does_not_make_it_stored(frame, tmp_path):
+    """Nothing to ask is said of this call only."""
+    settings = {"out": tmp_path / "out", "stages": ["fund"]}
+    enrichkit.run(frame, **settings, limit=1, client=lambda _: Reply(text="{}"), progress=False)
+    assert plan(frame, tmp_path, **settings, limit=0).price_line == "Nothing to ask in this call."
+    enrichkit.run(frame, **settings, client=lambda _: Reply(text="{}"), progress=False)
+    assert plan(frame, tmp_path, **settings).price_line == "Nothing to ask: everything is stored."
+
+
+@pytest.mark.parametrize(
+    ("priority", "told"),
+    [
+        ("no such column", "The priority column 'no such column' is not in the table."),
+        ("fund.city", "The priority column 'fund.city' must hold numbers, .*: not 'Oslo', in rows 1, 2, 4 and 5."),
+        ("rank", "The priority column 'rank' must hold numbers, the highest asked first: not 'high', in row 4."),
+        (lambda first: [1, 2], "priority must give one number per record, 4 of them, not 2."),
+        (lambda first: first["fund.country"], "priority must hold numbers, .*: not 'Norway', in rows 1, 2, 4 and 5."),
+    ],
+)
+def test_a_priority_is_a_number_per_record(priority, told, frame, tmp_path):
+    """What is none is named, with its rows in the table: asked last in silence, nobody would find it."""
+    frame = pd.concat([frame[:2], frame[1:]], ignore_index=True).assign(rank=[2, 1, 1, "high", None])
+    with pytest.raises(errors.InputError, match=told):
+        plan(frame, tmp_path, priority=priority)
+
+
+@pytest.mark.parametrize("missing", [None, float("nan"), "", " ", pd.NA])
+def test_who_has_no_priority_comes_last(missing, frame, tmp_path):
+    """However that is spelled, even if nobody has one."""
+    frame = frame.assign(rank=[missing, missing, 0, -1], **{"poc.last_name": list("abcd")})
+    asked = enrichkit.start(frame, out=tmp_path / "out", model="simulator", stages=["poc"], priority="rank", limit=2)
+    asked.result()
+    assert {row["poc.last_name"] for row in asked} == {"c", "d"}
+    assert plan(frame.head(2), tmp_path, out=tmp_path / "none", priority="rank").records == 2
 
 
 def test_hostile_text_is_escaped(frame, tmp_path):
@@ -131,6 +163,58 @@ def test_one_is_no_plural(frame, tmp_path):
     assert told.startswith("1 record in 1 row, ")
     assert "\n1 request, about" in told
     assert "with 1 worker, if" in told
+
+
+def test_a_plan_of_a_changed_question_says_what_the_run_will_say(frame, tmp_path):
+    """In the same words, and its next line is about that; a way on that is chosen is no obstacle any more."""
+    settings = {"out": tmp_path / "out", "stages": ["fund"]}
+    enrichkit.run(frame, **settings, client=lambda _: Reply(text="{}"), progress=False)
+    found = plan(frame, tmp_path, **settings, model="gemini-3.5-flash")
+    with pytest.raises(errors.ChangedError) as caught:
+        enrichkit.run(frame, **settings, client=lambda _: Reply(text="{}"), model="gemini-3.5-flash")
+    assert f"{found.notes[0]} enrichkit.plan(...) shows the price." == str(caught.value)
+    assert found.next_line.startswith("Next: give on_change='redo' or on_change='keep', or another 'out';")
+    for way in ("redo", "keep"):
+        assert plan(frame, tmp_path, **settings, model="gemini-3.5-flash", on_change=way).mend == ""
+
+
+def test_the_next_line_is_about_what_is_in_the_way(frame, tmp_path):
+    """A missing key, a budget that is too small, or that cannot be held: what to mend, not what to call."""
+    calls = [
+        ({"frame": frame.assign(**{"fund.title": [None, *"abc"]})}, "Next: fill in the key where it is missing"),
+        ({"budget_usd": 0.01}, "Next: raise budget_usd; until then enrichkit.run asks little or nothing."),
+        ({"budget_usd": 1, "model": "gemini-99"}, "Next: give that price, or leave budget_usd out;"),
+        ({"budget_usd": 10}, "Next: enrichkit.run with the same arguments;"),
+        ({"model": "gemini-99"}, "Next: enrichkit.run with the same arguments;"),
+    ]
+    for settings, told in calls:
+        found = plan(**{"frame": frame, "tmp_path": tmp_path} | settings)
+        assert found.next_line.startswith(told)
+        assert str(found).endswith(found.next_line)
+
+
+def test_nothing_to_ask_but_what_failed_is_told_with_the_way_to_ask_it(frame, tmp_path):
+    """Where all went well there is nothing to ask again."""
+    frame = frame.drop_duplicates("fund.city")
+    settings = {"out": tmp_path / "out", "stages": ["fund"], "progress": False}
+    blocked = Reply(failure=Failure(cause="blocked"))
+    replies = iter([blocked, Reply(text="{}")])
+    enrichkit.run(frame, **settings, workers=1, client=lambda _: next(replies))
+    found = plan(frame, tmp_path, **settings)
+    assert (found.to_ask, found.price_line) == (0, "Nothing to ask in this call.")
+    assert found.next_line.endswith("asks nothing; with retry_failed=True it asks the failed ones again.")
+    enrichkit.run(frame, **settings, retry_failed=True, client=lambda _: Reply(text="{}"))
+    assert plan(frame, tmp_path, **settings).next_line.endswith("asks nothing.")
+
+
+def test_a_time_too_short_to_count_is_told_so(frame, tmp_path):
+    """Not as zero seconds."""
+    found = plan(frame, tmp_path, model="simulator")
+    for seconds, told in {
+        (0.1, 0.2, 0.4): "under a second with",
+        (0.1, 0.2, 2): "under a second (up to 2 s) with",
+    }.items():
+        assert f" and {told} 10 workers" in dataclasses.replace(found, seconds=seconds).time_line
 
 
 def test_nothing_changes_the_callers_table(frame, tmp_path):

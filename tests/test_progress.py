@@ -171,15 +171,31 @@ def test_a_terminal_gets_a_bar_with_tokens_failures_speed_and_time(tmp_path):
     told = in_terminal(code)
     assert told.count("\r") > 3
     last = [part for part in told.split("\r") if "40/40" in part][-1]
-    assert re.search(r"100%\|█+\| 40/40, .*1 failed · [\d,]+ tokens · ", last)
-    assert re.search(r"\d+%\|.*\| \d+/40, [\d.]+ records/s · \d+ s left · ", told)
+    assert re.search(r"100%\|█+\| 40/40 · \d s · 1 failed · [\d.]+ USD · \d+k tok", last)
+    assert re.search(r"\d+%\|.*\| \d+/40 · [\d.]+/s · \d+ s left · ", told)
+    assert "\nThe same call with retry_failed=True asks the failed ones again." in told
+
+
+@pytest.mark.parametrize(("columns", "most"), [(60, 4), (80, 6), (120, 6)])
+def test_a_bar_is_never_wider_than_its_window(columns, most, tmp_path):
+    """And holds whole figures only, as many as fit, while it runs and when it has ended."""
+    code = call(tmp_path / "out", 400) + (
+        "settings |= {'model': 'gemini-3.5-flash-lite', 'workers': 8}\n"
+        "job = enrichkit.start(frame, **settings)\ntime.sleep(0.8)\njob.pause()\ntime.sleep(0.5)\njob.stop()\n"
+    )
+    figure = r"\d+/400|[\d.]+/s|\d+ s( left)?|[\d.]+ USD|\d+k? tok|paused|finishing what is in flight"
+    *told, _ = [part.strip() for part in in_terminal(code, columns).split("\r") if "/400" in part]
+    assert max(map(len, told)) <= columns
+    seen = [re.split(r"%\|.{6}\| ", part)[1].split(" · ") for part in told]
+    assert not [one for one in seen for one in one if not re.fullmatch(figure, one)]
+    assert max(map(len, seen)) == most
 
 
 def test_a_bar_that_was_stopped_says_nothing_of_a_rest(tmp_path):
     """What stays in the window is how it ended, not what was about to come."""
     code = call(tmp_path / "out", 400) + "job = enrichkit.start(frame, **settings)\ntime.sleep(1)\njob.stop()\n"
     last = in_terminal(code).rstrip().split("\r")[-2:]
-    assert re.search(r"\| \d+/400, \d+ s · [\d,]+ tokens · [\d.]+ USD$", last[0])
+    assert re.search(r"\| \d+/400 · \d+ s · [\d.]+ USD · \d+k tok$", last[0])
     assert last[1] == "\nStopped. The same call goes on from here; enrichkit.read(out) has what is stored."
 
 

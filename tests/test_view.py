@@ -10,7 +10,18 @@ import pytest
 
 from enrichkit._pace import PaceView
 from enrichkit._status import Status
-from enrichkit._view import facts, headline, histogram, line, live_html, next_call, summary_html, summary_text, tail
+from enrichkit._view import (
+    again,
+    facts,
+    headline,
+    histogram,
+    line,
+    live_html,
+    next_call,
+    summary_html,
+    summary_text,
+    tail,
+)
 
 HOSTILE = "<img src=x onerror=alert(1)>\"'&</div><script>1</script>\x1b[2J $1 and $2"
 STATUS = Status(
@@ -128,14 +139,19 @@ def test_a_histogram_draws_any_counts(counts):
 
 
 def test_its_words_for_every_state():
-    """Running, paused, ending, done, nothing to do, ended early or by a defect; and what to call then."""
+    """Running, paused, ending, done, nothing to ask, ended early or by a defect; and what to call then."""
     done = dataclasses.replace(STATUS, left=0)
     states = {
         "Running": (STATUS, False, ".pause()"),
         "Paused": (dataclasses.replace(STATUS, paused=True), False, ".resume()"),
         "Finishing what is in flight": (dataclasses.replace(STATUS, stopping="stop"), False, ".result()"),
         "Done": (done, True, "retry_failed=True"),
-        "Nothing to do: every record is stored": (dataclasses.replace(done, records=0, done=0, failed=0), True, "read"),
+        "Nothing to ask: every outcome is stored": (
+            dataclasses.replace(done, records=0, done=0, failed=0),
+            True,
+            "read",
+        ),
+        "Nothing to ask in this call": (dataclasses.replace(done, records=0, done=0, failed=0, later=3), True, "read"),
         "Ended early": (STATUS, True, "goes on from here"),
     }
     for told, (status, ended, call) in states.items():
@@ -148,6 +164,31 @@ def test_its_words_for_every_state():
         assert ("goes on from here" in next_call(nothing_left, ended=True)) == (told != "Done")
 
 
+def test_what_a_limit_left_out_is_told_wherever_a_run_is_shown():
+    """While it runs and after, with the call that goes on; where nothing was left out, nobody speaks of it."""
+    limited = dataclasses.replace(STATUS, left=0, failed=0, later=28)
+    for told in (
+        line(limited),
+        live_html(limited),
+        *(show(limited, ended=True) for show in (summary_html, summary_text)),
+    ):
+        assert "28 more are left for a later call" in told
+    assert again(limited) == ["The same call goes on with those that are left."]
+    assert again(limited)[0] in next_call(limited, ended=True)
+    assert again(dataclasses.replace(limited, records=0, done=0)) == []
+    assert "later" not in line(STATUS) + live_html(STATUS)
+
+
+def test_the_same_call_is_named_where_it_would_do_something():
+    """On with the rest, with a higher budget where the budget was in the way; failed ones again; else nothing."""
+    assert again(dataclasses.replace(STATUS, left=0, failed=0)) == []
+    assert again(dataclasses.replace(STATUS, left=0)) == [
+        "The same call with retry_failed=True asks the failed ones again."
+    ]
+    (told,) = again(dataclasses.replace(STATUS, stopping="budget"))
+    assert told.startswith("The same call with a higher budget_usd goes on from here;")
+
+
 def test_what_holds_it_back_and_what_is_uncertain_is_told():
     """The pace, a pause, replies without a price, money that may be gone, replies not saved."""
     status = dataclasses.replace(STATUS, paused=True, waiting="the disk", unsaved=3, unpriced=4, possibly_usd=0.5)
@@ -157,7 +198,20 @@ def test_what_holds_it_back_and_what_is_uncertain_is_told():
     assert told["cost"] == "1.50 USD of about 8.00, 0.0147 a record, 4 of unknown price"
     assert told["unclear"].startswith("0.5000 USD")
     assert "waits for" not in dict(facts(status, ended=True))
-    assert tail(status).startswith("1.7 records/s · 4 min 20 s left · 2 failed · 300,000 tokens · 1.5000 USD · paused")
+    wide = "102/544 · 1.7/s · 4 min left · 2 failed · 1.50 USD · 300k tok · paused · the disk"
+    assert tail(status, width=200) == wide
+
+
+def test_a_narrow_window_shows_whole_parts_of_what_is_wanted_most():
+    """No number is ever cut; 80 columns hold all five figures, the window's other 14 being the bar's."""
+    status = dataclasses.replace(STATUS, failed=114, cost_usd=24.12, tokens=2_355_001, left_seconds=3500.0, paused=True)
+    whole = ["214/544", "1.7/s", "58 min left", "114 failed", "24.12 USD", "2.3M tok"]
+    assert tail(status, width=80 - 14).split(" · ") == whole
+    for width in range(200):
+        told = tail(status, width=width)
+        assert len(told) <= max(width, len(whole[0]))
+        assert set(told.split(" · ")) <= {*whole, "paused"}
+    assert tail(status, width=60 - 14).split(" · ") == whole[:4]
 
 
 def test_it_says_how_far_how_much_and_how_long():
@@ -218,7 +272,7 @@ def test_what_is_set_aside_is_told_where_there_is_a_budget():
 def test_one_is_no_plural():
     """Of records, requests, tokens and replies."""
     one = dataclasses.replace(STATUS, records=1, requests=1, tokens=1, in_flight=1, unsaved=1, waiting="the disk")
-    told = line(one) + tail(one) + str(facts(one)) + live_html(one)
+    told = line(one) + tail(one, width=200) + str(facts(one)) + live_html(one)
     assert "1 request " in told
     assert not [word for word in ("1 records", "1 requests", "1 tokens", "1 replies") if f" {word}" in f" {told}"]
 
@@ -233,9 +287,9 @@ def test_no_total_is_told_before_one_is_known_or_when_all_is_done():
 def test_what_has_ended_neither_goes_on_nor_holds():
     """However it ended: no rest of the time, no wait, nothing that it is still about to finish."""
     stopped = dataclasses.replace(STATUS, stopping="stop", paused=True, waiting="the disk is nearly full")
-    for told in (line(stopped, ended=True), tail(stopped, ended=True), summary_text(stopped, ended=True)):
+    for told in (line(stopped, ended=True), tail(stopped, ended=True, width=200), summary_text(stopped, ended=True)):
         assert "1 min" in told
         for word in ("records/s", "4 min", "finishing", "paused", "disk"):
             assert word not in told
     assert "4 min 20 s left" in line(stopped)
-    assert "finishing what is in flight" in tail(stopped)
+    assert "finishing what is in flight" in tail(stopped, width=200)
