@@ -110,12 +110,12 @@ def _parser() -> argparse.ArgumentParser:
         ("export", _export, "write a store's records into a file, one row each, in the order they were completed in"),
     ):
         one = commands.add_parser(name, help=told, description=told, allow_abbrev=False)
-        one.add_argument("dir", type=Path, metavar="DIR", help="the store, or its progress file (.json)")
+        one.add_argument("dir", type=_path, metavar="DIR", help="the store, or its progress file (.json)")
         one.set_defaults(command=command)
         if name == "report":
             one.add_argument("--json", action="store_true", help="as JSON")
         if name == "export":
-            one.add_argument("file", type=Path, metavar="FILE", help="its suffix says which kind: .csv, .parquet, ...")
+            one.add_argument("file", type=_path, metavar="FILE", help="its suffix says which kind: .csv, .parquet, ...")
             one.add_argument("--only-new", action="store_true", help="only the key and the new columns")
             one.add_argument("--lists", choices=("readable", "json"), default="readable", help="lists in CSV and Excel")
             one.add_argument("--formulas", choices=("safe", "raw"), default="safe", help="text like =1+1 in those")
@@ -125,11 +125,13 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_run(run: argparse.ArgumentParser) -> None:
     files = run.add_argument_group("files")
-    files.add_argument("--input", type=Path, required=True, metavar="FILE", help="CSV, TSV, Parquet, JSON lines, Excel")
-    files.add_argument("--output", type=Path, metavar="FILE", help="default: the input's name with _enriched")
+    files.add_argument(
+        "--input", type=_path, required=True, metavar="FILE", help="CSV, TSV, Parquet, JSON lines, Excel"
+    )
+    files.add_argument("--output", type=_path, metavar="FILE", help="default: the input's name with _enriched")
     files.add_argument(
         "--checkpoint",
-        type=Path,
+        type=_path,
         metavar="DIR",
         help="the store, default: beside the output; a name that ends in .json is the progress file's, and the store "
         "lies beside it",
@@ -217,6 +219,13 @@ def _add_simulate(commands: Any) -> None:
         "--fault", type=_fault, action="append", default=[], metavar="NAME=P", help="a fault and its probability"
     )
     simulate.set_defaults(command=_simulate)
+
+
+def _path(text: str) -> Path:
+    try:
+        return Path(text).expanduser()  # a shell leaves the ~ in --output=~/x
+    except RuntimeError as error:
+        raise argparse.ArgumentTypeError(f"{text}: {error}") from error
 
 
 def _count(text: str) -> int:

@@ -49,9 +49,13 @@ def plan(df: pd.DataFrame, options: Options) -> Plan:
     >>> found.to_ask, found.shared
     (3, 1)
     """
-    stages = choose_stages(options.stages, df)
-    index = index_of(options, stages)
-    work, plans = work_of(df, index, options, refuse=False)
+    return plan_of(df, options)
+
+
+def plan_of(frame: pd.DataFrame, options: Options) -> Plan:
+    """Return the plan of a call."""
+    index = index_of(options, choose_stages(options.stages, frame))
+    work, plans = work_of(frame, index, options, refuse=False)
     return make_plan(
         work,
         plans,

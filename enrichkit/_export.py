@@ -84,9 +84,9 @@ def export(
         raise InputError(f"formulas must be 'safe' or 'raw', not {formulas!r}.")
     path = Path(path)
     format_of(path)
+    frame = out if isinstance(out, pd.DataFrame) else read(out)
     if not isinstance(out, pd.DataFrame):
         check_outside(path, folder_of(out))
-    frame = out if isinstance(out, pd.DataFrame) else read(out)
     if not len(frame.columns):
         raise InputError(f"There is nothing to write into {path}: no record is complete yet.")
     origin = frame.attrs.get(ORIGIN)

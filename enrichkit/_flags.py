@@ -19,7 +19,6 @@ IN_FLAGS = {
     "another 'out'": "another --checkpoint",
     "an 'out' inside": "a --checkpoint inside",
     "enrichkit.plan(...)": "--dry-run",
-    "enrichkit.run with": "enrichkit run with",
     "enrichkit.corrections(": "in Python, enrichkit.corrections(",
     "enrichkit.weak(": "in Python, enrichkit.weak(",
     "give prices=": "in Python, give prices=",
@@ -45,6 +44,7 @@ IN_FLAGS = {
 }
 """What the library's messages say to do, and how that is said here."""
 MAKE_ONE = re.compile(r"enrichkit\.run\(df, out=.*\) makes one\.")
+RUN = re.compile(r"enrichkit\.run\b(?!\()")
 REPORT = re.compile(r"enrichkit\.report\((['\"])(.*?)\1\)")
 
 
@@ -56,7 +56,7 @@ def in_flags(text: str) -> str:
     """
     for name, flag in IN_FLAGS.items():
         text = text.replace(name, flag)
-    text = MAKE_ONE.sub("enrichkit run makes one.", text)
+    text = RUN.sub("enrichkit run", MAKE_ONE.sub("enrichkit run makes one.", text))
     return REPORT.sub(lambda found: f"enrichkit report {shlex.quote(found[2])}", text)
 
 

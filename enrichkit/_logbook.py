@@ -133,8 +133,10 @@ class Logbook:
         for handler in self._overhears:
             LIBRARY.removeHandler(handler)
         self._note_failures(table)
-        self._write(table)
-        self._put_progress(table, ended)
+        try:
+            self._write(table)
+        finally:
+            self._put_progress(table, ended)
         found = report(self._out)
         for folder in self._folders:
             _put(folder / REPORT, json.loads(found.to_json()))

@@ -98,8 +98,8 @@ class Options:
             raise InputError(f"model must be a model's name, such as {DEFAULT_MODEL!r} or {SIMULATOR!r}.")
         if not callable(self.client) and self.client not in CLIENTS:
             raise InputError(f"client must be {' or '.join(map(repr, CLIENTS))}, or a callable, not {self.client!r}.")
-        if not isinstance(self.out, str | Path) or not str(self.out).strip() or self.folder.name in ("", ".."):
-            raise InputError(f"out must be a folder's path, not {self.out!r}.")
+        if not _is_path(self.out):
+            raise InputError(f"out must be a folder's path, not {self.out!r:.200}.")
 
     @functools.cached_property
     def folder(self) -> Path:
@@ -120,6 +120,18 @@ class Options:
 def folder_of(out: str | Path) -> Path:
     """Return a store's folder, the same whatever folder the process moves to."""
     return Path(out).expanduser().absolute()
+
+
+def _is_path(out: object) -> bool:
+    """Whether there may be a folder there; a name that is too long, say, cannot even be asked for."""
+    if not isinstance(out, str | Path) or not str(out).strip():
+        return False
+    try:
+        folder = folder_of(out)
+        folder.is_dir()
+    except (OSError, RuntimeError, ValueError):
+        return False
+    return folder.name not in ("", "..")
 
 
 def _addresses(value: object) -> Addresses:

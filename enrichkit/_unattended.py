@@ -24,7 +24,7 @@ import pandas as pd
 
 from . import funds
 from ._aside import set_aside
-from ._call import check, plan
+from ._call import check, plan_of
 from ._export import export
 from ._files import work_area
 from ._flags import in_flags, put
@@ -33,9 +33,10 @@ from ._index import is_store
 from ._listing import many, plain
 from ._logbook import ERRORS, Logbook
 from ._options import Options, folder_of
+from ._plan import Plan
 from ._row import RECORD_ID, STATUS, facts_of
 from ._run import Run
-from ._sheet import format_of, read_sheet
+from ._sheet import check_outside, check_size, format_of, read_sheet
 from ._standing import Standing, read_progress, standing
 from ._work import record_ids
 from .errors import EnrichError, InputError, Interrupted, MissingKeyError, Stopped, StoreError
@@ -63,12 +64,44 @@ def run_file(found: argparse.Namespace) -> int:
     for name in ("SIGTERM", "SIGHUP"):  # a scheduler's end is an interrupt, from the first moment to the last
         if hasattr(signal, name) and signal.getsignal(getattr(signal, name)) is signal.SIG_DFL:
             signal.signal(getattr(signal, name), signal.default_int_handler)
+    output = found.output or found.input.with_name(f"{found.input.stem}_enriched{found.input.suffix}")
+    out, named = store_of(found.checkpoint or output.with_suffix(""))
+    _check_names(found.input, output, out)
     frame = read_sheet(found.input)
     _check_columns(found.input, frame)
-    output = found.output or found.input.with_name(f"{found.input.stem}_enriched{found.input.suffix}")
-    format_of(output)
-    out, named = store_of(found.checkpoint or output.with_suffix(""))
-    _check_paths(found, output, out)
+    _check_output(output, frame, out)
+    _check_store(found, output, out, named)
+    options, rows = _options(found, frame, output, out)
+    ahead = _look_ahead(found, frame, options)
+    if found.dry_run:
+        return DONE
+    if ahead.to_ask and not _agreed(found):
+        put("Nothing was asked.")
+        return STOPPED
+    if found.fresh and (aside := set_aside(out)):
+        put(f"The old store is now {plain(str(aside), most=0)}.")
+    logbook = Logbook(
+        out,
+        named=named,
+        ids=record_ids(frame, options.key),
+        begins=[
+            f"enrichkit {importlib.metadata.version('enrichkit')}: {_given(found)}",
+            f"From {found.input.absolute()} to {output.absolute()}, store {out}",
+            in_flags(ahead.price_line),
+        ],
+        write=functools.partial(_write, output=output, original=frame, rows=rows),
+        output=str(output.absolute()) if rows is None else read_progress(out).get("output"),
+        every_records=found.checkpoint_interval,
+        verbose=found.verbose,
+    )
+    run = Run(frame, options, says_why=False, reword=in_flags)  # `_follow` says it
+    return _follow(run, logbook, output, out, rows=rows)
+
+
+def _options(
+    found: argparse.Namespace, frame: pd.DataFrame, output: Path, out: Path
+) -> tuple[Options, Sequence[bool] | None]:
+    """Return the run's options; and which rows the output of a retry gets, if it is one of its own."""
     settings = {name: getattr(found, name) for name in SETTINGS if getattr(found, name, None) is not None}
     settings |= {"out": out} | ({"key": key} if (key := _key(found.key, frame)) else {})
     rows = None
@@ -77,44 +110,24 @@ def run_file(found: argparse.Namespace) -> int:
         settings |= _only(failed, found, settings, frame)
         if _of_its_own(found, output, out):
             rows = _rows(frame, settings, failed | _records_in(output, settings))
-    options = Options(**settings)
-    seen: dict[str, Any] = {"out": _no_store(out)} if found.fresh else {}
-    ahead = plan(frame, **settings | seen)
-    ahead = dataclasses.replace(ahead, out=str(out))
+    return Options(**settings), rows
+
+
+def _look_ahead(found: argparse.Namespace, frame: pd.DataFrame, options: Options) -> Plan:
+    """Return the plan, having told it, and refused what the run would be refused for."""
+    seen = dataclasses.replace(options, out=_no_store(options.folder)) if found.fresh else options
+    ahead = dataclasses.replace(plan_of(frame, seen), out=str(options.folder))
     told = in_flags(str(ahead).removesuffix(ahead.next_line).rstrip())
     if found.retry_failed and found.limit is None:  # the limit is ours
         told = told.replace(f"(--limit {options.limit:,})", "(--retry-failed)")
     put(told)
     with contextlib.suppress(*[MissingKeyError] * found.dry_run):  # a plan needs no key
-        check(frame, dataclasses.replace(options, **seen))
+        check(frame, seen)
     if found.dry_run:
         sample = ahead.to_ask and not ahead.done and ahead.records > SAMPLE and found.limit is None
-        told = f", with --limit {SAMPLE} first, to measure what it costs" if sample else ""
-        put(f"Next: the same command without --dry-run{told}.")
-        return DONE
-    if ahead.to_ask and not _agreed(found):
-        put("Nothing was asked.")
-        return STOPPED
-    if found.fresh and (aside := set_aside(out)):
-        put(f"The old store is now {plain(str(aside), most=0)}.")
-    write = functools.partial(_write, output=output, original=frame, rows=rows)
-    main = str(output.absolute()) if rows is None else read_progress(out).get("output")
-    logbook = Logbook(
-        out,
-        named=named,
-        ids=record_ids(frame, settings.get("key")),
-        begins=[
-            f"enrichkit {importlib.metadata.version('enrichkit')}: {_given(found)}",
-            f"From {found.input.absolute()} to {output.absolute()}, store {out}",
-            in_flags(ahead.price_line),
-        ],
-        write=write,
-        output=main,
-        every_records=found.checkpoint_interval,
-        verbose=found.verbose,
-    )
-    run = Run(frame, options, says_why=False, reword=in_flags)  # `_follow` says it
-    return _follow(run, logbook, output, out, rows=rows)
+        more = f", with --limit {SAMPLE} first, to measure what it costs" if sample else ""
+        put(f"Next: {in_flags(ahead.mend)}." if ahead.mend else f"Next: the same command without --dry-run{more}.")
+    return ahead
 
 
 def _follow(run: Run, logbook: Logbook, output: Path, out: Path, *, rows: Sequence[bool] | None) -> int:
@@ -186,33 +199,51 @@ def store_of(path: Path) -> tuple[Path, Path | None]:
     '/data/enrichment_progress'
     """
     folder = folder_of(path)
+    if folder.name in ("", ".."):
+        raise InputError(f"{path} is no folder for a store. Give another one.")
     if folder.suffix == ".json":
         return folder.with_suffix(""), folder
     return (folder.with_suffix("") if folder.suffix == ".work" else folder), None
 
 
-def _check_paths(found: argparse.Namespace, output: Path, out: Path) -> None:
-    """Refuse what would fail at the end, or be written over, before anything is asked."""
+def _check_names(*paths: Path) -> None:
+    """Refuse paths that are none: too long, or links that lead to themselves."""
+    for path in paths:
+        try:
+            path.resolve().exists()
+        except (OSError, RuntimeError, ValueError) as error:
+            why = getattr(error, "strerror", None) or error
+            raise InputError(f"{plain(str(path), most=100)} is no path that can be used: {why}.") from error
+
+
+def _check_output(output: Path, frame: pd.DataFrame, out: Path) -> None:
+    """Refuse an output that could not be written at the end, before anything is asked."""
+    format_of(output)
+    check_size(output, len(frame), len(frame.columns))
     if output.is_dir():
         raise InputError(f"{output} is a folder. Give --output a file's name.")
+    if out == output.absolute():
+        raise InputError(f"--checkpoint and --output are both {output}. The store is a folder: give it another name.")
+    check_outside(output, out)
+    folder = next(one for one in output.absolute().parents if one.exists())
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise InputError(f"{output} cannot be written: {folder} is not yours to write in. Give --output another name.")
+
+
+def _check_store(found: argparse.Namespace, output: Path, out: Path, named: Path | None) -> None:
+    """Refuse a store that is none, or is not there though it has to be; and what would be written over."""
+    if named is not None and named.is_dir():
+        raise InputError(f"--checkpoint {named} is a folder, and would be the progress file. Give it another name.")
     if out.exists() and not out.is_dir():
         raise InputError(f"--checkpoint {out} is a file. The store is a folder: give it another name.")
-    for ours in (out, work_area(out)):
-        if ours.resolve() in output.resolve().parents:
-            raise InputError(f"--output {output} lies in the store's own folder {ours}. Write it elsewhere.")
     shards, others = _within(out)
     if others and (found.fresh or not shards):
         raise InputError(
             f"{out}, where the store would be, is a folder with other things in it, such as {others[0]}. Give "
             "--checkpoint another name, or move them away."
         )
-    folder = next(one for one in output.absolute().parents if one.exists())
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise InputError(f"{output} cannot be written: {folder} is not yours to write in. Give --output another name.")
     if output.exists() and output.samefile(found.input):
         raise InputError(f"--output {output} is the input itself. Give it another name.")
-    if out == output.absolute():
-        raise InputError(f"--checkpoint and --output are both {output}. The store is a folder: give it another name.")
     if found.retry_failed or found.resume:
         held = standing(out) if is_store(out) else Standing()
         if held == Standing():

@@ -299,6 +299,10 @@ def _order(
     order = np.flatnonzero(todo).astype(np.int32)
     if priority is None:
         return order
+    if not isinstance(priority, str) and not callable(priority):
+        raise InputError(f"priority must be a column's name or a function of the table, not {priority!r}.")
+    if not isinstance(priority, str) and not callable(priority):
+        raise InputError(f"priority must be a column's name or a function of the table, not {priority!r}.")
     if isinstance(priority, str) and priority not in frame.columns:
         raise InputError(f"The priority column {priority!r} is not in the table.")
     given = frame[priority] if isinstance(priority, str) else pd.Series(priority(frame))

@@ -243,6 +243,10 @@ def test_a_run_that_has_to_stop_says_why_and_goes_on_later(fault, arguments, tol
         (("--checkpoint", "data.csv"), "is a file. The store is a folder"),
         (("--checkpoint", "."), "lies in the store's own folder"),
         (("--checkpoint", ".", "--output", "../data_enriched.csv"), "other things in it, such as data.csv"),
+        (("--checkpoint", "/"), "/ is no folder for a store"),
+        (("--output", "~nosuchuser/x.csv"), "~nosuchuser/x.csv: Could not determine home directory"),
+        (("--output", "x" * 300 + ".csv"), "is no path that can be used: File name too long"),
+        (("--checkpoint", "x" * 300), "is no path that can be used: File name too long"),
         (("--progress", "html"), "auto, text or off is needed"),
         (("--rpm", "0"), "--rpm must be"),
         (("--limit", "-1"), "--limit must be"),
@@ -254,6 +258,18 @@ def test_wrong_use_is_one_sentence(arguments, told, folder, simulator):
     assert told in enrich(*RUN, *arguments, code=2)
     assert [path.name for path in folder.iterdir()] == ["data.csv"]
     assert simulator.counts()["requests"] == 0
+
+
+def test_odd_paths_are_told_beforehand(folder, simulator, monkeypatch):
+    """A progress file that is a folder, a link to itself; ~ is home, whether the shell has seen it or not."""
+    Path("p.json").mkdir()
+    assert "p.json is a folder, and would be the progress file" in enrich(*RUN[:3], "--checkpoint", "p.json", code=2)
+    Path("loop.csv").symlink_to("loop.csv")
+    assert "loop.csv is no path that can be used: " in enrich(*RUN, "--output", "loop.csv", code=2)
+    assert simulator.counts()["requests"] == 0
+    monkeypatch.setenv("HOME", str(folder))
+    enrich(*RUN[:3], "--output=~/at_home.csv", "--limit", 1)
+    assert {"at_home.csv", "at_home", "at_home.work"} <= {path.name for path in folder.iterdir()}
 
 
 def test_a_fresh_start_carries_off_nothing_but_a_store(folder, simulator):
@@ -425,8 +441,8 @@ def test_the_version(folder):
 
 def test_what_no_disk_takes_is_one_sentence(folder, simulator):
     """Here a name that is too long; no traceback."""
-    name = "a" * 300 + ".csv"
-    assert enrich(*RUN, "--output", name, code=3) == f"enrichkit: {name} cannot be used: File name too long.\n"
+    name = folder / ("a" * 300)
+    assert enrich("status", name, code=3) == f"enrichkit: {name} cannot be used: File name too long.\n"
 
 
 def test_simulated_and_real_answers_are_told_apart_beforehand(folder, simulator, monkeypatch):
@@ -516,7 +532,7 @@ def test_the_log_says_what_was_to_be_done_and_why_it_ended(folder, simulator, mo
     assert "--max-workers 3 --budget 0.2" in first
     assert second.endswith(f"From {folder}/data.csv to {folder}/data_enriched.csv, store {folder}/enrichment_progress")
     assert "19 requests, about" in third
-    assert re.search(r"INFO budget: .*\n.*INFO Stopped to keep within the budget.* Raise --budget", log)
+    assert re.search(r"INFO budget: .*\n.*INFO Stopped to keep within the budget.* with a higher --budget", log)
     for text in (told, log):
         assert text.count("did not reach address 1 of 1 (json://)") == 1
         assert "canary" not in text

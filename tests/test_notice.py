@@ -474,10 +474,8 @@ def test_the_command_line_is_told_of_in_its_own_words(web, tmp_path, simulator):
     enrich("run", "--input", tmp_path / "it's.csv", "--stages", "fund", "--notify", f"json://{web.place}", code=3)
     failed, early = [notice["message"].splitlines()[-1] for notice in web.notices]
     store = shlex.quote(str(tmp_path / "it's_enriched"))
-    assert (
-        failed
-        == f"Next: enrichkit report {store} says why some failed; the same command with --retry-failed asks them again."
-    )
+    hint = "The same command with --retry-failed asks the failed ones again."
+    assert failed == f"Next: enrichkit report {store} says why some failed. {hint}"
     assert early.endswith("The same command goes on from here.")
 
 
