@@ -1,18 +1,14 @@
-"""The book: what a run knows of each question and record, from reply to sealed row.
+"""The book: what a run knows of each question and record, from reply to complete row.
 
-One writer turns its pages. It keeps each question's outcome for as long as a record needs it, makes a record's row
-when its last question is answered, and seals rows as shards. What a question cost is booked in the first row that is
-sealed with it: so it stands in the store once, wherever a crash falls. Everything it knows can be made again from the
-store.
+One writer turns its pages. It keeps each question's outcome for as long as a record needs it, and makes a record's row
+when its last question is answered. Everything it knows can be made again from the store.
 """
 
 from __future__ import annotations
 
 import functools
-import json
-import uuid
 from array import array
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -23,29 +19,14 @@ import pyarrow.compute as pc
 
 from ._body import parse
 from ._exchange import SIMULATOR, decode, question_of
-from ._index import FOOTER, VERSION, find
 from ._options import Options
 from ._queue import Task, steps_left
-from ._row import (
-    RECORD_ID,
-    STATUS,
-    Outcome,
-    Spent,
-    booked,
-    build_table,
-    meta,
-    read_outcome,
-    record_status,
-    reply_cost,
-    stage_values,
-)
-from ._schema import given_columns, is_simulated, layout, target_schema
+from ._row import RECORD_ID, STATUS, Outcome, meta, read_outcome, record_status, reply_cost, stage_values
+from ._sealing import Row, Sealing
 from ._stage import Stage
 from ._store import Store
-from ._table import as_type, is_missing_cell
+from ._table import is_missing_cell
 from ._work import Work
-
-Row = dict[str, Any]
 
 
 class Book:
@@ -66,24 +47,13 @@ class Book:
         self.store = store
         self._prices = options.prices
         self._shard_rows = options.shard_rows
-        self.schema = target_schema(work, store.index)
-        self._names = frozenset(self.schema.names)
-        self._run_id = uuid.uuid4().hex[:12]
-        self._layout = layout(self.schema)
+        self.sealing = Sealing(work, store, options)
+        self._names = frozenset(self.sealing.schema.names)
         self._outcomes: dict[Task, Outcome] = {}
-        self._spent: dict[str, Spent] = {}
-        """What was spent on a question since it was last booked, that is, written into a sealed row."""
-        self._payer: dict[str, str] = {}
         self._needed = [np.diff(stage.start) for stage in work.stages]
         self._left = steps_left(work)
         self.completed = array("i")
         """The records that this run has completed, in their order."""
-        self._unsealed: list[tuple[int, Row]] = []
-        self._growing: tuple[int | None, list[Row]] = None, []
-        """The newest shard while it is not full, and its rows: it is sealed again as it grows."""
-        self._changed: dict[int, list[tuple[int, Row]]] = {}
-        shards = work.shards[work.order]
-        self._expected = dict(zip(*np.unique(shards[shards >= 0], return_counts=True), strict=True))
         self._stored_shard = functools.lru_cache(maxsize=16)(self._read_shard)
 
     @property
@@ -125,7 +95,7 @@ class Book:
         pending = [entry.payload for entry in list(self.store.index.pending.get(question, ()))]
         if sealed is None:
             return pending, 0
-        self._payer.setdefault(question, sealed[0])
+        self.sealing.payer.setdefault(question, sealed[0])
         replies = [payload for payload in sealed[1] if question_of(payload) in (None, question)]
         return [*replies, *(payload for payload in pending if payload not in replies)], len(replies)
 
@@ -143,7 +113,7 @@ class Book:
     def _keep(self, task: Task, outcome: Outcome) -> None:
         self._outcomes[task] = outcome
         if outcome.spent is not None:
-            self._spent[outcome.question] = outcome.spent
+            self.sealing.spent[outcome.question] = outcome.spent
 
     def outcome(self, task: Task) -> Outcome | None:
         """Return the final outcome of a question, from memory or from the store; None if it has none yet."""
@@ -237,12 +207,7 @@ class Book:
     @functools.cached_property
     def _visible(self) -> set[str]:
         """The columns that checks may look at: the table's, and all answers'."""
-        return {*self._given, *(name for stage in self.work.stages for name in stage.stage.answers)}
-
-    @functools.cached_property
-    def _given(self) -> list[str]:
-        """The columns that are the user's, now or when the store was filled."""
-        return given_columns(self.work, self.store.index)
+        return {*self.sealing.given, *(name for stage in self.work.stages for name in stage.stage.answers)}
 
     @functools.cached_property
     def new_columns(self) -> list[str]:
@@ -252,8 +217,7 @@ class Book:
     def complete(self, record: int) -> Row:
         """Make a complete record's row and put it up for sealing."""
         row = self.row(record)
-        shard = int(self.work.shards[record])
-        (self._unsealed if shard < 0 else self._changed.setdefault(shard, [])).append((record, row))
+        self.sealing.add(record, row)
         for place, stage in enumerate(self.work.stages):
             code = int(stage.code[record])
             if code >= 0:
@@ -262,29 +226,6 @@ class Book:
                     self._outcomes.pop((place, code), None)
         self.completed.append(record)
         return row
-
-    def seal(self, *, everything: bool = False) -> None:
-        """Seal what makes full shards, or everything that is complete."""
-        while self._unsealed and (everything or len(self._unsealed) >= self._room):
-            some = self._unsealed[: self._room]
-            self._grow(some)
-            del self._unsealed[: len(some)]
-        for shard, rows in list(self._changed.items()):
-            if everything or len(rows) == self._expected[shard]:
-                self._renew(shard, rows)
-                self._expected[shard] -= len(rows)
-                del self._changed[shard]
-
-    @property
-    def _room(self) -> int:
-        """How many rows the growing shard still takes."""
-        return self._shard_rows - len(self._growing[1])
-
-    def widen(self) -> None:
-        """Bring the shards that have fewer columns, or narrower ones, to the present schema."""
-        for shard, facts in list(self.store.index.footers.items()):
-            if facts.get("layout") != self._layout:
-                self._renew(shard, [])
 
     @property
     def to_read_anew(self) -> list[int]:
@@ -304,7 +245,7 @@ class Book:
             for stage in self._outdated(shard):
                 for row in rows.values():
                     row.update(self._read_again(stage, row))
-            self.store.seal(self._merged(shard, old, rows), (), shard=shard)
+            self.sealing.replace(shard, old, rows)
 
     def _read_again(self, stage: Stage, row: Row) -> Row:
         question, status = row.get(meta(stage.name, "question")), row.get(meta(stage.name, "status"))
@@ -338,18 +279,12 @@ class Book:
                     total += cost_usd
         return total
 
-    def unsealed_rows(self) -> Iterator[tuple[int, Row]]:
-        """Yield the complete rows that are not sealed; whoever takes them before reading the shards misses none."""
-        yield from list(self._unsealed)
-        for rows in list(self._changed.values()):
-            yield from list(rows)
-
     def completed_rows(self, records: Sequence[int]) -> list[Row]:
         """Return the rows of completed records without the raw replies, from the shards where they are sealed."""
-        found = dict(self.unsealed_rows())
+        found = dict(self.sealing.unsealed_rows())
         stages = {*self.store.index.stages, *(work.stage.name for work in self.work.stages)}
         raw = {meta(stage, "replies") for stage in stages}
-        names = [name for name in self.schema.names if name not in raw]
+        names = [name for name in self.sealing.schema.names if name not in raw]
         by_shard: dict[int, dict[str, int]] = {}
         for record in records:
             if record not in found:
@@ -372,120 +307,6 @@ class Book:
         }
         for record in sorted(found):
             yield record, self.row(record)
-
-    def _grow(self, rows: Sequence[tuple[int, Row]]) -> None:
-        """Seal rows as a new shard, or with those of the shard that is growing."""
-        number, held = self._growing
-        more, paid = self._booked(rows)
-        grown = [*held, *more]
-        number = self._seal(self._described(self._table(grown), {}), rows, paid, number)
-        self._growing = (number, grown) if len(grown) < self._shard_rows else (None, [])
-
-    def _renew(self, shard: int, rows: Sequence[tuple[int, Row]]) -> None:
-        """Seal rows into the shard that holds their records."""
-        new, paid = self._booked(rows)
-        merged = self._merged(shard, self.store.shard(shard), {row[RECORD_ID]: row for row in new})
-        self._seal(merged, rows, paid, shard)
-
-    def _booked(self, rows: Sequence[tuple[int, Row]]) -> tuple[list[Row], dict[str, str]]:
-        """Return rows with what their questions have cost since they were last booked; and by question who pays."""
-        paid: dict[str, str] = {}
-        finished = []
-        for record, made in rows:
-            row = dict(made)
-            for stage in self.work.stages:
-                question = row.get(meta(stage.stage.name, "question")) if stage.code[record] >= 0 else None
-                if question is None:
-                    continue
-                spent = None if question in paid else self._spent.get(question)
-                if spent is not None or question not in {*paid, *self._payer}:
-                    paid[question] = row[RECORD_ID]
-                row |= booked(stage.stage.name, row, spent, paid.get(question) or self._payer[question])
-            finished.append(row)
-        return finished, paid
-
-    def _seal(
-        self, table: pa.Table, rows: Sequence[tuple[int, Row]], paid: Mapping[str, str], shard: int | None
-    ) -> int:
-        """Seal a shard's table with these rows new in it, and take note of who has paid; return its number."""
-        number = self.store.seal(table, self._questions(rows), shard=shard)
-        self.work.shards[[record for record, _ in rows]] = number
-        for question, payer in paid.items():
-            self._payer[question] = payer
-            self._spent.pop(question, None)
-        return number
-
-    def _merged(self, shard: int, old: pa.Table, replaced: Mapping[str, Row]) -> pa.Table:
-        """Return a shard's table in the present schema, with some of its rows replaced, in the old order."""
-        stored = old.column(RECORD_ID).to_pylist()
-        places = {name: place for place, name in enumerate(stored)} | {
-            name: old.num_rows + place for place, name in enumerate(replaced)
-        }
-        new = self._table(list(replaced.values()))
-        take = pa.array([places[name] for name in stored])
-        columns = []
-        for field in self.schema:
-            if field.name in old.column_names:
-                kept = as_type(old.column(field.name).combine_chunks(), field.type)
-            else:
-                kept = self._new_cells(stored, field)
-            kept = kept.combine_chunks() if isinstance(kept, pa.ChunkedArray) else kept
-            columns.append(pa.concat_arrays([kept, new.column(field.name).combine_chunks()]).take(take))
-        return self._described(pa.table(columns, schema=self.schema), self.store.index.footers[shard])
-
-    def _new_cells(self, stored: Sequence[str], field: pa.Field) -> pa.Array:
-        """Return the cells of a column that is new in the table, for records sealed before."""
-        if field.name not in self.work.table.column_names:
-            return pa.nulls(len(stored), field.type)
-        records = find(stored, self.work.ids)
-        at = pa.array(self.work.row[np.maximum(records, 0)], mask=records < 0)
-        return as_type(self.work.table.column(field.name).combine_chunks().take(at), field.type)
-
-    def _described(self, table: pa.Table, before: Mapping[str, Any]) -> pa.Table:
-        """Return a shard's table with each record's status over all stages of the store, and the footer's facts."""
-        names = [work.stage.name for work in self.work.stages]
-        stages = dict.fromkeys([*self.store.index.stages, *names])
-        statuses = [pc.fill_null(table.column(meta(name, "status")), "pending") for name in stages]
-        for name, status in zip(stages, statuses, strict=True):
-            table = table.set_column(table.schema.get_field_index(meta(name, "status")), meta(name, "status"), status)
-        pending, failed = (
-            functools.reduce(pc.or_, [pc.equal(status, word) for status in statuses]) for word in ("pending", "failed")
-        )
-        status = pc.if_else(pending, "pending", pc.if_else(failed, "failed", "done"))
-        table = table.set_column(table.schema.get_field_index(STATUS), STATUS, status)
-        facts = {
-            "version": VERSION,
-            "key": list(self.work.key),
-            "columns": self._given,
-            "stages": before.get("stages", {})
-            | {
-                work.stage.name: {
-                    "question": work.fingerprint,
-                    "reading": work.stage.reading,
-                    "answers": list(work.stage.answers),
-                    "per": list(work.per),
-                }
-                for work in self.work.stages
-            },
-            "simulated": True if self.work.model == SIMULATOR else is_simulated(table, stages),
-            "run": self._run_id,
-            "layout": self._layout,
-        }
-        return table.replace_schema_metadata({FOOTER: json.dumps(facts).encode()})
-
-    def _table(self, rows: Sequence[Row]) -> pa.Table:
-        return build_table(rows, self.schema, [stage.stage for stage in self.work.stages])
-
-    def _questions(self, rows: Sequence[tuple[int, Row]]) -> set[str]:
-        """Return the questions all of whose replies stand in the rows."""
-        found = set()
-        for record, row in rows:
-            for stage in self.work.stages:
-                question = row.get(meta(stage.stage.name, "question")) if stage.code[record] >= 0 else None
-                replies = row.get(meta(stage.stage.name, "replies")) or []
-                if question and all(entry.payload in replies for entry in self.store.index.pending.get(question, ())):
-                    found.add(question)
-        return found
 
     def _stored_row(self, record: int) -> Row:
         return dict(self._stored_shard(int(self.work.shards[record]))[self.work.id(record)])

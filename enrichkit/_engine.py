@@ -218,7 +218,7 @@ class Engine:
     def _ask_all(self) -> None:
         for record in self._book.complete_already():
             self._complete(record)
-            self._save(self._book.seal)
+            self._save(self._book.sealing.seal)
             if self._stop.is_set():
                 break
         for stage in self._work.stages:
@@ -234,9 +234,9 @@ class Engine:
                 pass
             self._rescue()
         self._commit(self._judged())
-        self._save(lambda: self._book.seal(everything=True))
+        self._save(lambda: self._book.sealing.seal(everything=True))
         if self._complete_count:
-            self._save(self._book.widen)
+            self._save(self._book.sealing.widen)
         if self._defect is not None:
             raise self._defect
         if self._reason == END:
@@ -258,7 +258,7 @@ class Engine:
         """Seal full shards, and every few seconds all that is complete."""
         began = time.monotonic()
         due = began >= self._seal_at and DISK not in self._door
-        self._save(lambda: self._book.seal(everything=due))
+        self._save(lambda: self._book.sealing.seal(everything=due))
         if due:
             ended = time.monotonic()
             self._seal_at = ended + max(SEAL_SECONDS, SEAL_SHARE * (ended - began))

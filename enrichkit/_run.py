@@ -14,7 +14,7 @@ from typing import Any
 
 import pandas as pd
 
-from ._book import Book, Row
+from ._book import Book
 from ._call import index_of, named, spent_before, store_of, work_of
 from ._endings import going_on, why
 from ._engine import Engine
@@ -26,6 +26,7 @@ from ._options import Options, takes
 from ._past import read_past
 from ._price import amount
 from ._progress import Live, choose, look_around, wanted, warn
+from ._sealing import Row
 from ._service import check_call, client_of
 from ._status import Status
 from ._store import Store
@@ -165,7 +166,7 @@ class Run:
     @property
     def table(self) -> pd.DataFrame:
         """The table as it stands, also while the run is under way: answers count once their record is complete."""
-        unsealed = list(self._book.unsealed_rows())  # before the shards: what is sealed meanwhile is met there
+        unsealed = list(self._book.sealing.unsealed_rows())  # before the shards: what is sealed meanwhile is met there
         return enriched(self._book.work, self._options.folder, unsealed)
 
     @property
@@ -284,7 +285,7 @@ class Run:
             raise self._error
 
     def _frame(self) -> pd.DataFrame:
-        unsealed = [*self._book.unsealed_rows(), *self._book.partial_rows()]
+        unsealed = [*self._book.sealing.unsealed_rows(), *self._book.partial_rows()]
         return enriched(self._book.work, self._options.folder, unsealed)
 
     def _stopped(self, kind: type[Stopped], told: str) -> Stopped:

@@ -41,6 +41,7 @@ _estimate
 _plan
 _schema
 _queue
+_sealing
 _book
 _workers
 _endings
