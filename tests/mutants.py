@@ -18,6 +18,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 TESTS = (
     "test_store.py",
+    "test_answer.py",
     "test_damage.py",
     "test_odd_stores.py",
     "test_crashes.py",

@@ -443,10 +443,10 @@ def test_strange_files_stop_nobody(out):
     assert booked(out) == float(Decimal(2))
 
 
+@pytest.mark.parametrize("text", ["enrichkit.crc32=zz12345678", "enrichkit.crc32=zz00000000"])
 @pytest.mark.parametrize("where", ["column", "cell", "answer"])
-def test_a_text_that_looks_like_the_checksum_is_a_text(where, out):
+def test_a_text_that_looks_like_the_checksum_is_a_text(where, text, out):
     """Whoever writes it, the shard is sound, and nothing is asked twice."""
-    text = "enrichkit.crc32=zz12345678"
     frame = table("Acme", "Bolt", **{"column": {text: "x"}, "cell": {"note": text}}.get(where, {}))
     client = Teller({"Peru": f'{{"industry": "Tea", "notes": "! {text}"}}'} if where == "answer" else ())
     for _ in range(2):

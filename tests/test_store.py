@@ -207,7 +207,13 @@ def test_leftovers_of_a_killed_write_are_cleared(out: Path) -> None:
 def test_a_second_run_is_refused_and_told_who_works(out: Path) -> None:
     """Two runs on one store would pay twice."""
     store = opened(out)
-    with pytest.raises(LockedError, match=f"process {os.getpid()}"):
+    with pytest.raises(
+        LockedError, match=r"^A run of this process works on .*: wait until it has ended, \.stop\(\) it, or"
+    ):
+        opened(out)
+    owner = store.work / "owner.json"
+    owner.write_text(owner.read_text().replace(f'"pid": {os.getpid()}', '"pid": 4711'))
+    with pytest.raises(LockedError, match=r"^Another run works on .* \(process 4711 on .*, since .*\)\. Wait for it"):
         opened(out)
     store.close()
     opened(out).close()
