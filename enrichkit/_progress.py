@@ -94,9 +94,9 @@ def look_around() -> Place:
 
 
 def _is_terminal() -> bool:
-    """Whether stderr is a terminal, and one that has a width: some say 0, and a bar would be nowhere."""
+    """Whether stderr is a terminal, and one that has a size: some say 0, and a bar would be nowhere."""
     try:
-        return sys.stderr.isatty() and os.get_terminal_size(sys.stderr.fileno()).columns > 0
+        return sys.stderr.isatty() and min(os.get_terminal_size(sys.stderr.fileno())) > 0
     except (AttributeError, OSError, ValueError):  # none, closed, or something that only looks like a file
         return False
 
