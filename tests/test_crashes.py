@@ -37,7 +37,7 @@ def test_after_a_crash_the_same_call_goes_on(phase):
 @pytest.mark.timeout(600)
 @pytest.mark.usefixtures("sealing")
 def test_after_any_crash_the_same_call_goes_on():
-    """Every state of one crash, and of many second ones, without a violation; how many there are depends on the threads."""
+    """Every state of one crash, and of many second ones, without a violation; their number depends on the threads."""
     deeper = 6 if crashes.SEAL_SECONDS else 3
     verdicts = {phase: crashes.prove(phase, seed=1, deeper=deeper) for phase in crashes.PHASES}
     print(crashes.summary(verdicts))
