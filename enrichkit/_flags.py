@@ -13,6 +13,7 @@ IN_FLAGS = {
     "on_change='keep'": "--on-change keep",
     "redo_damaged=True": "--redo-damaged",
     "retry_failed=True": "--retry-failed",
+    "retry_failed='only'": "--retry-failed",
     "budget_usd": "--budget",
     "model='simulator'": "--model simulator",
     "key=...": "--key ...",

@@ -27,6 +27,12 @@ P = ParamSpec("P")
 T = TypeVar("T")
 NOTIFY = "ENRICHKIT_NOTIFY"
 """The environment variable with the addresses of notices, blanks between them, for calls that name none."""
+CHOICES = {
+    "retry_failed": (True, "only", False),
+    "on_change": ("refuse", "redo", "keep"),
+    "progress": ("auto", "widget", "html", "text", True, False),
+}
+"""The options that are one of a few words."""
 
 
 class Addresses(tuple[str, ...]):
@@ -58,7 +64,7 @@ class Options:
     rpm: float | None = None
     budget_usd: float | None = None
     prices: Mapping[str, Price] = field(default_factory=dict)
-    retry_failed: bool = False
+    retry_failed: bool | Literal["only"] = False
     on_change: OnChange = "refuse"
     redo_damaged: bool = False
     limit: int | None = None
@@ -90,10 +96,10 @@ class Options:
             raise InputError(f"shard_rows must be a whole number above 0, not {self.shard_rows!r}.")
         if self.limit is not None and (not _whole(self.limit) or self.limit < 0):
             raise InputError(f"limit must be a number of records, not {self.limit!r}.")
-        if self.on_change not in ("refuse", "redo", "keep"):
-            raise InputError(f"on_change must be 'refuse', 'redo' or 'keep', not {self.on_change!r}.")
-        if self.progress not in ("auto", "widget", "html", "text", True, False):
-            raise InputError(f"progress must be 'auto', 'widget', 'html', 'text' or False, not {self.progress!r}.")
+        for name, choices in CHOICES.items():
+            if (value := getattr(self, name)) not in choices:
+                *most_of_them, last = map(repr, choices)
+                raise InputError(f"{name} must be {', '.join(most_of_them)} or {last}, not {value!r}.")
         if not isinstance(self.model, str) or not self.model.strip():
             raise InputError(f"model must be a model's name, such as {DEFAULT_MODEL!r} or {SIMULATOR!r}.")
         if not callable(self.client) and self.client not in CLIENTS:

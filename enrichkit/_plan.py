@@ -47,7 +47,7 @@ class Plan:
     budget : str
         Whether ``budget_usd`` will hold the estimate; or which price is unknown, so that `run` refuses any budget.
     later : int
-        Records that ``limit`` leaves out, for a later call.
+        Records that ``limit`` or ``retry_failed="only"`` leaves out, for a later call.
     mend : str
         What to do first, since `run` would refuse the call as it is, or ask nothing; empty if nothing is in the way.
     notes : tuple of str

@@ -124,6 +124,7 @@ class Sorter:
         self.code = np.where(needs, self.code, -1).astype(np.int32)
         self.state = self._state(index)
         self.known = (self.state == ANSWERED) | ((self.state == FAILED) & (not options.retry_failed))
+        self.has_failed = failed | ((self.code >= 0) & (self.state[self.code] == FAILED))
         self.needs = needs | newly_skipped
         self.skipped &= ~asked
         self._forget_unneeded()

@@ -344,8 +344,8 @@ def run(df: pd.DataFrame, options: Options) -> pd.DataFrame:
         the run lasts. Once 80 % of it is spent, the logger ``enrichkit`` says so, once a run.
     prices : mapping of str to Price, optional
         Prices of your own, by model.
-    retry_failed : bool
-        Ask the failed stages of failed records again.
+    retry_failed : bool or "only"
+        Ask the failed stages of failed records again; ``"only"``: and leave all other records for a later call.
     on_change : {"refuse", "redo", "keep"}
         What to do where a stage now asks another question than the one that was answered.
     redo_damaged : bool

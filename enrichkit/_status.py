@@ -17,7 +17,7 @@ class Status:
     records, done, failed, left : int
         Records of this call: all that have something to do, complete, complete with a failed stage, still to do.
     later : int
-        Records that ``limit`` left out: they have something to do, too, and a later call does it.
+        Records that ``limit`` or ``retry_failed="only"`` left out: a later call does what they still need.
     shared : int
         Answers that records got from another record's question of this call, each of which it would have paid for.
     requests, in_flight : int

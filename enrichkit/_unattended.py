@@ -19,7 +19,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from . import funds
@@ -106,10 +105,9 @@ def _options(
     settings |= {"out": out} | ({"key": key} if (key := _key(found.key, frame)) else {})
     rows = None
     if found.retry_failed:
-        failed = _failed(out, settings)
-        settings |= _only(failed, found, settings, frame)
+        settings["retry_failed"] = "only"
         if _of_its_own(found, output, out):
-            rows = _rows(frame, settings, failed | _records_in(output, settings))
+            rows = _rows(frame, settings, _failed(out, settings) | _records_in(output, settings))
     return Options(**settings), rows
 
 
@@ -117,10 +115,7 @@ def _look_ahead(found: argparse.Namespace, frame: pd.DataFrame, options: Options
     """Return the plan, having told it, and refused what the run would be refused for."""
     seen = dataclasses.replace(options, out=_no_store(options.folder)) if found.fresh else options
     ahead = dataclasses.replace(plan_of(frame, seen), out=str(options.folder))
-    told = in_flags(str(ahead).removesuffix(ahead.next_line).rstrip())
-    if found.retry_failed and found.limit is None:  # the limit is ours
-        told = told.replace(f"(--limit {options.limit:,})", "(--retry-failed)")
-    put(told)
+    put(in_flags(str(ahead).removesuffix(ahead.next_line).rstrip()))
     with contextlib.suppress(*[MissingKeyError] * found.dry_run):  # a plan needs no key
         check(frame, seen)
     if found.dry_run:
@@ -298,23 +293,6 @@ def _failed(out: Path, settings: dict[str, Any]) -> set[str]:
     columns = [table.column(name).to_pylist() for name in table.column_names if name in asked]
     records = table.column(RECORD_ID).to_pylist() if table.num_rows else []
     return {record for record, *statuses in zip(records, *columns, strict=True) if "failed" in statuses}
-
-
-def _only(failed: set[str], found: argparse.Namespace, settings: dict[str, Any], frame: pd.DataFrame) -> dict[str, Any]:
-    """Return the settings that leave all but some records for a later call."""
-    here = failed & set(record_ids(frame, settings.get("key")))
-
-    def priority(first: pd.DataFrame) -> Sequence[float]:
-        wanted = np.isin(record_ids(first, settings.get("key")), list(failed))
-        if found.priority is None:
-            return [float(one) for one in wanted]
-        if found.priority not in first.columns:
-            raise InputError(f"The priority column {found.priority!r} is not in the table.")
-        given = pd.to_numeric(first[found.priority], errors="coerce").fillna(np.finfo(float).min)
-        return [float(one) for one in np.where(wanted, given, -np.inf)]
-
-    most = len(here) if found.limit is None else min(found.limit, len(here))
-    return {"priority": priority, "limit": most}
 
 
 def _of_its_own(found: argparse.Namespace, output: Path, out: Path) -> bool:

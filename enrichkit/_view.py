@@ -103,7 +103,7 @@ def headline(status: Status, *, ended: bool) -> str:
 
 
 def left_for_later(status: Status) -> str:
-    """Return how many records a limit has left out."""
+    """Return how many records were left out."""
     return f"{status.later:,} more {'is' if status.later == 1 else 'are'} left for a later call"
 
 

@@ -163,7 +163,8 @@ def make_work(
         sorters.append(Sorter(stage, first, index, places, before=sorters, key=key, options=options))
     todo = np.logical_or.reduce([places < 0, *(sorter.needs for sorter in sorters)])
     order = _order(first, todo, options.priority, row=row, index=named.index)
-    left_out = order[len(order) if options.limit is None else options.limit :]
+    chosen, left = _choose(order, sorters, options)
+    left_out = np.setdiff1d(order, chosen)
     for sorter in sorters:
         sorter.leave_out(left_out)
     plans = [sorter.counts() for sorter in sorters]
@@ -180,18 +181,32 @@ def make_work(
         row=row,
         ids=unique,
         stages=[sorter.work() for sorter in sorters],
-        order=order[: len(order) - len(left_out)],
+        order=chosen,
         shards=np.where(places >= 0, shards, -1).astype(np.int32),
         later=len(left_out),
-        notes=list(_notes(index, stages, keyless, changed, left_out=len(left_out), limit=options.limit)),
+        notes=[*_notes(index, stages, keyless, changed), *left],
         mend=MEND_KEY if keyless else MEND_CHANGE if changed else "",
     )
     return work, plans
 
 
-def _notes(
-    index: Index, stages: Sequence[Stage], keyless: str, changed: str, *, left_out: int, limit: int | None
-) -> Iterator[str]:
+def _choose(
+    order: npt.NDArray[np.int32], sorters: Sequence[Sorter], options: Options
+) -> tuple[npt.NDArray[np.int32], list[str]]:
+    """Return the records of this call, and what to say of those that are left for a later one."""
+    chosen = order
+    if options.retry_failed == "only":
+        chosen = order[np.logical_or.reduce([sorter.has_failed for sorter in sorters])[order]]
+    limited = chosen if options.limit is None else chosen[: options.limit]
+    why = {"retry_failed='only'": len(order) - len(chosen), f"limit={options.limit}": len(chosen) - len(limited)}
+    return limited, [
+        f"{many(count, 'record is', 'records are')} left for a later call ({setting})."
+        for setting, count in why.items()
+        if count
+    ]
+
+
+def _notes(index: Index, stages: Sequence[Stage], keyless: str, changed: str) -> Iterator[str]:
     """Yield what else is to be known of what is to do, a sentence each."""
     if keyless:
         yield f"{keyless} Until then run refuses this table; the plan is for its other rows."
@@ -202,8 +217,6 @@ def _notes(
         yield f"{told} will be read anew, for nothing: types, checks or columns changed."
     for path in index.damaged:
         yield f"The shard {path} is damaged: its records count as not asked. Restore it, or give redo_damaged=True."
-    if left_out:
-        yield f"{many(left_out, 'record is', 'records are')} left for a later call (limit={limit:,})."
 
 
 def _without_reserved(frame: pd.DataFrame, stages: Collection[str]) -> tuple[pa.Table, pd.DataFrame]:
@@ -299,8 +312,6 @@ def _order(
     order = np.flatnonzero(todo).astype(np.int32)
     if priority is None:
         return order
-    if not isinstance(priority, str) and not callable(priority):
-        raise InputError(f"priority must be a column's name or a function of the table, not {priority!r}.")
     if not isinstance(priority, str) and not callable(priority):
         raise InputError(f"priority must be a column's name or a function of the table, not {priority!r}.")
     if isinstance(priority, str) and priority not in frame.columns:

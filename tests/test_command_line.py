@@ -189,11 +189,14 @@ def test_fresh_start_resume_and_retry_failed(folder, simulator):
 
 
 def test_a_retry_asks_only_what_failed(folder, simulator):
-    """Pending records wait for another call; what failed is asked, wherever it stands."""
+    """Pending records wait for another call; what failed is asked, wherever it stands, and the plan says so."""
     simulator.script = ["safety"]
     enrich(*RUN, "--limit", 3, "--max-workers", 1, code=1)
     before = simulator.counts()["requests"]
-    enrich(*RUN, "--retry-failed")
+    odd = enrich(*RUN, "--retry-failed", "--priority", "fund.title", code=2)
+    assert "The priority column 'fund.title' must hold numbers" in odd
+    told = enrich(*RUN, "--retry-failed")
+    assert "7 records are left for a later call (--retry-failed)." in told
     assert simulator.counts()["requests"] == before + 1
     assert table()["_status"].value_counts().to_dict() == {"pending": 7, "done": 3}
 

@@ -92,6 +92,26 @@ def test_a_failed_answer_that_one_record_got_later_is_not_asked_again(tmp_path):
     assert found["company._attempts"].sum() == 2
 
 
+def test_only_what_failed_is_asked_again(tmp_path):
+    """In the order of a priority and up to a limit; all else waits for another call, and the plan says so."""
+    frame = table("Acme", "Umbra", "Tern", "Nox", rank=[1, 2, 3, 4])
+    client = Teller({"Tern": '{"industry": "Tea"}'}, otherwise=BLOCKED)
+    run(frame.head(3), tmp_path / "out", client)
+    client.otherwise = '{"industry": "Oil"}'
+    only = {"retry_failed": "only", "priority": "rank", "limit": 1}
+    planned = enrichkit.plan(frame, out=tmp_path / "out", stages=[COMPANY], key="name", model="m", **only)
+    assert (planned.to_ask, planned.later) == (1, 2)
+    assert [note for note in planned.notes if "left" in note] == [
+        "1 record is left for a later call (retry_failed='only').",
+        "1 record is left for a later call (limit=1).",
+    ]
+    for asked in ("Umbra", "Acme", "Acme"):  # the third time nothing has failed, and nothing is asked
+        enriched = run(frame, tmp_path / "out", client, **only)
+        assert asked in client.asked[-1]
+    assert enriched["_status"].tolist() == ["done", "done", "done", "pending"]
+    assert len(client.asked) == 5
+
+
 def test_what_was_spent_only_grows(tmp_path):
     """A retry and a changed question add to what their record has cost; the budget counts it all."""
     client = Teller({}, otherwise=BLOCKED)
