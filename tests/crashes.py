@@ -30,8 +30,9 @@ from enrichkit._store import Store
 
 MOST_OF_ONE_INSTANT = 24
 """States taken of one instant; where there are more, a random choice."""
-SEAL_SECONDS = 60.0
-"""With 0 shards grow, row by row; else each is sealed once it is full, or at the end."""
+WAYS = {"full shards": 60.0, "growing shards": 0.0}
+"""Seconds between two seals: with 0 shards grow, row by row; else each is sealed once it is full, or at the end."""
+SEAL_SECONDS = WAYS["full shards"]
 
 
 class Company(Answer):

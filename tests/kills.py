@@ -30,6 +30,8 @@ WORKERS = 8
 ROWS = 60
 LATENCY_SECONDS = (0.002, 0.03)
 SET_UP_SECONDS, ASKING_SECONDS = 0.6, 0.25
+SEAL_SECONDS = (0.02, 60.0)
+"""One run's shards grow with every few records, the next one's are sealed once they are full."""
 TABLE = pd.DataFrame(
     {"name": [f"Firm {number}" for number in range(ROWS)], "country": [f"Land {number % 12}" for number in range(ROWS)]}
 )
@@ -51,8 +53,9 @@ def call(phase: str, out: Path) -> pd.DataFrame:
     )
 
 
-def victim(phase: str, out: Path, url: str, ledger: Path) -> None:
+def victim(phase: str, out: Path, url: str, ledger: Path, seal_seconds: float) -> None:
     """Run until the end or a kill; write down each question before it is sent, and when it counts."""
+    from enrichkit import _engine
     from enrichkit._gemini import Gemini
     from enrichkit._store import Store
 
@@ -71,6 +74,7 @@ def victim(phase: str, out: Path, url: str, ledger: Path) -> None:
         os.write(book, "".join(done).encode())
 
     Gemini.__call__, Store.append = asking, counting  # type: ignore[method-assign]
+    _engine.SEAL_SECONDS, _engine.SEAL_SHARE = seal_seconds, 0
     call(phase, out)
 
 
@@ -159,7 +163,8 @@ class Ordeal:
     def _one_run(self, phase: str, ledger: Path) -> bool:
         """Start a run, perhaps kill it, and look at the store; return whether it came to its end."""
         toll = self.toll
-        process = self.context.Process(target=victim, args=(phase, self.out, self.server.url, ledger), daemon=True)
+        given = (phase, self.out, self.server.url, ledger, self.chance.choice(SEAL_SECONDS))
+        process = self.context.Process(target=victim, args=given, daemon=True)
         process.start()
         toll.runs += 1
         if toll.kills < self.kills:

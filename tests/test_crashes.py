@@ -18,7 +18,7 @@ from enrichkit import errors
 from enrichkit._files import Files
 
 
-@pytest.fixture(params=[60.0, 0.0], ids=["full shards", "growing shards"])
+@pytest.fixture(params=crashes.WAYS.values(), ids=crashes.WAYS)
 def sealing(request, monkeypatch):
     """Shards that are sealed once, and such that are sealed again and again as they grow."""
     monkeypatch.setattr(crashes, "SEAL_SECONDS", request.param)

@@ -23,9 +23,12 @@ def main() -> int:
     toll = kills.torment(given.kills, seed=2026, told=lambda toll: print(toll, file=sys.stderr, flush=True))
     killing, started = time.monotonic() - started, time.monotonic()
     verdicts = {}
-    for phase in crashes.PHASES:
-        verdicts[phase] = crashes.prove(phase, seed=2026, deeper=given.deeper)
-        print(crashes.summary({phase: verdicts[phase]}), file=sys.stderr, flush=True)
+    for way, seconds in crashes.WAYS.items():
+        crashes.SEAL_SECONDS = seconds
+        for phase in crashes.PHASES:
+            name = f"{phase}, {way}"
+            verdicts[name] = crashes.prove(phase, seed=2026, deeper=given.deeper)
+            print(crashes.summary({name: verdicts[name]}), file=sys.stderr, flush=True)
     broken = [*toll.broken, *(problem for verdict in verdicts.values() for problem in verdict.broken)]
     print(report(toll, killing, verdicts, time.monotonic() - started))
     for problem in broken[:50]:
