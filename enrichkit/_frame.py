@@ -19,7 +19,7 @@ from ._index import FOOTER, check_store, find, footer, read_shards
 from ._options import folder_of
 from ._parquet import join
 from ._row import RECORD_ID, SHOWN, STATUS, meta, record_status
-from ._table import is_missing_cell
+from ._table import cells_at, is_missing_cell
 from ._work import Work
 from .errors import InputError
 
@@ -157,9 +157,7 @@ def _values(
 ) -> pd.Series[Any]:
     """Return a column's value for each record."""
     if column in table.column_names:
-        stored_values = table.column(column).combine_chunks()
-        at = pa.array(np.maximum(place, 0), mask=place < 0)
-        values = _series(pa.chunked_array([stored_values.take(at)]))
+        values = _series(pa.chunked_array([cells_at(table.column(column).combine_chunks(), place)]))
     else:
         values = pd.Series([None] * len(place), dtype=object)
     known = {record: row[column] for record, row in rows.items() if row.get(column) is not None}

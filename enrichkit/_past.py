@@ -18,8 +18,9 @@ import pyarrow.compute as pc
 from ._files import Files, work_area
 from ._index import footer, shard_paths
 from ._parquet import join, read_or_none
-from ._questions import StageWork, is_true
+from ._questions import StageWork
 from ._row import RECORD_ID, SPENT, meta
+from ._table import is_true
 
 ENOUGH_ROWS = 2000
 

@@ -22,6 +22,7 @@ from ._index import footer, read_shards, shard_paths
 from ._listing import Listing
 from ._parquet import join, read_or_none
 from ._row import RECORD_ID, STATUS, meta
+from ._table import has_value
 
 ADVICE = {
     "blocked": "its text or answer is refused; look at the record",
@@ -120,7 +121,7 @@ def read_quality(out: Path) -> Quality:
     table, stages = read_answers(out, (*facts, "issues", "states"))
     present = {stage: columns for stage, columns in stages.items() if meta(stage, "status") in table.column_names}
     found = {stage: _Stage(table, stage, columns) for stage, columns in present.items()}
-    after = {column: _with_value(table, column) for one in found.values() for column in one.columns}
+    after = {column: int(has_value(table.column(column)).sum()) for one in found.values() for column in one.columns}
     filled = Counter(column for one in found.values() for column in one.flat("filled").to_pylist())
     return Quality(
         records=table.num_rows,
@@ -211,14 +212,6 @@ class _Stage:
 
 def _counts(column: pa.ChunkedArray) -> dict[Any, int]:
     return {one["values"]: one["counts"] for one in pc.value_counts(column).to_pylist() if one["values"] is not None}
-
-
-def _with_value(table: pa.Table, column: str) -> int:
-    """Return how many cells of a column hold anything but blanks."""
-    values = table.column(column)
-    if pa.types.is_string(values.type):
-        return int(pc.sum(pc.not_equal(pc.utf8_trim_whitespace(values), "")).as_py() or 0)
-    return int(len(values) - values.null_count)
 
 
 def _ranked(findings: Iterable[Finding]) -> tuple[Finding, ...]:

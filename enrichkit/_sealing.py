@@ -22,7 +22,7 @@ from ._options import Options
 from ._row import RECORD_ID, STATUS, Spent, booked, build_table, meta
 from ._schema import given_columns, is_simulated, layout, target_schema
 from ._store import Store
-from ._table import as_type
+from ._table import as_type, cells_at
 from ._work import Work
 
 Row = dict[str, Any]
@@ -164,8 +164,8 @@ class Sealing:
         if field.name not in self._work.table.column_names:
             return pa.nulls(len(stored), field.type)
         records = find(stored, self._work.ids)
-        at = pa.array(self._work.row[np.maximum(records, 0)], mask=records < 0)
-        return as_type(self._work.table.column(field.name).combine_chunks().take(at), field.type)
+        rows = np.where(records < 0, -1, self._work.row[records])
+        return as_type(cells_at(self._work.table.column(field.name).combine_chunks(), rows), field.type)
 
     def _described(self, table: pa.Table, before: Mapping[str, Any]) -> pa.Table:
         """Return a shard's table with each record's status over all stages of the store, and the footer's facts."""

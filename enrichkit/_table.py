@@ -152,25 +152,31 @@ def is_missing_cell(value: Any) -> bool:
     return not isinstance(value, CONTAINERS) and is_missing(value)
 
 
+def is_true(mask: pa.Array | pa.ChunkedArray) -> npt.NDArray[np.bool_]:
+    """Return Arrow's truth values as numpy's; a missing one is false."""
+    return np.asarray(pc.fill_null(mask, False).to_numpy(zero_copy_only=False), dtype=bool)
+
+
+def has_value(column: pa.Array | pa.ChunkedArray) -> npt.NDArray[np.bool_]:
+    """Return which cells of a column hold anything but blanks."""
+    if pa.types.is_string(column.type):
+        return is_true(pc.not_equal(pc.utf8_trim_whitespace(column), ""))
+    return is_true(pc.is_valid(column))
+
+
+def cells_at(column: pa.Array, places: npt.NDArray[np.integer]) -> pa.Array:
+    """Return a column's cells at some places, a missing one for the place -1."""
+    return column.take(pa.array(np.maximum(places, 0), mask=places < 0))
+
+
 def _is_plain(kind: pa.DataType, depth: int = 0) -> bool:
     """Whether every reader of Parquet knows the type."""
     if pa.types.is_list(kind) or pa.types.is_large_list(kind):
         return depth < DEEPEST and _is_plain(kind.value_type, depth + 1)
     if pa.types.is_struct(kind):
         return kind.num_fields > 0 and depth < DEEPEST and all(_is_plain(field.type, depth + 1) for field in kind)
-    tests = (
-        "boolean",
-        "integer",
-        "floating",
-        "decimal",
-        "string",
-        "large_string",
-        "binary",
-        "date",
-        "time",
-        "timestamp",
-    )
-    return any(getattr(pa.types, f"is_{test}")(kind) for test in tests)
+    plain = "boolean integer floating decimal string large_string binary date time timestamp".split()
+    return any(getattr(pa.types, f"is_{one}")(kind) for one in plain)
 
 
 def wider(stored: pa.DataType, new: pa.DataType) -> pa.DataType:

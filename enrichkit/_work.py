@@ -21,11 +21,11 @@ from . import funds
 from ._index import Index
 from ._listing import many, plain
 from ._options import Options, Priority
-from ._questions import Sorter, StagePlan, StageWork, is_true
+from ._questions import Sorter, StagePlan, StageWork
 from ._record import Digests, column_texts, digests, group, ids
 from ._row import WHY, facts_of, meta
 from ._stage import Stage, arrange
-from ._table import as_table, rows_told
+from ._table import as_table, is_true, rows_told
 from .errors import ChangedError, InputError, StageError
 
 SHARD = "shard"
