@@ -127,16 +127,10 @@ class Stage:
         object.__setattr__(self, "optional", frozenset(self.optional))
         if not self.fields:
             raise StageError(f"Stage {self.name!r}: the answer model {self.answer.__name__} asks for no field.")
-        reserved = [field for field in self.fields if field.startswith("_")]
-        if reserved or self.max_output_tokens < 1:
-            raise StageError(
-                f"Stage {self.name!r}: "
-                + (
-                    f"the field {reserved[0]!r} must not begin with '_'."
-                    if reserved
-                    else "max_output_tokens must be > 0."
-                )
-            )
+        if reserved := [field for field in self.fields if field.startswith("_")]:
+            raise StageError(f"Stage {self.name!r}: the field {reserved[0]!r} must not begin with '_'.")
+        if self.max_output_tokens < 1:
+            raise StageError(f"Stage {self.name!r}: max_output_tokens must be > 0.")
 
     @functools.cached_property
     def fields(self) -> dict[str, Shape]:
