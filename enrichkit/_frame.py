@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 
-from ._files import Files, work_area
+from ._files import files_of
 from ._index import FOOTER, check_store, find, footer, read_shards
 from ._options import folder_of
 from ._parquet import join
@@ -72,7 +72,7 @@ def stored(out: Path, columns: Sequence[str] | None = None) -> pa.Table:
     The table's footer has the names of the key, the user's columns, the answers and the stages, over all shards.
     """
     check_store(out)
-    tables, damaged = read_shards(Files(work_area(out) / "tmp"), out, columns)
+    tables, damaged = read_shards(files_of(out), out, columns)
     for path in damaged:
         warnings.warn(told_damaged(path), stacklevel=3)
     footers = [footer(table.schema) for table in tables.values()]

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from ._files import Files, work_area
+from ._files import Files, files_of, work_area
 from ._parquet import join, read_or_none, widest
 from ._parts import Entry, by_question, read_parts
 from .errors import StoreError
@@ -121,7 +121,7 @@ def footer(schema: pa.Schema) -> dict[str, Any]:
 
 def scan(out: Path, columns: Collection[str], *, id_column: str, files: Files | None = None) -> Index:
     """Return the index of a store, reading only; it needs no lock and changes nothing."""
-    files = files or Files(work_area(out) / "tmp")
+    files = files or files_of(out)
     tables, damaged = read_shards(files, out, {id_column, *columns})
     footers = {number: footer(table.schema) for number, table in tables.items()}
     newer = [number for number, facts in footers.items() if facts.get("version", VERSION) > VERSION]

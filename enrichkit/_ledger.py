@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 from ._answer import find_object
 from ._body import parse
 from ._exchange import SIMULATOR, Reply, Usage, decode
-from ._files import Files, work_area
+from ._files import Files, files_of
 from ._frame import told_damaged
 from ._index import check_store, footer, shard_paths
 from ._options import folder_of
@@ -80,7 +80,7 @@ def read_ledger(out: str | Path, prices: Mapping[str, Price]) -> Ledger:
     """Return the ledger of a store, read shard after shard; it needs no lock and sees a run under way."""
     folder = folder_of(out)
     check_store(folder)
-    files = Files(work_area(folder) / "tmp")
+    files = files_of(folder)
     # Pending parts first: a reply that is sealed meanwhile is then met twice, and counted once.
     pending = [entry for _, entries in read_parts(files, folder) for entry in entries or ()]
     ledger, seen, damaged = Ledger(), set[bytes](), []

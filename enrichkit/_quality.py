@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from ._answer import CONFIDENCE, NOT_SAID, SEARCH_QUALITY
 from ._evidence import STATES
-from ._files import Files, work_area
+from ._files import files_of
 from ._index import footer, read_shards, shard_paths
 from ._listing import Listing
 from ._parquet import join, read_or_none
@@ -94,7 +94,7 @@ class Quality:
 
 def read_answers(out: Path, facts: Iterable[str], more: Iterable[str] = ()) -> tuple[pa.Table, dict[str, list[str]]]:
     """Return the sealed rows' columns of these facts and of all answers, and each stage's answer columns."""
-    files = Files(work_area(out) / "tmp")
+    files = files_of(out)
     newest = [read_or_none(files, path, [RECORD_ID]) for _, path in sorted(shard_paths(files, out))[-1:]]
     stages = _stages([table for table in newest if table is not None])
     while True:

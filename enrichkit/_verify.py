@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from ._body import parse
 from ._exchange import decode, question_of
-from ._files import Files, work_area
+from ._files import Files, files_of, work_area
 from ._index import VERSION, check_store, footer, read_shards, shard_paths, stray_work_area
 from ._listing import many
 from ._options import folder_of
@@ -96,7 +96,7 @@ def verify(out: str | Path = "enriched") -> Verification:
     folder = folder_of(out)
     area = work_area(folder)
     check_store(folder)
-    files = Files(area / "tmp")
+    files = files_of(folder)
     tables, damaged = read_shards(files, folder, None)
     problems = [f"The shard {path} is damaged: its checksum fails." for path in damaged]
     problems += _strangers(files, folder)
