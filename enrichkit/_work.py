@@ -266,12 +266,8 @@ def _read_otherwise(stage: Stage, index: Index) -> int:
     """Return how many stored answers of a stage were read in another way than it reads them now."""
     held = {shard: facts.get("stages", {}).get(stage.name, {}) for shard, facts in index.footers.items()}
     shards = [shard for shard, facts in held.items() if facts.get("reading", stage.reading) != stage.reading]
-    return int(
-        (
-            pc.is_valid(index.column(meta(stage.name, "question"))).to_numpy(zero_copy_only=False)
-            & np.isin(index.shards, shards)
-        ).sum()
-    )
+    asked = is_true(pc.is_valid(index.column(meta(stage.name, "question"))))
+    return int((asked & np.isin(index.shards, shards)).sum())
 
 
 def _changed(plans: Sequence[StagePlan], out: Path) -> str:
@@ -299,8 +295,6 @@ def _order(
     order = np.flatnonzero(todo).astype(np.int32)
     if priority is None:
         return order
-    if not isinstance(priority, str) and not callable(priority):
-        raise InputError(f"priority must be a column's name or a function of the table, not {priority!r}.")
     if not isinstance(priority, str) and not callable(priority):
         raise InputError(f"priority must be a column's name or a function of the table, not {priority!r}.")
     if isinstance(priority, str) and priority not in frame.columns:
