@@ -179,24 +179,23 @@ class _Stage:
             yield column, {state: counts.get(f"{field}\n{state}", 0) for state in STATES}
 
     def issues(self) -> Iterator[Finding]:
-        examples: dict[str, str] = {}
-        counts: Counter[str] = Counter()
-        for issue in self.flat("issues").to_pylist():
-            field, _, rest = str(issue).partition(": ")
-            check, _, detail = rest.partition(": ")
-            counts[check] += 1
-            examples.setdefault(check, f"{field}: {detail}")
-        yield from (Finding(self.name, check, count, examples[check]) for check, count in counts.items())
+        told = (str(issue).partition(": ") for issue in self.flat("issues").to_pylist())
+        checks = ((field, rest.partition(": ")) for field, _, rest in told)
+        return self._counted((check, f"{field}: {detail}") for field, (check, _, detail) in checks)
 
     def failures(self) -> Iterator[Finding]:
         failed = pc.fill_null(pc.equal(self.fact("status"), "failed"), False)
+        told = (str(error).partition(": ") for error in self.fact("error").filter(failed).to_pylist())
+        return self._counted((cause, message) for cause, _, message in told)
+
+    def _counted(self, found: Iterable[tuple[str, str]]) -> Iterator[Finding]:
+        """Yield each name once, with how often it was found and the first example of it."""
         examples: dict[str, str] = {}
         counts: Counter[str] = Counter()
-        for error in self.fact("error").filter(failed).to_pylist():
-            cause, _, message = str(error).partition(": ")
-            counts[cause] += 1
-            examples.setdefault(cause, message)
-        yield from (Finding(self.name, cause, count, examples[cause]) for cause, count in counts.items())
+        for name, example in found:
+            counts[name] += 1
+            examples.setdefault(name, example)
+        yield from (Finding(self.name, name, count, examples[name]) for name, count in counts.items())
 
     def same_addresses(self) -> Iterator[Finding]:
         for column in self.columns:
@@ -220,7 +219,6 @@ def _ranked(findings: Iterable[Finding]) -> tuple[Finding, ...]:
 
 def listings(found: Quality) -> list[Listing]:
     """Return the tables of a store's quality; those that would be empty are left out."""
-    stages = list(found.confidence)
     tables = [
         Listing(
             "values by column, before and now; states of the answers",
@@ -230,17 +228,17 @@ def listings(found: Quality) -> list[Listing]:
         Listing(
             "answers by what the model says of its confidence",
             ("stage", *CONFIDENCE, NOT_SAID),
-            tuple((stage, *_told(found.confidence[stage].values())) for stage in stages),
+            tuple((stage, *_told(counts.values())) for stage, counts in found.confidence.items()),
         ),
         Listing(
             "answers by what the model says of its search",
             ("stage", *SEARCH_QUALITY, NOT_SAID),
-            tuple((stage, *_told(found.search_quality[stage].values())) for stage in stages),
+            tuple((stage, *_told(counts.values())) for stage, counts in found.search_quality.items()),
         ),
         Listing(
             "fields found per answer",
             ("stage", "mean", "of", "answers without any"),
-            tuple(_found_row(stage, found.fields_found[stage]) for stage in stages),
+            tuple(_found_row(stage, counts) for stage, counts in found.fields_found.items()),
         ),
         Listing(
             "what checks found",
