@@ -30,17 +30,7 @@ from ._work import Work
 
 
 class Book:
-    """The records of one run on one store.
-
-    Parameters
-    ----------
-    work : Work
-        What is to do.
-    store : Store
-        Open for writing.
-    options : Options
-        Of them the user's own prices, and the rows of a new shard.
-    """
+    """The records of one run on one store, which is open for writing."""
 
     def __init__(self, work: Work, store: Store, options: Options) -> None:
         self.work = work

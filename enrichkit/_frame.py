@@ -124,10 +124,7 @@ def _series(column: pa.ChunkedArray) -> pd.Series[Any]:
 def enriched(work: Work, out: Path, unsealed: Iterable[tuple[int, Mapping[str, Any]]]) -> pd.DataFrame:
     """Return the user's rows, in their order and with their index, with what is known of them filled in.
 
-    Parameters
-    ----------
-    unsealed : iterable of (record, row)
-        Rows that are not in a shard yet.
+    ``unsealed`` are records' rows that are not in a shard yet.
     """
     answers = [column for stage in work.stages for column in stage.stage.answers]
     facts = [STATUS, *(meta(stage.stage.name, fact) for stage in work.stages for fact in SHOWN)]

@@ -48,26 +48,12 @@ LIBRARY = logging.getLogger("enrichkit")
 
 
 class Logbook:
-    """The files of one unattended run.
+    """The files of one unattended run on the store ``out``.
 
-    Parameters
-    ----------
-    out : Path
-        The store.
-    named : Path, optional
-        A progress file of the user's choice; report and errors lie beside it, too.
-    ids : sequence of str
-        Each row's record id.
-    begins : sequence of str
-        What the log says first.
-    output : str or None
-        The file of the whole table.
-    write : callable
-        Writes the output.
-    every_records : int
-        Refresh after so many records, too.
-    verbose : bool
-        Tell on stderr what goes into the log.
+    ``named`` is a progress file of the user's choice, beside which report and errors lie, too; ``ids`` are the rows'
+    record ids; ``begins`` is what the log says first; ``output`` is the file of the whole table, and ``write`` brings
+    it up to date. All is refreshed every few seconds, and after ``every_records``; ``verbose`` tells on stderr what
+    goes into the log.
     """
 
     def __init__(

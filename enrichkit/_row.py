@@ -236,14 +236,8 @@ def stage_values(
 ) -> dict[str, Any]:
     """Return what a stage writes into a record's row, but for what was spent: `booked` adds that at the seal.
 
-    Parameters
-    ----------
-    outcome : Outcome or None
-        None for a record that the stage skips.
-    record : mapping
-        The record's input cells by column.
-    answered : bool
-        Whether the row has an answer already. It stands if the question fails.
+    The outcome is None for a record that the stage skips. Where the row was ``answered`` before, that answer stands if
+    the question fails.
     """
     if answered and outcome is not None and outcome.answer is None:
         facts: dict[str, Any] = {

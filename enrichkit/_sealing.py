@@ -29,17 +29,7 @@ Row = dict[str, Any]
 
 
 class Sealing:
-    """The rows of one run on their way into the shards of a store.
-
-    Parameters
-    ----------
-    work : Work
-        What is to do.
-    store : Store
-        Open for writing.
-    options : Options
-        Of them the rows of a new shard.
-    """
+    """The rows of one run on their way into the shards of a store, which is open for writing."""
 
     def __init__(self, work: Work, store: Store, options: Options) -> None:
         self._work = work

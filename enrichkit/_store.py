@@ -42,20 +42,8 @@ class Store:
     """A store opened for writing, by one run at a time.
 
     Opening takes the lock and recovers: leftovers of a killed run are cleared, damaged parts put aside, parts removed
-    whose replies are sealed.
-
-    Parameters
-    ----------
-    out : Path
-        The folder of the shards.
-    stages : collection of str
-        The stages whose columns the index holds.
-    id_column : str
-        The column with the record's id.
-    columns : collection of str
-        Further columns for the index.
-    redo_damaged : bool
-        Put damaged shards aside rather than refuse.
+    whose replies are sealed. The index then knows what is answered in ``stages``, and holds further ``columns``. With
+    ``redo_damaged``, damaged shards are put aside rather than refused.
     """
 
     def __init__(
