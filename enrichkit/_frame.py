@@ -176,12 +176,8 @@ def _filled(own: pd.Series[Any], values: pd.Series[Any]) -> pd.Series[Any]:
     for row, value in fill:
         result.iat[row] = value
     if isinstance(own.dtype, pd.StringDtype):
-        return _as(result, own.dtype)
+        texts = all(isinstance(value, str) or is_missing_cell(value) for value in result)
+        return result.astype(own.dtype) if texts else result
     with contextlib.suppress(UnicodeEncodeError):  # a lone surrogate in the user's own cell fits no text type
         return result.infer_objects()
     return result
-
-
-def _as(values: pd.Series[Any], dtype: Any) -> pd.Series[Any]:
-    texts = all(isinstance(value, str) or is_missing_cell(value) for value in values)
-    return values.astype(dtype) if texts else values

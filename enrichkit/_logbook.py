@@ -29,6 +29,7 @@ from ._index import is_store
 from ._listing import plain
 from ._quality import advice
 from ._record import cell_text
+from ._report import FILE as REPORT_FILE
 from ._report import report
 from ._row import RECORD_ID, STATUS, meta
 from ._run import Run
@@ -37,7 +38,7 @@ from ._standing import PROGRESS, RUNNING, standing
 from ._view import line
 from .errors import EnrichError
 
-REPORT, ERRORS, LOG = "enrichment_report.json", "enrichment_errors.log", "run.log"
+ERRORS, LOG = "enrichment_errors.log", "run.log"
 MOST_LISTED = 1000
 EVERY_SECONDS = 3.0
 LOOK_SECONDS = 0.2
@@ -125,7 +126,7 @@ class Logbook:
             self._put_progress(table, ended)
         found = report(self._out)
         for folder in self._folders:
-            _put(folder / REPORT, json.loads(found.to_json()))
+            _put(folder / REPORT_FILE, json.loads(found.to_json()))
         for told in filter(None, (f"{ended}: {line(self._run.status, ended=True)}", why)):
             self.say(told)
         for logger in (self._log, self._errors):

@@ -62,13 +62,10 @@ class Verification:
             f"{many(self.replies, 'reply', 'replies')}, {self.pending:,} more not sealed yet"
         )
         more = len(self.problems) - MOST_TOLD
-        lines = [f"  {problem}" for problem in self.problems[:MOST_TOLD]] + (
-            [f"  and {more:,} more"] if more > 0 else []
-        )
+        lines = [f"  {problem}" for problem in self.problems[:MOST_TOLD]] + [f"  and {more:,} more"] * (more > 0)
         return "\n".join([f"{told}: {many(len(self.problems), 'problem') if lines else 'all is well'}.", *lines])
 
-    def __repr__(self) -> str:
-        return str(self)
+    __repr__ = __str__
 
     def _repr_html_(self) -> str:
         return f'<pre class="mathjax_ignore tex2jax_ignore">{html.escape(str(self))}</pre>'
