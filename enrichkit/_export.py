@@ -16,8 +16,9 @@ import pandas as pd
 
 from ._frame import ORIGIN, read
 from ._options import folder_of
+from ._record import is_missing
 from ._sheet import check_outside, format_of, is_text, json_cell, write_sheet
-from ._table import CONTAINERS, as_text, is_missing_cell
+from ._table import CONTAINERS, as_text
 from .errors import InputError
 
 Lists = Literal["readable", "json"]
@@ -130,7 +131,7 @@ def _change(lists: Lists, *, safe: bool) -> Callable[[Any], Any]:
 
 
 def _same(cell: Any, mine: Any) -> bool:
-    return isinstance(cell, str) and cell == mine and not is_missing_cell(mine)
+    return isinstance(cell, str) and cell == mine and not is_missing(mine)
 
 
 def harmless(cell: Any) -> Any:

@@ -18,8 +18,9 @@ from ._files import files_of
 from ._index import FOOTER, check_store, find, footer, read_shards
 from ._options import folder_of
 from ._parquet import join
+from ._record import is_missing
 from ._row import RECORD_ID, SHOWN, STATUS, meta, record_status
-from ._table import cells_at, is_missing_cell
+from ._table import cells_at
 from ._work import Work
 from .errors import InputError
 
@@ -168,15 +169,15 @@ def _values(
 
 def _filled(own: pd.Series[Any], values: pd.Series[Any]) -> pd.Series[Any]:
     """Return the user's column with its empty cells filled; the other cells stay the very objects they were."""
-    empty = [is_missing_cell(value) for value in own]
-    fill = [(row, value) for row, value in enumerate(values) if empty[row] and not is_missing_cell(value)]
+    empty = [is_missing(value) for value in own]
+    fill = [(row, value) for row, value in enumerate(values) if empty[row] and not is_missing(value)]
     if not fill:
         return own
     result = own.astype(object) if not all(empty) else pd.Series([None] * len(own), own.index, dtype=object)
     for row, value in fill:
         result.iat[row] = value
     if isinstance(own.dtype, pd.StringDtype):
-        texts = all(isinstance(value, str) or is_missing_cell(value) for value in result)
+        texts = all(isinstance(value, str) or is_missing(value) for value in result)
         return result.astype(own.dtype) if texts else result
     with contextlib.suppress(UnicodeEncodeError):  # a lone surrogate in the user's own cell fits no text type
         return result.infer_objects()

@@ -33,7 +33,7 @@ CHUNK_ROWS = 65_536
 
 
 def is_missing(value: Any) -> bool:
-    """Whether a cell is empty: None, NaN, NaT, pandas' NA, or text of blanks only."""
+    """Whether a cell is empty: None, NaN, NaT, pandas' NA, or text of blanks only. A list, too, is something."""
     if isinstance(value, str):
         return not value or value.isspace()
     if value is None or value is pd.NA or value is pd.NaT:

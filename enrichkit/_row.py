@@ -20,9 +20,9 @@ from ._body import parse
 from ._evidence import evidence, state
 from ._exchange import Failure, Reply, Usage, decode
 from ._price import Cost, Price, cost
-from ._record import cell_text
+from ._record import cell_text, is_missing
 from ._stage import Stage
-from ._table import alike, answer_type, as_column, as_text, is_missing_cell
+from ._table import alike, answer_type, as_column, as_text
 
 Status = Literal["done", "failed", "skipped", "pending"]
 
@@ -288,7 +288,7 @@ def _answered(
     stage: Stage, outcome: Outcome, answer: Answer, record: Mapping[str, Any]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the cells to fill, and the facts about the answer."""
-    texts = {name: cell_text(value) for name, value in record.items() if not is_missing_cell(value)}
+    texts = {name: cell_text(value) for name, value in record.items() if not is_missing(value)}
     kept, found = stage.check(answer, texts)
     unreadable = {issue.field for issue in outcome.issues}
     cells: dict[str, Any] = {}

@@ -24,8 +24,8 @@ import pyarrow.parquet as pq
 
 from ._files import work_area
 from ._frame import to_frame
-from ._record import cell_text
-from ._table import as_table, as_text, is_missing_cell, rows_told
+from ._record import cell_text, is_missing
+from ._table import as_table, as_text, rows_told
 from .errors import EnrichError, InputError, SetupError
 
 LEFTOVER_SECONDS = 3600
@@ -208,7 +208,7 @@ def _read_lines(path: Path) -> pd.DataFrame:
 def _write_lines(frame: pd.DataFrame, file: IO[bytes]) -> None:
     names = [str(name) for name in frame.columns]
     for cells in frame.astype(object).itertuples(index=False, name=None):
-        known = (None if is_missing_cell(cell) and not isinstance(cell, str) else cell for cell in cells)
+        known = (None if is_missing(cell) and not isinstance(cell, str) else cell for cell in cells)
         row = dict(zip(names, known, strict=True))
         file.write((json.dumps(row, ensure_ascii=False, default=json_cell) + "\n").encode("utf-8", "replace"))
 
@@ -261,7 +261,7 @@ def _write_excel(frame: pd.DataFrame, file: IO[bytes]) -> None:
 
         def fit(cell: Any) -> Any:
             whole = isinstance(cell, int) and abs(cell) < LARGEST_EXCEL_INTEGER
-            if is_missing_cell(cell) or isinstance(cell, bool | float) or whole:
+            if is_missing(cell) or isinstance(cell, bool | float) or whole:
                 return cell
             text = cell if isinstance(cell, str) else as_text(cell)
             return UNFIT.sub("\ufffd", text.encode("utf-8", "replace").decode())

@@ -248,7 +248,7 @@ def _check_name(check: Check) -> str:
 
 
 def _delimited(value: Any) -> str:
-    if value is None or (not isinstance(value, list | dict) and is_missing(value)):
+    if is_missing(value):
         return UNKNOWN
     text = _CONTROL.sub(" ", cell_text(value)).replace("⟦", "[").replace("⟧", "]")
     return f"⟦{text if len(text) <= LONGEST_VALUE else text[:LONGEST_VALUE] + '…'}⟧"

@@ -98,9 +98,9 @@ def _encodable(value: Any) -> Any:
 
 def _as_text(column: pd.Series[Any], name: str) -> pa.Array:
     """Store a column of mixed kinds as text; refuse what is no cell's value."""
-    texts = [None if is_missing_cell(value) else _cell_as_text(value) for value in column]
+    texts = [None if is_missing(value) else _cell_as_text(value) for value in column]
     for row, (text, value) in enumerate(zip(texts, column, strict=True)):
-        if text is None and not is_missing_cell(value):
+        if text is None and not is_missing(value):
             raise InputError(
                 f"Column {name!r} holds a value of type {type(value).__name__} in {rows_told([row], column.index)}, "
                 "which cannot be stored in a column with its other cells. Turn the column into text, numbers, dates or "
@@ -145,11 +145,6 @@ def rows_told(rows: Sequence[int] | npt.NDArray[np.integer], index: pd.Index[Any
 def _label(label: Any) -> str:
     told = str(label) if hasattr(label, "isoformat") else repr(label)
     return told if len(told) <= LONGEST_LABEL else f"{told[:LONGEST_LABEL]}…"
-
-
-def is_missing_cell(value: Any) -> bool:
-    """Whether a cell of any kind, lists included, is empty."""
-    return not isinstance(value, CONTAINERS) and is_missing(value)
 
 
 def is_true(mask: pa.Array | pa.ChunkedArray) -> npt.NDArray[np.bool_]:
@@ -204,7 +199,7 @@ def as_type(array: pa.Array | pa.ChunkedArray, kind: pa.DataType) -> pa.Array | 
         return pa.nulls(len(array), kind)
     if pa.types.is_integer(array.type) and (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
         return pc.cast(array, kind, safe=not pa.types.is_floating(kind))  # as pandas: whole numbers beside halves
-    return as_column([None if is_missing_cell(value) else value for value in array.to_pylist()], kind)[0]
+    return as_column([None if is_missing(value) else value for value in array.to_pylist()], kind)[0]
 
 
 def as_text(value: Any) -> str:
