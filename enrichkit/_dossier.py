@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from ._body import parse
 from ._exchange import decode
 from ._files import files_of
-from ._index import check_store, footer, scan, shard_paths
+from ._index import answers_of, check_store, footer, scan, shard_paths
 from ._listing import Listing, as_html, as_text, escaped, many
 from ._options import folder_of
 from ._parquet import read_or_none
@@ -131,7 +131,7 @@ def dossier(out: str | Path, record_id: str) -> Dossier:
         raise InputError(f"The shard of {record_id!r} in {out} is damaged. enrichkit.verify(out) says more.")
     row = table.filter(pc.equal(table.column(RECORD_ID), record_id)).to_pylist()[0]
     facts = footer(table.schema)
-    stages = {name: list(map(str, stage.get("answers", ()))) for name, stage in facts.get("stages", {}).items()}
+    stages = answers_of([facts])
     suggestions = (_suggestions(row.get(meta(stage, "replies")) or ()) for stage in stages)
     return Dossier(
         record_id=record_id,

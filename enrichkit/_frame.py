@@ -15,7 +15,7 @@ import pandas as pd
 import pyarrow as pa
 
 from ._files import files_of
-from ._index import FOOTER, check_store, find, footer, read_shards
+from ._index import FOOTER, answers_of, check_store, find, footer, read_shards
 from ._options import folder_of
 from ._parquet import join
 from ._record import is_missing
@@ -77,12 +77,12 @@ def stored(out: Path, columns: Sequence[str] | None = None) -> pa.Table:
     for path in damaged:
         warnings.warn(told_damaged(path), stacklevel=3)
     footers = [footer(table.schema) for table in tables.values()]
-    stages = {name: stage for one in footers for name, stage in one.get("stages", {}).items()}
+    answers = answers_of(footers)
     facts = {
         "key": footers[0].get("key", []) if footers else [],
         "columns": sorted({name for one in footers for name in one.get("columns", ())}),
-        "answers": sorted({name for stage in stages.values() for name in stage.get("answers", ())}),
-        "stages": list(stages),
+        "answers": sorted({name for columns in answers.values() for name in columns}),
+        "stages": list(answers),
     }
     return join(list(tables.values())).replace_schema_metadata({FOOTER: json.dumps(facts).encode()})
 

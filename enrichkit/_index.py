@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -68,7 +68,7 @@ class Index:
     @property
     def stages(self) -> dict[str, Any]:
         """The stages that any shard has columns of, in the order in which they came."""
-        return {name: facts for one in self.footers.values() for name, facts in one.get("stages", {}).items()}
+        return stages_of(self.footers.values())
 
 
 def find(values: Sequence[str] | pa.Array, among: pa.Array) -> npt.NDArray[np.int64]:
@@ -117,6 +117,16 @@ def read_shards(files: Files, out: Path, columns: Collection[str] | None) -> tup
 def footer(schema: pa.Schema) -> dict[str, Any]:
     """Return what a shard says of itself: version, key, stages, whether it is simulated."""
     return dict(json.loads((schema.metadata or {}).get(FOOTER, b"{}")))
+
+
+def stages_of(footers: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the stages that any of the shards has columns of, in the order in which they came."""
+    return {name: facts for one in footers for name, facts in one.get("stages", {}).items()}
+
+
+def answers_of(footers: Iterable[Mapping[str, Any]]) -> dict[str, list[str]]:
+    """Return the columns of each stage's answers."""
+    return {name: list(map(str, facts.get("answers", ()))) for name, facts in stages_of(footers).items()}
 
 
 def scan(out: Path, columns: Collection[str], *, id_column: str, files: Files | None = None) -> Index:

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from ._answer import CONFIDENCE, NOT_SAID, SEARCH_QUALITY
 from ._evidence import STATES
 from ._files import files_of
-from ._index import footer, read_shards, shard_paths
+from ._index import answers_of, footer, read_shards, shard_paths
 from ._listing import Listing
 from ._parquet import join, read_or_none
 from ._row import RECORD_ID, STATUS, meta
@@ -96,23 +96,14 @@ def read_answers(out: Path, facts: Iterable[str], more: Iterable[str] = ()) -> t
     """Return the sealed rows' columns of these facts and of all answers, and each stage's answer columns."""
     files = files_of(out)
     newest = [read_or_none(files, path, [RECORD_ID]) for _, path in sorted(shard_paths(files, out))[-1:]]
-    stages = _stages([table for table in newest if table is not None])
+    stages = answers_of(footer(table.schema) for table in newest if table is not None)
     while True:
         wanted = {RECORD_ID, STATUS, *more, *(column for columns in stages.values() for column in columns)}
         wanted |= {meta(stage, fact) for stage in stages for fact in facts}
         tables = list(read_shards(files, out, wanted)[0].values())
-        if (met := _stages(tables)) == stages:
+        if (met := answers_of(footer(table.schema) for table in tables)) == stages:
             return join(tables), stages
         stages = met  # an older shard, or one that was sealed meanwhile, has others
-
-
-def _stages(tables: Iterable[pa.Table]) -> dict[str, list[str]]:
-    """Return the stages that shards have columns of, with the columns of their answers."""
-    return {
-        name: list(map(str, facts.get("answers", ())))
-        for table in tables
-        for name, facts in footer(table.schema).get("stages", {}).items()
-    }
 
 
 def read_quality(out: Path) -> Quality:

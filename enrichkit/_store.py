@@ -138,7 +138,7 @@ class Store:
         columns = {self._id_column, f"{stage}._paid_by", f"{stage}._replies"}
         found: dict[str, tuple[str, list[bytes]]] = {}
         for number in np.unique(self.index.shards[places[places >= 0]]):
-            table = self._sound(self._path(number), columns)
+            table = self.shard(number, columns)
             here = np.flatnonzero((places >= 0) & (self.index.shards[np.maximum(places, 0)] == number))
             rows = find(self.index.ids.take(pa.array(places[here])), table.column(self._id_column).combine_chunks())
             for place, row in zip(here.tolist(), rows.tolist(), strict=True):
