@@ -21,8 +21,6 @@ from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, mo
 
 from .errors import StageError
 
-__all__ = ["Answer", "Issue"]
-
 CONFIDENCE = ("high", "medium", "low")
 SEARCH_QUALITY = ("excellent", "good", "limited", "poor")
 NOT_SAID = "not said"

@@ -18,8 +18,6 @@ from ._exchange import Request
 from ._record import cell_text, is_missing
 from .errors import InputError, StageError
 
-__all__ = ["Stage"]
-
 Check = Callable[[Any, Mapping[str, str]], Iterable[Issue]]
 
 SYSTEM = (
