@@ -137,19 +137,17 @@ def scan(out: Path, columns: Collection[str], *, id_column: str, files: Files | 
     newer = [number for number, facts in footers.items() if facts.get("version", VERSION) > VERSION]
     if newer:
         raise StoreError(f"Shard s{newer[0]:04d} in {out} was written by a newer enrichkit. Upgrade enrichkit.")
-    merged = join(list(tables.values())).combine_chunks()
-    names = [name for name in merged.column_names if name != id_column]
-    flat = {name: _flat(merged.column(name)) for name in merged.column_names}
+    merged = join(list(tables.values()))
+    found = {name: _flat(merged.column(name)) for name in merged.column_names}
+    ids = found.pop(id_column, pa.array([], pa.string()))
     paths = dict(shard_paths(files, out))
     # One shard of each layout knows all columns: reading them all would double the time.
     layouts = {str(facts.get("layout")): paths[number] for number, facts in footers.items() if number in paths}
     types = widest([pq.read_schema(files.source(path)) for path in layouts.values()])
     return Index(
-        ids=flat.get(id_column, pa.array([], pa.string())),
-        shards=np.repeat(
-            np.fromiter(tables, np.int32, len(tables)), [table.num_rows for table in tables.values()]
-        ).astype(np.int32),
-        columns={name: flat[name] for name in names},
+        ids=ids,
+        shards=np.repeat(np.array(list(tables), np.int32), [table.num_rows for table in tables.values()]),
+        columns=found,
         footers=footers,
         schema=pa.schema(list(types.items())),
         pending=by_question(entry for _, entries in read_parts(files, out) for entry in entries or ()),
