@@ -267,18 +267,17 @@ def stage_values(
 
 def booked(stage: str, row: Mapping[str, Any], spent: Spent | None, payer: str) -> dict[str, Any]:
     """Return a row's columns of what its stage has used: what they hold, and what was ``spent`` since."""
-    start = dict.fromkeys(SPENT, 0) | {"seconds": 0.0, "cost_usd": 0.0}
-    known = row.get(meta(stage, "paid_by")) is not None
-    held = {name: row.get(meta(stage, name)) if known else start[name] for name in SPENT}
-    if spent is not None:
-        held = {name: _sum(name, held[name] if known else None, new, known=known) for name, new in spent.facts.items()}
-    return {meta(stage, name): value for name, value in held.items()} | {meta(stage, "paid_by"): payer}
+    if row.get(meta(stage, "paid_by")) is None:  # nothing was booked yet
+        total = dict.fromkeys(SPENT, 0) | {"seconds": 0.0, "cost_usd": 0.0} if spent is None else spent.facts
+    else:
+        total = {name: row.get(meta(stage, name)) for name in SPENT}
+        if spent is not None:
+            total = {name: _sum(name, total[name], new) for name, new in spent.facts.items()}
+    return {meta(stage, name): value for name, value in total.items()} | {meta(stage, "paid_by"): payer}
 
 
-def _sum(name: str, held: Any, new: Any, *, known: bool) -> Any:
+def _sum(name: str, held: Any, new: Any) -> Any:
     """Return a sum; with an unknown price the cost stays unknown, a count that one reply lacks does not."""
-    if not known:
-        return new
     if name == "cost_usd":
         return None if held is None or new is None else held + new
     return held if new is None else new if held is None else held + new
