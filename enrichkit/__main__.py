@@ -110,7 +110,7 @@ def _parser() -> argparse.ArgumentParser:
         ("export", _export, "write a store's records into a file, one row each, in the order they were completed in"),
     ):
         one = commands.add_parser(name, help=told, description=told, allow_abbrev=False)
-        one.add_argument("dir", type=_path, metavar="DIR", help="the store, or its progress file (.json)")
+        one.add_argument("dir", type=_path, metavar="DIR", help="the store, its progress file (.json), or an --output")
         one.set_defaults(command=command)
         if name == "report":
             one.add_argument("--json", action="store_true", help="as JSON")
@@ -272,12 +272,18 @@ def _run(found: argparse.Namespace) -> int:
 
 def _store(found: argparse.Namespace) -> Path:
     """Return the store that a command is about."""
+    from ._index import is_store
     from ._unattended import store_of
 
     out, _ = store_of(found.dir)
-    if out.is_file():
-        usual = found.dir.with_name(f"{out.stem.removesuffix('_enriched')}_enriched")
-        raise InputError(f"{found.dir} is a file. The store of a run on it is a folder, usually {usual}.")
+    if out.is_file():  # an output, whose store lies beside it unless --checkpoint said otherwise, or an input
+        beside = [out.with_suffix(""), out.with_name(f"{out.stem}_enriched")]
+        if not (stores := [one for one in beside if is_store(one)]):
+            raise InputError(
+                f"{found.dir} is a file, and no store lies beside it, neither {beside[0].name} nor {beside[1].name}. "
+                "Give the folder that was --checkpoint, or its progress file."
+            )
+        return stores[0]
     return out
 
 

@@ -10,6 +10,7 @@ def why(reason: str, told: str) -> str:
     """Return a sentence or two about a run's end, for the reason it had and what was said then."""
     said = f" ({told})" if told else ""
     words = {
+        "interrupt": "Interrupted. ",
         "budget": f"Stopped to keep within the budget{said}. ",
         "daily_quota": f"The daily quota is used up{said}; it opens again at {_quota_opens()}. ",
         "spend_limit": f"The account's spend limit is reached{said}. Wait ten minutes or raise it. ",

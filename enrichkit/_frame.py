@@ -83,6 +83,7 @@ def stored(out: Path, columns: Sequence[str] | None = None) -> pa.Table:
         "columns": sorted({name for one in footers for name in one.get("columns", ())}),
         "answers": sorted({name for columns in answers.values() for name in columns}),
         "stages": list(answers),
+        "simulated": any(one.get("simulated") for one in footers),
     }
     return join(list(tables.values())).replace_schema_metadata({FOOTER: json.dumps(facts).encode()})
 

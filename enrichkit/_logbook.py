@@ -185,6 +185,7 @@ class Logbook:
             "lists_hold_at_most": MOST_LISTED,
             "total_tokens": sealed.tokens,
             "cost_usd": round(sealed.cost_usd, 6),
+            "simulated": status.simulated,
             "run_tokens": status.tokens,
             "run_cost_usd": round(status.cost_usd, 6),
             "rate_per_second": round(status.rate_per_second, 3),

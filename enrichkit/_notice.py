@@ -23,7 +23,6 @@ from typing import Any, Literal
 
 from ._endings import going_on, why
 from ._estimate import duration
-from ._exchange import SIMULATOR
 from ._listing import many, plain
 from ._options import NOTIFY, Options
 from ._price import amount
@@ -119,7 +118,7 @@ def notice_of(status: Status, options: Options, error: BaseException | None) -> 
     lines = [
         f"{done:,} done, {failed:,} failed, {left:,} left, of {many(status.records, 'record')}, in "
         f"{duration(status.seconds)}.{later}",
-        _money(status, simulated=options.model == SIMULATOR),
+        _money(status),
         f"Store: {plain(str(options.folder), most=0)} on {plain(platform.node())}",
         _next(status, str(options.folder), error),
     ]
@@ -130,9 +129,9 @@ def notice_of(status: Status, options: Options, error: BaseException | None) -> 
     return Notice(title=title, body="\n".join(lines), notify_type=kind)
 
 
-def _money(status: Status, *, simulated: bool) -> str:
+def _money(status: Status) -> str:
     parts = [f"Cost: {amount(status.cost_usd)} USD ({status.prices})"]
-    if simulated:
+    if status.simulated:
         parts.append("simulated, nothing was charged")
     if status.unpriced:
         parts.append(f"and {many(status.unpriced, 'reply', 'replies')} of unknown price")

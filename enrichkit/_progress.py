@@ -104,7 +104,9 @@ def warn(status: Status) -> None:
 
     A log rather than a warning: this comes from the run's own thread, where a warning that is an error would end it.
     """
-    with contextlib.suppress(Exception):  # nor may a handler of the caller's
+    from tqdm.std import tqdm
+
+    with contextlib.suppress(Exception), tqdm.external_write_mode():  # nor may a handler of the caller's
         LOG.warning(
             "%s: %.4f of %.4f USD (%s). The run ends when the next request's worst case fits no more.",
             *(scarce(status), status.spent_usd + status.possibly_usd, status.budget_usd, status.prices),

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from ._listing import plain
 from ._status import Status
-from ._view import line, live_html, summary_html, summary_text, tail
+from ._view import headline, line, live_html, summary_html, summary_text, tail
 from ._widget import Widget
 
 BAR_LETTERS = 6
@@ -49,9 +49,9 @@ class Lines:
 
     def tell(self, status: Status) -> None:
         # The first line says whose prices they are; the others need not say it again.
-        text = line(status, ended=self._over, prices=not self._told)
+        idle = self._over and not status.records
+        self._print(headline(status, ended=True) if idle else line(status, ended=self._over, prices=not self._told))
         self._told = True
-        self._print(text)
 
     def end(self, status: Status, notes: Sequence[str]) -> None:
         self._over = True

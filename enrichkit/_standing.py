@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from ._estimate import duration
 from ._files import files_of, work_area
 from ._frame import stored_facts
+from ._index import footer
 from ._listing import many, plain
 from ._parts import read_parts
 from ._row import STATUS
@@ -38,6 +39,8 @@ class Standing:
         Questions with a reply in the work area, not sealed yet.
     tokens, cost_usd : int, float
         What the sealed records have used, as far as prices are known.
+    simulated : bool
+        Whether a simulator answered.
     """
 
     done: int = 0
@@ -46,6 +49,7 @@ class Standing:
     unsealed: int = 0
     tokens: int = 0
     cost_usd: float = 0.0
+    simulated: bool = False
 
 
 def standing(out: Path) -> Standing:
@@ -62,6 +66,7 @@ def standing(out: Path) -> Standing:
         unsealed=len(unsealed),
         tokens=int(_sum(table, TOKENS)),
         cost_usd=float(_sum(table, ("cost_usd",))),
+        simulated=bool(footer(table.schema)["simulated"]),
     )
 
 
@@ -70,15 +75,19 @@ def _sum(table: pa.Table, facts: tuple[str, ...]) -> float:
     return sum((pc.sum(table.column(name)).as_py() or 0 for name in names), 0)
 
 
-def worker(out: Path) -> str:
-    """Say which process works on a store, or that none does."""
+def worker(out: Path, said: dict[str, Any]) -> str:
+    """Say which process works on a store, or that none does; ``said`` is what the last run wrote about itself."""
     owner = _read(work_area(out) / OWNER)
     if not {"pid", "host", "started"} <= owner.keys():
         return "No run works on it."
     told = f"process {owner['pid']} on {owner['host']}, since {owner['started']}"
     if not _is_here(owner):
         return f"A run works on it, or was killed: {told}."
-    return f"A run works on it: {told}." if _lives(owner) else f"Its last run was killed: {told}."
+    if _lives(owner):
+        return f"A run works on it: {told}."
+    if said.get("pid") == owner["pid"] and said.get("state") != RUNNING:
+        return "No run works on it; the last one left at once, and what was in flight may be paid again."
+    return f"Its last run was killed: {told}."
 
 
 def _runs(out: Path, said: dict[str, Any]) -> bool:
@@ -109,22 +118,24 @@ def told(out: Path) -> str:
     found = standing(out)
     more = f", {found.pending:,} waiting for a stage" if found.pending else ""
     more += f", {many(found.unsealed, 'question')} answered, not sealed yet" if found.unsealed else ""
+    said = read_progress(out)
+    label = "simulated; " if found.simulated else ""
     lines = [
         f"{out}: {many(found.done, 'record')} done, {found.failed:,} failed{more}",
-        f"{many(found.tokens, 'token')}, {found.cost_usd:.4f} USD (sealed records, known prices)",
-        worker(out),
+        f"{many(found.tokens, 'token')}, {found.cost_usd:.4f} USD ({label}sealed records, known prices)",
+        worker(out, said),
     ]
-    if said := read_progress(out):
+    if said:
         state, runs = said.get("state"), False
         if state == RUNNING:
             runs = _runs(out, said)
             state = RUNNING if runs else "killed"
-        left = duration(said["left_seconds"]) if runs and said.get("left_seconds") else ""
+        pace = f", {said.get('rate_per_second')} records/s" if runs else ""
+        pace += f", {duration(said['left_seconds'])} left" if runs and said.get("left_seconds") else ""
         lines.append(
             f"{'This' if runs else 'Its last'} run, as of {said.get('last_updated')}: {state}, "
             f"{said.get('completed_count')} of {said.get('total_records')} records complete, "
-            f"{said.get('failed_count')} failed, {said.get('rate_per_second')} records/s"
-            + (f", {left} left" if left else "")
+            f"{said.get('failed_count')} failed{pace}"
         )
     return "\n".join(plain(one, most=0) for one in lines)
 

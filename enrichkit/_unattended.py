@@ -63,6 +63,8 @@ def run_file(found: argparse.Namespace) -> int:
     for name in ("SIGTERM", "SIGHUP"):  # a scheduler's end is an interrupt, from the first moment to the last
         if hasattr(signal, name) and signal.getsignal(getattr(signal, name)) is signal.SIG_DFL:
             signal.signal(getattr(signal, name), signal.default_int_handler)
+    if found.input.is_dir():
+        raise InputError(f"--input {found.input} is a folder. Give the table's file.")
     output = found.output or found.input.with_name(f"{found.input.stem}_enriched{found.input.suffix}")
     out, named = store_of(found.checkpoint or output.with_suffix(""))
     _check_names(found.input, output, out)
@@ -151,7 +153,8 @@ def _follow(run: Run, logbook: Logbook, output: Path, out: Path, *, rows: Sequen
         print(file=sys.stderr)
     counts, status = Counter(table[STATUS]), run.status
     told = ", ".join(f"{counts[word]:,} {word}" for word in ("done", "failed", "pending") if counts[word])
-    put(f"{many(len(table), 'row')}: {told}; this run: {many(status.tokens, 'token')}, {status.cost_usd:.4f} USD")
+    cost = f"{status.cost_usd:.4f} USD{' (simulated)' * status.simulated}"
+    put(f"{many(len(table), 'row')}: {told}; this run: {many(status.tokens, 'token')}, {cost}")
     name, store = (plain(str(path), most=0) for path in (output, out))
     if rows is None or any(rows):
         selected = f" ({many(sum(rows), 'row')})" if rows else ""
@@ -278,7 +281,11 @@ def _agreed(found: argparse.Namespace) -> bool:
     if found.yes or not (sys.stdin.isatty() and sys.stderr.isatty()):
         return True
     print("Go on? [y/N] ", end="", file=sys.stderr, flush=True)  # stdout may go to `tee`
-    return sys.stdin.readline().strip().lower() in ("y", "yes")
+    try:
+        return sys.stdin.readline().strip().lower() in ("y", "yes")
+    except KeyboardInterrupt:
+        print(file=sys.stderr)
+        raise
 
 
 def _no_store(out: Path) -> Path:

@@ -20,6 +20,8 @@ from ._status import Status
 
 LONGEST_TEXT = 3 * LONGEST_CELL
 BAR_WIDTH = 90
+SHORTEST_HOLD = 24
+"""So much of what holds a run is told beside a terminal's bar however narrow the window is."""
 BLUE, RED = "#4c8bf5", "#e0605a"
 """Both read on white and on black."""
 ROOT = 'class="mathjax_ignore tex2jax_ignore"'
@@ -38,8 +40,8 @@ def line(status: Status, *, ended: bool = False, prices: bool = True) -> str:
     cost = _cost(status, "{:.4f}".format)
     if status.budget_usd is not None and status.reserved_usd:
         cost += f", {status.reserved_usd:.4f} set aside"
-    if prices:
-        cost += f" ({'simulated; ' if status.simulated else ''}{status.prices})"
+    label = [*["simulated"] * status.simulated, *[status.prices] * prices]
+    cost += f" ({'; '.join(label)})" if label else ""
     parts += [many(status.requests, "request"), many(status.tokens, "token"), cost]
     if (status.budget_share or 0) >= WARN_AT:
         parts.append(scarce(status))
@@ -51,24 +53,42 @@ def line(status: Status, *, ended: bool = False, prices: bool = True) -> str:
 
 
 def scarce(status: Status) -> str:
-    """Return how much of the budget is spent; never a per cent too much."""
+    """Return how much of the budget is spent, never a per cent too much, in words."""
     unsure = " or may be" if status.possibly_usd else ""
-    return f"{math.floor(100 * (status.budget_share or 0))} % of the budget is spent{unsure}"
+    return f"{_per_cent_spent(status)} % of the budget is spent{unsure}"
+
+
+def _per_cent_spent(status: Status) -> int:
+    return math.floor(100 * (status.budget_share or 0))
 
 
 def tail(status: Status, *, ended: bool = False, width: int) -> str:
-    """Return what stands beside a terminal's bar, in short: of what is wanted most, whatever fits there as a whole."""
+    """Return what stands beside a terminal's bar, in short: of what is wanted most, whatever fits there as a whole.
+
+    What holds the run comes first, cut if need be: whoever waits wants to know what for.
+    """
     told = f"{status.done + status.failed:,}/{status.records:,}"
+    for part in [] if ended else _held(status):
+        told += f" · {plain(part, max(SHORTEST_HOLD, width - len(told) - 3))}"
     wanted = [duration(status.seconds)]
     if status.left and not ended:
         left = [] if status.left_seconds is None else [f"{_briefly(status.left_seconds)} left"]
         wanted = [f"{status.rate_per_second:.1f}/s", *left]
     wanted += [f"{status.failed:,} failed"] * bool(status.failed)
+    wanted += [f"{_per_cent_spent(status)} % of budget"] * ((status.budget_share or 0) >= WARN_AT)
     wanted += [f"{amount(status.cost_usd)} USD", f"{_roughly(status.tokens)} tok"]
-    for part in [*wanted, *([] if ended else _holds(status))]:
+    for part in wanted:
         if len(told) + len(part) + 3 <= width:
             told += f" · {part}"
     return told
+
+
+def _held(status: Status) -> list[str]:
+    """Return, in short, what keeps requests from being sent; a pace that only spaces them is not told."""
+    if status.stopping:
+        again = "; Ctrl-C again leaves at once" if status.stopping == "interrupt" else ""
+        return [f"finishing {many(status.in_flight, 'request')}{again}"]
+    return [*["paused"] * status.paused, *[status.waiting] * bool(status.waiting)]
 
 
 def _briefly(seconds: float) -> str:

@@ -485,6 +485,16 @@ def test_simulated_money_is_called_so(web, out):
     assert ", simulated, nothing was charged." in web.notices[0]["message"]
 
 
+def test_money_is_called_simulated_by_who_answers(web, out):
+    """Not by the model's name alone: a simulator may stand behind any endpoint."""
+
+    def simulated(request):
+        return Reply(text="{}", usage=Usage(prompt_tokens=10, output_tokens=5), model_version="simulator-1")
+
+    run(table(), out, hook(web), client=simulated)
+    assert ", simulated, nothing was charged" in web.notices[0]["message"]
+
+
 def test_unknown_prices_are_told(web, out):
     """And never taken for nothing."""
     run(table(), out, hook(web), prices={}, model="nobody-knows")

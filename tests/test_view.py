@@ -198,26 +198,49 @@ def test_what_holds_it_back_and_what_is_uncertain_is_told():
     assert told["cost"] == "1.50 USD of about 8.00, 0.0147 a record, 4 of unknown price"
     assert told["unclear"].startswith("0.5000 USD")
     assert "waits for" not in dict(facts(status, ended=True))
-    wide = "102/544 · 1.7/s · 4 min left · 2 failed · 1.50 USD · 300k tok · paused · the disk"
+    wide = "102/544 · paused · the disk · 1.7/s · 4 min left · 2 failed · 1.50 USD · 300k tok"
     assert tail(status, width=200) == wide
 
 
 def test_a_narrow_window_shows_whole_parts_of_what_is_wanted_most():
     """No number is ever cut; 80 columns hold all five figures, the window's other 14 being the bar's."""
-    status = dataclasses.replace(STATUS, failed=114, cost_usd=24.12, tokens=2_355_001, left_seconds=3500.0, paused=True)
+    status = dataclasses.replace(STATUS, failed=114, cost_usd=24.12, tokens=2_355_001, left_seconds=3500.0)
     whole = ["214/544", "1.7/s", "58 min left", "114 failed", "24.12 USD", "2.3M tok"]
     assert tail(status, width=80 - 14).split(" · ") == whole
     for width in range(200):
         told = tail(status, width=width)
         assert len(told) <= max(width, len(whole[0]))
-        assert set(told.split(" · ")) <= {*whole, "paused"}
+        assert set(told.split(" · ")) <= set(whole)
     assert tail(status, width=60 - 14).split(" · ") == whole[:4]
+    scarce = dataclasses.replace(status, budget_share=0.829)
+    assert "114 failed · 82 % of budget · 24.12 USD" in tail(scarce, width=200)
+
+
+@pytest.mark.parametrize(
+    ("held", "told"),
+    [
+        ({"paused": True}, "paused"),
+        (
+            {"waiting": "the service is closed for now, next try in 9 s"},
+            "the service is closed for now, next try in 9 s",
+        ),
+        ({"stopping": "budget", "in_flight": 1}, "finishing 1 request"),
+        ({"stopping": "interrupt", "in_flight": 20}, "finishing 20 requests; Ctrl-C again leaves at once"),
+    ],
+)
+def test_what_holds_it_back_comes_first_beside_the_bar(held, told):
+    """At 80 columns, too: whoever pressed Ctrl-C and sees nothing of it presses again, and pays for it."""
+    held = dataclasses.replace(STATUS, **held)
+    assert tail(held, width=80 - 14).startswith(f"102/544 · {told}")
+    assert len(tail(held, width=80 - 14)) <= 80 - 14
+    assert tail(held, width=20).startswith(f"102/544 · {told[:23]}")
 
 
 def test_it_says_how_far_how_much_and_how_long():
     """Records, requests, tokens, money, speed, what is left."""
     told = line(STATUS)
     assert line(STATUS, prices=False) == told.replace(" (genai-prices 0.2.3)", "")
+    assert "0.0147 a record (simulated) · " in line(dataclasses.replace(STATUS, simulated=True), prices=False)
     assert told == (
         "102 of 544 records · 2 failed · 150 requests · 300,000 tokens · 1.5000 USD of about 8.0000, 0.0147 a record "
         "(genai-prices 0.2.3) · 1.7 records/s · 4 min 20 s left"
@@ -292,4 +315,4 @@ def test_what_has_ended_neither_goes_on_nor_holds():
         for word in ("records/s", "4 min", "finishing", "paused", "disk"):
             assert word not in told
     assert "4 min 20 s left" in line(stopped)
-    assert "finishing what is in flight" in tail(stopped, width=200)
+    assert "finishing 20 requests" in tail(stopped, width=200)
