@@ -30,6 +30,7 @@ from .errors import ChangedError, InputError, StageError
 
 SHARD = "shard"
 MEND_KEY = "fill in the key where it is missing, or drop such rows; until then enrichkit.run refuses the table"
+MEND_FILLED = "give the table as it was before the earlier run; until then enrichkit.run refuses it"
 MEND_CHANGE = "give on_change='redo' or on_change='keep', or another 'out'; until then enrichkit.run refuses the call"
 
 
@@ -171,6 +172,9 @@ def make_work(
     changed = _changed(plans, out) if options.on_change == "refuse" else ""
     if changed and refuse:
         raise ChangedError(f"{changed} enrichkit.plan(...) shows the price.")
+    filled = "" if changed else "".join(_filled_before(first, sorter) for sorter in sorters).rstrip()
+    if filled and refuse:
+        raise InputError(filled)
     shards = index.shards[np.maximum(places, 0)] if len(index.shards) else np.full(len(row), -1, np.int32)
     work = Work(
         frame=frame,
@@ -184,8 +188,8 @@ def make_work(
         order=chosen,
         shards=np.where(places >= 0, shards, -1).astype(np.int32),
         later=len(left_out),
-        notes=[*_notes(index, stages, keyless, changed), *left],
-        mend=MEND_KEY if keyless else MEND_CHANGE if changed else "",
+        notes=[*_notes(index, stages, keyless, changed), *[filled] * bool(filled), *left],
+        mend=MEND_KEY if keyless else MEND_CHANGE if changed else MEND_FILLED if filled else "",
     )
     return work, plans
 
@@ -290,6 +294,27 @@ def _changed(plans: Sequence[StagePlan], out: Path) -> str:
         f"The question has changed ({told}) since {out} was filled: its prompt, fields, model, search, settings or "
         "what it is about. on_change='redo' asks them again and pays for it, on_change='keep' keeps the old "
         "answers and asks the rest the new way, another 'out' starts afresh."
+    )
+
+
+def _filled_before(first: pd.DataFrame, sorter: Sorter) -> str:
+    """Return what to say of a table with a stage's earlier answers in its cells, if that stage is asked about them.
+
+    Cells that are filled count as the user's: the new answers would be paid for, and not be seen.
+    """
+    name = meta(sorter.stage.name, "status")
+    if name not in first.columns:
+        return ""
+    asked = (sorter.code >= 0) & ~sorter.known[sorter.code]
+    count = int((asked & is_true(pc.equal(column_texts(first[name]), "done"))).sum())
+    return (
+        ""
+        if not count
+        else (
+            f"The table has answers of an earlier run in its cells ({name!r} is 'done'), and {count:,} of them would be "
+            "asked, and paid, again, without being replaced. Give the table as it was before that run; or drop the column "
+            f"{name!r}, if these values are to stay and only what is empty is to be filled in. "
+        )
     )
 
 

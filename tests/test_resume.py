@@ -112,6 +112,26 @@ def test_only_what_failed_is_asked_again(tmp_path):
     assert len(client.asked) == 5
 
 
+def test_a_table_that_is_enriched_already_is_not_paid_for_twice(tmp_path):
+    """Its cells count as the user's, so new answers would never be seen; what is empty in it may still be asked."""
+    client = Teller({"Umbra": BLOCKED})
+    enriched = run(table("Acme", "Umbra"), tmp_path / "out", client)
+    assert enriched["_status"].tolist() == ["done", "failed"]
+    other = Stage("company", prompt="Study {name}.", answer=Company, search=False)
+    for place, stage, more in (("out", other, {"on_change": "redo"}), ("elsewhere", COMPANY, {})):
+        call = {"out": tmp_path / place, "stages": [stage], "key": "name", "model": "m", "prices": PRICES} | more
+        planned = enrichkit.plan(enriched, **call)
+        assert "before the earlier run; until then enrichkit.run refuses it" in planned.mend
+        with pytest.raises(errors.InputError, match=r"'company\._status' is 'done'.*, and 1 of them would be asked"):
+            run(enriched, tmp_path / place, client, [stage], **more)
+    assert len(client.asked) == 2
+    client.says = {}
+    enriched = run(enriched, tmp_path / "out", client, [COMPANY, SITE], retry_failed=True)
+    assert enriched["_status"].tolist() == ["done", "done"]
+    again = run(enriched.drop(columns="company._status"), tmp_path / "elsewhere", client)
+    assert again["company.industry"].tolist() == enriched["company.industry"].tolist()
+
+
 def test_what_was_spent_only_grows(tmp_path):
     """A retry and a changed question add to what their record has cost; the budget counts it all."""
     client = Teller({}, otherwise=BLOCKED)
