@@ -307,14 +307,12 @@ def _filled_before(first: pd.DataFrame, sorter: Sorter) -> str:
         return ""
     asked = (sorter.code >= 0) & ~sorter.known[sorter.code]
     count = int((asked & is_true(pc.equal(column_texts(first[name]), "done"))).sum())
+    if not count:
+        return ""
     return (
-        ""
-        if not count
-        else (
-            f"The table has answers of an earlier run in its cells ({name!r} is 'done'), and {count:,} of them would be "
-            "asked, and paid, again, without being replaced. Give the table as it was before that run; or drop the column "
-            f"{name!r}, if these values are to stay and only what is empty is to be filled in. "
-        )
+        f"The table has answers of an earlier run in its cells ({name!r} is 'done'), and {count:,} of them would be "
+        "asked, and paid, again, without being replaced. Give the table as it was before that run; or drop the column "
+        f"{name!r}, if these values are to stay and only what is empty is to be filled in. "
     )
 
 
