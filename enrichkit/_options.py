@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import functools
 import inspect
 import math
@@ -162,12 +163,16 @@ def takes(
     def decorate(verb: Callable[[pd.DataFrame, Options], T]) -> Callable[Concatenate[pd.DataFrame, P], T]:
         @functools.wraps(verb)
         def call(df: pd.DataFrame, /, *args: P.args, **settings: P.kwargs) -> T:
+            if unknown := sorted(settings.keys() - known):
+                like = difflib.get_close_matches(unknown[0], known, 1)
+                hint = f" Did you mean {like[0]!r}?" if like else ""
+                raise InputError(f"{verb.__name__} has no argument {unknown[0]!r}.{hint}")
             return verb(df, options(*args, **settings))
 
         frame, *_ = inspect.signature(verb).parameters.values()
-        settings = inspect.signature(options).parameters.values()
+        known = inspect.signature(options).parameters
         returns = inspect.signature(verb).return_annotation
-        call.__signature__ = inspect.Signature([frame, *settings], return_annotation=returns)  # type: ignore[attr-defined]
+        call.__signature__ = inspect.Signature([frame, *known.values()], return_annotation=returns)  # type: ignore[attr-defined]
         return call
 
     return decorate

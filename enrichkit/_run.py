@@ -8,6 +8,7 @@ import os
 import signal
 import threading
 import warnings
+import weakref
 from collections.abc import Callable, Generator, Iterator
 from datetime import datetime
 from typing import Any
@@ -38,6 +39,9 @@ from .errors import Interrupted, SetupError, Stopped, StoreError
 WAIT_SECONDS = 0.1
 ROWS_AT_ONCE = 500
 LEFT_AT_ONCE = "Left at once; requests in flight may be paid again. "
+RUNS: weakref.WeakSet[Run] = weakref.WeakSet()
+"""The runs of this process; one that was left at once goes on for as long as its last requests take."""
+RUNS_CHANGE = threading.Lock()
 LAST_WORD_SECONDS = 1.0
 """How long the last line of progress is waited for, so that it stands above what comes next."""
 
@@ -76,6 +80,7 @@ class Run:
         stages = choose_stages(options.stages, frame)
         check_call(options, stages)
         check_addresses(options)
+        self._let_earlier_ones_end()
         # Every mistake is told before a file is made.
         first = None if options.folder.is_dir() else work_of(frame, index_of(options, stages), options)[0]
         with contextlib.ExitStack() as opening:
@@ -104,6 +109,8 @@ class Run:
                 on_scarce=lambda: warn(self.status),
             )
             self._closing = opening.pop_all()
+        with RUNS_CHANGE:
+            RUNS.add(self)
         controls = Controls(lambda: self._engine.stop("stop"), self._engine.pause, self._engine.resume)
         self._live = Live(
             lambda: self.status, self._over, notes=self._last_words if says_why else list, controls=controls
@@ -116,10 +123,7 @@ class Run:
     def stop(self) -> pd.DataFrame:
         """Ask nothing more, keep what is in flight, and return the table as it stands. An interrupt leaves at once."""
         self._engine.stop("stop")
-        try:
-            self._wait()
-        except KeyboardInterrupt:
-            raise self._stopped(Interrupted, LEFT_AT_ONCE) from None
+        self._drain()
         self._raise_defect()
         return self._frame()
 
@@ -247,12 +251,29 @@ class Run:
             yield
         except KeyboardInterrupt:
             self._engine.stop("interrupt")
-            try:
-                self._wait()
-            except KeyboardInterrupt:
-                raise self._stopped(Interrupted, LEFT_AT_ONCE) from None
+            self._drain()
             self._raise_defect()
             raise self._stopped(Interrupted, "Interrupted. ") from None
+
+    def _drain(self) -> None:
+        """Wait for what is in flight; an interrupt leaves at once."""
+        try:
+            self._wait()
+        except KeyboardInterrupt:
+            raise self._stopped(Interrupted, LEFT_AT_ONCE) from None
+
+    def _let_earlier_ones_end(self) -> None:
+        """Wait for runs of this process that are about to let the store go, such as one that was left at once."""
+        with RUNS_CHANGE:
+            ours = [one for one in RUNS if one._options.folder == self._options.folder and not one.done]
+        for one in ours:
+            if one._engine.reason is not None:
+                warnings.warn(
+                    f"The run before on {one._options.folder} is stopped, but not over: it waits for "
+                    f"{many(one.status.in_flight, 'request')} in flight. This one begins when they are stored.",
+                    stacklevel=5,
+                )
+                one._drain()
 
     def _wait(self) -> None:
         # Event.wait in a loop, never Thread.join: on Python 3.11 an interrupted join forgets that the thread lives.

@@ -353,6 +353,33 @@ def test_an_interrupt_of_a_stop_that_waits_is_one_sentence(settings):
     job.stop()
 
 
+def test_a_run_that_was_left_at_once_is_waited_for_by_the_next(settings):
+    """The same call goes on, as was said: it has the store once the last requests are in, and pays for none of them."""
+    go, asked = threading.Event(), []
+
+    def client(request):
+        asked.append(request)
+        go.wait(20)
+        return Reply(text="{}")
+
+    job = enrichkit.start(FRAME, client=client, **settings)
+    wait_for(lambda: len(asked) == 4)
+    threading.Timer(0.3, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
+    with pytest.raises(errors.Interrupted, match=r"^Left at once; "):
+        job.stop()
+    threading.Timer(0.3, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
+    told = pytest.warns(
+        UserWarning, match=r"is stopped, but not over: it waits for 4 requests in flight\. This one begins"
+    )
+    with told, pytest.raises(errors.Interrupted, match=r"^Left at once; "):  # nor need one wait for that
+        enrichkit.run(FRAME, client=client, **settings)
+    threading.Timer(0.3, go.set).start()
+    with pytest.warns(UserWarning, match="is stopped, but not over"):
+        enriched = enrichkit.run(FRAME, client=client, **settings)
+    assert enriched["_status"].tolist() == ["done"] * 60
+    assert len(asked) == 60
+
+
 def test_who_iterates_gets_every_record_of_this_run_once(server, settings):
     """Whether it completed before the loop or since, is sealed or not; each loop begins anew, in the same order."""
     enrichkit.run(FRAME.head(5), **settings)

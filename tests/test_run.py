@@ -198,6 +198,17 @@ def test_a_client_that_raises_costs_nobody_else(tmp_path):
     assert "no luck" in enrichkit.read(tmp_path / "out").set_index("name").loc["Umbra", "company._error"]
 
 
+@pytest.mark.parametrize("verb", [enrichkit.run, enrichkit.start, enrichkit.plan])
+def test_a_misspelt_argument_is_one_sentence(verb):
+    """With the name that was meant."""
+    with pytest.raises(
+        errors.InputError, match=rf"^{verb.__name__} has no argument 'wrokers'\. Did you mean 'workers'\?$"
+    ):
+        verb(pd.DataFrame({"name": ["Acme"]}), wrokers=3)
+    with pytest.raises(errors.InputError, match=r"has no argument 'xyz'\.$"):
+        verb(pd.DataFrame({"name": ["Acme"]}), xyz=3)
+
+
 def test_failed_records_stay_failed_until_asked_for(tmp_path, simulator):
     """Only retry_failed asks them again, and only their failed stages."""
     frame = pd.DataFrame({"fund.title": ["Borealis"], "poc.last_name": ["Aas"]})
