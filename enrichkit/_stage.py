@@ -115,6 +115,11 @@ class Stage:
             raise StageError(f"The stage name {self.name!r} must be lower-case letters, digits and underscores.")
         if not isinstance(self.prompt, str) or not self.prompt.strip():
             raise StageError(f"Stage {self.name!r} needs a prompt.")
+        if not self.reads:
+            raise StageError(
+                f"Stage {self.name!r} asks the same about every record: its prompt names no column. Put one in braces, "
+                "such as {name}."
+            )
         if not (isinstance(self.answer, type) and issubclass(self.answer, Answer)):
             raise StageError(f"Stage {self.name!r}: answer must be a subclass of enrichkit.Answer.")
         for option in ("per", "requires", "checks", "after"):

@@ -126,6 +126,7 @@ def test_checks_flag_replace_or_empty() -> None:
     [
         ({"name": "Bad Name"}, "lower-case"),
         ({"prompt": "  "}, "needs a prompt"),
+        ({"prompt": "Name a firm, as {{}}."}, "asks the same about every record: its prompt names no column"),
         ({"answer": dict}, "subclass of enrichkit.Answer"),
         ({"answer": Answer}, "asks for no field"),
         ({"per": "name"}, "must be a tuple"),
