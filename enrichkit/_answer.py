@@ -286,9 +286,9 @@ def _storable(value: Any, depth: int = 0) -> bool:
     return depth < DEEPEST and all(_storable(inner, depth + 1) for inner in inside)
 
 
-def _short(value: Any, most: int = 80) -> str:
+def _short(value: Any) -> str:
     try:
         text = repr(value)
     except RecursionError:
         text = f"a {type(value).__name__} nested too deeply"
-    return (text if len(text) <= most else text[: most - 1] + "…").encode("ascii", "backslashreplace").decode()
+    return (text if len(text) <= 80 else text[:79] + "…").encode("ascii", "backslashreplace").decode()

@@ -118,7 +118,7 @@ def shifted(name: str, texts: Texts, index: pd.Index[Any] | None = None) -> Iter
     left = has_value(texts) & ~_placeholder(texts)
     found: dict[str, Mask] = {}
     for what, pattern in ((MAIL, EMAIL), (WEB, ADDRESS), (WEB, HOST), (NUMBER, PHONE)):
-        if what == WEB and pattern == HOST and kind == "name":
+        if pattern == HOST and kind == "name":
             continue
         matches = left & _matches(texts, pattern)
         found[what] = found.get(what, False) | matches

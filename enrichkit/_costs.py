@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -68,18 +68,13 @@ def costs(out: str | Path = "enriched", *, prices: Mapping[str, Price] | None = 
     """
     ledger = read_ledger(out, prices or {})
     warn_of_damage(ledger)
-    found = as_frame(ledger.paid)
+    found = pd.DataFrame([_cells(one) for one in ledger.paid], columns=[*FACTS, *COUNTS, *DOLLARS, "wasted"])
+    found["at"] = pd.to_datetime(found["at"], utc=True)
+    types = dict.fromkeys(COUNTS, "Int64") | dict.fromkeys(DOLLARS, "float64")
+    found = found.astype({**types, "attempt": "int64", "wasted": "bool"})
+    found = found.sort_values("at", kind="stable", ignore_index=True)
     found.attrs["prices"] = prices_told(prices or {})
     return found
-
-
-def as_frame(paid: Iterable[StoredReply]) -> pd.DataFrame:
-    """Return paid replies as pandas, oldest first."""
-    frame = pd.DataFrame([_cells(one) for one in paid], columns=[*FACTS, *COUNTS, *DOLLARS, "wasted"])
-    frame["at"] = pd.to_datetime(frame["at"], utc=True)
-    types = dict.fromkeys(COUNTS, "Int64") | dict.fromkeys(DOLLARS, "float64")
-    frame = frame.astype({**types, "attempt": "int64", "wasted": "bool"})
-    return frame.sort_values("at", kind="stable", ignore_index=True)
 
 
 def _cells(one: StoredReply) -> tuple[Any, ...]:

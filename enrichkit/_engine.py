@@ -60,8 +60,8 @@ class Engine:
         options: Options,
         *,
         client: Client,
-        spent_usd: Decimal = Decimal(),
-        on_scarce: Callable[[], None] = lambda: None,
+        spent_usd: Decimal,
+        on_scarce: Callable[[], None],
     ) -> None:
         self._work = book.work
         self._book = book
@@ -87,7 +87,8 @@ class Engine:
             pass_on=self._inbox.put,
             end_run=self.stop,
         )
-        self._reason: tuple[str, str] | None = None
+        self.reason: tuple[str, str] | None = None
+        """Why the run ends early, and what was said; None if it does not."""
         self._leaving = False
         self._defect: BaseException | None = None
         self._suspects: list[Brought] = []
@@ -110,8 +111,8 @@ class Engine:
         """Send nothing more; what is in flight is kept. The first reason stands, and none that comes after the end."""
         if self._ended is not None:
             return
-        if self._reason in (None, END):
-            self._reason = (reason, told)
+        if self.reason in (None, END):
+            self.reason = (reason, told)
         self._leaving |= reason in ("stop", "interrupt")
         self._stop.set()
         self._ready.close()
@@ -130,11 +131,6 @@ class Engine:
                 self._paused_seconds += time.monotonic() - since
                 self._paused_at = None
                 self._door.lift(PAUSE)
-
-    @property
-    def reason(self) -> tuple[str, str] | None:
-        """Why the run ends early, and what was said; None if it does not."""
-        return self._reason
 
     @property
     def status(self) -> Status:
@@ -173,7 +169,7 @@ class Engine:
             rate_per_second=rate,
             left_seconds=left / rate if rate else None,
             waiting=self._trouble or (str(pace) if pace.waiting_seconds else ""),
-            stopping=self._reason[0] if self._reason else None,
+            stopping=self.reason[0] if self.reason else None,
             pace=pace,
             shared=self._shared,
             paused=paused_at is not None and not self._stop.is_set(),
@@ -199,7 +195,7 @@ class Engine:
         try:
             self._ask_all()
         except BaseException as error:
-            self._reason = ("store" if isinstance(error, StoreError) else "defect", f"{type(error).__name__}: {error}")
+            self.reason = ("store" if isinstance(error, StoreError) else "defect", f"{type(error).__name__}: {error}")
             raise
         finally:
             self._stop.set()  # whatever came in between: nothing is left to pause
@@ -229,8 +225,8 @@ class Engine:
             self._save(self._book.sealing.widen)
         if self._defect is not None:
             raise self._defect
-        if self._reason == END:
-            self._reason = None
+        if self.reason == END:
+            self.reason = None
 
     def _write_all(self) -> None:
         while self._workers.at_work or not self._inbox.empty():
@@ -315,7 +311,7 @@ class Engine:
         """Return the unpaid failures that are a verdict at the end; the others' questions are still to be asked."""
         suspects, self._suspects = self._suspects, []
         verdicts = [one for one in suspects if one.failure is not None and not one.failure.transient]
-        if self._reason == END and len(verdicts) < len(suspects):
+        if self.reason == END and len(verdicts) < len(suspects):
             if self._workers.brought:
                 return suspects  # the service answers, but not these
             self.stop("failures", str(suspects[-1].failure))

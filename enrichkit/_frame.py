@@ -88,7 +88,7 @@ def stored(out: Path, columns: Sequence[str] | None = None) -> pa.Table:
     return join(list(tables.values())).replace_schema_metadata({FOOTER: json.dumps(facts).encode()})
 
 
-def stored_facts(out: Path, facts: Sequence[str], columns: Sequence[str] = ()) -> pa.Table:
+def stored_facts(out: Path, facts: Sequence[str], columns: Sequence[str]) -> pa.Table:
     """Return some facts about every stage, and some other columns, of the sealed rows."""
     stages = footer(stored(out, []).schema)["stages"]
     return stored(out, [*columns, *(meta(stage, fact) for stage in stages for fact in facts)])

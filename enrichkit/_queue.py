@@ -26,7 +26,7 @@ class Ready:
     With a delay, a record's stages are asked one after the other, so long after the last.
     """
 
-    def __init__(self, work: Work, *, delay_seconds: float = 0.0) -> None:
+    def __init__(self, work: Work, *, delay_seconds: float) -> None:
         self._stages = work.stages
         stages = [work.stage for work in work.stages]
         self.parents = [

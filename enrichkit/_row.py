@@ -164,7 +164,7 @@ def read_decoded(
 
 
 def read_outcome(
-    stage: Stage, question: str, payloads: Sequence[bytes], prices: Mapping[str, Price], *, booked: int = 0
+    stage: Stage, question: str, payloads: Sequence[bytes], prices: Mapping[str, Price], *, booked: int
 ) -> Outcome:
     """Return the outcome of a question from its stored replies, oldest first.
 
@@ -173,7 +173,7 @@ def read_outcome(
     return outcome_of(question, [read_payload(stage, payload, prices) for payload in payloads], booked=booked)
 
 
-def outcome_of(question: str, read: Sequence[Read], *, booked: int = 0) -> Outcome:
+def outcome_of(question: str, read: Sequence[Read], *, booked: int) -> Outcome:
     """Return the outcome of a question: its newest answer, else its newest failure."""
     best = next((one for one in reversed(read) if one.answer is not None), read[-1])
     return Outcome(

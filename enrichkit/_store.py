@@ -28,7 +28,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ._files import Files, files_of, work_area
+from ._files import Files, work_area
 from ._index import find, footer, indexed, scan, shard_paths, stray_work_area
 from ._parquet import encode_parquet, join, read_or_none
 from ._parts import Entry, encode_part, read_parts
@@ -58,7 +58,7 @@ class Store:
     ) -> None:
         self.out = out
         self.work = work_area(out)
-        self.files = files or files_of(out)
+        self.files = files or Files(self.work / "tmp")
         self._id_column = id_column
         self.quarantined: list[Path] = []
         self._parts: dict[Path, set[str]] = {}

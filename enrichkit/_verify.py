@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -106,7 +106,7 @@ def verify(out: str | Path = "enriched") -> Verification:
     payloads: set[bytes] = set()
     for number, table in tables.items():
         rows = table.to_pylist()
-        problems += _Shard(number, footers[number], table, rows).problems()
+        problems += _wrong_rows(f"Shard s{number:04d}", table, rows)
         for row in rows:
             name = str(row.get(RECORD_ID))
             if name in seen:
@@ -156,43 +156,36 @@ def _disagreeing(footers: Mapping[int, Mapping[str, Any]]) -> Iterator[str]:
                 yield f"Shard s{number:04d} {told} {value}, shard s{first:04d} {said[first]}."
 
 
-@dataclass(frozen=True, slots=True)
-class _Shard:
-    """One shard's rows, under examination."""
+def _wrong_rows(shard: str, table: pa.Table, rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Yield what is wrong with the keys, the statuses and the replies of a shard's rows."""
+    facts = footer(table.schema)
+    yield from _wrong_ids(shard, table, rows, facts.get("key", ()))
+    stages = list(facts.get("stages", {}))
+    for row in rows:
+        statuses = [row.get(meta(stage, "status")) for stage in stages]
+        told = f"{shard}, record {row.get(RECORD_ID)}"
+        if not {*statuses, row.get(STATUS)} <= STATUSES:
+            yield f"{told}: a status is none of {', '.join(sorted(STATUSES))}."
+        elif row[STATUS] != record_status(statuses) and row[STATUS] != "pending":
+            yield f"{told}: its status is {row[STATUS]}, that of its stages {', '.join(map(str, statuses))}."
+        for stage, status in zip(stages, statuses, strict=True):
+            if status in ("done", "failed"):
+                yield from (f"{told}, {stage}: {problem}" for problem in _wrong_replies(row, stage))
 
-    number: int
-    facts: Mapping[str, Any]
-    table: pa.Table
-    rows: list[dict[str, Any]]
 
-    def problems(self) -> Iterator[str]:
-        """Yield what is wrong with the keys, the statuses and the replies of its rows."""
-        yield from self._wrong_ids()
-        for row in self.rows:
-            statuses = [row.get(meta(stage, "status")) for stage in self.facts.get("stages", {})]
-            told = f"Shard s{self.number:04d}, record {row.get(RECORD_ID)}"
-            if not {*statuses, row.get(STATUS)} <= STATUSES:
-                yield f"{told}: a status is none of {', '.join(sorted(STATUSES))}."
-            elif row[STATUS] != record_status(statuses) and row[STATUS] != "pending":
-                yield f"{told}: its status is {row[STATUS]}, that of its stages {', '.join(map(str, statuses))}."
-            for stage, status in zip(self.facts.get("stages", {}), statuses, strict=True):
-                if status in ("done", "failed"):
-                    yield from (f"{told}, {stage}: {problem}" for problem in _wrong_replies(row, stage))
-
-    def _wrong_ids(self) -> Iterator[str]:
-        """Yield the records whose key is not the one that their id was made from."""
-        names = tuple(self.facts.get("key", ()))
-        if not names or not set(names) <= set(self.table.column_names):
-            yield f"Shard s{self.number:04d} lacks the key columns {', '.join(names) or '(none named)'}."
-            return
-        keys = pd.DataFrame({name: pd.Series(self.table.column(name).to_pylist(), dtype=object) for name in names})
-        found, _, keyless = record_digests(keys, names)
-        if keyless:
-            yield f"Shard s{self.number:04d}: {keyless}"
-            return
-        for row, name in zip(self.rows, ids(found).to_pylist(), strict=True):
-            if row.get(RECORD_ID) != name:
-                yield f"Shard s{self.number:04d}, record {row.get(RECORD_ID)}: its id does not belong to its key."
+def _wrong_ids(shard: str, table: pa.Table, rows: Sequence[Mapping[str, Any]], key: Sequence[str]) -> Iterator[str]:
+    """Yield the records whose key is not the one that their id was made from."""
+    if not key or not set(key) <= set(table.column_names):
+        yield f"{shard} lacks the key columns {', '.join(key) or '(none named)'}."
+        return
+    keys = pd.DataFrame({name: pd.Series(table.column(name).to_pylist(), dtype=object) for name in key})
+    found, _, keyless = record_digests(keys, tuple(key))
+    if keyless:
+        yield f"{shard}: {keyless}"
+        return
+    for row, name in zip(rows, ids(found).to_pylist(), strict=True):
+        if row.get(RECORD_ID) != name:
+            yield f"{shard}, record {row.get(RECORD_ID)}: its id does not belong to its key."
 
 
 def _wrong_replies(row: Mapping[str, Any], stage: str) -> Iterator[str]:

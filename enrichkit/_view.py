@@ -7,14 +7,13 @@ not trusted, and GitHub, drop everything else.
 
 from __future__ import annotations
 
-import html
 import math
 from collections.abc import Callable, Mapping, Sequence
 
 from ._budget import WARN_AT
 from ._endings import going_on
 from ._estimate import duration
-from ._listing import LONGEST_CELL, many, plain
+from ._listing import LONGEST_CELL, escaped, many, plain
 from ._price import amount
 from ._status import Status
 
@@ -339,4 +338,4 @@ def _wide(count: int, most: int, width: int) -> int:
 
 
 def _escaped(text: str) -> str:
-    return html.escape(plain(text, LONGEST_TEXT))
+    return escaped(text, LONGEST_TEXT)

@@ -136,7 +136,7 @@ def record_ids(frame: pd.DataFrame, key: str | Sequence[str] | None) -> list[str
 
 
 def make_work(
-    frame: pd.DataFrame, index: Index, options: Options, *, simulated: bool | None, refuse: bool = True
+    frame: pd.DataFrame, index: Index, options: Options, *, simulated: bool | None, refuse: bool
 ) -> tuple[Work, list[StagePlan]]:
     """Return what is to do, and the counts that a person sees.
 
