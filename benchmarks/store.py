@@ -260,8 +260,8 @@ def _memory(name: str) -> float:
 
 def writer() -> Iterator[Row]:
     """How long the one writer is at work, replies taking a second each and twenty being under way."""
-    from enrichkit._book import Book
     from enrichkit._engine import Engine
+    from enrichkit._sealing import Sealing
 
     busy = cpu = 0.0
 
@@ -285,7 +285,7 @@ def writer() -> Iterator[Row]:
 
     with tempfile.TemporaryDirectory() as scratch:
         enrichkit.run(table(100), **settings(Path(scratch) / "warm"))
-        with timed(Engine, "_commit"), timed(Book, "seal"), timed(Book, "widen"):
+        with timed(Engine, "_commit"), timed(Sealing, "seal"), timed(Sealing, "widen"):
             started = time.perf_counter()
             enrichkit.run(table(400), **settings(Path(scratch) / "out", client=slow, workers=WORKERS))
             wall = time.perf_counter() - started
