@@ -38,11 +38,14 @@ def test_every_setting_is_explained():
 
 
 @pytest.mark.parametrize("number", range(len(EXAMPLES)))
-def test_the_readme_examples_run(number, tmp_path, monkeypatch):
-    """A newcomer can paste them, with nothing but the sample table beside."""
+def test_the_readme_examples_run(number, tmp_path, monkeypatch, capsys):
+    """A newcomer can paste them, with nothing but the sample table beside, and gets the prices of their comments."""
     (tmp_path / "data").symlink_to(ROOT / "data")
     monkeypatch.chdir(tmp_path)
     exec(EXAMPLES[number], {"__name__": "__main__"})
+    told = capsys.readouterr().out
+    for figures in re.findall(r"# .*: ([\d.]+ to [\d.]+) USD", EXAMPLES[number]):
+        assert figures in told
 
 
 def test_a_stage_of_ones_own_takes_under_ten_lines():
