@@ -366,6 +366,9 @@ def test_a_second_interrupt_leaves_at_once(folder, simulator):
     assert time.monotonic() - left < 5
     assert (process.returncode, "Left at once" in err) == (130, True)
     assert len(table()) == 10
+    told = enrich("status", "enrichment_progress")
+    assert "No run works on it; the last one left at once, and what was in flight may be paid again." in told
+    assert re.search(r"Its last run, as of \S+: interrupt, \d+ of 10 records complete, 0 failed$", told)
 
 
 def test_a_lost_lock_stops_the_run(folder, simulator):
