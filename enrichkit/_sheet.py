@@ -7,6 +7,7 @@ back as it was.
 from __future__ import annotations
 
 import contextlib
+import decimal
 import itertools
 import json
 import os
@@ -217,7 +218,9 @@ def _write_lines(frame: pd.DataFrame, file: IO[bytes]) -> None:
 
 
 def json_cell(value: Any) -> Any:
-    """Return a value that JSON does not have as one that it has."""
+    """Return a value that JSON does not have as one that it has; a decimal keeps its digits, as in CSV."""
+    if isinstance(value, decimal.Decimal):
+        return str(value)
     found = value.tolist() if isinstance(value, np.ndarray | np.generic) else value
     return as_text(found) if found is value or isinstance(found, np.generic) else found
 
@@ -266,7 +269,7 @@ def _write_excel(frame: pd.DataFrame, file: IO[bytes]) -> None:
             whole = isinstance(cell, int) and abs(cell) < LARGEST_EXCEL_INTEGER
             if is_missing(cell) or isinstance(cell, bool | float) or whole:
                 return cell
-            text = cell if isinstance(cell, str) else as_text(cell)
+            text = str(cell) if isinstance(cell, str | decimal.Decimal) else as_text(cell)
             return UNFIT.sub("\ufffd", text.encode("utf-8", "replace").decode())
 
         columns = {}

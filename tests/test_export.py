@@ -6,6 +6,7 @@ import csv
 import json
 import zipfile
 from datetime import datetime
+from decimal import Decimal
 
 import numpy as np
 import openpyxl
@@ -156,6 +157,14 @@ def test_lists_as_pandas_reads_them_from_parquet_are_lists(tmp_path):
     enrichkit.export(frame[["array", "tuple", "objects"]].assign(one=[np.array([5])]), tmp_path / "c.jsonl")
     found = json.loads((tmp_path / "c.jsonl").read_text())
     assert found == {"array": ["x", "y"], "tuple": [1, 2], "objects": [{"a": 1}], "one": [5]}
+
+
+def test_a_decimal_keeps_its_digits_in_every_kind_of_text(tmp_path):
+    """What ends in a zero, or is very large: CSV, JSON lines and Excel say the same."""
+    frame = pd.DataFrame({"price": [Decimal("1.10"), None, Decimal("1E+2")]})
+    for suffix in (".csv", ".jsonl", ".xlsx"):
+        enrichkit.export(frame, tmp_path / f"a{suffix}")
+        assert read_sheet(tmp_path / f"a{suffix}")["price"].fillna("").tolist() == ["1.10", "", "1E+2"]
 
 
 def test_a_letter_that_is_none_is_replaced_everywhere(tmp_path):
