@@ -17,6 +17,7 @@ from ._frame import ORIGIN, read
 from ._options import folder_of
 from ._record import is_missing
 from ._sheet import check_outside, format_of, is_text, json_cell, write_sheet
+from ._standing import read_progress
 from ._table import CONTAINERS, as_text
 from .errors import InputError
 
@@ -40,7 +41,8 @@ def export(
 ) -> None:
     """Write a store, or an enriched table, into a CSV, TSV, Parquet, JSON lines or Excel file.
 
-    The file appears whole, in place of the one of that name. Parquet and JSON lines hold the values as they are;
+    The file appears whole, in place of the one of that name; the input of the command line's last run on the store is
+    never replaced. Parquet and JSON lines hold the values as they are;
     ``lists`` and ``formulas`` are about the others, whose cells are text.
 
     Parameters
@@ -63,8 +65,8 @@ def export(
     Raises
     ------
     InputError
-        If the suffix is none of these, the file would lie within the store, nothing is there to be written, or what is
-        new cannot be told.
+        If the suffix is none of these, the file would lie within the store or is its run's input, nothing is there to
+        be written, or what is new cannot be told.
     StoreError
         If there is no store.
 
@@ -87,6 +89,9 @@ def export(
     frame = out if isinstance(out, pd.DataFrame) else read(out)
     if not isinstance(out, pd.DataFrame):
         check_outside(path, folder_of(out))
+        given = read_progress(folder_of(out)).get("input")
+        if isinstance(given, str) and path.exists() and Path(given).exists() and path.samefile(given):
+            raise InputError(f"{path} is the input of the store's last run. Write it elsewhere.")
     if not len(frame.columns):
         raise InputError(f"There is nothing to write into {path}: no record is complete yet.")
     origin = frame.attrs.get(ORIGIN)

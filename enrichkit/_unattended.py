@@ -89,6 +89,7 @@ def run_file(found: argparse.Namespace) -> int:
             in_flags(ahead.price_line),
         ],
         write=functools.partial(_write, output=output, original=frame, rows=rows),
+        given=str(found.input.absolute()),
         output=str(output.absolute()) if rows is None else read_progress(out).get("output"),
         every_records=found.checkpoint_interval,
         verbose=found.verbose,

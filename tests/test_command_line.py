@@ -297,6 +297,25 @@ def test_an_export_that_cannot_be_written_is_one_sentence(folder, simulator):
     assert told == "enrichkit: all.csv cannot be written: Is a directory.\n"
 
 
+def test_an_export_never_replaces_the_input(folder, simulator):
+    """Whatever name it goes by; any other file gives way, and an input that has gone protects nothing."""
+    before = Path("data.csv").read_bytes()
+    enrich(*RUN, "--limit", 1)
+    Path("link.csv").symlink_to("data.csv")
+    Path("same.csv").hardlink_to("data.csv")
+    for name in ("data.csv", folder / "data.csv", "link.csv", "same.csv"):
+        told = enrich("export", "enrichment_progress", name, code=2)
+        assert told == f"enrichkit: {name} is the input of the store's last run. Write it elsewhere.\n"
+    assert Path("data.csv").read_bytes() == before
+    for name in ("same.csv", "link.csv"):
+        Path(name).unlink()
+    Path("other.csv").write_text("old")
+    Path("data.csv").unlink()
+    for name in ("other.csv", "data.csv"):
+        assert enrich("export", "enrichment_progress", name) == f"Written: {name}\n"
+    assert len(table("other.csv")) == 1
+
+
 def test_messages_speak_the_command_lines_language(folder, simulator):
     """No call of the library where a flag is meant; blanks after a comma are no part of a stage's name."""
     told = enrich(*RUN, "--dry-run", "--stages", "poc, fund")

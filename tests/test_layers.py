@@ -68,8 +68,8 @@ _run
 _parameters
 _aside
 _sheet
-_export
 _standing
+_export
 _flags
 _logbook
 _unattended
