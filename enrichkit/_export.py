@@ -100,16 +100,22 @@ def export(
             raise InputError("Which columns are new cannot be told: give a store, or a table as run returned it.")
         wanted = {*origin["key"], *origin["written"]}
         frame = frame[[name for name in frame.columns if name in wanted]]
-    if is_text(path):
-        written = {name for name in frame.columns if origin is None or name in origin["written"]}
-        frame = _as_text(frame, written, lists=lists, safe=formulas == "safe", original=original)
-    write_sheet(frame, path)
+    write_sheet(as_written(frame, path, lists=lists, formulas=formulas, original=original), path)
 
 
-def _as_text(
-    frame: pd.DataFrame, written: set[Any], *, lists: Lists, safe: bool, original: pd.DataFrame | None
+def as_written(
+    frame: pd.DataFrame,
+    path: Path,
+    *,
+    lists: Lists = "readable",
+    formulas: Formulas = "safe",
+    original: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
-    """Return the frame with lists as text and, in the columns ``written``, no text that is taken for a formula."""
+    """Return the frame as a file of that suffix has it: where cells are text, without lists and formulas."""
+    if not is_text(path):
+        return frame
+    origin, safe = frame.attrs.get(ORIGIN), formulas == "safe"
+    written = {name for name in frame.columns if origin is None or name in origin["written"]}
     columns = []
     for place, name in enumerate(frame.columns):
         column = frame.iloc[:, place]

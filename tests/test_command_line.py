@@ -716,6 +716,63 @@ def test_other_formats(suffix, folder, simulator):
     assert json.loads(enrich("report", "data_enriched", "--json"))["cost"]["records"] == 10
 
 
+@pytest.fixture
+def typed():
+    """A table with types that only Parquet has, and an index; in its first two columns a model fills gaps."""
+    return pd.DataFrame(
+        {
+            "fund.city": pd.Categorical([None, "Oslo", None]),
+            "fund.linkedin": pd.to_timedelta([None, 1, None], unit="D"),
+            "fund.title": ["Borealis", "Aurora", "Polaris"],
+            "big": pd.array([2**53 + 1, None, 3], "Int64"),
+            "small": pd.array([1, None, 3], "Int8"),
+            "wait": pd.to_timedelta([1, None, 3], unit="D"),
+            "kind": pd.Categorical(["b", "a", None], ["b", "a"], ordered=True),
+            "when": pd.to_datetime(["2024-01-02", None, "2024-01-03"]).tz_localize("Europe/Oslo"),
+            "tags": [["x"], None, []],
+            "none": [None, None, None],
+        },
+        index=pd.Index(["r1", "r2", "r3"], name="row"),
+    )
+
+
+def test_parquet_keeps_the_types_and_the_index_of_what_no_model_wrote(typed, folder, simulator):
+    """Read by pandas, equal, in a retry's rows too; a filled column keeps its type if that holds the answers."""
+    typed.to_parquet("data.parquet")
+    simulator.script = ["safety"]
+    enrich("run", "--input", "data.parquet", "--stages", "fund", "--max-workers", 1, code=1)
+    enrich(
+        "run",
+        "--input",
+        "data.parquet",
+        "--stages",
+        "fund",
+        "--retry-failed",
+        "--output",
+        "retried.parquet",
+        "--checkpoint",
+        "data_enriched",
+    )
+    before, whole, retried = map(pd.read_parquet, ("data.parquet", "data_enriched.parquet", "retried.parquet"))
+    own = list(before.columns[2:])
+    pd.testing.assert_frame_equal(whole[own], before[own])
+    pd.testing.assert_frame_equal(retried[own], before[own].loc[["r1"]])
+    assert list(whole.columns[: len(before.columns)]) == list(before.columns)
+    assert (whole["fund.city"].dtype, whole["fund.city"].count()) == ("category", 2)
+    assert whole["fund.linkedin"].tolist()[1:] == ["1 days 00:00:00", "https://www.linkedin.com/company/polaris"]
+
+
+@pytest.mark.parametrize("names", [[23, 24], [("a", "b"), ("a", "c")], pd.to_datetime(["2023-01-01", "2024-01-01"])])
+def test_a_pivot_table_in_parquet_can_be_read_again(names, folder, simulator):
+    """New columns' names are no numbers, pairs or dates: all names are text then."""
+    pivot = pd.DataFrame([[1, 2]], index=pd.Index(["Borealis"], name="fund.title"))
+    pivot.set_axis(pd.Index(names), axis="columns").to_parquet("data.parquet")
+    enrich("run", "--input", "data.parquet", "--stages", "fund")
+    after = pd.read_parquet("data_enriched.parquet")
+    assert (after.index.tolist(), after.iloc[0, :2].tolist()) == (["Borealis"], [1, 2])
+    assert after["_status"].tolist() == ["done"]
+
+
 def test_a_file_that_is_not_utf_8(folder, simulator):
     """One sentence: which line, which encoding it may be, how to convert it."""
     Path("data.csv").write_bytes("fund.title\nZoë\n".encode("cp1252"))
