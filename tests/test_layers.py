@@ -67,6 +67,7 @@ _call
 _run
 _parameters
 _aside
+_workbook
 _sheet
 _standing
 _export
