@@ -1,13 +1,19 @@
-"""The workbook: the first sheet of an Excel file, read as text; written so that no text becomes a formula."""
+"""The workbook: the first sheet of an Excel file, read as text; written so that no text becomes a formula.
+
+Written again, what is still the text that a cell was read as is the cell's own number, date or truth value, in its
+format; of a formula, that is the value that was saved with it.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import decimal
+import functools
 import itertools
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import IO, Any, BinaryIO, cast
 
 import pandas as pd
@@ -21,8 +27,8 @@ LARGEST_INTEGER = 10**15
 """Beyond, Excel drops digits: such numbers are written as text."""
 
 
-def read_workbook(path: Path) -> tuple[pd.DataFrame, None]:
-    """Return the first sheet as text."""
+def read_workbook(path: Path) -> tuple[pd.DataFrame, Callable[[pd.DataFrame, IO[bytes]], None]]:
+    """Return the first sheet as text, and what writes rows of it, enriched."""
     rows, sheets = _cells(path, values=True)
     formulas, _ = _cells(path, values=False)
     both = zip(itertools.chain(*rows), itertools.chain(*formulas), strict=True)
@@ -38,13 +44,23 @@ def read_workbook(path: Path) -> tuple[pd.DataFrame, None]:
         )
     if len(sheets) > 1:
         warnings.warn(f"{path} has {len(sheets)} sheets. Only the first, {sheets[0]!r}, is read.", stacklevel=3)
-    texts = [[cell.value if isinstance(cell.value, str) else cell_text(cell.value) for cell in row] for row in rows]
+    texts = [[_text(cell.value) for cell in row] for row in rows]
     filled = [(row, column) for row, cells in enumerate(texts) for column, text in enumerate(cells) if text]
     if not filled:
         raise InputError(f"{path} is empty.")
     top, bottom, width = filled[0][0], filled[-1][0] + 1, max(column for _, column in filled) + 1
     names, *cells = ([*row, *[""] * width][:width] for row in texts[top:bottom])
-    return pd.DataFrame(cells, columns=names, dtype=str), None
+    kept = {
+        (row, column): (cell.value, cell.number_format)
+        for row, cells_of_row in enumerate(rows[top:bottom], -1)
+        for column, cell in enumerate(cells_of_row[:width])
+        if not isinstance(cell.value, str | None) or cell.number_format not in (None, "General")
+    }
+    return pd.DataFrame(cells, columns=names, dtype=str), functools.partial(write_workbook, kept=kept)
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else cell_text(value)
 
 
 def _cells(path: Path, *, values: bool) -> tuple[list[Sequence[Any]], list[str]]:
@@ -58,8 +74,13 @@ def _cells(path: Path, *, values: bool) -> tuple[list[Sequence[Any]], list[str]]
             return list(first.iter_rows()), [sheet.title for sheet in book.worksheets]
 
 
-def write_workbook(frame: pd.DataFrame, file: IO[bytes]) -> None:
-    """Write a frame as the only sheet of a workbook."""
+def write_workbook(
+    frame: pd.DataFrame, file: IO[bytes], kept: Mapping[tuple[Any, int], tuple[Any, str]] = MappingProxyType({})
+) -> None:
+    """Write a frame as the only sheet of a workbook.
+
+    ``kept`` has cells' values and formats by index, -1 for the header, and column: they replace the same in text.
+    """
     with _openpyxl():
         from openpyxl.cell.cell import ILLEGAL_CHARACTERS_RE as UNFIT
 
@@ -82,8 +103,11 @@ def write_workbook(frame: pd.DataFrame, file: IO[bytes]) -> None:
         )
         with pd.ExcelWriter(cast("BinaryIO", file), engine="openpyxl") as writer:
             fitted.to_excel(writer, index=False)
-            for row in writer.book.active.iter_rows():
-                for cell in row:
+            for label, row in zip([-1, *frame.index], writer.book.active.iter_rows(), strict=True):
+                for number, cell in enumerate(row):
+                    value, form = kept.get((label, number), (None, "General"))  # nothing, rather than empty text
+                    if cell.value == _text(value):
+                        cell.value, cell.number_format = value, form
                     if cell.data_type == "f":  # text is text, whatever it begins with
                         cell.data_type = "s"
 

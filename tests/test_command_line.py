@@ -7,6 +7,7 @@ each of the five codes is. All else calls its entry here: starting a process tak
 from __future__ import annotations
 
 import csv
+import datetime
 import importlib.metadata
 import io
 import json
@@ -23,6 +24,7 @@ import warnings
 from contextlib import redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
 
+import openpyxl
 import pandas as pd
 import pytest
 
@@ -771,6 +773,39 @@ def test_a_pivot_table_in_parquet_can_be_read_again(names, folder, simulator):
     after = pd.read_parquet("data_enriched.parquet")
     assert (after.index.tolist(), after.iloc[0, :2].tolist()) == (["Borealis"], [1, 2])
     assert after["_status"].tolist() == ["done"]
+
+
+def test_excel_keeps_what_no_model_wrote(folder, simulator):
+    """Numbers, dates, percentages, truth values and formats, in a retry's rows too; as CSV all is text, as ever."""
+    rows = [
+        ["fund.title", "fund.city", 2024, "share", "day", "took", "open", "text", "empty"],
+        ["Borealis", "Oslo", 12.5, 0.125, datetime.date(2024, 1, 2), datetime.timedelta(hours=30), True, "007", None],
+        ["Aurora", None, 0, 1, datetime.datetime(2024, 1, 2, 3, 4), None, False, "=1+1", None],
+        ["Polaris", None, 12345678901234567, None, None, datetime.timedelta(0), None, "12", None],
+    ]
+    formats = ["General", "0", "0.00", "0.0%", "dd.mm.yyyy", "[h]:mm", "General", "@", "0.00"]
+    book = openpyxl.Workbook()
+    for row in rows:
+        book.active.append(row)
+    for row in book.active.iter_rows(min_row=2):
+        for cell, form in zip(row, formats, strict=True):
+            cell.number_format, cell.data_type = form, "s" if cell.data_type == "f" else cell.data_type
+    book.save("data.xlsx")
+    simulator.script = ["safety"]
+    run = ("run", "--input", "data.xlsx", "--stages", "fund", "--checkpoint", "store", "--output")
+    enrich(*run, "data_enriched.xlsx", "--max-workers", 1, code=1)
+    enrich(*run, "retried.xlsx", "--retry-failed")
+    enrich(*run, "data_enriched.csv")
+
+    def told(name):
+        own = openpyxl.load_workbook(name).active.iter_rows(max_col=len(formats))
+        return [[(cell.value, cell.data_type, cell.number_format) for cell in row] for row in own]
+
+    before, whole, retried = map(told, ("data.xlsx", "data_enriched.xlsx", "retried.xlsx"))
+    assert retried == before[:2]
+    assert [row[1][1:] for row in whole[2:]] == [("s", "General")] * 2
+    assert [row[:1] + row[2:] for row in whole] == [row[:1] + row[2:] for row in before]
+    assert table().iloc[0, 2:9].tolist() == ["12.5", "0.125", "2024-01-02", "1 day, 6:00:00", "True", "007", ""]
 
 
 def test_a_file_that_is_not_utf_8(folder, simulator):
