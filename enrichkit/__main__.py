@@ -115,7 +115,13 @@ def _parser() -> argparse.ArgumentParser:
         if name == "report":
             one.add_argument("--json", action="store_true", help="as JSON")
         if name == "export":
-            one.add_argument("file", type=_path, metavar="FILE", help="its suffix says which kind: .csv, .parquet, ...")
+            one.add_argument(
+                "file",
+                type=_path,
+                metavar="FILE",
+                help="its suffix says which kind: .csv, .parquet, ...; replaces a file of that name, but not the input "
+                "of the store's last run",
+            )
             one.add_argument("--only-new", action="store_true", help="only the key and the new columns")
             one.add_argument("--lists", choices=("readable", "json"), default="readable", help="lists in CSV and Excel")
             one.add_argument("--formulas", choices=("safe", "raw"), default="safe", help="text like =1+1 in those")

@@ -17,6 +17,7 @@ from ._frame import ORIGIN, read
 from ._options import folder_of
 from ._record import is_missing
 from ._sheet import check_outside, format_of, is_text, json_cell, write_sheet
+from ._standing import read_progress
 from ._table import CONTAINERS, as_text
 from .errors import InputError
 
@@ -40,7 +41,8 @@ def export(
 ) -> None:
     """Write a store, or an enriched table, into a CSV, TSV, Parquet, JSON lines or Excel file.
 
-    The file appears whole, in place of the one of that name. Parquet and JSON lines hold the values as they are;
+    The file appears whole, in place of the one of that name; the input of the command line's last run on the store is
+    never replaced. Parquet and JSON lines hold the values as they are;
     ``lists`` and ``formulas`` are about the others, whose cells are text.
 
     Parameters
@@ -63,8 +65,8 @@ def export(
     Raises
     ------
     InputError
-        If the suffix is none of these, the file would lie within the store, nothing is there to be written, or what is
-        new cannot be told.
+        If the suffix is none of these, the file would lie within the store or is its run's input, nothing is there to
+        be written, or what is new cannot be told.
     StoreError
         If there is no store.
 
@@ -87,6 +89,9 @@ def export(
     frame = out if isinstance(out, pd.DataFrame) else read(out)
     if not isinstance(out, pd.DataFrame):
         check_outside(path, folder_of(out))
+        given = read_progress(folder_of(out)).get("input")
+        if isinstance(given, str) and path.exists() and Path(given).exists() and path.samefile(given):
+            raise InputError(f"{path} is the input of the store's last run. Write it elsewhere.")
     if not len(frame.columns):
         raise InputError(f"There is nothing to write into {path}: no record is complete yet.")
     origin = frame.attrs.get(ORIGIN)
@@ -95,16 +100,22 @@ def export(
             raise InputError("Which columns are new cannot be told: give a store, or a table as run returned it.")
         wanted = {*origin["key"], *origin["written"]}
         frame = frame[[name for name in frame.columns if name in wanted]]
-    if is_text(path):
-        written = {name for name in frame.columns if origin is None or name in origin["written"]}
-        frame = _as_text(frame, written, lists=lists, safe=formulas == "safe", original=original)
-    write_sheet(frame, path)
+    write_sheet(as_written(frame, path, lists=lists, formulas=formulas, original=original), path)
 
 
-def _as_text(
-    frame: pd.DataFrame, written: set[Any], *, lists: Lists, safe: bool, original: pd.DataFrame | None
+def as_written(
+    frame: pd.DataFrame,
+    path: Path,
+    *,
+    lists: Lists = "readable",
+    formulas: Formulas = "safe",
+    original: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
-    """Return the frame with lists as text and, in the columns ``written``, no text that is taken for a formula."""
+    """Return the frame as a file of that suffix has it: where cells are text, without lists and formulas."""
+    if not is_text(path):
+        return frame
+    origin, safe = frame.attrs.get(ORIGIN), formulas == "safe"
+    written = {name for name in frame.columns if origin is None or name in origin["written"]}
     columns = []
     for place, name in enumerate(frame.columns):
         column = frame.iloc[:, place]

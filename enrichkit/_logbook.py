@@ -52,9 +52,9 @@ class Logbook:
     """The files of one unattended run on the store ``out``.
 
     ``named`` is a progress file of the user's choice, beside which report and errors lie, too; ``ids`` are the rows'
-    record ids; ``begins`` is what the log says first; ``output`` is the file of the whole table, and ``write`` brings
-    it up to date. All is refreshed every few seconds, and after ``every_records``; ``verbose`` tells on stderr what
-    goes into the log.
+    record ids; ``begins`` is what the log says first; ``given`` is the input's file, ``output`` that of the whole
+    table, and ``write`` brings it up to date. All is refreshed every few seconds, and after ``every_records``;
+    ``verbose`` tells on stderr what goes into the log.
     """
 
     def __init__(
@@ -64,6 +64,7 @@ class Logbook:
         named: Path | None,
         ids: Sequence[str],
         begins: Sequence[str],
+        given: str,
         output: str | None,
         write: Callable[[pd.DataFrame], None],
         every_records: int,
@@ -75,6 +76,7 @@ class Logbook:
         self._folders = [area, *([named.parent] if named else [])]
         self._ids = ids
         self._begins = begins
+        self._given = given
         self._output = output
         self._write = write
         self._every_records = every_records
@@ -192,6 +194,7 @@ class Logbook:
             "left_seconds": None if left is None else round(left, 1),
             "eta": None if left is None else (now + timedelta(seconds=left)).isoformat(timespec="seconds"),
             "waiting": status.waiting if running else "",
+            "input": self._given,
             "output": self._output,
             "pid": os.getpid(),
         }

@@ -1,43 +1,46 @@
 """The sheet: a table in a file, read and written by its suffix; a file appears whole or not at all.
 
 Text stays text: no cell of a CSV is taken for a number, a date or a missing value, so that what no run touches comes
-back as it was.
+back as it was. What a file knows beyond that, such as types, is kept for an output of its own kind.
 """
 
 from __future__ import annotations
 
 import contextlib
+import decimal
+import functools
 import itertools
 import json
 import os
 import time
 import uuid
-import warnings
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, Any, BinaryIO, cast
+from typing import IO, Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ._files import work_area
-from ._frame import to_frame
-from ._record import cell_text, is_missing
-from ._table import as_table, as_text, rows_told
-from .errors import EnrichError, InputError, SetupError
+from ._frame import ORIGIN, to_frame
+from ._record import is_missing
+from ._table import as_table, as_text
+from ._workbook import read_workbook, write_workbook
+from .errors import EnrichError, InputError
 
 LEFTOVER_SECONDS = 3600
-LONGEST_EXCEL_CELL = 32_767
-LARGEST_EXCEL_INTEGER = 10**15
-"""Beyond, Excel drops digits: such numbers are written as text."""
 LARGEST_EXCEL_SHEET = 1_048_576, 16_384
 """Rows, the header's included, and columns."""
 UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 
-Reader = Callable[[Path], pd.DataFrame]
 Writer = Callable[[pd.DataFrame, IO[bytes]], None]
+Reader = Callable[[Path], tuple[pd.DataFrame, Writer | None]]
+"""It also returns what writes a table like the one that it read, if the file knows more than the frame."""
 
 
 def read_sheet(path: str | Path) -> pd.DataFrame:
@@ -48,12 +51,16 @@ def read_sheet(path: str | Path) -> pd.DataFrame:
     InputError
         If there is no such file, or it cannot be read as what its suffix says.
     """
-    path = Path(path)
+    return open_sheet(Path(path))[0]
+
+
+def open_sheet(path: Path) -> tuple[pd.DataFrame, Writer | None]:
+    """Return the table in a file, and what writes its rows, enriched, into another of that kind; see `read_sheet`."""
     reader = format_of(path)[0]
     if not path.is_file():
         raise InputError(f"There is no file {path}.")
     try:
-        frame = reader(path)
+        frame, writer = reader(path)
     except UnicodeDecodeError:
         raise InputError(f"{path} is not UTF-8: {_other_encoding(path)}") from None
     except EnrichError:
@@ -62,13 +69,16 @@ def read_sheet(path: str | Path) -> pd.DataFrame:
         raise InputError(f"{path} cannot be read as {path.suffix.lower()}: {str(error).strip()}") from error
     if not len(frame):
         raise InputError(f"{path} has no rows.")
-    return frame
+    return frame, writer
 
 
-def write_sheet(frame: pd.DataFrame, path: str | Path) -> None:
-    """Write a table into a file by its suffix, in place of the one of that name; the index is not written."""
+def write_sheet(frame: pd.DataFrame, path: str | Path, writer: Writer | None = None) -> None:
+    """Write a table into a file by its suffix, in place of the one of that name; the index is not written.
+
+    A ``writer`` of `open_sheet` looks rows up by that index, in the table that was read.
+    """
     path = Path(path)
-    writer = format_of(path)[1]
+    writer = writer or format_of(path)[1]
     check_size(path, *frame.shape)
     with replacing(path) as file:
         writer(frame, file)
@@ -128,7 +138,7 @@ def format_of(path: Path) -> tuple[Reader, Writer]:
 
 
 def _read_separated(separator: str) -> Reader:
-    def read(path: Path) -> pd.DataFrame:
+    def read(path: Path) -> tuple[pd.DataFrame, None]:
         # The header is read as a row: pandas would rename what is empty or repeated in it.
         cells = _cells(path, separator)
         if len(cells.columns) == 1:  # a blank line is an empty cell, but for those at both ends
@@ -146,7 +156,7 @@ def _read_separated(separator: str) -> Reader:
                 f"{path} has one column, {only!r}, as if its cells were separated by {other[0]!r}. Separate them by "
                 f"{separator!r}."
             )
-        return frame
+        return frame, None
 
     return read
 
@@ -184,15 +194,60 @@ def _objects(column: pd.Series[Any]) -> Iterator[Any]:
         yield from column
 
 
-def _read_parquet(path: Path) -> pd.DataFrame:
-    return to_frame(pq.read_table(path))
+def _read_parquet(path: Path) -> tuple[pd.DataFrame, Writer]:
+    table = pq.read_table(path)
+    frame = to_frame(table)
+    return frame, functools.partial(_write_parquet, read=table, before=frame)
 
 
-def _write_parquet(frame: pd.DataFrame, file: IO[bytes]) -> None:
-    pq.write_table(as_table(frame), file, compression="zstd")
+def _write_parquet(
+    frame: pd.DataFrame, file: IO[bytes], *, read: pa.Table | None = None, before: pd.DataFrame | None = None
+) -> None:
+    table = as_table(frame) if read is None or before is None else _grown(read, before, frame)
+    pq.write_table(table, file, compression="zstd")
 
 
-def _read_lines(path: Path) -> pd.DataFrame:
+def _grown(read: pa.Table, before: pd.DataFrame, frame: pd.DataFrame) -> pa.Table:
+    """Return the rows of the table ``read`` that the frame has, as they are but for filled gaps, and what is new."""
+    if len(frame) < len(before):
+        before = before.loc[frame.index]
+        read = pa.concat_tables(read.slice(row, 1) for row in frame.index)  # not every type can be filtered
+    grown = read
+    for name in before.columns.intersection(frame.attrs[ORIGIN]["written"]):
+        cells = zip(before[name], frame[name], strict=True)
+        filled = np.array([is_missing(mine) and not is_missing(cell) for mine, cell in cells])
+        if filled.any():
+            column = _filled(read.column(name), frame[[name]], filled)
+            field = read.schema.field(name).with_type(column.type).with_nullable(True)
+            grown = grown.set_column(read.column_names.index(name), field, column)
+    new = as_table(frame, without=frozenset(read.column_names))
+    for field in new.schema:
+        grown = grown.append_column(field, new.column(field.name))
+    return grown.replace_schema_metadata(_pandas_facts(read.schema, grown.schema))
+
+
+def _filled(own: pa.ChunkedArray, frame: pd.DataFrame, filled: npt.NDArray[np.bool_]) -> pa.ChunkedArray:
+    """Return a column with its gaps filled: of its own type if that holds what fills them, else as any frame's."""
+    try:
+        return pc.if_else(pa.array(filled), as_table(frame.where(filled[:, None], None)).column(0).cast(own.type), own)
+    except pa.ArrowException:
+        return as_table(frame).column(0)
+
+
+def _pandas_facts(before: pa.Schema, after: pa.Schema) -> dict[bytes, bytes] | None:
+    """Return what pandas wrote about its index and types, without the columns that have another type now."""
+    facts = before.pandas_metadata
+    if facts is None:
+        return None
+    other = [field.name for field in before if field.type != after.field(field.name).type]
+    facts["columns"] = [one for one in facts["columns"] if one.get("field_name") not in other]
+    facts["index_columns"] = [one for one in facts["index_columns"] if one not in other]
+    if [one["pandas_type"] for one in facts["column_indexes"]] != ["unicode"]:
+        facts["column_indexes"] = []  # the names of new columns are no numbers, dates or tuples
+    return {b"pandas": json.dumps(facts).encode()}
+
+
+def _read_lines(path: Path) -> tuple[pd.DataFrame, None]:
     rows = []
     with path.open(encoding="utf-8-sig") as lines:
         for number, line in enumerate(lines, 1):
@@ -205,7 +260,7 @@ def _read_lines(path: Path) -> pd.DataFrame:
                     raise InputError(f"Line {number:,} of {path} is no JSON object with a column per name.")
                 rows.append(row)
     # As objects: a number that some rows lack would become another one.
-    return pd.DataFrame(rows, dtype=object)
+    return pd.DataFrame(rows, dtype=object), None
 
 
 def _write_lines(frame: pd.DataFrame, file: IO[bytes]) -> None:
@@ -217,84 +272,11 @@ def _write_lines(frame: pd.DataFrame, file: IO[bytes]) -> None:
 
 
 def json_cell(value: Any) -> Any:
-    """Return a value that JSON does not have as one that it has."""
+    """Return a value that JSON does not have as one that it has; a decimal keeps its digits, as in CSV."""
+    if isinstance(value, decimal.Decimal):
+        return str(value)
     found = value.tolist() if isinstance(value, np.ndarray | np.generic) else value
     return as_text(found) if found is value or isinstance(found, np.generic) else found
-
-
-def _read_excel(path: Path) -> pd.DataFrame:
-    rows, sheets = _excel_cells(path, values=True)
-    formulas, _ = _excel_cells(path, values=False)
-    both = zip(itertools.chain(*rows), itertools.chain(*formulas), strict=True)
-    # A formula that comes to nothing is known to be text.
-    unknown = [
-        one.coordinate for one, told in both if told.data_type == "f" and (one.value, one.data_type) == (None, "n")
-    ]
-    if unknown:
-        more = f" and {len(unknown) - 1:,} more" if len(unknown) > 1 else ""
-        raise InputError(
-            f"{path} has formulas whose values were not saved with it: {unknown[0]}{more}. Open it in a spreadsheet "
-            "program and save it there, or put values in their place."
-        )
-    if len(sheets) > 1:
-        warnings.warn(f"{path} has {len(sheets)} sheets. Only the first, {sheets[0]!r}, is read.", stacklevel=3)
-    texts = [[cell.value if isinstance(cell.value, str) else cell_text(cell.value) for cell in row] for row in rows]
-    filled = [(row, column) for row, cells in enumerate(texts) for column, text in enumerate(cells) if text]
-    if not filled:
-        raise InputError(f"{path} is empty.")
-    top, bottom, width = filled[0][0], filled[-1][0] + 1, max(column for _, column in filled) + 1
-    names, *cells = ([*row, *[""] * width][:width] for row in texts[top:bottom])
-    return pd.DataFrame(cells, columns=names, dtype=str)
-
-
-def _excel_cells(path: Path, *, values: bool) -> tuple[list[Sequence[Any]], list[str]]:
-    """Return the cells of the first sheet, with a formula or its value in them, and the names of all sheets."""
-    with _openpyxl():
-        from openpyxl import load_workbook
-
-        with contextlib.closing(load_workbook(path, read_only=True, data_only=values)) as book:
-            first = book.worksheets[0]
-            first.reset_dimensions()  # some programs write wrong ones
-            return list(first.iter_rows()), [sheet.title for sheet in book.worksheets]
-
-
-def _write_excel(frame: pd.DataFrame, file: IO[bytes]) -> None:
-    with _openpyxl():
-        from openpyxl.cell.cell import ILLEGAL_CHARACTERS_RE as UNFIT
-
-        def fit(cell: Any) -> Any:
-            whole = isinstance(cell, int) and abs(cell) < LARGEST_EXCEL_INTEGER
-            if is_missing(cell) or isinstance(cell, bool | float) or whole:
-                return cell
-            text = cell if isinstance(cell, str) else as_text(cell)
-            return UNFIT.sub("\ufffd", text.encode("utf-8", "replace").decode())
-
-        columns = {}
-        for place, (name, column) in enumerate(frame.items()):
-            cells = [fit(cell) for cell in column.astype(object)]
-            if long := [row for row, cell in enumerate(cells) if len(str(cell)) > LONGEST_EXCEL_CELL]:
-                told = f"{name} is cut to {LONGEST_EXCEL_CELL:,} characters in {rows_told(long)}"
-                warnings.warn(f"{told}: a cell of Excel takes no more.", stacklevel=4)
-            columns[place] = [cell[:LONGEST_EXCEL_CELL] if isinstance(cell, str) else cell for cell in cells]
-        fitted = pd.DataFrame(columns, dtype=object).set_axis(
-            [fit(str(name)) for name in frame.columns], axis="columns"
-        )
-        with pd.ExcelWriter(cast("BinaryIO", file), engine="openpyxl") as writer:
-            fitted.to_excel(writer, index=False)
-            for row in writer.book.active.iter_rows():
-                for cell in row:
-                    if cell.data_type == "f":  # text is text, whatever it begins with
-                        cell.data_type = "s"
-
-
-@contextlib.contextmanager
-def _openpyxl() -> Iterator[None]:
-    try:
-        yield
-    except ImportError:
-        raise SetupError(
-            "Excel files need openpyxl: pip install 'enrichkit[excel]'. Or save the table as CSV."
-        ) from None
 
 
 _FORMATS: dict[str, tuple[Reader, Writer]] = {
@@ -303,7 +285,7 @@ _FORMATS: dict[str, tuple[Reader, Writer]] = {
     ".parquet": (_read_parquet, _write_parquet),
     ".jsonl": (_read_lines, _write_lines),
     ".ndjson": (_read_lines, _write_lines),
-    ".xlsx": (_read_excel, _write_excel),
+    ".xlsx": (read_workbook, write_workbook),
 }
 
 

@@ -24,7 +24,7 @@ import pandas as pd
 from . import funds
 from ._aside import set_aside
 from ._call import check, plan_of
-from ._export import export
+from ._export import as_written
 from ._files import work_area
 from ._flags import in_flags, put
 from ._frame import stored_facts
@@ -35,7 +35,7 @@ from ._options import Options, folder_of
 from ._plan import Plan
 from ._row import RECORD_ID, STATUS, facts_of
 from ._run import Run
-from ._sheet import check_outside, check_size, format_of, read_sheet
+from ._sheet import Writer, check_outside, check_size, format_of, open_sheet, read_sheet, write_sheet
 from ._standing import Standing, read_progress, standing
 from ._work import record_ids
 from .errors import EnrichError, InputError, Interrupted, MissingKeyError, Stopped, StoreError
@@ -68,7 +68,7 @@ def run_file(found: argparse.Namespace) -> int:
     output = found.output or found.input.with_name(f"{found.input.stem}_enriched{found.input.suffix}")
     out, named = store_of(found.checkpoint or output.with_suffix(""))
     _check_names(found.input, output, out)
-    frame = read_sheet(found.input)
+    frame, writer = open_sheet(found.input)
     _check_columns(found.input, frame)
     _check_output(output, frame, out)
     _check_store(found, output, out, named)
@@ -90,7 +90,14 @@ def run_file(found: argparse.Namespace) -> int:
             f"From {found.input.absolute()} to {output.absolute()}, store {out}",
             in_flags(ahead.price_line),
         ],
-        write=functools.partial(_write, output=output, original=frame, rows=rows),
+        write=functools.partial(
+            _write,
+            output=output,
+            original=frame,
+            rows=rows,
+            writer=writer if output.suffix.lower() == found.input.suffix.lower() else None,
+        ),
+        given=str(found.input.absolute()),
         output=str(output.absolute()) if rows is None else read_progress(out).get("output"),
         every_records=found.checkpoint_interval,
         verbose=found.verbose,
@@ -322,9 +329,16 @@ def _records_in(output: Path, settings: dict[str, Any]) -> set[str]:
         return set()
 
 
-def _write(table: pd.DataFrame, *, output: Path, original: pd.DataFrame, rows: Sequence[bool] | None) -> None:
+def _write(
+    table: pd.DataFrame,
+    *,
+    output: Path,
+    original: pd.DataFrame,
+    rows: Sequence[bool] | None,
+    writer: Writer | None,
+) -> None:
     """Write the output: the whole table, or some rows of it."""
     if rows is not None:
         table, original = table[list(rows)], original[list(rows)]
     if len(table):
-        export(table, output, original=original)
+        write_sheet(as_written(table, output, original=original), output, writer)

@@ -6,6 +6,7 @@ import csv
 import json
 import zipfile
 from datetime import datetime
+from decimal import Decimal
 
 import numpy as np
 import openpyxl
@@ -14,7 +15,7 @@ import pytest
 
 import enrichkit
 from enrichkit import errors
-from enrichkit._sheet import read_sheet, replacing, write_sheet
+from enrichkit._sheet import open_sheet, read_sheet, replacing, write_sheet
 
 NASTY = [
     ["name", "", "=head", "Zoë, Øst"],
@@ -158,6 +159,14 @@ def test_lists_as_pandas_reads_them_from_parquet_are_lists(tmp_path):
     assert found == {"array": ["x", "y"], "tuple": [1, 2], "objects": [{"a": 1}], "one": [5]}
 
 
+def test_a_decimal_keeps_its_digits_in_every_kind_of_text(tmp_path):
+    """What ends in a zero, or is very large: CSV, JSON lines and Excel say the same."""
+    frame = pd.DataFrame({"price": [Decimal("1.10"), None, Decimal("1E+2")]})
+    for suffix in (".csv", ".jsonl", ".xlsx"):
+        enrichkit.export(frame, tmp_path / f"a{suffix}")
+        assert read_sheet(tmp_path / f"a{suffix}")["price"].fillna("").tolist() == ["1.10", "", "1E+2"]
+
+
 def test_a_letter_that_is_none_is_replaced_everywhere(tmp_path):
     """A lone surrogate ends no export."""
     frame = pd.DataFrame({"a": pd.Series(["x\ud800"], dtype=object)})
@@ -259,6 +268,22 @@ def test_formulas_without_values_are_refused(workbook, tmp_path):
             new.writestr(name, data.replace(b"<f>1+1</f><v />", b"<f>1+1</f><v></v>") if "sheet1" in name else data)
     with pytest.raises(errors.InputError, match="values were not saved with it: C4\\."):
         read_sheet(tmp_path / "b.xlsx")
+
+
+def test_an_excel_cell_is_the_users_own_only_while_it_says_the_same(workbook, tmp_path):
+    """Looked up by the index; a formula is the value that was saved with it; another text stays text."""
+    workbook.active["B3"], workbook.active["B3"].number_format = "=1+1", "General"
+    workbook.save(tmp_path / "old.xlsx")
+    with zipfile.ZipFile(tmp_path / "old.xlsx") as old, zipfile.ZipFile(tmp_path / "a.xlsx", "w") as new:
+        for name in old.namelist():
+            new.writestr(name, old.read(name).replace(b"<f>1+1</f><v />", b"<f>1+1</f><v>2</v>"))
+    with pytest.warns(UserWarning, match="has 2 sheets"):
+        frame, writer = open_sheet(tmp_path / "a.xlsx")
+    frame["new"] = ["2", 0, "2024-01-02", None]
+    frame.loc[2, "2024"] = "2024-01-03"
+    write_sheet(frame.loc[[0, 2, 3]], tmp_path / "b.xlsx", writer)
+    found = list(openpyxl.load_workbook(tmp_path / "b.xlsx").active.values)
+    assert found == [("name", 2024, "new"), ("a", 2, "2"), ("b", "2024-01-03", "2024-01-02"), (7, "#N/A", None)]
 
 
 @pytest.mark.parametrize(

@@ -67,9 +67,10 @@ _call
 _run
 _parameters
 _aside
+_workbook
 _sheet
-_export
 _standing
+_export
 _flags
 _logbook
 _unattended
