@@ -141,8 +141,8 @@ def _add_run(run: argparse.ArgumentParser) -> None:
         type=_count,
         default=10,
         metavar="N",
-        help="bring progress file and "
-        "output up to date every N records, too (default: 10); each reply is on the disk at once anyway",
+        help="bring progress file and output up to date every N records, too (default: 10); each reply is on the disk "
+        "at once anyway",
     )
     files.add_argument("--shard-rows", type=_count, metavar="N", help="rows per shard (default: 50)")
     what = run.add_argument_group("what is asked")

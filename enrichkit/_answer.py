@@ -12,16 +12,14 @@ import json
 import math
 import re
 import types
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal, Union, get_args, get_origin
 
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, model_validator
 
 from .errors import StageError
-
-__all__ = ["Answer", "Issue"]
 
 CONFIDENCE = ("high", "medium", "low")
 SEARCH_QUALITY = ("excellent", "good", "limited", "poor")
@@ -156,13 +154,7 @@ class Shape:
 
     def schema(self, description: str = "") -> dict[str, Any]:
         """Return the JSON Schema that is sent, made of words that both SDKs can send."""
-        json_type = {
-            "text": "string",
-            "int": "integer",
-            "float": "number",
-            "bool": "boolean",
-            "list": "array",
-        }
+        json_type = {"text": "string", "int": "integer", "float": "number", "bool": "boolean", "list": "array"}
         result: dict[str, Any] = {"type": json_type.get(self.kind, "object")}
         if self.choices:
             result["enum"] = list(self.choices)
@@ -186,8 +178,7 @@ def shape_of(annotation: Any, *, where: str) -> Shape:
     if origin in (Union, types.UnionType):
         given = [arg for arg in args if arg is not type(None)]
         if len(given) == 1:
-            inner = shape_of(given[0], where=where)
-            return Shape(inner.kind, inner.choices, inner.of, inner.fields, optional=True)
+            return replace(shape_of(given[0], where=where), optional=True)
     elif origin is Literal and all(isinstance(arg, str) for arg in args):
         return Shape("text", choices=args)
     elif origin in (list, tuple, set, frozenset) and args:
@@ -209,8 +200,7 @@ def shape_of(annotation: Any, *, where: str) -> Shape:
 
 def _field_shape(info: Any, *, where: str) -> Shape:
     shape = shape_of(info.annotation, where=where)
-    optional = shape.optional or not info.is_required()
-    return Shape(shape.kind, shape.choices, shape.of, shape.fields, optional=optional)
+    return replace(shape, optional=shape.optional or not info.is_required())
 
 
 def find_object(text: str, names: frozenset[str] | None = None) -> dict[str, Any] | None:
@@ -287,19 +277,13 @@ def read_answer(model: type[Answer], text: str) -> tuple[Answer | None, list[Iss
 def _storable(value: Any, depth: int = 0) -> bool:
     """Whether text is valid Unicode, numbers fit 64 bits and nesting ends: all else breaks a column at the seal."""
     if isinstance(value, str):
-        return not any("\ud800" <= letter <= "\udfff" for letter in value) if not value.isascii() else True
+        return value.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in value)
     if isinstance(value, float):
         return math.isfinite(value)
     if isinstance(value, int):
         return -(2**63) <= value < 2**63
-    return depth < DEEPEST and all(_storable(inner, depth + 1) for inner in _inside(value))
-
-
-def _inside(value: Any) -> Iterator[Any]:
-    if isinstance(value, Mapping):
-        yield from value.values()
-    elif isinstance(value, list | tuple):
-        yield from value
+    inside = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return depth < DEEPEST and all(_storable(inner, depth + 1) for inner in inside)
 
 
 def _short(value: Any, most: int = 80) -> str:

@@ -136,10 +136,7 @@ class Bill:
         ``usd_shared_alike``: they share as much as these do. ``usd_nothing_shared``: each pays for all its questions.
         """
         alone = None if self.shared_unpriced else sum(self.shared_usd.values(), Decimal())
-        alike, extra = (
-            _float(self.per_record_usd),
-            float("nan") if alone is None else float(alone) / (self.records or 1),
-        )
+        alike, extra = _float(self.per_record_usd), _float(alone) / (self.records or 1)
         rows = [(size, size * alike, size * (alike + extra)) for size in sizes]
         return self._priced(rows, ["records", "usd_shared_alike", "usd_nothing_shared"])
 
@@ -161,7 +158,7 @@ def make_bill(ledger: Ledger, *, own: Mapping[str, Price]) -> Bill:
     by_stage = {name: add_up(replies.get(name, ())) for name in ledger.stages}
     shared, shared_usd, unpriced = sharing(ledger)
     return Bill(
-        total=merge(list(by_stage.values())),
+        total=add_up(ledger.replies),
         by_stage=by_stage,
         by_model={name: add_up(same) for name, same in grouped(paid, lambda one: one.model).items()},
         records=ledger.records,
@@ -206,18 +203,6 @@ def add_up(replies: Sequence[StoredReply]) -> CostLine:
         unpriced=sum(one.cost is None for one in paid),
         attempts=sum(one.tries for one in replies),
         counts=counts,
-    )
-
-
-def merge(lines: Sequence[CostLine]) -> CostLine:
-    """Return several lines as one."""
-    return CostLine(
-        usd={kind: sum((line.usd[kind] for line in lines), Decimal()) for kind in ALL_KINDS},
-        replies=sum(line.replies for line in lines),
-        wasted=sum(line.wasted for line in lines),
-        unpriced=sum(line.unpriced for line in lines),
-        attempts=sum(line.attempts for line in lines),
-        counts={name: sum(line.counts[name] for line in lines) for name in COUNTED},
     )
 
 

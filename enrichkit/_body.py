@@ -32,10 +32,7 @@ def parse(raw: str) -> Reply:
     >>> parse('{"candidates": [{"content": {"parts": [{"text": "{}"}]}}]}').text
     '{}'
     """
-    try:
-        body = json.loads(raw)
-    except (ValueError, RecursionError):
-        body = None
+    body = _json(raw)
     if not isinstance(body, dict):
         return Reply(raw=raw, failure=Failure(cause="unreadable", message="the body is no JSON object"))
     candidate = _first(body.get("candidates"))
@@ -132,6 +129,14 @@ def _usage(found: Mapping[str, Any], searches: int) -> Usage:
     )
 
 
+def _json(raw: str) -> Any:
+    """Return what a body holds; None if it is no JSON, or nested without end."""
+    try:
+        return json.loads(raw)
+    except (ValueError, RecursionError):
+        return None
+
+
 def _first(values: Any) -> dict[str, Any]:
     return _dict(values[0]) if isinstance(values, list) and values else {}
 
@@ -161,10 +166,7 @@ def classify(status: int, raw: str) -> Failure:
     >>> classify(503, '[{"error": {"message": "The model is overloaded."}}]').cause
     'overloaded'
     """
-    try:
-        body = json.loads(raw)
-    except (ValueError, RecursionError):
-        body = None
+    body = _json(raw)
     error = _dict((_first(body) if isinstance(body, list) else _dict(body)).get("error"))
     message = re.sub(r"<[^>]*>", " ", _str(error.get("message")) or raw)  # proxies answer with a page of HTML
     details = [_dict(one) for one in _list(error.get("details"))]

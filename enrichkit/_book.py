@@ -21,26 +21,16 @@ from ._body import parse
 from ._exchange import SIMULATOR, decode, question_of
 from ._options import Options
 from ._queue import Task, steps_left
+from ._record import is_missing
 from ._row import RECORD_ID, STATUS, Outcome, meta, read_outcome, record_status, reply_cost, stage_values
 from ._sealing import Row, Sealing
 from ._stage import Stage
 from ._store import Store
-from ._table import is_missing_cell
 from ._work import Work
 
 
 class Book:
-    """The records of one run on one store.
-
-    Parameters
-    ----------
-    work : Work
-        What is to do.
-    store : Store
-        Open for writing.
-    options : Options
-        Of them the user's own prices, and the rows of a new shard.
-    """
+    """The records of one run on one store, which is open for writing."""
 
     def __init__(self, work: Work, store: Store, options: Options) -> None:
         self.work = work
@@ -143,7 +133,7 @@ class Book:
                 break
             cells = self._cells(int(record), missing, task[0])
             for name in missing:
-                if not is_missing_cell(cells.get(name)):
+                if not is_missing(cells.get(name)):
                     values[name] = cells[name]
         return values
 
@@ -153,7 +143,7 @@ class Book:
         What a later stage may have found already does not count: a prompt must not depend on who was quicker.
         """
         cells = self.work.values(record, names)
-        lacking = {name for name in names if is_missing_cell(cells.get(name))}
+        lacking = {name for name in names if is_missing(cells.get(name))}
         if not lacking:
             return cells
         stored = self._stored_row(record) if self.work.shards[record] >= 0 else {}

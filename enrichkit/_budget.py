@@ -15,7 +15,7 @@ class Budget:
     """What may still be spent. The worst case is set aside before a request, and settled by what it cost."""
 
     def __init__(self, limit_usd: Any, spent_usd: Any = 0) -> None:
-        self._limit = None if limit_usd is None else Decimal(str(limit_usd))
+        self.limit_usd = None if limit_usd is None else Decimal(str(limit_usd))
         self._lock = threading.Lock()
         self.spent_usd = Decimal(str(spent_usd))
         self.reserved_usd = Decimal()
@@ -24,19 +24,14 @@ class Budget:
     @property
     def left_usd(self) -> Decimal:
         """What is neither spent nor set aside; without a limit, infinity."""
-        if self._limit is None:
+        if self.limit_usd is None:
             return Decimal("Infinity")
-        return self._limit - self.spent_usd - self.reserved_usd - self.possibly_usd
-
-    @property
-    def limit_usd(self) -> Decimal | None:
-        """What may be spent."""
-        return self._limit
+        return self.limit_usd - self.spent_usd - self.reserved_usd - self.possibly_usd
 
     @property
     def share(self) -> float | None:
         """The part that is spent, or may have been; without a limit, None."""
-        return None if self._limit is None else float((self.spent_usd + self.possibly_usd) / self._limit)
+        return None if self.limit_usd is None else float((self.spent_usd + self.possibly_usd) / self.limit_usd)
 
     @property
     def told(self) -> str:
@@ -68,7 +63,7 @@ class Budget:
             self.reserved_usd -= reserved_usd
             actual = reserved_usd if actual_usd is None else actual_usd
             self.spent_usd += actual
-            return max(Decimal(), actual - reserved_usd) if self._limit is not None else Decimal()
+            return max(Decimal(), actual - reserved_usd) if self.limit_usd is not None else Decimal()
 
     def keep(self, reserved_usd: Decimal) -> None:
         """Keep a reservation as possibly spent: nobody knows whether the request was answered."""

@@ -11,7 +11,7 @@ import pandas as pd
 
 from ._book import booked_usd
 from ._budget import Budget
-from ._files import Files, work_area
+from ._files import files_of
 from ._index import Index, indexed, read_shards, scan
 from ._ledger import read_ledger
 from ._notice import check_addresses
@@ -124,7 +124,7 @@ def spent_before(options: Options, index: Index, work: Work, booked: Callable[[]
 def _booked(options: Options, index: Index) -> Decimal | None:
     """Return what the rows of a store say they cost; None if replies are pending, or a price was unknown."""
     columns = {meta(stage, fact) for stage in index.stages for fact in ("cost_usd", "paid_by")}
-    tables, _ = read_shards(Files(work_area(options.folder) / "tmp"), options.folder, columns)
+    tables, _ = read_shards(files_of(options.folder), options.folder, columns)
     return None if index.pending else booked_usd(join(list(tables.values())))
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -18,10 +18,10 @@ import pyarrow.compute as pc
 
 from ._answer import NOTHING
 from ._listing import many
-from ._questions import StageWork, is_true
+from ._questions import StageWork
 from ._record import column_texts
 from ._stage import LONGEST_VALUE
-from ._table import rows_told
+from ._table import has_value, is_true, rows_told
 from ._work import Work
 
 NOTES_TOLD = 10
@@ -63,6 +63,7 @@ MISPLACED = {
 DUE = {"email": MAIL, "site": "a website", "page": "a page's address", "address": WEB, "phone": NUMBER, "name": WORDS}
 
 Mask = npt.NDArray[np.bool_]
+Texts: TypeAlias = pa.Array | pa.ChunkedArray
 
 
 def checkup(work: Work) -> list[str]:
@@ -76,7 +77,7 @@ def checkup(work: Work) -> list[str]:
     odd: list[str] = []
     for field in work.table.schema:
         if pa.types.is_string(field.type):
-            texts = pc.utf8_trim_whitespace(_flat(work.table.column(field.name)))
+            texts = pc.utf8_trim_whitespace(work.table.column(field.name))
             moved += shifted(field.name, texts, work.frame.index)
             odd += odd_values(field.name, texts, work.frame.index, asked=field.name in asked)
     notes += [*_few(moved), *_few(odd)]
@@ -97,14 +98,14 @@ def empty_rows(work: Work) -> Iterator[str]:
     others = [name for name in work.table.column_names if name not in work.key]
     filled = work.record < 0
     for name in others:
-        filled |= _filled(_flat(work.table.column(name)))
+        filled |= has_value(work.table.column(name))
     empty = np.flatnonzero(~filled) if others else ()
     if len(empty):
         told = rows_told(empty, work.frame.index)
         yield f"Nothing but the key is filled in {told}: answers to so little are often wrong or empty."
 
 
-def shifted(name: str, texts: pa.Array, index: pd.Index[Any] | None = None) -> Iterator[str]:
+def shifted(name: str, texts: Texts, index: pd.Index[Any] | None = None) -> Iterator[str]:
     """Yield a sentence for each sort of value that belongs into another column, going by the column's name.
 
     >>> list(shifted("fund.website", pa.array(["acme.example", "Norway", None])))
@@ -114,7 +115,7 @@ def shifted(name: str, texts: pa.Array, index: pd.Index[Any] | None = None) -> I
     kind = ENDINGS.get(ending)
     if kind is None:
         return
-    left = _filled(texts) & ~_placeholder(texts)
+    left = has_value(texts) & ~_placeholder(texts)
     found: dict[str, Mask] = {}
     for what, pattern in ((MAIL, EMAIL), (WEB, ADDRESS), (WEB, HOST), (NUMBER, PHONE)):
         if what == WEB and pattern == HOST and kind == "name":
@@ -139,7 +140,7 @@ def shifted(name: str, texts: pa.Array, index: pd.Index[Any] | None = None) -> I
             )
 
 
-def odd_values(name: str, texts: pa.Array, index: pd.Index[Any] | None = None, *, asked: bool) -> Iterator[str]:
+def odd_values(name: str, texts: Texts, index: pd.Index[Any] | None = None, *, asked: bool) -> Iterator[str]:
     """Yield a sentence for each sort of odd value; some matter only in columns that a stage reads or fills.
 
     >>> list(odd_values("city", pa.array(["Oslo", "N/A"]), asked=True))
@@ -207,23 +208,14 @@ def _few(notes: Iterable[str], kind: str = "note") -> Iterator[str]:
         yield f"There {'is' if more == 1 else 'are'} {many(more, f'more {kind}')} of this kind."
 
 
-def _example(texts: pa.Array, rows: npt.NDArray[np.integer]) -> str:
+def _example(texts: Texts, rows: npt.NDArray[np.integer]) -> str:
     text = str(texts[int(rows[0])].as_py())
     return repr(text if len(text) <= LONGEST_EXAMPLE else text[:LONGEST_EXAMPLE] + "…")
 
 
-def _matches(texts: pa.Array, pattern: str) -> Mask:
+def _matches(texts: Texts, pattern: str) -> Mask:
     return is_true(pc.match_substring_regex(texts, pattern))
 
 
-def _placeholder(texts: pa.Array) -> Mask:
+def _placeholder(texts: Texts) -> Mask:
     return is_true(pc.is_in(pc.utf8_lower(texts), value_set=pa.array(PLACEHOLDERS)))
-
-
-def _filled(column: pa.Array) -> Mask:
-    blank = pc.equal(pc.utf8_trim_whitespace(column), "") if pa.types.is_string(column.type) else pa.scalar(False)
-    return is_true(pc.is_valid(column)) & (~is_true(blank) if isinstance(blank, pa.Array) else True)
-
-
-def _flat(column: pa.ChunkedArray) -> pa.Array:
-    return column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)

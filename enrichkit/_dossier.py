@@ -12,8 +12,8 @@ import pyarrow.compute as pc
 
 from ._body import parse
 from ._exchange import decode
-from ._files import Files, work_area
-from ._index import check_store, footer, scan, shard_paths
+from ._files import files_of
+from ._index import answers_of, check_store, footer, scan, shard_paths
 from ._listing import Listing, as_html, as_text, escaped, many
 from ._options import folder_of
 from ._parquet import read_or_none
@@ -125,13 +125,13 @@ def dossier(out: str | Path, record_id: str) -> Dossier:
     place = int(index.rows_of([record_id])[0])
     if place < 0:
         raise InputError(f"{out} has no sealed record {record_id!r}. enrichkit.read(out)['_record_id'] names them.")
-    files = Files(work_area(folder) / "tmp")
+    files = files_of(folder)
     table = read_or_none(files, dict(shard_paths(files, folder))[int(index.shards[place])], None)
     if table is None:
         raise InputError(f"The shard of {record_id!r} in {out} is damaged. enrichkit.verify(out) says more.")
     row = table.filter(pc.equal(table.column(RECORD_ID), record_id)).to_pylist()[0]
     facts = footer(table.schema)
-    stages = {name: list(map(str, stage.get("answers", ()))) for name, stage in facts.get("stages", {}).items()}
+    stages = answers_of([facts])
     suggestions = (_suggestions(row.get(meta(stage, "replies")) or ()) for stage in stages)
     return Dossier(
         record_id=record_id,

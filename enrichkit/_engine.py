@@ -50,18 +50,8 @@ END = ("end", "")
 class Engine:
     """One run's asking, from the first question to the last seal.
 
-    Parameters
-    ----------
-    book : Book
-        What is to do, and the records' outcomes and rows, on an open store.
-    options : Options
-        How to ask.
-    client : callable
-        ``Request`` to ``Reply``.
-    spent_usd : Decimal
-        What the budget counts of earlier runs.
-    on_scarce : callable
-        Called in the writer once most of the budget is spent.
+    ``spent_usd`` is what the budget counts of earlier runs; ``on_scarce`` is called in the writer once most of it is
+    spent.
     """
 
     def __init__(

@@ -62,20 +62,10 @@ def _bytes(text: str, end: int) -> int:
 def state(
     asked: Any, kept: Any, issues: Sequence[Issue], *, backed: bool, differs: bool, unreadable: bool = False
 ) -> State:
-    """Return how far a field's value is to be trusted.
+    """Return how far a field's value is to be trusted, by what the answer said and the checks have ``kept`` of it.
 
-    Parameters
-    ----------
-    asked, kept : object
-        The value in the answer, and what the checks have left of it.
-    issues : sequence of Issue
-        What checks found wrong with this field.
-    backed : bool
-        Whether a source backs it.
-    differs : bool
-        Whether the record has another value there.
-    unreadable : bool
-        Whether there was a value of a type that could not be kept.
+    ``backed`` says whether a source backs it; ``differs``, whether the record has another value there; ``unreadable``,
+    whether there was a value of a type that could not be kept.
     """
     if kept is None:
         wrong = asked is not None and any(issue.check != NO_VALUE_SAID for issue in issues)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,8 +15,9 @@ import pandas as pd
 
 from ._frame import ORIGIN, read
 from ._options import folder_of
+from ._record import is_missing
 from ._sheet import check_outside, format_of, is_text, json_cell, write_sheet
-from ._table import CONTAINERS, as_text, is_missing_cell
+from ._table import CONTAINERS, as_text
 from .errors import InputError
 
 Lists = Literal["readable", "json"]
@@ -110,8 +110,8 @@ def _as_text(
         column = frame.iloc[:, place]
         if not pd.api.types.is_numeric_dtype(column):
             own = None if original is None or name not in original.columns else original[name].tolist()
-            change = _change(lists, safe=safe and name in written)
-            cells = [change(cell) for cell in column]
+            guarded = safe and name in written
+            cells = [_cell(cell, lists, safe=guarded) for cell in column]
             if own is not None:
                 cells = [mine if _same(cell, mine) else new for cell, mine, new in zip(column, own, cells, strict=True)]
             column = pd.Series(cells, frame.index, dtype=object)
@@ -120,17 +120,14 @@ def _as_text(
     return pd.concat(columns, axis="columns").set_axis(names, axis="columns")
 
 
-def _change(lists: Lists, *, safe: bool) -> Callable[[Any], Any]:
-    def change(cell: Any) -> Any:
-        if isinstance(cell, (*CONTAINERS, bytes)):
-            cell = json.dumps(cell, ensure_ascii=False, default=json_cell) if lists == "json" else as_text(cell)
-        return harmless(cell) if safe else cell
-
-    return change
+def _cell(cell: Any, lists: Lists, *, safe: bool) -> Any:
+    if isinstance(cell, (*CONTAINERS, bytes)):
+        cell = json.dumps(cell, ensure_ascii=False, default=json_cell) if lists == "json" else as_text(cell)
+    return harmless(cell) if safe else cell
 
 
 def _same(cell: Any, mine: Any) -> bool:
-    return isinstance(cell, str) and cell == mine and not is_missing_cell(mine)
+    return isinstance(cell, str) and cell == mine and not is_missing(mine)
 
 
 def harmless(cell: Any) -> Any:

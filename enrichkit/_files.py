@@ -114,3 +114,8 @@ def work_area(out: Path) -> Path:
     """Return the folder beside the shards; a link leads to the same one as its target, and so to the same lock."""
     real = out.resolve() if out.is_symlink() else out
     return real.with_name(real.name + ".work")
+
+
+def files_of(out: Path) -> Files:
+    """Return the file operations on the store in a folder."""
+    return Files(work_area(out) / "tmp")

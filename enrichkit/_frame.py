@@ -14,12 +14,13 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 
-from ._files import Files, work_area
-from ._index import FOOTER, check_store, find, footer, read_shards
+from ._files import files_of
+from ._index import FOOTER, answers_of, check_store, find, footer, read_shards
 from ._options import folder_of
 from ._parquet import join
+from ._record import is_missing
 from ._row import RECORD_ID, SHOWN, STATUS, meta, record_status
-from ._table import is_missing_cell
+from ._table import cells_at
 from ._work import Work
 from .errors import InputError
 
@@ -72,16 +73,16 @@ def stored(out: Path, columns: Sequence[str] | None = None) -> pa.Table:
     The table's footer has the names of the key, the user's columns, the answers and the stages, over all shards.
     """
     check_store(out)
-    tables, damaged = read_shards(Files(work_area(out) / "tmp"), out, columns)
+    tables, damaged = read_shards(files_of(out), out, columns)
     for path in damaged:
         warnings.warn(told_damaged(path), stacklevel=3)
     footers = [footer(table.schema) for table in tables.values()]
-    stages = {name: stage for one in footers for name, stage in one.get("stages", {}).items()}
+    answers = answers_of(footers)
     facts = {
         "key": footers[0].get("key", []) if footers else [],
         "columns": sorted({name for one in footers for name in one.get("columns", ())}),
-        "answers": sorted({name for stage in stages.values() for name in stage.get("answers", ())}),
-        "stages": list(stages),
+        "answers": sorted({name for columns in answers.values() for name in columns}),
+        "stages": list(answers),
     }
     return join(list(tables.values())).replace_schema_metadata({FOOTER: json.dumps(facts).encode()})
 
@@ -124,10 +125,7 @@ def _series(column: pa.ChunkedArray) -> pd.Series[Any]:
 def enriched(work: Work, out: Path, unsealed: Iterable[tuple[int, Mapping[str, Any]]]) -> pd.DataFrame:
     """Return the user's rows, in their order and with their index, with what is known of them filled in.
 
-    Parameters
-    ----------
-    unsealed : iterable of (record, row)
-        Rows that are not in a shard yet.
+    ``unsealed`` are records' rows that are not in a shard yet.
     """
     answers = [column for stage in work.stages for column in stage.stage.answers]
     facts = [STATUS, *(meta(stage.stage.name, fact) for stage in work.stages for fact in SHOWN)]
@@ -157,9 +155,7 @@ def _values(
 ) -> pd.Series[Any]:
     """Return a column's value for each record."""
     if column in table.column_names:
-        stored_values = table.column(column).combine_chunks()
-        at = pa.array(np.maximum(place, 0), mask=place < 0)
-        values = _series(pa.chunked_array([stored_values.take(at)]))
+        values = _series(pa.chunked_array([cells_at(table.column(column).combine_chunks(), place)]))
     else:
         values = pd.Series([None] * len(place), dtype=object)
     known = {record: row[column] for record, row in rows.items() if row.get(column) is not None}
@@ -173,20 +169,16 @@ def _values(
 
 def _filled(own: pd.Series[Any], values: pd.Series[Any]) -> pd.Series[Any]:
     """Return the user's column with its empty cells filled; the other cells stay the very objects they were."""
-    empty = [is_missing_cell(value) for value in own]
-    fill = [(row, value) for row, value in enumerate(values) if empty[row] and not is_missing_cell(value)]
+    empty = [is_missing(value) for value in own]
+    fill = [(row, value) for row, value in enumerate(values) if empty[row] and not is_missing(value)]
     if not fill:
         return own
     result = own.astype(object) if not all(empty) else pd.Series([None] * len(own), own.index, dtype=object)
     for row, value in fill:
         result.iat[row] = value
     if isinstance(own.dtype, pd.StringDtype):
-        return _as(result, own.dtype)
+        texts = all(isinstance(value, str) or is_missing(value) for value in result)
+        return result.astype(own.dtype) if texts else result
     with contextlib.suppress(UnicodeEncodeError):  # a lone surrogate in the user's own cell fits no text type
         return result.infer_objects()
     return result
-
-
-def _as(values: pd.Series[Any], dtype: Any) -> pd.Series[Any]:
-    texts = all(isinstance(value, str) or is_missing_cell(value) for value in values)
-    return values.astype(dtype) if texts else values

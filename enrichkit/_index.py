@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from ._files import Files, work_area
+from ._files import Files, files_of, work_area
 from ._parquet import join, read_or_none, widest
 from ._parts import Entry, by_question, read_parts
 from .errors import StoreError
@@ -68,7 +68,7 @@ class Index:
     @property
     def stages(self) -> dict[str, Any]:
         """The stages that any shard has columns of, in the order in which they came."""
-        return {name: facts for one in self.footers.values() for name, facts in one.get("stages", {}).items()}
+        return stages_of(self.footers.values())
 
 
 def find(values: Sequence[str] | pa.Array, among: pa.Array) -> npt.NDArray[np.int64]:
@@ -119,27 +119,35 @@ def footer(schema: pa.Schema) -> dict[str, Any]:
     return dict(json.loads((schema.metadata or {}).get(FOOTER, b"{}")))
 
 
+def stages_of(footers: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the stages that any of the shards has columns of, in the order in which they came."""
+    return {name: facts for one in footers for name, facts in one.get("stages", {}).items()}
+
+
+def answers_of(footers: Iterable[Mapping[str, Any]]) -> dict[str, list[str]]:
+    """Return the columns of each stage's answers."""
+    return {name: list(map(str, facts.get("answers", ()))) for name, facts in stages_of(footers).items()}
+
+
 def scan(out: Path, columns: Collection[str], *, id_column: str, files: Files | None = None) -> Index:
     """Return the index of a store, reading only; it needs no lock and changes nothing."""
-    files = files or Files(work_area(out) / "tmp")
+    files = files or files_of(out)
     tables, damaged = read_shards(files, out, {id_column, *columns})
     footers = {number: footer(table.schema) for number, table in tables.items()}
     newer = [number for number, facts in footers.items() if facts.get("version", VERSION) > VERSION]
     if newer:
         raise StoreError(f"Shard s{newer[0]:04d} in {out} was written by a newer enrichkit. Upgrade enrichkit.")
-    merged = join(list(tables.values())).combine_chunks()
-    names = [name for name in merged.column_names if name != id_column]
-    flat = {name: _flat(merged.column(name)) for name in merged.column_names}
+    merged = join(list(tables.values()))
+    found = {name: _flat(merged.column(name)) for name in merged.column_names}
+    ids = found.pop(id_column, pa.array([], pa.string()))
     paths = dict(shard_paths(files, out))
     # One shard of each layout knows all columns: reading them all would double the time.
     layouts = {str(facts.get("layout")): paths[number] for number, facts in footers.items() if number in paths}
     types = widest([pq.read_schema(files.source(path)) for path in layouts.values()])
     return Index(
-        ids=flat.get(id_column, pa.array([], pa.string())),
-        shards=np.repeat(
-            np.fromiter(tables, np.int32, len(tables)), [table.num_rows for table in tables.values()]
-        ).astype(np.int32),
-        columns={name: flat[name] for name in names},
+        ids=ids,
+        shards=np.repeat(np.array(list(tables), np.int32), [table.num_rows for table in tables.values()]),
+        columns=found,
         footers=footers,
         schema=pa.schema(list(types.items())),
         pending=by_question(entry for _, entries in read_parts(files, out) for entry in entries or ()),

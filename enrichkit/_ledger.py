@@ -19,8 +19,8 @@ import pyarrow.compute as pc
 
 from ._answer import find_object
 from ._body import parse
-from ._exchange import SIMULATOR, Reply, Usage, decode
-from ._files import Files, work_area
+from ._exchange import SIMULATOR, Usage, decode
+from ._files import Files, files_of
 from ._frame import told_damaged
 from ._index import check_store, footer, shard_paths
 from ._options import folder_of
@@ -80,7 +80,7 @@ def read_ledger(out: str | Path, prices: Mapping[str, Price]) -> Ledger:
     """Return the ledger of a store, read shard after shard; it needs no lock and sees a run under way."""
     folder = folder_of(out)
     check_store(folder)
-    files = Files(work_area(folder) / "tmp")
+    files = files_of(folder)
     # Pending parts first: a reply that is sealed meanwhile is then met twice, and counted once.
     pending = [entry for _, entries in read_parts(files, folder) for entry in entries or ()]
     ledger, seen, damaged = Ledger(), set[bytes](), []
@@ -160,6 +160,7 @@ def read_reply(
     """Return a stored reply, decoded once; ``asked`` is the question that its row holds now."""
     reply, facts = decode(payload, parse)
     question = str(facts.get("question") or asked or "")
+
     return StoredReply(
         record=record,
         stage=stage,
@@ -171,17 +172,11 @@ def read_reply(
         tries=int(facts.get("tries", 1)),
         paid=reply.paid,
         may_be_charged=reply.failure is not None and (reply.failure.may_be_charged or reply.failure.cause == "timeout"),
-        readable=_readable(reply, look=question != asked),
+        # Its row's status tells of the question that is asked now; of an earlier one, only the text does.
+        readable=reply.failure is None and (question == asked or find_object(reply.text or "") is not None),
         usage=reply.usage,
         cost=cost_by_kind(reply, facts, prices) if reply.paid else None,
     )
-
-
-def _readable(reply: Reply, *, look: bool) -> bool:
-    """Whether a reply may hold an answer; with ``look``, whether there is any JSON object in it."""
-    if reply.failure is not None:
-        return False
-    return not look or find_object(reply.text or "") is not None
 
 
 def mark_wasted(replies: Sequence[StoredReply], answered: Mapping[str, bool]) -> None:

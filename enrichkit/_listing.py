@@ -63,17 +63,8 @@ def as_html(lines: Sequence[str], listings: Sequence[Listing], *, more: str = ""
     """
     parts = [f"<p>{'<br>'.join(escaped(line, most=0) for line in lines)}</p>"]
     for one in listings:
-        head = "".join(
-            f'<th style="{_align(one, place)}">{escaped(name)}</th>' for place, name in enumerate(one.columns)
-        )
-        body = "".join(
-            "<tr>"
-            + "".join(
-                f'<td style="{_align(one, place)}">{escaped(cell, one.most)}</td>' for place, cell in enumerate(row)
-            )
-            + "</tr>"
-            for row in one.rows
-        )
+        head = _cells("th", one.columns, one.words)
+        body = "".join(f"<tr>{_cells('td', row, one.words, one.most)}</tr>" for row in one.rows)
         parts.append(
             f"<p><b>{escaped(one.title)}</b></p><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
         )
@@ -116,5 +107,8 @@ def escaped(text: str, most: int = LONGEST_CELL) -> str:
     return html.escape(plain(text, most))
 
 
-def _align(one: Listing, place: int) -> str:
-    return f"text-align:{'left' if place in one.words else 'right'}"
+def _cells(tag: str, texts: Sequence[str], words: Sequence[int], most: int = LONGEST_CELL) -> str:
+    """Return a row's cells as HTML, those at the places of words on the left."""
+    sides = ("left" if place in words else "right" for place in range(len(texts)))
+    told = zip(texts, sides, strict=True)
+    return "".join(f'<{tag} style="text-align:{side}">{escaped(text, most)}</{tag}>' for text, side in told)

@@ -29,6 +29,7 @@ from ._index import is_store
 from ._listing import plain
 from ._quality import advice
 from ._record import cell_text
+from ._report import FILE as REPORT_FILE
 from ._report import report
 from ._row import RECORD_ID, STATUS, meta
 from ._run import Run
@@ -37,7 +38,7 @@ from ._standing import PROGRESS, RUNNING, standing
 from ._view import line
 from .errors import EnrichError
 
-REPORT, ERRORS, LOG = "enrichment_report.json", "enrichment_errors.log", "run.log"
+ERRORS, LOG = "enrichment_errors.log", "run.log"
 MOST_LISTED = 1000
 EVERY_SECONDS = 3.0
 LOOK_SECONDS = 0.2
@@ -48,26 +49,12 @@ LIBRARY = logging.getLogger("enrichkit")
 
 
 class Logbook:
-    """The files of one unattended run.
+    """The files of one unattended run on the store ``out``.
 
-    Parameters
-    ----------
-    out : Path
-        The store.
-    named : Path, optional
-        A progress file of the user's choice; report and errors lie beside it, too.
-    ids : sequence of str
-        Each row's record id.
-    begins : sequence of str
-        What the log says first.
-    output : str or None
-        The file of the whole table.
-    write : callable
-        Writes the output.
-    every_records : int
-        Refresh after so many records, too.
-    verbose : bool
-        Tell on stderr what goes into the log.
+    ``named`` is a progress file of the user's choice, beside which report and errors lie, too; ``ids`` are the rows'
+    record ids; ``begins`` is what the log says first; ``output`` is the file of the whole table, and ``write`` brings
+    it up to date. All is refreshed every few seconds, and after ``every_records``; ``verbose`` tells on stderr what
+    goes into the log.
     """
 
     def __init__(
@@ -139,7 +126,7 @@ class Logbook:
             self._put_progress(table, ended)
         found = report(self._out)
         for folder in self._folders:
-            _put(folder / REPORT, json.loads(found.to_json()))
+            _put(folder / REPORT_FILE, json.loads(found.to_json()))
         for told in filter(None, (f"{ended}: {line(self._run.status, ended=True)}", why)):
             self.say(told)
         for logger in (self._log, self._errors):

@@ -126,11 +126,8 @@ def notice_of(status: Status, options: Options, error: BaseException | None) -> 
     if status.unsaved:
         lost = many(status.unsaved, "reply", "replies")
         lines.insert(1, f"{lost} could not be saved, and will be asked, and paid, again.")
-    return Notice(
-        title=f"enrichkit: {plain(options.folder.name)}: {ending}",
-        body="\n".join(lines),
-        notify_type=kind,
-    )
+    title = f"enrichkit: {plain(options.folder.name)}: {ending}"
+    return Notice(title=title, body="\n".join(lines), notify_type=kind)
 
 
 def _money(status: Status, *, simulated: bool) -> str:

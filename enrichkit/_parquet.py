@@ -31,12 +31,7 @@ def encode_parquet(table: pa.Table) -> bytes:
     """
     sink = pa.BufferOutputStream()
     table = table.replace_schema_metadata({**(table.schema.metadata or {}), CHECKSUM: NO_CHECKSUM})
-    pq.write_table(
-        table,
-        sink,
-        compression="zstd",
-        write_page_checksum=True,
-    )
+    pq.write_table(table, sink, compression="zstd", write_page_checksum=True)
     data = bytearray(sink.getvalue())
     start = len(data) - 8 - int.from_bytes(data[-8:-4], "little")
     # The last one: a cell or a column's name may say the same, and stands before it.

@@ -15,11 +15,12 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ._files import Files, work_area
+from ._files import files_of
 from ._index import footer, shard_paths
 from ._parquet import join, read_or_none
-from ._questions import StageWork, is_true
+from ._questions import StageWork
 from ._row import RECORD_ID, SPENT, meta
+from ._table import is_true
 
 ENOUGH_ROWS = 2000
 
@@ -49,7 +50,7 @@ def read_past(out: Path, works: Sequence[StageWork]) -> dict[str, Past]:
     """Return what a store's newest questions used, by stage; a stage that nothing is known of is left out."""
     wanted = [work for work in works if not work.known.all()]
     names = [meta(work.stage.name, fact) for work in wanted for fact in (*SPENT, "model", "paid_by")]
-    files = Files(work_area(out) / "tmp")
+    files = files_of(out)
     tables: list[pa.Table] = []
     for _, path in sorted(shard_paths(files, out), reverse=True) if wanted and out.is_dir() else ():
         if (table := read_or_none(files, path, {RECORD_ID, *names})) is not None:

@@ -168,6 +168,7 @@ def _bundled(model: str, day: str | None, prompt_tokens: int) -> Rates | None:
     import genai_prices
 
     when = None if day is None else datetime.fromisoformat(f"{day}T12:00:00+00:00")
+    length = max(prompt_tokens, 1)
 
     def total(**used: int) -> Decimal:
         return genai_prices.calc_price(
@@ -175,15 +176,14 @@ def _bundled(model: str, day: str | None, prompt_tokens: int) -> Rates | None:
         ).total_price
 
     try:
-        plain = total(input_tokens=max(prompt_tokens, 1))
-        rate = plain * 1_000_000 / max(prompt_tokens, 1)
-        output = (total(input_tokens=max(prompt_tokens, 1), output_tokens=1_000_000)) - plain
-        cached = total(input_tokens=max(prompt_tokens, 1), cache_read_tokens=max(prompt_tokens, 1))
-        search = total(input_tokens=max(prompt_tokens, 1), web_searches=1000) - plain
+        plain = total(input_tokens=length)
+        output = total(input_tokens=length, output_tokens=1_000_000) - plain
+        cached = total(input_tokens=length, cache_read_tokens=length)
+        search = total(input_tokens=length, web_searches=1000) - plain
     except LookupError:
         return None
     # A fee that the list lacks comes out as 0: it is unknown.
-    return Rates(rate, output, cached * 1_000_000 / max(prompt_tokens, 1), search or None)
+    return Rates(plain * 1_000_000 / length, output, cached * 1_000_000 / length, search or None)
 
 
 def worst_case(
@@ -208,7 +208,7 @@ def worst_case(
 def prices_told(own: Mapping[str, Price]) -> str:
     """Return whose prices are used, in words."""
     more = f", and your own for {', '.join(sorted(own))}" if own else ""
-    return f"genai-prices {price_data_version()}{more}"
+    return f"genai-prices {importlib.metadata.version('genai-prices')}{more}"
 
 
 def amount(usd: float) -> str:
@@ -218,8 +218,3 @@ def amount(usd: float) -> str:
     ('24.02', '0.0153')
     """
     return f"{usd:.2f}" if usd >= 1 or not usd else f"{usd:.4f}"
-
-
-def price_data_version() -> str:
-    """Return the version of the bundled price data."""
-    return importlib.metadata.version("genai-prices")

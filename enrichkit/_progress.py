@@ -29,22 +29,11 @@ WORDS = ("auto", "widget", "html", "text", "off")
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where the caller is.
-
-    Attributes
-    ----------
-    kernel : bool
-        A notebook's kernel.
-    attended : bool
-        The kernel's front end could ask a person something: papermill, nbclient and nbconvert say that theirs cannot.
-    widgets : bool
-        ipywidgets is installed.
-    terminal : bool
-        stderr is a terminal.
-    """
+    """Where the caller is: in a notebook's kernel, perhaps with ipywidgets; or where stderr is a terminal."""
 
     kernel: bool = False
     attended: bool = False
+    """The kernel's front end could ask a person something: papermill, nbclient and nbconvert say that theirs cannot."""
     widgets: bool = False
     terminal: bool = False
 

@@ -17,11 +17,12 @@ import pyarrow.compute as pc
 
 from ._answer import CONFIDENCE, NOT_SAID, SEARCH_QUALITY
 from ._evidence import STATES
-from ._files import Files, work_area
-from ._index import footer, read_shards, shard_paths
+from ._files import files_of
+from ._index import answers_of, footer, read_shards, shard_paths
 from ._listing import Listing
 from ._parquet import join, read_or_none
 from ._row import RECORD_ID, STATUS, meta
+from ._table import has_value
 
 ADVICE = {
     "blocked": "its text or answer is refused; look at the record",
@@ -93,25 +94,16 @@ class Quality:
 
 def read_answers(out: Path, facts: Iterable[str], more: Iterable[str] = ()) -> tuple[pa.Table, dict[str, list[str]]]:
     """Return the sealed rows' columns of these facts and of all answers, and each stage's answer columns."""
-    files = Files(work_area(out) / "tmp")
+    files = files_of(out)
     newest = [read_or_none(files, path, [RECORD_ID]) for _, path in sorted(shard_paths(files, out))[-1:]]
-    stages = _stages([table for table in newest if table is not None])
+    stages = answers_of(footer(table.schema) for table in newest if table is not None)
     while True:
         wanted = {RECORD_ID, STATUS, *more, *(column for columns in stages.values() for column in columns)}
         wanted |= {meta(stage, fact) for stage in stages for fact in facts}
         tables = list(read_shards(files, out, wanted)[0].values())
-        if (met := _stages(tables)) == stages:
+        if (met := answers_of(footer(table.schema) for table in tables)) == stages:
             return join(tables), stages
         stages = met  # an older shard, or one that was sealed meanwhile, has others
-
-
-def _stages(tables: Iterable[pa.Table]) -> dict[str, list[str]]:
-    """Return the stages that shards have columns of, with the columns of their answers."""
-    return {
-        name: list(map(str, facts.get("answers", ())))
-        for table in tables
-        for name, facts in footer(table.schema).get("stages", {}).items()
-    }
 
 
 def read_quality(out: Path) -> Quality:
@@ -120,7 +112,7 @@ def read_quality(out: Path) -> Quality:
     table, stages = read_answers(out, (*facts, "issues", "states"))
     present = {stage: columns for stage, columns in stages.items() if meta(stage, "status") in table.column_names}
     found = {stage: _Stage(table, stage, columns) for stage, columns in present.items()}
-    after = {column: _with_value(table, column) for one in found.values() for column in one.columns}
+    after = {column: int(has_value(table.column(column)).sum()) for one in found.values() for column in one.columns}
     filled = Counter(column for one in found.values() for column in one.flat("filled").to_pylist())
     return Quality(
         records=table.num_rows,
@@ -178,24 +170,23 @@ class _Stage:
             yield column, {state: counts.get(f"{field}\n{state}", 0) for state in STATES}
 
     def issues(self) -> Iterator[Finding]:
-        examples: dict[str, str] = {}
-        counts: Counter[str] = Counter()
-        for issue in self.flat("issues").to_pylist():
-            field, _, rest = str(issue).partition(": ")
-            check, _, detail = rest.partition(": ")
-            counts[check] += 1
-            examples.setdefault(check, f"{field}: {detail}")
-        yield from (Finding(self.name, check, count, examples[check]) for check, count in counts.items())
+        told = (str(issue).partition(": ") for issue in self.flat("issues").to_pylist())
+        checks = ((field, rest.partition(": ")) for field, _, rest in told)
+        return self._counted((check, f"{field}: {detail}") for field, (check, _, detail) in checks)
 
     def failures(self) -> Iterator[Finding]:
         failed = pc.fill_null(pc.equal(self.fact("status"), "failed"), False)
+        told = (str(error).partition(": ") for error in self.fact("error").filter(failed).to_pylist())
+        return self._counted((cause, message) for cause, _, message in told)
+
+    def _counted(self, found: Iterable[tuple[str, str]]) -> Iterator[Finding]:
+        """Yield each name once, with how often it was found and the first example of it."""
         examples: dict[str, str] = {}
         counts: Counter[str] = Counter()
-        for error in self.fact("error").filter(failed).to_pylist():
-            cause, _, message = str(error).partition(": ")
-            counts[cause] += 1
-            examples.setdefault(cause, message)
-        yield from (Finding(self.name, cause, count, examples[cause]) for cause, count in counts.items())
+        for name, example in found:
+            counts[name] += 1
+            examples.setdefault(name, example)
+        yield from (Finding(self.name, name, count, examples[name]) for name, count in counts.items())
 
     def same_addresses(self) -> Iterator[Finding]:
         for column in self.columns:
@@ -213,21 +204,12 @@ def _counts(column: pa.ChunkedArray) -> dict[Any, int]:
     return {one["values"]: one["counts"] for one in pc.value_counts(column).to_pylist() if one["values"] is not None}
 
 
-def _with_value(table: pa.Table, column: str) -> int:
-    """Return how many cells of a column hold anything but blanks."""
-    values = table.column(column)
-    if pa.types.is_string(values.type):
-        return int(pc.sum(pc.not_equal(pc.utf8_trim_whitespace(values), "")).as_py() or 0)
-    return int(len(values) - values.null_count)
-
-
 def _ranked(findings: Iterable[Finding]) -> tuple[Finding, ...]:
     return tuple(sorted(findings, key=lambda one: (-one.count, one.stage, one.name, one.example)))
 
 
 def listings(found: Quality) -> list[Listing]:
     """Return the tables of a store's quality; those that would be empty are left out."""
-    stages = list(found.confidence)
     tables = [
         Listing(
             "values by column, before and now; states of the answers",
@@ -237,17 +219,17 @@ def listings(found: Quality) -> list[Listing]:
         Listing(
             "answers by what the model says of its confidence",
             ("stage", *CONFIDENCE, NOT_SAID),
-            tuple((stage, *_told(found.confidence[stage].values())) for stage in stages),
+            tuple((stage, *_told(counts.values())) for stage, counts in found.confidence.items()),
         ),
         Listing(
             "answers by what the model says of its search",
             ("stage", *SEARCH_QUALITY, NOT_SAID),
-            tuple((stage, *_told(found.search_quality[stage].values())) for stage in stages),
+            tuple((stage, *_told(counts.values())) for stage, counts in found.search_quality.items()),
         ),
         Listing(
             "fields found per answer",
             ("stage", "mean", "of", "answers without any"),
-            tuple(_found_row(stage, found.fields_found[stage]) for stage in stages),
+            tuple(_found_row(stage, counts) for stage, counts in found.fields_found.items()),
         ),
         Listing(
             "what checks found",

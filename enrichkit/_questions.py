@@ -19,6 +19,7 @@ from ._options import Options
 from ._record import column_texts, digests, group, ids
 from ._row import meta
 from ._stage import Stage
+from ._table import cells_at, has_value, is_true
 
 FAILED, ANSWERED = 1, 2
 
@@ -90,7 +91,7 @@ class Sorter:
         self.questions = ids(rows, lead)
         self.skipped = np.full(len(frame), False)
         for name in stage.requires:
-            present = _present(index.column(name), places)
+            present = has_value(cells_at(index.column(name), places))
             if name in frame.columns:
                 present |= is_true(pc.not_equal(column_texts(frame[name]), ""))
             # An answer of an earlier stage may still come: whether it does is known only while running.
@@ -136,7 +137,7 @@ class Sorter:
         at = index.places_of(self.stage.name, self.questions.take(pa.array(needed)))
         self.place = np.full(len(self.questions), -1, np.int32)
         self.place[needed] = at
-        status = index.column(meta(self.stage.name, "status")).take(pa.array(np.maximum(at, 0), mask=at < 0))
+        status = cells_at(index.column(meta(self.stage.name, "status")), at)
         state[needed] = np.where(is_true(pc.equal(status, "done")), ANSWERED, np.where(at >= 0, FAILED, 0))
         places = find(list(index.pending), self.questions) if index.pending else ()
         for place, entries in zip(places, index.pending.values(), strict=True):
@@ -191,14 +192,3 @@ class Sorter:
             changed=int(self.changed.sum()),
             to_ask=to_ask,
         )
-
-
-def _present(column: pa.Array, places: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
-    """Return which records have a value in a stored column."""
-    values = column.take(pa.array(np.maximum(places, 0), mask=places < 0))
-    blank = pa.types.is_string(values.type) and pc.equal(pc.utf8_trim_whitespace(values), "")
-    return is_true(pc.is_valid(values)) & ~(is_true(blank) if blank else np.zeros(len(values), bool))
-
-
-def is_true(mask: pa.Array) -> npt.NDArray[np.bool_]:
-    return np.asarray(pc.fill_null(mask, False).to_numpy(zero_copy_only=False), dtype=bool)

@@ -84,15 +84,14 @@ class Ready:
 
     def _place(self, task: Task, *, delay_seconds: float = 0.0) -> bool:
         """Put a question among the unlocked ones, or aside under the first it still has to wait for."""
-        blocker = self._blocker(task)
-        if blocker is None and delay_seconds:
+        if (blocker := self._blocker(task)) is not None:
+            self._aside.setdefault(blocker, []).append(task)
+            return False
+        if delay_seconds:
             self._later.append((time.monotonic() + delay_seconds, task))
-            return True
-        if blocker is None:
+        else:
             self._unlocked.append(task)
-            return True
-        self._aside.setdefault(blocker, []).append(task)
-        return False
+        return True
 
     def _blocker(self, task: Task) -> Task | None:
         stage, question = task

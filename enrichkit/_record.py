@@ -33,7 +33,7 @@ CHUNK_ROWS = 65_536
 
 
 def is_missing(value: Any) -> bool:
-    """Whether a cell is empty: None, NaN, NaT, pandas' NA, or text of blanks only."""
+    """Whether a cell is empty: None, NaN, NaT, pandas' NA, or text of blanks only. A list, too, is something."""
     if isinstance(value, str):
         return not value or value.isspace()
     if value is None or value is pd.NA or value is pd.NaT:
@@ -51,7 +51,7 @@ def cell_text(value: Any) -> str:  # noqa: PLR0911, PLR0912 - one line for each 
         text = value.strip()
         if text.isascii():
             return text.replace(SEPARATOR, " ")
-        text = text.encode("utf-8", "replace").decode() if _has_surrogate(text) else text
+        text = text.encode("utf-8", "replace").decode()  # no lone surrogate
         return unicodedata.normalize("NFC", text).replace(SEPARATOR, " ")
     if is_missing(value):
         return ""
@@ -83,13 +83,9 @@ def cell_text(value: Any) -> str:  # noqa: PLR0911, PLR0912 - one line for each 
 def _number_text(value: float | decimal.Decimal) -> str:
     if not math.isfinite(value):
         return str(value)
-    return (
-        str(int(value)) if value == int(value) else repr(value) if isinstance(value, float) else str(value.normalize())
-    )
-
-
-def _has_surrogate(text: str) -> bool:
-    return any("\ud800" <= letter <= "\udfff" for letter in text)
+    if value == int(value):
+        return str(int(value))
+    return repr(value) if isinstance(value, float) else str(value.normalize())
 
 
 def column_texts(column: pd.Series[Any], *, ignore_case: bool = False) -> pa.Array:

@@ -15,8 +15,9 @@ from ._frame import to_frame, told_damaged
 from ._index import check_store, scan
 from ._options import folder_of
 from ._quality import read_answers
+from ._record import is_missing
 from ._row import RECORD_ID, WHY, meta
-from ._table import as_text, is_missing_cell
+from ._table import as_text
 from .errors import InputError
 
 COLUMNS = ("stage", "column", "state", "answer", "cell", "issues", "sources", "confidence")
@@ -88,7 +89,7 @@ def fields(row: Mapping[str, Any], stage: str, columns: Collection[str]) -> Iter
         if (one := by_field.get(field)) is None:
             continue
         cell = row.get(column)
-        told = None if is_missing_cell(cell) else as_text(cell)
+        told = None if is_missing(cell) else as_text(cell)
         yield {
             "stage": stage,
             "column": column,

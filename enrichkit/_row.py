@@ -20,9 +20,9 @@ from ._body import parse
 from ._evidence import evidence, state
 from ._exchange import Failure, Reply, Usage, decode
 from ._price import Cost, Price, cost
-from ._record import cell_text
+from ._record import cell_text, is_missing
 from ._stage import Stage
-from ._table import alike, answer_type, as_column, as_text, is_missing_cell
+from ._table import alike, answer_type, as_column, as_text
 
 Status = Literal["done", "failed", "skipped", "pending"]
 
@@ -236,14 +236,8 @@ def stage_values(
 ) -> dict[str, Any]:
     """Return what a stage writes into a record's row, but for what was spent: `booked` adds that at the seal.
 
-    Parameters
-    ----------
-    outcome : Outcome or None
-        None for a record that the stage skips.
-    record : mapping
-        The record's input cells by column.
-    answered : bool
-        Whether the row has an answer already. It stands if the question fails.
+    The outcome is None for a record that the stage skips. Where the row was ``answered`` before, that answer stands if
+    the question fails.
     """
     if answered and outcome is not None and outcome.answer is None:
         facts: dict[str, Any] = {
@@ -273,18 +267,17 @@ def stage_values(
 
 def booked(stage: str, row: Mapping[str, Any], spent: Spent | None, payer: str) -> dict[str, Any]:
     """Return a row's columns of what its stage has used: what they hold, and what was ``spent`` since."""
-    start = dict.fromkeys(SPENT, 0) | {"seconds": 0.0, "cost_usd": 0.0}
-    known = row.get(meta(stage, "paid_by")) is not None
-    held = {name: row.get(meta(stage, name)) if known else start[name] for name in SPENT}
-    if spent is not None:
-        held = {name: _sum(name, held[name] if known else None, new, known=known) for name, new in spent.facts.items()}
-    return {meta(stage, name): value for name, value in held.items()} | {meta(stage, "paid_by"): payer}
+    if row.get(meta(stage, "paid_by")) is None:  # nothing was booked yet
+        total = dict.fromkeys(SPENT, 0) | {"seconds": 0.0, "cost_usd": 0.0} if spent is None else spent.facts
+    else:
+        total = {name: row.get(meta(stage, name)) for name in SPENT}
+        if spent is not None:
+            total = {name: _sum(name, total[name], new) for name, new in spent.facts.items()}
+    return {meta(stage, name): value for name, value in total.items()} | {meta(stage, "paid_by"): payer}
 
 
-def _sum(name: str, held: Any, new: Any, *, known: bool) -> Any:
+def _sum(name: str, held: Any, new: Any) -> Any:
     """Return a sum; with an unknown price the cost stays unknown, a count that one reply lacks does not."""
-    if not known:
-        return new
     if name == "cost_usd":
         return None if held is None or new is None else held + new
     return held if new is None else new if held is None else held + new
@@ -294,7 +287,7 @@ def _answered(
     stage: Stage, outcome: Outcome, answer: Answer, record: Mapping[str, Any]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the cells to fill, and the facts about the answer."""
-    texts = {name: cell_text(value) for name, value in record.items() if not is_missing_cell(value)}
+    texts = {name: cell_text(value) for name, value in record.items() if not is_missing(value)}
     kept, found = stage.check(answer, texts)
     unreadable = {issue.field for issue in outcome.issues}
     cells: dict[str, Any] = {}

@@ -1,4 +1,4 @@
-"""The sealing: complete rows become shards, full ones and one that grows.
+"""The sealing: complete rows become shards of one schema, full ones and one that grows.
 
 What a question has cost is booked in the first row that is sealed with it: so it stands in the store once, wherever a
 crash falls. It asks nobody what a row means.
@@ -7,9 +7,10 @@ crash falls. It asks nobody what a row means.
 from __future__ import annotations
 
 import functools
+import hashlib
 import json
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,39 +18,28 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ._exchange import SIMULATOR
-from ._index import FOOTER, VERSION, find
+from ._index import FOOTER, VERSION, Index, find
 from ._options import Options
-from ._row import RECORD_ID, STATUS, Spent, booked, build_table, meta
-from ._schema import given_columns, is_simulated, layout, target_schema
+from ._row import RECORD_ID, STATUS, Spent, booked, build_table, meta, stage_types
 from ._store import Store
-from ._table import as_type
+from ._table import as_type, cells_at, wider
 from ._work import Work
 
 Row = dict[str, Any]
 
 
 class Sealing:
-    """The rows of one run on their way into the shards of a store.
-
-    Parameters
-    ----------
-    work : Work
-        What is to do.
-    store : Store
-        Open for writing.
-    options : Options
-        Of them the rows of a new shard.
-    """
+    """The rows of one run on their way into the shards of a store, which is open for writing."""
 
     def __init__(self, work: Work, store: Store, options: Options) -> None:
         self._work = work
         self._store = store
         self._shard_rows = options.shard_rows
-        self.schema = target_schema(work, store.index)
-        self.given = given_columns(work, store.index)
+        self.schema = _target_schema(work, store.index)
+        self.given = _given_columns(work, store.index)
         """The columns that are the user's, now or when the store was filled."""
         self._run_id = uuid.uuid4().hex[:12]
-        self._layout = layout(self.schema)
+        self._layout = _layout(self.schema)
         self.spent: dict[str, Spent] = {}
         """What was spent on a question since it was last booked, that is, written into a sealed row."""
         self.payer: dict[str, str] = {}
@@ -164,8 +154,8 @@ class Sealing:
         if field.name not in self._work.table.column_names:
             return pa.nulls(len(stored), field.type)
         records = find(stored, self._work.ids)
-        at = pa.array(self._work.row[np.maximum(records, 0)], mask=records < 0)
-        return as_type(self._work.table.column(field.name).combine_chunks().take(at), field.type)
+        rows = np.where(records < 0, -1, self._work.row[records])
+        return as_type(cells_at(self._work.table.column(field.name).combine_chunks(), rows), field.type)
 
     def _described(self, table: pa.Table, before: Mapping[str, Any]) -> pa.Table:
         """Return a shard's table with each record's status over all stages of the store, and the footer's facts."""
@@ -193,7 +183,7 @@ class Sealing:
                 }
                 for work in self._work.stages
             },
-            "simulated": True if self._work.model == SIMULATOR else is_simulated(table, stages),
+            "simulated": True if self._work.model == SIMULATOR else _is_simulated(table, stages),
             "run": self._run_id,
             "layout": self._layout,
         }
@@ -212,3 +202,44 @@ class Sealing:
                 if question and all(entry.payload in replies for entry in self._store.index.pending.get(question, ())):
                     found.add(question)
         return found
+
+
+def _given_columns(work: Work, index: Index) -> list[str]:
+    """Return the columns that are the user's: those of the table, and those of any table that the store has seen."""
+    seen = [name for facts in index.footers.values() for name in facts.get("columns", ())]
+    return list(dict.fromkeys([*seen, *work.table.column_names]))
+
+
+def _target_schema(work: Work, index: Index) -> pa.Schema:
+    """Return the one schema of the whole store: what it has, the table's columns, the stages' columns.
+
+    A stage's column has the type of its answers now, whatever an earlier reading of them was; one that is the user's
+    too holds both.
+    """
+    types: dict[str, pa.DataType] = {field.name: field.type for field in index.schema}
+    given = set(_given_columns(work, index))
+    fresh: dict[str, pa.DataType] = {RECORD_ID: pa.string(), STATUS: pa.string()}
+    fresh |= {field.name: field.type for field in work.table.schema}
+    for stage in work.stages:
+        fresh |= stage_types(stage.stage, work.table.schema)
+    for name, kind in fresh.items():
+        stored = types.get(name, kind)
+        types[name] = wider(stored, kind) if name in given else kind
+        if name in work.key and stored != kind:
+            types[name] = pa.string()  # as a float, a large whole number would be another key
+    return pa.schema(list(types.items()))
+
+
+def _layout(schema: pa.Schema) -> str:
+    """Return a short name for a schema's columns and types, to tell shards that lack some."""
+    text = "\n".join(f"{field.name} {field.type}" for field in schema)
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def _is_simulated(table: pa.Table, stages: Collection[str]) -> bool | None:
+    """Return whether a shard's answers are simulated; None if it has none, or only failures."""
+    models = [table.column(meta(name, "model")) for name in stages]
+    if any(pc.any(pc.starts_with(model, SIMULATOR)).as_py() for model in models):
+        return True
+    answered = any(pc.any(pc.equal(table.column(meta(name, "status")), "done")).as_py() for name in stages)
+    return False if answered else None

@@ -24,8 +24,8 @@ import pyarrow.parquet as pq
 
 from ._files import work_area
 from ._frame import to_frame
-from ._record import cell_text
-from ._table import as_table, as_text, is_missing_cell, rows_told
+from ._record import cell_text, is_missing
+from ._table import as_table, as_text, rows_told
 from .errors import EnrichError, InputError, SetupError
 
 LEFTOVER_SECONDS = 3600
@@ -35,6 +35,9 @@ LARGEST_EXCEL_INTEGER = 10**15
 LARGEST_EXCEL_SHEET = 1_048_576, 16_384
 """Rows, the header's included, and columns."""
 UTF_16 = (b"\xff\xfe", b"\xfe\xff")
+
+Reader = Callable[[Path], pd.DataFrame]
+Writer = Callable[[pd.DataFrame, IO[bytes]], None]
 
 
 def read_sheet(path: str | Path) -> pd.DataFrame:
@@ -114,7 +117,7 @@ def is_text(path: Path) -> bool:
     return path.suffix.lower() in (".csv", ".tsv", ".xlsx")
 
 
-def format_of(path: Path) -> tuple[Callable[[Path], pd.DataFrame], Callable[[pd.DataFrame, IO[bytes]], None]]:
+def format_of(path: Path) -> tuple[Reader, Writer]:
     """Return what reads and what writes files of that suffix."""
     try:
         return _FORMATS[path.suffix.lower()]
@@ -124,7 +127,7 @@ def format_of(path: Path) -> tuple[Callable[[Path], pd.DataFrame], Callable[[pd.
         ) from None
 
 
-def _read_separated(separator: str) -> Callable[[Path], pd.DataFrame]:
+def _read_separated(separator: str) -> Reader:
     def read(path: Path) -> pd.DataFrame:
         # The header is read as a row: pandas would rename what is empty or repeated in it.
         cells = _cells(path, separator)
@@ -164,7 +167,7 @@ def _cells(path: Path, separator: str, *, skip_blank_lines: bool = True, skiprow
         raise InputError(f"{path} is empty.") from None
 
 
-def _write_separated(separator: str) -> Callable[[pd.DataFrame, IO[bytes]], None]:
+def _write_separated(separator: str) -> Writer:
     def write(frame: pd.DataFrame, file: IO[bytes]) -> None:
         # A lone carriage return is quoted only where it is part of the line's end, and would else end one.
         texts = (cell for _, column in frame.items() for cell in (column.name, *_objects(column)))
@@ -208,7 +211,7 @@ def _read_lines(path: Path) -> pd.DataFrame:
 def _write_lines(frame: pd.DataFrame, file: IO[bytes]) -> None:
     names = [str(name) for name in frame.columns]
     for cells in frame.astype(object).itertuples(index=False, name=None):
-        known = (None if is_missing_cell(cell) and not isinstance(cell, str) else cell for cell in cells)
+        known = (None if is_missing(cell) and not isinstance(cell, str) else cell for cell in cells)
         row = dict(zip(names, known, strict=True))
         file.write((json.dumps(row, ensure_ascii=False, default=json_cell) + "\n").encode("utf-8", "replace"))
 
@@ -261,7 +264,7 @@ def _write_excel(frame: pd.DataFrame, file: IO[bytes]) -> None:
 
         def fit(cell: Any) -> Any:
             whole = isinstance(cell, int) and abs(cell) < LARGEST_EXCEL_INTEGER
-            if is_missing_cell(cell) or isinstance(cell, bool | float) or whole:
+            if is_missing(cell) or isinstance(cell, bool | float) or whole:
                 return cell
             text = cell if isinstance(cell, str) else as_text(cell)
             return UNFIT.sub("\ufffd", text.encode("utf-8", "replace").decode())
@@ -294,7 +297,7 @@ def _openpyxl() -> Iterator[None]:
         ) from None
 
 
-_FORMATS: dict[str, tuple[Callable[[Path], pd.DataFrame], Callable[[pd.DataFrame, IO[bytes]], None]]] = {
+_FORMATS: dict[str, tuple[Reader, Writer]] = {
     ".csv": (_read_separated(","), _write_separated(",")),
     ".tsv": (_read_separated("\t"), _write_separated("\t")),
     ".parquet": (_read_parquet, _write_parquet),
@@ -307,10 +310,9 @@ _FORMATS: dict[str, tuple[Callable[[Path], pd.DataFrame], Callable[[pd.DataFrame
 def _other_encoding(path: Path) -> str:
     """Return which encoding a file may be in, where that shows, and how to convert it."""
     data = path.read_bytes()
-    line, guess = _first_other_line(data), "WINDOWS-1252"
-    if data[:2] in UTF_16:
-        line, guess = 1, "UTF-16"
-    else:
+    line, guess = 1, "UTF-16"
+    if data[:2] not in UTF_16:
+        line, guess = _first_other_line(data), "WINDOWS-1252"
         try:
             data.decode("cp1252")
         except UnicodeDecodeError:

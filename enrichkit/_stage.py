@@ -18,8 +18,6 @@ from ._exchange import Request
 from ._record import cell_text, is_missing
 from .errors import InputError, StageError
 
-__all__ = ["Stage"]
-
 Check = Callable[[Any, Mapping[str, str]], Iterable[Issue]]
 
 SYSTEM = (
@@ -127,16 +125,10 @@ class Stage:
         object.__setattr__(self, "optional", frozenset(self.optional))
         if not self.fields:
             raise StageError(f"Stage {self.name!r}: the answer model {self.answer.__name__} asks for no field.")
-        reserved = [field for field in self.fields if field.startswith("_")]
-        if reserved or self.max_output_tokens < 1:
-            raise StageError(
-                f"Stage {self.name!r}: "
-                + (
-                    f"the field {reserved[0]!r} must not begin with '_'."
-                    if reserved
-                    else "max_output_tokens must be > 0."
-                )
-            )
+        if reserved := [field for field in self.fields if field.startswith("_")]:
+            raise StageError(f"Stage {self.name!r}: the field {reserved[0]!r} must not begin with '_'.")
+        if self.max_output_tokens < 1:
+            raise StageError(f"Stage {self.name!r}: max_output_tokens must be > 0.")
 
     @functools.cached_property
     def fields(self) -> dict[str, Shape]:
@@ -254,7 +246,7 @@ def _check_name(check: Check) -> str:
 
 
 def _delimited(value: Any) -> str:
-    if value is None or (not isinstance(value, list | dict) and is_missing(value)):
+    if is_missing(value):
         return UNKNOWN
     text = _CONTROL.sub(" ", cell_text(value)).replace("⟦", "[").replace("⟧", "]")
     return f"⟦{text if len(text) <= LONGEST_VALUE else text[:LONGEST_VALUE] + '…'}⟧"

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ._estimate import duration
-from ._files import Files, work_area
+from ._files import files_of, work_area
 from ._frame import stored_facts
 from ._listing import many, plain
 from ._parts import read_parts
@@ -51,7 +51,7 @@ class Standing:
 def standing(out: Path) -> Standing:
     """Return how far a store is; see `enrichkit.report` for a bill that counts everything."""
     # The parts first: a reply that is sealed meanwhile is met twice, never missed.
-    parts = read_parts(Files(work_area(out) / "tmp"), out)
+    parts = read_parts(files_of(out), out)
     unsealed = {entry.question for _, entries in parts for entry in entries or ()}
     table = stored_facts(out, (*TOKENS, "cost_usd"), [STATUS])
     counts = Counter(table.column(STATUS).to_pylist() if table.num_rows else ())

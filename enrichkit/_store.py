@@ -28,7 +28,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ._files import Files, work_area
+from ._files import Files, files_of, work_area
 from ._index import find, footer, indexed, scan, shard_paths, stray_work_area
 from ._parquet import encode_parquet, join, read_or_none
 from ._parts import Entry, encode_part, read_parts
@@ -42,20 +42,8 @@ class Store:
     """A store opened for writing, by one run at a time.
 
     Opening takes the lock and recovers: leftovers of a killed run are cleared, damaged parts put aside, parts removed
-    whose replies are sealed.
-
-    Parameters
-    ----------
-    out : Path
-        The folder of the shards.
-    stages : collection of str
-        The stages whose columns the index holds.
-    id_column : str
-        The column with the record's id.
-    columns : collection of str
-        Further columns for the index.
-    redo_damaged : bool
-        Put damaged shards aside rather than refuse.
+    whose replies are sealed. The index then knows what is answered in ``stages``, and holds further ``columns``. With
+    ``redo_damaged``, damaged shards are put aside rather than refused.
     """
 
     def __init__(
@@ -70,7 +58,7 @@ class Store:
     ) -> None:
         self.out = out
         self.work = work_area(out)
-        self.files = files or Files(self.work / "tmp")
+        self.files = files or files_of(out)
         self._id_column = id_column
         self.quarantined: list[Path] = []
         self._parts: dict[Path, set[str]] = {}
@@ -150,7 +138,7 @@ class Store:
         columns = {self._id_column, f"{stage}._paid_by", f"{stage}._replies"}
         found: dict[str, tuple[str, list[bytes]]] = {}
         for number in np.unique(self.index.shards[places[places >= 0]]):
-            table = self._sound(self._path(number), columns)
+            table = self.shard(number, columns)
             here = np.flatnonzero((places >= 0) & (self.index.shards[np.maximum(places, 0)] == number))
             rows = find(self.index.ids.take(pa.array(places[here])), table.column(self._id_column).combine_chunks())
             for place, row in zip(here.tolist(), rows.tolist(), strict=True):

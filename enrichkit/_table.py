@@ -98,9 +98,9 @@ def _encodable(value: Any) -> Any:
 
 def _as_text(column: pd.Series[Any], name: str) -> pa.Array:
     """Store a column of mixed kinds as text; refuse what is no cell's value."""
-    texts = [None if is_missing_cell(value) else _cell_as_text(value) for value in column]
+    texts = [None if is_missing(value) else _cell_as_text(value) for value in column]
     for row, (text, value) in enumerate(zip(texts, column, strict=True)):
-        if text is None and not is_missing_cell(value):
+        if text is None and not is_missing(value):
             raise InputError(
                 f"Column {name!r} holds a value of type {type(value).__name__} in {rows_told([row], column.index)}, "
                 "which cannot be stored in a column with its other cells. Turn the column into text, numbers, dates or "
@@ -147,9 +147,21 @@ def _label(label: Any) -> str:
     return told if len(told) <= LONGEST_LABEL else f"{told[:LONGEST_LABEL]}…"
 
 
-def is_missing_cell(value: Any) -> bool:
-    """Whether a cell of any kind, lists included, is empty."""
-    return not isinstance(value, CONTAINERS) and is_missing(value)
+def is_true(mask: pa.Array | pa.ChunkedArray) -> npt.NDArray[np.bool_]:
+    """Return Arrow's truth values as numpy's; a missing one is false."""
+    return np.asarray(pc.fill_null(mask, False).to_numpy(zero_copy_only=False), dtype=bool)
+
+
+def has_value(column: pa.Array | pa.ChunkedArray) -> npt.NDArray[np.bool_]:
+    """Return which cells of a column hold anything but blanks."""
+    if pa.types.is_string(column.type):
+        return is_true(pc.not_equal(pc.utf8_trim_whitespace(column), ""))
+    return is_true(pc.is_valid(column))
+
+
+def cells_at(column: pa.Array, places: npt.NDArray[np.integer]) -> pa.Array:
+    """Return a column's cells at some places, a missing one for the place -1."""
+    return column.take(pa.array(np.maximum(places, 0), mask=places < 0))
 
 
 def _is_plain(kind: pa.DataType, depth: int = 0) -> bool:
@@ -158,19 +170,8 @@ def _is_plain(kind: pa.DataType, depth: int = 0) -> bool:
         return depth < DEEPEST and _is_plain(kind.value_type, depth + 1)
     if pa.types.is_struct(kind):
         return kind.num_fields > 0 and depth < DEEPEST and all(_is_plain(field.type, depth + 1) for field in kind)
-    tests = (
-        "boolean",
-        "integer",
-        "floating",
-        "decimal",
-        "string",
-        "large_string",
-        "binary",
-        "date",
-        "time",
-        "timestamp",
-    )
-    return any(getattr(pa.types, f"is_{test}")(kind) for test in tests)
+    plain = "boolean integer floating decimal string large_string binary date time timestamp".split()
+    return any(getattr(pa.types, f"is_{one}")(kind) for one in plain)
 
 
 def wider(stored: pa.DataType, new: pa.DataType) -> pa.DataType:
@@ -198,7 +199,7 @@ def as_type(array: pa.Array | pa.ChunkedArray, kind: pa.DataType) -> pa.Array | 
         return pa.nulls(len(array), kind)
     if pa.types.is_integer(array.type) and (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
         return pc.cast(array, kind, safe=not pa.types.is_floating(kind))  # as pandas: whole numbers beside halves
-    return as_column([None if is_missing_cell(value) else value for value in array.to_pylist()], kind)[0]
+    return as_column([None if is_missing(value) else value for value in array.to_pylist()], kind)[0]
 
 
 def as_text(value: Any) -> str:

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from ._body import parse
 from ._exchange import decode, question_of
-from ._files import Files, work_area
+from ._files import Files, files_of, work_area
 from ._index import VERSION, check_store, footer, read_shards, shard_paths, stray_work_area
 from ._listing import many
 from ._options import folder_of
@@ -62,13 +62,10 @@ class Verification:
             f"{many(self.replies, 'reply', 'replies')}, {self.pending:,} more not sealed yet"
         )
         more = len(self.problems) - MOST_TOLD
-        lines = [f"  {problem}" for problem in self.problems[:MOST_TOLD]] + (
-            [f"  and {more:,} more"] if more > 0 else []
-        )
+        lines = [f"  {problem}" for problem in self.problems[:MOST_TOLD]] + [f"  and {more:,} more"] * (more > 0)
         return "\n".join([f"{told}: {many(len(self.problems), 'problem') if lines else 'all is well'}.", *lines])
 
-    def __repr__(self) -> str:
-        return str(self)
+    __repr__ = __str__
 
     def _repr_html_(self) -> str:
         return f'<pre class="mathjax_ignore tex2jax_ignore">{html.escape(str(self))}</pre>'
@@ -96,7 +93,7 @@ def verify(out: str | Path = "enriched") -> Verification:
     folder = folder_of(out)
     area = work_area(folder)
     check_store(folder)
-    files = Files(area / "tmp")
+    files = files_of(folder)
     tables, damaged = read_shards(files, folder, None)
     problems = [f"The shard {path} is damaged: its checksum fails." for path in damaged]
     problems += _strangers(files, folder)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import html
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from ._budget import WARN_AT
 from ._endings import going_on
@@ -35,8 +35,12 @@ def line(status: Status, *, ended: bool = False, prices: bool = True) -> str:
         parts.append(f"{status.failed:,} failed")
     if status.later:
         parts.append(left_for_later(status))
-    parts += [many(status.requests, "request"), many(status.tokens, "token"), _money(status)]
-    parts[-1] += f" ({'simulated; ' if status.simulated else ''}{status.prices})" if prices else ""
+    cost = _cost(status, "{:.4f}".format)
+    if status.budget_usd is not None and status.reserved_usd:
+        cost += f", {status.reserved_usd:.4f} set aside"
+    if prices:
+        cost += f" ({'simulated; ' if status.simulated else ''}{status.prices})"
+    parts += [many(status.requests, "request"), many(status.tokens, "token"), cost]
     if (status.budget_share or 0) >= WARN_AT:
         parts.append(scarce(status))
     if status.unpriced:
@@ -211,12 +215,13 @@ def summary_text(status: Status, *, ended: bool, notes: Sequence[str] = ()) -> s
 def facts(status: Status, *, ended: bool = False) -> list[Fact]:
     """Return what is to be known besides the counts, a name and a text each; the text may be anybody's."""
     rate = f"{status.rate_per_second:.1f} records/s"
+    unpriced = f", {status.unpriced:,} of unknown price" if status.unpriced else ""
     found = [("not asked", left_for_later(status))] if status.later else []
     found += [
         ("time", duration(status.seconds)),
         ("speed", rate if ended else f"{rate}, {many(status.in_flight, 'request')} in flight"),
         ("tokens", f"{status.tokens:,} in {many(status.requests, 'request')}"),
-        ("cost", _cost(status)),
+        ("cost", f"{_cost(status, amount)}{unpriced}"),
         ("prices", f"{status.prices} (simulated, free)" if status.simulated else status.prices),
     ]
     if status.budget_usd is not None:
@@ -267,22 +272,12 @@ def _holds(status: Status) -> list[str]:
     return [*found, "finishing what is in flight"] if status.stopping else found
 
 
-def _money(status: Status) -> str:
-    """Return what is spent, about what this call will cost in all, and what a budget has set aside."""
-    told = f"{status.cost_usd:.4f} USD"
+def _cost(status: Status, usd: Callable[[float], str]) -> str:
+    """Return what is spent, and about what this call will cost in all, with amounts written by ``usd``."""
+    told = f"{usd(status.cost_usd)} USD"
     if status.left and status.rest_usd is not None and status.cost_per_record_usd is not None:
-        told += f" of about {status.cost_usd + status.rest_usd:.4f}, {status.cost_per_record_usd:.4f} a record"
-    if status.budget_usd is not None and status.reserved_usd:
-        told += f", {status.reserved_usd:.4f} set aside"
+        told += f" of about {usd(status.cost_usd + status.rest_usd)}, {usd(status.cost_per_record_usd)} a record"
     return told
-
-
-def _cost(status: Status) -> str:
-    """Return what this call costs, for people."""
-    told = f"{amount(status.cost_usd)} USD"
-    if status.left and status.rest_usd is not None and status.cost_per_record_usd is not None:
-        told += f" of about {amount(status.cost_usd + status.rest_usd)}, {amount(status.cost_per_record_usd)} a record"
-    return told + (f", {status.unpriced:,} of unknown price" if status.unpriced else "")
 
 
 def _bar(status: Status) -> str:

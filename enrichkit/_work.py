@@ -21,11 +21,11 @@ from . import funds
 from ._index import Index
 from ._listing import many, plain
 from ._options import Options, Priority
-from ._questions import Sorter, StagePlan, StageWork, is_true
+from ._questions import Sorter, StagePlan, StageWork
 from ._record import Digests, column_texts, digests, group, ids
 from ._row import WHY, facts_of, meta
 from ._stage import Stage, arrange
-from ._table import as_table, rows_told
+from ._table import as_table, is_true, rows_told
 from .errors import ChangedError, InputError, StageError
 
 SHARD = "shard"
@@ -279,12 +279,8 @@ def _read_otherwise(stage: Stage, index: Index) -> int:
     """Return how many stored answers of a stage were read in another way than it reads them now."""
     held = {shard: facts.get("stages", {}).get(stage.name, {}) for shard, facts in index.footers.items()}
     shards = [shard for shard, facts in held.items() if facts.get("reading", stage.reading) != stage.reading]
-    return int(
-        (
-            pc.is_valid(index.column(meta(stage.name, "question"))).to_numpy(zero_copy_only=False)
-            & np.isin(index.shards, shards)
-        ).sum()
-    )
+    asked = is_true(pc.is_valid(index.column(meta(stage.name, "question"))))
+    return int((asked & np.isin(index.shards, shards)).sum())
 
 
 def _changed(plans: Sequence[StagePlan], out: Path) -> str:

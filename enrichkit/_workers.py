@@ -85,20 +85,8 @@ News = Brought | Skipped | Ended
 class Workers:
     """All workers of a run.
 
-    Parameters
-    ----------
-    ready : Ready
-        Which question is next.
-    budget : Budget
-        The worst case of each request is set aside in it.
-    opened : Event
-        Set unless the disk is full or the run is paused; no request starts while it is not.
-    stopped : Event
-        Set when no request may start any more.
-    pass_on : callable
-        Takes the news.
-    end_run : callable
-        Ends the run, with a reason and what was said.
+    No request starts while ``opened`` is not set (the disk is full, or the run is paused), and none once ``stopped``
+    is. ``pass_on`` takes the news; ``end_run`` ends the run, with a reason and what was said.
     """
 
     def __init__(

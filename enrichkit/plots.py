@@ -12,7 +12,7 @@ is made, with a background of its own, so that it reads on light and dark pages 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
 from itertools import cycle
 from typing import TYPE_CHECKING, Any
@@ -79,8 +79,7 @@ def cost_by_stage(paid: pd.DataFrame, ax: Axes | None = None) -> Axes:
     'cost (USD)'
     """
     ax = _axes(paid, ax)
-    kinds = by_kind(paid)
-    _stack(ax, kinds)
+    _stack_costs(ax, by_kind(paid))
     _entitle(ax, paid, "Cost by stage and kind")
     ax.set(xlabel="cost (USD)", ylabel="stage")
     return ax
@@ -100,7 +99,7 @@ def cost_by_model(found: pd.DataFrame, ax: Axes | None = None) -> Axes:
     _check(found, [*names, "cost_usd"])
     known = found[found["cost_usd"].notna()]
     ax = _own_axes(len(known)) if ax is None else ax
-    _stack(ax, known[names].set_axis(list(KINDS), axis="columns"))
+    _stack_costs(ax, known[names].set_axis(list(KINDS), axis="columns"))
     _entitle(ax, found, "The same tokens and searches at other models' prices", simulated=found.attrs.get("simulated"))
     ax.set(xlabel="cost (USD)", ylabel="model")
     return ax
@@ -203,7 +202,7 @@ def fill_rate(found: Report, ax: Axes | None = None) -> Axes:
         ax.text(value, place, f" {value:.0f} %", va="center", ha="left")
     _rows(ax, columns)
     ax.set_xlim(0, 112)
-    ax.legend(loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False)
+    _legend(ax)
     ax.set(title=_about(found, "Fill rate by column"), xlabel="records with a value (%)", ylabel="column")
     return ax
 
@@ -218,14 +217,9 @@ def states(found: Report, ax: Axes | None = None) -> Axes:
     quality = _quality_of(found)
     counts = pd.DataFrame.from_dict({name: dict(one) for name, one in quality.states.items()}, orient="index")
     ax = _own_axes(len(counts)) if ax is None else ax
-    left = pd.Series(0.0, index=counts.index)
-    for state in [state for state in STATE_COLOURS if state in counts]:
-        colour, label = STATE_COLOURS[state], state.replace("_", " ")
-        ax.barh(range(len(counts)), counts[state], left=left, color=colour, label=label, height=0.65)
-        left += counts[state]
-    _rows(ax, list(counts.index))
-    if len(counts):
-        ax.legend(loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False)
+    known = [state for state in STATE_COLOURS if state in counts]
+    parts = counts[known].rename(columns=lambda state: state.replace("_", " "))
+    _stack(ax, parts, [STATE_COLOURS[state] for state in known])
     ax.set(title=_about(found, "How far the answers are backed"), xlabel="records", ylabel="column")
     return ax
 
@@ -240,18 +234,12 @@ def issues(found: Report, ax: Axes | None = None) -> Axes:
     quality = _quality_of(found)
     checks = list(dict.fromkeys(one.name for one in quality.issues))
     ax = _own_axes(len(checks)) if ax is None else ax
-    left = dict.fromkeys(checks, 0)
-    for colour, stage in zip(cycle(STAGE_COLOURS), quality.confidence, strict=False):
-        counts = {one.name: one.count for one in quality.issues if one.stage == stage}
-        values = [counts.get(check, 0) for check in checks]
-        ax.barh(range(len(checks)), values, left=list(left.values()), color=colour, height=0.65, label=plain(stage, 20))
-        left = {check: left[check] + counts.get(check, 0) for check in checks}
-    for place, total in enumerate(left.values()):
-        ax.text(total, place, f" {total:,}", va="center", ha="left")
-    _rows(ax, checks)
+    counts = pd.DataFrame(0, index=checks, columns=list(quality.confidence))
+    for one in quality.issues:
+        counts.loc[one.name, one.stage] = one.count
+    for place, total in enumerate(_stack(ax, counts, cycle(STAGE_COLOURS), title="stage")):
+        ax.text(total, place, f" {total:,.0f}", va="center", ha="left")
     ax.margins(x=0.12)
-    if checks:
-        ax.legend(title="stage", loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False)
     ax.set(title=_about(found, "What checks found"), xlabel="findings", ylabel="check")
     return ax
 
@@ -270,7 +258,7 @@ def _grouped(found: Report, name: str, title: str, xlabel: str, ax: Axes | None)
             ax.bar_label(bars, [f"{value:,}" if value else "" for value in values], fontsize="small")
     ax.set_xticks(range(len(levels)), [str(level) for level in levels])
     if by_stage:
-        ax.legend(title="stage", loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False)
+        _legend(ax, "stage")
     ax.set(title=_about(found, title), xlabel=xlabel, ylabel="answers")
     return ax
 
@@ -313,20 +301,33 @@ def by_kind(paid: pd.DataFrame) -> pd.DataFrame:
     return known.groupby("stage", sort=False).sum().reindex(paid["stage"].unique()).rename_axis("stage")
 
 
-def _stack(ax: Axes, kinds: pd.DataFrame) -> None:
-    """Draw a horizontal bar per row, made of the columns that hold anything, its sum written at its end."""
-    left = pd.Series(0.0, index=kinds.index)
-    places = pd.Series(range(len(kinds)), index=kinds.index)
+def _stack(ax: Axes, parts: pd.DataFrame, colours: Iterable[str], *, title: str | None = None) -> pd.Series[float]:
+    """Draw a horizontal bar per row, made of the columns, but of a row with something unknown; return their ends."""
+    ends = pd.Series(0.0, index=parts.index)
+    places = pd.Series(range(len(parts)), index=parts.index)
+    known = parts.notna().all(axis="columns")
+    for name, colour in zip(parts.columns, colours, strict=False):
+        label = plain(str(name), 20)
+        ax.barh(places[known], parts.loc[known, name], left=ends[known], color=colour, label=label, height=0.65)
+        ends += parts[name].fillna(0)
+    _rows(ax, list(map(str, parts.index)))
+    if parts.size:
+        _legend(ax, title)
+    return ends
+
+
+def _stack_costs(ax: Axes, kinds: pd.DataFrame) -> None:
+    """Draw the kinds that cost anything as a bar per row, its sum written at its end."""
     known = kinds.notna().all(axis="columns")
-    for kind in [kind for kind in kinds.columns if kinds[kind].fillna(0).any()]:
-        ax.barh(places[known], kinds.loc[known, kind], left=left[known], color=COLOURS[kind], label=kind, height=0.65)
-        left += kinds[kind].fillna(0)
-    for place, total, certain in zip(places, left, known, strict=True):
+    paid = [kind for kind in kinds.columns if kinds[kind].fillna(0).any()]
+    ends = _stack(ax, kinds[paid], [COLOURS[kind] for kind in paid], title="kind")
+    for place, (total, certain) in enumerate(zip(ends, known, strict=True)):
         ax.text(total, place, f"  {_amount(total) if certain else 'unknown'}", va="center", ha="left")
-    _rows(ax, list(map(str, kinds.index)))
-    ax.set_xlim(0, (float(left.max()) if len(left) else 0.0) * 1.25 or 1)
-    if ax.get_legend_handles_labels()[0]:
-        ax.legend(title="kind", loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False)
+    ax.set_xlim(0, (float(ends.max()) if len(ends) else 0.0) * 1.25 or 1)
+
+
+def _legend(ax: Axes, title: str | None = None) -> None:
+    ax.legend(title=title, loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False)
 
 
 def _mark(ax: Axes, value: float, told: str) -> None:

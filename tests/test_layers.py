@@ -39,7 +39,6 @@ _checkup
 _past
 _estimate
 _plan
-_schema
 _queue
 _sealing
 _book
