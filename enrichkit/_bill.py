@@ -218,11 +218,12 @@ def sharing(ledger: Ledger) -> tuple[dict[str, int], dict[str, Decimal], int]:
     unpriced = 0
     for question, records in ledger.asked_by.items():
         stage, cost = question[0], spent.get(question, Decimal())
-        shared[stage] += max(0, records - 1)
+        others = max(0, records - 1)  # no record at all has the answer of a question that failed
+        shared[stage] += others
         if cost is None:
-            unpriced += max(0, records - 1)
+            unpriced += others
         else:
-            saved[stage] += (records - 1) * cost
+            saved[stage] += others * cost
     return shared, saved, unpriced
 
 
