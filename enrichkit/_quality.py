@@ -7,7 +7,7 @@ second. Records that share an answer each count, since each of them has it.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -92,7 +92,9 @@ class Quality:
     same_address: tuple[Finding, ...]
 
 
-def read_answers(out: Path, facts: Iterable[str], more: Iterable[str] = ()) -> tuple[pa.Table, dict[str, list[str]]]:
+def read_answers(
+    out: Path, facts: Iterable[str], more: Iterable[str] = (), *, without: Collection[Path] = ()
+) -> tuple[pa.Table, dict[str, list[str]]]:
     """Return the sealed rows' columns of these facts and of all answers, and each stage's answer columns."""
     files = files_of(out)
     newest = [read_or_none(files, path, [RECORD_ID]) for _, path in sorted(shard_paths(files, out))[-1:]]
@@ -100,16 +102,19 @@ def read_answers(out: Path, facts: Iterable[str], more: Iterable[str] = ()) -> t
     while True:
         wanted = {RECORD_ID, STATUS, *more, *(column for columns in stages.values() for column in columns)}
         wanted |= {meta(stage, fact) for stage in stages for fact in facts}
-        tables = list(read_shards(files, out, wanted)[0].values())
+        tables = list(read_shards(files, out, wanted, without=without)[0].values())
         if (met := answers_of(footer(table.schema) for table in tables)) == stages:
             return join(tables), stages
         stages = met  # an older shard, or one that was sealed meanwhile, has others
 
 
-def read_quality(out: Path) -> Quality:
-    """Return the quality of a store's answers; it needs no lock and also works while a run is under way."""
+def read_quality(out: Path, *, without: Collection[Path] = ()) -> Quality:
+    """Return the quality of a store's answers; it needs no lock and also works while a run is under way.
+
+    The shards ``without`` are left out.
+    """
     facts = ("status", "question", "error", "confidence", "search_quality", "fields_found", "filled", "corrections")
-    table, stages = read_answers(out, (*facts, "issues", "states"))
+    table, stages = read_answers(out, (*facts, "issues", "states"), without=without)
     present = {stage: columns for stage, columns in stages.items() if meta(stage, "status") in table.column_names}
     found = {stage: _Stage(table, stage, columns) for stage, columns in present.items()}
     after = {column: int(has_value(table.column(column)).sum()) for one in found.values() for column in one.columns}

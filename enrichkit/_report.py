@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from ._bill import ALL_KINDS, COUNTED, Bill, CostLine, make_bill
-from ._files import Files, work_area
+from ._files import Files, files_of, work_area
+from ._index import damaged_shards
 from ._ledger import Ledger, read_ledger, warn_of_damage
 from ._listing import Listing, as_html, as_text, many, usd
 from ._options import folder_of
@@ -204,12 +205,13 @@ def report(out: str | Path = "enriched", *, prices: Mapping[str, Price] | None =
     >>> found.simulated, found.cost.total.replies, found.cost.shared
     (True, 1, {'fund': 1})
     """
-    ledger = read_ledger(out, prices or {})
+    folder = folder_of(out)
+    ledger = read_ledger(folder, prices or {}, without=damaged_shards(files_of(folder), folder))
     warn_of_damage(ledger)
     return Report(
         out=str(out),
         simulated=ledger.simulated,
-        quality=read_quality(folder_of(out)),
+        quality=read_quality(folder, without=ledger.damaged),
         cost=make_bill(ledger, own=prices or {}),
         pace=_throughput(ledger),
         notes=tuple(_notes(ledger)),

@@ -10,6 +10,7 @@ import time
 from decimal import Decimal
 from pathlib import Path
 
+import crashes
 import pandas as pd
 import pytest
 
@@ -252,6 +253,20 @@ def test_a_damaged_shard_is_named(tmp_path):
         found = enrichkit.report(tmp_path / "out")
     assert (found.cost.records, found.cost.total.replies) == (2, 2)
     assert "Damaged shards, which could not be read, so that their cost is missing: 1." in str(found)
+
+
+@pytest.mark.parametrize("column", ["_record_id", "firm", "company._confidence", "company._replies"])
+def test_a_damaged_shard_is_out_of_all_of_a_report(tmp_path, column):
+    """Whichever of its columns is damaged: its answers and its costs are left out, as the warning says."""
+    out = tmp_path / "out"
+    store(out, lambda _: reply(), shard_rows=2)
+    crashes.damage(out, column)
+    with pytest.warns(UserWarning, match="its records are left out"):
+        found = enrichkit.report(out)
+    assert (found.quality.records, found.cost.records, found.cost.total.replies) == (1, 1, 1)
+    assert found.quality.filled_after == {"company.industry": 1}
+    with pytest.warns(UserWarning, match="its records are left out"):
+        assert len(enrichkit.costs(out)) == 1
 
 
 def test_a_failure_that_may_have_been_charged_is_counted_apart(tmp_path):
