@@ -180,6 +180,8 @@ class Report:
                 "their records again"
             )
         else:
+            if not self.quality.records:
+                yield "enrichkit.run with the same arguments goes on, unless a run is under way"
             if status.get("pending"):
                 yield "enrichkit.run with the same arguments asks what is left"
             if status.get("failed"):

@@ -406,6 +406,19 @@ def test_importing_the_package_brings_no_plot_library():
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 
 
+def test_where_no_record_is_sealed_yet_a_run_goes_on(tmp_path):
+    """There is nothing to look at: a record with an answer to one of two stages is not complete."""
+
+    def client(request):
+        return Reply(failure=Failure(cause="auth")) if request.stage == "site" else reply()
+
+    with pytest.raises(errors.Stopped):
+        store(tmp_path / "out", client, stages=[COMPANY, SITE], names=["a"])
+    found = enrichkit.report(tmp_path / "out")
+    assert (found.quality.records, found.cost.not_sealed) == (0, 1)
+    assert found.next_line == "Next: enrichkit.run with the same arguments goes on, unless a run is under way."
+
+
 def test_it_says_what_to_call_next(tmp_path):
     """By what the store holds: the failed and the weak, the pending, answers that differ from cells."""
     texts = {"a": GOOD, "b": "no", "c": GOOD}
