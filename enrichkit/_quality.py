@@ -60,6 +60,8 @@ class Quality:
         Sealed records.
     status : mapping of str to int
         Records by status.
+    pending : mapping of str to int
+        By stage, records that it has not been asked of: another call left them out, or has not come to them yet.
     filled_before, filled_after : mapping of str to int
         Records with a value, by column that a stage writes: in the table as it was given, and now.
     confidence, search_quality : mapping of str to mapping
@@ -80,6 +82,7 @@ class Quality:
 
     records: int
     status: Mapping[str, int]
+    pending: Mapping[str, int]
     filled_before: Mapping[str, int]
     filled_after: Mapping[str, int]
     confidence: Mapping[str, Mapping[str, int]]
@@ -122,6 +125,7 @@ def read_quality(out: Path, *, without: Collection[Path] = ()) -> Quality:
     return Quality(
         records=table.num_rows,
         status=_counts(table.column(STATUS)) if table.num_rows else {},
+        pending={stage: one.pending() for stage, one in found.items()},
         filled_before={column: count - filled[column] for column, count in after.items()},
         filled_after=after,
         confidence={stage: one.levels("confidence", CONFIDENCE) for stage, one in found.items()},
@@ -153,6 +157,9 @@ class _Stage:
         """Return all elements of a list column."""
         column = self.fact(name)
         return pc.list_flatten(column) if pa.types.is_list(column.type) else pa.chunked_array([pa.nulls(0)])
+
+    def pending(self) -> int:
+        return pc.sum(pc.equal(pc.fill_null(self.fact("status"), "pending"), "pending")).as_py() or 0
 
     def levels(self, name: str, words: Sequence[str]) -> dict[str, int]:
         counts = _counts(pc.fill_null(self.fact(name).filter(self.done).cast(pa.string()), NOT_SAID))
@@ -273,6 +280,7 @@ def as_json(found: Quality) -> dict[str, Any]:
         },
         "stages": {
             stage: {
+                "pending": found.pending[stage],
                 "confidence": dict(confidence),
                 "search_quality": dict(found.search_quality[stage]),
                 "fields_found": {str(many): count for many, count in found.fields_found[stage].items()},

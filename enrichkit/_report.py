@@ -154,8 +154,9 @@ class Report:
         bill, quality = self.cost, self.quality
         label = f"{SIMULATED}, " if self.simulated else ""
         status = ", ".join(f"{count:,} {word}" for word, count in sorted(quality.status.items()))
+        waiting = ", ".join(f"{stage} not asked of {count:,}" for stage, count in quality.pending.items() if count)
         return [
-            f"{many(quality.records, 'record')}{f': {status}' if status else ''}; "
+            f"{many(quality.records, 'record')}{f': {status}' if status else ''}{f' ({waiting})' if waiting else ''}; "
             f"{many(quality.corrections, 'answer differs', 'answers differ')} from the table",
             *self.pace.lines,
             f"{self.out}: {bill.total.told} USD ({label}prices: {bill.prices})",
@@ -182,8 +183,9 @@ class Report:
         else:
             if not self.quality.records:
                 yield "enrichkit.run with the same arguments goes on, unless a run is under way"
-            if status.get("pending"):
-                yield "enrichkit.run with the same arguments asks what is left"
+            if waiting := [stage for stage, count in self.quality.pending.items() if count]:
+                told = " and ".join(waiting)
+                yield f"enrichkit.run with {told} among its stages asks the pending ones, if its table has them"
             if status.get("failed"):
                 yield "enrichkit.run with retry_failed=True asks the failed ones again"
         if self.quality.corrections:

@@ -406,6 +406,22 @@ def test_importing_the_package_brings_no_plot_library():
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 
 
+def test_a_stage_of_some_records_only_is_told_by_name(tmp_path):
+    """The others are pending, and neither call that was made would ask them."""
+    frame, call = store(tmp_path / "out", lambda _: reply())
+    enrichkit.run(frame.head(1), **(call | {"stages": [SITE]}))
+    found = enrichkit.report(tmp_path / "out")
+    assert str(found).startswith("3 records: 1 done, 2 pending (site not asked of 2); ")
+    expected = (
+        "Next: enrichkit.run with site among its stages asks the pending ones, if its table has them; enrichkit.weak("
+    )
+    assert found.next_line.startswith(expected)
+    stages = json.loads(found.to_json())["quality"]["stages"]
+    assert {stage: facts["pending"] for stage, facts in stages.items()} == {"company": 0, "site": 2}
+    enrichkit.run(frame, **(call | {"stages": [COMPANY, SITE]}))
+    assert str(enrichkit.report(tmp_path / "out")).startswith("3 records: 3 done; ")
+
+
 def test_where_no_record_is_sealed_yet_a_run_goes_on(tmp_path):
     """There is nothing to look at: a record with an answer to one of two stages is not complete."""
 
