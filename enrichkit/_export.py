@@ -87,7 +87,7 @@ def export(
     frame = out if isinstance(out, pd.DataFrame) else read(out)
     if not isinstance(out, pd.DataFrame):
         check_outside(path, folder_of(out))
-    if not len(frame.columns):
+    if not len(frame.columns if isinstance(out, pd.DataFrame) else frame):
         raise InputError(f"There is nothing to write into {path}: no record is complete yet.")
     origin = frame.attrs.get(ORIGIN)
     if only_new:
