@@ -38,6 +38,8 @@ class CostLine:
         Requests that it took, refusals (429) apart.
     counts : mapping of str to int
         Tokens by kind, and searches, of all paid replies; ``input_tokens`` includes ``cached_tokens``.
+    lost : bool
+        Whether there is no reply, and a damaged shard may have held some: then what they cost is unknown.
     """
 
     usd: Mapping[str, Decimal]
@@ -46,11 +48,18 @@ class CostLine:
     unpriced: int
     attempts: int
     counts: Mapping[str, int]
+    lost: bool = False
 
     @property
     def cost_usd(self) -> Decimal | None:
         """The sum, as far as prices are known; None if none is."""
-        return None if self.replies and self.unpriced == self.replies else sum(self.usd.values(), Decimal())
+        unknown = self.lost or (self.replies and self.unpriced == self.replies)
+        return None if unknown else sum(self.usd.values(), Decimal())
+
+    @property
+    def by_kind(self) -> dict[str, Decimal | None]:
+        """The cost by kind; None if none is known."""
+        return dict(self.usd) if self.cost_usd is not None else dict.fromkeys(self.usd)
 
     @property
     def told(self) -> str:
@@ -79,8 +88,9 @@ class Bill:
         By stage, what sharing saved: for each question, the records that share it less one, times what it cost.
     shared_unpriced : int
         Shared answers whose cost is unknown, and so is what they saved.
-    kept_usd : Decimal
-        What the replies cost that brought an answer: what a later call saves that finds all of them here.
+    kept_usd : Decimal or None
+        What the replies cost that brought an answer: what a later call saves that finds all of them here. None if no
+        cost is known.
     not_sealed : int
         Paid replies in the work area, in no shard yet; they are counted, but for the records and the cells.
     may_be_charged : int
@@ -97,7 +107,7 @@ class Bill:
     shared: Mapping[str, int]
     shared_usd: Mapping[str, Decimal]
     shared_unpriced: int
-    kept_usd: Decimal
+    kept_usd: Decimal | None
     not_sealed: int
     may_be_charged: int
     prices: str
@@ -117,6 +127,12 @@ class Bill:
         """Return how many cells a stage's answers filled."""
         return sum(self.filled.get(stage, {}).values())
 
+    def saved_usd(self, stage: str | None = None) -> Decimal | None:
+        """Return what sharing saved, in one stage or in all; None if a damaged shard held whatever there was."""
+        lost = (self.total if stage is None else self.by_stage[stage]).lost
+        saved = self.shared_usd.values() if stage is None else [self.shared_usd[stage]]
+        return None if lost else sum(saved, Decimal())
+
     def by_field(self) -> pd.DataFrame:
         """Return for each column that answers filled how often, and what a cell of it cost.
 
@@ -135,7 +151,7 @@ class Bill:
 
         ``usd_shared_alike``: they share as much as these do. ``usd_nothing_shared``: each pays for all its questions.
         """
-        alone = None if self.shared_unpriced else sum(self.shared_usd.values(), Decimal())
+        alone = None if self.shared_unpriced else self.saved_usd()
         alike, extra = _float(self.per_record_usd), _float(alone) / (self.records or 1)
         rows = [(size, size * alike, size * (alike + extra)) for size in sizes]
         return self._priced(rows, ["records", "usd_shared_alike", "usd_nothing_shared"])
@@ -155,10 +171,13 @@ def make_bill(ledger: Ledger, *, own: Mapping[str, Price]) -> Bill:
     """Return the bill of a ledger."""
     paid = ledger.paid
     replies = grouped(ledger.replies, lambda one: one.stage)
-    by_stage = {name: add_up(replies.get(name, ())) for name in ledger.stages}
+    unread = bool(ledger.damaged)
+    total = add_up(ledger.replies, unread=unread)
+    by_stage = {name: add_up(replies.get(name, ()), unread=unread) for name in ledger.stages}
     shared, shared_usd, unpriced = sharing(ledger)
+    kept = sum((one.cost.total_usd for one in paid if one.cost and not one.wasted), Decimal())
     return Bill(
-        total=add_up(ledger.replies),
+        total=total,
         by_stage=by_stage,
         by_model={name: add_up(same) for name, same in grouped(paid, lambda one: one.model).items()},
         records=ledger.records,
@@ -166,7 +185,7 @@ def make_bill(ledger: Ledger, *, own: Mapping[str, Price]) -> Bill:
         shared=shared,
         shared_usd=shared_usd,
         shared_unpriced=unpriced,
-        kept_usd=sum((one.cost.total_usd for one in paid if one.cost and not one.wasted), Decimal()),
+        kept_usd=None if total.cost_usd is None else kept,
         not_sealed=ledger.not_sealed,
         may_be_charged=sum(one.may_be_charged for one in ledger.replies),
         prices=prices_told(own),
@@ -181,8 +200,8 @@ def grouped(replies: Iterable[StoredReply], name: Callable[[StoredReply], str]) 
     return found
 
 
-def add_up(replies: Sequence[StoredReply]) -> CostLine:
-    """Return what replies have cost, all together."""
+def add_up(replies: Sequence[StoredReply], *, unread: bool = False) -> CostLine:
+    """Return what replies have cost, all together; ``unread`` says whether there may be some that cannot be read."""
     sums = dict.fromkeys(ALL_KINDS, Decimal())
     counts = dict.fromkeys(COUNTED, 0)
     paid = [one for one in replies if one.paid]
@@ -203,6 +222,7 @@ def add_up(replies: Sequence[StoredReply]) -> CostLine:
         unpriced=sum(one.cost is None for one in paid),
         attempts=sum(one.tries for one in replies),
         counts=counts,
+        lost=unread and not paid,
     )
 
 
@@ -218,11 +238,12 @@ def sharing(ledger: Ledger) -> tuple[dict[str, int], dict[str, Decimal], int]:
     unpriced = 0
     for question, records in ledger.asked_by.items():
         stage, cost = question[0], spent.get(question, Decimal())
-        shared[stage] += max(0, records - 1)
+        others = max(0, records - 1)  # no record at all has the answer of a question that failed
+        shared[stage] += others
         if cost is None:
-            unpriced += max(0, records - 1)
+            unpriced += others
         else:
-            saved[stage] += (records - 1) * cost
+            saved[stage] += others * cost
     return shared, saved, unpriced
 
 

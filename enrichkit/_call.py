@@ -60,7 +60,7 @@ def plan_of(frame: pd.DataFrame, options: Options) -> Plan:
         work,
         plans,
         options,
-        past=read_past(options.folder, work.stages),
+        past=read_past(options.folder, work.stages, options.prices),
         budget=Budget(options.budget_usd, spent_before(options, index, work, lambda: _booked(options, index))),
         worst_usd=_worst_case(options, work),
     )

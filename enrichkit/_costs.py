@@ -11,7 +11,10 @@ import numpy as np
 import pandas as pd
 
 from ._exchange import SIMULATOR, Usage
+from ._files import files_of
+from ._index import damaged_shards
 from ._ledger import StoredReply, read_ledger, warn_of_damage
+from ._options import folder_of
 from ._price import Cost, Price, cost, prices_told
 from ._table import rows_told
 from .errors import InputError
@@ -66,7 +69,8 @@ def costs(out: str | Path = "enriched", *, prices: Mapping[str, Price] | None = 
     >>> enrichkit.costs(out)[["stage", "model", "wasted"]].values.tolist()
     [['fund', 'simulator', False]]
     """
-    ledger = read_ledger(out, prices or {})
+    folder = folder_of(out)
+    ledger = read_ledger(folder, prices or {}, without=damaged_shards(files_of(folder), folder))
     warn_of_damage(ledger)
     found = pd.DataFrame([_cells(one) for one in ledger.paid], columns=[*FACTS, *COUNTS, *DOLLARS, "wasted"])
     found["at"] = pd.to_datetime(found["at"], utc=True)

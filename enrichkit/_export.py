@@ -92,7 +92,7 @@ def export(
         given = read_progress(folder_of(out)).get("input")
         if isinstance(given, str) and path.exists() and Path(given).exists() and path.samefile(given):
             raise InputError(f"{path} is the input of the store's last run. Write it elsewhere.")
-    if not len(frame.columns):
+    if not len(frame.columns if isinstance(out, pd.DataFrame) else frame):
         raise InputError(f"There is nothing to write into {path}: no record is complete yet.")
     origin = frame.attrs.get(ORIGIN)
     if only_new:

@@ -32,7 +32,8 @@ def read(out: str | Path = "enriched") -> pd.DataFrame:
     """Return every record completed so far, one row each, with all columns but the raw replies.
 
     It needs no lock and also works while a run is under way, of which it sees what was complete some five seconds ago.
-    ``_status`` is over all stages that any call asked for.
+    ``_status`` is over all stages that any call asked for. While no record is complete, there are no rows, and
+    of the columns only ``_record_id`` and ``_status``.
 
     Raises
     ------
@@ -49,6 +50,8 @@ def read(out: str | Path = "enriched") -> pd.DataFrame:
     ['simulator']
     """
     table = stored(folder_of(out))
+    if not table.num_columns:
+        table = pa.table(dict.fromkeys((RECORD_ID, STATUS), pa.array([], pa.string())), metadata=table.schema.metadata)
     raw = {meta(stage, "replies") for stage in footer(table.schema)["stages"]}
     return to_frame(table.select([name for name in table.column_names if name not in raw]))
 

@@ -105,9 +105,19 @@ def shard_paths(files: Files, out: Path) -> Iterator[tuple[int, Path]]:
             yield int(match.group(1)), out / name / "part-0.parquet"
 
 
-def read_shards(files: Files, out: Path, columns: Collection[str] | None) -> tuple[dict[int, pa.Table], list[Path]]:
-    """Return the tables of all sealed shards by number, and the files that fail their checksum."""
-    found = sorted(shard_paths(files, out))
+def damaged_shards(files: Files, out: Path) -> list[Path]:
+    """Return the files of the sealed shards that fail a checksum, in whatever column."""
+    return [path for _, path in sorted(shard_paths(files, out)) if read_or_none(files, path, None) is None]
+
+
+def read_shards(
+    files: Files, out: Path, columns: Collection[str] | None, *, without: Collection[Path] = ()
+) -> tuple[dict[int, pa.Table], list[Path]]:
+    """Return the tables of all sealed shards by number, and the files that fail their checksum.
+
+    It checks the columns that it reads, and leaves the files ``without`` out.
+    """
+    found = sorted(shard for shard in shard_paths(files, out) if shard[1] not in without)
     with ThreadPoolExecutor(max_workers=4) as pool:
         tables = list(pool.map(lambda shard: read_or_none(files, shard[1], columns), found))
     good = {number: table for (number, _), table in zip(found, tables, strict=True) if table is not None}

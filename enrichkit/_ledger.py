@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -76,8 +76,11 @@ class Ledger:
         return [one for one in self.replies if one.paid]
 
 
-def read_ledger(out: str | Path, prices: Mapping[str, Price]) -> Ledger:
-    """Return the ledger of a store, read shard after shard; it needs no lock and sees a run under way."""
+def read_ledger(out: str | Path, prices: Mapping[str, Price], *, without: Collection[Path] = ()) -> Ledger:
+    """Return the ledger of a store, read shard after shard; it needs no lock and sees a run under way.
+
+    The shards ``without`` are known to be damaged, if only in columns that tell of no money, and left out.
+    """
     folder = folder_of(out)
     check_store(folder)
     files = files_of(folder)
@@ -85,7 +88,7 @@ def read_ledger(out: str | Path, prices: Mapping[str, Price]) -> Ledger:
     pending = [entry for _, entries in read_parts(files, folder) for entry in entries or ()]
     ledger, seen, damaged = Ledger(), set[bytes](), []
     for _, path in shard_paths(files, folder):
-        table = _money_columns(files, path, ledger.stages)
+        table = None if path in without else _money_columns(files, path, ledger.stages)
         if table is None:
             damaged.append(path)
             continue

@@ -1,12 +1,11 @@
 """The past: what the questions that a store has paid for used, to go by for those that are still to ask.
 
-It only reads, and of the newest shards only a few columns: two thousand questions tell as much as a million. Replies
-that are not sealed yet are left out.
+It only reads, and of the newest shards only a few columns: two thousand questions tell as much as a million.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,10 +15,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ._files import files_of
-from ._index import footer, shard_paths
-from ._parquet import join, read_or_none
+from ._index import find, footer, shard_paths
+from ._parquet import read_or_none
+from ._parts import Entry, by_question, read_parts
+from ._price import Price
 from ._questions import StageWork
-from ._row import RECORD_ID, SPENT, meta
+from ._row import RECORD_ID, SPENT, meta, read_outcome
 from ._table import is_true
 
 ENOUGH_ROWS = 2000
@@ -46,7 +47,7 @@ class Past:
         return sum((np.nan_to_num(part) for part in parts), self.facts["input_tokens"])
 
 
-def read_past(out: Path, works: Sequence[StageWork]) -> dict[str, Past]:
+def read_past(out: Path, works: Sequence[StageWork], prices: Mapping[str, Price]) -> dict[str, Past]:
     """Return what a store's newest questions used, by stage; a stage that nothing is known of is left out."""
     wanted = [work for work in works if not work.known.all()]
     names = [meta(work.stage.name, fact) for work in wanted for fact in (*SPENT, "model", "paid_by")]
@@ -57,23 +58,49 @@ def read_past(out: Path, works: Sequence[StageWork]) -> dict[str, Past]:
             tables.append(table)
         if sum(table.num_rows for table in tables) >= ENOUGH_ROWS:
             break
-    found = {work.stage.name: _of_stage(work, tables) for work in wanted}
-    return {name: past for name, past in found.items() if past is not None and len(past)}
+    pending = by_question(entry for _, entries in read_parts(files, out) for entry in entries or ()) if wanted else {}
+    found = {work.stage.name: _of_stage(work, tables, pending, prices) for work in wanted}
+    return {name: past for name, past in found.items() if len(past)}
 
 
-def _of_stage(work: StageWork, tables: Sequence[pa.Table]) -> Past | None:
+def _of_stage(
+    work: StageWork, tables: Sequence[pa.Table], pending: Mapping[str, Sequence[Entry]], prices: Mapping[str, Price]
+) -> Past:
     """Return what one stage's questions used: those asked just as now, if there are any."""
     name = work.stage.name
     having = [table for table in tables if meta(name, "paid_by") in table.column_names]
     alike = [table for table in having if _fingerprint(table, name) == work.fingerprint]
-    if not having:
-        return None
-    table = join(alike or having)
+    same = [*(_sealed(name, table) for table in alike), _unsealed(work, pending, prices)]
+    if not any(map(len, same)):
+        same = [_sealed(name, table, comparable=False) for table in having] or same
+    return Past(
+        facts={fact: np.concatenate([one.facts[fact] for one in same]) for fact in SPENT},
+        models=np.concatenate([one.models for one in same]),
+    )
+
+
+def _sealed(name: str, table: pa.Table, *, comparable: bool = True) -> Past:
+    """Return what a stage's questions used by a shard, each in the row of the record that paid."""
     table = table.filter(pa.array(is_true(pc.equal(table.column(meta(name, "paid_by")), table.column(RECORD_ID)))))
-    models = table.column(meta(name, "model")).to_numpy() if alike else np.full(table.num_rows, None)
+    models = table.column(meta(name, "model")).to_numpy() if comparable else np.full(table.num_rows, None)
     return Past(
         facts={fact: _numbers(table.column(meta(name, fact))) for fact in SPENT},
         models=np.asarray(models, dtype=object),
+    )
+
+
+def _unsealed(work: StageWork, pending: Mapping[str, Sequence[Entry]], prices: Mapping[str, Price]) -> Past:
+    """Return what those used that have their final reply in no shard yet, and whose records wait for other stages."""
+    places = find(list(pending), work.questions) if pending else ()
+    outcomes = [
+        read_outcome(work.stage, question, [entry.payload for entry in entries], prices)
+        for place, (question, entries) in zip(places, pending.items(), strict=True)
+        if place >= 0 and work.place[place] < 0 and len(work.records(place)) and entries[-1].status != "again"
+    ]
+    used = [(one.reply.model_version, one.spent.facts) for one in outcomes if one.spent is not None]
+    return Past(
+        facts={fact: np.array([facts[fact] for _, facts in used], dtype=np.float64) for fact in SPENT},
+        models=np.array([model for model, _ in used], dtype=object),
     )
 
 

@@ -7,7 +7,7 @@ second. Records that share an answer each count, since each of them has it.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,6 +60,8 @@ class Quality:
         Sealed records.
     status : mapping of str to int
         Records by status.
+    pending : mapping of str to int
+        By stage, records that it has not been asked of: another call left them out, or has not come to them yet.
     filled_before, filled_after : mapping of str to int
         Records with a value, by column that a stage writes: in the table as it was given, and now.
     confidence, search_quality : mapping of str to mapping
@@ -80,6 +82,7 @@ class Quality:
 
     records: int
     status: Mapping[str, int]
+    pending: Mapping[str, int]
     filled_before: Mapping[str, int]
     filled_after: Mapping[str, int]
     confidence: Mapping[str, Mapping[str, int]]
@@ -92,7 +95,9 @@ class Quality:
     same_address: tuple[Finding, ...]
 
 
-def read_answers(out: Path, facts: Iterable[str], more: Iterable[str] = ()) -> tuple[pa.Table, dict[str, list[str]]]:
+def read_answers(
+    out: Path, facts: Iterable[str], more: Iterable[str] = (), *, without: Collection[Path] = ()
+) -> tuple[pa.Table, dict[str, list[str]]]:
     """Return the sealed rows' columns of these facts and of all answers, and each stage's answer columns."""
     files = files_of(out)
     newest = [read_or_none(files, path, [RECORD_ID]) for _, path in sorted(shard_paths(files, out))[-1:]]
@@ -100,16 +105,19 @@ def read_answers(out: Path, facts: Iterable[str], more: Iterable[str] = ()) -> t
     while True:
         wanted = {RECORD_ID, STATUS, *more, *(column for columns in stages.values() for column in columns)}
         wanted |= {meta(stage, fact) for stage in stages for fact in facts}
-        tables = list(read_shards(files, out, wanted)[0].values())
+        tables = list(read_shards(files, out, wanted, without=without)[0].values())
         if (met := answers_of(footer(table.schema) for table in tables)) == stages:
             return join(tables), stages
         stages = met  # an older shard, or one that was sealed meanwhile, has others
 
 
-def read_quality(out: Path) -> Quality:
-    """Return the quality of a store's answers; it needs no lock and also works while a run is under way."""
+def read_quality(out: Path, *, without: Collection[Path] = ()) -> Quality:
+    """Return the quality of a store's answers; it needs no lock and also works while a run is under way.
+
+    The shards ``without`` are left out.
+    """
     facts = ("status", "question", "error", "confidence", "search_quality", "fields_found", "filled", "corrections")
-    table, stages = read_answers(out, (*facts, "issues", "states"))
+    table, stages = read_answers(out, (*facts, "issues", "states"), without=without)
     present = {stage: columns for stage, columns in stages.items() if meta(stage, "status") in table.column_names}
     found = {stage: _Stage(table, stage, columns) for stage, columns in present.items()}
     after = {column: int(has_value(table.column(column)).sum()) for one in found.values() for column in one.columns}
@@ -117,6 +125,7 @@ def read_quality(out: Path) -> Quality:
     return Quality(
         records=table.num_rows,
         status=_counts(table.column(STATUS)) if table.num_rows else {},
+        pending={stage: one.pending() for stage, one in found.items()},
         filled_before={column: count - filled[column] for column, count in after.items()},
         filled_after=after,
         confidence={stage: one.levels("confidence", CONFIDENCE) for stage, one in found.items()},
@@ -148,6 +157,9 @@ class _Stage:
         """Return all elements of a list column."""
         column = self.fact(name)
         return pc.list_flatten(column) if pa.types.is_list(column.type) else pa.chunked_array([pa.nulls(0)])
+
+    def pending(self) -> int:
+        return pc.sum(pc.equal(pc.fill_null(self.fact("status"), "pending"), "pending")).as_py() or 0
 
     def levels(self, name: str, words: Sequence[str]) -> dict[str, int]:
         counts = _counts(pc.fill_null(self.fact(name).filter(self.done).cast(pa.string()), NOT_SAID))
@@ -268,6 +280,7 @@ def as_json(found: Quality) -> dict[str, Any]:
         },
         "stages": {
             stage: {
+                "pending": found.pending[stage],
                 "confidence": dict(confidence),
                 "search_quality": dict(found.search_quality[stage]),
                 "fields_found": {str(many): count for many, count in found.fields_found[stage].items()},

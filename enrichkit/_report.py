@@ -5,14 +5,15 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 from ._bill import ALL_KINDS, COUNTED, Bill, CostLine, make_bill
-from ._files import Files, work_area
+from ._files import Files, files_of, work_area
+from ._index import damaged_shards
 from ._ledger import Ledger, read_ledger, warn_of_damage
 from ._listing import Listing, as_html, as_text, many, usd
 from ._options import folder_of
@@ -71,6 +72,8 @@ class Report:
         What it cost, by stage, model and kind.
     pace : Throughput
         How fast the answers came.
+    damaged : int
+        Shards that could not be read, and are in none of these figures.
     notes : tuple of str
         What limits these figures, a sentence each.
     """
@@ -80,6 +83,7 @@ class Report:
     quality: Quality
     cost: Bill
     pace: Throughput
+    damaged: int = 0
     notes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
@@ -102,6 +106,7 @@ class Report:
             "version": SCHEMA_VERSION,
             "out": self.out,
             "simulated": self.simulated,
+            "damaged_shards": self.damaged,
             "notes": list(self.notes),
             "quality": as_json(self.quality),
             "pace": dataclasses.asdict(self.pace),
@@ -115,7 +120,7 @@ class Report:
                         "filled_by_column": dict(bill.filled.get(name, {})),
                         "per_filled_cell_usd": exact(bill.per_filled_cell_usd(name), RATIO_DIGITS),
                         "shared_answers": bill.shared.get(name, 0),
-                        "sharing_saved_usd": exact(bill.shared_usd.get(name, Decimal())),
+                        "sharing_saved_usd": exact(bill.saved_usd(name)),
                     }
                     for name, line in bill.by_stage.items()
                 },
@@ -123,7 +128,7 @@ class Report:
                 "records": bill.records,
                 "per_record_usd": exact(bill.per_record_usd, RATIO_DIGITS),
                 "per_filled_cell_usd": exact(bill.per_filled_cell_usd(), RATIO_DIGITS),
-                "sharing_saved_usd": exact(sum(bill.shared_usd.values(), Decimal())),
+                "sharing_saved_usd": exact(bill.saved_usd()),
                 "shared_unpriced": bill.shared_unpriced,
                 "resuming_saved_usd": None,
                 "stored_answers_usd": exact(bill.kept_usd),
@@ -143,21 +148,22 @@ class Report:
         return target
 
     def _listings(self) -> list[Listing]:
-        return [*listings(self.quality), *_listings(self.cost)]
+        return [*listings(self.quality), *([] if self.cost.total.lost else _listings(self.cost))]
 
     def _lines(self) -> list[str]:
         bill, quality = self.cost, self.quality
         label = f"{SIMULATED}, " if self.simulated else ""
         status = ", ".join(f"{count:,} {word}" for word, count in sorted(quality.status.items()))
+        waiting = ", ".join(f"{stage} not asked of {count:,}" for stage, count in quality.pending.items() if count)
         return [
-            f"{many(quality.records, 'record')}{f': {status}' if status else ''}; "
+            f"{many(quality.records, 'record')}{f': {status}' if status else ''}{f' ({waiting})' if waiting else ''}; "
             f"{many(quality.corrections, 'answer differs', 'answers differ')} from the table",
             *self.pace.lines,
             f"{self.out}: {bill.total.told} USD ({label}prices: {bill.prices})",
             f"{many(bill.records, 'record')}, {many(bill.total.replies, 'paid reply', 'paid replies')}, "
             f"{many(bill.total.attempts, 'attempt')}; "
             f"{usd(bill.per_record_usd)} USD a record, {usd(bill.per_filled_cell_usd())} USD a filled cell",
-            *_savings(bill),
+            *([] if bill.total.lost else _savings(bill)),
             *self.notes,
             self.next_line,
         ]
@@ -165,14 +171,27 @@ class Report:
     @property
     def next_line(self) -> str:
         """One line: what to call next."""
+        return f"Next: {'; '.join(self._calls())}."
+
+    def _calls(self) -> Iterator[str]:
         status = self.quality.status
-        calls = [
-            "enrichkit.run with the same arguments asks what is left" if status.get("pending") else "",
-            "enrichkit.run with retry_failed=True asks the failed ones again" if status.get("failed") else "",
-            f"enrichkit.corrections({self.out!r}) lists the answers that differ" if self.quality.corrections else "",
-            f"enrichkit.weak({self.out!r}) lists the records worth another look",
-        ]
-        return f"Next: {'; '.join(filter(None, calls))}."
+        if self.damaged:
+            yield (
+                "restore the damaged shards from a copy, or enrichkit.run with redo_damaged=True asks, and pays, for "
+                "their records again"
+            )
+        else:
+            if not self.quality.records:
+                yield "enrichkit.run with the same arguments goes on, unless a run is under way"
+            if waiting := [stage for stage, count in self.quality.pending.items() if count]:
+                told = " and ".join(waiting)
+                yield f"enrichkit.run with {told} among its stages asks the pending ones, if its table has them"
+            if status.get("failed"):
+                yield "enrichkit.run with retry_failed=True asks the failed ones again"
+        if self.quality.corrections:
+            yield f"enrichkit.corrections({self.out!r}) lists the answers that differ"
+        if self.quality.records:
+            yield f"enrichkit.weak({self.out!r}) lists the records worth another look"
 
 
 def report(out: str | Path = "enriched", *, prices: Mapping[str, Price] | None = None) -> Report:
@@ -204,14 +223,16 @@ def report(out: str | Path = "enriched", *, prices: Mapping[str, Price] | None =
     >>> found.simulated, found.cost.total.replies, found.cost.shared
     (True, 1, {'fund': 1})
     """
-    ledger = read_ledger(out, prices or {})
+    folder = folder_of(out)
+    ledger = read_ledger(folder, prices or {}, without=damaged_shards(files_of(folder), folder))
     warn_of_damage(ledger)
     return Report(
         out=str(out),
         simulated=ledger.simulated,
-        quality=read_quality(folder_of(out)),
+        quality=read_quality(folder, without=ledger.damaged),
         cost=make_bill(ledger, own=prices or {}),
         pace=_throughput(ledger),
+        damaged=len(ledger.damaged),
         notes=tuple(_notes(ledger)),
     )
 
@@ -241,7 +262,7 @@ def exact(value: Decimal | None, digits: int | None = None) -> str | None:
 def _line_json(line: CostLine) -> dict[str, Any]:
     return {
         "cost_usd": exact(line.cost_usd),
-        "by_kind_usd": {kind: exact(value) for kind, value in line.usd.items()},
+        "by_kind_usd": {kind: exact(value) for kind, value in line.by_kind.items()},
         "replies": line.replies,
         "wasted_replies": line.wasted,
         "unpriced_replies": line.unpriced,
@@ -274,8 +295,7 @@ def _listings(bill: Bill) -> list[Listing]:
 
 
 def _cost_row(name: str, line: CostLine) -> tuple[str, ...]:
-    known = line.cost_usd is not None
-    return name, *(usd(value if known else None) for value in line.usd.values()), line.told
+    return name, *map(usd, line.by_kind.values()), line.told
 
 
 def _use_row(name: str, line: CostLine) -> tuple[str, ...]:
@@ -284,15 +304,15 @@ def _use_row(name: str, line: CostLine) -> tuple[str, ...]:
 
 def _gain_row(bill: Bill, name: str) -> tuple[str, ...]:
     cells, shared = bill.filled_cells(name), bill.shared.get(name, 0)
-    saved = usd(bill.shared_usd.get(name, Decimal()))
-    return name, f"{cells:,}", usd(bill.per_filled_cell_usd(name)) if cells else "-", f"{shared:,}", saved
+    cell = usd(bill.per_filled_cell_usd(name)) if cells else "-"
+    return name, f"{cells:,}", cell, f"{shared:,}", usd(bill.saved_usd(name))
 
 
 def _savings(bill: Bill) -> list[str]:
     """Return what sharing and resuming saved, in words."""
     unknown = f", and what {bill.shared_unpriced:,} of unknown price would have cost" if bill.shared_unpriced else ""
     return [
-        f"Sharing saved {usd(sum(bill.shared_usd.values(), Decimal()))} USD{unknown}: "
+        f"Sharing saved {usd(bill.saved_usd())} USD{unknown}: "
         f"{many(sum(bill.shared.values()), 'answer')} came from another record's question.",
         f"Resuming saves {usd(bill.kept_usd)} USD in each later call that finds all these answers here. What it has "
         "saved so far cannot be told: a store does not record calls.",
@@ -318,6 +338,7 @@ def _notes(ledger: Ledger) -> list[str]:
         )
     if ledger.damaged:
         notes.append(
-            f"Damaged shards, which could not be read, so that their cost is missing: {len(ledger.damaged):,}."
+            "Damaged shards, which could not be read, so that their answers and costs are missing: "
+            f"{len(ledger.damaged):,}."
         )
     return notes

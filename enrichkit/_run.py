@@ -329,7 +329,7 @@ class Run:
         rest = status.rest_usd
         if rest is None and not status.unpriced:
             with contextlib.suppress(OSError):  # the store may be what ended the run
-                past = read_past(self._options.folder, self._book.work.stages)
+                past = read_past(self._options.folder, self._book.work.stages, self._options.prices)
                 about = estimate(self._book.work, past, self._options)
                 rest = None if about.cost_usd is None else about.cost_usd[1]
         return f"They will cost about {amount(rest)} USD more. " if rest and status.left else ""

@@ -29,7 +29,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ._files import Files, work_area
-from ._index import find, footer, indexed, scan, shard_paths, stray_work_area
+from ._index import damaged_shards, find, footer, indexed, scan, shard_paths, stray_work_area
 from ._parquet import encode_parquet, join, read_or_none
 from ._parts import Entry, encode_part, read_parts
 from .errors import DamagedError, LockedError, StoreError
@@ -199,9 +199,8 @@ class Store:
 
     def _put_damaged_aside(self) -> None:
         """Move every shard that fails a checksum, in whatever column, out of the way."""
-        for number, path in list(shard_paths(self.files, self.out)):
-            if read_or_none(self.files, path, None) is None:
-                self._put_aside(path, f"s{number:04d}-{path.name}")
+        for path in damaged_shards(self.files, self.out):
+            self._put_aside(path, f"{path.parent.name.removeprefix('shard=')}-{path.name}")
 
     def _put_aside(self, path: Path, name: str) -> None:
         """Move a damaged file to where it stays, whatever else was put aside under its name."""

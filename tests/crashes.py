@@ -22,6 +22,7 @@ from typing import Any
 from unittest import mock
 
 import pandas as pd
+import pyarrow.parquet as pq
 
 import enrichkit
 from enrichkit import Answer, Failure, Price, Reply, Stage, Usage
@@ -422,3 +423,14 @@ def _crash_again(phase: str, state: State, scratch: Path, chance: random.Random)
 def summary(verdicts: Mapping[str, Verdict]) -> str:
     """Return the verdicts, a line for each call."""
     return "\n".join(f"{name}: {one.states:,} states, {len(one.broken):,} violations" for name, one in verdicts.items())
+
+
+def damage(out: Path, column: str) -> None:
+    """Turn one bit in a column of the first shard."""
+    path = min(out.rglob("*.parquet"))
+    row_group = pq.ParquetFile(path).metadata.row_group(0)
+    chunks = map(row_group.column, range(row_group.num_columns))
+    chunk = next(found for found in chunks if found.path_in_schema.startswith(column))
+    data = bytearray(path.read_bytes())
+    data[(chunk.dictionary_page_offset or chunk.data_page_offset) + chunk.total_compressed_size - 2] ^= 1
+    path.write_bytes(data)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from decimal import Decimal
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 
 import enrichkit
 from enrichkit import Answer, Price, Reply, Stage, Usage, errors
+from enrichkit.simulator import Simulator
 
 
 class Company(Answer):
@@ -113,6 +115,21 @@ def test_failed_questions_save_nothing_by_being_shared(tmp_path):
     frame = pd.DataFrame({"name": ["a", "b", "c"], "country": ["Peru"] * 3})
     enrichkit.run(frame, stages=[shared], key="name", out=tmp_path / "out", client=client, progress=False, model="m")
     assert enrichkit.report(tmp_path / "out", prices=PRICES).cost.shared == {"company": 0}
+
+
+def test_paid_failures_make_no_saving_negative(tmp_path, monkeypatch):
+    """Sharing saved nothing where nobody got the answer: a table in which nothing is shared is never the cheaper."""
+    with Simulator(faults={"truncated": 1}) as server:
+        monkeypatch.setenv("GOOGLE_GEMINI_BASE_URL", server.url)
+        monkeypatch.setenv("GOOGLE_API_KEY", "a-key-for-nothing")
+        enrichkit.run(table(3), stages=[COMPANY], key="name", out=tmp_path / "out", progress=False)
+    found = enrichkit.report(tmp_path / "out")
+    assert found.cost.total.wasted == found.cost.total.replies > 0
+    assert found.cost.total.cost_usd > 0
+    larger = found.cost.for_records([1000])
+    assert (larger["usd_nothing_shared"] >= larger["usd_shared_alike"]).all()
+    cost = json.loads(found.to_json())["cost"]
+    assert (cost["sharing_saved_usd"], cost["by_stage"]["company"]["sharing_saved_usd"]) == ("0", "0")
 
 
 def test_no_escape_sequence_reaches_a_terminal(tmp_path):

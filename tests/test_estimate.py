@@ -15,6 +15,7 @@ import pytest
 import enrichkit
 from enrichkit import Answer, Failure, Price, Reply, Stage, Usage
 from enrichkit._estimate import carry_over, student
+from enrichkit._listing import many
 
 TABLE = Path(__file__).parents[1] / "data" / "funds.csv"
 LITE = "gemini-3.5-flash-lite"
@@ -204,6 +205,26 @@ def test_a_stage_that_is_new_to_the_store_is_guessed_and_named(tmp_path):
     enrichkit.run(table(10), stages=[COMPANY], client=counted, progress=False, **settings)
     found = enrichkit.plan(table(), stages=[COMPANY, SITE], **settings)
     assert found.basis == "measured on 10 replies of this store, but site from the usual sizes"
+
+
+@pytest.mark.parametrize("complete", [0, 10])
+def test_replies_that_are_not_sealed_yet_are_measured_too(tmp_path, complete):
+    """As after a stop between two stages: each once, beside those in the shards, and priced alike."""
+    settings = {"out": tmp_path / "out", "key": "name", "stages": [COMPANY, SITE]}
+    if complete:
+        enrichkit.run(table(complete), client=counted, progress=False, **settings)
+
+    def client(request):
+        return Reply(failure=Failure(cause="auth")) if request.stage == "site" else counted(request)
+
+    with pytest.raises(enrichkit.errors.Stopped):
+        enrichkit.run(table(20), client=client, progress=False, **settings)
+    pending = enrichkit.report(tmp_path / "out").cost.not_sealed
+    found = enrichkit.plan(table(), **settings | {"stages": [COMPANY]})
+    assert pending > 0
+    assert found.basis == f"measured on {many(complete + pending, 'reply', 'replies')} of this store"
+    each = 1000 * 0.3e-6 + 200 * 2.5e-6 + 2 * 0.014
+    assert found.cost_usd[1] == pytest.approx(found.to_ask * each)
 
 
 def test_replies_that_say_nothing_of_their_use_are_no_measure(tmp_path):

@@ -7,9 +7,9 @@ import time
 from decimal import Decimal
 from pathlib import Path
 
+import crashes
 import numpy as np
 import pandas as pd
-import pyarrow.parquet as pq
 import pytest
 
 import enrichkit
@@ -71,24 +71,12 @@ def out(tmp_path):
     return tmp_path / "out"
 
 
-def damage(out, column):
-    """Turn one bit in a column of the first shard."""
-    path = next(iter(sorted(out.rglob("*.parquet"))))
-    metadata = pq.ParquetFile(path).metadata.row_group(0)
-    chunk = next(
-        found for found in map(metadata.column, range(metadata.num_columns)) if found.path_in_schema.startswith(column)
-    )
-    data = bytearray(path.read_bytes())
-    data[(chunk.dictionary_page_offset or chunk.data_page_offset) + chunk.total_compressed_size - 2] ^= 1
-    path.write_bytes(data)
-
-
 @pytest.mark.parametrize("column", ["company._replies", "country"])
 def test_damage_found_on_the_way_loses_no_reply_in_flight(column, out):
     """The run ends and names the shard; what was paid meanwhile is stored all the same."""
     names = [f"n{number}" for number in range(40)]
     run(table(*names), out, Teller(), shard_rows=10)
-    damage(out, column)
+    crashes.damage(out, column)
     client = Teller(seconds=0.01)
     with pytest.raises(errors.DamagedError, match=r"The shard .* is damaged"):
         run(table(*names), out, client, [COMPANY, SITE], shard_rows=10, workers=5)
@@ -101,7 +89,7 @@ def test_damage_found_on_the_way_loses_no_reply_in_flight(column, out):
 def test_damage_in_a_shared_answer_names_the_shard(out):
     """Also where only a new record that shares it looks for it."""
     run(table("Acme"), out, Teller())
-    damage(out, "company._replies")
+    crashes.damage(out, "company._replies")
     with pytest.raises(errors.DamagedError, match=r"The shard .* is damaged"):
         run(table("Acme", "Bolt"), out, Teller())
 
@@ -358,7 +346,7 @@ def test_a_stage_added_changes_no_other_question(out):
 def test_a_damaged_cost_is_not_taken_for_nothing(out):
     """A budget needs all that was spent."""
     run(table("Acme", "Bolt"), out, Teller())
-    damage(out, "company._cost_usd")
+    crashes.damage(out, "company._cost_usd")
     with pytest.raises(errors.DamagedError):
         run(table("Acme", "Bolt", "Cask"), out, Teller(), [COMPANY, SITE], budget_usd=5.5)
 

@@ -10,12 +10,14 @@ import time
 from decimal import Decimal
 from pathlib import Path
 
+import crashes
 import pandas as pd
 import pytest
 
 import enrichkit
 from enrichkit import Answer, Failure, Price, Reply, Stage, Usage, errors
 from enrichkit._costs import DOLLARS
+from enrichkit._flags import in_flags
 from enrichkit._ledger import answering
 from enrichkit._report import exact
 from enrichkit.simulator import Simulator
@@ -251,7 +253,54 @@ def test_a_damaged_shard_is_named(tmp_path):
     with pytest.warns(UserWarning, match="damaged"):
         found = enrichkit.report(tmp_path / "out")
     assert (found.cost.records, found.cost.total.replies) == (2, 2)
-    assert "Damaged shards, which could not be read, so that their cost is missing: 1." in str(found)
+    assert "Damaged shards, which could not be read, so that their answers and costs are missing: 1." in str(found)
+
+
+@pytest.mark.parametrize("column", ["_record_id", "firm", "company._confidence", "company._replies"])
+def test_a_damaged_shard_is_out_of_all_of_a_report(tmp_path, column):
+    """Whichever of its columns is damaged: its answers and its costs are left out, as the warning says."""
+    out = tmp_path / "out"
+    store(out, lambda _: reply(), shard_rows=2)
+    crashes.damage(out, column)
+    with pytest.warns(UserWarning, match="its records are left out"):
+        found = enrichkit.report(out)
+    assert (found.quality.records, found.cost.records, found.cost.total.replies) == (1, 1, 1)
+    assert found.quality.filled_after == {"company.industry": 1}
+    with pytest.warns(UserWarning, match="its records are left out"):
+        assert len(enrichkit.costs(out)) == 1
+
+
+def test_what_a_damaged_shard_alone_held_is_unknown(tmp_path):
+    """In words and in JSON no amount is 0, and the next step is the one that a run asks for."""
+    store(tmp_path / "out", lambda request: reply("no" if "⟦a⟧" in request.text else GOOD), stages=[COMPANY, SITE])
+    crashes.damage(tmp_path / "out", "company._model")
+    with pytest.warns(UserWarning, match="its records are left out"):
+        found = enrichkit.report(tmp_path / "out")
+    told, bill = str(found), json.loads(found.to_json())["cost"]
+    assert "0.0000" not in told
+    assert "out: unknown USD (prices: " in told
+    assert not re.search("Sharing|Resuming|values by column|confidence|cost by stage", told)
+    assert {value for name, value in bill.items() if name.endswith("_usd")} == {None}
+    assert {*bill["total"]["by_kind_usd"].values(), bill["total"]["cost_usd"]} == {None}
+    assert found.cost.for_records([10]).iloc[:, 1:].isna().all(axis=None)
+    assert found.next_line.startswith(
+        "Next: restore the damaged shards from a copy, or enrichkit.run with redo_damaged"
+    )
+    assert "enrichkit run with --redo-damaged asks" in in_flags(found.next_line)
+    assert not re.search("retry|weak", found.next_line)
+
+
+def test_what_is_not_in_the_damaged_shard_is_known(tmp_path):
+    """But of a stage that only that shard may have asked, nothing is."""
+    frame, call = store(tmp_path / "out", lambda _: reply(), shard_rows=2)
+    enrichkit.run(frame.head(2), **(call | {"stages": [SITE]}))
+    crashes.damage(tmp_path / "out", "company._model")
+    with pytest.warns(UserWarning, match="its records are left out"):
+        found = enrichkit.report(tmp_path / "out")
+    assert (found.damaged, found.cost.total.cost_usd) == (1, Decimal("0.00055"))
+    assert found.cost.by_stage["company"].cost_usd == Decimal("0.00055")
+    assert found.cost.by_stage["site"].cost_usd is found.cost.saved_usd("site") is None
+    assert json.loads(found.to_json())["cost"]["by_stage"]["site"]["sharing_saved_usd"] is None
 
 
 def test_a_failure_that_may_have_been_charged_is_counted_apart(tmp_path):
@@ -355,6 +404,35 @@ def test_importing_the_package_brings_no_plot_library():
     """Nor does a report."""
     code = "import enrichkit, sys; enrichkit.report, enrichkit.plots; assert 'matplotlib' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
+def test_a_stage_of_some_records_only_is_told_by_name(tmp_path):
+    """The others are pending, and neither call that was made would ask them."""
+    frame, call = store(tmp_path / "out", lambda _: reply())
+    enrichkit.run(frame.head(1), **(call | {"stages": [SITE]}))
+    found = enrichkit.report(tmp_path / "out")
+    assert str(found).startswith("3 records: 1 done, 2 pending (site not asked of 2); ")
+    expected = (
+        "Next: enrichkit.run with site among its stages asks the pending ones, if its table has them; enrichkit.weak("
+    )
+    assert found.next_line.startswith(expected)
+    stages = json.loads(found.to_json())["quality"]["stages"]
+    assert {stage: facts["pending"] for stage, facts in stages.items()} == {"company": 0, "site": 2}
+    enrichkit.run(frame, **(call | {"stages": [COMPANY, SITE]}))
+    assert str(enrichkit.report(tmp_path / "out")).startswith("3 records: 3 done; ")
+
+
+def test_where_no_record_is_sealed_yet_a_run_goes_on(tmp_path):
+    """There is nothing to look at: a record with an answer to one of two stages is not complete."""
+
+    def client(request):
+        return Reply(failure=Failure(cause="auth")) if request.stage == "site" else reply()
+
+    with pytest.raises(errors.Stopped):
+        store(tmp_path / "out", client, stages=[COMPANY, SITE], names=["a"])
+    found = enrichkit.report(tmp_path / "out")
+    assert (found.quality.records, found.cost.not_sealed) == (0, 1)
+    assert found.next_line == "Next: enrichkit.run with the same arguments goes on, unless a run is under way."
 
 
 def test_it_says_what_to_call_next(tmp_path):

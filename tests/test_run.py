@@ -286,6 +286,24 @@ def test_start_runs_in_the_background(frame, tmp_path, simulator):
     assert len(asyncio.run(wait())) == 5
 
 
+def test_before_a_record_is_complete_a_store_reads_as_an_empty_frame(tmp_path):
+    """With the columns of every store, so that whoever looks at the status finds it; a file is not made of it."""
+    out, found = tmp_path / "out", []
+
+    def client(_):
+        found.append(enrichkit.read(out))
+        with pytest.raises(errors.InputError, match="no record is complete yet"):
+            enrichkit.export(out, tmp_path / "out.csv")
+        return Reply(text='{"industry": "Tea"}')
+
+    frame = pd.DataFrame({"name": ["Acme"], "country": ["Peru"]})
+    enriched = run(frame, out, stages=[COMPANY], key="name", client=client)
+    assert enriched["_status"].tolist() == ["done"]
+    assert found[0]["_status"].value_counts().to_dict() == {}
+    assert list(found[0]) == ["_record_id", "_status"]
+    assert found[0].dtypes.to_dict().items() <= enrichkit.read(out).dtypes.to_dict().items()
+
+
 def test_stop_keeps_what_is_there(table, tmp_path, simulator):
     """The table as it stands, and the rest still to do."""
     simulator.latency_seconds = 0.05
