@@ -93,7 +93,7 @@ def _unsealed(work: StageWork, pending: Mapping[str, Sequence[Entry]], prices: M
     """Return what those used that have their final reply in no shard yet, and whose records wait for other stages."""
     places = find(list(pending), work.questions) if pending else ()
     outcomes = [
-        read_outcome(work.stage, question, [entry.payload for entry in entries], prices)
+        read_outcome(work.stage, question, [entry.payload for entry in entries], prices, booked=0)
         for place, (question, entries) in zip(places, pending.items(), strict=True)
         if place >= 0 and work.place[place] < 0 and len(work.records(place)) and entries[-1].status != "again"
     ]
