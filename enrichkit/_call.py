@@ -12,6 +12,7 @@ import pandas as pd
 from ._book import booked_usd
 from ._budget import Budget
 from ._files import files_of
+from ._frame import answers_and_facts
 from ._index import Index, indexed, read_shards, scan
 from ._ledger import read_ledger
 from ._notice import check_addresses
@@ -77,7 +78,7 @@ def check(frame: pd.DataFrame, options: Options) -> None:
 
 def index_of(options: Options, stages: Sequence[Stage]) -> Index:
     """Return the index of a call's store, reading only."""
-    return scan(options.folder, indexed(*_read_by(stages)), id_column=RECORD_ID)
+    return scan(options.folder, indexed(*_read_by(stages)), id_column=RECORD_ID, checked=_shown(stages))
 
 
 def store_of(options: Options, stages: Sequence[Stage]) -> Store:
@@ -88,6 +89,7 @@ def store_of(options: Options, stages: Sequence[Stage]) -> Store:
             options.folder,
             stages=names,
             columns=required,
+            checked=_shown(stages),
             redo_damaged=options.redo_damaged,
             id_column=RECORD_ID,
         )
@@ -96,6 +98,12 @@ def store_of(options: Options, stages: Sequence[Stage]) -> Store:
 def _read_by(stages: Sequence[Stage]) -> tuple[list[str], list[str]]:
     """Return the stages' names, and the columns that decide whether a record is skipped."""
     return [stage.name for stage in stages], [name for stage in stages for name in stage.requires]
+
+
+def _shown(stages: Sequence[Stage]) -> list[str]:
+    """Return the columns that the user's table gets; a shard that is damaged there would be missing from it."""
+    answers, facts = answers_and_facts(stages)
+    return [*answers, *facts]
 
 
 def work_of(

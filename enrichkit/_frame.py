@@ -20,6 +20,7 @@ from ._options import folder_of
 from ._parquet import join
 from ._record import is_missing
 from ._row import RECORD_ID, SHOWN, STATUS, meta, record_status
+from ._stage import Stage
 from ._table import cells_at
 from ._work import Work
 from .errors import InputError
@@ -126,13 +127,19 @@ def _series(column: pa.ChunkedArray) -> pd.Series[Any]:
     return pd.Series(column.to_pandas())
 
 
+def answers_and_facts(stages: Sequence[Stage]) -> tuple[list[str], list[str]]:
+    """Return the columns of the answers that these stages give to a user's table, and of the facts beside them."""
+    answers = [column for stage in stages for column in stage.answers]
+    return answers, [STATUS, *(meta(stage.name, fact) for stage in stages for fact in SHOWN)]
+
+
 def enriched(work: Work, out: Path, unsealed: Iterable[tuple[int, Mapping[str, Any]]]) -> pd.DataFrame:
     """Return the user's rows, in their order and with their index, with what is known of them filled in.
 
     ``unsealed`` are records' rows that are not in a shard yet.
     """
-    answers = [column for stage in work.stages for column in stage.stage.answers]
-    facts = [STATUS, *(meta(stage.stage.name, fact) for stage in work.stages for fact in SHOWN)]
+    stages = [one.stage for one in work.stages]
+    answers, facts = answers_and_facts(stages)
     table = stored(out, [RECORD_ID, *answers, *facts])
     place = np.full(len(work.ids), -1)
     if table.num_rows:
@@ -145,7 +152,7 @@ def enriched(work: Work, out: Path, unsealed: Iterable[tuple[int, Mapping[str, A
             result[column] = values.iloc[work.record].set_axis(result.index)
         else:
             result[column] = _filled(result[column], values.iloc[work.record])
-    statuses = [meta(stage.stage.name, "status") for stage in work.stages]
+    statuses = [meta(stage.name, "status") for stage in stages]
     result[statuses] = result[statuses].fillna("pending")
     # Of the stages of this call: another one, asked of some records only, leaves the others pending in the store.
     combined = pd.Series(map(record_status, zip(*(result[name] for name in statuses), strict=True)), dtype=object)

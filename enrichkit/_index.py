@@ -111,15 +111,28 @@ def damaged_shards(files: Files, out: Path) -> list[Path]:
 
 
 def read_shards(
-    files: Files, out: Path, columns: Collection[str] | None, *, without: Collection[Path] = ()
+    files: Files,
+    out: Path,
+    columns: Collection[str] | None,
+    *,
+    checked: Collection[str] = (),
+    without: Collection[Path] = (),
 ) -> tuple[dict[int, pa.Table], list[Path]]:
     """Return the tables of all sealed shards by number, and the files that fail their checksum.
 
-    It checks the columns that it reads, and leaves the files ``without`` out.
+    Of a file it checks the columns that it reads, and others that are to be ``checked``; the files ``without`` are left
+    out.
     """
     found = sorted(shard for shard in shard_paths(files, out) if shard[1] not in without)
+
+    def read(path: Path) -> pa.Table | None:
+        if columns is None or not checked:
+            return read_or_none(files, path, columns)
+        table = read_or_none(files, path, {*columns, *checked})
+        return None if table is None else table.select([name for name in table.column_names if name in columns])
+
     with ThreadPoolExecutor(max_workers=4) as pool:
-        tables = list(pool.map(lambda shard: read_or_none(files, shard[1], columns), found))
+        tables = list(pool.map(lambda shard: read(shard[1]), found))
     good = {number: table for (number, _), table in zip(found, tables, strict=True) if table is not None}
     return good, [path for (_, path), table in zip(found, tables, strict=True) if table is None]
 
@@ -139,10 +152,15 @@ def answers_of(footers: Iterable[Mapping[str, Any]]) -> dict[str, list[str]]:
     return {name: list(map(str, facts.get("answers", ()))) for name, facts in stages_of(footers).items()}
 
 
-def scan(out: Path, columns: Collection[str], *, id_column: str, files: Files | None = None) -> Index:
-    """Return the index of a store, reading only; it needs no lock and changes nothing."""
+def scan(
+    out: Path, columns: Collection[str], *, id_column: str, checked: Collection[str] = (), files: Files | None = None
+) -> Index:
+    """Return the index of a store, reading only; it needs no lock and changes nothing.
+
+    A shard counts as damaged, too, where one of the columns ``checked`` is, of which the index knows nothing else.
+    """
     files = files or files_of(out)
-    tables, damaged = read_shards(files, out, {id_column, *columns})
+    tables, damaged = read_shards(files, out, {id_column, *columns}, checked=checked)
     footers = {number: footer(table.schema) for number, table in tables.items()}
     newer = [number for number, facts in footers.items() if facts.get("version", VERSION) > VERSION]
     if newer:

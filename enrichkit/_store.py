@@ -42,8 +42,9 @@ class Store:
     """A store opened for writing, by one run at a time.
 
     Opening takes the lock and recovers: leftovers of a killed run are cleared, damaged parts put aside, parts removed
-    whose replies are sealed. The index then knows what is answered in ``stages``, and holds further ``columns``. With
-    ``redo_damaged``, damaged shards are put aside rather than refused.
+    whose replies are sealed. The index then knows what is answered in ``stages``, and holds further ``columns``. A
+    shard that is damaged in one of those, or of the columns ``checked``, is refused, or with ``redo_damaged`` put
+    aside.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class Store:
         stages: Collection[str],
         id_column: str,
         columns: Collection[str] = (),
+        checked: Collection[str] = (),
         redo_damaged: bool = False,
         files: Files | None = None,
     ) -> None:
@@ -67,7 +69,9 @@ class Store:
         try:
             for name in self.files.names(self.work / "tmp"):
                 self.files.remove(self.work / "tmp" / name)
-            self._scan = functools.partial(scan, out, indexed(stages, columns), id_column=id_column, files=self.files)
+            self._scan = functools.partial(
+                scan, out, indexed(stages, columns), id_column=id_column, checked=checked, files=self.files
+            )
             if redo_damaged:
                 self._put_damaged_aside()
             self.index = self._scan()

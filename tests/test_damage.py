@@ -9,6 +9,7 @@ from pathlib import Path
 import crashes
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 import enrichkit
@@ -135,6 +136,25 @@ def every_recovery(image: dict[Path, bytes], rounds: int, root: Path) -> dict[st
         damaged = (flipped, truncated)[number % 2]
         endings[recovered(image, name, damaged(image[name], chance), root / str(number))] += 1
     return endings
+
+
+@pytest.mark.parametrize("column", ["company.industry", "site._status", "site._confidence", "_status"])
+def test_no_damage_leaves_an_answer_out_of_the_table(column, tmp_path):
+    """Whatever column of the user's table it hits, the call is refused before it could return less than it had."""
+    client = Teller()
+    before = run(tmp_path / "out", client)
+    (path, _) = sorted((tmp_path / "out").rglob("*.parquet"))
+    group = pq.ParquetFile(path).metadata.row_group(0)
+    (hit,) = [one for one in map(group.column, range(group.num_columns)) if one.path_in_schema == column]
+    data = bytearray(path.read_bytes())
+    data[hit.data_page_offset + hit.total_compressed_size // 2] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(errors.DamagedError, match="Nothing was changed"):
+        run(tmp_path / "out", client)
+    planned = enrichkit.plan(TABLE, out=tmp_path / "out", stages=[COMPANY, SITE], key="name")
+    assert [note for note in planned.notes if "is damaged" in note]
+    with pytest.warns(UserWarning, match="1 damaged file was put aside"):
+        pd.testing.assert_frame_equal(run(tmp_path / "out", client, redo_damaged=True), before)
 
 
 def test_no_damage_stops_the_recovery(image, tmp_path):
