@@ -107,7 +107,10 @@ def shard_paths(files: Files, out: Path) -> Iterator[tuple[int, Path]]:
 
 def damaged_shards(files: Files, out: Path) -> list[Path]:
     """Return the files of the sealed shards that fail a checksum, in whatever column."""
-    return [path for _, path in sorted(shard_paths(files, out)) if read_or_none(files, path, None) is None]
+    paths = [path for _, path in sorted(shard_paths(files, out))]
+    with ThreadPoolExecutor(max_workers=4) as pool:
+        sound = list(pool.map(lambda path: read_or_none(files, path, None) is not None, paths))
+    return [path for path, ok in zip(paths, sound, strict=True) if not ok]
 
 
 def read_shards(
