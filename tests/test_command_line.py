@@ -618,7 +618,7 @@ def test_leaving_at_once_ends_the_bars_line_first(folder, simulator):
     until(b" 0/10")
     wait_for(lambda: simulator.counts()["requests"] >= 2)
     process.send_signal(signal.SIGINT)
-    until(b"finishing what is in flight")
+    until(b"finishing")
     process.send_signal(signal.SIGINT)
     with suppress(OSError):  # how Linux says that the other end is closed
         until(b"no more")
