@@ -350,9 +350,10 @@ class Engine:
     def _finish(self, task: Task, outcome: Outcome | None, *, told: bool = False) -> None:
         """Let a question's outcome count, and those be asked that wait for it, unless they were told before."""
         self._count(task, outcome)
+        # Before its records are complete: whoever sees them done finds what they cost in the forecast.
+        self._forecast.finish(task[0], None if outcome is None or outcome.spent is None else outcome.spent.cost_usd)
         for record in self._book.learn(task, outcome):
             self._complete(record)
-        self._forecast.finish(task[0], None if outcome is None or outcome.spent is None else outcome.spent.cost_usd)
         if not told:
             self._ready.finish(task)
 

@@ -1,10 +1,15 @@
-"""What many tests need: a simulator that the clients reach like the real service."""
+"""What many tests need: a simulator that the clients reach like the real service, and no clock over examples."""
 
 from __future__ import annotations
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from enrichkit.simulator import Simulator
+
+# How long an example takes, or to think of one, says something of the machine only.
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 
 
 @pytest.fixture

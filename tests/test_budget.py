@@ -12,6 +12,7 @@ from decimal import Decimal
 
 import pandas as pd
 import pytest
+from waiting import wait_for
 
 import enrichkit
 from enrichkit import Answer, Failure, Price, Reply, Stage, Usage, errors
@@ -173,12 +174,6 @@ def test_the_status_tells_the_bill_while_it_grows(tmp_path):
         go.acquire()
         return client(request)
 
-    def wait_for(done):
-        deadline = time.monotonic() + 10
-        while job.status.done < done and time.monotonic() < deadline:
-            time.sleep(0.005)
-        return job.status
-
     run(table(4), tmp_path / "out", client)
     more = settings(tmp_path / "out", workers=2, budget_usd=30)
     job = enrichkit.start(table(44), client=waiting, progress=False, **more)
@@ -187,7 +182,8 @@ def test_the_status_tells_the_bill_while_it_grows(tmp_path):
     assert first.prices.endswith(", and your own for m")
     assert (first.rest_usd, first.projected_usd, first.cost_per_record_usd) == (None, None, None)
     go.release(10)
-    status = wait_for(10)
+    wait_for(lambda: job.status.done == 10)
+    status = job.status
     assert (status.cost_usd, status.spent_usd, status.rest_usd) == pytest.approx((5.0, 7.0, 15.0))
     assert (status.projected_usd, status.cost_per_record_usd) == pytest.approx((22.0, 0.5))
     assert "5.0000 USD of about 20.0000, 0.5000 a record" in line(status)

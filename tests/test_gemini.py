@@ -22,6 +22,7 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from waiting import wait_for
 
 import enrichkit
 from enrichkit import Answer, Reply, Request, Stage
@@ -59,7 +60,7 @@ def client(name, simulator):
 
 
 def question(**changed) -> Request:
-    return replace(POC.request("q", VALUES, model="simulator", timeout_seconds=5.0), **changed)
+    return replace(POC.request("q", VALUES, model="simulator", timeout_seconds=30.0), **changed)
 
 
 def test_a_reply_has_text_usage_sources_and_model(client):
@@ -82,7 +83,7 @@ def test_both_clients_bring_the_same_reply(simulator, stage):
     replies = []
     for name in CLIENTS:
         client = connect(name, key=KEY, base_url=simulator.url)
-        replies.append(client(stage.request("q", VALUES, model="simulator", timeout_seconds=5.0)))
+        replies.append(client(stage.request("q", VALUES, model="simulator", timeout_seconds=30.0)))
         client.close()
     assert replace(replies[0], raw="") == replace(replies[1], raw="")
 
@@ -133,8 +134,8 @@ def test_a_reply_that_drips_is_cut(simulator):
     client = connect("google-genai", key=KEY, base_url=simulator.url)
     simulator.script = ["drip"]
     started = time.monotonic()
-    reply = client(question(timeout_seconds=0.5))
-    assert time.monotonic() - started < 1.5
+    reply = client(question(timeout_seconds=2.0))
+    assert time.monotonic() - started < 10  # all of it would take longer still
     assert reply.failure.cause == "timeout"
     assert "drips" in reply.failure.message
     assert client(question()).failure is None
@@ -144,7 +145,7 @@ def test_a_reply_that_drips_is_cut(simulator):
 def test_a_compressed_reply_that_drips_is_cut_and_any_other_is_read():
     """A decoder may say nothing for long, and the deadline counts all the same."""
     body = gzip.compress('{"candidates": [{"content": {"parts": [{"text": "Zoë"}]}}]}'.encode())
-    pauses = iter([0.2, 0.0])
+    pauses = iter([0.5, 0.0])
 
     class Compressed(http.server.BaseHTTPRequestHandler):
         def do_POST(self):
@@ -166,8 +167,8 @@ def test_a_compressed_reply_that_drips_is_cut_and_any_other_is_read():
         threading.Thread(target=server.serve_forever, daemon=True).start()
         client = connect("google-genai", key=KEY, base_url=f"http://127.0.0.1:{server.server_port}")
         started = time.monotonic()
-        assert "drips" in client(question(timeout_seconds=0.5)).failure.message
-        assert time.monotonic() - started < 1.5
+        assert "drips" in client(question(timeout_seconds=2.0)).failure.message
+        assert time.monotonic() - started < 0.5 * len(body) - 5
         assert client(question()).text == "Zoë"
         client.close()
         server.shutdown()
@@ -188,7 +189,7 @@ def test_silence_ends_at_the_timeout(client, simulator):
     simulator.script = ["hang"]
     started = time.monotonic()
     assert client(question(timeout_seconds=0.3)).failure.cause == "timeout"
-    assert time.monotonic() - started < 3
+    assert time.monotonic() - started < 30  # it would hang for an hour
 
 
 def test_a_delay_is_read(client, simulator):
@@ -315,7 +316,7 @@ def test_what_is_sent_is_what_the_sdk_itself_would_send():
                     response_json_schema=dict(request.schema),
                     max_output_tokens=request.max_output_tokens,
                     thinking_config=types.ThinkingConfig(**spec) if level is not None else None,
-                    http_options=types.HttpOptions(timeout=5000),
+                    http_options=types.HttpOptions(timeout=30_000),
                 )
                 sdk.models.generate_content(model=request.model, contents=request.text, config=config)
         server.shutdown()
@@ -484,7 +485,4 @@ def test_no_thread_is_left_behind(name, simulator):
     client = connect(name, key=KEY, base_url=simulator.url)
     client(question())
     client.close()
-    deadline = time.monotonic() + 2
-    while threading.active_count() > before + 1 and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert threading.active_count() <= before + 1
+    wait_for(lambda: threading.active_count() <= before + 1)

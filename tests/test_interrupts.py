@@ -6,20 +6,21 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pandas as pd
 import pytest
 from jupyter_client.manager import start_new_kernel
+from waiting import hold_after, wait_for
 
 import enrichkit
 from enrichkit.simulator import Simulator
 
 TABLE = Path(__file__).parents[1] / "data" / "funds.csv"
 CALL = """
-import pandas as pd, enrichkit
-enrichkit.run(pd.read_csv({table!r}, dtype=str), out={out!r}, workers=20, progress=False)
+import pandas as pd, enrichkit, enrichkit._screens
+enrichkit._screens.Lines.every_seconds = 0.1
+enrichkit.run(pd.read_csv({table!r}, dtype=str), out={out!r}, workers=20, progress={progress!r})
 """
 TOLD = r"\d+ of 542 records are done and saved, \d+ are left\. The same call goes on from here\."
 
@@ -35,19 +36,20 @@ def server(monkeypatch):
 
 def wait_until_under_way(server):
     """Wait for thirty answers; twenty more requests are in flight then."""
-    deadline = time.monotonic() + 60
-    while server.counts()["answers"] < 30 and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert server.counts()["answers"] >= 30
+    wait_for(lambda: server.counts()["answers"] >= 30)
 
 
 def different_questions(out):
     return enrichkit.plan(pd.read_csv(TABLE, dtype=str), out=out).to_ask
 
 
-def started(out):
+def call(out, progress=False):
+    return CALL.format(table=str(TABLE), out=str(out), progress=progress)
+
+
+def started(out, progress=False):
     """Run the call in a process of its own."""
-    return subprocess.Popen([sys.executable, "-c", CALL.format(table=str(TABLE), out=str(out))], stderr=subprocess.PIPE)
+    return subprocess.Popen([sys.executable, "-c", call(out, progress)], stderr=subprocess.PIPE, text=True)
 
 
 @pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
@@ -57,7 +59,7 @@ def test_one_signal_keeps_what_is_in_flight(sign, server, tmp_path):
     process = started(tmp_path / "out")
     wait_until_under_way(server)
     process.send_signal(sign)
-    told = process.communicate(timeout=30)[1].decode()
+    told = process.communicate(timeout=60)[1]
     assert re.search(rf"Interrupted: Interrupted\. {TOLD}", told)
     assert different_questions(tmp_path / "out") == total - server.counts()["answers"]
 
@@ -65,22 +67,20 @@ def test_one_signal_keeps_what_is_in_flight(sign, server, tmp_path):
 def test_a_second_signal_leaves_at_once(server, tmp_path):
     """What is in flight may be paid again, and the message says that; what had come before is there."""
     total = different_questions(tmp_path / "nothing")
-    server.latency_seconds = 0.05
-    process = started(tmp_path / "out")
-    wait_until_under_way(server)
-    server.latency_seconds = 30
-    answers = None
-    while answers != (answers := server.counts()["answers"]):  # until nothing is in flight but what takes 30 s
-        time.sleep(0.5)
+    hold_after(server, 30)
+    process = started(tmp_path / "out", progress="text")
+    wait_for(lambda: server.counts()["requests"] == 30 + 20)
+    wait_for(lambda: different_questions(tmp_path / "out") == total - 30)
     process.send_signal(signal.SIGINT)
-    time.sleep(0.5)
-    assert process.poll() is None
+    while "finishing what is in flight" not in (line := process.stderr.readline()):
+        assert line
     process.send_signal(signal.SIGINT)
-    left = time.monotonic()
-    told = process.communicate(timeout=30)[1].decode()
-    assert time.monotonic() - left < 5
+    told = process.stderr.read()
+    process.wait(60)
+    process.stderr.close()
+    assert server.counts()["answers"] == 30  # the others are held still
     assert re.search(rf"Interrupted: Left at once; requests in flight may be paid again\. {TOLD}", told)
-    assert different_questions(tmp_path / "out") == total - answers
+    assert different_questions(tmp_path / "out") == total - 30
 
 
 def test_a_kernels_interrupt_keeps_what_is_in_flight(server, tmp_path):
@@ -88,7 +88,7 @@ def test_a_kernels_interrupt_keeps_what_is_in_flight(server, tmp_path):
     total = different_questions(tmp_path / "nothing")
     manager, client = start_new_kernel(kernel_name="python3")
     try:
-        cell = client.execute(CALL.format(table=str(TABLE), out=str(tmp_path / "out")))
+        cell = client.execute(call(tmp_path / "out"))
         wait_until_under_way(server)
         manager.interrupt_kernel()
         reply = reply_to(client, cell)
@@ -105,6 +105,6 @@ def test_a_kernels_interrupt_keeps_what_is_in_flight(server, tmp_path):
 def reply_to(client, cell):
     """Return a kernel's reply to a cell."""
     while True:
-        message = client.get_shell_msg(timeout=30)
+        message = client.get_shell_msg(timeout=60)
         if message["parent_header"]["msg_id"] == cell:
             return message["content"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import threading
 import time
 from decimal import Decimal
 from pathlib import Path
@@ -11,6 +12,7 @@ import crashes
 import numpy as np
 import pandas as pd
 import pytest
+from waiting import wait_for
 
 import enrichkit
 from enrichkit import Answer, Failure, Price, Reply, Stage, Usage, errors
@@ -266,9 +268,7 @@ def test_a_stop_ends_the_last_seal_of_a_broken_disk(out, monkeypatch):
     monkeypatch.setattr("enrichkit._engine.SAVE_AGAIN_SECONDS", 0.01)
     settings = {"stages": [COMPANY], "key": "name", "model": "m", "prices": PRICES, "progress": False}
     job = enrichkit.start(table("Acme"), out=out, client=Teller(), **settings)
-    deadline = time.monotonic() + 10
-    while "cannot be written" not in job.status.waiting and time.monotonic() < deadline:
-        time.sleep(0.01)
+    wait_for(lambda: "cannot be written" in job.status.waiting)
     with pytest.raises(errors.StoreError, match="cannot be written: Input/output error"):
         job.stop()
     monkeypatch.setattr(Files, "_rename", rename)
@@ -281,21 +281,26 @@ def test_a_stop_ends_the_last_seal_of_a_broken_disk(out, monkeypatch):
 def test_a_stop_is_heeded_though_the_run_had_ended_for_another_reason(ends, out, monkeypatch):
     """And the disk is broken besides."""
     client = Teller({"n5": Failure(cause="auth")} if ends == "auth" else {})
+    came, both = [], threading.Event()  # what ends the run comes of the second request, while no reply is stored
 
     def full(self, path, data):
         raise OSError(28, "No space left on device")
 
     def filling(request):
+        came.append(request)
+        if len(came) > 1:
+            both.set()
+        both.wait(60)
         monkeypatch.setattr(Files, "_write", full)
         return client(request)
 
     settings = {"key": "name", "model": "m", "prices": PRICES, "progress": False, "workers": 2}
-    settings |= {"budget_usd": 4} if ends == "budget" else {}
+    settings |= {"budget_usd": 2.5} if ends == "budget" else {}
     stage = Stage("company", prompt="Research {name}.", answer=Company, search=False, max_output_tokens=1)
     monkeypatch.setattr("enrichkit._engine.SAVE_AGAIN_SECONDS", 0.01)
     names = [f"n{number}" for number in range(4, 9)]
     job = enrichkit.start(table(*names), out=out, client=filling, stages=[stage], **settings)
-    time.sleep(0.5)
+    wait_for(lambda: job.status.stopping == ends and "cannot be written" in job.status.waiting)
     with pytest.raises(errors.StoreError, match=r"cannot be written: No space.*[1-4] repl(y is|ies are) not saved"):
         job.stop()
 
@@ -313,7 +318,7 @@ def test_a_stop_is_heeded_before_anything_is_asked(out, monkeypatch):
     monkeypatch.setattr(Files, "_rename", failing)
     settings = {"key": "name", "model": "m", "prices": PRICES, "progress": False, "shard_rows": 1}
     job = enrichkit.start(table("Acme"), out=out, client=Teller(), stages=[COMPANY], **settings)
-    time.sleep(0.2)
+    wait_for(lambda: "cannot be written" in job.status.waiting)
     with pytest.raises(errors.StoreError, match="Input/output error"):
         job.stop()
     monkeypatch.setattr(Files, "_rename", rename)

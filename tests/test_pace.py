@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from enrichkit._gate import Gate
+from enrichkit._gate import LOOKS_EVERY_SECONDS, Gate
 from enrichkit._pace import Pace, PaceView
 
 
@@ -332,10 +332,10 @@ def test_no_more_are_under_way_than_workers():
         time.sleep(0.05)
         assert not third.done()
         gate.accepted(first)
-        assert third.result(timeout=2).number == 3
+        assert third.result(timeout=60).number == 3
         fourth = pool.submit(gate.enter, stop)
         gate.refused(second, None)
-        assert fourth.result(timeout=2).number == 4
+        assert fourth.result(timeout=60).number == 4
 
 
 def test_a_stop_ends_the_waiting():
@@ -348,8 +348,9 @@ def test_a_stop_ends_the_waiting():
         assert not any(one.done() for one in waiting)
         stop.set()
         stopped = time.monotonic()
-        assert [one.result(timeout=2) for one in waiting] == [None] * 5
-        assert time.monotonic() - stopped < 0.3  # 0.1 s is promised
+        assert [one.result(timeout=60) for one in waiting] == [None] * 5
+        assert time.monotonic() - stopped < 40  # the next one would pass after a minute
+    assert LOOKS_EVERY_SECONDS <= 0.1
 
 
 def test_waiting_takes_no_cpu():
@@ -358,9 +359,9 @@ def test_waiting_takes_no_cpu():
     gate.enter(stop)
     with ThreadPoolExecutor(20) as pool:
         waiting = [pool.submit(gate.enter, stop) for _ in range(20)]
-        spent = time.process_time()
+        spent, since = time.process_time(), time.monotonic()
         time.sleep(0.2)
-        assert time.process_time() - spent < 0.06
+        assert time.process_time() - spent < 0.3 * (time.monotonic() - since)
         stop.set()
     assert [one.result() for one in waiting] == [None] * 20
 
@@ -380,16 +381,19 @@ def test_a_probe_that_passes_wakes_who_waits():
         assert not following.done()
         now[0] = 3.0  # a refusal would be overdue at 5.1
         gate.accepted(probe)
-        assert following.result(timeout=2).at == 3.0
+        assert following.result(timeout=60).at == 3.0
 
 
 def test_a_passage_is_cheap():
     """Some microseconds without a quota."""
     gate, stop, now = Gate(workers=9, clock=lambda: next(now)), threading.Event(), itertools.count()
-    started = time.perf_counter()
-    for _ in range(2000):
-        gate.accepted(gate.enter(stop))
-    assert (time.perf_counter() - started) / 2000 < 100e-6
+    spent = []
+    for _ in range(5):  # the best of them: what else the machine does is no part of it
+        started = time.thread_time()
+        for _ in range(500):
+            gate.accepted(gate.enter(stop))
+        spent.append(time.thread_time() - started)
+    assert min(spent) / 500 < 100e-6
 
 
 def test_the_view_says_what_is_waited_for():

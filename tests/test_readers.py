@@ -25,9 +25,8 @@ TABLE = pd.DataFrame({"name": [f"Firm {number}" for number in range(200)]})
 COLUMNS = ["name", "company.industry"]
 
 
-def slowly(request):
+def answer(request):
     """Answer with the name that is asked about."""
-    time.sleep(0.01)
     return Reply(text=f'{{"industry": "{request.text.split("⟦")[1].split("⟧")[0]}"}}')
 
 
@@ -41,15 +40,26 @@ READERS = {
 
 
 @pytest.mark.parametrize("reader", READERS)
-def test_a_reader_beside_a_run_sees_each_record_once(reader, tmp_path):
+def test_a_reader_beside_a_run_sees_each_record_once(reader, tmp_path, monkeypatch):
     """While shards come, and while each is sealed again for a second stage: no row twice, none half of it."""
-    out = tmp_path / "out"
-    settings = {"key": "name", "client": slowly, "progress": False, "shard_rows": 10, "workers": 8}
+    monkeypatch.setattr("enrichkit._engine.SEAL_SECONDS", 600.0)  # a shard is sealed once for each stage
+    out, go = tmp_path / "out", threading.Semaphore(0)
+
+    def client(request):
+        time.sleep(0.01)
+        go.acquire()
+        return answer(request)
+
+    settings = {"key": "name", "client": client, "progress": False, "shard_rows": 10, "workers": 8}
     sizes, failed = set(), []
     for stages in ([COMPANY], [COMPANY, SITE]):
         job = enrichkit.start(TABLE, stages=stages, out=out, **settings)
         failed.append(0)
+        given = 0
         while not job.done:
+            if job.status.done >= given:  # however slow the reader is, it has looked in between
+                given += 20
+                go.release(20)
             if not any(out.rglob("*.parquet")):
                 continue
             try:
@@ -73,10 +83,10 @@ def test_reading_needs_no_lock(tmp_path):
     go = threading.Event()
 
     def waits(request):
-        go.wait(10)
-        return slowly(request)
+        go.wait(60)
+        return answer(request)
 
-    enrichkit.run(TABLE.head(20), stages=[COMPANY], key="name", out=tmp_path / "out", client=slowly, progress=False)
+    enrichkit.run(TABLE.head(20), stages=[COMPANY], key="name", out=tmp_path / "out", client=answer, progress=False)
     job = enrichkit.start(TABLE, stages=[COMPANY], key="name", out=tmp_path / "out", client=waits, progress=False)
     try:
         assert len(enrichkit.read(tmp_path / "out")) == 20

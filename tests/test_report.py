@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+import threading
 import time
 from decimal import Decimal
 from pathlib import Path
@@ -226,16 +227,20 @@ def test_what_is_not_sealed_yet_is_paid_for(tmp_path):
 def test_it_can_be_read_while_a_run_is_under_way(tmp_path):
     """Each reply is met in the work area, then in a shard: it is never missed, and never counted twice."""
     frame = pd.DataFrame({"name": [f"n{number}" for number in range(60)], "firm": "one"})
+    go = threading.Semaphore(0)
 
     def client(_):
+        go.acquire()
         time.sleep(0.005)
         return reply()
 
     out = tmp_path / "out"
     settings = {"key": "name", "client": client, "progress": False, "workers": 2, "shard_rows": 3}
     job = enrichkit.start(frame, out=out, stages=[COMPANY], **settings)
-    seen = []
+    seen = [0]
     while not job.done:
+        if seen[-1] % 10 == 0 and seen[-1] not in seen[:-1]:  # goes on only when it was seen so far
+            go.release(10)
         seen.append(enrichkit.report(out).cost.total.replies)
     job.result()
     assert seen == sorted(seen)

@@ -10,13 +10,13 @@ import signal
 import subprocess
 import sys
 import textwrap
-import time
 import unicodedata
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from waiting import hold_after, wait_for
 
 import enrichkit
 from enrichkit import Answer, Reply, Stage, errors
@@ -145,15 +145,13 @@ def test_after_a_kill_nothing_answered_is_asked_again(table, tmp_path, monkeypat
     with Simulator(latency_seconds=0.05) as server:
         monkeypatch.setenv("GOOGLE_GEMINI_BASE_URL", server.url)
         monkeypatch.setenv("GOOGLE_API_KEY", "a-key-for-nothing")
+        go = hold_after(server, total * 3 // 4)  # so that it is not at its end when it is killed
         process = subprocess.Popen([sys.executable, "-c", KILLED, str(TABLE), str(out)])
-        deadline = time.monotonic() + 60
-        while server.counts()["answers"] < total / 2 and time.monotonic() < deadline:
-            time.sleep(0.01)
+        wait_for(lambda: server.counts()["answers"] >= total / 2)
         process.send_signal(signal.SIGKILL)
         process.wait()
-        time.sleep(0.1)
-        before = server.counts()["answers"]
-        assert total / 2 <= before < total
+        assert server.counts()["answers"] < total
+        go.set()
         enriched = run(table, out, workers=20)
         counts = server.counts()
     assert counts["answers"] - total <= 22  # 20 workers, and two replies on their way to the disk

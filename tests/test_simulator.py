@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
 import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
@@ -39,7 +40,7 @@ def post(simulator, payload, *, path="/v1beta/models/simulator:generateContent",
     headers = {"Content-Type": "application/json"} | ({"x-goog-api-key": key} if key else {})
     request = urllib.request.Request(simulator.url + path, json.dumps(payload).encode(), headers)
     try:
-        with urllib.request.urlopen(request, timeout=5) as reply:
+        with urllib.request.urlopen(request, timeout=60) as reply:
             return reply.status, json.loads(reply.read())
     except urllib.error.HTTPError as error:
         with error:
@@ -48,7 +49,7 @@ def post(simulator, payload, *, path="/v1beta/models/simulator:generateContent",
 
 
 def fetch(simulator, path):
-    with urllib.request.urlopen(simulator.url + path, timeout=5) as reply:
+    with urllib.request.urlopen(simulator.url + path, timeout=60) as reply:
         return json.loads(reply.read())
 
 
@@ -197,7 +198,7 @@ def test_a_window_lets_so_many_through():
 
 def test_a_bucket_may_lie_about_its_delay():
     """A bucket refills all the time, whatever delay it names."""
-    with Simulator(quota=Quota(60, seconds=60, kind="bucket", burst=2, says_seconds=3.0)) as simulator:
+    with Simulator(quota=Quota(60, seconds=60_000, kind="bucket", burst=2, says_seconds=3.0)) as simulator:
         codes = [post(simulator, body(f"⟦{n}⟧")) for n in range(4)]
     assert [code for code, _ in codes] == [200, 200, 429, 429]
     assert "3.000s" in json.dumps(codes[-1][1])
@@ -214,8 +215,17 @@ def test_a_day_has_its_own_quota():
 def test_latency_counts_at_once():
     """Requests are answered side by side, and the most at once is counted."""
     with Simulator(latency_seconds=(0.1, 0.2)) as simulator, ThreadPoolExecutor(8) as pool:
+        together, latency, seconds = threading.Barrier(8), simulator.latency, []
+
+        def meeting(prompt, earlier):
+            together.wait(60)
+            seconds.append(latency(prompt, earlier))
+            return seconds[-1]
+
+        simulator.latency = meeting
         list(pool.map(lambda n: post(simulator, body(f"⟦{n}⟧")), range(8)))
-        assert simulator.counts()["most_at_once"] > 4
+        assert simulator.counts()["most_at_once"] == 8
+    assert 0.1 <= min(seconds) < max(seconds) <= 0.2
 
 
 def test_an_unknown_fault_is_refused():
