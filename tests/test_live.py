@@ -340,17 +340,22 @@ def test_an_interrupt_while_the_display_is_made_leaves_no_run_behind(settings, m
     assert len(asked) == 60
 
 
-def interrupt_once_it_waits(job, monkeypatch, condition=lambda: True):
-    """Press Ctrl-C while the main thread waits for a run; it would end these tests if it came any earlier."""
-    wait, pressed = job._done.wait, []
+def once_it_waits(act, job, monkeypatch, condition=lambda: True):
+    """Do something once the main thread waits for a run."""
+    wait, done = job._done.wait, []
 
     def waiting(seconds):
-        if not pressed and condition():
-            pressed.append(True)
-            os.kill(os.getpid(), signal.SIGINT)
+        if not done and condition():
+            done.append(True)
+            act()
         return wait(seconds)
 
     monkeypatch.setattr(job._done, "wait", waiting)
+
+
+def press_ctrl_c():
+    """Interrupt this process; it would end the tests if nobody waited for it."""
+    os.kill(os.getpid(), signal.SIGINT)
 
 
 def test_an_interrupt_of_a_stop_that_waits_is_one_sentence(settings, monkeypatch):
@@ -364,34 +369,32 @@ def test_an_interrupt_of_a_stop_that_waits_is_one_sentence(settings, monkeypatch
 
     job = enrichkit.start(FRAME, client=client, **settings)
     assert asked.wait(60)
-    interrupt_once_it_waits(job, monkeypatch)
+    once_it_waits(press_ctrl_c, job, monkeypatch)
     with pytest.raises(errors.Interrupted, match=r"^Left at once; .* 0 of 60 records"):
         job.stop()
     go.set()
     job.stop()
 
 
-def test_a_run_that_was_left_at_once_is_waited_for_by_the_next(settings):
+def test_a_run_that_was_left_at_once_is_waited_for_by_the_next(settings, monkeypatch):
     """The same call goes on, as was said: it has the store once the last requests are in, and pays for none of them."""
     go, asked = threading.Event(), []
 
     def client(request):
         asked.append(request)
-        go.wait(20)
+        go.wait(60)
         return Reply(text="{}")
 
     job = enrichkit.start(FRAME, client=client, **settings)
     wait_for(lambda: len(asked) == 4)
-    threading.Timer(0.3, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
+    once_it_waits(press_ctrl_c, job, monkeypatch)
     with pytest.raises(errors.Interrupted, match=r"^Left at once; "):
         job.stop()
-    threading.Timer(0.3, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
-    told = pytest.warns(
-        UserWarning, match=r"is stopped, but not over: it waits for 4 requests in flight\. This one begins"
-    )
-    with told, pytest.raises(errors.Interrupted, match=r"^Left at once; "):  # nor need one wait for that
-        enrichkit.run(FRAME, client=client, **settings)
-    threading.Timer(0.3, go.set).start()
+    once_it_waits(press_ctrl_c, job, monkeypatch)
+    told = r"is stopped, but not over: it waits for 4 requests in flight\. This one begins"
+    with pytest.warns(UserWarning, match=told), pytest.raises(errors.Interrupted, match=r"^Left at once; "):
+        enrichkit.run(FRAME, client=client, **settings)  # nor need one wait for that
+    once_it_waits(go.set, job, monkeypatch)
     with pytest.warns(UserWarning, match="is stopped, but not over"):
         enriched = enrichkit.run(FRAME, client=client, **settings)
     assert enriched["_status"].tolist() == ["done"] * 60
@@ -429,7 +432,7 @@ def test_an_interrupt_of_a_loop_that_waits_ends_the_run(server, settings, monkey
     """As one of `result` does: what is in flight is kept, and one sentence says so."""
     server.latency_seconds = 0.5
     job = enrichkit.start(FRAME, **settings)
-    interrupt_once_it_waits(job, monkeypatch, lambda: server.counts()["answers"] >= 4)
+    once_it_waits(press_ctrl_c, job, monkeypatch, lambda: server.counts()["answers"] >= 4)
     with pytest.raises(errors.Interrupted, match=r"^Interrupted\. (\d+) of 60 records are done and saved") as raised:
         for _ in job:
             pass
