@@ -422,7 +422,8 @@ def run(df: pd.DataFrame, options: Options) -> pd.DataFrame:
     >>> enrichkit.run(df, model="simulator", stages=["fund"], out=out, progress=False)["_status"].tolist()
     ['done']
     """
-    return Run(df, options).result()
+    with _terminated_as_interrupted():  # from before the first request: a display may take its time to come up
+        return Run(df, options).result()
 
 
 @takes(Options)

@@ -12,7 +12,9 @@ import os
 import random
 import signal
 import tempfile
+import threading
 import time
+import urllib.request
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -163,6 +165,7 @@ class Ordeal:
     def _one_run(self, phase: str, ledger: Path) -> bool:
         """Start a run, perhaps kill it, and look at the store; return whether it came to its end."""
         toll = self.toll
+        threads = set(threading.enumerate())
         given = (phase, self.out, self.server.url, ledger, self.chance.choice(SEAL_SECONDS))
         process = self.context.Process(target=victim, args=given, daemon=True)
         process.start()
@@ -170,12 +173,11 @@ class Ordeal:
         if toll.kills < self.kills:
             self._let_live(process)
         else:
-            process.join(60)
+            process.join(300)
         process.kill()  # one that has just ended by itself is past it
         process.join()
         killed = process.exitcode == -signal.SIGKILL
-        while self.server.counts()["at_once"]:
-            time.sleep(0.001)
+        self._await_answers(threads)
         toll.kills += killed
         self._look(f"{phase}, kill {toll.kills}")
         if not killed and process.exitcode != 0:
@@ -191,6 +193,13 @@ class Ordeal:
         while process.exitcode is None and self.server.counts()["requests"] == before:
             time.sleep(0.001)
         process.join(self.chance.uniform(0, ASKING_SECONDS))
+
+    def _await_answers(self, before: set[threading.Thread]) -> None:
+        """Wait until the server has answered all that a run had sent, and knows that nobody is there any more."""
+        with urllib.request.urlopen(f"{self.server.url}/counts", timeout=60):  # the others were let in before
+            pass
+        while any("process_request" in one.name for one in set(threading.enumerate()) - before):
+            time.sleep(0.001)
 
     def _look(self, when: str) -> None:
         """Compare the store, as it lies there, with what was paid."""

@@ -58,14 +58,14 @@ def lab_server(root, **environment):
             command, cwd=root, env=inherited | own | environment, stdout=log, stderr=subprocess.STDOUT
         )
     try:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 120
         while not _answers(f"http://127.0.0.1:{port}/api?token=t"):
             assert time.monotonic() < deadline, (private / "log").read_text()
             time.sleep(0.1)
         yield f"http://127.0.0.1:{port}"
     finally:
         server.terminate()
-        server.wait(20)
+        server.wait(60)
 
 
 def _answers(address):
@@ -101,12 +101,13 @@ class Notebook:
 
     def __init__(self, page, address, name):
         self.page, self._address = page, f"{address}/doc/tree/{name}?token=t"
+        page.set_default_timeout(120_000)
         self.open()
 
     def open(self):
         """Load the page, afresh the second time."""
         self.page.goto(self._address)
-        self.page.wait_for_function(IDLE, timeout=60_000)
+        self.page.wait_for_function(IDLE)
 
     def command(self, name):
         """Do what a menu or a key does."""
@@ -127,14 +128,14 @@ class Notebook:
     def ended(self, index):
         """Wait until a cell has ended. By its prompt: with comms on subshells the kernel is called idle meanwhile."""
         self.page.wait_for_function(
-            f"index => {CELL}.prompt !== '*' && {CELL}.model.executionCount !== null", arg=index, timeout=60_000
+            f"index => {CELL}.prompt !== '*' && {CELL}.model.executionCount !== null", arg=index
         )
 
     def outputs(self, index):
         """Return what a saved copy would hold of a cell."""
         return self.page.evaluate(f"index => {CELL}.model.outputs.toJSON()", index)
 
-    def has(self, index, text, seconds=30):
+    def has(self, index, text, seconds=60):
         """Wait until a cell shows a text."""
         self.page.wait_for_function(
             f"([index, text]) => {CELL}.outputArea.node.innerText.includes(text)",

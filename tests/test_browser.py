@@ -14,7 +14,6 @@ from test_progress import call
 
 pytestmark = [
     pytest.mark.browser,
-    pytest.mark.timeout(300),
     pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed; CHROMIUM=... names one elsewhere"),
     pytest.mark.skipif(importlib.util.find_spec("playwright") is None, reason="playwright is not installed"),
 ]
@@ -61,15 +60,15 @@ def done(notebook, index=0):
     return int(found[1]) if found else 0
 
 
-def start_of(name, rows=600):
-    return call(f"out-{name}", rows) + "job = enrichkit.start(frame, **settings)"
+def start_of(name, rows=600, seconds=0.5):
+    return call(f"out-{name}", rows, seconds) + "job = enrichkit.start(frame, **settings)"
 
 
-def moves(notebook, index=0):
-    """Wait until the numbers below a cell have moved twice."""
+def moves(notebook, index=0, beyond=0):
+    """Wait until the numbers below a cell have moved twice, and beyond some number."""
     for _ in range(2):
-        before, deadline = done(notebook, index), time.monotonic() + 30
-        while done(notebook, index) <= before:
+        before, deadline = done(notebook, index), time.monotonic() + 60
+        while done(notebook, index) <= max(before, beyond):
             assert time.monotonic() < deadline, notebook.shows(index)
             notebook.page.wait_for_timeout(100)
 
@@ -78,7 +77,7 @@ def test_numbers_move_stop_ends_it_and_the_same_cell_goes_on(opened):
     """The view that was live becomes a summary; run again, it asks only for what is left."""
     notebook = opened(start_of("stop"), "len(enrichkit.read('out-stop'))", "table = job.result(); len(table)")
     notebook.run(0)
-    moves(notebook)
+    moves(notebook, beyond=12)  # the first shard is sealed
     notebook.run(1)  # another cell reads the store meanwhile
     notebook.ended(1)
     assert int(notebook.outputs(1)[0]["data"]["text/plain"]) > 0
@@ -121,7 +120,7 @@ def test_a_reload_midway_loses_nothing_and_show_brings_it_back(opened):
 
 def test_an_interrupt_of_a_blocking_run_is_one_sentence_and_ends_run_all(opened):
     """What is counted is kept; the cells below do not run."""
-    blocking = call("out-interrupt", 600) + "enriched = enrichkit.run(frame, **settings)"
+    blocking = call("out-interrupt", 600, 0.5) + "enriched = enrichkit.run(frame, **settings)"
     notebook = opened(blocking, "print('it ran on')")
     notebook.run_all()
     moves(notebook)
@@ -137,7 +136,7 @@ def test_an_interrupt_of_a_blocking_run_is_one_sentence_and_ends_run_all(opened)
 
 def test_a_saved_notebook_shows_the_final_figures_untrusted_and_without_a_kernel(opened, root, address, browser):
     """Somebody else's copy: no widget, no script, and the numbers as they were."""
-    notebook = opened(start_of("saved", 60), "job.result(); job")
+    notebook = opened(start_of("saved", 60, 0.05), "job.result(); job")
     notebook.run_all()
     notebook.ended(1)
     notebook.has(0, "60 of 60 records")
@@ -212,10 +211,10 @@ def test_when_the_stop_button_answers(how, answers, opened):
     notebook.page.wait_for_timeout(500)
     notebook.click("Stop")
     if answers:
-        notebook.has(0, "Ended early", seconds=10)
+        notebook.has(0, "Ended early")
     else:
         notebook.page.wait_for_timeout(2000)
         assert "Running" in notebook.shows(0)
         notebook.command("notebook:interrupt-kernel")
-        notebook.has(0, "Ended early", seconds=10)
+        notebook.has(0, "Ended early")
     notebook.ended(1)

@@ -542,6 +542,6 @@ def test_a_huge_text_costs_little_time(stage: Stage, piece: str) -> None:
     text = piece * (10_000 // len(piece))
     values = {name: [text] * 3 if name in ("sectors", "geographies") else text for name in stage.fields}
     values |= dict.fromkeys({"aum", "ticket", "portfolio_companies"} & values.keys())
-    began = time.process_time()
+    began = time.thread_time()
     stage.check(stage.answer.model_construct(**values), dict.fromkeys(COLUMNS, text))
-    assert time.process_time() - began < 2
+    assert time.thread_time() - began < 2

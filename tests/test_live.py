@@ -315,7 +315,10 @@ def test_a_run_that_a_defect_ends_is_headed_by_it(settings):
 def test_an_interrupt_while_the_display_is_made_leaves_no_run_behind(settings, monkeypatch):
     """Nobody would have hold of it, and it would go on spending. What is in flight is kept, as ever."""
 
+    handlers = []
+
     def interrupted(live, way):
+        handlers.append(signal.getsignal(signal.SIGTERM))
         raise KeyboardInterrupt
 
     asked, stopped, stop = [], threading.Event(), Engine.stop
@@ -334,6 +337,7 @@ def test_an_interrupt_while_the_display_is_made_leaves_no_run_behind(settings, m
     with pytest.raises(errors.Interrupted, match=r"Interrupted\. \d+ of 60 records are done and saved"):
         enrichkit.run(FRAME, client=client, **settings)
     assert len(asked) <= 4
+    assert handlers != [signal.SIG_DFL]  # a scheduler's end then is an interrupt, too
     monkeypatch.undo()
     rest = enrichkit.start(FRAME, client=client, **settings)
     assert rest.result()["_status"].tolist() == ["done"] * 60

@@ -28,6 +28,7 @@ import pytest
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import AuthResult
 from test_command_line import enrich
+from waiting import wait_for
 
 import enrichkit
 from enrichkit import Answer, Failure, Price, Reply, Stage, Usage, errors
@@ -244,9 +245,7 @@ def test_slack_and_discord_are_gone_to(out, monkeypatch, caplog):
 def test_the_background_tells_too_when_nobody_waits(web, out):
     """Once, however often the result is asked for."""
     job = enrichkit.start(table(), **settings(out, hook(web)))
-    deadline = time.monotonic() + 20
-    while not job.done and time.monotonic() < deadline:
-        time.sleep(0.01)
+    wait_for(lambda: job.done)
     assert len(web.notices) == 1
     job.result()
     job.stop()
@@ -259,14 +258,13 @@ def test_a_run_is_over_while_its_notice_is_sent(out):
     go = threading.Event()
 
     def slow(request):
-        go.wait(20)
+        go.wait(60)
         request.send_response(200)
         request.end_headers()
 
     with Listener(answer=slow) as server:
-        job = enrichkit.start(table(), **settings(out, hook(server)))
-        while not server.got:
-            time.sleep(0.01)
+        job = enrichkit.start(table(), **settings(out, hook(server, "?rto=60")))
+        wait_for(lambda: server.got)
         assert repr(job).startswith("<enrichkit.Run, done: 3 of 3 records")
         assert not job.done
         seconds = job.status.seconds
@@ -295,7 +293,9 @@ def test_what_a_limit_left_out_is_told(web, out):
     """Done is not all there is: how many wait, and the call that goes on with them."""
     run(table(), out, hook(web), limit=2)
     (notice,) = web.notices
-    assert "2 done, 0 failed, 0 left, of 2 records, in 0 s. 1 more is left for a later call." in notice["message"]
+    assert re.search(
+        r"2 done, 0 failed, 0 left, of 2 records, in \d+ s\. 1 more is left for a later call\.", notice["message"]
+    )
     assert notice["message"].endswith("The same call goes on with those that are left.")
 
 
@@ -342,11 +342,11 @@ def test_stop_is_an_end_like_others(web, out):
 
     def slow(request):
         going.set()
-        time.sleep(0.02)
+        time.sleep(0.2)
         return answers()(request)
 
     job = enrichkit.start(table(*[f"n{number}" for number in range(500)]), **settings(out, hook(web), client=slow))
-    going.wait(10)
+    going.wait(60)
     job.stop()
     (notice,) = web.notices
     assert notice["title"] == "enrichkit: nightly: stopped (stop)"
@@ -359,11 +359,11 @@ def test_a_stop_that_came_too_late_is_no_early_end(web, out):
 
     def held(request):
         going.set()
-        go.wait(10)
+        go.wait(60)
         return answers()(request)
 
     job = enrichkit.start(table("n0"), **settings(out, hook(web), client=held))
-    going.wait(10)
+    going.wait(60)
     threading.Timer(0.2, go.set).start()
     job.stop()
     (notice,) = web.notices
@@ -388,9 +388,10 @@ enrichkit.run(pd.DataFrame({{"name": [f"n{{n}}" for n in range(2000)]}}), stages
               out={str(out)!r}, progress=False, notify={hook(web)!r})
 """
     process = subprocess.Popen([sys.executable, "-c", call], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    process.stdout.readline()
+    for _ in range(50):
+        process.stdout.readline()
     os.kill(process.pid, sign)
-    told = process.communicate(timeout=30)[1].decode()
+    told = process.communicate(timeout=60)[1].decode()
     assert "Interrupted: Interrupted." in told
     assert SECRET not in told.replace(call, "")
     (notice,) = web.notices
@@ -426,9 +427,7 @@ def test_a_store_that_fails_is_told(web, out, monkeypatch):
 
     monkeypatch.setattr("enrichkit._engine.SAVE_AGAIN_SECONDS", 0.01)
     job = enrichkit.start(table(), **settings(out, hook(web), client=filling))
-    deadline = time.monotonic() + 10
-    while "cannot be written" not in job.status.waiting and time.monotonic() < deadline:
-        time.sleep(0.01)
+    wait_for(lambda: "cannot be written" in job.status.waiting)
     with pytest.raises(errors.StoreError):
         job.stop()
     (notice,) = web.notices
@@ -443,7 +442,7 @@ def test_a_store_that_another_run_took_over_is_told(web, out):
 
     def client(request):
         asked.append(request)
-        if len(asked) == 5:
+        if len(asked) >= 5:
             (out.parent / "nightly.work" / "lock").unlink(missing_ok=True)
         return answers()(request)
 
@@ -546,13 +545,13 @@ def test_a_notice_that_hangs_holds_up_the_end_for_ten_seconds(web, out, caplog):
                 time.sleep(0.2)
 
     with Listener(answer=drip) as dripping:
-        job = enrichkit.start(table(), **settings(out, [hook(dripping), hook(web)]))
-        while not dripping.got:
-            time.sleep(0.01)
-        assert len(enrichkit.read(out)) == 3
         since = time.monotonic()
+        job = enrichkit.start(table(), **settings(out, [hook(dripping), hook(web)]))
+        wait_for(lambda: dripping.got)
+        assert len(enrichkit.read(out)) == 3
+        assert not job.done
         assert len(job.result()) == 3
-        assert 8 < time.monotonic() - since < 11
+        assert 10 < time.monotonic() - since < 40  # it would go on for ever
     assert len(web.notices) == 1
     assert warnings_of(caplog) == [
         "The notice of the run's end did not reach address 1 of 2 (json://): no word for 10 s."
@@ -569,7 +568,7 @@ def test_a_mail_server_that_says_nothing_holds_up_the_end_for_ten_seconds(out, c
             out,
             f"mailto://u:{SECRET}@127.0.0.1:{mute.getsockname()[1]}?from=n@example.org&to=a@example.org&mode=insecure",
         )
-        assert time.monotonic() - since < 15
+        assert time.monotonic() - since < 40
     (told,) = warnings_of(caplog)
     assert SECRET not in told
 

@@ -182,12 +182,12 @@ def test_chunks_of_one_page_are_one_source():
 def test_what_a_reply_repeats_a_thousand_times_is_read_at_once():
     """Neither a JSON object of many fields nor many marks over many pages cost a look at everything for each."""
     text = json.dumps({"city": "Łódź"} | {f"field{number}": "ł" for number in range(20_000)}, ensure_ascii=False)
-    began = time.perf_counter()
+    began = time.thread_time()
     assert evidence(text, [Support(0, len(text), (0,))], frozenset({"city"})) == {"city": (0,)}
     chunks = [f"https://page.example/{number}" for number in range(2_000)]
     marks = [mark(0, 5, places=range(len(chunks))) for _ in range(20)]
     assert len(parse(body(text, *marks, chunks=chunks)).supports[0].sources) == len(chunks)
-    assert time.perf_counter() - began < 1
+    assert time.thread_time() - began < 1
 
 
 # States -----------------------------------------------------------------------------------------------------------
