@@ -31,7 +31,7 @@ import joblib
 import pandas as pd
 
 import enrichkit
-from enrichkit.simulator import Quota, Simulator
+from enrichkit.gemini.simulator import Quota, Simulator
 
 WORKERS = 20
 KEY = "a-key-for-nothing"

@@ -25,7 +25,7 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 
 import enrichkit
-from enrichkit.simulator import Simulator
+from enrichkit.gemini.simulator import Simulator
 
 ROUNDS = 5
 WORKERS = 20
@@ -70,11 +70,11 @@ def filled(out: Path, frame: pd.DataFrame, shard_rows: int, *, own_replies: bool
     The first shard is asked for. The others are copies of it with names and ids of their own, and with replies of their
     own if need be: asking a million times takes half an hour.
     """
-    from enrichkit._call import index_of, work_of
-    from enrichkit._files import Files
-    from enrichkit._options import Options
-    from enrichkit._parquet import encode_parquet, read_parquet
-    from enrichkit._row import RECORD_ID
+    from enrichkit.api import index_of, work_of
+    from enrichkit.options import Options
+    from enrichkit.store.files import Files
+    from enrichkit.store.parquet import encode_parquet, read_parquet
+    from enrichkit.store.rows import RECORD_ID
 
     call = settings(out, shard_rows=shard_rows, workers=WORKERS)
     enrichkit.run(frame.head(shard_rows), **call)
@@ -260,8 +260,8 @@ def _memory(name: str) -> float:
 
 def writer() -> Iterator[Row]:
     """How long the one writer is at work, replies taking a second each and twenty being under way."""
-    from enrichkit._engine import Engine
-    from enrichkit._sealing import Sealing
+    from enrichkit.engine.driver import Engine
+    from enrichkit.engine.shard_writer import Sealing
 
     busy = cpu = 0.0
 

@@ -1,20 +1,23 @@
-from . import errors, funds, plots, simulator
-from ._answer import Answer, Issue
-from ._call import plan
-from ._costs import costs, what_if
-from ._dossier import Dossier, dossier
-from ._exchange import Failure, Reply, Request, Source, Support, Usage
-from ._export import export
-from ._frame import batches, read
-from ._parameters import check_parameters
-from ._plan import Plan
-from ._price import Price
-from ._report import Report, report
-from ._review import corrections, evidence, weak
-from ._run import Run, run, start
-from ._stage import Stage
-from ._verify import Verification, verify
+from . import errors
+from .api import plan
 from .errors import EnrichError, Stopped
+from .gemini import simulator
+from .messages import Failure, Reply, Request, Source, Support, Usage
+from .parameters import check_parameters
+from .planning.summary import Plan
+from .pricing.prices import Price
+from .reporting import plots
+from .reporting.costs import costs, what_if
+from .reporting.dossier import Dossier, dossier
+from .reporting.export import export
+from .reporting.report import Report, report
+from .reporting.trust import corrections, evidence, weak
+from .reporting.verify import Verification, verify
+from .runner import Run, run, start
+from .stages import funds
+from .stages.answer import Answer, Issue
+from .stages.stage import Stage
+from .store.reader import batches, read
 
 __all__ = [
     "Answer",

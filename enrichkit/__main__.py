@@ -17,10 +17,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ._flags import in_flags, put
-from ._listing import plain
+from .cli.flags import in_flags, put
 from .errors import EnrichError, InputError, Stopped, StoreError
-from .simulator import FAULTS, Quota, Simulator
+from .formatting import plain
+from .gemini.simulator import FAULTS, Quota, Simulator
 
 CODES = (
     "Exit codes: 0 all done; 1 done, but some records failed; 2 wrong use or input; 3 stopped early; 130 interrupted. "
@@ -271,15 +271,15 @@ def _fault(text: str) -> tuple[str, float]:
 
 
 def _run(found: argparse.Namespace) -> int:
-    from ._unattended import run_file
+    from .cli.unattended import run_file
 
     return run_file(found)
 
 
 def _store(found: argparse.Namespace) -> Path:
     """Return the store that a command is about."""
-    from ._index import is_store
-    from ._unattended import store_of
+    from .cli.unattended import store_of
+    from .store.index import is_store
 
     out, _ = store_of(found.dir)
     if out.is_file():  # an output, whose store lies beside it unless --checkpoint said otherwise, or an input
@@ -294,14 +294,14 @@ def _store(found: argparse.Namespace) -> Path:
 
 
 def _status(found: argparse.Namespace) -> int:
-    from ._standing import told
+    from .cli.standing import told
 
     put(told(_store(found)))
     return 0
 
 
 def _report(found: argparse.Namespace) -> int:
-    from ._report import report
+    from .reporting.report import report
 
     told = report(_store(found))
     put(told.to_json() if found.json else in_flags(str(told)))
@@ -309,7 +309,7 @@ def _report(found: argparse.Namespace) -> int:
 
 
 def _verify(found: argparse.Namespace) -> int:
-    from ._verify import verify
+    from .reporting.verify import verify
 
     verified = verify(_store(found))
     put("\n".join(plain(line, most=0) for line in str(verified).splitlines()))
@@ -317,7 +317,7 @@ def _verify(found: argparse.Namespace) -> int:
 
 
 def _export(found: argparse.Namespace) -> int:
-    from ._export import export
+    from .reporting.export import export
 
     out = _store(found)
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import HealthCheck, settings
 
-from enrichkit.simulator import Simulator
+from enrichkit.gemini.simulator import Simulator
 
 # How long an example takes, or to think of one, says something of the machine only.
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])

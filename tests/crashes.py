@@ -26,8 +26,8 @@ import pyarrow.parquet as pq
 
 import enrichkit
 from enrichkit import Answer, Failure, Price, Reply, Stage, Usage
-from enrichkit._files import Files
-from enrichkit._store import Store
+from enrichkit.store.files import Files
+from enrichkit.store.store import Store
 
 MOST_OF_ONE_INSTANT = 24
 """States taken of one instant; where there are more, a random choice."""
@@ -90,8 +90,8 @@ def call(phase: str, out: Path, client: Callable[[enrichkit.Request], Reply]) ->
     settings = {"key": "name", "model": "m", "prices": prices, "workers": 2, "progress": False}
     settings["shard_rows"] = 2 if SEAL_SECONDS else 3  # two records share a country, and are complete together
     with (
-        mock.patch("enrichkit._store.MOST_PARTS", 2),  # so that parts are merged, too
-        mock.patch.multiple("enrichkit._engine", SEAL_SECONDS=SEAL_SECONDS, SEAL_SHARE=0),
+        mock.patch("enrichkit.store.store.MOST_PARTS", 2),  # so that parts are merged, too
+        mock.patch.multiple("enrichkit.engine.driver", SEAL_SECONDS=SEAL_SECONDS, SEAL_SHARE=0),
     ):
         return enrichkit.run(TABLE, out=out, client=client, **settings, **PHASES[phase])
 
@@ -161,8 +161,8 @@ class Trace:
         # The system's own calls, not the store's: what does not happen must not be on record.
         system = SimpleNamespace(**vars(os) | {"open": opening, "fsync": syncing})
         self._patches = [
-            mock.patch("enrichkit._store.Files", Traced),
-            mock.patch("enrichkit._files.os", system),
+            mock.patch("enrichkit.store.store.Files", Traced),
+            mock.patch("enrichkit.store.files.os", system),
             mock.patch.object(Store, "append", counting),
         ]
         for patch in self._patches:

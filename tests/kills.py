@@ -26,7 +26,7 @@ import crashes
 import pandas as pd
 
 import enrichkit
-from enrichkit.simulator import Simulator
+from enrichkit.gemini.simulator import Simulator
 
 WORKERS = 8
 ROWS = 60
@@ -38,8 +38,8 @@ TABLE = pd.DataFrame(
     {"name": [f"Firm {number}" for number in range(ROWS)], "country": [f"Land {number % 12}" for number in range(ROWS)]}
 )
 PRELOADED = [
-    "enrichkit._run",
-    "enrichkit._book",
+    "enrichkit.runner",
+    "enrichkit.engine.recorder",
     "google.genai",
     "pyarrow.parquet",
     "pandas",
@@ -57,9 +57,9 @@ def call(phase: str, out: Path) -> pd.DataFrame:
 
 def victim(phase: str, out: Path, url: str, ledger: Path, seal_seconds: float) -> None:
     """Run until the end or a kill; write down each question before it is sent, and when it counts."""
-    from enrichkit import _engine
-    from enrichkit._gemini import Gemini
-    from enrichkit._store import Store
+    from enrichkit.engine import driver
+    from enrichkit.gemini.client import Gemini
+    from enrichkit.store.store import Store
 
     warnings.simplefilter("ignore")
     os.environ |= {"GOOGLE_GEMINI_BASE_URL": url, "GOOGLE_API_KEY": "a-key-for-nothing"}
@@ -76,7 +76,7 @@ def victim(phase: str, out: Path, url: str, ledger: Path, seal_seconds: float) -
         os.write(book, "".join(done).encode())
 
     Gemini.__call__, Store.append = asking, counting  # type: ignore[method-assign]
-    _engine.SEAL_SECONDS, _engine.SEAL_SHARE = seal_seconds, 0
+    driver.SEAL_SECONDS, driver.SEAL_SHARE = seal_seconds, 0
     call(phase, out)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from lab import ROOT, Notebook, chromium, lab_server, write_notebook
 
-from enrichkit.simulator import Simulator
+from enrichkit.gemini.simulator import Simulator
 
 PICTURES = ROOT / "docs" / "pictures"
 CELL = """

@@ -6,8 +6,8 @@ import pyarrow as pa
 import pytest
 from pydantic import BaseModel, Field
 
-from enrichkit._answer import Answer, read_answer, shape_of
 from enrichkit.errors import StageError
+from enrichkit.stages.answer import Answer, read_answer, shape_of
 
 
 class Place(BaseModel):

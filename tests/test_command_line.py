@@ -30,7 +30,7 @@ from waiting import hold_after, wait_for
 
 import enrichkit
 from enrichkit.__main__ import main
-from enrichkit.simulator import Quota
+from enrichkit.gemini.simulator import Quota
 
 TABLE = Path(__file__).parents[1] / "data" / "funds.csv"
 COMMAND = Path(sys.executable).with_name("enrichkit")
@@ -726,7 +726,7 @@ def test_untouched_cells_come_back_as_they_were(folder, simulator):
 @pytest.mark.parametrize("suffix", [".parquet", ".jsonl", ".xlsx", ".tsv"])
 def test_other_formats(suffix, folder, simulator):
     """By suffix, in and out."""
-    from enrichkit._sheet import read_sheet, write_sheet
+    from enrichkit.reporting.sheet import read_sheet, write_sheet
 
     write_sheet(table("data.csv"), f"data{suffix}")
     enrich("run", "--input", f"data{suffix}")
@@ -883,7 +883,7 @@ def test_hostile_text_reaches_no_terminal(folder, simulator):
 def test_the_key_is_found_nowhere(fault, client, enrich_first, *, folder, simulator, monkeypatch, capfd):
     """Not in a file, a log, a message or an exported table, however the run ends."""
     canary, hook = "AIzaCANARY0123456789-canary", "hookCANARY0123456789"
-    monkeypatch.setattr("enrichkit._retry.FIRST_WAIT_SECONDS", 0.01)
+    monkeypatch.setattr("enrichkit.engine.retry.FIRST_WAIT_SECONDS", 0.01)
     monkeypatch.setenv("GOOGLE_API_KEY", canary)
     monkeypatch.setenv("GEMINI_API_KEY", canary)
     monkeypatch.setenv("ENRICHKIT_NOTIFY", f"json://user:{hook}@127.0.0.1:9/{hook}")

@@ -15,9 +15,9 @@ import pytest
 
 import enrichkit
 from enrichkit import errors
-from enrichkit._files import Files
-from enrichkit._gate import Door
-from enrichkit._pace import Pace
+from enrichkit.engine.limiter import Door
+from enrichkit.engine.pace import Pace
+from enrichkit.store.files import Files
 
 
 @pytest.fixture(params=crashes.WAYS.values(), ids=crashes.WAYS)
@@ -118,8 +118,8 @@ def broken_run(phase: str, number: int, code: int, root: Path, monkeypatch, *, e
 
     over = threading.Event()
     with monkeypatch.context() as patch:
-        patch.setattr("enrichkit._store.Files", disk.files())
-        patch.setattr("enrichkit._engine.SAVE_AGAIN_SECONDS", 0.005)
+        patch.setattr("enrichkit.store.store.Files", disk.files())
+        patch.setattr("enrichkit.engine.driver.SAVE_AGAIN_SECONDS", 0.005)
         patch.setattr(Door, "shut", shutting)
         patch.setattr(Pace, "sent", passing)
         mender = threading.Thread(target=mend_later)

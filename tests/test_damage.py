@@ -14,9 +14,9 @@ import pytest
 
 import enrichkit
 from enrichkit import Answer, Failure, Reply, Stage, errors
-from enrichkit._files import Files
-from enrichkit._parquet import read_parquet
-from enrichkit._parts import decode_part
+from enrichkit.store.files import Files
+from enrichkit.store.journal import decode_part
+from enrichkit.store.parquet import read_parquet
 
 NAMES = ("Acme", "Bolt", "Cask", "Dory", "Eyot", "Fell")
 

@@ -14,8 +14,8 @@ import pytest
 
 import enrichkit
 from enrichkit import Answer, Failure, Price, Reply, Stage, Usage
-from enrichkit._estimate import carry_over, student
-from enrichkit._listing import many
+from enrichkit.formatting import many
+from enrichkit.planning.estimate import carry_over, student
 
 TABLE = Path(__file__).parents[1] / "data" / "funds.csv"
 LITE = "gemini-3.5-flash-lite"

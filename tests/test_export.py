@@ -15,7 +15,7 @@ import pytest
 
 import enrichkit
 from enrichkit import errors
-from enrichkit._sheet import open_sheet, read_sheet, replacing, write_sheet
+from enrichkit.reporting.sheet import open_sheet, read_sheet, replacing, write_sheet
 
 NASTY = [
     ["name", "", "=head", "Zoë, Øst"],

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from enrichkit import Issue, Stage, funds
-from enrichkit._answer import KEEP, shape_of
-from enrichkit._stage import arrange
-from enrichkit.funds import DEEP, FUND, KEY, POC, SECTORS, STAGES
+from enrichkit.stages.answer import KEEP, shape_of
+from enrichkit.stages.funds import DEEP, FUND, KEY, POC, SECTORS, STAGES
+from enrichkit.stages.stage import arrange
 
 GONE = None
 ANA = {"poc.first_name": "Ana", "poc.last_name": "Berg"}

@@ -26,12 +26,12 @@ from waiting import wait_for
 
 import enrichkit
 from enrichkit import Answer, Reply, Request, Stage
-from enrichkit._body import classify, parse
-from enrichkit._gemini import CLIENTS, Gemini, check_capabilities, connect
-from enrichkit._price import cost
 from enrichkit.errors import SetupError
-from enrichkit.funds import DEEP, FUND, POC
-from enrichkit.simulator import Simulator
+from enrichkit.gemini.client import CLIENTS, Gemini, check_capabilities, connect
+from enrichkit.gemini.simulator import Simulator
+from enrichkit.gemini.wire import classify, parse
+from enrichkit.pricing.prices import cost
+from enrichkit.stages.funds import DEEP, FUND, POC
 
 KEY = "secret-key-0123456789"
 VALUES = {"poc.first_name": "Ana", "poc.last_name": "Núñez", "fund.title": "Borealis & Co", "fund.country": "Norway"}
@@ -263,7 +263,7 @@ def test_thinking_reaches_the_wire(simulator, monkeypatch):
     """A level or a budget is sent as such."""
     seen = []
     monkeypatch.setattr(
-        sys.modules["enrichkit.simulator"], "refused_request", lambda model, body, key: seen.append(body)
+        sys.modules["enrichkit.gemini.simulator"], "refused_request", lambda model, body, key: seen.append(body)
     )
     client = connect("google-genai", key=KEY, base_url=simulator.url)
     client(question(thinking="low"))
@@ -434,7 +434,7 @@ def test_a_store_holds_the_bill_to_the_last_digit(name, model, simulator, monkey
     known = [usage for usage in USAGES if by_hand(usage, 1, model) is not None][::3]
     bodies = [billed(usage, number % 4, model) for number, usage in enumerate(known)]
     monkeypatch.setattr(
-        sys.modules["enrichkit.simulator"],
+        sys.modules["enrichkit.gemini.simulator"],
         "reply_to",
         lambda _, body, seed: copy.deepcopy(
             bodies[int(re.search(r"⟦N(\d+)⟧", json.dumps(body, ensure_ascii=False))[1])]

@@ -14,12 +14,12 @@ from jupyter_client.manager import start_new_kernel
 from waiting import hold_after, wait_for
 
 import enrichkit
-from enrichkit.simulator import Simulator
+from enrichkit.gemini.simulator import Simulator
 
 TABLE = Path(__file__).parents[1] / "data" / "funds.csv"
 CALL = """
-import pandas as pd, enrichkit, enrichkit._screens
-enrichkit._screens.Lines.every_seconds = 0.1
+import pandas as pd, enrichkit, enrichkit.progress.screens
+enrichkit.progress.screens.Lines.every_seconds = 0.1
 enrichkit.run(pd.read_csv({table!r}, dtype=str), out={out!r}, workers=20, progress={progress!r})
 """
 TOLD = r"\d+ of 542 records are done and saved, \d+ are left\. The same call goes on from here\."

@@ -22,7 +22,7 @@ from waiting import wait_for
 
 import enrichkit
 from enrichkit import Reply, errors
-from enrichkit.simulator import Simulator
+from enrichkit.gemini.simulator import Simulator
 
 ROOT = Path(__file__).parents[1]
 VIEW = "application/vnd.jupyter.widget-view+json"
@@ -217,7 +217,7 @@ def test_a_saved_notebook_holds_the_final_figures(progress, tmp_path, monkeypatc
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.setenv("ENRICHKIT_PROGRESS", progress)
     # The last word is waited for, however late it comes: nobody would hear it after the last cell.
-    first = "import enrichkit._run\nenrichkit._run.LAST_WORD_SECONDS = 60.0\n" + call("out")
+    first = "import enrichkit.runner\nenrichkit.runner.LAST_WORD_SECONDS = 60.0\n" + call("out")
     cells = [first + "job = enrichkit.start(frame, **settings)", "job.show()", "enriched = job.result()"]
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(one) for one in cells])
     NotebookClient(

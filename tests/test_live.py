@@ -19,9 +19,9 @@ from waiting import hold_after, wait_for
 
 import enrichkit
 from enrichkit import Answer, Failure, Reply, Stage, errors
-from enrichkit._engine import Engine
-from enrichkit._gate import Door
-from enrichkit.simulator import Simulator
+from enrichkit.engine.driver import Engine
+from enrichkit.engine.limiter import Door
+from enrichkit.gemini.simulator import Simulator
 
 
 class Company(Answer):
@@ -79,7 +79,7 @@ def test_nothing_new_starts_while_paused_and_all_goes_on_after(server, settings)
 
 def test_whoever_reads_meanwhile_sees_what_is_complete(server, settings, monkeypatch):
     """Long before a shard is full; no more shards come of it, and each dollar stands in them once."""
-    monkeypatch.setattr("enrichkit._engine.SEAL_SECONDS", 0.05)
+    monkeypatch.setattr("enrichkit.engine.driver.SEAL_SECONDS", 0.05)
     job = start_and_pause(server, settings | {"shard_rows": 25}, 8)
     wait_for(lambda: len(enrichkit.read(settings["out"])) == 12)
     assert enrichkit.report(settings["out"]).quality.records == 12
@@ -147,10 +147,10 @@ def test_a_pause_when_nothing_is_left_to_start_is_over_with_the_run(settings):
 def test_a_full_disk_and_a_pause_must_both_be_over(settings, monkeypatch):
     """Whichever ends first, nothing starts before the other has ended, too."""
     full = threading.Event()
-    monkeypatch.setattr("enrichkit._store.Store.enough_space", lambda self: not full.is_set())
+    monkeypatch.setattr("enrichkit.store.store.Store.enough_space", lambda self: not full.is_set())
     # The writer looks at the disk whatever the time, and every now and then without any news.
-    monkeypatch.setattr("enrichkit._engine.LOOK_AT_DISK_SECONDS", 0.0)
-    monkeypatch.setattr("enrichkit._engine.SEAL_SECONDS", 0.1)
+    monkeypatch.setattr("enrichkit.engine.driver.LOOK_AT_DISK_SECONDS", 0.0)
+    monkeypatch.setattr("enrichkit.engine.driver.SEAL_SECONDS", 0.1)
     asked, go = [], threading.Event()
 
     def client(request):
@@ -216,7 +216,7 @@ def test_a_failure_that_is_tried_again_is_named_as_well(settings):
 
 def test_the_next_cell_and_another_kernel_read_it_while_it_runs(server, settings, monkeypatch):
     """Without a lock, and only whole records; another process finds the same."""
-    monkeypatch.setattr("enrichkit._engine.SEAL_SECONDS", 600.0)  # only full shards are sealed
+    monkeypatch.setattr("enrichkit.engine.driver.SEAL_SECONDS", 600.0)  # only full shards are sealed
     job = start_and_pause(server, settings | {"shard_rows": 5}, 14)
     wait_for(lambda: len(enrichkit.read(settings["out"])) == 15)
     seen = enrichkit.read(settings["out"])
@@ -332,7 +332,7 @@ def test_an_interrupt_while_the_display_is_made_leaves_no_run_behind(settings, m
         stopped.wait(60)
         return Reply(text="{}")
 
-    monkeypatch.setattr("enrichkit._progress.Live.show", interrupted)
+    monkeypatch.setattr("enrichkit.progress.progress.Live.show", interrupted)
     monkeypatch.setattr(Engine, "stop", stopping)
     with pytest.raises(errors.Interrupted, match=r"Interrupted\. \d+ of 60 records are done and saved"):
         enrichkit.run(FRAME, client=client, **settings)

@@ -32,8 +32,8 @@ from waiting import wait_for
 
 import enrichkit
 from enrichkit import Answer, Failure, Price, Reply, Stage, Usage, errors
-from enrichkit._options import Options
-from enrichkit._store import Files
+from enrichkit.options import Options
+from enrichkit.store.store import Files
 
 SECRET = "canarysecret0123456789abcd"
 HOSTILE = "@everyone <!channel> <b>Ünïcode</b> %s {0} \r\nBcc: eve@example.org"
@@ -425,7 +425,7 @@ def test_a_store_that_fails_is_told(web, out, monkeypatch):
         monkeypatch.setattr(Files, "_write", full)
         return answers()(request)
 
-    monkeypatch.setattr("enrichkit._engine.SAVE_AGAIN_SECONDS", 0.01)
+    monkeypatch.setattr("enrichkit.engine.driver.SAVE_AGAIN_SECONDS", 0.01)
     job = enrichkit.start(table(), **settings(out, hook(web), client=filling))
     wait_for(lambda: "cannot be written" in job.status.waiting)
     with pytest.raises(errors.StoreError):

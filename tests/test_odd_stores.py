@@ -16,8 +16,8 @@ from waiting import wait_for
 
 import enrichkit
 from enrichkit import Answer, Failure, Price, Reply, Stage, Usage, errors
-from enrichkit._files import Files
-from enrichkit._store import Store
+from enrichkit.store.files import Files
+from enrichkit.store.store import Store
 
 USAGE = Usage(prompt_tokens=1000, output_tokens=0, searches=0)
 PRICES = {"m": Price(input_usd=1000, output_usd=0)}  # each reply costs one dollar
@@ -265,7 +265,7 @@ def test_a_stop_ends_the_last_seal_of_a_broken_disk(out, monkeypatch):
         rename(self, path, target)
 
     monkeypatch.setattr(Files, "_rename", failing)
-    monkeypatch.setattr("enrichkit._engine.SAVE_AGAIN_SECONDS", 0.01)
+    monkeypatch.setattr("enrichkit.engine.driver.SAVE_AGAIN_SECONDS", 0.01)
     settings = {"stages": [COMPANY], "key": "name", "model": "m", "prices": PRICES, "progress": False}
     job = enrichkit.start(table("Acme"), out=out, client=Teller(), **settings)
     wait_for(lambda: "cannot be written" in job.status.waiting)
@@ -297,7 +297,7 @@ def test_a_stop_is_heeded_though_the_run_had_ended_for_another_reason(ends, out,
     settings = {"key": "name", "model": "m", "prices": PRICES, "progress": False, "workers": 2}
     settings |= {"budget_usd": 2.5} if ends == "budget" else {}
     stage = Stage("company", prompt="Research {name}.", answer=Company, search=False, max_output_tokens=1)
-    monkeypatch.setattr("enrichkit._engine.SAVE_AGAIN_SECONDS", 0.01)
+    monkeypatch.setattr("enrichkit.engine.driver.SAVE_AGAIN_SECONDS", 0.01)
     names = [f"n{number}" for number in range(4, 9)]
     job = enrichkit.start(table(*names), out=out, client=filling, stages=[stage], **settings)
     wait_for(lambda: job.status.stopping == ends and "cannot be written" in job.status.waiting)
@@ -314,7 +314,7 @@ def test_a_stop_is_heeded_before_anything_is_asked(out, monkeypatch):
     def failing(self, path, target):
         raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr("enrichkit._engine.SAVE_AGAIN_SECONDS", 0.01)
+    monkeypatch.setattr("enrichkit.engine.driver.SAVE_AGAIN_SECONDS", 0.01)
     monkeypatch.setattr(Files, "_rename", failing)
     settings = {"key": "name", "model": "m", "prices": PRICES, "progress": False, "shard_rows": 1}
     job = enrichkit.start(table("Acme"), out=out, client=Teller(), stages=[COMPANY], **settings)
@@ -452,7 +452,7 @@ def test_a_shard_that_nobody_could_read_is_not_written(out, monkeypatch):
     """The replies stay where they are, and count."""
     client = Teller()
     with monkeypatch.context() as patch:
-        patch.setattr("enrichkit._parquet._footer_is_sound", lambda source: False)
+        patch.setattr("enrichkit.store.parquet._footer_is_sound", lambda source: False)
         with pytest.raises(errors.StoreError, match="cannot be read again"):
             run(table("Acme"), out, client)
     assert list(out.rglob("*.parquet")) == []

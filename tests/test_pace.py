@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from enrichkit._gate import LOOKS_EVERY_SECONDS, Gate
-from enrichkit._pace import Pace, PaceView
+from enrichkit.engine.limiter import LOOKS_EVERY_SECONDS, Gate
+from enrichkit.engine.pace import Pace, PaceView
 
 
 @dataclass

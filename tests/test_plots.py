@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 import enrichkit
 from enrichkit import Price, errors, plots
-from enrichkit._costs import DOLLARS
+from enrichkit.reporting.costs import DOLLARS
 
 OWN = {"$m{": Price(input_usd=1, output_usd=1)}
 FIGURES = [plots.cost_by_stage, plots.cost_per_record, plots.cost_over_time]

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from enrichkit import Price, Usage
-from enrichkit._budget import Budget, Forecast
-from enrichkit._price import cost, worst_case
+from enrichkit.pricing.budget import Budget, Forecast
+from enrichkit.pricing.prices import cost, worst_case
 
 LITE = "gemini-3.5-flash-lite"
 NOW = datetime(2026, 11, 24, tzinfo=UTC)

@@ -17,8 +17,8 @@ import pytest
 
 import enrichkit
 from enrichkit import errors
-from enrichkit._progress import Place, choose, wanted
-from enrichkit._screens import Lines
+from enrichkit.progress.progress import Place, choose, wanted
+from enrichkit.progress.screens import Lines
 
 LAB = Place(kernel=True, attended=True, widgets=True)
 CALL = """
@@ -41,7 +41,7 @@ settings = {"stages": [stage], "key": "name", "client": client, "workers": 4, "o
 
 
 BESIDE = """
-from enrichkit._screens import Bar
+from enrichkit.progress.screens import Bar
 tell, told = Bar.tell, []
 
 def telling(bar, status, **more):
@@ -65,7 +65,7 @@ def call(out, rows=40, seconds=0.05):
 @pytest.fixture(autouse=True)
 def patient(monkeypatch):
     """The last word is waited for, however late it comes."""
-    monkeypatch.setattr("enrichkit._run.LAST_WORD_SECONDS", 60.0)
+    monkeypatch.setattr("enrichkit.runner.LAST_WORD_SECONDS", 60.0)
 
 
 @pytest.mark.parametrize(
@@ -129,7 +129,7 @@ def test_a_log_gets_lines_on_stderr_and_nothing_on_stdout(tmp_path):
 
 def test_lines_come_every_few_seconds_and_whenever_one_asks(tmp_path, capfd, monkeypatch):
     """`show()` says it once more, also after the end, and shows a run that was to be silent."""
-    monkeypatch.setattr("enrichkit._screens.Lines.every_seconds", 0.1)
+    monkeypatch.setattr("enrichkit.progress.screens.Lines.every_seconds", 0.1)
     tell, twice, told = Lines.tell, threading.Event(), []
 
     def telling(lines, status):
@@ -182,11 +182,11 @@ def test_a_display_that_fails_is_logged_once_and_the_run_goes_on(name, tmp_path,
     def broken(screen, status):
         raise BrokenPipeError("nobody listens")
 
-    monkeypatch.setattr("enrichkit._screens.Lines.every_seconds", 0.05)
+    monkeypatch.setattr("enrichkit.progress.screens.Lines.every_seconds", 0.05)
     space = {}
     exec(call(tmp_path / "out"), space)
     with monkeypatch.context() as context:
-        context.setattr(f"enrichkit._screens.Lines.{name}", broken)
+        context.setattr(f"enrichkit.progress.screens.Lines.{name}", broken)
         job = enrichkit.start(space["frame"], **space["settings"], progress="text")
         assert job.result()["_status"].tolist() == ["done"] * 40
     (record,) = caplog.records

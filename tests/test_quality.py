@@ -14,12 +14,12 @@ import pytest
 
 import enrichkit
 from enrichkit import Answer, Issue, Reply, Source, Stage, Support
-from enrichkit._body import parse
-from enrichkit._dossier import IN_A_TAB
-from enrichkit._evidence import NO_VALUE_SAID, evidence
-from enrichkit._table import alike
 from enrichkit.errors import InputError
-from enrichkit.funds import OF_POC, says_nothing
+from enrichkit.gemini.wire import parse
+from enrichkit.reporting.dossier import IN_A_TAB
+from enrichkit.stages.funds import OF_POC, says_nothing
+from enrichkit.stages.grounding import NO_VALUE_SAID, evidence
+from enrichkit.table.arrow import alike
 
 ROOT = Path(__file__).parents[1]
 CLEANED = ("url_cleaned", "sector_spelling", NO_VALUE_SAID)
@@ -443,8 +443,8 @@ def test_a_store_without_states_is_reported_and_read_anew(tmp_path, monkeypatch)
     """As an earlier version has left it: no state is known, and the next run finds them for nothing."""
     frame = pd.DataFrame({"name": ["Acme"]})
     reply = replied('{"industry": "Food"}', ("Food", (0,)))
-    monkeypatch.setattr("enrichkit._stage.READER", 1)
-    monkeypatch.delitem(enrichkit._row.META, "states")
+    monkeypatch.setattr("enrichkit.stages.stage.READER", 1)
+    monkeypatch.delitem(enrichkit.store.rows.META, "states")
     old = Stage("company", prompt="Research {name}.", per=("name",), answer=Company, checks=(too_many,))
     asked(frame, reply, tmp_path / "out", stages=[old])
     monkeypatch.undo()

@@ -42,7 +42,7 @@ READERS = {
 @pytest.mark.parametrize("reader", READERS)
 def test_a_reader_beside_a_run_sees_each_record_once(reader, tmp_path, monkeypatch):
     """While shards come, and while each is sealed again for a second stage: no row twice, none half of it."""
-    monkeypatch.setattr("enrichkit._engine.SEAL_SECONDS", 600.0)  # a shard is sealed once for each stage
+    monkeypatch.setattr("enrichkit.engine.driver.SEAL_SECONDS", 600.0)  # a shard is sealed once for each stage
     out, go = tmp_path / "out", threading.Semaphore(0)
 
     def client(request):

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from enrichkit._record import cell_text, column_texts, digests, group, ids
+from enrichkit.table.cells import cell_text, column_texts, digests, group, ids
 
 
 @pytest.mark.parametrize(

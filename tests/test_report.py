@@ -17,11 +17,11 @@ import pytest
 
 import enrichkit
 from enrichkit import Answer, Failure, Price, Reply, Stage, Usage, errors
-from enrichkit._costs import DOLLARS
-from enrichkit._flags import in_flags
-from enrichkit._ledger import answering
-from enrichkit._report import exact
-from enrichkit.simulator import Simulator
+from enrichkit.cli.flags import in_flags
+from enrichkit.gemini.simulator import Simulator
+from enrichkit.reporting.costs import DOLLARS
+from enrichkit.reporting.report import exact
+from enrichkit.store.replies import answering
 
 ROOT = Path(__file__).parents[1]
 LITE = "gemini-3.5-flash-lite"

@@ -14,7 +14,7 @@ from waiting import wait_for
 
 import enrichkit
 from enrichkit import Answer, Failure, Price, Reply, Stage, Usage, errors
-from enrichkit._files import Files
+from enrichkit.store.files import Files
 
 USAGE = Usage(prompt_tokens=1000, output_tokens=0, searches=0)
 PRICES = {"m": Price(input_usd=1000, output_usd=0)}  # each reply costs one dollar
@@ -361,7 +361,7 @@ def test_a_full_disk_pauses_the_asking_and_goes_on(tmp_path, monkeypatch):
 
 def test_a_stop_on_a_full_disk_says_what_is_not_saved(tmp_path, monkeypatch):
     """It does not wait for ever: one sentence, and the rest is asked again."""
-    monkeypatch.setattr("enrichkit._engine.SAVE_AGAIN_SECONDS", 0.01)
+    monkeypatch.setattr("enrichkit.engine.driver.SAVE_AGAIN_SECONDS", 0.01)
     client = Teller({})
 
     def filling(request):
@@ -436,7 +436,7 @@ def test_a_run_whose_lock_is_removed_stops_paying(tmp_path):
 
 def test_a_stage_added_later_seals_each_shard_once_more(tmp_path, monkeypatch):
     """It asks its own questions only, and no shard is written twice for them."""
-    monkeypatch.setattr("enrichkit._engine.SEAL_SECONDS", 600.0)  # no shard is sealed before it is full
+    monkeypatch.setattr("enrichkit.engine.driver.SEAL_SECONDS", 600.0)  # no shard is sealed before it is full
     names = [f"n{number}" for number in range(45)]
     out = tmp_path / "out"
     run(table(*names), out, Teller({}), shard_rows=10)

@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from enrichkit import Failure, Reply, Request
-from enrichkit._retry import Sent, ask
+from enrichkit.engine.retry import Sent, ask
 
 REQUEST = Request(question="q", stage="s", model="m", system="", text="", schema={})
 GOOD = Reply(text="{}")

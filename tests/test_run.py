@@ -20,7 +20,7 @@ from waiting import hold_after, wait_for
 
 import enrichkit
 from enrichkit import Answer, Reply, Stage, errors
-from enrichkit.simulator import Simulator
+from enrichkit.gemini.simulator import Simulator
 
 TABLE = Path(__file__).parents[1] / "data" / "funds.csv"
 

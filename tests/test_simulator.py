@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from enrichkit.simulator import FAULTS, Quota, Simulator
+from enrichkit.gemini.simulator import FAULTS, Quota, Simulator
 
 SCHEMA = {
     "type": "object",
@@ -237,6 +237,6 @@ def test_an_unknown_fault_is_refused():
 
 def test_it_imports_nothing_of_the_rest():
     """It stands alone, so that it cannot share a mistake with what it tests."""
-    code = "import enrichkit.simulator, sys; print([m for m in sys.modules if m.startswith('enrichkit.')])"
+    code = "import enrichkit.gemini.simulator, sys; print([m for m in sys.modules if m.startswith('enrichkit.')])"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert found.strip() == "['enrichkit._fiction', 'enrichkit.simulator']"
+    assert found.strip() == "['enrichkit.gemini', 'enrichkit.gemini.fiction', 'enrichkit.gemini.simulator']"

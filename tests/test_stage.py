@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from enrichkit import Answer, Issue, Stage
-from enrichkit._stage import arrange
 from enrichkit.errors import InputError, StageError
+from enrichkit.stages.stage import arrange
 
 
 class Company(Answer):

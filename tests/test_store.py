@@ -13,11 +13,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from enrichkit._files import work_area
-from enrichkit._index import FOOTER, scan
-from enrichkit._parts import Entry
-from enrichkit._store import Store
 from enrichkit.errors import DamagedError, LockedError, StoreError
+from enrichkit.store.files import work_area
+from enrichkit.store.index import FOOTER, scan
+from enrichkit.store.journal import Entry
+from enrichkit.store.store import Store
 
 ID = "_record_id"
 SCHEMA = pa.schema(
@@ -130,7 +130,7 @@ def test_sealed_replies_come_back_with_their_payer(out: Path) -> None:
 
 def test_many_parts_are_merged_into_one(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Reading back stays quick however many commits there were, and nothing is lost in the merge."""
-    monkeypatch.setattr("enrichkit._store.MOST_PARTS", 10)
+    monkeypatch.setattr("enrichkit.store.store.MOST_PARTS", 10)
     store = opened(out)
     for number in range(25):
         store.append([entry(str(number))])
@@ -222,7 +222,7 @@ def test_a_second_run_is_refused_and_told_who_works(out: Path) -> None:
 def test_the_lock_of_a_killed_run_is_free(out: Path) -> None:
     """After kill -9 the next run simply starts."""
     code = (
-        f"import os, pathlib; from enrichkit._store import Store; "
+        f"import os, pathlib; from enrichkit.store.store import Store; "
         f"Store(pathlib.Path({str(out)!r}), stages=['s'], id_column='_record_id'); os.kill(os.getpid(), 9)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -9

@@ -9,8 +9,8 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from enrichkit._table import answer_type, as_column, as_table, as_text, as_type, rows_told, wider
 from enrichkit.errors import InputError
+from enrichkit.table.arrow import answer_type, as_column, as_table, as_text, as_type, rows_told, wider
 
 
 @pytest.mark.parametrize(

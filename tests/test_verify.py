@@ -11,8 +11,8 @@ import pytest
 
 import enrichkit
 from enrichkit import Answer, Failure, Reply, Stage, errors
-from enrichkit._files import Files
-from enrichkit._parquet import encode_parquet, read_parquet
+from enrichkit.store.files import Files
+from enrichkit.store.parquet import encode_parquet, read_parquet
 
 
 class Company(Answer):

@@ -8,9 +8,8 @@ from html.parser import HTMLParser
 
 import pytest
 
-from enrichkit._pace import PaceView
-from enrichkit._status import Status
-from enrichkit._view import (
+from enrichkit.engine.pace import PaceView
+from enrichkit.progress.view import (
     again,
     facts,
     headline,
@@ -22,6 +21,7 @@ from enrichkit._view import (
     summary_text,
     tail,
 )
+from enrichkit.status import Status
 
 HOSTILE = "<img src=x onerror=alert(1)>\"'&</div><script>1</script>\x1b[2J $1 and $2"
 STATUS = Status(

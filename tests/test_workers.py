@@ -13,11 +13,11 @@ from waiting import wait_for
 
 import enrichkit
 from enrichkit import Answer, Failure, Reply, Stage, errors
-from enrichkit._files import Files
-from enrichkit._pace import Pace
-from enrichkit._store import Store
-from enrichkit._workers import Workers
-from enrichkit.simulator import Quota
+from enrichkit.engine.pace import Pace
+from enrichkit.engine.workers import Workers
+from enrichkit.gemini.simulator import Quota
+from enrichkit.store.files import Files
+from enrichkit.store.store import Store
 
 
 class Company(Answer):
@@ -115,7 +115,7 @@ def test_a_network_that_is_gone_ends_the_run(tmp_path, monkeypatch):
     """Nobody answers at the address: the run ends after a few questions, and none of them counts as failed."""
     monkeypatch.setenv("GOOGLE_GEMINI_BASE_URL", "http://127.0.0.1:9")
     monkeypatch.setenv("GOOGLE_API_KEY", "a-key-for-nothing")
-    monkeypatch.setattr("enrichkit._retry.FIRST_WAIT_SECONDS", 0.001)
+    monkeypatch.setattr("enrichkit.engine.retry.FIRST_WAIT_SECONDS", 0.001)
     with pytest.raises(errors.Stopped, match=r"Question after question failed \(network: .*0 of 544 records"):
         run(544, tmp_path / "out", "google-genai", workers=20)
     assert enrichkit.plan(table(544), stages=[COMPANY], key="name", out=tmp_path / "out").to_ask == 544

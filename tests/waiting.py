@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from enrichkit.simulator import Simulator
+from enrichkit.gemini.simulator import Simulator
 
 PATIENCE_SECONDS = 60.0
 """So long is waited for what is sure to come; nothing ever takes so long but a defect."""

@@ -1,0 +1,76 @@
+"""The flags: what the command line says, and what the library's messages say to do, in the command line's names."""
+
+from __future__ import annotations
+
+import errno
+import re
+import shlex
+
+from ..errors import StoreError
+
+IN_FLAGS = {
+    "on_change='redo'": "--on-change redo",
+    "on_change='keep'": "--on-change keep",
+    "redo_damaged=True": "--redo-damaged",
+    "retry_failed=True": "--retry-failed",
+    "retry_failed='only'": "--retry-failed",
+    "budget_usd": "--budget",
+    "model='simulator'": "--model simulator",
+    "key=...": "--key ...",
+    "another 'out'": "another --checkpoint",
+    "an 'out' inside": "a --checkpoint inside",
+    "enrichkit.plan(...)": "--dry-run",
+    "enrichkit.corrections(": "in Python, enrichkit.corrections(",
+    "enrichkit.weak(": "in Python, enrichkit.weak(",
+    "give prices=": "in Python, give prices=",
+    ". prices= takes": ". In Python, prices= takes",
+    "raise the stage's max_output_tokens": "in Python, raise the stage's max_output_tokens",
+    "raise deadline_seconds": "in Python, raise deadline_seconds",
+    "same call": "same command",
+    "See where it was called": "See what it printed",
+    "(limit=": "(--limit ",
+    ", or give the stage more columns in 'per'": "",
+    "; or give a Stage": "",
+    ", or a callable": "",
+    "client must": "--client must",
+    "model must": "--model must",
+    "notify must": "--notify must",
+    "notify needs": "--notify needs",
+    "leave notify out": "leave --notify out",
+    "workers must": "--max-workers must",
+    "explicit rpm": "explicit --rpm",
+    "rpm must": "--rpm must",
+    "limit must": "--limit must",
+    "delay_seconds must": "--delay must",
+}
+"""What the library's messages say to do, and how that is said here."""
+MAKE_ONE = re.compile(r"enrichkit\.run\(df, out=.*\) makes one\.")
+RUN = re.compile(r"enrichkit\.run\b(?!\()")
+REPORT = re.compile(r"enrichkit\.report\((['\"])(.*?)\1\)")
+
+
+def in_flags(text: str) -> str:
+    """Return a message of the library with the command line's names.
+
+    >>> in_flags("Raise budget_usd to go on.")
+    'Raise --budget to go on.'
+    """
+    for name, flag in IN_FLAGS.items():
+        text = text.replace(name, flag)
+    text = RUN.sub("enrichkit run", MAKE_ONE.sub("enrichkit run makes one.", text))
+    return REPORT.sub(lambda found: f"enrichkit report {shlex.quote(found[2])}", text)
+
+
+def put(text: object) -> None:
+    """Print on stdout; a pipe that nobody reads any more, as after `| head`, or a closed terminal ends no run.
+
+    Raises
+    ------
+    StoreError
+        If the disk is full, or something else is in the way.
+    """
+    try:
+        print(text, flush=True)
+    except OSError as error:
+        if error.errno not in (errno.EPIPE, errno.EIO):
+            raise StoreError(f"stdout cannot be written: {error.strerror}. Mend that, then run again.") from error

@@ -1,0 +1,344 @@
+"""The unattended run: a table's file in, its enriched copy out, for a terminal, cron and CI; over the same engine.
+
+It decides nothing that the library does not: it reads, plans, asks whether to go on, runs, and keeps the files.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import functools
+import importlib.metadata
+import os
+import re
+import signal
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from ..api import check, plan_of
+from ..errors import EnrichError, InputError, Interrupted, MissingKeyError, Stopped, StoreError
+from ..formatting import many, plain
+from ..options import Options, folder_of
+from ..planning.plan import record_ids
+from ..planning.summary import Plan
+from ..reporting.export import as_written
+from ..reporting.sheet import Writer, check_outside, check_size, format_of, open_sheet, read_sheet, write_sheet
+from ..runner import Run
+from ..stages import funds
+from ..store.files import work_area
+from ..store.index import is_store
+from ..store.reader import stored_facts
+from ..store.rows import RECORD_ID, STATUS, facts_of
+from .aside import set_aside
+from .flags import in_flags, put
+from .logbook import ERRORS, Logbook
+from .standing import Standing, read_progress, standing
+
+DONE, FAILED, STOPPED = 0, 1, 3
+"""The exit codes; the others belong to what is raised."""
+SAMPLE = 10
+"""So many records measure what the rest will cost."""
+FLAGS = {"workers": "--max-workers", "delay_seconds": "--delay", "budget_usd": "--budget"}
+"""The flags that have another name than what they set."""
+SHARD_FOLDER = re.compile(r"shard=s\d+")
+SETTINGS = (
+    *("stages", "model", "client", "workers", "rpm", "budget_usd", "limit", "priority", "shard_rows"),
+    *("delay_seconds", "on_change", "redo_damaged", "retry_failed", "progress", "notify"),
+)
+
+
+def run_file(found: argparse.Namespace) -> int:
+    """Enrich the table in a file, as the command line says; return the exit code."""
+    if found.fresh and (found.resume or found.retry_failed):
+        raise InputError(
+            "--fresh begins a new store, in which there is nothing to resume or to retry. Leave it out, or leave out "
+            "--resume and --retry-failed."
+        )
+    for name in ("SIGTERM", "SIGHUP"):  # a scheduler's end is an interrupt, from the first moment to the last
+        if hasattr(signal, name) and signal.getsignal(getattr(signal, name)) is signal.SIG_DFL:
+            signal.signal(getattr(signal, name), signal.default_int_handler)
+    if found.input.is_dir():
+        raise InputError(f"--input {found.input} is a folder. Give the table's file.")
+    output = found.output or found.input.with_name(f"{found.input.stem}_enriched{found.input.suffix}")
+    out, named = store_of(found.checkpoint or output.with_suffix(""))
+    _check_names(found.input, output, out)
+    frame, writer = open_sheet(found.input)
+    _check_columns(found.input, frame)
+    _check_output(output, frame, out)
+    _check_store(found, output, out, named)
+    options, rows = _options(found, frame, output, out)
+    ahead = _look_ahead(found, frame, options)
+    if found.dry_run:
+        return DONE
+    if ahead.to_ask and not _agreed(found):
+        put("Nothing was asked.")
+        return STOPPED
+    if found.fresh and (aside := set_aside(out)):
+        put(f"The old store is now {plain(str(aside), most=0)}.")
+    logbook = Logbook(
+        out,
+        named=named,
+        ids=record_ids(frame, options.key),
+        begins=[
+            f"enrichkit {importlib.metadata.version('enrichkit')}: {_given(found)}",
+            f"From {found.input.absolute()} to {output.absolute()}, store {out}",
+            in_flags(ahead.price_line),
+        ],
+        write=functools.partial(
+            _write,
+            output=output,
+            original=frame,
+            rows=rows,
+            writer=writer if output.suffix.lower() == found.input.suffix.lower() else None,
+        ),
+        given=str(found.input.absolute()),
+        output=str(output.absolute()) if rows is None else read_progress(out).get("output"),
+        every_records=found.checkpoint_interval,
+        verbose=found.verbose,
+    )
+    run = Run(frame, options, says_why=False, reword=in_flags)  # `_follow` says it
+    return _follow(run, logbook, output, out, rows=rows)
+
+
+def _options(
+    found: argparse.Namespace, frame: pd.DataFrame, output: Path, out: Path
+) -> tuple[Options, Sequence[bool] | None]:
+    """Return the run's options; and which rows the output of a retry gets, if it is one of its own."""
+    settings = {name: getattr(found, name) for name in SETTINGS if getattr(found, name, None) is not None}
+    settings |= {"out": out} | ({"key": key} if (key := _key(found.key, frame)) else {})
+    rows = None
+    if found.retry_failed:
+        settings["retry_failed"] = "only"
+        if _of_its_own(found, output, out):
+            rows = _rows(frame, settings, _failed(out, settings) | _records_in(output, settings))
+    return Options(**settings), rows
+
+
+def _look_ahead(found: argparse.Namespace, frame: pd.DataFrame, options: Options) -> Plan:
+    """Return the plan, having told it, and refused what the run would be refused for."""
+    seen = dataclasses.replace(options, out=_no_store(options.folder)) if found.fresh else options
+    ahead = dataclasses.replace(plan_of(frame, seen), out=str(options.folder))
+    put(in_flags(str(ahead).removesuffix(ahead.next_line).rstrip()))
+    with contextlib.suppress(*[MissingKeyError] * found.dry_run):  # a plan needs no key
+        check(frame, seen)
+    if found.dry_run:
+        sample = ahead.to_ask and not ahead.done and ahead.records > SAMPLE and found.limit is None
+        more = f", with --limit {SAMPLE} first, to measure what it costs" if sample else ""
+        put(f"Next: {in_flags(ahead.mend)}." if ahead.mend else f"Next: the same command without --dry-run{more}.")
+    return ahead
+
+
+def _follow(run: Run, logbook: Logbook, output: Path, out: Path, *, rows: Sequence[bool] | None) -> int:
+    """Wait for the end, write everything a last time, and say what came of it."""
+    error: BaseException | None = None
+    left = False
+    try:
+        logbook.follow(run)
+        table = run.result()
+    except (KeyboardInterrupt, Exception) as raised:  # noqa: BLE001 - told below, once the files are written
+        error = raised
+        left = isinstance(raised, Interrupted) and not run.done  # at once, without what is in flight
+        table = run.stop() if isinstance(raised, Stopped | KeyboardInterrupt) and not left else run.table
+    if isinstance(error, KeyboardInterrupt) and not isinstance(error, Interrupted):
+        error = Interrupted("Interrupted. The same command goes on.", reason="interrupt", done=0, left=run.status.left)
+    ended, code = _ending(error, table)
+    why = in_flags(str(error)) if isinstance(error, EnrichError) else type(error).__name__ if error else ""
+    try:
+        logbook.close(table, ended, why)
+    except OSError as failed:
+        raise StoreError(
+            f"{output} cannot be written: {failed.strerror or failed}. The answers are safe in {out}: mend the disk, "
+            f"then run the same command, or: enrichkit export {out} FILE."
+        ) from failed
+    if left and sys.stderr.isatty():  # the cursor stands behind a bar that nobody has closed
+        print(file=sys.stderr)
+    counts, status = Counter(table[STATUS]), run.status
+    told = ", ".join(f"{counts[word]:,} {word}" for word in ("done", "failed", "pending") if counts[word])
+    cost = f"{status.cost_usd:.4f} USD{' (simulated)' * status.simulated}"
+    put(f"{many(len(table), 'row')}: {told}; this run: {many(status.tokens, 'token')}, {cost}")
+    name, store = (plain(str(path), most=0) for path in (output, out))
+    if rows is None or any(rows):
+        selected = f" ({many(sum(rows), 'row')})" if rows else ""
+        put(f"Written: {name}{selected}; the store is {store}")
+    else:
+        put(f"Nothing in this table had failed, so {name} was not written; the store is {store}")
+    if causes := Counter(str(one["cause"]).partition(":")[0] for one in logbook.failures):
+        told = ", ".join(f"{count:,} {plain(cause)}" for cause, count in causes.most_common())
+        where = plain(str(work_area(out) / ERRORS), most=0)
+        put(f"Failed stages: {told}; see {where}. To ask them again, add --retry-failed.")
+    if error is not None:
+        raise error
+    return code
+
+
+def _ending(error: BaseException | None, table: pd.DataFrame) -> tuple[str, int]:
+    """Return how a run ended, in a word for the progress file, and its exit code if it ended well."""
+    if isinstance(error, Stopped):
+        return error.reason, STOPPED
+    if error is not None:
+        return "store" if isinstance(error, StoreError) else "error", STOPPED
+    return "done", FAILED if (table[STATUS] == "failed").any() else DONE
+
+
+def _given(found: argparse.Namespace) -> str:
+    """Return the flags that were given, but not the addresses of notices: those are secrets."""
+    told = []
+    for name, value in vars(found).items():
+        if name not in ("command", "notify") and value is not None and value is not False:
+            flag = FLAGS.get(name, f"--{name.replace('_', '-')}")
+            told.append(flag if value is True else f"{flag} {','.join(value) if isinstance(value, list) else value}")
+    return " ".join(told)
+
+
+def store_of(path: Path) -> tuple[Path, Path | None]:
+    """Return the store that a path means, and the progress file if it names one.
+
+    >>> from pathlib import Path
+    >>> store_of(Path("/data/enrichment_progress.json"))[0].as_posix()
+    '/data/enrichment_progress'
+    """
+    folder = folder_of(path)
+    if folder.name in ("", ".."):
+        raise InputError(f"{path} is no folder for a store. Give another one.")
+    if folder.suffix == ".json":
+        return folder.with_suffix(""), folder
+    return (folder.with_suffix("") if folder.suffix == ".work" else folder), None
+
+
+def _check_names(*paths: Path) -> None:
+    """Refuse paths that are none: too long, or links that lead to themselves."""
+    for path in paths:
+        try:
+            path.resolve().exists()
+        except (OSError, RuntimeError, ValueError) as error:
+            why = getattr(error, "strerror", None) or error
+            raise InputError(f"{plain(str(path), most=100)} is no path that can be used: {why}.") from error
+
+
+def _check_output(output: Path, frame: pd.DataFrame, out: Path) -> None:
+    """Refuse an output that could not be written at the end, before anything is asked."""
+    format_of(output)
+    check_size(output, len(frame), len(frame.columns))
+    if output.is_dir():
+        raise InputError(f"{output} is a folder. Give --output a file's name.")
+    if out == output.absolute():
+        raise InputError(f"--checkpoint and --output are both {output}. The store is a folder: give it another name.")
+    check_outside(output, out)
+    folder = next(one for one in output.absolute().parents if one.exists())
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise InputError(f"{output} cannot be written: {folder} is not yours to write in. Give --output another name.")
+
+
+def _check_store(found: argparse.Namespace, output: Path, out: Path, named: Path | None) -> None:
+    """Refuse a store that is none, or is not there though it has to be; and what would be written over."""
+    if named is not None and named.is_dir():
+        raise InputError(f"--checkpoint {named} is a folder, and would be the progress file. Give it another name.")
+    if out.exists() and not out.is_dir():
+        raise InputError(f"--checkpoint {out} is a file. The store is a folder: give it another name.")
+    shards, others = _within(out)
+    if others and (found.fresh or not shards):
+        raise InputError(
+            f"{out}, where the store would be, is a folder with other things in it, such as {others[0]}. Give "
+            "--checkpoint another name, or move them away."
+        )
+    if output.exists() and output.samefile(found.input):
+        raise InputError(f"--output {output} is the input itself. Give it another name.")
+    if found.retry_failed or found.resume:
+        held = standing(out) if is_store(out) else Standing()
+        if held == Standing():
+            verb = "resume" if found.resume else "retry"
+            raise InputError(
+                f"There is nothing to {verb}: no store at {out}. Name it with --checkpoint; without that, it is looked "
+                "for beside --output."
+            )
+
+
+def _check_columns(path: Path, frame: pd.DataFrame) -> None:
+    """Refuse what a run would write over, such as an output given as input, which would be asked and paid anew."""
+    ours = facts_of(funds.STAGES)
+    if found := [name for name in frame.columns if name in ours]:
+        more = f" and {len(found) - 1:,} more" if len(found) > 1 else ""
+        raise InputError(
+            f"{path} has the column {found[0]!r}{more}, which a run writes. If it is an earlier run's output, give the "
+            "--input of that run, and the same --checkpoint; if not, rename or drop them."
+        )
+
+
+def _within(out: Path) -> tuple[list[str], list[str]]:
+    """Return a folder's shards, and what else is in it: a fresh start would carry it off."""
+    names = sorted(one.name for one in out.glob("[!._]*"))
+    shards = [name for name in names if SHARD_FOLDER.fullmatch(name)]
+    return shards, [name for name in names if name not in shards]
+
+
+def _key(named: Sequence[str] | None, frame: pd.DataFrame) -> list[str]:
+    """Return the key's columns: each name is one, or several with commas between."""
+    columns = {str(name) for name in frame.columns}
+    return [one for name in named or () for one in ([name] if name in columns else name.split(","))]
+
+
+def _agreed(found: argparse.Namespace) -> bool:
+    """Ask a person at a terminal whether to go on; nobody else is asked."""
+    if found.yes or not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return True
+    print("Go on? [y/N] ", end="", file=sys.stderr, flush=True)  # stdout may go to `tee`
+    try:
+        return sys.stdin.readline().strip().lower() in ("y", "yes")
+    except KeyboardInterrupt:
+        print(file=sys.stderr)
+        raise
+
+
+def _no_store(out: Path) -> Path:
+    """Return a path beside a store where there is none."""
+    return out.with_name(f"{out.name}.fresh-{id(out)}")
+
+
+def _failed(out: Path, settings: dict[str, Any]) -> set[str]:
+    """Return the records with a failed stage among those that are asked."""
+    table = stored_facts(out, ("status",), [RECORD_ID])
+    asked = {f"{stage}._status" for stage in settings.get("stages", Options().stages)}
+    columns = [table.column(name).to_pylist() for name in table.column_names if name in asked]
+    records = table.column(RECORD_ID).to_pylist() if table.num_rows else []
+    return {record for record, *statuses in zip(records, *columns, strict=True) if "failed" in statuses}
+
+
+def _of_its_own(found: argparse.Namespace, output: Path, out: Path) -> bool:
+    """Whether the output of a retry is another file than the whole table's."""
+    if found.output is None:
+        return False
+    whole = read_progress(out).get("output")
+    return Path(whole) != output.absolute() if isinstance(whole, str) else not output.exists()
+
+
+def _rows(frame: pd.DataFrame, settings: dict[str, Any], records: set[str]) -> list[bool]:
+    return [record in records for record in record_ids(frame, settings.get("key"))]
+
+
+def _records_in(output: Path, settings: dict[str, Any]) -> set[str]:
+    """Return the records in the output of an earlier retry, which keeps them."""
+    try:
+        return set(record_ids(read_sheet(output), settings.get("key")))
+    except EnrichError:
+        return set()
+
+
+def _write(
+    table: pd.DataFrame,
+    *,
+    output: Path,
+    original: pd.DataFrame,
+    rows: Sequence[bool] | None,
+    writer: Writer | None,
+) -> None:
+    """Write the output: the whole table, or some rows of it."""
+    if rows is not None:
+        table, original = table[list(rows)], original[list(rows)]
+    if len(table):
+        write_sheet(as_written(table, output, original=original), output, writer)

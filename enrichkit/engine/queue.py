@@ -1,0 +1,125 @@
+"""The ready queue: which question a free worker takes next.
+
+Unlocked questions first, then the plan's own, drawn lazily in the order of the records, so that records complete one
+by one and a million pending questions cost no memory. A question that reads another's answer is set aside under it
+until that one is finished; no worker waits for another's question while there is anything else to do.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator
+
+import numpy as np
+
+from ..planning.plan import Work
+
+Task = tuple[int, int]
+"""A stage's number and a question's number."""
+
+
+class Ready:
+    """The open questions of a run, handed out to workers one at a time.
+
+    With a delay, a record's stages are asked one after the other, so long after the last.
+    """
+
+    def __init__(self, work: Work, *, delay_seconds: float) -> None:
+        self._stages = work.stages
+        stages = [work.stage for work in work.stages]
+        self.parents = [
+            [place for place in range(own) if delay_seconds or stage.waits_for(stages[place])]
+            for own, stage in enumerate(stages)
+        ]
+        self._delay_seconds = delay_seconds
+        self._later: deque[tuple[float, Task]] = deque()
+        """Unlocked, but for the delay."""
+        self._finished = [stage.known.copy() for stage in work.stages]
+        self._fresh = self._in_order(work)
+        self._unlocked: deque[Task] = deque()
+        self._aside: dict[Task, list[Task]] = {}
+        self._open = 0
+        self._closed = False
+        self._changed = threading.Condition()
+
+    def take(self) -> Task | None:
+        """Return the next question; wait only while one in flight may unlock another; None when nothing is left."""
+        with self._changed:
+            while not self._closed:
+                while self._later and self._later[0][0] <= time.monotonic():
+                    self._unlocked.append(self._later.popleft()[1])
+                task = self._unlocked.popleft() if self._unlocked else self._next_fresh()
+                if task is not None:
+                    self._open += 1
+                    return task
+                if not self._open and not self._later:
+                    break
+                self._changed.wait(max(0.0, self._later[0][0] - time.monotonic()) if self._later else None)
+            self._closed = True
+            self._changed.notify_all()
+            return None
+
+    def finish(self, task: Task) -> None:
+        """Say that a question has its final reply, and unlock those that read its answer."""
+        with self._changed:
+            self._open -= 1
+            self._finished[task[0]][task[1]] = True
+            for child in self._aside.pop(task, ()):
+                self._place(child, delay_seconds=self._delay_seconds)
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """Hand out nothing more."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+    def _next_fresh(self) -> Task | None:
+        for task in self._fresh:
+            if self._place(task):
+                return self._unlocked.popleft()
+        return None
+
+    def _place(self, task: Task, *, delay_seconds: float = 0.0) -> bool:
+        """Put a question among the unlocked ones, or aside under the first it still has to wait for."""
+        if (blocker := self._blocker(task)) is not None:
+            self._aside.setdefault(blocker, []).append(task)
+            return False
+        if delay_seconds:
+            self._later.append((time.monotonic() + delay_seconds, task))
+        else:
+            self._unlocked.append(task)
+        return True
+
+    def _blocker(self, task: Task) -> Task | None:
+        stage, question = task
+        if not self.parents[stage]:
+            return None
+        records = self._stages[stage].records(question)
+        for parent in self.parents[stage]:
+            codes = self._stages[parent].code[records]
+            codes = codes[codes >= 0]
+            waiting = codes[~self._finished[parent][codes]]
+            if len(waiting):
+                return parent, int(waiting[0])
+        return None
+
+    def _in_order(self, work: Work) -> Iterator[Task]:
+        """Yield each question without a reply once, at the most urgent record that needs it."""
+        issued = [stage.known.copy() for stage in work.stages]
+        for record in work.order:
+            for place, stage in enumerate(work.stages):
+                code = int(stage.code[record])
+                if code >= 0 and not issued[place][code]:
+                    issued[place][code] = True
+                    yield place, code
+
+
+def steps_left(work: Work) -> np.ndarray[tuple[int], np.dtype[np.int16]]:
+    """Return for each record how many of its questions have no final reply yet."""
+    left = np.zeros(len(work.ids), np.int16)
+    for stage in work.stages:
+        left += (stage.code >= 0) & ~stage.known[stage.code]
+    return left

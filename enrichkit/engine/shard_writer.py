@@ -1,0 +1,245 @@
+"""The sealing: complete rows become shards of one schema, full ones and one that grows.
+
+What a question has cost is booked in the first row that is sealed with it: so it stands in the store once, wherever a
+crash falls. It asks nobody what a row means.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import uuid
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ..messages import SIMULATOR
+from ..options import Options
+from ..planning.plan import Work
+from ..store.index import FOOTER, VERSION, Index, find
+from ..store.rows import RECORD_ID, STATUS, Spent, booked, build_table, meta, stage_types
+from ..store.store import Store
+from ..table.arrow import as_type, cells_at, wider
+
+Row = dict[str, Any]
+
+
+class Sealing:
+    """The rows of one run on their way into the shards of a store, which is open for writing."""
+
+    def __init__(self, work: Work, store: Store, options: Options) -> None:
+        self._work = work
+        self._store = store
+        self._shard_rows = options.shard_rows
+        self.schema = _target_schema(work, store.index)
+        self.given = _given_columns(work, store.index)
+        """The columns that are the user's, now or when the store was filled."""
+        self._run_id = uuid.uuid4().hex[:12]
+        self._layout = _layout(self.schema)
+        self.spent: dict[str, Spent] = {}
+        """What was spent on a question since it was last booked, that is, written into a sealed row."""
+        self.payer: dict[str, str] = {}
+        """The record that paid for a question."""
+        self._unsealed: list[tuple[int, Row]] = []
+        self._growing: tuple[int | None, list[Row]] = None, []
+        """The newest shard while it is not full, and its rows: it is sealed again as it grows."""
+        self._changed: dict[int, list[tuple[int, Row]]] = {}
+        shards = work.shards[work.order]
+        self._expected = dict(zip(*np.unique(shards[shards >= 0], return_counts=True), strict=True))
+
+    def add(self, record: int, row: Row) -> None:
+        """Put a complete record's row up for sealing."""
+        shard = int(self._work.shards[record])
+        (self._unsealed if shard < 0 else self._changed.setdefault(shard, [])).append((record, row))
+
+    def unsealed_rows(self) -> Iterator[tuple[int, Row]]:
+        """Yield the complete rows that are not sealed; whoever takes them before reading the shards misses none."""
+        yield from list(self._unsealed)
+        for rows in list(self._changed.values()):
+            yield from list(rows)
+
+    def seal(self, *, everything: bool = False) -> None:
+        """Seal what makes full shards, or everything that is complete."""
+        while self._unsealed and (everything or len(self._unsealed) >= self._room):
+            some = self._unsealed[: self._room]
+            self._grow(some)
+            del self._unsealed[: len(some)]
+        for shard, rows in list(self._changed.items()):
+            if everything or len(rows) == self._expected[shard]:
+                self._renew(shard, rows)
+                self._expected[shard] -= len(rows)
+                del self._changed[shard]
+
+    @property
+    def _room(self) -> int:
+        """How many rows the growing shard still takes."""
+        return self._shard_rows - len(self._growing[1])
+
+    def widen(self) -> None:
+        """Bring the shards that have fewer columns, or narrower ones, to the present schema."""
+        for shard, facts in list(self._store.index.footers.items()):
+            if facts.get("layout") != self._layout:
+                self._renew(shard, [])
+
+    def replace(self, shard: int, old: pa.Table, rows: Mapping[str, Row]) -> None:
+        """Seal a shard again, with other rows for its records."""
+        self._store.seal(self._merged(shard, old, rows), (), shard=shard)
+
+    def _grow(self, rows: Sequence[tuple[int, Row]]) -> None:
+        """Seal rows as a new shard, or with those of the shard that is growing."""
+        number, held = self._growing
+        more, paid = self._booked(rows)
+        grown = [*held, *more]
+        number = self._seal(self._described(self._table(grown), {}), rows, paid, number)
+        self._growing = (number, grown) if len(grown) < self._shard_rows else (None, [])
+
+    def _renew(self, shard: int, rows: Sequence[tuple[int, Row]]) -> None:
+        """Seal rows into the shard that holds their records."""
+        new, paid = self._booked(rows)
+        merged = self._merged(shard, self._store.shard(shard), {row[RECORD_ID]: row for row in new})
+        self._seal(merged, rows, paid, shard)
+
+    def _booked(self, rows: Sequence[tuple[int, Row]]) -> tuple[list[Row], dict[str, str]]:
+        """Return rows with what their questions have cost since they were last booked; and by question who pays."""
+        paid: dict[str, str] = {}
+        finished = []
+        for record, made in rows:
+            row = dict(made)
+            for stage in self._work.stages:
+                question = row.get(meta(stage.stage.name, "question")) if stage.code[record] >= 0 else None
+                if question is None:
+                    continue
+                spent = None if question in paid else self.spent.get(question)
+                if spent is not None or question not in {*paid, *self.payer}:
+                    paid[question] = row[RECORD_ID]
+                row |= booked(stage.stage.name, row, spent, paid.get(question) or self.payer[question])
+            finished.append(row)
+        return finished, paid
+
+    def _seal(
+        self, table: pa.Table, rows: Sequence[tuple[int, Row]], paid: Mapping[str, str], shard: int | None
+    ) -> int:
+        """Seal a shard's table with these rows new in it, and take note of who has paid; return its number."""
+        number = self._store.seal(table, self._questions(rows), shard=shard)
+        self._work.shards[[record for record, _ in rows]] = number
+        for question, payer in paid.items():
+            self.payer[question] = payer
+            self.spent.pop(question, None)
+        return number
+
+    def _merged(self, shard: int, old: pa.Table, replaced: Mapping[str, Row]) -> pa.Table:
+        """Return a shard's table in the present schema, with some of its rows replaced, in the old order."""
+        stored = old.column(RECORD_ID).to_pylist()
+        places = {name: place for place, name in enumerate(stored)} | {
+            name: old.num_rows + place for place, name in enumerate(replaced)
+        }
+        new = self._table(list(replaced.values()))
+        take = pa.array([places[name] for name in stored])
+        columns = []
+        for field in self.schema:
+            if field.name in old.column_names:
+                kept = as_type(old.column(field.name).combine_chunks(), field.type)
+            else:
+                kept = self._new_cells(stored, field)
+            kept = kept.combine_chunks() if isinstance(kept, pa.ChunkedArray) else kept
+            columns.append(pa.concat_arrays([kept, new.column(field.name).combine_chunks()]).take(take))
+        return self._described(pa.table(columns, schema=self.schema), self._store.index.footers[shard])
+
+    def _new_cells(self, stored: Sequence[str], field: pa.Field) -> pa.Array:
+        """Return the cells of a column that is new in the table, for records sealed before."""
+        if field.name not in self._work.table.column_names:
+            return pa.nulls(len(stored), field.type)
+        records = find(stored, self._work.ids)
+        rows = np.where(records < 0, -1, self._work.row[records])
+        return as_type(cells_at(self._work.table.column(field.name).combine_chunks(), rows), field.type)
+
+    def _described(self, table: pa.Table, before: Mapping[str, Any]) -> pa.Table:
+        """Return a shard's table with each record's status over all stages of the store, and the footer's facts."""
+        names = [work.stage.name for work in self._work.stages]
+        stages = dict.fromkeys([*self._store.index.stages, *names])
+        statuses = [pc.fill_null(table.column(meta(name, "status")), "pending") for name in stages]
+        for name, status in zip(stages, statuses, strict=True):
+            table = table.set_column(table.schema.get_field_index(meta(name, "status")), meta(name, "status"), status)
+        pending, failed = (
+            functools.reduce(pc.or_, [pc.equal(status, word) for status in statuses]) for word in ("pending", "failed")
+        )
+        status = pc.if_else(pending, "pending", pc.if_else(failed, "failed", "done"))
+        table = table.set_column(table.schema.get_field_index(STATUS), STATUS, status)
+        facts = {
+            "version": VERSION,
+            "key": list(self._work.key),
+            "columns": self.given,
+            "stages": before.get("stages", {})
+            | {
+                work.stage.name: {
+                    "question": work.fingerprint,
+                    "reading": work.stage.reading,
+                    "answers": list(work.stage.answers),
+                    "per": list(work.per),
+                }
+                for work in self._work.stages
+            },
+            "simulated": True if self._work.model == SIMULATOR else _is_simulated(table, stages),
+            "run": self._run_id,
+            "layout": self._layout,
+        }
+        return table.replace_schema_metadata({FOOTER: json.dumps(facts).encode()})
+
+    def _table(self, rows: Sequence[Row]) -> pa.Table:
+        return build_table(rows, self.schema, [stage.stage for stage in self._work.stages])
+
+    def _questions(self, rows: Sequence[tuple[int, Row]]) -> set[str]:
+        """Return the questions all of whose replies stand in the rows."""
+        found = set()
+        for record, row in rows:
+            for stage in self._work.stages:
+                question = row.get(meta(stage.stage.name, "question")) if stage.code[record] >= 0 else None
+                replies = row.get(meta(stage.stage.name, "replies")) or []
+                if question and all(entry.payload in replies for entry in self._store.index.pending.get(question, ())):
+                    found.add(question)
+        return found
+
+
+def _given_columns(work: Work, index: Index) -> list[str]:
+    """Return the columns that are the user's: those of the table, and those of any table that the store has seen."""
+    seen = [name for facts in index.footers.values() for name in facts.get("columns", ())]
+    return list(dict.fromkeys([*seen, *work.table.column_names]))
+
+
+def _target_schema(work: Work, index: Index) -> pa.Schema:
+    """Return the one schema of the whole store: what it has, the table's columns, the stages' columns.
+
+    A stage's column has the type of its answers now, whatever an earlier reading of them was; one that is the user's
+    too holds both.
+    """
+    types: dict[str, pa.DataType] = {field.name: field.type for field in index.schema}
+    given = set(_given_columns(work, index))
+    fresh: dict[str, pa.DataType] = {RECORD_ID: pa.string(), STATUS: pa.string()}
+    fresh |= {field.name: field.type for field in work.table.schema}
+    for stage in work.stages:
+        fresh |= stage_types(stage.stage, work.table.schema)
+    for name, kind in fresh.items():
+        stored = types.get(name, kind)
+        types[name] = wider(stored, kind) if name in given else kind
+        if name in work.key and stored != kind:
+            types[name] = pa.string()  # as a float, a large whole number would be another key
+    return pa.schema(list(types.items()))
+
+
+def _layout(schema: pa.Schema) -> str:
+    """Return a short name for a schema's columns and types, to tell shards that lack some."""
+    text = "\n".join(f"{field.name} {field.type}" for field in schema)
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def _is_simulated(table: pa.Table, stages: Collection[str]) -> bool | None:
+    """Return whether a shard's answers are simulated; None if it has none, or only failures."""
+    models = [table.column(meta(name, "model")) for name in stages]
+    if any(pc.any(pc.starts_with(model, SIMULATOR)).as_py() for model in models):
+        return True
+    answered = any(pc.any(pc.equal(table.column(meta(name, "status")), "done")).as_py() for name in stages)
+    return False if answered else None

@@ -1,0 +1,3 @@
+from . import simulator
+
+__all__ = ["simulator"]

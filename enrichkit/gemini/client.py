@@ -1,0 +1,267 @@
+"""Gemini: the only room that knows an SDK. Two clients behind one callable.
+
+Either SDK only writes a request, and the reply's body comes back untouched. SDK retries are off, every request has a
+timeout, and a key never leaves its client: not in a message, not in a pickle. It decides nothing about trying again,
+waiting or money.
+
+Facts about the SDKs: google-genai 2.30.1 to 3.6.1 and google-generativeai 0.8.6, as of November 2026.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import re
+import threading
+import time
+import warnings
+from collections.abc import Mapping
+from typing import Any, NoReturn, Protocol
+
+from ..errors import SetupError
+from ..messages import Cause, Failure, Reply, Request
+from .wire import LONGEST_MESSAGE, classify, parse
+
+CLIENTS = ("google-genai", "google-generativeai")
+SHORTEST_KEY = 8
+"""Anything shorter is a stand-in for a simulator, and may be a word of an innocent message."""
+NEVER_SENT = frozenset("ConnectError ConnectTimeout InvalidURL LocalProtocolError UnsupportedProtocol".split())
+"""Errors of the HTTP library before anything has left."""
+REFUSES_BOTH = re.compile(r"tool use with a response mime type", re.IGNORECASE)
+"""What models before Gemini 3 say to search and a JSON schema in one request."""
+
+
+def check_capabilities(name: str, *, thinking: str | int | None) -> None:
+    """Raise `SetupError` if a client cannot send what is asked for."""
+    if name == "google-generativeai" and thinking is not None:
+        raise SetupError(
+            "client='google-generativeai' cannot set 'thinking'. Use client='google-genai', or leave it out."
+        )
+
+
+class _Carrier(Protocol):
+    """What an SDK is to us: it sends a request, and brings status and body back as they came."""
+
+    def send(self, request: Request) -> tuple[int, str]:
+        """Return HTTP status and body; a broken connection raises."""
+
+    def close(self) -> None:
+        """Close the connections."""
+
+
+class Gemini:
+    """A client, safe to call from many threads: `Request` to `Reply`, failures as values."""
+
+    def __init__(self, name: str, carrier: _Carrier, *, key: str) -> None:
+        self._name = name
+        self._carrier = carrier
+        self._key = key
+        self._refusing: set[str] = set()
+
+    def __call__(self, request: Request) -> Reply:
+        """Send one request; a model that refuses search and schema together is asked once more, for JSON in words."""
+        reply = self._once(request)
+        if reply.failure is not None and request.search and REFUSES_BOTH.search(reply.failure.message):
+            self._refusing.add(request.model)
+            reply = self._once(request)
+        return reply
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._carrier.close()
+
+    def __repr__(self) -> str:
+        return f"<client {self._name}>"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(f"The client {self._name} holds a key and open connections; make a new one where it is needed.")
+
+    def _once(self, request: Request) -> Reply:
+        if request.search and request.model in self._refusing:
+            told = json.dumps(dict(request.schema), ensure_ascii=False, separators=(",", ":"))
+            system = f"{request.system}\nThe JSON Schema of the object: {told}"
+            request = dataclasses.replace(request, system=system, schema={})
+        try:
+            status, body = self._carrier.send(request)
+        except Exception as error:  # noqa: BLE001 - either transport's own errors; named by their class, they travel on
+            name = type(error).__name__
+            told = " ".join(self._scrubbed(f"{name}: {error}").split())[:LONGEST_MESSAGE]
+            # A connection that was never made carried nothing; any other may have brought the request to an answer.
+            sent = name not in NEVER_SENT and "NewConnectionError" not in told
+            cause: Cause = "timeout" if sent and "Timeout" in name else "network"
+            return Reply(failure=Failure(cause=cause, message=told, may_be_charged=sent))
+        if status == 200:
+            return parse(body)
+        return Reply(failure=classify(status, self._scrubbed(body)))
+
+    def _scrubbed(self, text: str) -> str:
+        return text.replace(self._key, "(key)") if len(self._key) >= SHORTEST_KEY else text
+
+
+def connect(name: str, *, key: str, base_url: str | None = None) -> Gemini:
+    """Return a client that is safe to call from many threads.
+
+    Raises
+    ------
+    SetupError
+        If there is no client of that name, or its package is not installed.
+    """
+    if name not in CLIENTS:
+        raise SetupError(f"There is no client {name!r}; choose one of {', '.join(CLIENTS)}.")
+    carrier = _Genai(key, base_url) if name == "google-genai" else _Generativeai(key, base_url)
+    return Gemini(name, carrier, key=key)
+
+
+class _Genai:
+    """Carries requests with google-genai.
+
+    Writing a request is most of what a call of that SDK costs, and requests of one kind differ in their text alone. So
+    it writes one of each kind, and all go out over the HTTP library below it.
+    """
+
+    def __init__(self, key: str, base_url: str | None) -> None:
+        try:
+            from google import genai
+        except ImportError:
+            raise SetupError("google-genai is not installed: pip install google-genai") from None
+        import httpx2 as httpx
+
+        self._types = genai.types
+
+        def back(request: Any) -> Any:
+            """Send a request back as its own reply."""
+            return httpx.Response(200, headers={**request.headers, "url": str(request.url)}, content=request.content)
+
+        self._writer = genai.Client(
+            api_key=key,
+            http_options=genai.types.HttpOptions(
+                api_version="v1beta",  # not every model takes search and schemas on v1
+                base_url=base_url,
+                retry_options=None,
+                httpx_client=httpx.Client(transport=httpx.MockTransport(back)),
+            ),
+        )
+        limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
+        self._http = httpx.Client(follow_redirects=True, limits=limits)
+        self._written = functools.lru_cache(maxsize=64)(self._write)
+
+    def close(self) -> None:
+        self._writer.close()
+        self._http.close()
+
+    def send(self, request: Request) -> tuple[int, str]:
+        try:
+            url, headers, body = self._written(dataclasses.replace(request, question="", text="?"))
+        except Exception as error:  # noqa: BLE001 - whatever the SDK refuses to write was never sent, nor will it be
+            return 400, json.dumps({"error": {"message": f"google-genai cannot write this request: {error}"}})
+        contents = [{"role": "user", "parts": [{"text": request.text}]}]
+        latest = time.monotonic() + request.timeout_seconds
+        content = json.dumps(body | {"contents": contents}).encode()
+        with self._http.stream("POST", url, headers=headers, content=content, timeout=request.timeout_seconds) as reply:
+            came = b""
+            for chunk in reply.iter_raw():  # before it is decoded: of a few bytes nothing may come out yet
+                came += chunk
+                if time.monotonic() > latest:  # the timeout by itself is for each read
+                    raise TimeoutError("the reply came in drips, beyond its deadline")
+            whole = type(reply)(reply.status_code, headers=reply.headers, content=came)
+            return reply.status_code, whole.content.decode("utf-8", "replace")
+
+    def _write(self, request: Request) -> tuple[str, dict[str, str], dict[str, Any]]:
+        """Return a request's address, headers and body as the SDK writes them."""
+        types = self._types
+        level = request.thinking
+        thinking = None
+        if isinstance(level, int):
+            thinking = types.ThinkingConfig(thinking_budget=level)
+        elif level is not None:
+            thinking = types.ThinkingConfig(thinking_level=level.upper())
+        config = types.GenerateContentConfig(
+            system_instruction=request.system,
+            tools=[types.Tool(google_search=types.GoogleSearch())] if request.search else None,
+            response_mime_type="application/json" if request.schema else None,
+            response_json_schema=dict(request.schema) or None,
+            max_output_tokens=request.max_output_tokens,
+            thinking_config=thinking,
+            should_return_http_response=True,
+            automatic_continuation=False,  # one call, one request, one bill
+            http_options=types.HttpOptions(timeout=max(1, int(request.timeout_seconds * 1000))),
+        )
+        written = self._writer.models.generate_content(model=request.model, contents=request.text, config=config)
+        headers = dict(written.sdk_http_response.headers)
+        url = headers.pop("url")
+        for name in ("host", "content-length", "accept-encoding", "connection"):
+            headers.pop(name, None)  # the HTTP library's own business
+        return url, headers, json.loads(written.sdk_http_response.body)
+
+
+class _Generativeai:
+    """Carries requests with google-generativeai, by its low-level REST client.
+
+    The package's own interface drops the search tool, and its classes know neither thinking nor tool-use tokens; so
+    the body is taken from the HTTP session below it, as it came.
+    """
+
+    def __init__(self, key: str, base_url: str | None) -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # two notices that support has ended, in red, in every notebook
+            try:
+                from google.ai import generativelanguage_v1beta as glm
+                from google.api_core import client_options
+                from google.auth.credentials import AnonymousCredentials
+            except ImportError:
+                raise SetupError(
+                    "google-generativeai is not installed: pip install 'enrichkit[google-generativeai]'"
+                ) from None
+        self._glm = glm
+        self._key = key
+        self._client = glm.GenerativeServiceClient(
+            credentials=AnonymousCredentials(),
+            transport="rest",
+            client_options=client_options.ClientOptions(api_endpoint=base_url) if base_url else None,
+        )
+        self._seen = threading.local()
+        self._client.transport._session.hooks["response"].append(self._see)
+
+    def close(self) -> None:
+        self._client.transport.close()
+
+    def send(self, request: Request) -> tuple[int, str]:
+        self._seen.reply = None
+        try:
+            self._client.generate_content(
+                self._message(request),
+                retry=None,  # its own retry would hold a thread for ten minutes
+                timeout=request.timeout_seconds,
+                metadata=[("x-goog-api-key", self._key)],
+            )
+        except Exception:
+            if self._seen.reply is None:
+                raise
+        return self._seen.reply  # type: ignore[no-any-return]
+
+    def _see(self, response: Any, *_: Any, **__: Any) -> None:
+        self._seen.reply = response.status_code, response.content.decode("utf-8", "replace")
+
+    def _message(self, request: Request) -> Any:
+        glm = self._glm
+        config: dict[str, Any] = {"max_output_tokens": request.max_output_tokens}
+        if request.schema:
+            config |= {"response_mime_type": "application/json", "response_schema": _proto_schema(request.schema)}
+        return glm.GenerateContentRequest(
+            model=f"models/{request.model}",
+            system_instruction=glm.Content(parts=[glm.Part(text=request.system)]),
+            contents=[glm.Content(role="user", parts=[glm.Part(text=request.text)])],
+            tools=[glm.Tool(google_search=glm.Tool.GoogleSearch())] if request.search else [],
+            generation_config=glm.GenerationConfig(**config),
+        )
+
+
+def _proto_schema(schema: Mapping[str, Any]) -> dict[str, Any]:
+    result = {key: value for key, value in schema.items() if key in ("enum", "required", "nullable", "description")}
+    result["type_"] = schema["type"].upper()
+    if "items" in schema:
+        result["items"] = _proto_schema(schema["items"])
+    if "properties" in schema:
+        result["properties"] = {name: _proto_schema(part) for name, part in schema["properties"].items()}
+    return result

@@ -1,0 +1,197 @@
+"""The body: what Gemini's raw JSON means, of a reply or of an error, the same for every client.
+
+Facts about the wire: Google's API reference and recorded replies, as of November 2026.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from ..messages import Cause, Failure, Reply, Source, Support, Usage
+
+BLOCKED = frozenset(
+    "SAFETY RECITATION LANGUAGE BLOCKLIST PROHIBITED_CONTENT SPII IMAGE_SAFETY MODEL_ARMOR ESCALATION".split()
+)
+FINISH: tuple[str | None, ...] = (
+    None,
+    *("STOP", "MAX_TOKENS", "SAFETY", "RECITATION", "OTHER", "LANGUAGE", "BLOCKLIST", "PROHIBITED_CONTENT", "SPII"),
+    *("MALFORMED_FUNCTION_CALL", "IMAGE_SAFETY"),
+)
+BLOCK: tuple[str | None, ...] = (None, "SAFETY", "OTHER", "BLOCKLIST", "PROHIBITED_CONTENT", "IMAGE_SAFETY")
+"""Enums by number: google-generativeai asks for numbers, so the service answers it with numbers."""
+_GROUNDED = frozenset({"groundingChunks", "groundingSupports", "searchEntryPoint"})
+LONGEST_MESSAGE = 300
+
+
+def parse(raw: str) -> Reply:
+    """Return the reply in a raw JSON body; what cannot be read becomes a named failure.
+
+    >>> parse('{"candidates": [{"content": {"parts": [{"text": "{}"}]}}]}').text
+    '{}'
+    """
+    body = _json(raw)
+    if not isinstance(body, dict):
+        return Reply(raw=raw, failure=Failure(cause="unreadable", message="the body is no JSON object"))
+    candidate = _first(body.get("candidates"))
+    texts = {
+        place: part["text"]
+        for place, part in enumerate(map(_dict, _list(_dict(candidate.get("content")).get("parts"))))
+        if isinstance(part.get("text"), str) and not part.get("thought")
+    }
+    text = "".join(texts.values())
+    finish = _enum(FINISH, candidate.get("finishReason"))
+    block = _enum(BLOCK, _dict(body.get("promptFeedback")).get("blockReason"))
+    grounding = _dict(candidate.get("groundingMetadata"))
+    queries = [query for query in map(_str, _list(grounding.get("webSearchQueries"))) if query and query.strip()]
+    chunks = [_dict(_dict(chunk).get("web")) for chunk in _list(grounding.get("groundingChunks"))]
+    pages = {uri: Source(uri, _str(chunk.get("title")) or "") for chunk in chunks if (uri := _str(chunk.get("uri")))}
+    return Reply(
+        text=text or None,
+        # What a search brought may be there without its queries: it was one at least, and is charged for.
+        usage=_usage(_dict(body.get("usageMetadata")), len(queries) or int(bool(_GROUNDED & grounding.keys()))),
+        model_version=_str(body.get("modelVersion")),
+        finish_reason=finish,
+        block_reason=block,
+        sources=tuple(pages.values()),
+        supports=tuple(_supports(_list(grounding.get("groundingSupports")), chunks, list(pages), texts)),
+        queries=tuple(dict.fromkeys(queries)),
+        suggestions_html=_str(_dict(grounding.get("searchEntryPoint")).get("renderedContent")),
+        response_id=_str(body.get("responseId")),
+        raw=raw,
+        failure=_failure(text, finish, block),
+    )
+
+
+def _supports(
+    found: Sequence[Any], chunks: Sequence[Mapping[str, Any]], pages: Sequence[str], texts: Mapping[int, str]
+) -> Iterator[Support]:
+    """Yield which stretches of the text are backed by which pages.
+
+    Offsets are in bytes, within a part where there are several; one that does not lead to the very words that the
+    support repeats is left out.
+    """
+    whole = "".join(texts.values()).encode("utf-8", "surrogatepass") if found else b""
+    places_of = {uri: place for place, uri in enumerate(pages)}
+    for one in map(_dict, found):
+        segment = _dict(one.get("segment"))
+        part, start, end = (segment.get(name, 0) for name in ("partIndex", "startIndex", "endIndex"))
+        places = {place for place in _list(one.get("groundingChunkIndices")) if type(place) is int}
+        named = [chunks[place].get("uri") for place in sorted(places) if 0 <= place < len(chunks)]
+        sources = tuple(dict.fromkeys(places_of[uri] for uri in named if uri in places_of))
+        if not sources or any(type(number) is not int for number in (part, start, end)):
+            continue
+        before = "".join(text for place, text in texts.items() if place < part).encode("utf-8", "surrogatepass")
+        start, end = start + len(before), end + len(before)
+        words = segment.get("text")
+        same = words is None or whole[start:end] == str(words).encode("utf-8", "surrogatepass")
+        if same and 0 <= start < end <= len(whole):
+            yield Support(start, end, sources)
+
+
+def _failure(text: str, finish: str | None, block: str | None) -> Failure | None:
+    if block or (not text and finish in BLOCKED):
+        return Failure(cause="blocked", message=block or finish or "")
+    if finish in ("MAX_TOKENS", "CONTINUATION"):
+        return Failure(cause="truncated", message=f"the answer ended unfinished ({finish}); raise max_output_tokens")
+    return None if text else Failure(cause="empty", message=f"no text, finish reason {finish}")
+
+
+def _usage(found: Mapping[str, Any], searches: int) -> Usage:
+    def count(name: str) -> int | None:
+        value = found.get(name)
+        return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**53 else None
+
+    prompt, output, total = count("promptTokenCount"), count("candidatesTokenCount"), count("totalTokenCount")
+    thinking, tool = count("thoughtsTokenCount"), count("toolUsePromptTokenCount")
+    combined = False
+    # Some replies leave parts out, but total = prompt + output + thinking + tool use held in all 542 recorded bodies.
+    rest = (total or 0) - sum(part or 0 for part in (prompt, output, thinking, tool))
+    if prompt is not None and output is None and total is not None:
+        output = max(0, rest)
+    elif prompt is None and output is not None and rest > 0:
+        prompt = rest
+    elif None not in (prompt, output) and thinking is None and rest > 0:
+        thinking, combined = rest, tool is None
+    elif None not in (prompt, output) and tool is None and rest > 0:
+        tool = rest
+    return Usage(
+        prompt_tokens=prompt,
+        cached_tokens=count("cachedContentTokenCount"),
+        tool_tokens=tool,
+        thinking_tokens=thinking,
+        output_tokens=output,
+        total_tokens=total,
+        searches=searches,
+        combined=combined,
+    )
+
+
+def _json(raw: str) -> Any:
+    """Return what a body holds; None if it is no JSON, or nested without end."""
+    try:
+        return json.loads(raw)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _first(values: Any) -> dict[str, Any]:
+    return _dict(values[0]) if isinstance(values, list) and values else {}
+
+
+def _dict(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _str(value: Any) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _enum(names: tuple[str | None, ...], value: Any) -> str | None:
+    """Return an enum's name; the set is open, so an unknown name or number stands for itself."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return names[value] if 0 <= value < len(names) else str(value)
+    return _str(value)
+
+
+def classify(status: int, raw: str) -> Failure:
+    """Return the cause of an HTTP error from its status and body.
+
+    >>> classify(503, '[{"error": {"message": "The model is overloaded."}}]').cause
+    'overloaded'
+    """
+    body = _json(raw)
+    error = _dict((_first(body) if isinstance(body, list) else _dict(body)).get("error"))
+    message = re.sub(r"<[^>]*>", " ", _str(error.get("message")) or raw)  # proxies answer with a page of HTML
+    details = [_dict(one) for one in _list(error.get("details"))]
+    violations = [_dict(one) for detail in details for one in _list(detail.get("violations"))]
+    quotas = [quota for one in violations if (quota := _str(one.get("quotaId")))]
+    # A daily quota among others is the one that counts: no delay helps against it.
+    quota = next((quota for quota in quotas if "PerDay" in quota), quotas[0] if quotas else None)
+    delay = next((text for detail in details if (text := _str(detail.get("retryDelay")))), "")
+    seconds = re.fullmatch(r"(\d+(?:\.\d+)?)s", delay) or re.search(r"retry in (\d+(?:\.\d+)?)s", message)
+    reasons = {detail.get("reason") for detail in details}
+    return Failure(
+        cause=_cause(status, message, quota, bad_key="API_KEY_INVALID" in reasons),
+        message=" ".join(message.split())[:LONGEST_MESSAGE],
+        status=status,
+        retry_after_seconds=float(seconds.group(1)) if seconds else None,
+        quota=quota,
+    )
+
+
+def _cause(status: int, message: str, quota: str | None, *, bad_key: bool) -> Cause:
+    if status == 429:
+        if "PerDay" in (quota or ""):
+            return "daily_quota"
+        return "spend_limit" if re.search(r"spend(ing)?[ -](limit|cap)", message, re.IGNORECASE) else "rate"
+    if bad_key or "API key not valid" in message or status in (401, 403):
+        return "auth"
+    named: dict[int, Cause] = {404: "model_not_found", 408: "timeout", 503: "overloaded"}
+    return named.get(status, "server" if status >= 499 else "bad_request")

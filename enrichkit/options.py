@@ -1,0 +1,178 @@
+"""The options of a call: every setting of `enrichkit.run`, its default and its limits, in one place."""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import inspect
+import math
+import numbers
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, Concatenate, Literal, ParamSpec, TypeVar
+
+import pandas as pd
+
+from .errors import InputError
+from .gemini.client import CLIENTS
+from .messages import DEFAULT_MODEL, SIMULATOR, Client
+from .pricing.prices import Price
+from .stages.stage import Stage
+
+OnChange = Literal["refuse", "redo", "keep"]
+Priority = str | Callable[[pd.DataFrame], Sequence[float]] | None
+P = ParamSpec("P")
+T = TypeVar("T")
+NOTIFY = "ENRICHKIT_NOTIFY"
+"""The environment variable with the addresses of notices, blanks between them, for calls that name none."""
+CHOICES = {
+    "retry_failed": (True, "only", False),
+    "on_change": ("refuse", "redo", "keep"),
+    "progress": ("auto", "widget", "html", "text", True, False),
+}
+"""The options that are one of a few words."""
+
+
+class Addresses(tuple[str, ...]):
+    """Where notices go. They are secrets: they show nowhere, and nothing that is pickled or copied takes them along.
+
+    >>> Addresses(["json://example.org/secret"])
+    <1 secret addresses>
+    """
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} secret addresses>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Addresses, ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What a call may say; checked when it is made."""
+
+    out: str | Path = "enriched"
+    stages: Sequence[str | Stage] = ("poc", "fund")
+    key: str | Sequence[str] | None = None
+    model: str = DEFAULT_MODEL
+    client: str | Client = "google-genai"
+    workers: int = 10
+    rpm: float | None = None
+    budget_usd: float | None = None
+    prices: Mapping[str, Price] = field(default_factory=dict)
+    retry_failed: bool | Literal["only"] = False
+    on_change: OnChange = "refuse"
+    redo_damaged: bool = False
+    limit: int | None = None
+    priority: Priority = None
+    shard_rows: int = 50
+    deadline_seconds: float = 180.0
+    notify: str | Sequence[str] | None = None
+    progress: Literal["auto", "widget", "html", "text"] | bool = "auto"
+    delay_seconds: float = 0.0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "notify", _addresses(self.notify))
+        most = 20 if self.rpm is None else 1000
+        if not _whole(self.workers) or not 1 <= self.workers <= most:
+            hint = (
+                "" if self.rpm else " More than 20 need an explicit rpm, the requests a minute that your quota allows."
+            )
+            raise InputError(f"workers must be a whole number from 1 to {most}, not {self.workers!r}.{hint}")
+        if not isinstance(self.prices, Mapping) or not all(isinstance(one, Price) for one in self.prices.values()):
+            raise InputError("prices must map models' names to enrichkit.Price(...).")
+        for name in ("rpm", "budget_usd", "deadline_seconds"):
+            value = getattr(self, name)
+            number = isinstance(value, numbers.Real | Decimal) and not isinstance(value, bool)
+            if value is not None and not (number and value > 0):
+                raise InputError(f"{name} must be a number above 0, not {value!r}.")
+        if not isinstance(self.delay_seconds, int | float) or not 0 <= self.delay_seconds < math.inf:
+            raise InputError(f"delay_seconds must be a number of seconds, not {self.delay_seconds!r}.")
+        if not _whole(self.shard_rows) or self.shard_rows < 1:
+            raise InputError(f"shard_rows must be a whole number above 0, not {self.shard_rows!r}.")
+        if self.limit is not None and (not _whole(self.limit) or self.limit < 0):
+            raise InputError(f"limit must be a number of records, not {self.limit!r}.")
+        for name, choices in CHOICES.items():
+            if (value := getattr(self, name)) not in choices:
+                *most_of_them, last = map(repr, choices)
+                raise InputError(f"{name} must be {', '.join(most_of_them)} or {last}, not {value!r}.")
+        if not isinstance(self.model, str) or not self.model.strip():
+            raise InputError(f"model must be a model's name, such as {DEFAULT_MODEL!r} or {SIMULATOR!r}.")
+        if not callable(self.client) and self.client not in CLIENTS:
+            raise InputError(f"client must be {' or '.join(map(repr, CLIENTS))}, or a callable, not {self.client!r}.")
+        if not _is_path(self.out):
+            raise InputError(f"out must be a folder's path, not {self.out!r:.200}.")
+
+    @functools.cached_property
+    def folder(self) -> Path:
+        """The folder of the shards."""
+        return folder_of(self.out)
+
+    @property
+    def addresses(self) -> Addresses:
+        """Where notices go."""
+        return self.notify if isinstance(self.notify, Addresses) else Addresses()
+
+    @property
+    def client_name(self) -> str:
+        """The client's name, for the store."""
+        return self.client if isinstance(self.client, str) else getattr(self.client, "__name__", "callable")
+
+
+def folder_of(out: str | Path) -> Path:
+    """Return a store's folder, the same whatever folder the process moves to."""
+    return Path(out).expanduser().absolute()
+
+
+def _is_path(out: object) -> bool:
+    """Whether there may be a folder there; a name that is too long, say, cannot even be asked for."""
+    if not isinstance(out, str | Path) or not str(out).strip():
+        return False
+    try:
+        folder = folder_of(out)
+        folder.is_dir()
+    except (OSError, RuntimeError, ValueError):
+        return False
+    return folder.name not in ("", "..")
+
+
+def _addresses(value: object) -> Addresses:
+    """Return the addresses for notices; what is wrong with them is said without repeating them."""
+    if value is None:
+        return Addresses(os.environ.get(NOTIFY, "").split())
+    given = [value] if isinstance(value, str) else value if isinstance(value, list | tuple) else None
+    if given is None or not all(isinstance(one, str) and one.strip() for one in given):
+        raise InputError("notify must be an address such as json://host/path, or a list of such.")
+    return Addresses(one.strip() for one in given)
+
+
+def _whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def takes(
+    options: Callable[P, Options],
+) -> Callable[[Callable[[pd.DataFrame, Options], T]], Callable[Concatenate[pd.DataFrame, P], T]]:
+    """Give a verb that works on a table the options as keyword arguments, with their names, types and defaults."""
+
+    def decorate(verb: Callable[[pd.DataFrame, Options], T]) -> Callable[Concatenate[pd.DataFrame, P], T]:
+        @functools.wraps(verb)
+        def call(df: pd.DataFrame, /, *args: P.args, **settings: P.kwargs) -> T:
+            if unknown := sorted(settings.keys() - known):
+                like = difflib.get_close_matches(unknown[0], known, 1)
+                hint = f" Did you mean {like[0]!r}?" if like else ""
+                raise InputError(f"{verb.__name__} has no argument {unknown[0]!r}.{hint}")
+            return verb(df, options(*args, **settings))
+
+        frame, *_ = inspect.signature(verb).parameters.values()
+        known = inspect.signature(options).parameters
+        returns = inspect.signature(verb).return_annotation
+        call.__signature__ = inspect.Signature([frame, *known.values()], return_annotation=returns)  # type: ignore[attr-defined]
+        return call
+
+    return decorate

@@ -1,0 +1,1 @@
+"""Pure: what to ask, and what it costs."""

@@ -1,0 +1,218 @@
+"""The plan: the dry run that a person sees, with the price of what is to ask and what looks odd about the table."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+
+from ..formatting import Listing, as_html, as_text, many
+from ..messages import SIMULATOR
+from ..options import Options
+from ..pricing.budget import Budget
+from ..pricing.prices import amount, lacking, prices_told
+from .estimate import Estimate, Range, duration, estimate
+from .lint import checkup
+from .past import Past
+from .plan import Work
+from .questions import StagePlan
+
+COUNTS = ("done", "failed", "skipped", "changed", "shared")
+"""What is told of a stage besides what it is to ask, where there is any."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The dry run: what a call of `enrichkit.run` would ask, and about what it would cost.
+
+    Attributes
+    ----------
+    rows, records : int
+        Rows of the table, and different records among them.
+    stages : tuple of StagePlan
+        What each stage has before it.
+    model, out, workers : str, str, int
+        The model that is asked, the store, and how many requests at a time.
+    cost_usd : tuple of float or None
+        Low, middle and high estimate for what is to ask, in USD; None where a price is unknown.
+    tokens : tuple of float
+        About how many tokens it takes, of all kinds, prompts included: low, middle, high.
+    seconds : tuple of float
+        About how long it takes with these workers, if no quota slows it: low, middle, high.
+    basis : str
+        What the estimate goes by: replies of this store, or the usual sizes.
+    prices : str
+        The price list and its version.
+    budget : str
+        Whether ``budget_usd`` will hold the estimate; or which price is unknown, so that `run` refuses any budget.
+    later : int
+        Records that ``limit`` or ``retry_failed="only"`` leaves out, for a later call.
+    mend : str
+        What to do first, since `run` would refuse the call as it is, or ask nothing; empty if nothing is in the way.
+    notes : tuple of str
+        What looks odd about the table, and what else is to be known, a sentence each.
+
+    Notes
+    -----
+    After a pilot, such as ``enrichkit.run(df.sample(10))``, the estimate goes by what that used, and its range is one
+    that the true figure should be in 19 times out of 20.
+    """
+
+    rows: int
+    records: int
+    stages: tuple[StagePlan, ...]
+    model: str
+    out: str
+    cost_usd: Range | None
+    tokens: Range
+    seconds: Range
+    basis: str
+    workers: int
+    prices: str
+    budget: str = ""
+    later: int = 0
+    mend: str = ""
+    notes: tuple[str, ...] = ()
+
+    @property
+    def to_ask(self) -> int:
+        """Different questions without an answer yet."""
+        return sum(stage.to_ask for stage in self.stages)
+
+    @property
+    def shared(self) -> int:
+        """Answers that records get from another record's question."""
+        return sum(stage.shared for stage in self.stages)
+
+    @property
+    def changed(self) -> int:
+        """Stored answers to a question that is now asked differently."""
+        return sum(stage.changed for stage in self.stages)
+
+    @property
+    def done(self) -> int:
+        """Answers that are stored."""
+        return sum(stage.done for stage in self.stages)
+
+    def __str__(self) -> str:
+        stages = []
+        for stage in self.stages:
+            told = "".join(f", {count:,} {name}" for name in COUNTS if (count := getattr(stage, name)))
+            stages.append(f"  {stage.name}: {stage.to_ask:,} to ask{told}")
+        return as_text([self._table_line, *stages, *self._money_lines, *self.notes, self.next_line], [])
+
+    def __repr__(self) -> str:
+        told = f"<enrichkit.Plan, {many(self.records, 'record')}: {self.price_line}> print() shows all of it."
+        return as_text([told, self.next_line], [])
+
+    def _repr_html_(self) -> str:
+        names = ["to_ask", *(name for name in COUNTS if any(getattr(stage, name) for stage in self.stages))]
+        rows = tuple((stage.name, *(f"{getattr(stage, name):,}" for name in names)) for stage in self.stages)
+        table = Listing("questions by stage", ("stage", "to ask", *names[1:]), rows)
+        return as_html([self._table_line, *self._money_lines], [table], more=as_html([*self.notes, self.next_line], []))
+
+    @property
+    def _table_line(self) -> str:
+        rows = many(self.rows, "row")
+        return f"{many(self.records, 'record')} in {rows}, store {self.out}, model {self.model}"
+
+    @property
+    def _money_lines(self) -> list[str]:
+        return list(filter(None, [self.price_line, self.budget, self.time_line if self.to_ask else ""]))
+
+    @property
+    def price_line(self) -> str:
+        """One line: how many requests, about what they cost, and by which prices."""
+        if not self.to_ask:
+            whole = self.done and not self.later and not any(stage.failed for stage in self.stages)
+            return "Nothing to ask: everything is stored." if whole else "Nothing to ask in this call."
+        if self.cost_usd is None:
+            why = "" if self.budget else " The price of a version that answered is unknown: give prices= for it."
+            return f"{many(self.to_ask, 'request')} of unknown cost ({self.prices}).{why}"
+        low, middle, high = map(amount, self.cost_usd)
+        told = "simulated, nothing is charged; at the default model's prices " if self.model == SIMULATOR else ""
+        about = f"about {middle} USD ({low} to {high}, {self.basis}; {self.prices})"
+        return f"{many(self.to_ask, 'request')}, {told}{about}"
+
+    @property
+    def time_line(self) -> str:
+        """One line: about how many tokens and how long, if no quota slows it."""
+        low, middle, high = (f"{float(f'{tokens:.2e}'):,.0f}" for tokens in self.tokens)  # no digits that nobody knows
+        least, about, most = self.seconds
+        time = f"{duration(about)} ({duration(least)} to {duration(most)})"
+        if about < 1:
+            time = f"under a second{f' (up to {duration(most)})' if most >= 1 else ''}"
+        workers = many(self.workers, "worker")
+        return f"About {middle} tokens ({low} to {high}) and {time} with {workers}, if no quota slows it."
+
+    @property
+    def next_line(self) -> str:
+        """One line: what to call next."""
+        if self.mend:
+            return f"Next: {self.mend}."
+        if not self.to_ask:
+            failed = any(stage.failed for stage in self.stages)
+            again = "; with retry_failed=True it asks the failed ones again" if failed else ""
+            return f"Next: enrichkit.run with the same arguments returns the table and asks nothing{again}."
+        sample = "" if self.done or self.rows <= 10 else " with df.sample(10) first, to measure what it costs; then"
+        return f"Next: enrichkit.run{sample} with the same arguments; or enrichkit.start, in the background."
+
+
+def make_plan(
+    work: Work,
+    plans: Sequence[StagePlan],
+    options: Options,
+    *,
+    past: Mapping[str, Past],
+    budget: Budget,
+    worst_usd: Decimal,
+) -> Plan:
+    """Return what a person sees of the work; ``worst_usd`` is the worst case of its dearest request."""
+    about, prices = estimate(work, past, options), options.prices
+    asked = dict.fromkeys((stage.stage.model or work.model, stage.stage.search) for stage in work.stages)
+    unpriced = [told for model, search in asked if (told := lacking(model, search=search, prices=prices))]
+    holds = budget_told(budget, about, to_ask=work.to_ask, worst_usd=worst_usd)
+    mend = work.mend
+    if not mend and unpriced and options.budget_usd is not None:
+        mend = "give that price, or leave budget_usd out; until then enrichkit.run refuses the call"
+    elif not mend and work.to_ask and budget.never(worst_usd):
+        mend = "raise budget_usd; until then enrichkit.run asks little or nothing"
+    return Plan(
+        rows=len(work.frame),
+        records=len(work.ids),
+        stages=tuple(plans),
+        model=work.model,
+        out=str(options.out),
+        cost_usd=about.cost_usd,
+        tokens=about.tokens,
+        seconds=about.seconds,
+        basis=about.basis,
+        workers=options.workers,
+        prices=f"prices: {prices_told(prices)}",
+        later=work.later,
+        mend=mend,
+        budget=f"{'. '.join(unpriced)}. Until then run refuses a budget_usd." if unpriced else holds,
+        notes=(*work.notes, *checkup(work)),
+    )
+
+
+def budget_told(budget: Budget, about: Estimate, *, to_ask: int, worst_usd: Decimal) -> str:
+    """Say whether a budget will hold what is to be asked: a question is asked for as long as its worst case fits.
+
+    >>> about = Estimate(tokens=(0, 0, 0), cost_usd=(8, 10, 20), seconds=(0, 0, 0), basis="")
+    >>> budget_told(Budget(5, spent_usd=1), about, to_ask=100, worst_usd=Decimal(1))
+    'Budget 5.00 USD, 1.00 of it spent: the run will stop after about 31 of 100 questions.'
+    """
+    if budget.limit_usd is None or about.cost_usd is None or not to_ask:
+        return ""
+    spent = f", {amount(float(budget.spent_usd))} of it spent" if budget.spent_usd else ""
+    told = f"Budget {amount(float(budget.limit_usd))} USD{spent}"
+    room = float(budget.left_usd - worst_usd)
+    if room < 0:
+        return f"{told}: too little for another request, which may cost up to {amount(float(worst_usd))} USD."
+    middle, high = (cost * (1 - 1 / to_ask) for cost in about.cost_usd[1:])  # all but the last question
+    if middle > room:
+        asked = math.floor(room * to_ask / about.cost_usd[1]) + 1
+        return f"{told}: the run will stop after about {asked:,} of {many(to_ask, 'question')}."
+    return f"{told}: holds the estimate{', but not its high end' if high > room else ''}."

@@ -1,0 +1,1 @@
+"""Tokens and searches to dollars, and the budget."""

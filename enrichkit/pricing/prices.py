@@ -1,0 +1,220 @@
+"""The price: tokens and searches to USD.
+
+The prices are those of the `genai-prices` package, which comes with them and asks no network. What is unknown stays
+unknown: no price is ever taken for 0.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.metadata
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+
+from ..errors import InputError
+from ..messages import DEFAULT_MODEL, SIMULATOR, Usage
+
+MOST_SEARCHES = 10
+"""Searches that one grounded request is taken to make at most."""
+SEARCH_TOKENS = 20_000
+"""Tokens that search results may add to a prompt at most."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Price:
+    """A price of your own, for a model that the bundled list lacks or knows wrongly.
+
+    Parameters
+    ----------
+    input_usd, output_usd : float
+        USD per million tokens; thinking counts as output.
+    cached_usd : float, optional
+        USD per million cached input tokens; default: as other input.
+    search_usd : float, optional
+        USD per thousand searches; 0 if they are free. Left out it is unknown, and so is the cost of a reply that
+        searched, and whether a budget would hold a stage that does.
+
+    Examples
+    --------
+    >>> {"my-model": Price(input_usd=0.5, output_usd=2, search_usd=14)}["my-model"].output_usd
+    2
+    """
+
+    input_usd: float
+    output_usd: float
+    cached_usd: float | None = None
+    search_usd: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("input_usd", "output_usd", "cached_usd", "search_usd"):
+            value = getattr(self, name)
+            number = isinstance(value, int | float | Decimal) and not isinstance(value, bool)
+            left_out = value is None and name in ("cached_usd", "search_usd")
+            if not left_out and not (number and math.isfinite(value) and value >= 0):
+                raise InputError(f"Price.{name} must be a number of USD from 0 on, not {value!r}.")
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What a reply cost, in USD, by kind; ``input_usd`` without what was cached."""
+
+    input_usd: Decimal
+    cached_usd: Decimal
+    output_usd: Decimal
+    thinking_usd: Decimal
+    search_usd: Decimal
+
+    @property
+    def total_usd(self) -> Decimal:
+        """The sum."""
+        return self.input_usd + self.cached_usd + self.output_usd + self.thinking_usd + self.search_usd
+
+
+def priced_as(model_version: str) -> str:
+    """Return the model by whose price a reply is charged; the simulator counts as the default model."""
+    name = model_version.removeprefix("models/")
+    if name == SIMULATOR:
+        return DEFAULT_MODEL
+    return name.removeprefix(f"{SIMULATOR}-")
+
+
+def cost(
+    usage: Usage,
+    model_version: str,
+    *,
+    prices: Mapping[str, Price] | None = None,
+    at: datetime | None = None,
+) -> Cost | None:
+    """Return what a reply cost; None if its model's price, or what it used, is unknown.
+
+    >>> usage = Usage(prompt_tokens=1000, output_tokens=500, searches=1)
+    >>> cost(usage, "gemini-3.5-flash-lite").total_usd
+    Decimal('0.01555')
+    """
+    if usage.prompt_tokens is None or (usage.output_tokens is None and usage.total_tokens is None):
+        return None
+    output = usage.output_tokens
+    thinking = usage.thinking_tokens or 0
+    tool = usage.tool_tokens or 0
+    if output is None:
+        output = max(0, (usage.total_tokens or 0) - usage.prompt_tokens - thinking - tool)
+    searches = min(usage.searches or 0, 1) if per_prompt(model_version) else usage.searches or 0
+    cached = min(usage.cached_tokens or 0, usage.prompt_tokens)
+    rate = rates(model_version, prompt_tokens=usage.prompt_tokens, prices=prices, at=at)
+    if rate is None or (searches and rate.search is None):
+        return None
+    million = Decimal(1_000_000)
+    return Cost(
+        input_usd=rate.input * (usage.prompt_tokens - cached + tool) / million,
+        cached_usd=rate.cached * cached / million,
+        output_usd=rate.output * output / million,
+        thinking_usd=rate.output * thinking / million,
+        search_usd=(rate.search or Decimal()) * searches / 1000,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """Prices in USD, of a million tokens or a thousand searches; what a search costs may be unknown."""
+
+    input: Decimal
+    output: Decimal
+    cached: Decimal
+    search: Decimal | None
+
+
+def rates(
+    model_version: str, *, prompt_tokens: int, prices: Mapping[str, Price] | None = None, at: datetime | None = None
+) -> Rates | None:
+    """Return what a reply is priced by; None if that is unknown."""
+    model = priced_as(model_version)
+    own = (prices or {}).get(model) or (prices or {}).get(model_version)
+    # Long prompts have other prices, from whole thousands of tokens on: within a thousand all cost alike.
+    thousands = -(-prompt_tokens // 1000) * 1000
+    return _own(own) if own else _bundled(model, None if at is None else at.date().isoformat(), thousands)
+
+
+def lacking(model: str, *, search: bool, prices: Mapping[str, Price]) -> str:
+    """Return which price of a model nobody knows, and how to give it, in words; empty if all are known.
+
+    >>> lacking("my-model", search=True, prices={"my-model": Price(input_usd=1, output_usd=2, search_usd=0)})
+    ''
+    """
+    rate = rates(model, prompt_tokens=1, prices=prices)
+    if rate is None:
+        return f"The price of {model!r} is unknown: give prices={{{model!r}: enrichkit.Price(...)}}"
+    if search and rate.search is None:
+        return f"The price of a search by {model!r} is unknown: give its enrichkit.Price a search_usd, 0 if free"
+    return ""
+
+
+def per_prompt(model_version: str) -> bool:
+    """Whether a model's search fee is per grounded prompt, as up to Gemini 2.5; from 3 on it is per executed search."""
+    return priced_as(model_version).startswith("gemini-2")
+
+
+def _own(price: Price) -> Rates:
+    cached = price.input_usd if price.cached_usd is None else price.cached_usd
+    plain, output, cached_too = (Decimal(str(one)) for one in (price.input_usd, price.output_usd, cached))
+    return Rates(plain, output, cached_too, None if price.search_usd is None else Decimal(str(price.search_usd)))
+
+
+@functools.lru_cache(maxsize=4096)
+def _bundled(model: str, day: str | None, prompt_tokens: int) -> Rates | None:
+    """Return the rates of the bundled data on a day, for a prompt of that length; None if the model is unknown."""
+    import genai_prices
+
+    when = None if day is None else datetime.fromisoformat(f"{day}T12:00:00+00:00")
+    length = max(prompt_tokens, 1)
+
+    def total(**used: int) -> Decimal:
+        return genai_prices.calc_price(
+            genai_prices.Usage(**used), model_ref=model, provider_id="google", genai_request_timestamp=when
+        ).total_price
+
+    try:
+        plain = total(input_tokens=length)
+        output = total(input_tokens=length, output_tokens=1_000_000) - plain
+        cached = total(input_tokens=length, cache_read_tokens=length)
+        search = total(input_tokens=length, web_searches=1000) - plain
+    except LookupError:
+        return None
+    # A fee that the list lacks comes out as 0: it is unknown.
+    return Rates(plain * 1_000_000 / length, output, cached * 1_000_000 / length, search or None)
+
+
+def worst_case(
+    model: str,
+    *,
+    prompt_bytes: int,
+    max_output_tokens: int,
+    search: bool,
+    prices: Mapping[str, Price] | None = None,
+    at: datetime | None = None,
+) -> Decimal | None:
+    """Return the most that a request is taken to cost: one token a byte, ten searches; None if the price is unknown."""
+    usage = Usage(
+        prompt_tokens=prompt_bytes + (SEARCH_TOKENS if search else 0),
+        output_tokens=max_output_tokens,
+        searches=MOST_SEARCHES if search else 0,
+    )
+    found = cost(usage, model, prices=prices, at=at)
+    return None if found is None else found.total_usd
+
+
+def prices_told(own: Mapping[str, Price]) -> str:
+    """Return whose prices are used, in words."""
+    more = f", and your own for {', '.join(sorted(own))}" if own else ""
+    return f"genai-prices {importlib.metadata.version('genai-prices')}{more}"
+
+
+def amount(usd: float) -> str:
+    """Return an amount for people: cents, and four digits below a dollar.
+
+    >>> amount(24.018), amount(0.0153)
+    ('24.02', '0.0153')
+    """
+    return f"{usd:.2f}" if usd >= 1 or not usd else f"{usd:.4f}"

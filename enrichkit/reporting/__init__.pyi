@@ -1,0 +1,3 @@
+from . import plots
+
+__all__ = ["plots"]

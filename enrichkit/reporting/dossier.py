@@ -1,0 +1,157 @@
+"""The dossier: everything that is known of one record, on one page — values, their evidence, Google's suggestions."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow.compute as pc
+
+from ..errors import InputError
+from ..formatting import Listing, as_html, as_text, escaped, many
+from ..gemini.wire import parse
+from ..messages import decode
+from ..options import folder_of
+from ..store.files import files_of
+from ..store.index import answers_of, check_store, footer, scan, shard_paths
+from ..store.parquet import read_or_none
+from ..store.rows import RECORD_ID, meta
+from .trust import fields
+
+LONGEST_VALUE = 1000
+IN_A_TAB = '<base target="_blank">'
+"""Before the suggestions: their links open in a tab of their own; in the small frame Google refuses to show itself."""
+SANDBOX = "allow-popups allow-popups-to-escape-sandbox"
+"""Links may be followed; no script runs, and nothing of the notebook's page is in reach."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dossier:
+    """What `enrichkit.dossier` found; shows itself as a page in a notebook and as text in a terminal.
+
+    Attributes
+    ----------
+    record_id : str
+        The record.
+    key : mapping
+        The cells that identify it.
+    answers : tuple of mapping
+        Its answered fields, as the rows of `enrichkit.evidence`.
+    issues : tuple of str
+        What checks found, each after its stage's name.
+    notes : mapping of str to str
+        What the model said of its answer, by stage.
+    suggestions : tuple of str
+        Google's search suggestions to its answers: HTML, shown in a frame that runs no script.
+    """
+
+    record_id: str
+    key: Mapping[str, Any]
+    answers: tuple[Mapping[str, Any], ...]
+    issues: tuple[str, ...]
+    notes: Mapping[str, str]
+    suggestions: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return as_text(self._lines(), self._listings())
+
+    def __repr__(self) -> str:
+        told = f"<enrichkit.Dossier, {self._lines()[0]}: {many(len(self.answers), 'answer')}>"
+        return as_text([f"{told} print() shows all of it."], [])
+
+    def _repr_html_(self) -> str:
+        frames = "".join(
+            f'<iframe sandbox="{SANDBOX}" srcdoc="{html.escape(IN_A_TAB + one)}" title="Google search suggestions" '
+            'style="width:100%;height:70px;border:0"></iframe>'
+            for one in self.suggestions
+        )
+        pages = "".join(
+            f"<li>{escaped(one['column'])}: {', '.join(map(_link, one['sources']))}</li>"
+            for one in self.answers
+            if one["sources"]
+        )
+        sources = f"<p><b>pages that back a value, as the service says</b></p><ul>{pages}</ul>" if pages else ""
+        return as_html(self._lines(), self._listings(), more=sources + frames)
+
+    def _lines(self) -> list[str]:
+        key = ", ".join(f"{name}: {value}" for name, value in self.key.items() if value is not None)
+        return [key, *(f"{stage}: {note}" for stage, note in self.notes.items())]
+
+    def _listings(self) -> list[Listing]:
+        columns = {"column": "column", "state": "state", "cell": "the table has", "answer": "answer"}
+        rows = tuple(tuple(str(one[name] or "") for name in columns) for one in self.answers)
+        tables = [
+            Listing("answers", tuple(columns.values()), rows, words=(0, 1, 2, 3), most=LONGEST_VALUE),
+            Listing("what checks found", ("finding",), tuple((one,) for one in self.issues), most=LONGEST_VALUE),
+        ]
+        return [table for table in tables if table.rows]
+
+
+def dossier(out: str | Path, record_id: str) -> Dossier:
+    """Return everything that is known of one record: each value with its state and sources, and the suggestions.
+
+    Google's terms ask that its search suggestions are shown with grounded answers; this is where they are.
+
+    Parameters
+    ----------
+    out : str or Path
+        The store's folder.
+    record_id : str
+        The record, as ``_record_id`` names it in `read`, `evidence` and `corrections`.
+
+    Raises
+    ------
+    InputError
+        If the store has no such record.
+
+    Examples
+    --------
+    >>> import pandas as pd, enrichkit, tempfile
+    >>> df = pd.DataFrame({"fund.title": ["Borealis Ventures"]})
+    >>> out = tempfile.mkdtemp() + "/enriched"
+    >>> _ = enrichkit.run(df, model="simulator", stages=["fund"], out=out, progress=False)
+    >>> found = enrichkit.dossier(out, enrichkit.read(out)["_record_id"].iloc[0])
+    >>> found.key, len(found.answers)
+    ({'fund.title': 'Borealis Ventures'}, 6)
+    """
+    if not isinstance(record_id, str):
+        raise InputError(f"record_id must be a text, as enrichkit.read(out)['_record_id'] has it; not {record_id!r}.")
+    folder = folder_of(out)
+    check_store(folder)
+    index = scan(folder, (), id_column=RECORD_ID)
+    place = int(index.rows_of([record_id])[0])
+    if place < 0:
+        raise InputError(f"{out} has no sealed record {record_id!r}. enrichkit.read(out)['_record_id'] names them.")
+    files = files_of(folder)
+    table = read_or_none(files, dict(shard_paths(files, folder))[int(index.shards[place])], None)
+    if table is None:
+        raise InputError(f"The shard of {record_id!r} in {out} is damaged. enrichkit.verify(out) says more.")
+    row = table.filter(pc.equal(table.column(RECORD_ID), record_id)).to_pylist()[0]
+    facts = footer(table.schema)
+    stages = answers_of([facts])
+    suggestions = (_suggestions(row.get(meta(stage, "replies")) or ()) for stage in stages)
+    return Dossier(
+        record_id=record_id,
+        key={str(name): row.get(name) for name in facts.get("key", ())},
+        answers=tuple(one for stage, columns in stages.items() for one in fields(row, stage, columns)),
+        issues=tuple(f"{stage}: {issue}" for stage in stages for issue in row.get(meta(stage, "issues")) or ()),
+        notes={stage: note for stage in stages if (note := row.get(meta(stage, "notes")))},
+        suggestions=tuple(filter(None, suggestions)),
+    )
+
+
+def _suggestions(payloads: Sequence[bytes]) -> str | None:
+    """Return the suggestions to the newest answer; a later failure leaves it standing, and its suggestions too."""
+    replies = (decode(payload, parse)[0] for payload in reversed(payloads))
+    return next((one.suggestions_html for one in replies if one.failure is None), None)
+
+
+def _link(address: str) -> str:
+    """Return a link to a web page; any other address is shown as text."""
+    shown = escaped(address)
+    if not address.startswith(("https://", "http://")):
+        return shown
+    return f'<a href="{html.escape(address)}" target="_blank" rel="noopener noreferrer nofollow">{shown}</a>'

@@ -1,0 +1,3 @@
+from . import funds
+
+__all__ = ["funds"]

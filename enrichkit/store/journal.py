@@ -1,0 +1,68 @@
+"""The part: replies that are stored and not yet sealed, as lines in a file of the work area.
+
+It knows replies as bytes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from .files import Files, work_area
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One stored reply: ``status`` is ``done``, ``failed``, or ``again`` where another attempt was to follow."""
+
+    question: str
+    stage: str
+    attempt: int
+    status: str
+    payload: bytes
+
+
+def encode_part(entries: Sequence[Entry]) -> bytes:
+    """Return replies as the bytes of a part: a line with the others' CRC-32, then a line each, tabs between its fields.
+
+    A part lives for minutes and has no readers but us: Parquet would take ten times as long. No field can hold a tab or
+    a line's end: a payload is JSON in ASCII.
+    """
+    lines = [(one.question, one.stage, str(one.attempt), one.status, one.payload.decode("ascii")) for one in entries]
+    body = "".join("\t".join(line) + "\n" for line in lines).encode("ascii")
+    return b"%08x\n" % zlib.crc32(body) + body
+
+
+def decode_part(data: bytes) -> list[Entry] | None:
+    """Return the replies in a part, or None if it is damaged.
+
+    >>> decode_part(encode_part([Entry("q", "poc", 1, "done", b"{}")]))
+    [Entry(question='q', stage='poc', attempt=1, status='done', payload=b'{}')]
+    """
+    checksum, _, body = data.partition(b"\n")
+    if checksum != b"%08x" % zlib.crc32(body):
+        return None
+    found = (line.split("\t") for line in body.decode("ascii").split("\n")[:-1])
+    return [
+        Entry(question, stage, int(attempt), status, payload.encode("ascii"))
+        for question, stage, attempt, status, payload in found
+    ]
+
+
+def read_parts(files: Files, out: Path) -> Iterator[tuple[Path, list[Entry] | None]]:
+    """Yield each pending part with its replies, None for a damaged one."""
+    folder = work_area(out) / "pending"
+    for name in files.names(folder):
+        with contextlib.suppress(FileNotFoundError):  # sealed and removed between listing and reading
+            yield folder / name, decode_part(files.read(folder / name))
+
+
+def by_question(entries: Iterator[Entry]) -> dict[str, list[Entry]]:
+    """Return the pending replies of each question, oldest attempt first, each once."""
+    found: dict[str, dict[tuple[int, bytes], Entry]] = {}
+    for entry in entries:
+        found.setdefault(entry.question, {})[entry.attempt, entry.payload] = entry
+    return {question: [same[key] for key in sorted(same)] for question, same in found.items()}

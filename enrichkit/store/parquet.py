@@ -1,0 +1,108 @@
+"""Parquet files whose every byte that matters is checked, and tables of different shards put together."""
+
+from __future__ import annotations
+
+import re
+import zlib
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ..errors import StoreError
+from ..table.arrow import as_type, wider
+from .files import Files
+
+CHECKSUM = b"enrichkit.crc32="
+NO_CHECKSUM = b"00000000"
+
+
+def encode_parquet(table: pa.Table) -> bytes:
+    """Return a table as the bytes of a Parquet file, checksums included.
+
+    Parquet's own checksums cover the pages but not the footer, where one flipped bit can rename a column or point it
+    at another's pages. So the footer carries a CRC-32 of itself, worked out with its own eight digits as zeros.
+
+    Raises
+    ------
+    StoreError
+        If what was written cannot be read again. Nothing may be thrown away for a file that nobody can open.
+    """
+    sink = pa.BufferOutputStream()
+    table = table.replace_schema_metadata({**(table.schema.metadata or {}), CHECKSUM: NO_CHECKSUM})
+    pq.write_table(table, sink, compression="zstd", write_page_checksum=True)
+    data = bytearray(sink.getvalue())
+    start = len(data) - 8 - int.from_bytes(data[-8:-4], "little")
+    # The last one: a cell or a column's name may say the same, and stands before it.
+    place = data.index(NO_CHECKSUM, data.rindex(CHECKSUM, start))
+    data[place : place + 8] = b"%08x" % zlib.crc32(data[start:])
+    try:
+        _read(pa.BufferReader(data), ())
+    except (pa.ArrowException, OSError) as error:
+        raise StoreError(
+            f"These rows make a shard that cannot be read again ({error}), so it was not written. The replies are safe "
+            "beside the store. Please report this."
+        ) from error
+    return bytes(data)
+
+
+def _footer_is_sound(source: pa.NativeFile) -> bool:
+    size = source.size()
+    length = int.from_bytes(source.read_at(4, max(0, size - 8)), "little")
+    if length + 12 > size:
+        return False
+    end = source.read_at(length + 8, size - 8 - length)
+    found = re.compile(CHECKSUM + rb".{2}([0-9a-f]{8})", re.DOTALL).match(end, max(0, end.rfind(CHECKSUM)))
+    if found is None:
+        return False
+    zeroed = end[: found.start(1)] + NO_CHECKSUM + end[found.end(1) :]
+    return found.group(1) == b"%08x" % zlib.crc32(zeroed)
+
+
+def read_parquet(files: Files, path: Path, columns: Collection[str] | None = None) -> pa.Table:
+    """Return a file's table, footer and pages verified; of ``columns``, those that it has."""
+    with files.source(path) as source:
+        return _read(source, columns)
+
+
+def _read(source: pa.NativeFile, columns: Collection[str] | None) -> pa.Table:
+    if not _footer_is_sound(source):
+        raise pa.ArrowInvalid("the footer's checksum fails")
+    file = pq.ParquetFile(source, page_checksum_verification=True)
+    names = file.schema_arrow.names
+    return file.read(columns=None if columns is None else [name for name in names if name in columns])
+
+
+def read_or_none(files: Files, path: Path, columns: Collection[str] | None) -> pa.Table | None:
+    """Return a file's table, or None if it is damaged."""
+    try:
+        return read_parquet(files, path, columns)
+    except (pa.ArrowException, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # the disk, not the file
+        return None
+
+
+def join(tables: Sequence[pa.Table]) -> pa.Table:
+    """Return tables under one another; a column that some lack is missing there, one of two types is the wider."""
+    if not tables:
+        return pa.table({})
+    types = widest([table.schema for table in tables])
+
+    def widened(table: pa.Table) -> pa.Table:
+        columns = [(name, as_type(table.column(name), types[name])) for name in table.column_names]
+        return pa.table(dict(columns)) if columns else table.replace_schema_metadata(None)
+
+    return pa.concat_tables([widened(table) for table in tables], promote_options="default")
+
+
+def widest(schemas: Sequence[pa.Schema]) -> dict[str, pa.DataType]:
+    """Return all columns, each with the type that holds what any of the schemas has."""
+    types: dict[str, pa.DataType] = {}
+    seen: pa.Schema | None = None
+    for schema in schemas:
+        if seen is None or not schema.equals(seen):
+            types |= {field.name: wider(types.get(field.name, field.type), field.type) for field in schema}
+        seen = schema
+    return types

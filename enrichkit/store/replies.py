@@ -1,0 +1,218 @@
+"""The ledger: every reply that a store holds, each once, with what it used and what it cost.
+
+Worked out from the raw replies, not from the columns beside them: by the model version that answered, at the prices of
+the reply's own day. It asks nobody and writes nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ..gemini.wire import parse
+from ..messages import SIMULATOR, Usage, decode
+from ..options import folder_of
+from ..pricing.prices import Cost, Price
+from ..stages.answer import find_object
+from .files import Files, files_of
+from .index import check_store, footer, shard_paths
+from .journal import Entry, read_parts
+from .parquet import read_or_none
+from .reader import told_damaged
+from .rows import RECORD_ID, cost_by_kind, meta
+
+
+@dataclass(slots=True)
+class StoredReply:
+    """One stored reply: who paid, what it used and cost; ``cost`` is None where the price is unknown."""
+
+    record: str | None
+    stage: str
+    question: str
+    attempt: int
+    at: datetime | None
+    model: str
+    tries: int
+    paid: bool
+    may_be_charged: bool
+    """Nobody knows whether the service charged for it: it broke off after it was sent."""
+    readable: bool
+    """Whether an answer may be in it, as far as can be told without the stage's answer model."""
+    usage: Usage
+    cost: Cost | None
+    wasted: bool = True
+    """Whether it brought no answer."""
+
+
+@dataclass(slots=True)
+class Ledger:
+    """All replies of a store, and what its rows say of the questions.
+
+    ``answered`` says whether a question that rows hold now has its answer; ``asked_by`` counts the records that share
+    a question; ``filled`` counts the cells that a stage's answers filled, by column.
+    """
+
+    replies: list[StoredReply] = field(default_factory=list)
+    stages: list[str] = field(default_factory=list)
+    answered: dict[str, bool] = field(default_factory=dict)
+    asked_by: Counter[tuple[str, str]] = field(default_factory=Counter)
+    filled: dict[str, Counter[str]] = field(default_factory=dict)
+    records: int = 0
+    not_sealed: int = 0
+    damaged: tuple[Path, ...] = ()
+    simulated: bool | None = None
+
+    @property
+    def paid(self) -> list[StoredReply]:
+        """The replies that the service charges for."""
+        return [one for one in self.replies if one.paid]
+
+
+def read_ledger(out: str | Path, prices: Mapping[str, Price], *, without: Collection[Path] = ()) -> Ledger:
+    """Return the ledger of a store, read shard after shard; it needs no lock and sees a run under way.
+
+    The shards ``without`` are known to be damaged, if only in columns that tell of no money, and left out.
+    """
+    folder = folder_of(out)
+    check_store(folder)
+    files = files_of(folder)
+    # Pending parts first: a reply that is sealed meanwhile is then met twice, and counted once.
+    pending = [entry for _, entries in read_parts(files, folder) for entry in entries or ()]
+    ledger, seen, damaged = Ledger(), set[bytes](), []
+    for _, path in shard_paths(files, folder):
+        table = None if path in without else _money_columns(files, path, ledger.stages)
+        if table is None:
+            damaged.append(path)
+            continue
+        ledger.records += table.num_rows
+        if ledger.simulated is not True:
+            ledger.simulated = footer(table.schema).get("simulated", ledger.simulated)
+        for stage in ledger.stages:
+            if meta(stage, "replies") in table.column_names:
+                _enter_rows(ledger, table, stage, prices, seen)
+    sealed = len(ledger.replies)
+    _enter_pending(ledger, pending, prices, seen)
+    ledger.not_sealed = sum(one.paid for one in ledger.replies[sealed:])
+    ledger.damaged = tuple(damaged)
+    if ledger.simulated is None and ledger.paid:
+        ledger.simulated = any(one.model.startswith(SIMULATOR) for one in ledger.paid)
+    mark_wasted(ledger.replies, ledger.answered)
+    return ledger
+
+
+def _money_columns(files: Files, path: Path, stages: list[str]) -> pa.Table | None:
+    """Return the columns of a shard that tell of money, None if it is damaged; adds stages that were not met before."""
+    facts = ("question", "status", "paid_by", "filled", "replies")
+    while True:
+        wanted = {RECORD_ID, *(meta(stage, fact) for stage in stages for fact in facts)}
+        table = read_or_none(files, path, wanted)
+        new = [] if table is None else [name for name in footer(table.schema).get("stages", {}) if name not in stages]
+        if not new:
+            return table
+        stages += new
+
+
+def _enter_rows(ledger: Ledger, table: pa.Table, stage: str, prices: Mapping[str, Price], seen: set[bytes]) -> None:
+    """Enter a stage's replies and questions of one shard."""
+    question, status, payer, replies = (
+        table.column(meta(stage, fact)).to_pylist() for fact in ("question", "status", "paid_by", "replies")
+    )
+    cells = pc.value_counts(pc.list_flatten(table.column(meta(stage, "filled")))).to_pylist()
+    ledger.filled.setdefault(stage, Counter()).update({one["values"]: one["counts"] for one in cells})
+    for asked, state, record, payloads in zip(question, status, payer, replies, strict=True):
+        if asked is not None:
+            ledger.asked_by[stage, asked] += state == "done"
+            if state in ("done", "failed"):
+                ledger.answered[asked] = ledger.answered.get(asked, False) or state == "done"
+        for payload in payloads or ():
+            if _is_new(payload, seen):
+                ledger.replies.append(read_reply(payload, stage, record=record, asked=asked, prices=prices))
+
+
+def _enter_pending(ledger: Ledger, entries: Iterable[Entry], prices: Mapping[str, Price], seen: set[bytes]) -> None:
+    """Enter the replies that no shard holds yet."""
+    for entry in entries:
+        if entry.stage not in ledger.stages:
+            ledger.stages.append(entry.stage)
+        if _is_new(entry.payload, seen):
+            ledger.answered[entry.question] = ledger.answered.get(entry.question, False) or entry.status == "done"
+            ledger.replies.append(
+                read_reply(entry.payload, entry.stage, record=None, asked=entry.question, prices=prices)
+            )
+
+
+def _is_new(payload: bytes, seen: set[bytes]) -> bool:
+    """Whether a reply is met for the first time; records that share a question hold it, too."""
+    digest = hashlib.blake2b(payload, digest_size=16).digest()
+    known = digest in seen
+    seen.add(digest)
+    return not known
+
+
+def read_reply(
+    payload: bytes, stage: str, *, record: str | None, asked: str | None, prices: Mapping[str, Price]
+) -> StoredReply:
+    """Return a stored reply, decoded once; ``asked`` is the question that its row holds now."""
+    reply, facts = decode(payload, parse)
+    question = str(facts.get("question") or asked or "")
+
+    return StoredReply(
+        record=record,
+        stage=stage,
+        question=question,
+        attempt=int(facts.get("attempt", 1)),
+        at=datetime.fromisoformat(facts["at"]) if "at" in facts else None,
+        # A service may call itself anything; what is no text would break every table it stands in.
+        model=(reply.model_version or str(facts.get("model", ""))).encode("utf-8", "replace").decode(),
+        tries=int(facts.get("tries", 1)),
+        paid=reply.paid,
+        may_be_charged=reply.failure is not None and (reply.failure.may_be_charged or reply.failure.cause == "timeout"),
+        # Its row's status tells of the question that is asked now; of an earlier one, only the text does.
+        readable=reply.failure is None and (question == asked or find_object(reply.text or "") is not None),
+        usage=reply.usage,
+        cost=cost_by_kind(reply, facts, prices) if reply.paid else None,
+    )
+
+
+def mark_wasted(replies: Sequence[StoredReply], answered: Mapping[str, bool]) -> None:
+    """Say of each reply whether it brought the answer to its question."""
+    questions: dict[tuple[str, str], list[StoredReply]] = {}
+    for one in replies:
+        if one.paid:
+            questions.setdefault((one.stage, one.question), []).append(one)
+    for (_, question), same in questions.items():
+        same.sort(key=lambda one: one.attempt)
+        place = answering([one.readable for one in same], answered.get(question))
+        if place is not None:
+            same[place].wasted = False
+
+
+def answering(readable: Sequence[bool], answered: bool | None) -> int | None:
+    """Return which of a question's replies, oldest first, brought the answer; None if none did.
+
+    Asking ends with the first answer, so it is in the last reply. ``answered`` is None for a question that no row holds
+    any more: it was answered if anything readable came.
+
+    >>> answering([False, True], True), answering([True, True], False), answering([True, False], None)
+    (1, None, 0)
+    """
+    if answered is False:
+        return None
+    places = [place for place, one in enumerate(readable) if one]
+    if places:
+        return places[-1]
+    return len(readable) - 1 if answered else None
+
+
+def warn_of_damage(ledger: Ledger) -> None:
+    """Warn of each shard that could not be read."""
+    for path in ledger.damaged:
+        warnings.warn(told_damaged(path), stacklevel=3)

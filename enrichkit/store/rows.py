@@ -1,0 +1,347 @@
+"""The row: what the replies to a record's questions become in the table.
+
+Pure: the outcome of a question is worked out from its stored replies alone, so another reading of the same replies
+costs nothing. A filled cell is the user's; what the model would have put there is kept as a correction beside it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Any, Literal
+
+import pyarrow as pa
+
+from ..gemini.wire import parse
+from ..messages import Failure, Reply, Usage, decode
+from ..pricing.prices import Cost, Price, cost
+from ..stages.answer import Answer, Issue
+from ..stages.grounding import evidence, state
+from ..stages.stage import Stage
+from ..table.arrow import alike, answer_type, as_column, as_text
+from ..table.cells import cell_text, is_missing
+
+Status = Literal["done", "failed", "skipped", "pending"]
+
+RECORD_ID = "_record_id"
+STATUS = "_status"
+WHY = "_why"
+"""Why a record is worth another look: what `enrichkit.weak` adds, and a run leaves aside."""
+TEXTS = pa.list_(pa.string())
+META: dict[str, pa.DataType] = {
+    "status": pa.string(),
+    "error": pa.string(),
+    "confidence": pa.string(),
+    "search_quality": pa.string(),
+    "fields_found": TEXTS,
+    "filled": TEXTS,
+    "corrections": pa.list_(pa.struct([("column", pa.string()), ("answer", pa.string())])),
+    "issues": TEXTS,
+    "states": pa.list_(pa.struct([("field", pa.string()), ("state", pa.string()), ("sources", pa.list_(pa.int64()))])),
+    "notes": pa.string(),
+    "sources": pa.list_(pa.struct([("url", pa.string()), ("title", pa.string())])),
+    "model": pa.string(),
+    "attempts": pa.int64(),
+    "seconds": pa.float64(),
+    "input_tokens": pa.int64(),
+    "cached_tokens": pa.int64(),
+    "thinking_tokens": pa.int64(),
+    "tool_tokens": pa.int64(),
+    "output_tokens": pa.int64(),
+    "searches": pa.int64(),
+    "cost_usd": pa.float64(),
+    "paid_by": pa.string(),
+    "question": pa.string(),
+    "replies": pa.list_(pa.binary()),
+}
+SPENT = (
+    *("attempts", "seconds", "input_tokens", "cached_tokens", "thinking_tokens", "tool_tokens", "output_tokens"),
+    *("searches", "cost_usd"),
+)
+"""What a stage has used for a record, whichever question it was asked: these only grow."""
+STANDS = "the earlier answer stands"
+ABOUT_THE_ANSWER = tuple(name for name in META if name not in {*SPENT, "paid_by", "replies"})
+SHOWN = ("status", "confidence")
+"""What `enrichkit.run` returns of these; the store has them all."""
+
+
+def meta(stage: str, name: str) -> str:
+    """Return the column of a fact about a stage's answer, such as ``poc._status``."""
+    return f"{stage}._{name}"
+
+
+def facts_of(stages: Iterable[str]) -> set[str]:
+    """Return the columns that are a run's own: about each record, and about each stage's answer."""
+    return {RECORD_ID, STATUS, *(meta(stage, name) for stage in stages for name in META)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spent:
+    """What some replies used, all together; ``cost_usd`` is None where a price is unknown."""
+
+    attempts: int
+    seconds: float
+    usage: Usage
+    cost_usd: Decimal | None
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """The values of a row's columns."""
+        return {
+            "attempts": self.attempts,
+            "seconds": self.seconds,
+            "input_tokens": self.usage.prompt_tokens,
+            "cached_tokens": self.usage.cached_tokens,
+            "thinking_tokens": self.usage.thinking_tokens,
+            "tool_tokens": self.usage.tool_tokens,
+            "output_tokens": self.usage.output_tokens,
+            "searches": self.usage.searches,
+            "cost_usd": None if self.cost_usd is None else float(self.cost_usd),
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What is known of one question: the answer read from the best of its replies.
+
+    ``backed`` says which of the reply's sources back a field.
+    ``spent`` is what those of the replies used that no sealed row has booked yet; None if there are none.
+    """
+
+    question: str
+    status: Status
+    answer: Answer | None = None
+    issues: tuple[Issue, ...] = ()
+    backed: Mapping[str, tuple[int, ...]]
+    reply: Reply
+    payloads: tuple[bytes, ...]
+    spent: Spent | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """A stored reply as it is read now: the answer in it, None if there is none, and what came with it."""
+
+    payload: bytes
+    reply: Reply
+    facts: Mapping[str, Any]
+    answer: Answer | None
+    issues: tuple[Issue, ...]
+    backed: Mapping[str, tuple[int, ...]]
+    cost_usd: Decimal | None
+    """What it cost, 0 if it is not charged for, None if its price is unknown."""
+
+    @property
+    def status(self) -> Literal["done", "failed"]:
+        """What the question comes to with this reply."""
+        return "failed" if self.answer is None else "done"
+
+
+def read_payload(stage: Stage, payload: bytes, prices: Mapping[str, Price]) -> Read:
+    """Read a stored reply."""
+    return read_decoded(stage, payload, *decode(payload, parse), prices)
+
+
+def read_decoded(
+    stage: Stage, payload: bytes, reply: Reply, facts: Mapping[str, Any], prices: Mapping[str, Price]
+) -> Read:
+    """Read a reply whose payload says just this; named ``unreadable`` if its text holds no answer of this stage."""
+    answer: Answer | None = None
+    issues: list[Issue] = []
+    if reply.failure is None:
+        answer, issues = stage.read(reply.text or "")
+        if answer is None:
+            seen = " ".join((reply.text or "").split())[:120]
+            why = "; ".join(map(str, issues)) or "no JSON object with the fields asked for"
+            named = Failure(cause="unreadable", message=f"{why[:200]}: {seen}")
+            reply = dataclasses.replace(reply, failure=named)
+    backed = {} if answer is None else evidence(reply.text or "", reply.supports, frozenset(stage.fields))
+    cost_usd = reply_cost(reply, facts, prices) if reply.paid else Decimal()
+    return Read(payload, reply, facts, answer, tuple(issues), backed, cost_usd)
+
+
+def read_outcome(
+    stage: Stage, question: str, payloads: Sequence[bytes], prices: Mapping[str, Price], *, booked: int
+) -> Outcome:
+    """Return the outcome of a question from its stored replies, oldest first.
+
+    The first ``booked`` of them stand in sealed rows already, with what they cost.
+    """
+    return outcome_of(question, [read_payload(stage, payload, prices) for payload in payloads], booked=booked)
+
+
+def outcome_of(question: str, read: Sequence[Read], *, booked: int) -> Outcome:
+    """Return the outcome of a question: its newest answer, else its newest failure."""
+    best = next((one for one in reversed(read) if one.answer is not None), read[-1])
+    return Outcome(
+        question=question,
+        status=best.status,
+        answer=best.answer,
+        issues=best.issues,
+        backed=best.backed,
+        reply=dataclasses.replace(best.reply, raw=None),
+        payloads=tuple(one.payload for one in read),
+        spent=add_up(read[booked:]) if read[booked:] else None,
+    )
+
+
+def add_up(replies: Sequence[Read]) -> Spent:
+    """Return what replies used, all together."""
+    costs = [one.cost_usd for one in replies]
+    return Spent(
+        attempts=sum(int(one.facts.get("tries", 1)) for one in replies),
+        seconds=sum(float(one.facts.get("seconds", 0.0)) for one in replies),
+        usage=total_usage([one.reply.usage for one in replies if one.reply.paid]),
+        cost_usd=None if None in costs else sum((one for one in costs if one is not None), Decimal()),
+    )
+
+
+def reply_cost(reply: Reply, facts: Mapping[str, Any], prices: Mapping[str, Price]) -> Decimal | None:
+    """Return what a paid reply cost in USD, by the model version that answered; None if its price is unknown."""
+    found = cost_by_kind(reply, facts, prices)
+    return None if found is None else found.total_usd
+
+
+def cost_by_kind(reply: Reply, facts: Mapping[str, Any], prices: Mapping[str, Price]) -> Cost | None:
+    """Return the same by kind."""
+    at = datetime.fromisoformat(facts["at"]) if "at" in facts else None
+    return cost(reply.usage, reply.model_version or str(facts.get("model", "")), prices=prices, at=at)
+
+
+def total_usage(usages: Sequence[Usage]) -> Usage:
+    """Return the sum; a count that no reply gave stays unknown."""
+    if len(usages) == 1:
+        return usages[0]
+    sums: dict[str, Any] = {}
+    for field in dataclasses.fields(Usage):
+        given = [value for usage in usages if (value := getattr(usage, field.name)) is not None]
+        sums[field.name] = any(given) if field.name == "combined" else sum(given) if given else None
+    return Usage(**sums)
+
+
+def stage_types(stage: Stage, table: pa.Schema) -> dict[str, pa.DataType]:
+    """Return the columns that a stage writes, with their types, beside a table of that schema."""
+    given = {name: table.field(name).type for name in table.names}
+    columns = {
+        column: answer_type(stage.fields[field].arrow, given.get(column)) for column, field in stage.answers.items()
+    }
+    return columns | {meta(stage.name, name): kind for name, kind in META.items()}
+
+
+def stage_values(
+    stage: Stage, outcome: Outcome | None, record: Mapping[str, Any], *, answered: bool = False
+) -> dict[str, Any]:
+    """Return what a stage writes into a record's row, but for what was spent: `booked` adds that at the seal.
+
+    The outcome is None for a record that the stage skips. Where the row was ``answered`` before, that answer stands if
+    the question fails.
+    """
+    if answered and outcome is not None and outcome.answer is None:
+        facts: dict[str, Any] = {
+            "status": outcome.status,
+            "question": outcome.question,
+            "error": f"{outcome.reply.failure}; {STANDS}",
+        }
+        return {meta(stage.name, name): value for name, value in facts.items()}
+    values: dict[str, Any] = {column: record.get(column) for column in stage.answers}
+    facts = dict.fromkeys(ABOUT_THE_ANSWER)
+    if outcome is None:
+        facts["status"] = "skipped"
+    else:
+        facts |= {
+            "status": outcome.status,
+            "question": outcome.question,
+            "error": None if outcome.answer else str(outcome.reply.failure),
+            "model": outcome.reply.model_version,
+            "sources": [{"url": source.url, "title": source.title} for source in outcome.reply.sources],
+        }
+        if outcome.answer is not None:
+            found, more = _answered(stage, outcome, outcome.answer, record)
+            values |= found
+            facts |= more
+    return values | {meta(stage.name, name): value for name, value in facts.items()}
+
+
+def booked(stage: str, row: Mapping[str, Any], spent: Spent | None, payer: str) -> dict[str, Any]:
+    """Return a row's columns of what its stage has used: what they hold, and what was ``spent`` since."""
+    if row.get(meta(stage, "paid_by")) is None:  # nothing was booked yet
+        total = dict.fromkeys(SPENT, 0) | {"seconds": 0.0, "cost_usd": 0.0} if spent is None else spent.facts
+    else:
+        total = {name: row.get(meta(stage, name)) for name in SPENT}
+        if spent is not None:
+            total = {name: _sum(name, total[name], new) for name, new in spent.facts.items()}
+    return {meta(stage, name): value for name, value in total.items()} | {meta(stage, "paid_by"): payer}
+
+
+def _sum(name: str, held: Any, new: Any) -> Any:
+    """Return a sum; with an unknown price the cost stays unknown, a count that one reply lacks does not."""
+    if name == "cost_usd":
+        return None if held is None or new is None else held + new
+    return held if new is None else new if held is None else held + new
+
+
+def _answered(
+    stage: Stage, outcome: Outcome, answer: Answer, record: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the cells to fill, and the facts about the answer."""
+    texts = {name: cell_text(value) for name, value in record.items() if not is_missing(value)}
+    kept, found = stage.check(answer, texts)
+    unreadable = {issue.field for issue in outcome.issues}
+    cells: dict[str, Any] = {}
+    corrections, states = [], []
+    for column, field in stage.answers.items():
+        value = kept[field]
+        differs = value is not None and column in texts and not alike(texts[column], as_text(value))
+        if differs:
+            corrections.append({"column": column, "answer": as_text(value)})
+        elif value is not None and column not in texts:
+            cells[column] = value
+        sources = outcome.backed.get(field, ())
+        told = state(
+            getattr(answer, field),
+            value,
+            [issue for issue in found if issue.field == field],
+            backed=bool(sources),
+            differs=differs,
+            unreadable=field in unreadable,
+        )
+        states.append({"field": field, "state": told, "sources": list(sources)})
+    return cells, {
+        "confidence": answer.confidence,
+        "search_quality": answer.search_quality,
+        "notes": answer.notes,
+        "fields_found": [field for field, value in kept.items() if value is not None],
+        "filled": list(cells),
+        "corrections": corrections,
+        "issues": [str(issue) for issue in (*outcome.issues, *found)],
+        "states": states,
+    }
+
+
+def record_status(statuses: Sequence[str | None]) -> Status:
+    """Return a record's status from its stages': failed if one failed, pending if one is not asked yet."""
+    if any(status is None or status == "pending" for status in statuses):
+        return "pending"
+    return "failed" if "failed" in statuses else "done"
+
+
+def build_table(rows: Sequence[Mapping[str, Any]], schema: pa.Schema, stages: Sequence[Stage]) -> pa.Table:
+    """Return rows as a table; an answer that does not fit its column is left out and named in the row's issues."""
+    writer = {column: stage.name for stage in stages for column in stage.answers}
+    told_in = {meta(stage.name, "issues"): stage.name for stage in stages}
+    arrays: dict[str, pa.Array] = {}
+    issues: dict[tuple[int, str], list[str]] = {}
+    for field in schema:
+        if field.name not in told_in:
+            arrays[field.name], misfits = as_column([row.get(field.name) for row in rows], field.type)
+            for place in misfits:
+                issues.setdefault((place, writer.get(field.name, "")), []).append(f"{field.name}: does_not_fit")
+    for name, stage in told_in.items():
+        values = [
+            [*(row.get(name) or ()), *issues.get((place, stage), ())] or row.get(name) for place, row in enumerate(rows)
+        ]
+        arrays[name] = as_column(values, schema.field(name).type)[0]
+    return pa.table([arrays[name] for name in schema.names], schema=schema)

@@ -1,0 +1,283 @@
+"""The store: sealed shards that are checkpoint and output in one, and the pending parts beside them.
+
+``OUT/shard=s0007/part-0.parquet`` holds one row per record, and only such files lie under ``OUT``: anything else
+doubles rows or breaks a foreign reader. ``OUT.work`` holds the lock, the replies since the last seal, and what was put
+aside. A reply counts once `Store.append` returns. A part goes only after the shard that contains its replies is
+durable, so a crash at any instant leaves a reply in one of them or in both, never in none.
+
+It knows replies as bytes and rows as Arrow tables, and asks nobody what they mean.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import os
+import re
+import socket
+import time
+import uuid
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import Any
+
+import filelock
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ..errors import DamagedError, LockedError, StoreError
+from .files import Files, work_area
+from .index import damaged_shards, find, footer, indexed, scan, shard_paths, stray_work_area
+from .journal import Entry, encode_part, read_parts
+from .parquet import encode_parquet, join, read_or_none
+
+MOST_PARTS = 1000
+LEAST_FREE_BYTES = 64 * 2**20
+
+
+class Store:
+    """A store opened for writing, by one run at a time.
+
+    Opening takes the lock and recovers: leftovers of a killed run are cleared, damaged parts put aside, parts removed
+    whose replies are sealed. The index then knows what is answered in ``stages``, and holds further ``columns``. A
+    shard that is damaged in one of those, or of the columns ``checked``, is refused, or with ``redo_damaged`` put
+    aside.
+    """
+
+    def __init__(
+        self,
+        out: Path,
+        *,
+        stages: Collection[str],
+        id_column: str,
+        columns: Collection[str] = (),
+        checked: Collection[str] = (),
+        redo_damaged: bool = False,
+        files: Files | None = None,
+    ) -> None:
+        self.out = out
+        self.work = work_area(out)
+        self.files = files or Files(self.work / "tmp")
+        self._id_column = id_column
+        self.quarantined: list[Path] = []
+        self._parts: dict[Path, set[str]] = {}
+        self._serial = 0
+        self._lock, self._inode = self._take_lock()
+        try:
+            for name in self.files.names(self.work / "tmp"):
+                self.files.remove(self.work / "tmp" / name)
+            self._scan = functools.partial(
+                scan, out, indexed(stages, columns), id_column=id_column, checked=checked, files=self.files
+            )
+            if redo_damaged:
+                self._put_damaged_aside()
+            self.index = self._scan()
+            if self.index.damaged:
+                raise DamagedError(f"{_damaged(self.index.damaged[0])} Nothing was changed.")
+            self._next = max(self.index.footers, default=-1) + 1
+            self._recover_parts()
+        except BaseException:
+            self.close()
+            raise
+
+    def append(self, entries: Sequence[Entry]) -> None:
+        """Store replies durably, as one part. Once this returns, they are never lost."""
+        if not entries:
+            return
+        self._check_lock()
+        self._put_part(entries)
+        for entry in entries:
+            self.index.pending.setdefault(entry.question, []).append(entry)
+        if len(self._parts) > MOST_PARTS:
+            with contextlib.suppress(OSError):  # what is to be stored is; a merge can wait
+                self._merge_parts()
+
+    def seal(self, table: pa.Table, questions: Collection[str], *, shard: int | None = None) -> int:
+        """Store finished rows durably as a shard, a new one or in place of ``shard``; return its number.
+
+        Then, and only then, the parts go whose replies are among ``questions`` or sealed before.
+        """
+        self._check_lock()
+        number = self._next if shard is None else shard
+        self.files.put(self._path(number), encode_parquet(table))
+        self._next = max(self._next, number + 1)
+        self.index.footers[number] = footer(table.schema)
+        self._forget(questions)
+        return number
+
+    def shard(self, number: int, columns: Collection[str] | None = None) -> pa.Table:
+        """Return a sealed shard's table, all of it or some columns."""
+        return self._sound(self._path(number), columns)
+
+    def _path(self, number: int) -> Path:
+        return self.out / f"shard=s{number:04d}" / "part-0.parquet"
+
+    def _sound(self, path: Path, columns: Collection[str] | None) -> pa.Table:
+        table = read_or_none(self.files, path, columns)
+        if table is None:
+            raise DamagedError(_damaged(path))
+        return table
+
+    def sealed(self, columns: Collection[str]) -> pa.Table:
+        """Return some columns of all sealed rows."""
+        return join([self._sound(path, columns) for _, path in shard_paths(self.files, self.out)])
+
+    def reload(self) -> None:
+        """Read the index anew, after shards were sealed that it knows as they were before."""
+        self.index = self._scan()
+        self._forget_sealed()
+
+    def sealed_replies(
+        self, stage: str, questions: Sequence[str], places: npt.NDArray[np.integer[Any]] | None = None
+    ) -> dict[str, tuple[str, list[bytes]]]:
+        """Return, for sealed questions of a stage, who paid and its row's replies, oldest first.
+
+        The row may have been sealed again since, with another question: its earlier replies are there all the same.
+        ``places`` in the index, where they are known, save looking for the questions in all of it.
+        """
+        places = self.index.places_of(stage, questions) if places is None else places
+        columns = {self._id_column, f"{stage}._paid_by", f"{stage}._replies"}
+        found: dict[str, tuple[str, list[bytes]]] = {}
+        for number in np.unique(self.index.shards[places[places >= 0]]):
+            table = self.shard(number, columns)
+            here = np.flatnonzero((places >= 0) & (self.index.shards[np.maximum(places, 0)] == number))
+            rows = find(self.index.ids.take(pa.array(places[here])), table.column(self._id_column).combine_chunks())
+            for place, row in zip(here.tolist(), rows.tolist(), strict=True):
+                payer, replies = (table.column(f"{stage}._{fact}")[row].as_py() for fact in ("paid_by", "replies"))
+                found[questions[place]] = payer, replies or []
+        return found
+
+    def enough_space(self) -> bool:
+        """Whether the disk has room for what is under way; one that cannot be looked at has none."""
+        try:
+            return self.files.free_bytes(self.work) > LEAST_FREE_BYTES
+        except OSError:
+            return False
+
+    def close(self) -> None:
+        """Give the lock back."""
+        with contextlib.suppress(OSError):  # it only says who works here, and the lock says whether
+            self.files.remove(self.work / "owner.json")
+        self._lock.release()
+
+    def _take_lock(self) -> tuple[filelock.BaseFileLock, int]:
+        for folder in (self.out, self.work):
+            try:
+                self.files.make_folder(folder)
+            except OSError as error:
+                raise StoreError(
+                    f"The folder {folder} cannot be made: {error.strerror}. Choose another 'out'."
+                ) from error
+            if not folder.is_dir():
+                raise StoreError(f"{folder} is no folder, or a link to nowhere. Choose another 'out'.")
+        if os.stat(self.out).st_dev != os.stat(self.work).st_dev:
+            raise StoreError(
+                f"{self.out} and {self.work} lie on different disks, so that no shard can be moved into its place. "
+                "Choose an 'out' inside a folder of one disk."
+            )
+        if stray := stray_work_area(self.out):
+            raise StoreError(f"{stray} holds replies of {self.out}. Move it to {self.work}, then run again.")
+        path = self.work / "lock"
+        lock = filelock.FileLock(str(path), timeout=0, thread_local=False, mode=0o600)
+        try:
+            lock.acquire()
+        except filelock.Timeout:
+            raise LockedError(f"{_owner(self.out)} or choose another 'out'.") from None
+        except OSError as error:
+            raise StoreError(f"The folder {self.work} cannot be written: {error.strerror}.") from error
+        owner = {"pid": os.getpid(), "host": socket.gethostname(), "started": time.strftime("%Y-%m-%d %H:%M:%S")}
+        (self.work / "owner.json").write_text(json.dumps(owner))
+        return lock, os.stat(path).st_ino
+
+    def _check_lock(self) -> None:
+        """Raise if the lock file was deleted or replaced: somebody else may be writing."""
+        try:
+            held = os.stat(self.work / "lock").st_ino == self._inode
+        except FileNotFoundError:
+            held = False
+        if not held:
+            raise LockedError(f"The lock of {self.out} was removed while this run held it; nothing more is written.")
+
+    def _put_damaged_aside(self) -> None:
+        """Move every shard that fails a checksum, in whatever column, out of the way."""
+        for path in damaged_shards(self.files, self.out):
+            self._put_aside(path, f"{path.parent.name.removeprefix('shard=')}-{path.name}")
+
+    def _put_aside(self, path: Path, name: str) -> None:
+        """Move a damaged file to where it stays, whatever else was put aside under its name."""
+        aside = self.work / "quarantine" / f"{uuid.uuid4().hex[:8]}-{name}"
+        self.files.move(path, aside)
+        self.quarantined.append(aside)
+
+    def _recover_parts(self) -> None:
+        for path, entries in list(read_parts(self.files, self.out)):
+            if entries is None:
+                self._put_aside(path, path.name)
+            else:
+                self._parts[path] = {entry.question for entry in entries}
+                serial = re.match(r"\d+", path.name)
+                self._serial = max(self._serial, 1 + int(serial[0]) if serial else 0)
+        self._forget_sealed()
+
+    def _forget_sealed(self) -> None:
+        """Forget the pending questions all of whose replies stand in some sealed row, whatever that row asks now."""
+        pending = self.index.pending
+        if not pending:
+            return
+        columns = {f"{entries[0].stage}._replies" for entries in pending.values()}
+        wanted = pa.array({entry.payload for entries in pending.values() for entry in entries}, pa.binary())
+        held: set[bytes] = set()
+        for _, path in shard_paths(self.files, self.out):
+            for column in self._sound(path, columns).columns:
+                replies = pc.list_flatten(column)
+                held.update(replies.filter(pc.is_in(replies, value_set=wanted)).to_pylist())
+        self._forget([name for name, entries in pending.items() if all(entry.payload in held for entry in entries)])
+
+    def _forget(self, questions: Collection[str]) -> None:
+        """Remove the parts that hold nothing but sealed replies."""
+        for question in questions:
+            self.index.pending.pop(question, None)
+        for held in self._parts.values():
+            held.difference_update(questions)
+        self._remove([path for path, held in self._parts.items() if not held])
+
+    def _remove(self, parts: Sequence[Path]) -> None:
+        """Remove parts that are needed no more; one that cannot go now does no harm, and goes another time."""
+        for path in parts:
+            with contextlib.suppress(OSError):
+                self.files.remove(path)
+                del self._parts[path]
+
+    def _put_part(self, entries: Sequence[Entry]) -> None:
+        path = self.work / "pending" / f"{self._serial:010d}-{os.getpid()}.tsv"
+        self._serial += 1
+        self.files.put(path, encode_part(entries))
+        self._parts[path] = {entry.question for entry in entries}
+
+    def _merge_parts(self) -> None:
+        """Put all pending replies into one part, then remove the many: reading twenty thousand takes seconds."""
+        old = list(self._parts)
+        self._put_part([entry for entries in self.index.pending.values() for entry in entries])
+        self._remove(old)
+
+
+def _damaged(path: Path) -> str:
+    return (
+        f"The shard {path} is damaged: its checksum fails. Restore it from a copy, or let redo_damaged=True put it "
+        "aside and ask, and pay, for its records again."
+    )
+
+
+def _owner(out: Path) -> str:
+    """Say who has the lock."""
+    try:
+        owner = json.loads((work_area(out) / "owner.json").read_text())
+        if (owner["pid"], owner["host"]) == (os.getpid(), socket.gethostname()):
+            return f"A run of this process works on {out}: wait until it has ended, .stop() it,"
+        told = f" (process {owner['pid']} on {owner['host']}, since {owner['started']})"
+    except (OSError, ValueError, KeyError):
+        told = ""
+    return f"Another run works on {out}{told}. Wait for it or stop it,"

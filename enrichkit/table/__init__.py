@@ -1,0 +1,1 @@
+"""The user's table: text, identity, types."""

@@ -1,0 +1,256 @@
+"""The table: the user's DataFrame as Arrow, and the types of the stored columns.
+
+Every column gets a type that all readers of Parquet know, decided before the first request: text where a column
+mixes kinds or holds nothing yet, never Arrow's null type. Nothing is coerced silently: a value that does not fit
+its column is left out and named.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import unicodedata
+import uuid
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ..errors import InputError
+from ..stages.answer import DEEPEST
+from .cells import cell_text, is_missing
+
+ROWS_TOLD = 5
+LONGEST_LABEL = 40
+NUMBER = re.compile(r"[+-]?\d{1,15}(\.\d+)?")
+LISTED = re.compile(r"[,;|\n]")
+NESTED = (list, tuple, dict, np.ndarray)
+SCALARS = (str, bool, int, float, np.generic, bytes, pd.Period, pd.Interval, pd.Timedelta, uuid.UUID)
+CONTAINERS = (list, tuple, dict, set, np.ndarray)
+
+
+def as_table(frame: pd.DataFrame, *, without: frozenset[str] = frozenset()) -> pa.Table:
+    """Return the frame's columns, but those of the names in ``without``, as Arrow.
+
+    Raises
+    ------
+    InputError
+        If the frame is no DataFrame or empty, two columns have one name, or a cell cannot be stored; the message
+        names the column and the row.
+    """
+    if not isinstance(frame, pd.DataFrame):
+        raise InputError(f"Give a pandas DataFrame, not {type(frame).__name__}.")
+    names = [str(name) for name in frame.columns]
+    twice = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
+    if twice:
+        raise InputError(f"The table has more than one column named {twice[0]!r}. Rename or drop one of them.")
+    if odd := [name for name in names if _encodable(name) != name]:
+        raise InputError(f"The column name {odd[0]!r} is no Unicode text. Rename it.")
+    if not len(frame):
+        raise InputError("The table has no rows.")
+    kept = [(place, name) for place, name in enumerate(names) if name not in without]
+    columns = {name: _as_array(frame.iloc[:, place], name) for place, name in kept}
+    return pa.table(columns) if columns else pa.table({"": pa.nulls(len(frame))}).select([])
+
+
+def _as_array(column: pd.Series[Any], name: str) -> pa.Array | pa.ChunkedArray:
+    mixed = column.dtype == object and pd.api.types.infer_dtype(column, skipna=True).startswith("mixed")
+    if mixed and any(map(_is_too_deep, column)):
+        return _as_text(column, name)
+    try:
+        array = pa.Array.from_pandas(column)
+    except UnicodeEncodeError:
+        return _as_array(pd.Series([_encodable(value) for value in column], column.index, dtype=object), name)
+    except (pa.ArrowException, ValueError, TypeError, OverflowError):
+        return _as_text(column, name)
+    if pa.types.is_dictionary(array.type):
+        array = array.cast(array.type.value_type)
+    if pa.types.is_list(array.type) and pa.types.is_null(array.type.value_type):
+        return array.cast(pa.list_(pa.string()))  # lists that are all empty
+    if pa.types.is_null(array.type) or (array.null_count == len(array) and not pa.types.is_nested(array.type)):
+        return pa.nulls(len(array), pa.string())
+    if pa.types.is_large_string(array.type) or pa.types.is_string_view(array.type):
+        return array.cast(pa.string())
+    return array if _is_plain(array.type) else _as_text(column, name)
+
+
+def _is_too_deep(value: Any, depth: int = 0) -> bool:
+    """Whether a cell is nested so deeply, without end perhaps, that no reader of Parquet opens it, or Arrow crashes."""
+    if not isinstance(value, CONTAINERS) or (isinstance(value, np.ndarray) and not value.dtype.hasobject):
+        return False
+    inner = value.values() if isinstance(value, dict) else value
+    return depth == DEEPEST or any(_is_too_deep(one, depth + 1) for one in inner)
+
+
+def _encodable(value: Any) -> Any:
+    """Return a cell with question marks in place of lone surrogates, which no file of text can hold."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode()
+    if isinstance(value, Mapping):
+        return {_encodable(key): _encodable(inner) for key, inner in value.items()}
+    return [_encodable(inner) for inner in value] if isinstance(value, list | tuple) else value
+
+
+def _as_text(column: pd.Series[Any], name: str) -> pa.Array:
+    """Store a column of mixed kinds as text; refuse what is no cell's value."""
+    texts = [None if is_missing(value) else _cell_as_text(value) for value in column]
+    for row, (text, value) in enumerate(zip(texts, column, strict=True)):
+        if text is None and not is_missing(value):
+            raise InputError(
+                f"Column {name!r} holds a value of type {type(value).__name__} in {rows_told([row], column.index)}, "
+                "which cannot be stored in a column with its other cells. Turn the column into text, numbers, dates or "
+                "lists of one kind."
+            )
+    return pa.array(texts, pa.string())
+
+
+def _cell_as_text(value: Any) -> str | None:
+    """Return a cell as text, lists and objects as JSON; None for what is no cell's value, and what has no text."""
+    with contextlib.suppress(TypeError, ValueError, OverflowError, RecursionError):  # odd keys, a list within itself, …
+        if isinstance(value, NESTED):
+            plain = value.tolist() if isinstance(value, np.ndarray) else value
+            return json.dumps(_encodable(plain), ensure_ascii=False, default=cell_text)
+        if isinstance(value, SCALARS) or hasattr(value, "isoformat") or hasattr(value, "__float__"):
+            return cell_text(value)
+    return None
+
+
+def rows_told(rows: Sequence[int] | npt.NDArray[np.integer], index: pd.Index[Any] | None = None) -> str:
+    """Return rows in words, counted from 1; by their labels too, where the index is not just numbers from 0 on.
+
+    A long list is cut, and says so.
+
+    >>> rows_told([0]), rows_told([2, 6]), rows_told(range(9))
+    ('row 1', 'rows 3 and 7', 'rows 1, 2, 3, 4, 5 and 4 more')
+    >>> rows_told([1], pd.Index(["x6", "x7"]))
+    "row 2 (index 'x7')"
+    """
+    some = np.asarray(rows[:ROWS_TOLD])
+    told = [f"{row + 1}" for row in some]
+    if index is not None and not index.equals(pd.RangeIndex(len(index))):
+        labels = index[some].tolist()  # as Python's own numbers, whose repr is the number
+        told = [f"{row} (index {_label(label)})" for row, label in zip(told, labels, strict=True)]
+    if len(rows) > ROWS_TOLD:
+        told.append(f"{len(rows) - ROWS_TOLD:,} more")
+    if len(told) == 1:
+        return f"row {told[0]}"
+    return f"rows {', '.join(told[:-1])} and {told[-1]}"
+
+
+def _label(label: Any) -> str:
+    told = str(label) if hasattr(label, "isoformat") else repr(label)
+    return told if len(told) <= LONGEST_LABEL else f"{told[:LONGEST_LABEL]}…"
+
+
+def is_true(mask: pa.Array | pa.ChunkedArray) -> npt.NDArray[np.bool_]:
+    """Return Arrow's truth values as numpy's; a missing one is false."""
+    return np.asarray(pc.fill_null(mask, False).to_numpy(zero_copy_only=False), dtype=bool)
+
+
+def has_value(column: pa.Array | pa.ChunkedArray) -> npt.NDArray[np.bool_]:
+    """Return which cells of a column hold anything but blanks."""
+    if pa.types.is_string(column.type):
+        return is_true(pc.not_equal(pc.utf8_trim_whitespace(column), ""))
+    return is_true(pc.is_valid(column))
+
+
+def cells_at(column: pa.Array, places: npt.NDArray[np.integer]) -> pa.Array:
+    """Return a column's cells at some places, a missing one for the place -1."""
+    return column.take(pa.array(np.maximum(places, 0), mask=places < 0))
+
+
+def _is_plain(kind: pa.DataType, depth: int = 0) -> bool:
+    """Whether every reader of Parquet knows the type."""
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        return depth < DEEPEST and _is_plain(kind.value_type, depth + 1)
+    if pa.types.is_struct(kind):
+        return kind.num_fields > 0 and depth < DEEPEST and all(_is_plain(field.type, depth + 1) for field in kind)
+    plain = "boolean integer floating decimal string large_string binary date time timestamp".split()
+    return any(getattr(pa.types, f"is_{one}")(kind) for one in plain)
+
+
+def wider(stored: pa.DataType, new: pa.DataType) -> pa.DataType:
+    """Return the type that holds what both hold: the same, the larger number, else text."""
+    if stored.equals(new):
+        return stored
+    if pa.uint64() in (stored, new):
+        return pa.string()  # no type of number holds both
+    if pa.types.is_integer(stored) and pa.types.is_integer(new):
+        return pa.int64()
+    numbers = [pa.types.is_integer(kind) or pa.types.is_floating(kind) for kind in (stored, new)]
+    return pa.float64() if all(numbers) else pa.string()
+
+
+def answer_type(asked: pa.DataType, given: pa.DataType | None) -> pa.DataType:
+    """Return the type of an answer's column: its own, or text in a column that the table has as another kind."""
+    return asked if given is None or given.equals(asked) else pa.string()
+
+
+def as_type(array: pa.Array | pa.ChunkedArray, kind: pa.DataType) -> pa.Array | pa.ChunkedArray:
+    """Return stored values in another type; what does not fit it is missing."""
+    if array.type.equals(kind):
+        return array
+    if array.null_count == len(array):
+        return pa.nulls(len(array), kind)
+    if pa.types.is_integer(array.type) and (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
+        return pc.cast(array, kind, safe=not pa.types.is_floating(kind))  # as pandas: whole numbers beside halves
+    return as_column([None if is_missing(value) else value for value in array.to_pylist()], kind)[0]
+
+
+def as_text(value: Any) -> str:
+    """Return an answer as the text of one cell: lists joined by commas, objects as JSON.
+
+    >>> as_text(["fintech", "saas"]), as_text({"value": 3})
+    ('fintech, saas', '{"value": 3}')
+    """
+    value = value.tolist() if isinstance(value, np.ndarray) else value  # as pandas reads lists from Parquet
+    if isinstance(value, Mapping) or (isinstance(value, list) and any(isinstance(inner, Mapping) for inner in value)):
+        return json.dumps(value, ensure_ascii=False, default=cell_text)
+    return cell_text(value)
+
+
+def alike(one: str, other: str) -> bool:
+    """Whether two cells say the same, however they are written: case, blanks, signs, a list's order, an address's form.
+
+    >>> alike("http://www.Firm.example/", "https://firm.example"), alike("Oslo", "Bergen")
+    (True, False)
+    >>> alike("SaaS; Series A", "series-a, saas"), alike("1.5", "15"), alike("+44 20 7946 0000", "+442079460000")
+    (True, False, True)
+    """
+    if NUMBER.fullmatch(one.strip()) and NUMBER.fullmatch(other.strip()):
+        return float(one) == float(other)
+    return {_plain(part) for part in LISTED.split(one)} == {_plain(part) for part in LISTED.split(other)}
+
+
+def _plain(text: str) -> str:
+    text = unicodedata.normalize("NFKC", text).strip().casefold()
+    bare = re.sub(r"^(https?://)?(www\.)?|[?&]utm_[^#]*$", "", text)
+    return re.sub(r"[\W_]+", "", bare) or text
+
+
+def as_column(values: Sequence[Any], kind: pa.DataType) -> tuple[pa.Array, list[int]]:
+    """Return values as an Arrow column, and the places of those that did not fit and were left out.
+
+    The whole column is tried first: going value by value costs nine times as much.
+    """
+    if pa.types.is_string(kind):
+        values = [value if value is None or type(value) is str else as_text(value) for value in values]
+    if _fits(values, kind):
+        return pa.array(values, kind), []
+    misfits = [place for place, value in enumerate(values) if not _fits([value], kind)]
+    kept = [None if place in misfits else value for place, value in enumerate(values)]
+    return pa.array(kept, kind), misfits
+
+
+def _fits(values: Sequence[Any], kind: pa.DataType) -> bool:
+    try:
+        pa.array(values, kind)
+    except (pa.ArrowException, ValueError, TypeError, OverflowError):
+        return False
+    # Arrow turns 1.5 into the integer 1 without a word.
+    return not pa.types.is_integer(kind) or not any(isinstance(value, float) and value % 1 for value in values)
