@@ -70,8 +70,8 @@ def filled(out: Path, frame: pd.DataFrame, shard_rows: int, *, own_replies: bool
     The first shard is asked for. The others are copies of it with names and ids of their own, and with replies of their
     own if need be: asking a million times takes half an hour.
     """
-    from enrichkit.api import index_of, work_of
     from enrichkit.options import Options
+    from enrichkit.runner import index_of, work_of
     from enrichkit.store.files import Files
     from enrichkit.store.parquet import encode_parquet, read_parquet
     from enrichkit.store.rows import RECORD_ID

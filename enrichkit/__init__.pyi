@@ -1,9 +1,9 @@
 from . import errors
-from .api import plan
+from .api import batches, plan, run, start
 from .errors import EnrichError, Stopped
 from .gemini import simulator
 from .messages import Failure, Reply, Request, Source, Support, Usage
-from .parameters import check_parameters
+from .options import check_parameters
 from .planning.summary import Plan
 from .pricing.prices import Price
 from .reporting import plots
@@ -13,11 +13,11 @@ from .reporting.export import export
 from .reporting.report import Report, report
 from .reporting.trust import corrections, evidence, weak
 from .reporting.verify import Verification, verify
-from .runner import Run, run, start
+from .runner import Run
 from .stages import funds
 from .stages.answer import Answer, Issue
 from .stages.stage import Stage
-from .store.reader import batches, read
+from .store.reader import read
 
 __all__ = [
     "Answer",

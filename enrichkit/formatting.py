@@ -10,6 +10,16 @@ import html
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+ROWS_TOLD = 5
+
+LONGEST_LABEL = 40
+
 
 LONGEST_CELL = 60
 
@@ -112,3 +122,53 @@ def _cells(tag: str, texts: Sequence[str], words: Sequence[int], most: int = LON
     sides = ("left" if place in words else "right" for place in range(len(texts)))
     told = zip(texts, sides, strict=True)
     return "".join(f'<{tag} style="text-align:{side}">{escaped(text, most)}</{tag}>' for text, side in told)
+
+
+def duration(seconds: float) -> str:
+    """Return a time span for people.
+
+    >>> duration(4.2), duration(75), duration(7260)
+    ('4 s', '1 min 15 s', '2 h 1 min')
+    """
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def amount(usd: float) -> str:
+    """Return an amount for people: cents, and four digits below a dollar.
+
+    >>> amount(24.018), amount(0.0153)
+    ('24.02', '0.0153')
+    """
+    return f"{usd:.2f}" if usd >= 1 or not usd else f"{usd:.4f}"
+
+
+def rows_told(rows: Sequence[int] | npt.NDArray[np.integer], index: pd.Index[Any] | None = None) -> str:
+    """Return rows in words, counted from 1; by their labels too, where the index is not just numbers from 0 on.
+
+    A long list is cut, and says so.
+
+    >>> rows_told([0]), rows_told([2, 6]), rows_told(range(9))
+    ('row 1', 'rows 3 and 7', 'rows 1, 2, 3, 4, 5 and 4 more')
+    >>> rows_told([1], pd.Index(["x6", "x7"]))
+    "row 2 (index 'x7')"
+    """
+    some = np.asarray(rows[:ROWS_TOLD])
+    told = [f"{row + 1}" for row in some]
+    if index is not None and not index.equals(pd.RangeIndex(len(index))):
+        labels = index[some].tolist()  # as Python's own numbers, whose repr is the number
+        told = [f"{row} (index {_label(label)})" for row, label in zip(told, labels, strict=True)]
+    if len(rows) > ROWS_TOLD:
+        told.append(f"{len(rows) - ROWS_TOLD:,} more")
+    if len(told) == 1:
+        return f"row {told[0]}"
+    return f"rows {', '.join(told[:-1])} and {told[-1]}"
+
+
+def _label(label: Any) -> str:
+    told = str(label) if hasattr(label, "isoformat") else repr(label)
+    return told if len(told) <= LONGEST_LABEL else f"{told[:LONGEST_LABEL]}…"

@@ -12,6 +12,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+KEY_NAMES = ("GOOGLE_API_KEY", "GEMINI_API_KEY")
+
+
+CLIENTS = ("google-genai", "google-generativeai")
+
+
 Cause = Literal[
     "rate",  # 429: the pace waits, nobody's attempt
     "daily_quota",  # 429 with a PerDay quota: nothing helps before it opens again

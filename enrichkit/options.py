@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import difflib
 import functools
 import inspect
@@ -12,22 +13,26 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, Concatenate, Literal, ParamSpec, TypeVar
+from types import UnionType
+from typing import Any, Concatenate, Literal, ParamSpec, TypeVar, get_args
 
 import pandas as pd
 
 from .errors import InputError
-from .gemini.client import CLIENTS
-from .messages import DEFAULT_MODEL, SIMULATOR, Client
+from .messages import CLIENTS, DEFAULT_MODEL, SIMULATOR, Client
+from .planning.plan import Priority
+from .planning.questions import OnChange
 from .pricing.prices import Price
+from .progress.notify import NOTIFY
 from .stages.stage import Stage
+from .store.files import folder_of
 
-OnChange = Literal["refuse", "redo", "keep"]
-Priority = str | Callable[[pd.DataFrame], Sequence[float]] | None
+INJECTED = "# Parameters\n"
+"""papermill's cell begins so."""
+
+
 P = ParamSpec("P")
 T = TypeVar("T")
-NOTIFY = "ENRICHKIT_NOTIFY"
-"""The environment variable with the addresses of notices, blanks between them, for calls that name none."""
 CHOICES = {
     "retry_failed": (True, "only", False),
     "on_change": ("refuse", "redo", "keep"),
@@ -124,11 +129,6 @@ class Options:
         return self.client if isinstance(self.client, str) else getattr(self.client, "__name__", "callable")
 
 
-def folder_of(out: str | Path) -> Path:
-    """Return a store's folder, the same whatever folder the process moves to."""
-    return Path(out).expanduser().absolute()
-
-
 def _is_path(out: object) -> bool:
     """Whether there may be a folder there; a name that is too long, say, cannot even be asked for."""
     if not isinstance(out, str | Path) or not str(out).strip():
@@ -176,3 +176,48 @@ def takes(
         return call
 
     return decorate
+
+
+def check_parameters(namespace: Mapping[str, Any], /, **types: type | UnionType) -> None:
+    """Refuse a notebook's parameters if papermill was given one that there is not, or a value of another type.
+
+    Parameters
+    ----------
+    namespace : mapping
+        The notebook's ``globals()``.
+    **types : type
+        The parameters that the notebook has, each with its type.
+
+    Raises
+    ------
+    InputError
+        If a parameter is mistyped or has the wrong type; the message says which there are.
+
+    Examples
+    --------
+    >>> import enrichkit
+    >>> enrichkit.check_parameters({"workers": 20, "budget_usd": None}, workers=int, budget_usd=float | None)
+    >>> enrichkit.check_parameters({"workers": "20"}, workers=int)
+    Traceback (most recent call last):
+    ...
+    enrichkit.errors.InputError: The parameter workers must be int, not '20'.
+    """
+    for name in _injected(namespace):
+        if name not in types:
+            close = difflib.get_close_matches(name, types, 1)
+            hint = f" Is {close[0]} meant?" if close else ""
+            raise InputError(f"The notebook has no parameter {name!r}.{hint} It has: {', '.join(types)}.")
+    for name, kind in types.items():
+        value = namespace[name]
+        kinds = get_args(kind) or (kind,)
+        whole = float in kinds and isinstance(value, int)  # a whole number is a number, too
+        if not (isinstance(value, kinds) or whole) or (isinstance(value, bool) and bool not in kinds):
+            told = " or ".join(one.__name__ for one in kinds).replace("NoneType", "None")
+            raise InputError(f"The parameter {name} must be {told}, not {value!r}.")
+
+
+def _injected(namespace: Mapping[str, Any]) -> list[str]:
+    """Return the names that papermill's cell assigns."""
+    cells = [source for source in namespace.get("In", ()) if source.startswith(INJECTED)]
+    found = [node.targets[0] for source in cells for node in ast.parse(source).body if isinstance(node, ast.Assign)]
+    return [target.id for target in found if isinstance(target, ast.Name)]

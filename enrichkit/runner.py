@@ -9,31 +9,34 @@ import signal
 import threading
 import warnings
 import weakref
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from .api import index_of, named, spent_before, store_of, work_of
-from .endings import going_on, why
 from .engine.driver import Engine
 from .engine.recorder import Book
 from .engine.shard_writer import Row
 from .errors import Interrupted, SetupError, Stopped, StoreError
-from .formatting import many
-from .gemini.service import check_call, client_of
-from .options import Options, takes
-from .planning.estimate import estimate
+from .formatting import amount, many
+from .gemini.client import client_of, is_simulated
+from .options import Options
+from .planning.estimate import estimate, spent_before
 from .planning.past import read_past
-from .planning.plan import choose_stages
-from .pricing.prices import amount
+from .planning.plan import Work, choose_stages, make_work
+from .planning.questions import StagePlan
+from .planning.summary import check_call
 from .progress.notify import check_addresses, tell
 from .progress.progress import Live, choose, look_around, wanted, warn
 from .progress.view import again, headline, is_early, line, next_call, summary_html
 from .progress.widget import Controls
-from .status import Status
+from .stages.stage import Stage
+from .status import Status, going_on, why
+from .store.index import Index, indexed, scan
 from .store.reader import enriched
+from .store.rows import RECORD_ID, answers_and_facts
 from .store.store import Store
 
 WAIT_SECONDS = 0.1
@@ -78,34 +81,60 @@ class Run:
         self._closing = contextlib.ExitStack()
         way = choose(wanted(options.progress), look_around())
         stages = choose_stages(options.stages, frame)
-        check_call(options, stages)
-        check_addresses(options)
+        check_call(
+            stages,
+            model=options.model,
+            client=options.client,
+            prices=options.prices,
+            budget_usd=options.budget_usd,
+        )
+        check_addresses(options.addresses)
         self._let_earlier_ones_end()
         # Every mistake is told before a file is made.
-        first = None if options.folder.is_dir() else work_of(frame, index_of(options, stages), options)[0]
+        first = (
+            None if options.folder.is_dir() else work_of(frame, index_of(options.folder, stages), stages, options)[0]
+        )
         with contextlib.ExitStack() as opening:
-            store = store_of(options, stages)
+            store = store_of(options.folder, stages, redo_damaged=options.redo_damaged)
             opening.callback(store.close)
             if store.quarantined:
                 warnings.warn(_put_aside(store), stacklevel=4)
-            work = first if first and store.index.empty else work_of(frame, store.index, options)[0]
-            self._book = Book(work, store, options)
+            work = first if first and store.index.empty else work_of(frame, store.index, stages, options)[0]
+            self._book = Book(work, store, prices=options.prices, shard_rows=options.shard_rows)
             if self._book.to_read_anew:
                 with named(options.folder):
                     self._book.read_anew()
                     store.reload()
-                self._book = Book(work_of(frame, store.index, options)[0], store, options)
+                self._book = Book(
+                    work_of(frame, store.index, stages, options)[0],
+                    store,
+                    prices=options.prices,
+                    shard_rows=options.shard_rows,
+                )
             if not store.enough_space():
                 raise StoreError(
                     f"The disk that holds {options.folder} is nearly full. Free some space, then run again."
                 )
             work = self._book.work
-            client = opening.enter_context(client_of(options, needed=work.to_ask > 0))
+            client = opening.enter_context(client_of(options.client, model=options.model, needed=work.to_ask > 0))
             self._engine = Engine(
                 self._book,
-                options,
                 client=client,
-                spent_usd=spent_before(options, store.index, work, self._book.spent_usd),
+                client_name=options.client_name,
+                workers=options.workers,
+                rpm=options.rpm,
+                prices=options.prices,
+                budget_usd=options.budget_usd,
+                delay_seconds=options.delay_seconds,
+                deadline_seconds=options.deadline_seconds,
+                spent_usd=spent_before(
+                    options.folder,
+                    store.index,
+                    work,
+                    budget_usd=options.budget_usd,
+                    prices=options.prices,
+                    booked=self._book.spent_usd,
+                ),
                 on_scarce=lambda: warn(self.status),
             )
             self._closing = opening.pop_all()
@@ -171,7 +200,7 @@ class Run:
     def table(self) -> pd.DataFrame:
         """The table as it stands, also while the run is under way: answers count once their record is complete."""
         unsealed = list(self._book.sealing.unsealed_rows())  # before the shards: what is sealed meanwhile is met there
-        return enriched(self._book.work, self._options.folder, unsealed)
+        return self._enriched(unsealed)
 
     @property
     def done(self) -> bool:
@@ -291,7 +320,13 @@ class Run:
                 self._closing.close()
             finally:
                 self._over.set()
-                tell(self._options, lambda: self.status, self._error, reword=self._reword)
+                tell(
+                    self._options.addresses,
+                    self._options.folder,
+                    lambda: self.status,
+                    self._error,
+                    reword=self._reword,
+                )
                 self._done.set()
 
     def _finished(self) -> pd.DataFrame:
@@ -307,7 +342,20 @@ class Run:
 
     def _frame(self) -> pd.DataFrame:
         unsealed = [*self._book.sealing.unsealed_rows(), *self._book.partial_rows()]
-        return enriched(self._book.work, self._options.folder, unsealed)
+        return self._enriched(unsealed)
+
+    def _enriched(self, unsealed: list[tuple[int, Row]]) -> pd.DataFrame:
+        work = self._book.work
+        stages = [one.stage for one in work.stages]
+        return enriched(
+            self._options.folder,
+            work.frame,
+            key=work.key,
+            stages=stages,
+            ids=work.ids,
+            record=work.record,
+            rows=unsealed,
+        )
 
     def _stopped(self, kind: type[Stopped], told: str) -> Stopped:
         status = self.status
@@ -330,126 +378,15 @@ class Run:
         if rest is None and not status.unpriced:
             with contextlib.suppress(OSError):  # the store may be what ended the run
                 past = read_past(self._options.folder, self._book.work.stages, self._options.prices)
-                about = estimate(self._book.work, past, self._options)
+                about = estimate(
+                    self._book.work,
+                    past,
+                    workers=self._options.workers,
+                    rpm=self._options.rpm,
+                    prices=self._options.prices,
+                )
                 rest = None if about.cost_usd is None else about.cost_usd[1]
         return f"They will cost about {amount(rest)} USD more. " if rest and status.left else ""
-
-
-@takes(Options)
-def run(df: pd.DataFrame, options: Options) -> pd.DataFrame:
-    """Enrich a table: plan, ask, store; return the rows with their cells filled in.
-
-    Call it again, with the same arguments, to go on after any end: only what is missing is asked.
-
-    Parameters
-    ----------
-    df : DataFrame
-        One row per record. Index, order and other columns come back untouched.
-    out : str or Path
-        The folder of the shards, checkpoint and output in one; ``<out>.work`` lies beside it.
-    stages : sequence of str or Stage
-        What is asked of each record: ``"poc"``, ``"fund"``, ``"deep"``, or stages of your own.
-    key : str or sequence of str, optional
-        The columns that identify a record; default: fund title, first and last name.
-    model : str
-        The model, or ``"simulator"``: no key, no cost, same wire.
-    client : str or callable
-        ``"google-genai"``, ``"google-generativeai"``, or any callable `Request` → `Reply`.
-    workers : int
-        Requests at a time, 1 to 20; more need an explicit ``rpm``.
-    rpm : float, optional
-        Requests a minute at most; default: learned from the service's refusals.
-    budget_usd : float, optional
-        Never spend more on this store, what earlier runs spent included. Replies are counted at list price, and a
-        request that may have been charged without one (silence, a broken connection) at its worst case, for as long as
-        the run lasts. Once 80 % of it is spent, the logger ``enrichkit`` says so, once a run.
-    prices : mapping of str to Price, optional
-        Prices of your own, by model.
-    retry_failed : bool or "only"
-        Ask the failed stages of failed records again; ``"only"``: and leave all other records for a later call.
-    on_change : {"refuse", "redo", "keep"}
-        What to do where a stage now asks another question than the one that was answered.
-    redo_damaged : bool
-        Put a shard that fails its checksum aside, and ask for its records again.
-    limit : int, optional
-        At most so many records in this call; the rest stays pending.
-    priority : str or callable, optional
-        A column, or a function of the table, with a number per record; the highest are asked first.
-    shard_rows : int
-        Rows per shard.
-    deadline_seconds : float
-        For one request, tries and waits after errors included, waiting for the pace not; the first try has half of it.
-        An answer that cannot be read is asked for anew, with a deadline of its own.
-    notify : str or list of str, optional
-        Where a short notice goes when the run ends, however it ends: addresses of `apprise`, for Slack, Discord, email,
-        a webhook, ... (needs ``pip install 'enrichkit[notify]'``). One each, with counts, cost, the store's path and
-        what to do next; no record's text. None is sent by a call that found everything done, and by one that is refused
-        before it begins. A notice that fails is a warning of the logger ``enrichkit``, and holds the end up for 10 s at
-        most. The address is a secret: keep it in the environment variable ``ENRICHKIT_NOTIFY`` (several with blanks
-        between them), which counts where ``notify`` is None; an empty list means no notice at all.
-    progress : {"auto", "widget", "html", "text", False}
-        How the run shows itself. ``"widget"``: a live view with buttons, in a notebook; ``"html"``: the same without
-        buttons or ipywidgets; ``"text"``: a line every five seconds; ``False``: not at all. ``"auto"`` takes what the
-        environment variable ``ENRICHKIT_PROGRESS`` says (one of these words, or ``off``), else the widget in a
-        notebook, text where nobody sits before it (papermill, nbclient, a log), and a bar in a terminal. What cannot be
-        had falls back to the next best. In a notebook a static summary is left at the end.
-    delay_seconds : float
-        Ask a record's stages one after the other, with so long a wait between them. The pace does what that is often
-        meant for.
-
-    Returns
-    -------
-    DataFrame
-        The rows of ``df`` with empty cells filled in, the columns that were asked for, ``_status``, and each stage's
-        ``_status`` and ``_confidence``. Everything else that is known is in the store: see `read`.
-
-    Raises
-    ------
-    InputError, StageError, SetupError, MissingKeyError
-        Before any request, if something about the call cannot work.
-    ChangedError
-        If a stage's question changed and ``on_change`` is "refuse".
-    StoreError, LockedError, DamagedError
-        If the store cannot be used.
-    Stopped
-        If the run ended early; the same call goes on later.
-
-    Examples
-    --------
-    >>> import pandas as pd, enrichkit, tempfile
-    >>> df = pd.DataFrame({"fund.title": ["Borealis Ventures"], "fund.country": ["Norway"]})
-    >>> out = tempfile.mkdtemp() + "/enriched"
-    >>> enrichkit.run(df, model="simulator", stages=["fund"], out=out, progress=False)["_status"].tolist()
-    ['done']
-    """
-    with _terminated_as_interrupted():  # from before the first request: a display may take its time to come up
-        return Run(df, options).result()
-
-
-@takes(Options)
-def start(df: pd.DataFrame, options: Options) -> Run:
-    """Start `run` in the background and return at once, with a `Run`: pause, resume, stop, show or await it.
-
-    Parameters
-    ----------
-    df : DataFrame
-        One row per record.
-    progress : {"auto", "widget", "html", "text", False}
-        As in `run`. In a notebook it is a live view with buttons, below the cell that started it and wherever
-        `Run.show` is called, until a static summary takes its place.
-    notify : str or list of str, optional
-        As in `run`, as are all other arguments: the notice goes out when the run ends, also when nobody waits for it.
-
-    Examples
-    --------
-    >>> import pandas as pd, enrichkit, tempfile
-    >>> df = pd.DataFrame({"fund.title": ["Borealis Ventures"]})
-    >>> job = enrichkit.start(df, model="simulator", out=tempfile.mkdtemp() + "/enriched", progress=False)
-    >>> job.result()["fund._status"].tolist()
-    ['done']
-    """
-    # A copy: what the caller does to it meanwhile must not move the answers to other rows.
-    return Run(df.copy() if isinstance(df, pd.DataFrame) else df, options)
 
 
 def _as_of(*, ended: bool) -> list[str]:
@@ -463,6 +400,67 @@ def _put_aside(store: Store) -> str:
         f"{many(count, 'damaged file was', 'damaged files were')} put aside in {store.quarantined[0].parent}; what was "
         "in there is asked, and paid, again."
     )
+
+
+def index_of(out: Path, stages: Sequence[Stage]) -> Index:
+    """Return the index of a call's store, reading only."""
+    return scan(out, indexed(*_read_by(stages)), id_column=RECORD_ID, checked=_shown(stages))
+
+
+def store_of(out: Path, stages: Sequence[Stage], *, redo_damaged: bool) -> Store:
+    """Return the call's store, opened for writing."""
+    names, required = _read_by(stages)
+    with named(out):
+        return Store(
+            out,
+            stages=names,
+            columns=required,
+            checked=_shown(stages),
+            redo_damaged=redo_damaged,
+            id_column=RECORD_ID,
+        )
+
+
+def _read_by(stages: Sequence[Stage]) -> tuple[list[str], list[str]]:
+    """Return the stages' names, and the columns that decide whether a record is skipped."""
+    return [stage.name for stage in stages], [name for stage in stages for name in stage.requires]
+
+
+def _shown(stages: Sequence[Stage]) -> list[str]:
+    """Return the columns that the user's table gets; a shard that is damaged there would be missing from it."""
+    answers, facts = answers_and_facts(stages)
+    return [*answers, *facts]
+
+
+def work_of(
+    frame: pd.DataFrame, index: Index, stages: Sequence[Stage], options: Options, *, refuse: bool = True
+) -> tuple[Work, list[StagePlan]]:
+    """Return what a call has to do, and the counts that a person sees; see `make_work`."""
+    return make_work(
+        frame,
+        index,
+        out=options.folder,
+        stages=stages,
+        key=options.key,
+        model=options.model,
+        simulated=is_simulated(options.model, options.client),
+        on_change=options.on_change,
+        retry_failed=options.retry_failed,
+        limit=options.limit,
+        priority=options.priority,
+        refuse=refuse,
+    )
+
+
+@contextlib.contextmanager
+def named(out: Path) -> Iterator[None]:
+    """Say which store it was that the disk failed."""
+    try:
+        yield
+    except OSError as error:
+        raise StoreError(
+            f"The store {out} cannot be used: {error.strerror or error}. Mend the disk, then run again."
+        ) from error
 
 
 @contextlib.contextmanager

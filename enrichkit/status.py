@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from .engine.pace import PaceView
+WARN_AT = 0.8
+"""So much of the budget spent is told once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,3 +99,66 @@ class Status:
     simulated: bool = False
     confidence: Mapping[str, int] = field(default_factory=dict)
     search_quality: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class PaceView:
+    """The pace at one moment, for people.
+
+    Attributes
+    ----------
+    rate_per_second : float or None
+        Requests a second at most, as learned or given; None before anything is known of a limit.
+    waiting_seconds : float
+        How long no request is sent; 0 if one may go now.
+    reason : str
+        Why it waits, or why it is slow; empty if nothing holds it back.
+    most_at_once : int or None
+        How many requests the service takes at a time, as learned; speed does not matter then.
+    """
+
+    rate_per_second: float | None
+    waiting_seconds: float
+    reason: str
+    most_at_once: int | None = None
+
+    def __str__(self) -> str:
+        if self.waiting_seconds:
+            return f"{self.reason}, next try in {max(1, round(self.waiting_seconds))} s"
+        if self.most_at_once is not None:
+            return f"at most {self.most_at_once} request{'s' * (self.most_at_once != 1)} at a time"
+        return "" if self.rate_per_second is None else f"at most {self.rate_per_second:.3g} requests/s"
+
+
+def why(reason: str, told: str) -> str:
+    """Return a sentence or two about a run's end, for the reason it had and what was said then."""
+    said = f" ({told})" if told else ""
+    words = {
+        "interrupt": "Interrupted. ",
+        "budget": f"Stopped to keep within the budget{said}. ",
+        "daily_quota": f"The daily quota is used up{said}; it opens again at {_quota_opens()}. ",
+        "spend_limit": f"The account's spend limit is reached{said}. Wait ten minutes or raise it. ",
+        "auth": f"The service refused the key{said}. Check it and its rights. ",
+        "model_not_found": f"The service does not know the model{said}. Check its name. ",
+        "failures": f"Question after question failed{said}. ",
+        "mixed": f"Simulated and real answers never mix in one store{said}. Look at GOOGLE_GEMINI_BASE_URL, or choose "
+        "another 'out'. ",
+        "store": f"The store could not be written{said}. ",
+    }
+    return words.get(reason, f"Stopped{said}. ")
+
+
+def going_on(reason: str | None) -> str:
+    """Return how a run that ended for that reason goes on."""
+    call = "The same call with a higher budget_usd" if reason == "budget" else "The same call"
+    return f"{call} goes on from here"
+
+
+def _quota_opens() -> str:
+    """Return when daily quotas open again, which is midnight Pacific time, in the user's time zone."""
+    try:
+        pacific = datetime.now(ZoneInfo("America/Los_Angeles"))
+    except ZoneInfoNotFoundError:  # a slim system has no time zones
+        return "midnight Pacific time"
+    midnight = (pacific + timedelta(days=1)).replace(hour=0, minute=0, second=0, microsecond=0)
+    return f"midnight Pacific time, {midnight.astimezone():%A %H:%M %Z} here"

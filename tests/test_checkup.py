@@ -10,8 +10,8 @@ import pytest
 
 import enrichkit
 from enrichkit import Answer, Stage, errors
+from enrichkit.formatting import rows_told
 from enrichkit.planning.lint import shifted
-from enrichkit.table.arrow import rows_told
 
 TABLE = Path(__file__).parents[1] / "data" / "funds.csv"
 

@@ -27,9 +27,10 @@ from waiting import wait_for
 import enrichkit
 from enrichkit import Answer, Reply, Request, Stage
 from enrichkit.errors import SetupError
-from enrichkit.gemini.client import CLIENTS, Gemini, check_capabilities, connect
+from enrichkit.gemini.client import Gemini, check_capabilities, connect
 from enrichkit.gemini.simulator import Simulator
 from enrichkit.gemini.wire import classify, parse
+from enrichkit.messages import CLIENTS
 from enrichkit.pricing.prices import cost
 from enrichkit.stages.funds import DEEP, FUND, POC
 

@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 import pytest
 
 from enrichkit.engine.limiter import LOOKS_EVERY_SECONDS, Gate
-from enrichkit.engine.pace import Pace, PaceView
+from enrichkit.engine.pace import Pace
+from enrichkit.status import PaceView
 
 
 @dataclass

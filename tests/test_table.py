@@ -10,7 +10,8 @@ import pyarrow as pa
 import pytest
 
 from enrichkit.errors import InputError
-from enrichkit.table.arrow import answer_type, as_column, as_table, as_text, as_type, rows_told, wider
+from enrichkit.formatting import rows_told
+from enrichkit.table.arrow import answer_type, as_column, as_table, as_text, as_type, wider
 
 
 @pytest.mark.parametrize(

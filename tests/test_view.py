@@ -8,7 +8,6 @@ from html.parser import HTMLParser
 
 import pytest
 
-from enrichkit.engine.pace import PaceView
 from enrichkit.progress.view import (
     again,
     facts,
@@ -21,7 +20,7 @@ from enrichkit.progress.view import (
     summary_text,
     tail,
 )
-from enrichkit.status import Status
+from enrichkit.status import PaceView, Status
 
 HOSTILE = "<img src=x onerror=alert(1)>\"'&</div><script>1</script>\x1b[2J $1 and $2"
 STATUS = Status(

@@ -30,13 +30,13 @@ from ..reporting.report import FILE as REPORT_FILE
 from ..reporting.report import report
 from ..reporting.sheet import replacing
 from ..runner import Run
-from ..store.files import work_area
+from ..store.files import PROGRESS, work_area
 from ..store.index import is_store
 from ..store.reader import ORIGIN, stored_facts
 from ..store.rows import RECORD_ID, STATUS, meta
 from ..table.cells import cell_text
 from .flags import in_flags
-from .standing import PROGRESS, RUNNING, standing
+from .standing import RUNNING, standing
 
 ERRORS, LOG = "enrichment_errors.log", "run.log"
 MOST_LISTED = 1000

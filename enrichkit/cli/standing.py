@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 from collections import Counter
@@ -13,15 +12,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ..formatting import many, plain
-from ..planning.estimate import duration
-from ..store.files import files_of, work_area
+from ..formatting import duration, many, plain
+from ..store.files import OWNER, _read, files_of, read_progress, work_area
 from ..store.index import footer
 from ..store.journal import read_parts
 from ..store.reader import stored_facts
 from ..store.rows import STATUS
 
-PROGRESS, OWNER = "enrichment_progress.json", "owner.json"
 RUNNING = "running"
 """The state in a progress file until the run has ended."""
 TOKENS = ("input_tokens", "tool_tokens", "thinking_tokens", "output_tokens")
@@ -138,16 +135,3 @@ def told(out: Path) -> str:
             f"{said.get('failed_count')} failed{pace}"
         )
     return "\n".join(plain(one, most=0) for one in lines)
-
-
-def read_progress(out: Path) -> dict[str, Any]:
-    """Return what the last run wrote about itself; nothing if it did not, or cannot be read."""
-    return _read(work_area(out) / PROGRESS)
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}

@@ -24,21 +24,21 @@ import pandas as pd
 from ..api import check, plan_of
 from ..errors import EnrichError, InputError, Interrupted, MissingKeyError, Stopped, StoreError
 from ..formatting import many, plain
-from ..options import Options, folder_of
+from ..options import Options
 from ..planning.plan import record_ids
 from ..planning.summary import Plan
 from ..reporting.export import as_written
 from ..reporting.sheet import Writer, check_outside, check_size, format_of, open_sheet, read_sheet, write_sheet
 from ..runner import Run
 from ..stages import funds
-from ..store.files import work_area
+from ..store.files import folder_of, read_progress, work_area
 from ..store.index import is_store
 from ..store.reader import stored_facts
 from ..store.rows import RECORD_ID, STATUS, facts_of
 from .aside import set_aside
 from .flags import in_flags, put
 from .logbook import ERRORS, Logbook
-from .standing import Standing, read_progress, standing
+from .standing import Standing, standing
 
 DONE, FAILED, STOPPED = 0, 1, 3
 """The exit codes; the others belong to what is raised."""

@@ -13,17 +13,16 @@ import contextlib
 import queue
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 
 from ..errors import LockedError, StoreError
 from ..formatting import many, plain
 from ..messages import PAID, Client
-from ..options import Options
-from ..pricing.budget import WARN_AT, Budget, Forecast
-from ..pricing.prices import prices_told
+from ..pricing.budget import Budget, Forecast
+from ..pricing.prices import Price, prices_told
 from ..stages.answer import CONFIDENCE, NOT_SAID, SEARCH_QUALITY
-from ..status import Status
+from ..status import WARN_AT, Status
 from ..store.rows import Outcome
 from ..store.store import Store
 from .limiter import Door, Gate
@@ -57,29 +56,38 @@ class Engine:
     def __init__(
         self,
         book: Book,
-        options: Options,
         *,
         client: Client,
+        client_name: str,
+        workers: int,
+        rpm: float | None,
+        prices: Mapping[str, Price],
+        budget_usd: float | None,
+        delay_seconds: float,
+        deadline_seconds: float,
         spent_usd: Decimal,
         on_scarce: Callable[[], None],
     ) -> None:
         self._work = book.work
         self._book = book
         self._store: Store = book.store
-        self._gate = Gate(workers=options.workers, rpm=options.rpm)
+        self._gate = Gate(workers=workers, rpm=rpm)
         self._on_scarce = on_scarce
         self._scarce = False
-        self._prices = prices_told(options.prices)
-        self._ready = Ready(book.work, delay_seconds=options.delay_seconds)
+        self._prices = prices_told(prices)
+        self._ready = Ready(book.work, delay_seconds=delay_seconds)
         self._inbox: queue.SimpleQueue[News] = queue.SimpleQueue()
-        self._budget = Budget(options.budget_usd, spent_usd)
+        self._budget = Budget(budget_usd, spent_usd)
         self._stop = threading.Event()
         self._door = Door()
         self._workers = Workers(
             book,
             self._ready,
-            options,
             client=client,
+            client_name=client_name,
+            workers=workers,
+            deadline_seconds=deadline_seconds,
+            prices=prices,
             gate=self._gate,
             budget=self._budget,
             opened=self._door.opened,

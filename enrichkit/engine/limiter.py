@@ -9,7 +9,8 @@ import threading
 import time
 from collections.abc import Callable
 
-from .pace import Pace, PaceView, Ticket
+from ..status import PaceView
+from .pace import Pace, Ticket
 
 LOOKS_EVERY_SECONDS = 0.1
 

@@ -16,6 +16,8 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Literal
 
+from ..status import PaceView
+
 START_PER_SECOND = 100.0
 DOUBLES_IN_SECONDS = 0.05
 LEAST_PER_SECOND, MOST_PER_SECOND = 1 / 60, 10_000.0
@@ -41,35 +43,6 @@ class Ticket:
     number: int
     at: float
     others: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class PaceView:
-    """The pace at one moment, for people.
-
-    Attributes
-    ----------
-    rate_per_second : float or None
-        Requests a second at most, as learned or given; None before anything is known of a limit.
-    waiting_seconds : float
-        How long no request is sent; 0 if one may go now.
-    reason : str
-        Why it waits, or why it is slow; empty if nothing holds it back.
-    most_at_once : int or None
-        How many requests the service takes at a time, as learned; speed does not matter then.
-    """
-
-    rate_per_second: float | None
-    waiting_seconds: float
-    reason: str
-    most_at_once: int | None = None
-
-    def __str__(self) -> str:
-        if self.waiting_seconds:
-            return f"{self.reason}, next try in {max(1, round(self.waiting_seconds))} s"
-        if self.most_at_once is not None:
-            return f"at most {self.most_at_once} request{'s' * (self.most_at_once != 1)} at a time"
-        return "" if self.rate_per_second is None else f"at most {self.rate_per_second:.3g} requests/s"
 
 
 class Pace:

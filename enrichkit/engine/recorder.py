@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -19,9 +19,10 @@ import pyarrow.compute as pc
 
 from ..gemini.wire import parse
 from ..messages import SIMULATOR, decode, question_of
-from ..options import Options
 from ..planning.plan import Work
+from ..pricing.prices import Price
 from ..stages.stage import Stage
+from ..store.replies import booked_usd
 from ..store.rows import RECORD_ID, STATUS, Outcome, meta, read_outcome, record_status, reply_cost, stage_values
 from ..store.store import Store
 from ..table.cells import is_missing
@@ -32,12 +33,12 @@ from .shard_writer import Row, Sealing
 class Book:
     """The records of one run on one store, which is open for writing."""
 
-    def __init__(self, work: Work, store: Store, options: Options) -> None:
+    def __init__(self, work: Work, store: Store, *, prices: Mapping[str, Price], shard_rows: int) -> None:
         self.work = work
         self.store = store
-        self._prices = options.prices
-        self._shard_rows = options.shard_rows
-        self.sealing = Sealing(work, store, options)
+        self._prices = prices
+        self._shard_rows = shard_rows
+        self.sealing = Sealing(work, store, shard_rows=shard_rows)
         self._names = frozenset(self.sealing.schema.names)
         self._outcomes: dict[Task, Outcome] = {}
         self._needed = [np.diff(stage.start) for stage in work.stages]
@@ -303,15 +304,3 @@ class Book:
 
     def _read_shard(self, number: int) -> dict[str, Row]:
         return {row[RECORD_ID]: row for row in self.store.shard(number).to_pylist()}
-
-
-def booked_usd(rows: pa.Table) -> Decimal | None:
-    """Return what the columns of cost of sealed rows add up to; None if a price was unknown."""
-    total = Decimal()
-    for name in rows.column_names:
-        if name.endswith("._cost_usd"):
-            cost, payer = rows.column(name), rows.column(name.removesuffix("cost_usd") + "paid_by")
-            if pc.any(pc.and_(pc.is_null(cost), pc.is_valid(payer))).as_py():
-                return None
-            total += sum((Decimal(str(value)) for value in cost.to_pylist() if value), Decimal())
-    return total

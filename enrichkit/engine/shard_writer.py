@@ -18,7 +18,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..messages import SIMULATOR
-from ..options import Options
 from ..planning.plan import Work
 from ..store.index import FOOTER, VERSION, Index, find
 from ..store.rows import RECORD_ID, STATUS, Spent, booked, build_table, meta, stage_types
@@ -31,10 +30,10 @@ Row = dict[str, Any]
 class Sealing:
     """The rows of one run on their way into the shards of a store, which is open for writing."""
 
-    def __init__(self, work: Work, store: Store, options: Options) -> None:
+    def __init__(self, work: Work, store: Store, *, shard_rows: int) -> None:
         self._work = work
         self._store = store
-        self._shard_rows = options.shard_rows
+        self._shard_rows = shard_rows
         self.schema = _target_schema(work, store.index)
         self.given = _given_columns(work, store.index)
         """The columns that are the user's, now or when the store was filled."""

@@ -15,7 +15,7 @@ import queue
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -23,11 +23,9 @@ from decimal import Decimal
 import joblib
 import pyarrow.compute as pc
 
-from ..gemini.client import CLIENTS
-from ..messages import SIMULATOR, Cause, Client, Failure, Reply, Request, encode
-from ..options import Options
+from ..messages import CLIENTS, SIMULATOR, Cause, Client, Failure, Reply, Request, encode
 from ..pricing.budget import Budget
-from ..pricing.prices import worst_case
+from ..pricing.prices import Price, worst_case
 from ..store.journal import Entry
 from ..store.rows import Outcome, outcome_of, read_decoded, read_payload, reply_cost
 from .limiter import Gate
@@ -93,9 +91,12 @@ class Workers:
         self,
         book: Book,
         ready: Ready,
-        options: Options,
         *,
         client: Client,
+        client_name: str,
+        workers: int,
+        deadline_seconds: float,
+        prices: Mapping[str, Price],
         gate: Gate,
         budget: Budget,
         opened: threading.Event,
@@ -109,14 +110,17 @@ class Workers:
         self._client = client
         self._gate = gate
         self._budget = budget
-        self._options = options
+        self._client_name = client_name
+        self._count = workers
+        self._deadline_seconds = deadline_seconds
+        self._prices = prices
         self._opened = opened
         self._stopped = stopped
         self._pass_on = pass_on
         self._end_run = end_run
         # A queue made of C where a semaphore is made of Python: a third of its time with twenty workers.
         self._permits: queue.SimpleQueue[None] = queue.SimpleQueue()
-        for _ in range(options.workers + SPARE_PERMITS):
+        for _ in range(workers + SPARE_PERMITS):
             self._permits.put(None)
         self.simulated = book.simulated
         """Whether the simulator answers; None before that is known."""
@@ -134,7 +138,7 @@ class Workers:
 
     def start(self) -> Iterator[None]:
         """Let them begin; the iterator ends when all of them have."""
-        count = self._options.workers
+        count = self._count
         self.at_work = 2 * count
         parallel = joblib.Parallel(n_jobs=2 * count, backend="threading", return_as="generator_unordered", batch_size=1)
         loops = [self._loop] * count + [self._relief] * count
@@ -201,7 +205,7 @@ class Workers:
         if any(name not in values for name in stage.requires):
             self._pass_on(Skipped(task))
             return
-        deadline_seconds, prices = self._options.deadline_seconds, self._options.prices
+        deadline_seconds, prices = self._deadline_seconds, self._prices
         request = stage.request(question, values, model=self._work.model, timeout_seconds=deadline_seconds)
         payloads, booked = self._book.earlier(task)
         read = [read_payload(stage, payload, prices) for payload in payloads]
@@ -216,14 +220,14 @@ class Workers:
                 "question": question,
                 "attempt": attempt,
                 "at": datetime.now(UTC).isoformat(timespec="milliseconds"),
-                "client": self._options.client_name,
+                "client": self._client_name,
                 "model": request.model,
                 "seconds": round(asked.seconds, 4),
                 "tries": asked.tries,
             }
             # Stored as it came: what it means is read after, and may be read otherwise later. An SDK's client has
             # parsed the body just as `decode` would; a reply of one's own client changes on its way into JSON.
-            raw_alone = self._options.client_name in CLIENTS and asked.reply.raw is not None
+            raw_alone = self._client_name in CLIENTS and asked.reply.raw is not None
             payload = encode(asked.reply, raw_alone=raw_alone, **facts)
             one = (
                 read_decoded(stage, payload, asked.reply, facts, prices)
@@ -323,7 +327,7 @@ class Workers:
             prompt_bytes=100 * prompt_hundreds,
             max_output_tokens=max_output_tokens,
             search=search,
-            prices=self._options.prices,
+            prices=self._prices,
         )
         return found or Decimal()
 
@@ -331,7 +335,7 @@ class Workers:
         if reply.failure is not None and (reply.failure.may_be_charged or reply.failure.cause == "timeout"):
             self._budget.keep(worst)
             return
-        paid = reply_cost(reply, {"model": request.model}, self._options.prices) if reply.paid else Decimal()
+        paid = reply_cost(reply, {"model": request.model}, self._prices) if reply.paid else Decimal()
         if excess := self._budget.settle(worst, paid):
             self._end_run(
                 "budget",

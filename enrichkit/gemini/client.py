@@ -9,21 +9,26 @@ Facts about the SDKs: google-genai 2.30.1 to 3.6.1 and google-generativeai 0.8.6
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import json
+import os
 import re
 import threading
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NoReturn, Protocol
+from urllib.parse import urlsplit
 
-from ..errors import SetupError
-from ..messages import Cause, Failure, Reply, Request
+from ..errors import MissingKeyError, SetupError, StoreError
+from ..messages import CLIENTS, KEY_NAMES, SIMULATOR, Cause, Client, Failure, Reply, Request
 from .wire import LONGEST_MESSAGE, classify, parse
 
-CLIENTS = ("google-genai", "google-generativeai")
+ENDPOINT_NAME = "GOOGLE_GEMINI_BASE_URL"
+
+
 SHORTEST_KEY = 8
 """Anything shorter is a stand-in for a simulator, and may be a word of an innocent message."""
 NEVER_SENT = frozenset("ConnectError ConnectTimeout InvalidURL LocalProtocolError UnsupportedProtocol".split())
@@ -265,3 +270,56 @@ def _proto_schema(schema: Mapping[str, Any]) -> dict[str, Any]:
     if "properties" in schema:
         result["properties"] = {name: _proto_schema(part) for name, part in schema["properties"].items()}
     return result
+
+
+def is_simulated(model: str, client: str | Client) -> bool | None:
+    """Whether the simulator answers; unknown where another address or a client of one's own may lead anywhere."""
+    if model == SIMULATOR:
+        return True
+    return None if callable(client) or os.environ.get(ENDPOINT_NAME) else False
+
+
+def api_key() -> str:
+    for name in KEY_NAMES:
+        if key := os.environ.get(name, "").strip():
+            if not (key.isascii() and key.isprintable()):
+                raise SetupError(f"{name} holds a letter that no key has. Copy the key again.")
+            return key
+    raise MissingKeyError(
+        f"No API key is set. Set {KEY_NAMES[0]} (or {KEY_NAMES[1]}) in the environment, or use model={SIMULATOR!r}, "
+        "which needs none."
+    )
+
+
+def endpoint() -> str | None:
+    """Return the address that the environment moves the clients to."""
+    address = os.environ.get(ENDPOINT_NAME, "").strip()
+    with contextlib.suppress(ValueError):
+        parts = urlsplit(address)
+        if not address or (parts.scheme in ("http", "https") and parts.hostname and parts.port != 0):
+            return address or None
+    raise SetupError(f"{ENDPOINT_NAME} is no address such as https://host/path. Mend it, or unset it.")
+
+
+@contextlib.contextmanager
+def client_of(client: str | Client, *, model: str, needed: bool) -> Iterator[Client]:
+    """Yield what answers requests; with the simulator, a server on loopback for as long as the run lasts."""
+    if callable(client):
+        yield client
+    elif model != SIMULATOR:
+        with contextlib.closing(connect(client, key=api_key(), base_url=endpoint())) as connected:
+            yield connected
+    elif needed:
+        from .simulator import Simulator
+
+        with (
+            Simulator() as simulator,
+            contextlib.closing(connect(client, key=SIMULATOR, base_url=simulator.url)) as connected,
+        ):
+            yield connected
+    else:
+        yield _nobody
+
+
+def _nobody(_: Any) -> Any:
+    raise StoreError("Nothing was to be asked, and yet something was. Please report this.")

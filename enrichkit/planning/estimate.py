@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
 from statistics import NormalDist
 
 import numpy as np
@@ -19,13 +21,20 @@ import pyarrow.compute as pc
 
 from ..formatting import many
 from ..messages import SIMULATOR, Usage
-from ..options import Options
-from ..pricing.prices import Price, cost, per_prompt, rates
+from ..pricing.prices import Price, cost, per_prompt, rates, worst_case
 from ..stages import funds
 from ..stages.stage import LONGEST_VALUE, SYSTEM, Stage
+from ..store.files import files_of
+from ..store.index import Index, read_shards
+from ..store.parquet import join
+from ..store.replies import booked_usd, read_ledger
+from ..store.rows import meta
 from .past import Numbers, Past
 from .plan import Work
 from .questions import StageWork
+
+LONGEST_PROMPT_BYTES = 10_000
+
 
 Range = tuple[float, float, float]
 """Low, middle, high."""
@@ -63,7 +72,9 @@ class Estimate:
     """What the sizes were taken from, in words."""
 
 
-def estimate(work: Work, past: Mapping[str, Past], options: Options) -> Estimate:
+def estimate(
+    work: Work, past: Mapping[str, Past], *, workers: int, rpm: float | None, prices: Mapping[str, Price]
+) -> Estimate:
     """Return about what the open questions of a table will take."""
     asking = [(stage, int((~stage.known).sum())) for stage in work.stages if not stage.known.all()]
     requests = sum(count for _, count in asking)
@@ -81,11 +92,11 @@ def estimate(work: Work, past: Mapping[str, Past], options: Options) -> Estimate
         carry_over([(one.facts["seconds"], count) for one, count in measured]),
         *([one * count for one in patience] for _, count in guessed),
     )
-    at_once = max(1, min(options.workers, requests))
-    allowed = 0.0 if options.rpm is None else (requests - 1) * 60 / options.rpm
+    at_once = max(1, min(workers, requests))
+    allowed = 0.0 if rpm is None else (requests - 1) * 60 / rpm
     return Estimate(
         tokens=tokens,
-        cost_usd=_cost(work, asking, seen, usual, options.prices),
+        cost_usd=_cost(work, asking, seen, usual, prices),
         seconds=_longest(*([one / at_once for one in seconds], [one * requests for one in OWN_SECONDS], [allowed] * 3)),
         basis=_basis(seen, usual),
     )
@@ -155,20 +166,6 @@ def past_costs(past: Past, model: str, prices: Mapping[str, Price]) -> Numbers |
     return np.where(unknown, past.facts["cost_usd"], found)
 
 
-def duration(seconds: float) -> str:
-    """Return a time span for people.
-
-    >>> duration(4.2), duration(75), duration(7260)
-    ('4 s', '1 min 15 s', '2 h 1 min')
-    """
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
-
-
 def _is_known(past: Mapping[str, Past], stage: StageWork) -> bool:
     one = past.get(stage.stage.name)
     if one is None:
@@ -236,3 +233,49 @@ def _basis(seen: Mapping[str, Past], usual: Mapping[str, object]) -> str:
         return "from the usual sizes"
     told = f"measured on {many(sum(map(len, seen.values())), 'reply', 'replies')} of this store"
     return f"{told}, but {' and '.join(usual)} from the usual sizes" if usual else told
+
+
+def spent_before(
+    out: Path,
+    index: Index,
+    work: Work,
+    *,
+    budget_usd: float | None,
+    prices: Mapping[str, Price],
+    booked: Callable[[], Decimal | None],
+) -> Decimal:
+    """Return what a budget counts of earlier runs; what is of unknown price counts as the worst that it may be.
+
+    The rows hold prices of the day they were booked, and nothing where one was unknown. Where prices of one's own are
+    given, or one was unknown, the replies are gone through one by one.
+    """
+    if budget_usd is None or index.empty:
+        return Decimal()
+    known = None if prices else booked()
+    if known is not None:
+        return known
+    worst = worst_request(work, prices)
+    paid = read_ledger(out, prices).paid
+    return sum((worst if one.cost is None else one.cost.total_usd for one in paid), Decimal())
+
+
+def booked_before(out: Path, index: Index) -> Decimal | None:
+    """Return what the rows of a store say they cost; None if replies are pending, or a price was unknown."""
+    columns = {meta(stage, fact) for stage in index.stages for fact in ("cost_usd", "paid_by")}
+    tables, _ = read_shards(files_of(out), out, columns)
+    return None if index.pending else booked_usd(join(list(tables.values())))
+
+
+def worst_request(work: Work, prices: Mapping[str, Price]) -> Decimal:
+    """Return about the worst case of the dearest request; what is of unknown price counts as nothing."""
+    found = (
+        worst_case(
+            one.stage.model or work.model,
+            prompt_bytes=LONGEST_PROMPT_BYTES,
+            max_output_tokens=one.stage.max_output_tokens,
+            search=one.stage.search,
+            prices=prices,
+        )
+        for one in work.stages
+    )
+    return max((one or Decimal() for one in found), default=Decimal())

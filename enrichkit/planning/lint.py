@@ -16,10 +16,10 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ..formatting import many
+from ..formatting import many, rows_told
 from ..stages.answer import NOTHING
 from ..stages.stage import LONGEST_VALUE
-from ..table.arrow import has_value, is_true, rows_told
+from ..table.arrow import has_value, is_true
 from ..table.cells import column_texts
 from .plan import Work
 from .questions import StageWork

@@ -6,10 +6,10 @@ megabytes.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -18,20 +18,20 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..errors import ChangedError, InputError, StageError
-from ..formatting import many, plain
-from ..options import Options, Priority
+from ..formatting import many, plain, rows_told
 from ..stages import funds
 from ..stages.stage import Stage, arrange
 from ..store.index import Index
 from ..store.rows import WHY, facts_of, meta
-from ..table.arrow import as_table, is_true, rows_told
+from ..table.arrow import as_table, is_true
 from ..table.cells import Digests, column_texts, digests, group, ids
-from .questions import Sorter, StagePlan, StageWork
+from .questions import OnChange, Sorter, StagePlan, StageWork
 
 SHARD = "shard"
 MEND_KEY = "fill in the key where it is missing, or drop such rows; until then enrichkit.run refuses the table"
 MEND_FILLED = "give the table as it was before the earlier run; until then enrichkit.run refuses it"
 MEND_CHANGE = "give on_change='redo' or on_change='keep', or another 'out'; until then enrichkit.run refuses the call"
+Priority = str | Callable[[pd.DataFrame], Sequence[float]] | None
 
 
 @dataclass(slots=True)
@@ -136,7 +136,19 @@ def record_ids(frame: pd.DataFrame, key: str | Sequence[str] | None) -> list[str
 
 
 def make_work(
-    frame: pd.DataFrame, index: Index, options: Options, *, simulated: bool | None, refuse: bool
+    frame: pd.DataFrame,
+    index: Index,
+    *,
+    out: Path,
+    stages: Sequence[Stage],
+    key: str | Sequence[str] | None,
+    model: str,
+    simulated: bool | None,
+    on_change: OnChange,
+    retry_failed: bool | Literal["only"],
+    limit: int | None,
+    priority: Priority,
+    refuse: bool,
 ) -> tuple[Work, list[StagePlan]]:
     """Return what is to do, and the counts that a person sees.
 
@@ -150,26 +162,36 @@ def make_work(
         If stored answers belong to another question and ``on_change`` is "refuse" (unless ``refuse`` is off, which also
         leaves out the rows that lack their key, with a note, for a plan).
     """
-    out = options.folder
-    stages = choose_stages(options.stages, frame)
     table, named = _without_reserved(frame, {*index.stages, *(stage.name for stage in stages)})
-    key = choose_key(options.key, list(named.columns))
-    _same_store(index, out, key, simulated)
+    names = choose_key(key, list(named.columns))
+    _same_store(index, out, names, simulated)
     _one_writer(index, out, stages)
-    record, row, unique, keyless = _records(named, key, refuse=refuse)
+    record, row, unique, keyless = _records(named, names, refuse=refuse)
     places = index.rows_of(unique)
     first = named if len(row) == len(named) else named.iloc[row]
     sorters: list[Sorter] = []
     for stage in stages:
-        sorters.append(Sorter(stage, first, index, places, before=sorters, key=key, options=options))
+        sorters.append(
+            Sorter(
+                stage,
+                first,
+                index,
+                places,
+                before=sorters,
+                key=names,
+                model=model,
+                on_change=on_change,
+                retry_failed=retry_failed,
+            )
+        )
     todo = np.logical_or.reduce([places < 0, *(sorter.needs for sorter in sorters)])
-    order = _order(first, todo, options.priority, row=row, index=named.index)
-    chosen, left = _choose(order, sorters, options)
+    order = _order(first, todo, priority, row=row, index=named.index)
+    chosen, left = _choose(order, sorters, only_failed=retry_failed == "only", limit=limit)
     left_out = np.setdiff1d(order, chosen)
     for sorter in sorters:
         sorter.leave_out(left_out)
     plans = [sorter.counts() for sorter in sorters]
-    changed = _changed(plans, out) if options.on_change == "refuse" else ""
+    changed = _changed(plans, out) if on_change == "refuse" else ""
     if changed and refuse:
         raise ChangedError(f"{changed} enrichkit.plan(...) shows the price.")
     filled = "" if changed else "".join(_filled_before(first, sorter) for sorter in sorters).rstrip()
@@ -179,8 +201,8 @@ def make_work(
     work = Work(
         frame=frame,
         table=table,
-        key=key,
-        model=options.model,
+        key=names,
+        model=model,
         record=record,
         row=row,
         ids=unique,
@@ -195,14 +217,14 @@ def make_work(
 
 
 def _choose(
-    order: npt.NDArray[np.int32], sorters: Sequence[Sorter], options: Options
+    order: npt.NDArray[np.int32], sorters: Sequence[Sorter], *, only_failed: bool, limit: int | None
 ) -> tuple[npt.NDArray[np.int32], list[str]]:
     """Return the records of this call, and what to say of those that are left for a later one."""
     chosen = order
-    if options.retry_failed == "only":
+    if only_failed:
         chosen = order[np.logical_or.reduce([sorter.has_failed for sorter in sorters])[order]]
-    limited = chosen if options.limit is None else chosen[: options.limit]
-    why = {"retry_failed='only'": len(order) - len(chosen), f"limit={options.limit}": len(chosen) - len(limited)}
+    limited = chosen if limit is None else chosen[:limit]
+    why = {"retry_failed='only'": len(order) - len(chosen), f"limit={limit}": len(chosen) - len(limited)}
     return limited, [
         f"{many(count, 'record is', 'records are')} left for a later call ({setting})."
         for setting, count in why.items()

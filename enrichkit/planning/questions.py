@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -14,13 +15,13 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ..options import Options
 from ..stages.stage import Stage
 from ..store.index import Index, find
 from ..store.rows import meta
 from ..table.arrow import cells_at, has_value, is_true
 from ..table.cells import column_texts, digests, group, ids
 
+OnChange = Literal["refuse", "redo", "keep"]
 FAILED, ANSWERED = 1, 2
 
 
@@ -78,14 +79,16 @@ class Sorter:
         *,
         before: Sequence[Sorter],
         key: tuple[str, ...],
-        options: Options,
+        model: str,
+        on_change: OnChange,
+        retry_failed: bool | Literal["only"],
     ) -> None:
         self.stage = stage
         # As it was in this store: a table that was enriched has more of the columns that the prompt reads.
         recorded = tuple(index.stages.get(stage.name, {}).get("per", ()))
         stands = recorded and stage.per is None and set(recorded) <= {*key, *stage.reads} & set(frame.columns)
         self.per = per = recorded if stands else stage.about(frame.columns) or key
-        self.fingerprint = stage.question(options.model, per)
+        self.fingerprint = stage.question(model, per)
         texts = [(name, column_texts(frame[name], ignore_case=stage.ignore_case)) for name in per]
         self.code, lead = group(rows := digests(texts, salt=self.fingerprint))
         self.questions = ids(rows, lead)
@@ -98,9 +101,9 @@ class Sorter:
             for other in before:
                 present |= (other.code >= 0) & (name in other.stage.answers)
             self.skipped |= ~present
-        self._sort(index, places, options)
+        self._sort(index, places, keep=on_change == "keep", retry=bool(retry_failed))
 
-    def _sort(self, index: Index, places: npt.NDArray[np.int64], options: Options) -> None:
+    def _sort(self, index: Index, places: npt.NDArray[np.int64], *, keep: bool, retry: bool) -> None:
         sealed = np.flatnonzero(places >= 0)
         stored = index.column(meta(self.stage.name, "question")).take(pa.array(places[sealed]))
         status = index.column(meta(self.stage.name, "status")).take(pa.array(places[sealed]))
@@ -116,15 +119,15 @@ class Sorter:
         # Answered before what it requires went away: the answer stands, and nothing is asked again.
         stands = asked & self.skipped
         self.changed = asked & ~same & ~self.skipped
-        own = (same | (self.changed & (options.on_change == "keep"))) & ~self.skipped
+        own = (same | (self.changed & keep)) & ~self.skipped
         self.failed = (own | stands) & failed
         self.done = (own | stands) & ~failed
         # A skip is written down too, in a row that knows nothing of this stage yet.
         newly_skipped = self.skipped & ~asked & ~where(pc.equal(status, "skipped"))
-        needs = ~self.skipped & ~self.done & ~(self.failed & (not options.retry_failed))
+        needs = ~self.skipped & ~self.done & ~(self.failed & (not retry))
         self.code = np.where(needs, self.code, -1).astype(np.int32)
         self.state = self._state(index)
-        self.known = (self.state == ANSWERED) | ((self.state == FAILED) & (not options.retry_failed))
+        self.known = (self.state == ANSWERED) | ((self.state == FAILED) & (not retry))
         self.has_failed = failed | ((self.code >= 0) & (self.state[self.code] == FAILED))
         self.needs = needs | newly_skipped
         self.skipped &= ~asked

@@ -6,13 +6,16 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from pathlib import Path
 
-from ..formatting import Listing, as_html, as_text, many
-from ..messages import SIMULATOR
-from ..options import Options
+from ..errors import BudgetError
+from ..formatting import Listing, amount, as_html, as_text, duration, many
+from ..gemini.client import api_key, check_capabilities, endpoint
+from ..messages import SIMULATOR, Client
 from ..pricing.budget import Budget
-from ..pricing.prices import amount, lacking, prices_told
-from .estimate import Estimate, Range, duration, estimate
+from ..pricing.prices import Price, lacking, prices_told
+from ..stages.stage import Stage
+from .estimate import Estimate, Range, estimate
 from .lint import checkup
 from .past import Past
 from .plan import Work
@@ -162,19 +165,22 @@ class Plan:
 def make_plan(
     work: Work,
     plans: Sequence[StagePlan],
-    options: Options,
     *,
+    out: str | Path,
+    workers: int,
+    rpm: float | None,
+    prices: Mapping[str, Price],
     past: Mapping[str, Past],
     budget: Budget,
     worst_usd: Decimal,
 ) -> Plan:
     """Return what a person sees of the work; ``worst_usd`` is the worst case of its dearest request."""
-    about, prices = estimate(work, past, options), options.prices
+    about = estimate(work, past, workers=workers, rpm=rpm, prices=prices)
     asked = dict.fromkeys((stage.stage.model or work.model, stage.stage.search) for stage in work.stages)
     unpriced = [told for model, search in asked if (told := lacking(model, search=search, prices=prices))]
     holds = budget_told(budget, about, to_ask=work.to_ask, worst_usd=worst_usd)
     mend = work.mend
-    if not mend and unpriced and options.budget_usd is not None:
+    if not mend and unpriced and budget.limit_usd is not None:
         mend = "give that price, or leave budget_usd out; until then enrichkit.run refuses the call"
     elif not mend and work.to_ask and budget.never(worst_usd):
         mend = "raise budget_usd; until then enrichkit.run asks little or nothing"
@@ -183,12 +189,12 @@ def make_plan(
         records=len(work.ids),
         stages=tuple(plans),
         model=work.model,
-        out=str(options.out),
+        out=str(out),
         cost_usd=about.cost_usd,
         tokens=about.tokens,
         seconds=about.seconds,
         basis=about.basis,
-        workers=options.workers,
+        workers=workers,
         prices=f"prices: {prices_told(prices)}",
         later=work.later,
         mend=mend,
@@ -216,3 +222,23 @@ def budget_told(budget: Budget, about: Estimate, *, to_ask: int, worst_usd: Deci
         asked = math.floor(room * to_ask / about.cost_usd[1]) + 1
         return f"{told}: the run will stop after about {asked:,} of {many(to_ask, 'question')}."
     return f"{told}: holds the estimate{', but not its high end' if high > room else ''}."
+
+
+def check_call(
+    stages: Sequence[Stage],
+    *,
+    model: str,
+    client: str | Client,
+    prices: Mapping[str, Price],
+    budget_usd: float | None,
+) -> None:
+    """Raise for whatever a request would fail for: no key, a client that lacks something, a price nobody knows."""
+    for stage in stages:
+        if isinstance(client, str):
+            check_capabilities(client, thinking=stage.thinking)
+        told = lacking(stage.model or model, search=stage.search, prices=prices)
+        if budget_usd is not None and told:
+            raise BudgetError(f"{told}. Or leave budget_usd out: without that price it cannot be held.")
+    if isinstance(client, str) and model != SIMULATOR:
+        api_key()
+        endpoint()

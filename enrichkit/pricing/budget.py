@@ -7,9 +7,6 @@ from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
 
-WARN_AT = 0.8
-"""So much of the budget spent is told once."""
-
 
 class Budget:
     """What may still be spent. The worst case is set aside before a request, and settled by what it cost."""

@@ -209,12 +209,3 @@ def prices_told(own: Mapping[str, Price]) -> str:
     """Return whose prices are used, in words."""
     more = f", and your own for {', '.join(sorted(own))}" if own else ""
     return f"genai-prices {importlib.metadata.version('genai-prices')}{more}"
-
-
-def amount(usd: float) -> str:
-    """Return an amount for people: cents, and four digits below a dollar.
-
-    >>> amount(24.018), amount(0.0153)
-    ('24.02', '0.0153')
-    """
-    return f"{usd:.2f}" if usd >= 1 or not usd else f"{usd:.4f}"

@@ -21,20 +21,18 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from ..endings import going_on, why
 from ..errors import InputError, LockedError, SetupError, StoreError
-from ..formatting import many, plain
-from ..gemini.service import KEY_NAMES
-from ..options import NOTIFY, Options
-from ..planning.estimate import duration
-from ..pricing.prices import amount
-from ..status import Status
+from ..formatting import amount, duration, many, plain
+from ..messages import KEY_NAMES
+from ..status import Status, going_on, why
 from .view import again, is_early, left_for_later
 
 LONGEST_SECONDS = 10.0
 """A run's end waits no longer than that for its notices."""
 MESSENGER = Path(__file__).with_name("sender.py")
 LOG = logging.getLogger("enrichkit")
+NOTIFY = "ENRICHKIT_NOTIFY"
+"""The environment variable with the addresses of notices, blanks between them, for calls that name none."""
 BY_PERSON = {"interrupt": "Interrupted. ", "stop": "Stopped by stop(). "}
 
 
@@ -48,14 +46,14 @@ class Notice:
     body_format: Literal["text"] = "text"
 
 
-def check_addresses(options: Options) -> None:
+def check_addresses(addresses: Sequence[str]) -> None:
     """Raise if notices are wanted and one could not be sent; nothing is sent."""
-    if not options.addresses:
+    if not addresses:
         return
     if importlib.util.find_spec("apprise") is None:
         raise SetupError(f"notify (or {NOTIFY}) needs the package apprise: pip install 'enrichkit[notify]'")
-    services = dict(_messenger(options.addresses, None))
-    if len(services) < len(options.addresses):
+    services = dict(_messenger(addresses, None))
+    if len(services) < len(addresses):
         raise SetupError(
             f"notify (or {NOTIFY}) needs the package apprise, which does not start with "
             f"{sys.executable or 'no Python at all'}: pip install --upgrade 'enrichkit[notify]', or notify=[]."
@@ -63,14 +61,15 @@ def check_addresses(options: Options) -> None:
     unknown = [place for place, service in services.items() if service is None]
     if unknown:
         raise InputError(
-            f"notify (or {NOTIFY}): {_which(options.addresses, unknown[0])} is none that apprise understands: unknown, "
+            f"notify (or {NOTIFY}): {_which(addresses, unknown[0])} is none that apprise understands: unknown, "
             "incomplete, or in need of another package. https://github.com/caronc/apprise lists them, such as "
             "json://host/path. It is not repeated here, since it may hold a secret."
         )
 
 
 def tell(
-    options: Options,
+    addresses: Sequence[str],
+    folder: Path,
     status: Callable[[], Status],
     error: BaseException | None,
     *,
@@ -84,22 +83,20 @@ def tell(
     it before it is done.
     """
     try:
-        notice = notice_of(status(), options, error) if options.addresses else None
+        notice = notice_of(status(), folder, error) if addresses else None
         if notice is None:
             return
-        sent = dict(_messenger(options.addresses, asdict(replace(notice, body=reword(notice.body)))))
-        for place in range(len(options.addresses)):
+        sent = dict(_messenger(addresses, asdict(replace(notice, body=reword(notice.body)))))
+        for place in range(len(addresses)):
             if not sent.get(place):
                 cause = "it was refused, or nobody was there" if place in sent else f"no word for {LONGEST_SECONDS:g} s"
-                LOG.warning(
-                    "The notice of the run's end did not reach %s: %s.", _which(options.addresses, place), cause
-                )
+                LOG.warning("The notice of the run's end did not reach %s: %s.", _which(addresses, place), cause)
     except Exception as mistake:  # noqa: BLE001 - a run that has succeeded does not fail for its notice
         with contextlib.suppress(Exception):  # nor for a handler of the caller's
             LOG.warning("The notice of the run's end failed (%s).", type(mistake).__name__)
 
 
-def notice_of(status: Status, options: Options, error: BaseException | None) -> Notice | None:
+def notice_of(status: Status, folder: Path, error: BaseException | None) -> Notice | None:
     """Return what to say of a run that has ended; None if all was done before it began."""
     early = is_early(status)
     if not status.records and not early and error is None:
@@ -119,13 +116,13 @@ def notice_of(status: Status, options: Options, error: BaseException | None) -> 
         f"{done:,} done, {failed:,} failed, {left:,} left, of {many(status.records, 'record')}, in "
         f"{duration(status.seconds)}.{later}",
         _money(status),
-        f"Store: {plain(str(options.folder), most=0)} on {plain(platform.node())}",
-        _next(status, str(options.folder), error),
+        f"Store: {plain(str(folder), most=0)} on {plain(platform.node())}",
+        _next(status, str(folder), error),
     ]
     if status.unsaved:
         lost = many(status.unsaved, "reply", "replies")
         lines.insert(1, f"{lost} could not be saved, and will be asked, and paid, again.")
-    title = f"enrichkit: {plain(options.folder.name)}: {ending}"
+    title = f"enrichkit: {plain(folder.name)}: {ending}"
     return Notice(title=title, body="\n".join(lines), notify_type=kind)
 
 

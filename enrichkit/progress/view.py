@@ -10,12 +10,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 
-from ..endings import going_on
-from ..formatting import LONGEST_CELL, escaped, many, plain
-from ..planning.estimate import duration
-from ..pricing.budget import WARN_AT
-from ..pricing.prices import amount
-from ..status import Status
+from ..formatting import LONGEST_CELL, amount, duration, escaped, many, plain
+from ..status import WARN_AT, Status, going_on
 
 LONGEST_TEXT = 3 * LONGEST_CELL
 BAR_WIDTH = 90

@@ -11,13 +11,12 @@ import numpy as np
 import pandas as pd
 
 from ..errors import InputError
+from ..formatting import rows_told
 from ..messages import SIMULATOR, Usage
-from ..options import folder_of
 from ..pricing.prices import Cost, Price, cost, prices_told
-from ..store.files import files_of
+from ..store.files import files_of, folder_of
 from ..store.index import damaged_shards
 from ..store.replies import StoredReply, read_ledger, warn_of_damage
-from ..table.arrow import rows_told
 
 KINDS = ("input", "cached", "thinking", "output", "search")
 """What is paid for in a reply."""

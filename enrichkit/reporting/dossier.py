@@ -14,8 +14,7 @@ from ..errors import InputError
 from ..formatting import Listing, as_html, as_text, escaped, many
 from ..gemini.wire import parse
 from ..messages import decode
-from ..options import folder_of
-from ..store.files import files_of
+from ..store.files import files_of, folder_of
 from ..store.index import answers_of, check_store, footer, scan, shard_paths
 from ..store.parquet import read_or_none
 from ..store.rows import RECORD_ID, meta

@@ -13,9 +13,8 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from ..cli.standing import read_progress
 from ..errors import InputError
-from ..options import folder_of
+from ..store.files import folder_of, read_progress
 from ..store.reader import ORIGIN, read
 from ..table.arrow import CONTAINERS, as_text
 from ..table.cells import is_missing

@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from ..formatting import Listing, as_html, as_text, many, usd
-from ..options import folder_of
 from ..pricing.prices import Price
-from ..store.files import Files, files_of, work_area
+from ..store.files import Files, files_of, folder_of, work_area
 from ..store.index import damaged_shards
 from ..store.replies import Ledger, read_ledger, warn_of_damage
 from .bill import ALL_KINDS, COUNTED, Bill, CostLine, make_bill

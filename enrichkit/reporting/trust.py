@@ -11,8 +11,8 @@ import pandas as pd
 import pyarrow as pa
 
 from ..errors import InputError
-from ..options import folder_of
 from ..stages.grounding import STATES
+from ..store.files import folder_of
 from ..store.index import check_store, scan
 from ..store.reader import to_frame, told_damaged
 from ..store.rows import RECORD_ID, WHY, meta

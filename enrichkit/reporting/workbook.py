@@ -19,7 +19,8 @@ from typing import IO, Any, BinaryIO, cast
 import pandas as pd
 
 from ..errors import InputError, SetupError
-from ..table.arrow import as_text, rows_told
+from ..formatting import rows_told
+from ..table.arrow import as_text
 from ..table.cells import cell_text, is_missing
 
 LONGEST_CELL = 32_767

@@ -20,6 +20,7 @@ import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, model_validator
 
 from ..errors import StageError
+from ..table.arrow import DEEPEST
 
 CONFIDENCE = ("high", "medium", "low")
 SEARCH_QUALITY = ("excellent", "good", "limited", "poor")
@@ -31,8 +32,6 @@ NOTHING = frozenset({"", "n/a", "none", "null", "unknown", "(unknown)", "not fou
 DECODER = json.JSONDecoder()
 BRACES = re.compile(r"[{}]"), re.compile(r'"(?:[^"\\]|\\.)*"|[{}]', re.DOTALL)
 """The braces of a text: all of them, and those that stand in no quotes."""
-DEEPEST = 30
-"""Nesting beyond this is no answer to any sensible model; a thousand levels end Python's recursion."""
 
 
 class Answer(BaseModel):

@@ -8,12 +8,16 @@ The methods with an underscore are the single steps that a crash can fall betwee
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import uuid
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
+
+PROGRESS, OWNER = "enrichment_progress.json", "owner.json"
 
 
 class Files:
@@ -119,3 +123,21 @@ def work_area(out: Path) -> Path:
 def files_of(out: Path) -> Files:
     """Return the file operations on the store in a folder."""
     return Files(work_area(out) / "tmp")
+
+
+def folder_of(out: str | Path) -> Path:
+    """Return a store's folder, the same whatever folder the process moves to."""
+    return Path(out).expanduser().absolute()
+
+
+def read_progress(out: Path) -> dict[str, Any]:
+    """Return what the last run wrote about itself; nothing if it did not, or cannot be read."""
+    return _read(work_area(out) / PROGRESS)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}

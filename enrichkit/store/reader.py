@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,61 +14,16 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 
-from ..errors import InputError
-from ..options import folder_of
-from ..planning.plan import Work
 from ..stages.stage import Stage
 from ..table.arrow import cells_at
 from ..table.cells import is_missing
-from .files import files_of
+from .files import files_of, folder_of
 from .index import FOOTER, answers_of, check_store, find, footer, read_shards
 from .parquet import join
-from .rows import RECORD_ID, SHOWN, STATUS, meta, record_status
+from .rows import RECORD_ID, STATUS, answers_and_facts, meta, record_status
 
 ORIGIN = "enrichkit"
 """The entry of a frame's ``attrs`` that says which columns are its key, and which a model wrote into."""
-
-
-def read(out: str | Path = "enriched") -> pd.DataFrame:
-    """Return every record completed so far, one row each, with all columns but the raw replies.
-
-    It needs no lock and also works while a run is under way, of which it sees what was complete some five seconds ago.
-    ``_status`` is over all stages that any call asked for. While no record is complete, there are no rows, and
-    of the columns only ``_record_id`` and ``_status``.
-
-    Raises
-    ------
-    StoreError
-        If there is no store.
-
-    Examples
-    --------
-    >>> import pandas as pd, enrichkit, tempfile
-    >>> df = pd.DataFrame({"fund.title": ["Borealis Ventures"]})
-    >>> out = tempfile.mkdtemp() + "/enriched"
-    >>> _ = enrichkit.run(df, model="simulator", stages=["fund"], out=out, progress=False)
-    >>> enrichkit.read(out)["fund._model"].tolist()
-    ['simulator']
-    """
-    table = stored(folder_of(out))
-    if not table.num_columns:
-        table = pa.table(dict.fromkeys((RECORD_ID, STATUS), pa.array([], pa.string())), metadata=table.schema.metadata)
-    raw = {meta(stage, "replies") for stage in footer(table.schema)["stages"]}
-    return to_frame(table.select([name for name in table.column_names if name not in raw]))
-
-
-def batches(df: pd.DataFrame, rows: int) -> Iterator[pd.DataFrame]:
-    """Yield the table piece by piece, for a look in between; the same store carries on.
-
-    Examples
-    --------
-    >>> import pandas as pd, enrichkit
-    >>> [len(batch) for batch in enrichkit.batches(pd.DataFrame({"name": list("abcde")}), 2)]
-    [2, 2, 1]
-    """
-    if not isinstance(rows, int) or rows < 1:
-        raise InputError(f"rows must be a whole number above 0, not {rows!r}.")
-    return (df.iloc[start : start + rows] for start in range(0, len(df), rows))
 
 
 def stored(out: Path, columns: Sequence[str] | None = None) -> pa.Table:
@@ -127,37 +82,40 @@ def _series(column: pa.ChunkedArray) -> pd.Series[Any]:
     return pd.Series(column.to_pandas())
 
 
-def answers_and_facts(stages: Sequence[Stage]) -> tuple[list[str], list[str]]:
-    """Return the columns of the answers that these stages give to a user's table, and of the facts beside them."""
-    answers = [column for stage in stages for column in stage.answers]
-    return answers, [STATUS, *(meta(stage.name, fact) for stage in stages for fact in SHOWN)]
-
-
-def enriched(work: Work, out: Path, unsealed: Iterable[tuple[int, Mapping[str, Any]]]) -> pd.DataFrame:
+def enriched(
+    out: Path,
+    frame: pd.DataFrame,
+    *,
+    key: Sequence[str],
+    stages: Sequence[Stage],
+    ids: pa.StringArray,
+    record: npt.NDArray[np.int32],
+    rows: Iterable[tuple[int, Mapping[str, Any]]],
+) -> pd.DataFrame:
     """Return the user's rows, in their order and with their index, with what is known of them filled in.
 
-    ``unsealed`` are records' rows that are not in a shard yet.
+    ``ids`` are the records' ids, ``record`` says which of them each row is, and ``rows`` are records' rows that are
+    not in a shard yet.
     """
-    stages = [one.stage for one in work.stages]
     answers, facts = answers_and_facts(stages)
     table = stored(out, [RECORD_ID, *answers, *facts])
-    place = np.full(len(work.ids), -1)
+    place = np.full(len(ids), -1)
     if table.num_rows:
-        place = find(work.ids, table.column(RECORD_ID).combine_chunks())
-    rows = dict(unsealed)
-    result = work.frame.copy()
+        place = find(ids, table.column(RECORD_ID).combine_chunks())
+    known = dict(rows)
+    result = frame.copy()
     for column in (*answers, *facts):
-        values = _values(table, column, place, rows)
+        values = _values(table, column, place, known)
         if column in facts or column not in result.columns:
-            result[column] = values.iloc[work.record].set_axis(result.index)
+            result[column] = values.iloc[record].set_axis(result.index)
         else:
-            result[column] = _filled(result[column], values.iloc[work.record])
+            result[column] = _filled(result[column], values.iloc[record])
     statuses = [meta(stage.name, "status") for stage in stages]
     result[statuses] = result[statuses].fillna("pending")
     # Of the stages of this call: another one, asked of some records only, leaves the others pending in the store.
     combined = pd.Series(map(record_status, zip(*(result[name] for name in statuses), strict=True)), dtype=object)
     result[STATUS] = combined.set_axis(result.index)
-    result.attrs[ORIGIN] = {"key": list(work.key), "written": [*answers, *facts]}
+    result.attrs[ORIGIN] = {"key": list(key), "written": [*answers, *facts]}
     return result
 
 
@@ -193,3 +151,31 @@ def _filled(own: pd.Series[Any], values: pd.Series[Any]) -> pd.Series[Any]:
     with contextlib.suppress(UnicodeEncodeError):  # a lone surrogate in the user's own cell fits no text type
         return result.infer_objects()
     return result
+
+
+def read(out: str | Path = "enriched") -> pd.DataFrame:
+    """Return every record completed so far, one row each, with all columns but the raw replies.
+
+    It needs no lock and also works while a run is under way, of which it sees what was complete some five seconds ago.
+    ``_status`` is over all stages that any call asked for. While no record is complete, there are no rows, and
+    of the columns only ``_record_id`` and ``_status``.
+
+    Raises
+    ------
+    StoreError
+        If there is no store.
+
+    Examples
+    --------
+    >>> import pandas as pd, enrichkit, tempfile
+    >>> df = pd.DataFrame({"fund.title": ["Borealis Ventures"]})
+    >>> out = tempfile.mkdtemp() + "/enriched"
+    >>> _ = enrichkit.run(df, model="simulator", stages=["fund"], out=out, progress=False)
+    >>> enrichkit.read(out)["fund._model"].tolist()
+    ['simulator']
+    """
+    table = stored(folder_of(out))
+    if not table.num_columns:
+        table = pa.table(dict.fromkeys((RECORD_ID, STATUS), pa.array([], pa.string())), metadata=table.schema.metadata)
+    raw = {meta(stage, "replies") for stage in footer(table.schema)["stages"]}
+    return to_frame(table.select([name for name in table.column_names if name not in raw]))

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from decimal import Decimal
 from pathlib import Path
 
 import pyarrow as pa
@@ -19,10 +20,9 @@ import pyarrow.compute as pc
 
 from ..gemini.wire import parse
 from ..messages import SIMULATOR, Usage, decode
-from ..options import folder_of
 from ..pricing.prices import Cost, Price
 from ..stages.answer import find_object
-from .files import Files, files_of
+from .files import Files, files_of, folder_of
 from .index import check_store, footer, shard_paths
 from .journal import Entry, read_parts
 from .parquet import read_or_none
@@ -216,3 +216,15 @@ def warn_of_damage(ledger: Ledger) -> None:
     """Warn of each shard that could not be read."""
     for path in ledger.damaged:
         warnings.warn(told_damaged(path), stacklevel=3)
+
+
+def booked_usd(rows: pa.Table) -> Decimal | None:
+    """Return what the columns of cost of sealed rows add up to; None if a price was unknown."""
+    total = Decimal()
+    for name in rows.column_names:
+        if name.endswith("._cost_usd"):
+            cost, payer = rows.column(name), rows.column(name.removesuffix("cost_usd") + "paid_by")
+            if pc.any(pc.and_(pc.is_null(cost), pc.is_valid(payer))).as_py():
+                return None
+            total += sum((Decimal(str(value)) for value in cost.to_pylist() if value), Decimal())
+    return total

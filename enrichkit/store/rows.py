@@ -345,3 +345,9 @@ def build_table(rows: Sequence[Mapping[str, Any]], schema: pa.Schema, stages: Se
         ]
         arrays[name] = as_column(values, schema.field(name).type)[0]
     return pa.table([arrays[name] for name in schema.names], schema=schema)
+
+
+def answers_and_facts(stages: Sequence[Stage]) -> tuple[list[str], list[str]]:
+    """Return the columns of the answers that these stages give to a user's table, and of the facts beside them."""
+    answers = [column for stage in stages for column in stage.answers]
+    return answers, [STATUS, *(meta(stage.name, fact) for stage in stages for fact in SHOWN)]

@@ -22,11 +22,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..errors import InputError
-from ..stages.answer import DEEPEST
+from ..formatting import rows_told
 from .cells import cell_text, is_missing
 
-ROWS_TOLD = 5
-LONGEST_LABEL = 40
+DEEPEST = 30
+"""Nesting beyond this is no answer to any sensible model; a thousand levels end Python's recursion."""
+
+
 NUMBER = re.compile(r"[+-]?\d{1,15}(\.\d+)?")
 LISTED = re.compile(r"[,;|\n]")
 NESTED = (list, tuple, dict, np.ndarray)
@@ -118,33 +120,6 @@ def _cell_as_text(value: Any) -> str | None:
         if isinstance(value, SCALARS) or hasattr(value, "isoformat") or hasattr(value, "__float__"):
             return cell_text(value)
     return None
-
-
-def rows_told(rows: Sequence[int] | npt.NDArray[np.integer], index: pd.Index[Any] | None = None) -> str:
-    """Return rows in words, counted from 1; by their labels too, where the index is not just numbers from 0 on.
-
-    A long list is cut, and says so.
-
-    >>> rows_told([0]), rows_told([2, 6]), rows_told(range(9))
-    ('row 1', 'rows 3 and 7', 'rows 1, 2, 3, 4, 5 and 4 more')
-    >>> rows_told([1], pd.Index(["x6", "x7"]))
-    "row 2 (index 'x7')"
-    """
-    some = np.asarray(rows[:ROWS_TOLD])
-    told = [f"{row + 1}" for row in some]
-    if index is not None and not index.equals(pd.RangeIndex(len(index))):
-        labels = index[some].tolist()  # as Python's own numbers, whose repr is the number
-        told = [f"{row} (index {_label(label)})" for row, label in zip(told, labels, strict=True)]
-    if len(rows) > ROWS_TOLD:
-        told.append(f"{len(rows) - ROWS_TOLD:,} more")
-    if len(told) == 1:
-        return f"row {told[0]}"
-    return f"rows {', '.join(told[:-1])} and {told[-1]}"
-
-
-def _label(label: Any) -> str:
-    told = str(label) if hasattr(label, "isoformat") else repr(label)
-    return told if len(told) <= LONGEST_LABEL else f"{told[:LONGEST_LABEL]}…"
 
 
 def is_true(mask: pa.Array | pa.ChunkedArray) -> npt.NDArray[np.bool_]:
