@@ -71,7 +71,7 @@ def filled(out: Path, frame: pd.DataFrame, shard_rows: int, *, own_replies: bool
     own if need be: asking a million times takes half an hour.
     """
     from enrichkit.options import Options
-    from enrichkit.runner import index_of, work_of
+    from enrichkit.runner import index_of, run_plan_of
     from enrichkit.store.files import Files
     from enrichkit.store.parquet import encode_parquet, read_parquet
     from enrichkit.store.rows import RECORD_ID
@@ -81,7 +81,7 @@ def filled(out: Path, frame: pd.DataFrame, shard_rows: int, *, own_replies: bool
     files = Files(out.with_name(out.name + ".scratch"))
     first = read_parquet(files, out / "shard=s0000" / "part-0.parquet")
     first = first.sort_by([("name", "ascending")])
-    work, _ = work_of(frame, index_of(Options(**call), call["stages"]), Options(**call))
+    work, _ = run_plan_of(frame, index_of(Options(**call), call["stages"]), Options(**call))
     for number in range(1, len(frame) // shard_rows):
         rows = slice(number * shard_rows, (number + 1) * shard_rows)
         own = {"name": frame["name"].iloc[rows].tolist(), RECORD_ID: work.ids[rows]}
@@ -261,7 +261,7 @@ def _memory(name: str) -> float:
 def writer() -> Iterator[Row]:
     """How long the one writer is at work, replies taking a second each and twenty being under way."""
     from enrichkit.engine.driver import Engine
-    from enrichkit.engine.shard_writer import Sealing
+    from enrichkit.engine.shard_writer import ShardWriter
 
     busy = cpu = 0.0
 
@@ -285,7 +285,7 @@ def writer() -> Iterator[Row]:
 
     with tempfile.TemporaryDirectory() as scratch:
         enrichkit.run(table(100), **settings(Path(scratch) / "warm"))
-        with timed(Engine, "_commit"), timed(Sealing, "seal"), timed(Sealing, "widen"):
+        with timed(Engine, "_commit"), timed(ShardWriter, "seal"), timed(ShardWriter, "widen"):
             started = time.perf_counter()
             enrichkit.run(table(400), **settings(Path(scratch) / "out", client=slow, workers=WORKERS))
             wall = time.perf_counter() - started

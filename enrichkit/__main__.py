@@ -294,9 +294,9 @@ def _store(found: argparse.Namespace) -> Path:
 
 
 def _status(found: argparse.Namespace) -> int:
-    from .cli.standing import told
+    from .cli.standing import describe_store
 
-    put(told(_store(found)))
+    put(describe_store(_store(found)))
     return 0
 
 

@@ -9,13 +9,13 @@ import pandas as pd
 from .errors import InputError
 from .options import Options, takes
 from .planning.estimate import booked_before, spent_before, worst_request
-from .planning.past import read_past
+from .planning.past import read_usage_history
 from .planning.plan import choose_stages
 from .planning.summary import Plan, check_call, make_plan
 from .pricing.budget import Budget
 from .progress.notify import check_addresses
 from .progress.progress import wanted
-from .runner import Run, _terminated_as_interrupted, index_of, work_of
+from .runner import Run, _terminated_as_interrupted, index_of, run_plan_of
 
 
 @takes(Options)
@@ -42,7 +42,7 @@ def plan_of(frame: pd.DataFrame, options: Options) -> Plan:
     """Return the plan of a call."""
     stages = choose_stages(options.stages, frame)
     index = index_of(options.folder, stages)
-    work, plans = work_of(frame, index, stages, options, refuse=False)
+    work, plans = run_plan_of(frame, index, stages, options, refuse=False)
     spent_usd = spent_before(
         options.folder,
         index,
@@ -58,7 +58,7 @@ def plan_of(frame: pd.DataFrame, options: Options) -> Plan:
         workers=options.workers,
         rpm=options.rpm,
         prices=options.prices,
-        past=read_past(options.folder, work.stages, options.prices),
+        past=read_usage_history(options.folder, work.stages, options.prices),
         budget=Budget(options.budget_usd, spent_usd),
         worst_usd=worst_request(work, options.prices),
     )
@@ -67,7 +67,7 @@ def plan_of(frame: pd.DataFrame, options: Options) -> Plan:
 def check(frame: pd.DataFrame, options: Options) -> None:
     """Raise for whatever a run would be refused for, before anything is asked or written."""
     stages = choose_stages(options.stages, frame)
-    work_of(frame, index_of(options.folder, stages), stages, options)
+    run_plan_of(frame, index_of(options.folder, stages), stages, options)
     wanted(options.progress)
     check_addresses(options.addresses)
     check_call(stages, model=options.model, client=options.client, prices=options.prices, budget_usd=options.budget_usd)

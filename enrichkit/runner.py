@@ -17,15 +17,15 @@ from typing import Any
 import pandas as pd
 
 from .engine.driver import Engine
-from .engine.recorder import Book
+from .engine.recorder import Recorder
 from .engine.shard_writer import Row
 from .errors import Interrupted, SetupError, Stopped, StoreError
 from .formatting import amount, many
 from .gemini.client import client_of, is_simulated
 from .options import Options
 from .planning.estimate import estimate, spent_before
-from .planning.past import read_past
-from .planning.plan import Work, choose_stages, make_work
+from .planning.past import read_usage_history
+from .planning.plan import RunPlan, choose_stages, make_run_plan
 from .planning.questions import StagePlan
 from .planning.summary import check_call
 from .progress.notify import check_addresses, tell
@@ -33,7 +33,7 @@ from .progress.progress import Live, choose, look_around, wanted, warn
 from .progress.view import again, headline, is_early, line, next_call, summary_html
 from .progress.widget import Controls
 from .stages.stage import Stage
-from .status import Status, going_on, why
+from .status import Status, next_step, stop_reason_text
 from .store.index import Index, indexed, scan
 from .store.reader import enriched
 from .store.rows import RECORD_ID, answers_and_facts
@@ -92,21 +92,23 @@ class Run:
         self._let_earlier_ones_end()
         # Every mistake is told before a file is made.
         first = (
-            None if options.folder.is_dir() else work_of(frame, index_of(options.folder, stages), stages, options)[0]
+            None
+            if options.folder.is_dir()
+            else run_plan_of(frame, index_of(options.folder, stages), stages, options)[0]
         )
         with contextlib.ExitStack() as opening:
             store = store_of(options.folder, stages, redo_damaged=options.redo_damaged)
             opening.callback(store.close)
             if store.quarantined:
-                warnings.warn(_put_aside(store), stacklevel=4)
-            work = first if first and store.index.empty else work_of(frame, store.index, stages, options)[0]
-            self._book = Book(work, store, prices=options.prices, shard_rows=options.shard_rows)
-            if self._book.to_read_anew:
+                warnings.warn(_quarantine(store), stacklevel=4)
+            work = first if first and store.index.empty else run_plan_of(frame, store.index, stages, options)[0]
+            self._recorder = Recorder(work, store, prices=options.prices, shard_rows=options.shard_rows)
+            if self._recorder.to_read_again:
                 with named(options.folder):
-                    self._book.read_anew()
+                    self._recorder.read_again()
                     store.reload()
-                self._book = Book(
-                    work_of(frame, store.index, stages, options)[0],
+                self._recorder = Recorder(
+                    run_plan_of(frame, store.index, stages, options)[0],
                     store,
                     prices=options.prices,
                     shard_rows=options.shard_rows,
@@ -115,10 +117,10 @@ class Run:
                 raise StoreError(
                     f"The disk that holds {options.folder} is nearly full. Free some space, then run again."
                 )
-            work = self._book.work
+            work = self._recorder.work
             client = opening.enter_context(client_of(options.client, model=options.model, needed=work.to_ask > 0))
             self._engine = Engine(
-                self._book,
+                self._recorder,
                 client=client,
                 client_name=options.client_name,
                 workers=options.workers,
@@ -133,7 +135,7 @@ class Run:
                     work,
                     budget_usd=options.budget_usd,
                     prices=options.prices,
-                    booked=self._book.spent_usd,
+                    booked=self._recorder.spent_usd,
                 ),
                 on_scarce=lambda: warn(self.status),
             )
@@ -199,7 +201,9 @@ class Run:
     @property
     def table(self) -> pd.DataFrame:
         """The table as it stands, also while the run is under way: answers count once their record is complete."""
-        unsealed = list(self._book.sealing.unsealed_rows())  # before the shards: what is sealed meanwhile is met there
+        unsealed = list(
+            self._recorder.shard_writer.unsealed_rows()
+        )  # before the shards: what is sealed meanwhile is met there
         return self._enriched(unsealed)
 
     @property
@@ -211,12 +215,12 @@ class Run:
         return self._awaited().__await__()
 
     def __iter__(self) -> Iterator[Row]:
-        completed, place = self._book.completed, 0
+        completed, place = self._recorder.completed, 0
         with self._interruptible():
             while True:
                 running = self._running()  # before the look: so that it misses nothing
                 while records := completed[place : place + ROWS_AT_ONCE]:
-                    yield from self._book.completed_rows(records)
+                    yield from self._recorder.completed_rows(records)
                     place += len(records)
                 if not running:
                     return
@@ -239,7 +243,7 @@ class Run:
             return [f"{type(self._error).__name__}: {self._error}"]
         reason = self._engine.reason
         early = self._over.is_set() and is_early(self.status)
-        return [why(*reason).strip()] if early and reason is not None else []
+        return [stop_reason_text(*reason).strip()] if early and reason is not None else []
 
     def _last_words(self) -> list[str]:
         """Say what stays below the cell: why it ended early, and what the same call would do now."""
@@ -333,7 +337,7 @@ class Run:
         self._raise_defect()
         reason = self._engine.reason
         if reason is not None and reason[0] != "stop":
-            raise self._stopped(Stopped, why(*reason))
+            raise self._stopped(Stopped, stop_reason_text(*reason))
         return self._frame()
 
     def _raise_defect(self) -> None:
@@ -341,11 +345,11 @@ class Run:
             raise self._error
 
     def _frame(self) -> pd.DataFrame:
-        unsealed = [*self._book.sealing.unsealed_rows(), *self._book.partial_rows()]
+        unsealed = [*self._recorder.shard_writer.unsealed_rows(), *self._recorder.partial_rows()]
         return self._enriched(unsealed)
 
     def _enriched(self, unsealed: list[tuple[int, Row]]) -> pd.DataFrame:
-        work = self._book.work
+        work = self._recorder.work
         stages = [one.stage for one in work.stages]
         return enriched(
             self._options.folder,
@@ -365,7 +369,7 @@ class Run:
         return kind(
             f"{told}{status.done:,} of {many(status.records, 'record is', 'records are')} done and saved, "
             f"{failed}{many(status.left, 'is', 'are')} left. "
-            f"{rest}{going_on(reason) if status.left else 'The same call returns the table'}.",
+            f"{rest}{next_step(reason) if status.left else 'The same call returns the table'}.",
             reason=reason,
             done=status.done + status.failed,
             left=status.left,
@@ -377,9 +381,9 @@ class Run:
         rest = status.rest_usd
         if rest is None and not status.unpriced:
             with contextlib.suppress(OSError):  # the store may be what ended the run
-                past = read_past(self._options.folder, self._book.work.stages, self._options.prices)
+                past = read_usage_history(self._options.folder, self._recorder.work.stages, self._options.prices)
                 about = estimate(
-                    self._book.work,
+                    self._recorder.work,
                     past,
                     workers=self._options.workers,
                     rpm=self._options.rpm,
@@ -394,7 +398,7 @@ def _as_of(*, ended: bool) -> list[str]:
     return [] if ended else [f"as of {datetime.now():%Y-%m-%d %H:%M:%S}"]
 
 
-def _put_aside(store: Store) -> str:
+def _quarantine(store: Store) -> str:
     count = len(store.quarantined)
     return (
         f"{many(count, 'damaged file was', 'damaged files were')} put aside in {store.quarantined[0].parent}; what was "
@@ -432,11 +436,11 @@ def _shown(stages: Sequence[Stage]) -> list[str]:
     return [*answers, *facts]
 
 
-def work_of(
+def run_plan_of(
     frame: pd.DataFrame, index: Index, stages: Sequence[Stage], options: Options, *, refuse: bool = True
-) -> tuple[Work, list[StagePlan]]:
-    """Return what a call has to do, and the counts that a person sees; see `make_work`."""
-    return make_work(
+) -> tuple[RunPlan, list[StagePlan]]:
+    """Return what a call has to do, and the counts that a person sees; see `make_run_plan`."""
+    return make_run_plan(
         frame,
         index,
         out=options.folder,

@@ -130,7 +130,7 @@ class PaceView:
         return "" if self.rate_per_second is None else f"at most {self.rate_per_second:.3g} requests/s"
 
 
-def why(reason: str, told: str) -> str:
+def stop_reason_text(reason: str, told: str) -> str:
     """Return a sentence or two about a run's end, for the reason it had and what was said then."""
     said = f" ({told})" if told else ""
     words = {
@@ -148,7 +148,7 @@ def why(reason: str, told: str) -> str:
     return words.get(reason, f"Stopped{said}. ")
 
 
-def going_on(reason: str | None) -> str:
+def next_step(reason: str | None) -> str:
     """Return how a run that ended for that reason goes on."""
     call = "The same call with a higher budget_usd" if reason == "budget" else "The same call"
     return f"{call} goes on from here"

@@ -55,7 +55,7 @@ def call(phase: str, out: Path) -> pd.DataFrame:
     )
 
 
-def victim(phase: str, out: Path, url: str, ledger: Path, seal_seconds: float) -> None:
+def victim(phase: str, out: Path, url: str, stored_replies: Path, seal_seconds: float) -> None:
     """Run until the end or a kill; write down each question before it is sent, and when it counts."""
     from enrichkit.engine import driver
     from enrichkit.gemini.client import Gemini
@@ -63,17 +63,17 @@ def victim(phase: str, out: Path, url: str, ledger: Path, seal_seconds: float) -
 
     warnings.simplefilter("ignore")
     os.environ |= {"GOOGLE_GEMINI_BASE_URL": url, "GOOGLE_API_KEY": "a-key-for-nothing"}
-    book = os.open(ledger, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    recorder = os.open(stored_replies, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     ask, append = Gemini.__call__, Store.append
 
     def asking(self: Gemini, request: enrichkit.Request) -> enrichkit.Reply:
-        os.write(book, f"asked {request.question}\n".encode())
+        os.write(recorder, f"asked {request.question}\n".encode())
         return ask(self, request)
 
     def counting(self: Store, entries: Any) -> None:
         append(self, entries)
         done = [f"counted {entry.question}\n" for entry in entries if entry.status == "done"]
-        os.write(book, "".join(done).encode())
+        os.write(recorder, "".join(done).encode())
 
     Gemini.__call__, Store.append = asking, counting  # type: ignore[method-assign]
     driver.SEAL_SECONDS, driver.SEAL_SHARE = seal_seconds, 0
@@ -150,23 +150,23 @@ class Ordeal:
 
     def endure(self) -> None:
         """Bring the store to its end, and count what that took."""
-        ledger = self.scratch / "ledger"
+        stored_replies = self.scratch / "ledger"
         for phase in crashes.PHASES:
             self.server.faults = {"safety": 0.1, "prose": 0.05} if phase == "stage added" else {}
-            while not self._one_run(phase, ledger):
+            while not self._one_run(phase, stored_replies):
                 if self.toll.broken:
                     return
         self.toll.stores += 1
         self.toll.paid += self.server.counts()["answers"]
         self.toll.paid_again += self.lost
-        self.toll.broken += asked_again(ledger)
+        self.toll.broken += asked_again(stored_replies)
         self.toll.broken += wrong_ending(self.out, self.expected)
 
-    def _one_run(self, phase: str, ledger: Path) -> bool:
+    def _one_run(self, phase: str, stored_replies: Path) -> bool:
         """Start a run, perhaps kill it, and look at the store; return whether it came to its end."""
         toll = self.toll
         threads = set(threading.enumerate())
-        given = (phase, self.out, self.server.url, ledger, self.chance.choice(SEAL_SECONDS))
+        given = (phase, self.out, self.server.url, stored_replies, self.chance.choice(SEAL_SECONDS))
         process = self.context.Process(target=victim, args=given, daemon=True)
         process.start()
         toll.runs += 1
@@ -216,11 +216,11 @@ class Ordeal:
         self.lost = lost
 
 
-def asked_again(ledger: Path) -> list[str]:
+def asked_again(stored_replies: Path) -> list[str]:
     """Return the questions that were asked after they had counted."""
     counted: set[str] = set()
     broken = []
-    for line in ledger.read_text().splitlines():
+    for line in stored_replies.read_text().splitlines():
         what, question = line.split()
         if what == "counted":
             counted.add(question)

@@ -62,7 +62,7 @@ MUTANTS = (
         "        self._remove(old)\n        self._put_part([entry for entries in self.index.pending.values() for entry in entries])\n",
     ),
     Mutant("a part that cannot go stops the seal", "store/store", "            with contextlib.suppress(OSError):\n                self.files.remove(path)\n                del", "            if True:\n                self.files.remove(path)\n                del"),
-    Mutant("damaged parts dropped", "store/store", "                self._put_aside(path, path.name)\n", "                self.files.remove(path)\n"),
+    Mutant("damaged parts dropped", "store/store", "                self._quarantine(path, path.name)\n", "                self.files.remove(path)\n"),
     Mutant("no page checksums", "store/parquet", "write_page_checksum=True", "write_page_checksum=False"),
     Mutant("footers not checked", "store/parquet", "    if not _footer_is_sound(source):", "    if False:"),
     Mutant("lock not looked at again", "store/store", "        if not held:\n            raise LockedError", "        if False:\n            raise LockedError"),

@@ -805,13 +805,13 @@ def test_excel_keeps_what_no_model_wrote(folder, simulator):
         ["Polaris", None, 12345678901234567, None, None, datetime.timedelta(0), None, "12", None],
     ]
     formats = ["General", "0", "0.00", "0.0%", "dd.mm.yyyy", "[h]:mm", "General", "@", "0.00"]
-    book = openpyxl.Workbook()
+    recorder = openpyxl.Workbook()
     for row in rows:
-        book.active.append(row)
-    for row in book.active.iter_rows(min_row=2):
+        recorder.active.append(row)
+    for row in recorder.active.iter_rows(min_row=2):
         for cell, form in zip(row, formats, strict=True):
             cell.number_format, cell.data_type = form, "s" if cell.data_type == "f" else cell.data_type
-    book.save("data.xlsx")
+    recorder.save("data.xlsx")
     simulator.script = ["safety"]
     run = ("run", "--input", "data.xlsx", "--stages", "fund", "--checkpoint", "store", "--output")
     enrich(*run, "data_enriched.xlsx", "--max-workers", 1, code=1)

@@ -15,13 +15,13 @@ import pytest
 
 import enrichkit
 from enrichkit import errors
-from enrichkit.engine.limiter import Door
+from enrichkit.engine.limiter import PauseSwitch
 from enrichkit.engine.pace import Pace
 from enrichkit.store.files import Files
 
 
 @pytest.fixture(params=crashes.WAYS.values(), ids=crashes.WAYS)
-def sealing(request, monkeypatch):
+def shard_writer(request, monkeypatch):
     """Shards that are sealed once, and such that are sealed again and again as they grow."""
     monkeypatch.setattr(crashes, "SEAL_SECONDS", request.param)
 
@@ -98,7 +98,7 @@ def broken_run(phase: str, number: int, code: int, root: Path, monkeypatch, *, e
     """Make a call whose N-th operation fails; return whether there was one, and check that nothing was lost by it."""
     disk = Breaking(number, code, ever=ever)
     teller = crashes.client_of(phase)
-    shut, sent, opened, late = Door.shut, Pace.sent, [], []
+    shut, sent, opened, late = PauseSwitch.shut, Pace.sent, [], []
 
     def shutting(door, reason):
         if door.opened.is_set():
@@ -120,7 +120,7 @@ def broken_run(phase: str, number: int, code: int, root: Path, monkeypatch, *, e
     with monkeypatch.context() as patch:
         patch.setattr("enrichkit.store.store.Files", disk.files())
         patch.setattr("enrichkit.engine.driver.SAVE_AGAIN_SECONDS", 0.005)
-        patch.setattr(Door, "shut", shutting)
+        patch.setattr(PauseSwitch, "shut", shutting)
         patch.setattr(Pace, "sent", passing)
         mender = threading.Thread(target=mend_later)
         mender.start()

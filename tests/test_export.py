@@ -236,14 +236,14 @@ def test_a_blank_line_of_a_single_column_is_an_empty_cell(tmp_path):
 @pytest.fixture
 def workbook(tmp_path):
     """An Excel file as a program that computes nothing saves it."""
-    book = openpyxl.Workbook()
+    recorder = openpyxl.Workbook()
     rows = [[], ["name", 2024], ["a", datetime(2024, 1, 2)], [], ["b", datetime(2024, 1, 2, 3, 4)], [7.0, "#N/A"]]
     for row in rows:
-        book.active.append(row)
-    book.active["A9"].number_format = book.active["F1"].number_format = "0.00"
-    book.create_sheet("Other")
-    yield book
-    book.close()
+        recorder.active.append(row)
+    recorder.active["A9"].number_format = recorder.active["F1"].number_format = "0.00"
+    recorder.create_sheet("Other")
+    yield recorder
+    recorder.close()
 
 
 def test_excel_is_read_as_it_looks(workbook, tmp_path):

@@ -20,7 +20,7 @@ from waiting import hold_after, wait_for
 import enrichkit
 from enrichkit import Answer, Failure, Reply, Stage, errors
 from enrichkit.engine.driver import Engine
-from enrichkit.engine.limiter import Door
+from enrichkit.engine.limiter import PauseSwitch
 from enrichkit.gemini.simulator import Simulator
 
 
@@ -477,7 +477,7 @@ def test_a_resume_while_somebody_else_pauses_leaves_nothing_shut(settings, monke
     """Buttons are answered in threads of their own; a run that says it is not paused goes on."""
     go = threading.Event()
     job = enrichkit.start(FRAME, client=lambda _: go.wait(60) and Reply(text="{}"), **settings)
-    shut, resuming = Door.shut, threading.Thread(target=job.resume)
+    shut, resuming = PauseSwitch.shut, threading.Thread(target=job.resume)
 
     def slowly(door, reason):
         resuming.start()
@@ -485,7 +485,7 @@ def test_a_resume_while_somebody_else_pauses_leaves_nothing_shut(settings, monke
         shut(door, reason)
 
     with monkeypatch.context() as context:
-        context.setattr(Door, "shut", slowly)
+        context.setattr(PauseSwitch, "shut", slowly)
         job.pause()
     resuming.join()
     assert not job.status.paused

@@ -377,7 +377,7 @@ def test_a_column_named_shard_is_refused(out):
         run(table("Acme", shard=[1]), out, Teller())
 
 
-def test_what_is_put_aside_is_kept(out):
+def test_what_is_quarantined_is_kept(out):
     """However often the same shard is damaged."""
     for _ in range(3):
         run(table("Acme"), out, Teller())

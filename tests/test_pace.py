@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from enrichkit.engine.limiter import LOOKS_EVERY_SECONDS, Gate
+from enrichkit.engine.limiter import LOOKS_EVERY_SECONDS, RateLimiter
 from enrichkit.engine.pace import Pace
 from enrichkit.status import PaceView
 
@@ -318,33 +318,33 @@ def test_no_order_of_events_breaks_it(seed):
 
 def test_workers_pass_one_by_one():
     """Each gets a ticket of its own."""
-    gate, stop = Gate(workers=200), threading.Event()
+    limiter, stop = RateLimiter(workers=200), threading.Event()
     with ThreadPoolExecutor(20) as pool:
-        tickets = list(pool.map(lambda _: gate.enter(stop), range(200)))
+        tickets = list(pool.map(lambda _: limiter.enter(stop), range(200)))
     assert len({ticket.number for ticket in tickets}) == 200
 
 
 def test_no_more_are_under_way_than_workers():
     """The next one enters when one before it is answered or refused."""
-    gate, stop = Gate(workers=2), threading.Event()
-    first, second = gate.enter(stop), gate.enter(stop)
+    limiter, stop = RateLimiter(workers=2), threading.Event()
+    first, second = limiter.enter(stop), limiter.enter(stop)
     with ThreadPoolExecutor(1) as pool:
-        third = pool.submit(gate.enter, stop)
+        third = pool.submit(limiter.enter, stop)
         time.sleep(0.05)
         assert not third.done()
-        gate.accepted(first)
+        limiter.accepted(first)
         assert third.result(timeout=60).number == 3
-        fourth = pool.submit(gate.enter, stop)
-        gate.refused(second, None)
+        fourth = pool.submit(limiter.enter, stop)
+        limiter.refused(second, None)
         assert fourth.result(timeout=60).number == 4
 
 
 def test_a_stop_ends_the_waiting():
     """Of the one who waits for the pace, and of those who wait for their turn."""
-    gate, stop = Gate(workers=9, rpm=1), threading.Event()
-    assert gate.enter(stop) is not None
+    limiter, stop = RateLimiter(workers=9, rpm=1), threading.Event()
+    assert limiter.enter(stop) is not None
     with ThreadPoolExecutor(5) as pool:
-        waiting = [pool.submit(gate.enter, stop) for _ in range(5)]
+        waiting = [pool.submit(limiter.enter, stop) for _ in range(5)]
         time.sleep(0.05)
         assert not any(one.done() for one in waiting)
         stop.set()
@@ -356,10 +356,10 @@ def test_a_stop_ends_the_waiting():
 
 def test_waiting_takes_no_cpu():
     """Twenty waiting workers neither spin nor wake one another."""
-    gate, stop = Gate(workers=10, rpm=1), threading.Event()
-    gate.enter(stop)
+    limiter, stop = RateLimiter(workers=10, rpm=1), threading.Event()
+    limiter.enter(stop)
     with ThreadPoolExecutor(20) as pool:
-        waiting = [pool.submit(gate.enter, stop) for _ in range(20)]
+        waiting = [pool.submit(limiter.enter, stop) for _ in range(20)]
         spent, since = time.process_time(), time.monotonic()
         time.sleep(0.2)
         assert time.process_time() - spent < 0.3 * (time.monotonic() - since)
@@ -370,29 +370,29 @@ def test_waiting_takes_no_cpu():
 def test_a_probe_that_passes_wakes_who_waits():
     """The worker that waits for the probe's fate goes as soon as it is known, not when a refusal would be overdue."""
     now = [0.0]
-    gate, stop = Gate(workers=9, clock=lambda: now[0]), threading.Event()
-    first = gate.enter(stop)
+    limiter, stop = RateLimiter(workers=9, clock=lambda: now[0]), threading.Event()
+    first = limiter.enter(stop)
     now[0] = 1.0
-    gate.refused(first, None)
+    limiter.refused(first, None)
     now[0] = 2.0
-    probe = gate.enter(stop)
+    probe = limiter.enter(stop)
     with ThreadPoolExecutor(1) as pool:
-        following = pool.submit(gate.enter, stop)
+        following = pool.submit(limiter.enter, stop)
         time.sleep(0.05)
         assert not following.done()
         now[0] = 3.0  # a refusal would be overdue at 5.1
-        gate.accepted(probe)
+        limiter.accepted(probe)
         assert following.result(timeout=60).at == 3.0
 
 
 def test_a_passage_is_cheap():
     """Some microseconds without a quota."""
-    gate, stop, now = Gate(workers=9, clock=lambda: next(now)), threading.Event(), itertools.count()
+    limiter, stop, now = RateLimiter(workers=9, clock=lambda: next(now)), threading.Event(), itertools.count()
     spent = []
     for _ in range(5):  # the best of them: what else the machine does is no part of it
         started = time.thread_time()
         for _ in range(500):
-            gate.accepted(gate.enter(stop))
+            limiter.accepted(limiter.enter(stop))
         spent.append(time.thread_time() - started)
     assert min(spent) / 500 < 100e-6
 
@@ -400,15 +400,15 @@ def test_a_passage_is_cheap():
 def test_the_view_says_what_is_waited_for():
     """For people: how fast, for how long, why."""
     now = [0.0]
-    gate, stop = Gate(workers=9, clock=lambda: now[0]), threading.Event()
-    assert gate.view == PaceView(None, 0.0, "")
-    assert str(gate.view) == ""
-    ticket = gate.enter(stop)
+    limiter, stop = RateLimiter(workers=9, clock=lambda: now[0]), threading.Event()
+    assert limiter.view == PaceView(None, 0.0, "")
+    assert str(limiter.view) == ""
+    ticket = limiter.enter(stop)
     now[0] = 0.5
-    gate.refused(ticket, 30.0)
-    assert gate.view.waiting_seconds > 0
-    assert str(gate.view) == "the service asked to slow down, next try in 1 s"
+    limiter.refused(ticket, 30.0)
+    assert limiter.view.waiting_seconds > 0
+    assert str(limiter.view) == "the service asked to slow down, next try in 1 s"
     now[0] = 3.0
-    gate.accepted(gate.enter(stop))
-    assert gate.view.reason == "as learned"
-    assert str(Gate(workers=9, rpm=30).view) == "at most 0.5 requests/s"
+    limiter.accepted(limiter.enter(stop))
+    assert limiter.view.reason == "as learned"
+    assert str(RateLimiter(workers=9, rpm=30).view) == "at most 0.5 requests/s"

@@ -16,7 +16,7 @@ import pytest
 from enrichkit.errors import DamagedError, LockedError, StoreError
 from enrichkit.store.files import work_area
 from enrichkit.store.index import FOOTER, scan
-from enrichkit.store.journal import Entry
+from enrichkit.store.journal import JournalEntry
 from enrichkit.store.store import Store
 
 ID = "_record_id"
@@ -41,8 +41,8 @@ def opened(out: Path) -> Store:
     return Store(out, stages=["s"], id_column=ID)
 
 
-def entry(name: str, attempt: int = 1, status: str = "done") -> Entry:
-    return Entry(name, "s", attempt, status, f"{name}{attempt}".encode())
+def entry(name: str, attempt: int = 1, status: str = "done") -> JournalEntry:
+    return JournalEntry(name, "s", attempt, status, f"{name}{attempt}".encode())
 
 
 def rows(*names: str) -> pa.Table:
@@ -171,7 +171,7 @@ def test_a_damaged_shard_is_named_and_left_alone(out: Path) -> None:
     assert path.read_bytes() == bytes(data)
 
 
-def test_a_damaged_part_is_put_aside(out: Path) -> None:
+def test_a_damaged_part_is_quarantined(out: Path) -> None:
     """A part that cannot be read does not stop the run, and is kept for whoever wants to look."""
     store = opened(out)
     store.append([entry("a")])

@@ -36,7 +36,7 @@ from ..store.reader import ORIGIN, stored_facts
 from ..store.rows import RECORD_ID, STATUS, meta
 from ..table.cells import cell_text
 from .flags import in_flags
-from .standing import RUNNING, standing
+from .standing import RUNNING, store_status
 
 ERRORS, LOG = "enrichment_errors.log", "run.log"
 MOST_LISTED = 1000
@@ -169,7 +169,7 @@ class Logbook:
 
     def _put_progress(self, table: pd.DataFrame, state: str) -> None:
         """Write how far the run is."""
-        status, sealed, running = self._run.status, standing(self._out), state == RUNNING
+        status, sealed, running = self._run.status, store_status(self._out), state == RUNNING
         found = dict(zip(self._ids, table[STATUS], strict=True))
         by = {word: [name for name, state in found.items() if state == word] for word in ("done", "failed")}
         left = status.left_seconds if running else None

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from ..formatting import duration, many, plain
 from ..store.files import OWNER, _read, files_of, read_progress, work_area
 from ..store.index import footer
-from ..store.journal import read_parts
+from ..store.journal import read_journal
 from ..store.reader import stored_facts
 from ..store.rows import STATUS
 
@@ -25,7 +25,7 @@ TOKENS = ("input_tokens", "tool_tokens", "thinking_tokens", "output_tokens")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Standing:
+class StoreStatus:
     """How far a store is.
 
     Attributes
@@ -49,14 +49,14 @@ class Standing:
     simulated: bool = False
 
 
-def standing(out: Path) -> Standing:
+def store_status(out: Path) -> StoreStatus:
     """Return how far a store is; see `enrichkit.report` for a bill that counts everything."""
     # The parts first: a reply that is sealed meanwhile is met twice, never missed.
-    parts = read_parts(files_of(out), out)
+    parts = read_journal(files_of(out), out)
     unsealed = {entry.question for _, entries in parts for entry in entries or ()}
     table = stored_facts(out, (*TOKENS, "cost_usd"), [STATUS])
     counts = Counter(table.column(STATUS).to_pylist() if table.num_rows else ())
-    return Standing(
+    return StoreStatus(
         done=counts["done"],
         failed=counts["failed"],
         pending=counts["pending"],
@@ -110,9 +110,9 @@ def _lives(owner: dict[str, Any]) -> bool:
     return True
 
 
-def told(out: Path) -> str:
+def describe_store(out: Path) -> str:
     """Say how far a store is, in a few lines."""
-    found = standing(out)
+    found = store_status(out)
     more = f", {found.pending:,} waiting for a stage" if found.pending else ""
     more += f", {many(found.unsealed, 'question')} answered, not sealed yet" if found.unsealed else ""
     said = read_progress(out)

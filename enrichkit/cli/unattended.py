@@ -38,7 +38,7 @@ from ..store.rows import RECORD_ID, STATUS, facts_of
 from .aside import set_aside
 from .flags import in_flags, put
 from .logbook import ERRORS, Logbook
-from .standing import Standing, standing
+from .standing import StoreStatus, store_status
 
 DONE, FAILED, STOPPED = 0, 1, 3
 """The exit codes; the others belong to what is raised."""
@@ -250,8 +250,8 @@ def _check_store(found: argparse.Namespace, output: Path, out: Path, named: Path
     if output.exists() and output.samefile(found.input):
         raise InputError(f"--output {output} is the input itself. Give it another name.")
     if found.retry_failed or found.resume:
-        held = standing(out) if is_store(out) else Standing()
-        if held == Standing():
+        held = store_status(out) if is_store(out) else StoreStatus()
+        if held == StoreStatus():
             verb = "resume" if found.resume else "retry"
             raise InputError(
                 f"There is nothing to {verb}: no store at {out}. Name it with --checkpoint; without that, it is looked "

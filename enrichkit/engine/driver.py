@@ -25,10 +25,10 @@ from ..stages.answer import CONFIDENCE, NOT_SAID, SEARCH_QUALITY
 from ..status import WARN_AT, Status
 from ..store.rows import Outcome
 from ..store.store import Store
-from .limiter import Door, Gate
-from .queue import Ready, Task
-from .recorder import Book
-from .workers import Brought, Ended, News, Skipped, Workers
+from .limiter import PauseSwitch, RateLimiter
+from .queue import QuestionQueue, Task
+from .recorder import Recorder
+from .workers import News, ReplyArrived, Skipped, WorkerEnded, Workers
 
 IN_A_ROW = 10
 """So many questions failing one after the other end the run: for one cause, or unpaid for whatever cause."""
@@ -55,7 +55,7 @@ class Engine:
 
     def __init__(
         self,
-        book: Book,
+        recorder: Recorder,
         *,
         client: Client,
         client_name: str,
@@ -68,29 +68,29 @@ class Engine:
         spent_usd: Decimal,
         on_scarce: Callable[[], None],
     ) -> None:
-        self._work = book.work
-        self._book = book
-        self._store: Store = book.store
-        self._gate = Gate(workers=workers, rpm=rpm)
+        self._work = recorder.work
+        self._recorder = recorder
+        self._store: Store = recorder.store
+        self._limiter = RateLimiter(workers=workers, rpm=rpm)
         self._on_scarce = on_scarce
         self._scarce = False
         self._prices = prices_told(prices)
-        self._ready = Ready(book.work, delay_seconds=delay_seconds)
+        self._queue = QuestionQueue(recorder.work, delay_seconds=delay_seconds)
         self._inbox: queue.SimpleQueue[News] = queue.SimpleQueue()
         self._budget = Budget(budget_usd, spent_usd)
         self._stop = threading.Event()
-        self._door = Door()
+        self._pause_switch = PauseSwitch()
         self._workers = Workers(
-            book,
-            self._ready,
+            recorder,
+            self._queue,
             client=client,
             client_name=client_name,
             workers=workers,
             deadline_seconds=deadline_seconds,
             prices=prices,
-            gate=self._gate,
+            limiter=self._limiter,
             budget=self._budget,
-            opened=self._door.opened,
+            opened=self._pause_switch.opened,
             stopped=self._stop,
             pass_on=self._inbox.put,
             end_run=self.stop,
@@ -99,7 +99,7 @@ class Engine:
         """Why the run ends early, and what was said; None if it does not."""
         self._leaving = False
         self._defect: BaseException | None = None
-        self._suspects: list[Brought] = []
+        self._unpaid_failures: list[ReplyArrived] = []
         self._causes: list[str] = []
         self._started = time.monotonic()
         self._ended: float | None = None
@@ -110,7 +110,7 @@ class Engine:
         self._levels = {name: dict.fromkeys(levels, 0) for name, levels in LEVELS.items()}
         self._cost = Decimal()
         self._spent_before = spent_usd
-        self._forecast = Forecast([int((~stage.known).sum()) for stage in book.work.stages])
+        self._forecast = Forecast([int((~stage.known).sum()) for stage in recorder.work.stages])
         self._trouble = ""
         self._look_again = 0.0
         self._seal_at = time.monotonic() + SEAL_SECONDS
@@ -123,14 +123,14 @@ class Engine:
             self.reason = (reason, told)
         self._leaving |= reason in ("stop", "interrupt")
         self._stop.set()
-        self._ready.close()
+        self._queue.close()
 
     def pause(self) -> None:
         """Start nothing new until `resume`; what is in flight finishes and is stored."""
         with self._pausing:
             if self._paused_at is None and not self._stop.is_set():
                 self._paused_at = time.monotonic()
-                self._door.shut(PAUSE)
+                self._pause_switch.shut(PAUSE)
 
     def resume(self) -> None:
         """Go on after a pause."""
@@ -138,7 +138,7 @@ class Engine:
             if (since := self._paused_at) is not None:
                 self._paused_seconds += time.monotonic() - since
                 self._paused_at = None
-                self._door.lift(PAUSE)
+                self._pause_switch.lift(PAUSE)
 
     @property
     def status(self) -> Status:
@@ -149,7 +149,7 @@ class Engine:
         busy = seconds - self._paused_seconds - (0.0 if paused_at is None else now - paused_at)
         rate = complete / busy if busy > 0 else 0.0
         left = records - complete
-        pace = self._gate.view
+        pace = self._limiter.view
         limit, cost = self._budget.limit_usd, self._cost
         rest = None if self._unpriced and not cost else self._forecast.rest_usd
         return Status(
@@ -210,9 +210,9 @@ class Engine:
             self._ended = time.monotonic()
 
     def _ask_all(self) -> None:
-        for record in self._book.complete_already():
+        for record in self._recorder.complete_already():
             self._complete(record)
-            self._save(self._book.sealing.seal)
+            self._save(self._recorder.shard_writer.seal)
             if self._stop.is_set():
                 break
         for stage in self._work.stages:
@@ -228,9 +228,9 @@ class Engine:
                 pass
             self._rescue()
         self._commit(self._judged())
-        self._save(lambda: self._book.sealing.seal(everything=True))
+        self._save(lambda: self._recorder.shard_writer.seal(everything=True))
         if self._complete_count:
-            self._save(self._book.sealing.widen)
+            self._save(self._recorder.shard_writer.widen)
         if self._defect is not None:
             raise self._defect
         if self.reason == END:
@@ -240,19 +240,19 @@ class Engine:
         while self._workers.at_work or not self._inbox.empty():
             self._watch_space()
             try:
-                news = [self._inbox.get(timeout=SAVE_AGAIN_SECONDS if DISK in self._door else SEAL_SECONDS)]
+                news = [self._inbox.get(timeout=SAVE_AGAIN_SECONDS if DISK in self._pause_switch else SEAL_SECONDS)]
             except queue.Empty:
                 news = []
             # Bounded by the size seen: draining until empty could go on for seconds at full speed.
             news += [self._inbox.get() for _ in range(self._inbox.qsize())]
-            self._commit(self._sift(news))
+            self._commit(self._hold_back_unpaid(news))
             self._seal()
 
     def _seal(self) -> None:
         """Seal full shards, and every few seconds all that is complete."""
         began = time.monotonic()
-        due = began >= self._seal_at and DISK not in self._door
-        self._save(lambda: self._book.sealing.seal(everything=due))
+        due = began >= self._seal_at and DISK not in self._pause_switch
+        self._save(lambda: self._recorder.shard_writer.seal(everything=due))
         if due:
             ended = time.monotonic()
             self._seal_at = ended + max(SEAL_SECONDS, SEAL_SHARE * (ended - began))
@@ -261,50 +261,50 @@ class Engine:
         """Store what came after the writer failed, if it did: it is paid for. And miss no worker's last word."""
         left = [self._inbox.get() for _ in range(self._inbox.qsize())]
         for one in left:
-            if isinstance(one, Ended):
+            if isinstance(one, WorkerEnded):
                 self._note_defect(one)
-        entries = [one.entry for one in left if isinstance(one, Brought) and not one.unpaid]
+        entries = [one.entry for one in left if isinstance(one, ReplyArrived) and not one.unpaid]
         with contextlib.suppress(OSError, LockedError):  # what ended the writer, most likely, and is told already
             self._store.append(entries)
 
     def _watch_space(self) -> None:
         """Let no new request start while the disk is nearly full: those in flight still have to be written."""
-        if DISK not in self._door and time.monotonic() < self._look_again:
+        if DISK not in self._pause_switch and time.monotonic() < self._look_again:
             return
         self._look_again = time.monotonic() + LOOK_AT_DISK_SECONDS
         if self._store.enough_space():
             self._trouble = ""
-            self._door.lift(DISK)
+            self._pause_switch.lift(DISK)
         else:
-            self._door.shut(DISK)
+            self._pause_switch.shut(DISK)
             self._trouble = "the disk is nearly full; free some space and it goes on"
 
-    def _sift(self, news: list[News]) -> list[Brought | Skipped]:
+    def _hold_back_unpaid(self, news: list[News]) -> list[ReplyArrived | Skipped]:
         """Return what is to commit now; unpaid failures wait until something is answered, or end the run."""
-        kept: list[Brought | Skipped] = []
+        kept: list[ReplyArrived | Skipped] = []
         for one in news:
-            if isinstance(one, Ended):
+            if isinstance(one, WorkerEnded):
                 self._note_defect(one)
-            elif isinstance(one, Brought) and one.unpaid:
+            elif isinstance(one, ReplyArrived) and one.unpaid:
                 # It may be no verdict on its question, and there is nothing to lose.
                 self._workers.release()
-                self._suspects.append(one)
-                self._ready.finish(one.task)
+                self._unpaid_failures.append(one)
+                self._queue.finish(one.task)
                 self._watch_failures(one)
             else:
-                if isinstance(one, Brought):
-                    kept += self._suspects
-                    self._suspects = []
+                if isinstance(one, ReplyArrived):
+                    kept += self._unpaid_failures
+                    self._unpaid_failures = []
                     self._watch_failures(one)
                 kept.append(one)
         return kept
 
-    def _note_defect(self, one: Ended) -> None:
+    def _note_defect(self, one: WorkerEnded) -> None:
         if one.error is not None:
             self._defect = one.error
             self.stop("defect", f"{type(one.error).__name__}: {one.error}")
 
-    def _watch_failures(self, one: Brought) -> None:
+    def _watch_failures(self, one: ReplyArrived) -> None:
         """End the run where one cause fails again and again, or nothing is answered at all."""
         if one.outcome is None or (one.retried and not one.unpaid):
             return  # to be asked again; or a question that failed before, and says nothing of the others
@@ -312,22 +312,22 @@ class Engine:
         self._causes = [] if failure is None else [*self._causes[1 - IN_A_ROW :], failure.cause]
         alike = len(set(self._causes)) == 1 or PAID.isdisjoint(self._causes)
         if failure is not None and alike and len(self._causes) == IN_A_ROW:
-            self._suspects = []
+            self._unpaid_failures = []
             self.stop("failures", str(failure))
 
-    def _judged(self) -> list[Brought]:
+    def _judged(self) -> list[ReplyArrived]:
         """Return the unpaid failures that are a verdict at the end; the others' questions are still to be asked."""
-        suspects, self._suspects = self._suspects, []
-        verdicts = [one for one in suspects if one.failure is not None and not one.failure.transient]
-        if self.reason == END and len(verdicts) < len(suspects):
+        unpaid_failures, self._unpaid_failures = self._unpaid_failures, []
+        verdicts = [one for one in unpaid_failures if one.failure is not None and not one.failure.transient]
+        if self.reason == END and len(verdicts) < len(unpaid_failures):
             if self._workers.brought:
-                return suspects  # the service answers, but not these
-            self.stop("failures", str(suspects[-1].failure))
+                return unpaid_failures  # the service answers, but not these
+            self.stop("failures", str(unpaid_failures[-1].failure))
         return verdicts
 
-    def _commit(self, arrived: Sequence[Brought | Skipped]) -> None:
+    def _commit(self, arrived: Sequence[ReplyArrived | Skipped]) -> None:
         """Make replies durable, then let them count."""
-        brought = [one for one in arrived if isinstance(one, Brought)]
+        brought = [one for one in arrived if isinstance(one, ReplyArrived)]
         self._save(lambda: self._store.append([one.entry for one in brought]))
         for one in brought:
             if not one.unpaid:  # else it was given back when the failure was held back
@@ -344,7 +344,7 @@ class Engine:
             self._scarce = True
             self._on_scarce()
 
-    def _account(self, one: Brought) -> None:
+    def _account(self, one: ReplyArrived) -> None:
         """Add a stored reply to what a person sees."""
         usage = one.reply.usage
         if one.unpaid:
@@ -360,10 +360,10 @@ class Engine:
         self._count(task, outcome)
         # Before its records are complete: whoever sees them done finds what they cost in the forecast.
         self._forecast.finish(task[0], None if outcome is None or outcome.spent is None else outcome.spent.cost_usd)
-        for record in self._book.learn(task, outcome):
+        for record in self._recorder.learn(task, outcome):
             self._complete(record)
         if not told:
-            self._ready.finish(task)
+            self._queue.finish(task)
 
     def _count(self, task: Task, outcome: Outcome | None) -> None:
         """Add an answer to the running counts; nothing is ever gone through again for a display."""
@@ -376,7 +376,7 @@ class Engine:
             counts[level if level in counts else NOT_SAID] += 1
 
     def _complete(self, record: int) -> None:
-        row = self._book.complete(record)
+        row = self._recorder.complete(record)
         self._complete_count += 1
         self._failed += row["_status"] == "failed"
 
@@ -391,7 +391,7 @@ class Engine:
                 self.stop("store", str(error))
                 raise
             except OSError as error:
-                self._door.shut(DISK)
+                self._pause_switch.shut(DISK)
                 why = error.strerror or str(error)
                 self._trouble = f"the store cannot be written ({why}); trying again"
                 if last:
@@ -402,7 +402,7 @@ class Engine:
                     ) from error
                 time.sleep(SAVE_AGAIN_SECONDS)
             else:
-                if DISK in self._door:
+                if DISK in self._pause_switch:
                     self._watch_space()
                 return
 

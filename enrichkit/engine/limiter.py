@@ -15,7 +15,7 @@ from .pace import Pace, Ticket
 LOOKS_EVERY_SECONDS = 0.1
 
 
-class Door:
+class PauseSwitch:
     """Shut for as long as there is a reason.
 
     >>> door = Door()
@@ -49,7 +49,7 @@ class Door:
                 self.opened.set()
 
 
-class Gate:
+class RateLimiter:
     """Lets requests through one by one, as fast as the `Pace` allows, and so many at a time."""
 
     def __init__(self, *, workers: int, rpm: float | None = None, clock: Callable[[], float] = time.monotonic) -> None:

@@ -6,7 +6,7 @@ next opening passes at full speed what the one before it passed. Everything is r
 a request counts as accepted until it is refused: how long answers take does not matter. Only where refusals all come
 at as many under way, and hardly an answer does, that many are kept under way, whatever the speed.
 
-`Pace` decides, purely, in whatever time it is given; `Gate` keeps the workers waiting.
+`Pace` decides, purely, in whatever time it is given; `RateLimiter` keeps the workers waiting.
 """
 
 from __future__ import annotations

@@ -14,19 +14,19 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ..planning.plan import Work
+from ..planning.plan import RunPlan
 
 Task = tuple[int, int]
 """A stage's number and a question's number."""
 
 
-class Ready:
+class QuestionQueue:
     """The open questions of a run, handed out to workers one at a time.
 
     With a delay, a record's stages are asked one after the other, so long after the last.
     """
 
-    def __init__(self, work: Work, *, delay_seconds: float) -> None:
+    def __init__(self, work: RunPlan, *, delay_seconds: float) -> None:
         self._stages = work.stages
         stages = [work.stage for work in work.stages]
         self.parents = [
@@ -106,7 +106,7 @@ class Ready:
                 return parent, int(waiting[0])
         return None
 
-    def _in_order(self, work: Work) -> Iterator[Task]:
+    def _in_order(self, work: RunPlan) -> Iterator[Task]:
         """Yield each question without a reply once, at the most urgent record that needs it."""
         issued = [stage.known.copy() for stage in work.stages]
         for record in work.order:
@@ -117,7 +117,7 @@ class Ready:
                     yield place, code
 
 
-def steps_left(work: Work) -> np.ndarray[tuple[int], np.dtype[np.int16]]:
+def steps_left(work: RunPlan) -> np.ndarray[tuple[int], np.dtype[np.int16]]:
     """Return for each record how many of its questions have no final reply yet."""
     left = np.zeros(len(work.ids), np.int16)
     for stage in work.stages:

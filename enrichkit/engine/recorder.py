@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 
 from ..gemini.wire import parse
 from ..messages import SIMULATOR, decode, question_of
-from ..planning.plan import Work
+from ..planning.plan import RunPlan
 from ..pricing.prices import Price
 from ..stages.stage import Stage
 from ..store.replies import booked_usd
@@ -27,19 +27,19 @@ from ..store.rows import RECORD_ID, STATUS, Outcome, meta, read_outcome, record_
 from ..store.store import Store
 from ..table.cells import is_missing
 from .queue import Task, steps_left
-from .shard_writer import Row, Sealing
+from .shard_writer import Row, ShardWriter
 
 
-class Book:
+class Recorder:
     """The records of one run on one store, which is open for writing."""
 
-    def __init__(self, work: Work, store: Store, *, prices: Mapping[str, Price], shard_rows: int) -> None:
+    def __init__(self, work: RunPlan, store: Store, *, prices: Mapping[str, Price], shard_rows: int) -> None:
         self.work = work
         self.store = store
         self._prices = prices
         self._shard_rows = shard_rows
-        self.sealing = Sealing(work, store, shard_rows=shard_rows)
-        self._names = frozenset(self.sealing.schema.names)
+        self.shard_writer = ShardWriter(work, store, shard_rows=shard_rows)
+        self._names = frozenset(self.shard_writer.schema.names)
         self._outcomes: dict[Task, Outcome] = {}
         self._needed = [np.diff(stage.start) for stage in work.stages]
         self._left = steps_left(work)
@@ -86,7 +86,7 @@ class Book:
         pending = [entry.payload for entry in list(self.store.index.pending.get(question, ()))]
         if sealed is None:
             return pending, 0
-        self.sealing.payer.setdefault(question, sealed[0])
+        self.shard_writer.payer.setdefault(question, sealed[0])
         replies = [payload for payload in sealed[1] if question_of(payload) in (None, question)]
         return [*replies, *(payload for payload in pending if payload not in replies)], len(replies)
 
@@ -104,7 +104,7 @@ class Book:
     def _keep(self, task: Task, outcome: Outcome) -> None:
         self._outcomes[task] = outcome
         if outcome.spent is not None:
-            self.sealing.spent[outcome.question] = outcome.spent
+            self.shard_writer.spent[outcome.question] = outcome.spent
 
     def outcome(self, task: Task) -> Outcome | None:
         """Return the final outcome of a question, from memory or from the store; None if it has none yet."""
@@ -198,7 +198,7 @@ class Book:
     @functools.cached_property
     def _visible(self) -> set[str]:
         """The columns that checks may look at: the table's, and all answers'."""
-        return {*self.sealing.given, *(name for stage in self.work.stages for name in stage.stage.answers)}
+        return {*self.shard_writer.given, *(name for stage in self.work.stages for name in stage.stage.answers)}
 
     @functools.cached_property
     def new_columns(self) -> list[str]:
@@ -208,7 +208,7 @@ class Book:
     def complete(self, record: int) -> Row:
         """Make a complete record's row and put it up for sealing."""
         row = self.row(record)
-        self.sealing.add(record, row)
+        self.shard_writer.add(record, row)
         for place, stage in enumerate(self.work.stages):
             code = int(stage.code[record])
             if code >= 0:
@@ -219,7 +219,7 @@ class Book:
         return row
 
     @property
-    def to_read_anew(self) -> list[int]:
+    def to_read_again(self) -> list[int]:
         """The shards whose answers were read in another way than the stages now read theirs."""
         return [shard for shard in self.store.index.footers if self._outdated(shard)]
 
@@ -228,15 +228,15 @@ class Book:
         stages = [work.stage for work in self.work.stages]
         return [stage for stage in stages if held.get(stage.name, {}).get("reading", stage.reading) != stage.reading]
 
-    def read_anew(self) -> None:
+    def read_again(self) -> None:
         """Read the stored replies of all records again, in the shards where stages are now read in another way."""
-        for shard in self.to_read_anew:
+        for shard in self.to_read_again:
             old = self.store.shard(shard)
             rows = {row[RECORD_ID]: row for row in old.to_pylist()}
             for stage in self._outdated(shard):
                 for row in rows.values():
                     row.update(self._read_again(stage, row))
-            self.sealing.replace(shard, old, rows)
+            self.shard_writer.replace(shard, old, rows)
 
     def _read_again(self, stage: Stage, row: Row) -> Row:
         question, status = row.get(meta(stage.name, "question")), row.get(meta(stage.name, "status"))
@@ -272,10 +272,10 @@ class Book:
 
     def completed_rows(self, records: Sequence[int]) -> list[Row]:
         """Return the rows of completed records without the raw replies, from the shards where they are sealed."""
-        found = dict(self.sealing.unsealed_rows())
+        found = dict(self.shard_writer.unsealed_rows())
         stages = {*self.store.index.stages, *(work.stage.name for work in self.work.stages)}
         raw = {meta(stage, "replies") for stage in stages}
-        names = [name for name in self.sealing.schema.names if name not in raw]
+        names = [name for name in self.shard_writer.schema.names if name not in raw]
         by_shard: dict[int, dict[str, int]] = {}
         for record in records:
             if record not in found:

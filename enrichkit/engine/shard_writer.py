@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..messages import SIMULATOR
-from ..planning.plan import Work
+from ..planning.plan import RunPlan
 from ..store.index import FOOTER, VERSION, Index, find
 from ..store.rows import RECORD_ID, STATUS, Spent, booked, build_table, meta, stage_types
 from ..store.store import Store
@@ -27,10 +27,10 @@ from ..table.arrow import as_type, cells_at, wider
 Row = dict[str, Any]
 
 
-class Sealing:
+class ShardWriter:
     """The rows of one run on their way into the shards of a store, which is open for writing."""
 
-    def __init__(self, work: Work, store: Store, *, shard_rows: int) -> None:
+    def __init__(self, work: RunPlan, store: Store, *, shard_rows: int) -> None:
         self._work = work
         self._store = store
         self._shard_rows = shard_rows
@@ -203,13 +203,13 @@ class Sealing:
         return found
 
 
-def _given_columns(work: Work, index: Index) -> list[str]:
+def _given_columns(work: RunPlan, index: Index) -> list[str]:
     """Return the columns that are the user's: those of the table, and those of any table that the store has seen."""
     seen = [name for facts in index.footers.values() for name in facts.get("columns", ())]
     return list(dict.fromkeys([*seen, *work.table.column_names]))
 
 
-def _target_schema(work: Work, index: Index) -> pa.Schema:
+def _target_schema(work: RunPlan, index: Index) -> pa.Schema:
     """Return the one schema of the whole store: what it has, the table's columns, the stages' columns.
 
     A stage's column has the type of its answers now, whatever an earlier reading of them was; one that is the user's

@@ -26,11 +26,11 @@ import pyarrow.compute as pc
 from ..messages import CLIENTS, SIMULATOR, Cause, Client, Failure, Reply, Request, encode
 from ..pricing.budget import Budget
 from ..pricing.prices import Price, worst_case
-from ..store.journal import Entry
+from ..store.journal import JournalEntry
 from ..store.rows import Outcome, outcome_of, read_decoded, read_payload, reply_cost
-from .limiter import Gate
-from .queue import Ready, Task
-from .recorder import Book
+from .limiter import RateLimiter
+from .queue import QuestionQueue, Task
+from .recorder import Recorder
 from .retry import Sent, ask
 
 ATTEMPTS = 3
@@ -41,11 +41,11 @@ SPARE_PERMITS = 2
 
 
 @dataclass(frozen=True, slots=True)
-class Brought:
+class ReplyArrived:
     """A reply on its way to the writer; the last of its question has the outcome with it."""
 
     task: Task
-    entry: Entry
+    entry: JournalEntry
     reply: Reply
     cost_usd: Decimal | None
     outcome: Outcome | None
@@ -71,13 +71,13 @@ class Skipped:
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
+class WorkerEnded:
     """A worker has ended, by a defect perhaps."""
 
     error: BaseException | None = None
 
 
-News = Brought | Skipped | Ended
+News = ReplyArrived | Skipped | WorkerEnded
 
 
 class Workers:
@@ -89,26 +89,26 @@ class Workers:
 
     def __init__(
         self,
-        book: Book,
-        ready: Ready,
+        recorder: Recorder,
+        ready: QuestionQueue,
         *,
         client: Client,
         client_name: str,
         workers: int,
         deadline_seconds: float,
         prices: Mapping[str, Price],
-        gate: Gate,
+        limiter: RateLimiter,
         budget: Budget,
         opened: threading.Event,
         stopped: threading.Event,
         pass_on: Callable[[News], None],
         end_run: Callable[[str, str], None],
     ) -> None:
-        self._work = book.work
-        self._book = book
-        self._ready = ready
+        self._work = recorder.work
+        self._recorder = recorder
+        self._queue = ready
         self._client = client
-        self._gate = gate
+        self._limiter = limiter
         self._budget = budget
         self._client_name = client_name
         self._count = workers
@@ -122,9 +122,9 @@ class Workers:
         self._permits: queue.SimpleQueue[None] = queue.SimpleQueue()
         for _ in range(workers + SPARE_PERMITS):
             self._permits.put(None)
-        self.simulated = book.simulated
+        self.simulated = recorder.simulated
         """Whether the simulator answers; None before that is known."""
-        self._schema_bytes = {one.stage.name: len(json.dumps(one.stage.schema)) for one in book.work.stages}
+        self._schema_bytes = {one.stage.name: len(json.dumps(one.stage.schema)) for one in recorder.work.stages}
         self._worst_case = functools.lru_cache(maxsize=1000)(self._price_worst_case)
         self._change = threading.Condition()
         self._resting = self._relieving = 0
@@ -159,17 +159,17 @@ class Workers:
             self._over = True  # nothing is left for anybody
             self.at_work -= 1
             self._change.notify_all()
-        self._pass_on(Ended(defect))
+        self._pass_on(WorkerEnded(defect))
 
     def _loop(self) -> None:
         """Take question after question until none is left."""
-        while (task := self._ready.take()) is not None:
+        while (task := self._queue.take()) is not None:
             self._ask(task)
 
     def _relief(self) -> None:
         """Ask while another rests."""
         while self._needed():
-            if (task := self._ready.take()) is not None:
+            if (task := self._queue.take()) is not None:
                 self._ask(task)
             with self._change:
                 self._relieving -= 1
@@ -201,13 +201,13 @@ class Workers:
         """Ask one question, again if its answer cannot be read, and pass on every reply."""
         work = self._work.stages[task[0]]
         stage, question = work.stage, work.id(task[1])
-        values = self._book.hints(task, [*stage.reads, *stage.requires])
+        values = self._recorder.hints(task, [*stage.reads, *stage.requires])
         if any(name not in values for name in stage.requires):
             self._pass_on(Skipped(task))
             return
         deadline_seconds, prices = self._deadline_seconds, self._prices
         request = stage.request(question, values, model=self._work.model, timeout_seconds=deadline_seconds)
-        payloads, booked = self._book.earlier(task)
+        payloads, booked = self._recorder.earlier(task)
         read = [read_payload(stage, payload, prices) for payload in payloads]
         last = len(read) + ATTEMPTS
         for attempt in range(len(read) + 1, last + 1):
@@ -239,11 +239,11 @@ class Workers:
                 self.problem = stage.name, one.reply.failure
             cause = None if one.reply.failure is None else one.reply.failure.cause
             again = cause in ASK_AGAIN and attempt < last and not self._stopped.is_set()
-            entry = Entry(question, stage.name, attempt, "again" if again else one.status, payload)
+            entry = JournalEntry(question, stage.name, attempt, "again" if again else one.status, payload)
             outcome = None if again else outcome_of(question, read, booked=booked)
             with self._change:
                 self.brought += one.reply.paid
-            self._pass_on(Brought(task, entry, one.reply, one.cost_usd, outcome, retried=last > ATTEMPTS))
+            self._pass_on(ReplyArrived(task, entry, one.reply, one.cost_usd, outcome, retried=last > ATTEMPTS))
             if not again:
                 return
 
@@ -273,7 +273,7 @@ class Workers:
         passed that sends at once.
         """
         while (worst := self._reserve(request)) is not None:
-            ticket = self._gate.enter(self._stopped, opened=self._opened)
+            ticket = self._limiter.enter(self._stopped, opened=self._opened)
             if ticket is None:
                 self._budget.settle(worst, Decimal())
                 return None
@@ -287,11 +287,11 @@ class Workers:
                 self.in_flight -= 1
             self._settle(request, reply, worst)
             if reply.failure is None or reply.failure.cause != "rate":
-                self._gate.accepted(ticket)
+                self._limiter.accepted(ticket)
                 if reply.failure is not None:
                     self.problem = request.stage, reply.failure
                 return Sent(reply, seconds)
-            self._gate.refused(ticket, reply.failure.retry_after_seconds)
+            self._limiter.refused(ticket, reply.failure.retry_after_seconds)
         return None
 
     def _call(self, request: Request) -> Reply:

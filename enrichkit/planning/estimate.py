@@ -27,11 +27,11 @@ from ..stages.stage import LONGEST_VALUE, SYSTEM, Stage
 from ..store.files import files_of
 from ..store.index import Index, read_shards
 from ..store.parquet import join
-from ..store.replies import booked_usd, read_ledger
+from ..store.replies import booked_usd, read_replies
 from ..store.rows import meta
-from .past import Numbers, Past
-from .plan import Work
-from .questions import StageWork
+from .past import Numbers, UsageHistory
+from .plan import RunPlan
+from .questions import StageQuestions
 
 LONGEST_PROMPT_BYTES = 10_000
 
@@ -73,7 +73,7 @@ class Estimate:
 
 
 def estimate(
-    work: Work, past: Mapping[str, Past], *, workers: int, rpm: float | None, prices: Mapping[str, Price]
+    work: RunPlan, past: Mapping[str, UsageHistory], *, workers: int, rpm: float | None, prices: Mapping[str, Price]
 ) -> Estimate:
     """Return about what the open questions of a table will take."""
     asking = [(stage, int((~stage.known).sum())) for stage in work.stages if not stage.known.all()]
@@ -142,7 +142,7 @@ def student(free: int) -> float:
     )
 
 
-def past_costs(past: Past, model: str, prices: Mapping[str, Price]) -> Numbers | None:
+def past_costs(past: UsageHistory, model: str, prices: Mapping[str, Price]) -> Numbers | None:
     """Return what past questions would cost today; None if a price is unknown.
 
     By the version that answered where the same was asked as now, else by the model that is to be asked.
@@ -166,7 +166,7 @@ def past_costs(past: Past, model: str, prices: Mapping[str, Price]) -> Numbers |
     return np.where(unknown, past.facts["cost_usd"], found)
 
 
-def _is_known(past: Mapping[str, Past], stage: StageWork) -> bool:
+def _is_known(past: Mapping[str, UsageHistory], stage: StageQuestions) -> bool:
     one = past.get(stage.stage.name)
     if one is None:
         return False
@@ -175,9 +175,9 @@ def _is_known(past: Mapping[str, Past], stage: StageWork) -> bool:
 
 
 def _cost(
-    work: Work,
-    asking: Sequence[tuple[StageWork, int]],
-    seen: Mapping[str, Past],
+    work: RunPlan,
+    asking: Sequence[tuple[StageQuestions, int]],
+    seen: Mapping[str, UsageHistory],
     usual: Mapping[str, Sequence[Usage]],
     prices: Mapping[str, Price],
 ) -> Range | None:
@@ -194,7 +194,7 @@ def _cost(
     return None if any(len(one) < 3 for one in guesses) else _sum(carry_over(samples), *guesses)
 
 
-def _usual(work: Work, stage: Stage) -> Iterator[Usage]:
+def _usual(work: RunPlan, stage: Stage) -> Iterator[Usage]:
     """Yield what one question of a stage usually uses: low, middle, high."""
     length = len(SYSTEM) + len(stage.prompt) + len(json.dumps(stage.schema))
     length += sum(_mean_length(work.table.column(name)) for name in stage.reads if name in work.table.column_names)
@@ -228,7 +228,7 @@ def _longest(*ranges: Sequence[float]) -> Range:
     return low, middle, high
 
 
-def _basis(seen: Mapping[str, Past], usual: Mapping[str, object]) -> str:
+def _basis(seen: Mapping[str, UsageHistory], usual: Mapping[str, object]) -> str:
     if not seen:
         return "from the usual sizes"
     told = f"measured on {many(sum(map(len, seen.values())), 'reply', 'replies')} of this store"
@@ -238,7 +238,7 @@ def _basis(seen: Mapping[str, Past], usual: Mapping[str, object]) -> str:
 def spent_before(
     out: Path,
     index: Index,
-    work: Work,
+    work: RunPlan,
     *,
     budget_usd: float | None,
     prices: Mapping[str, Price],
@@ -255,7 +255,7 @@ def spent_before(
     if known is not None:
         return known
     worst = worst_request(work, prices)
-    paid = read_ledger(out, prices).paid
+    paid = read_replies(out, prices).paid
     return sum((worst if one.cost is None else one.cost.total_usd for one in paid), Decimal())
 
 
@@ -266,7 +266,7 @@ def booked_before(out: Path, index: Index) -> Decimal | None:
     return None if index.pending else booked_usd(join(list(tables.values())))
 
 
-def worst_request(work: Work, prices: Mapping[str, Price]) -> Decimal:
+def worst_request(work: RunPlan, prices: Mapping[str, Price]) -> Decimal:
     """Return about the worst case of the dearest request; what is of unknown price counts as nothing."""
     found = (
         worst_case(

@@ -21,8 +21,8 @@ from ..stages.answer import NOTHING
 from ..stages.stage import LONGEST_VALUE
 from ..table.arrow import has_value, is_true
 from ..table.cells import column_texts
-from .plan import Work
-from .questions import StageWork
+from .plan import RunPlan
+from .questions import StageQuestions
 
 NOTES_TOLD = 10
 """So many sentences of one sort; the rest is counted."""
@@ -66,7 +66,7 @@ Mask = npt.NDArray[np.bool_]
 Texts: TypeAlias = pa.Array | pa.ChunkedArray
 
 
-def checkup(work: Work) -> list[str]:
+def checkup(work: RunPlan) -> list[str]:
     """Return a sentence for each thing that looks odd about a table, as long as anything of it is to be asked."""
     notes = list(repeated_rows(work))
     if not len(work.order):
@@ -84,7 +84,7 @@ def checkup(work: Work) -> list[str]:
     return notes + [note for stage in work.stages for note in _few(two_in_one(work, stage), "group")]
 
 
-def repeated_rows(work: Work) -> Iterator[str]:
+def repeated_rows(work: RunPlan) -> Iterator[str]:
     """Yield a sentence where rows are one record with an earlier row."""
     repeats = work.record >= 0
     repeats[work.row] = False
@@ -93,7 +93,7 @@ def repeated_rows(work: Work) -> Iterator[str]:
         yield f"{rows} the key of an earlier row, one record each: {rows_told(again, work.frame.index)}."
 
 
-def empty_rows(work: Work) -> Iterator[str]:
+def empty_rows(work: RunPlan) -> Iterator[str]:
     """Yield a sentence where rows hold nothing but their key."""
     others = [name for name in work.table.column_names if name not in work.key]
     filled = work.record < 0
@@ -162,7 +162,7 @@ def odd_values(name: str, texts: Texts, index: pd.Index[Any] | None = None, *, a
         )
 
 
-def two_in_one(work: Work, stage: StageWork) -> Iterator[str]:
+def two_in_one(work: RunPlan, stage: StageQuestions) -> Iterator[str]:
     """Yield a sentence where records that are to share a question differ in what the prompt says of them.
 
     Two spellings of a country are no second firm; so at least two columns must differ from the group's first

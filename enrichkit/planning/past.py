@@ -17,11 +17,11 @@ import pyarrow.compute as pc
 from ..pricing.prices import Price
 from ..store.files import files_of
 from ..store.index import find, footer, shard_paths
-from ..store.journal import Entry, by_question, read_parts
+from ..store.journal import JournalEntry, by_question, read_journal
 from ..store.parquet import read_or_none
 from ..store.rows import RECORD_ID, SPENT, meta, read_outcome
 from ..table.arrow import is_true
-from .questions import StageWork
+from .questions import StageQuestions
 
 ENOUGH_ROWS = 2000
 
@@ -29,7 +29,7 @@ Numbers = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
-class Past:
+class UsageHistory:
     """What each paid question of a stage used, its repetitions included; not a number where that is unknown."""
 
     facts: dict[str, Numbers]
@@ -47,7 +47,9 @@ class Past:
         return sum((np.nan_to_num(part) for part in parts), self.facts["input_tokens"])
 
 
-def read_past(out: Path, works: Sequence[StageWork], prices: Mapping[str, Price]) -> dict[str, Past]:
+def read_usage_history(
+    out: Path, works: Sequence[StageQuestions], prices: Mapping[str, Price]
+) -> dict[str, UsageHistory]:
     """Return what a store's newest questions used, by stage; a stage that nothing is known of is left out."""
     wanted = [work for work in works if not work.known.all()]
     names = [meta(work.stage.name, fact) for work in wanted for fact in (*SPENT, "model", "paid_by")]
@@ -58,14 +60,17 @@ def read_past(out: Path, works: Sequence[StageWork], prices: Mapping[str, Price]
             tables.append(table)
         if sum(table.num_rows for table in tables) >= ENOUGH_ROWS:
             break
-    pending = by_question(entry for _, entries in read_parts(files, out) for entry in entries or ()) if wanted else {}
+    pending = by_question(entry for _, entries in read_journal(files, out) for entry in entries or ()) if wanted else {}
     found = {work.stage.name: _of_stage(work, tables, pending, prices) for work in wanted}
     return {name: past for name, past in found.items() if len(past)}
 
 
 def _of_stage(
-    work: StageWork, tables: Sequence[pa.Table], pending: Mapping[str, Sequence[Entry]], prices: Mapping[str, Price]
-) -> Past:
+    work: StageQuestions,
+    tables: Sequence[pa.Table],
+    pending: Mapping[str, Sequence[JournalEntry]],
+    prices: Mapping[str, Price],
+) -> UsageHistory:
     """Return what one stage's questions used: those asked just as now, if there are any."""
     name = work.stage.name
     having = [table for table in tables if meta(name, "paid_by") in table.column_names]
@@ -73,23 +78,25 @@ def _of_stage(
     same = [*(_sealed(name, table) for table in alike), _unsealed(work, pending, prices)]
     if not any(map(len, same)):
         same = [_sealed(name, table, comparable=False) for table in having] or same
-    return Past(
+    return UsageHistory(
         facts={fact: np.concatenate([one.facts[fact] for one in same]) for fact in SPENT},
         models=np.concatenate([one.models for one in same]),
     )
 
 
-def _sealed(name: str, table: pa.Table, *, comparable: bool = True) -> Past:
+def _sealed(name: str, table: pa.Table, *, comparable: bool = True) -> UsageHistory:
     """Return what a stage's questions used by a shard, each in the row of the record that paid."""
     table = table.filter(pa.array(is_true(pc.equal(table.column(meta(name, "paid_by")), table.column(RECORD_ID)))))
     models = table.column(meta(name, "model")).to_numpy() if comparable else np.full(table.num_rows, None)
-    return Past(
+    return UsageHistory(
         facts={fact: _numbers(table.column(meta(name, fact))) for fact in SPENT},
         models=np.asarray(models, dtype=object),
     )
 
 
-def _unsealed(work: StageWork, pending: Mapping[str, Sequence[Entry]], prices: Mapping[str, Price]) -> Past:
+def _unsealed(
+    work: StageQuestions, pending: Mapping[str, Sequence[JournalEntry]], prices: Mapping[str, Price]
+) -> UsageHistory:
     """Return what those used that have their final reply in no shard yet, and whose records wait for other stages."""
     places = find(list(pending), work.questions) if pending else ()
     outcomes = [
@@ -98,7 +105,7 @@ def _unsealed(work: StageWork, pending: Mapping[str, Sequence[Entry]], prices: M
         if place >= 0 and work.place[place] < 0 and len(work.records(place)) and entries[-1].status != "again"
     ]
     used = [(one.reply.model_version, one.spent.facts) for one in outcomes if one.spent is not None]
-    return Past(
+    return UsageHistory(
         facts={fact: np.array([facts[fact] for _, facts in used], dtype=np.float64) for fact in SPENT},
         models=np.array([model for model, _ in used], dtype=object),
     )

@@ -25,7 +25,7 @@ from ..store.index import Index
 from ..store.rows import WHY, facts_of, meta
 from ..table.arrow import as_table, is_true
 from ..table.cells import Digests, column_texts, digests, group, ids
-from .questions import OnChange, Sorter, StagePlan, StageWork
+from .questions import OnChange, QuestionSorter, StagePlan, StageQuestions
 
 SHARD = "shard"
 MEND_KEY = "fill in the key where it is missing, or drop such rows; until then enrichkit.run refuses the table"
@@ -35,7 +35,7 @@ Priority = str | Callable[[pd.DataFrame], Sequence[float]] | None
 
 
 @dataclass(slots=True)
-class Work:
+class RunPlan:
     """Everything a run needs to know: the table as Arrow, its records, and what each stage has to do."""
 
     frame: pd.DataFrame
@@ -47,7 +47,7 @@ class Work:
     row: npt.NDArray[np.int32]
     """Each record's first row."""
     ids: pa.StringArray
-    stages: list[StageWork]
+    stages: list[StageQuestions]
     order: npt.NDArray[np.int32]
     """The records with something to do, most urgent first."""
     shards: npt.NDArray[np.int32]
@@ -135,7 +135,7 @@ def record_ids(frame: pd.DataFrame, key: str | Sequence[str] | None) -> list[str
     return list(ids(record_digests(named, choose_key(key, list(named.columns)))[0]).to_pylist())
 
 
-def make_work(
+def make_run_plan(
     frame: pd.DataFrame,
     index: Index,
     *,
@@ -149,7 +149,7 @@ def make_work(
     limit: int | None,
     priority: Priority,
     refuse: bool,
-) -> tuple[Work, list[StagePlan]]:
+) -> tuple[RunPlan, list[StagePlan]]:
     """Return what is to do, and the counts that a person sees.
 
     ``simulated`` says whether the simulator answers, as far as that is known beforehand.
@@ -169,10 +169,10 @@ def make_work(
     record, row, unique, keyless = _records(named, names, refuse=refuse)
     places = index.rows_of(unique)
     first = named if len(row) == len(named) else named.iloc[row]
-    sorters: list[Sorter] = []
+    sorters: list[QuestionSorter] = []
     for stage in stages:
         sorters.append(
-            Sorter(
+            QuestionSorter(
                 stage,
                 first,
                 index,
@@ -198,7 +198,7 @@ def make_work(
     if filled and refuse:
         raise InputError(filled)
     shards = index.shards[np.maximum(places, 0)] if len(index.shards) else np.full(len(row), -1, np.int32)
-    work = Work(
+    work = RunPlan(
         frame=frame,
         table=table,
         key=names,
@@ -217,7 +217,7 @@ def make_work(
 
 
 def _choose(
-    order: npt.NDArray[np.int32], sorters: Sequence[Sorter], *, only_failed: bool, limit: int | None
+    order: npt.NDArray[np.int32], sorters: Sequence[QuestionSorter], *, only_failed: bool, limit: int | None
 ) -> tuple[npt.NDArray[np.int32], list[str]]:
     """Return the records of this call, and what to say of those that are left for a later one."""
     chosen = order
@@ -319,7 +319,7 @@ def _changed(plans: Sequence[StagePlan], out: Path) -> str:
     )
 
 
-def _filled_before(first: pd.DataFrame, sorter: Sorter) -> str:
+def _filled_before(first: pd.DataFrame, sorter: QuestionSorter) -> str:
     """Return what to say of a table with a stage's earlier answers in its cells, if that stage is asked about them.
 
     Cells that are filled count as the user's: the new answers would be paid for, and not be seen.

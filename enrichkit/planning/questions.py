@@ -39,7 +39,7 @@ class StagePlan:
 
 
 @dataclass(slots=True)
-class StageWork:
+class StageQuestions:
     """One stage's open questions: which records need which, and which of them have an answer already."""
 
     stage: Stage
@@ -67,7 +67,7 @@ class StageWork:
         return self.order[self.start[question] : self.start[question + 1]]
 
 
-class Sorter:
+class QuestionSorter:
     """Sorts a stage's records into done, failed, skipped, changed and open, and these into questions."""
 
     def __init__(
@@ -77,7 +77,7 @@ class Sorter:
         index: Index,
         places: npt.NDArray[np.int64],
         *,
-        before: Sequence[Sorter],
+        before: Sequence[QuestionSorter],
         key: tuple[str, ...],
         model: str,
         on_change: OnChange,
@@ -162,12 +162,12 @@ class Sorter:
         needed[self.code[self.code >= 0]] = True
         return needed
 
-    def work(self) -> StageWork:
+    def work(self) -> StageQuestions:
         """Return the open questions with the records that need them."""
         needing = np.flatnonzero(self.code >= 0)
         order = needing[np.argsort(self.code[needing], kind="stable")].astype(np.int32)
         start = np.searchsorted(self.code[order], np.arange(len(self.questions) + 1, dtype=np.int32)).astype(np.int32)
-        return StageWork(
+        return StageQuestions(
             self.stage,
             self.per,
             self.fingerprint,

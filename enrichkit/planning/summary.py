@@ -17,8 +17,8 @@ from ..pricing.prices import Price, lacking, prices_told
 from ..stages.stage import Stage
 from .estimate import Estimate, Range, estimate
 from .lint import checkup
-from .past import Past
-from .plan import Work
+from .past import UsageHistory
+from .plan import RunPlan
 from .questions import StagePlan
 
 COUNTS = ("done", "failed", "skipped", "changed", "shared")
@@ -163,14 +163,14 @@ class Plan:
 
 
 def make_plan(
-    work: Work,
+    work: RunPlan,
     plans: Sequence[StagePlan],
     *,
     out: str | Path,
     workers: int,
     rpm: float | None,
     prices: Mapping[str, Price],
-    past: Mapping[str, Past],
+    past: Mapping[str, UsageHistory],
     budget: Budget,
     worst_usd: Decimal,
 ) -> Plan:

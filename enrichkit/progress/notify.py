@@ -24,7 +24,7 @@ from typing import Any, Literal
 from ..errors import InputError, LockedError, SetupError, StoreError
 from ..formatting import amount, duration, many, plain
 from ..messages import KEY_NAMES
-from ..status import Status, going_on, why
+from ..status import Status, next_step, stop_reason_text
 from .view import again, is_early, left_for_later
 
 LONGEST_SECONDS = 10.0
@@ -150,7 +150,7 @@ def _next(status: Status, out: str, error: BaseException | None) -> str:
     if error is not None:
         return f"A defect ended it: {type(error).__name__}. See where it was called; then the same call goes on."
     if status.stopping is not None and is_early(status):
-        return f"{BY_PERSON.get(status.stopping) or why(status.stopping, '')}{going_on(status.stopping)}."
+        return f"{BY_PERSON.get(status.stopping) or stop_reason_text(status.stopping, '')}{next_step(status.stopping)}."
     report = plain(f"enrichkit.report({out!r})", most=0)
     return ". ".join([f"Next: {report}{' says why some failed' if status.failed else ''}", *again(status)])
 

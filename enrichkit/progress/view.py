@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 
 from ..formatting import LONGEST_CELL, amount, duration, escaped, many, plain
-from ..status import WARN_AT, Status, going_on
+from ..status import WARN_AT, Status, next_step
 
 LONGEST_TEXT = 3 * LONGEST_CELL
 BAR_WIDTH = 90
@@ -146,7 +146,7 @@ def next_call(status: Status, *, ended: bool) -> str:
 def again(status: Status) -> list[str]:
     """Return what the same call does after a run that has ended; nothing where it would do nothing."""
     if is_early(status):
-        return [f"{going_on(status.stopping)}; enrichkit.read(out) has what is stored."]
+        return [f"{next_step(status.stopping)}; enrichkit.read(out) has what is stored."]
     on = ["The same call goes on with those that are left."] if status.later and status.records else []
     return [*on, *["The same call with retry_failed=True asks the failed ones again."] * bool(status.failed)]
 

@@ -14,7 +14,7 @@ import pandas as pd
 
 from ..formatting import usd
 from ..pricing.prices import Price, prices_told
-from ..store.replies import Ledger, StoredReply
+from ..store.replies import StoredReplies, StoredReply
 from .costs import KINDS
 
 COUNTED = ("input_tokens", "cached_tokens", "tool_tokens", "thinking_tokens", "output_tokens", "searches")
@@ -167,27 +167,27 @@ def ratio(line: CostLine, count: int) -> Decimal | None:
     return None if not count or line.unpriced or line.cost_usd is None else line.cost_usd / count
 
 
-def make_bill(ledger: Ledger, *, own: Mapping[str, Price]) -> Bill:
+def make_bill(stored: StoredReplies, *, own: Mapping[str, Price]) -> Bill:
     """Return the bill of a ledger."""
-    paid = ledger.paid
-    replies = grouped(ledger.replies, lambda one: one.stage)
-    unread = bool(ledger.damaged)
-    total = add_up(ledger.replies, unread=unread)
-    by_stage = {name: add_up(replies.get(name, ()), unread=unread) for name in ledger.stages}
-    shared, shared_usd, unpriced = sharing(ledger)
+    paid = stored.paid
+    replies = grouped(stored.replies, lambda one: one.stage)
+    unread = bool(stored.damaged)
+    total = add_up(stored.replies, unread=unread)
+    by_stage = {name: add_up(replies.get(name, ()), unread=unread) for name in stored.stages}
+    shared, shared_usd, unpriced = sharing(stored)
     kept = sum((one.cost.total_usd for one in paid if one.cost and not one.wasted), Decimal())
     return Bill(
         total=total,
         by_stage=by_stage,
         by_model={name: add_up(same) for name, same in grouped(paid, lambda one: one.model).items()},
-        records=ledger.records,
-        filled={stage: dict(columns) for stage, columns in ledger.filled.items()},
+        records=stored.records,
+        filled={stage: dict(columns) for stage, columns in stored.filled.items()},
         shared=shared,
         shared_usd=shared_usd,
         shared_unpriced=unpriced,
         kept_usd=None if total.cost_usd is None else kept,
-        not_sealed=ledger.not_sealed,
-        may_be_charged=sum(one.may_be_charged for one in ledger.replies),
+        not_sealed=stored.not_sealed,
+        may_be_charged=sum(one.may_be_charged for one in stored.replies),
         prices=prices_told(own),
     )
 
@@ -226,17 +226,17 @@ def add_up(replies: Sequence[StoredReply], *, unread: bool = False) -> CostLine:
     )
 
 
-def sharing(ledger: Ledger) -> tuple[dict[str, int], dict[str, Decimal], int]:
+def sharing(stored: StoredReplies) -> tuple[dict[str, int], dict[str, Decimal], int]:
     """Return by stage the answers that records got from another's question, and what that saved; and those unpriced."""
     spent: dict[tuple[str, str], Decimal | None] = {}
-    for one in ledger.paid:
+    for one in stored.paid:
         question = one.stage, one.question
         known = spent.get(question, Decimal())
         spent[question] = None if known is None or one.cost is None else known + one.cost.total_usd
-    shared = dict.fromkeys(ledger.stages, 0)
-    saved = dict.fromkeys(ledger.stages, Decimal())
+    shared = dict.fromkeys(stored.stages, 0)
+    saved = dict.fromkeys(stored.stages, Decimal())
     unpriced = 0
-    for question, records in ledger.asked_by.items():
+    for question, records in stored.asked_by.items():
         stage, cost = question[0], spent.get(question, Decimal())
         others = max(0, records - 1)  # no record at all has the answer of a question that failed
         shared[stage] += others

@@ -16,7 +16,7 @@ from ..messages import SIMULATOR, Usage
 from ..pricing.prices import Cost, Price, cost, prices_told
 from ..store.files import files_of, folder_of
 from ..store.index import damaged_shards
-from ..store.replies import StoredReply, read_ledger, warn_of_damage
+from ..store.replies import StoredReply, read_replies, warn_of_damage
 
 KINDS = ("input", "cached", "thinking", "output", "search")
 """What is paid for in a reply."""
@@ -69,9 +69,9 @@ def costs(out: str | Path = "enriched", *, prices: Mapping[str, Price] | None = 
     [['fund', 'simulator', False]]
     """
     folder = folder_of(out)
-    ledger = read_ledger(folder, prices or {}, without=damaged_shards(files_of(folder), folder))
-    warn_of_damage(ledger)
-    found = pd.DataFrame([_cells(one) for one in ledger.paid], columns=[*FACTS, *COUNTS, *DOLLARS, "wasted"])
+    stored = read_replies(folder, prices or {}, without=damaged_shards(files_of(folder), folder))
+    warn_of_damage(stored)
+    found = pd.DataFrame([_cells(one) for one in stored.paid], columns=[*FACTS, *COUNTS, *DOLLARS, "wasted"])
     found["at"] = pd.to_datetime(found["at"], utc=True)
     types = dict.fromkeys(COUNTS, "Int64") | dict.fromkeys(DOLLARS, "float64")
     found = found.astype({**types, "attempt": "int64", "wasted": "bool"})

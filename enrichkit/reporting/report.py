@@ -15,7 +15,7 @@ from ..formatting import Listing, as_html, as_text, many, usd
 from ..pricing.prices import Price
 from ..store.files import Files, files_of, folder_of, work_area
 from ..store.index import damaged_shards
-from ..store.replies import Ledger, read_ledger, warn_of_damage
+from ..store.replies import StoredReplies, read_replies, warn_of_damage
 from .bill import ALL_KINDS, COUNTED, Bill, CostLine, make_bill
 from .quality import Quality, as_json, listings, read_quality
 
@@ -223,27 +223,27 @@ def report(out: str | Path = "enriched", *, prices: Mapping[str, Price] | None =
     (True, 1, {'fund': 1})
     """
     folder = folder_of(out)
-    ledger = read_ledger(folder, prices or {}, without=damaged_shards(files_of(folder), folder))
-    warn_of_damage(ledger)
+    stored = read_replies(folder, prices or {}, without=damaged_shards(files_of(folder), folder))
+    warn_of_damage(stored)
     return Report(
         out=str(out),
-        simulated=ledger.simulated,
-        quality=read_quality(folder, without=ledger.damaged),
-        cost=make_bill(ledger, own=prices or {}),
-        pace=_throughput(ledger),
-        damaged=len(ledger.damaged),
-        notes=tuple(_notes(ledger)),
+        simulated=stored.simulated,
+        quality=read_quality(folder, without=stored.damaged),
+        cost=make_bill(stored, own=prices or {}),
+        pace=_throughput(stored),
+        damaged=len(stored.damaged),
+        notes=tuple(_notes(stored)),
     )
 
 
-def _throughput(ledger: Ledger) -> Throughput:
-    minutes = Counter(one.at.replace(second=0, microsecond=0) for one in ledger.paid if one.at is not None)
+def _throughput(stored: StoredReplies) -> Throughput:
+    minutes = Counter(one.at.replace(second=0, microsecond=0) for one in stored.paid if one.at is not None)
     counts = sorted(minutes.values()) or [0]
     return Throughput(
         busy_minutes=len(minutes),
         median_per_minute=counts[len(counts) // 2],
         most_per_minute=counts[-1],
-        repeated=sum(max(0, one.tries - 1) for one in ledger.replies),
+        repeated=sum(max(0, one.tries - 1) for one in stored.replies),
     )
 
 
@@ -318,26 +318,26 @@ def _savings(bill: Bill) -> list[str]:
     ]
 
 
-def _notes(ledger: Ledger) -> list[str]:
+def _notes(stored: StoredReplies) -> list[str]:
     """Return what limits the figures, in words."""
-    unpriced = sum(one.cost is None for one in ledger.paid)
-    possibly = sum(one.may_be_charged for one in ledger.replies)
+    unpriced = sum(one.cost is None for one in stored.paid)
+    possibly = sum(one.may_be_charged for one in stored.replies)
     notes = []
     if unpriced:
-        models = ", ".join(sorted({one.model for one in ledger.paid if one.cost is None}))
+        models = ", ".join(sorted({one.model for one in stored.paid if one.cost is None}))
         notes.append(
             f"Replies of unknown price, which are in no sum: {unpriced:,} (of the model {models}; or they do not say "
             "what they used). prices= takes prices of your own, with search_usd for replies that searched."
         )
     if possibly:
         notes.append(f"Failures that may have been charged, nobody knows, and are in no sum: {possibly:,}.")
-    if ledger.not_sealed:
+    if stored.not_sealed:
         notes.append(
-            f"Paid replies that are not sealed yet, so that their records do not count: {ledger.not_sealed:,}."
+            f"Paid replies that are not sealed yet, so that their records do not count: {stored.not_sealed:,}."
         )
-    if ledger.damaged:
+    if stored.damaged:
         notes.append(
             "Damaged shards, which could not be read, so that their answers and costs are missing: "
-            f"{len(ledger.damaged):,}."
+            f"{len(stored.damaged):,}."
         )
     return notes

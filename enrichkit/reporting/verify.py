@@ -17,7 +17,7 @@ from ..messages import decode, question_of
 from ..planning.plan import record_digests
 from ..store.files import Files, files_of, folder_of, work_area
 from ..store.index import VERSION, check_store, footer, read_shards, shard_paths, stray_work_area
-from ..store.journal import read_parts
+from ..store.journal import read_journal
 from ..store.rows import RECORD_ID, STATUS, Status, meta, record_status
 from ..table.cells import ids
 
@@ -206,7 +206,7 @@ def _pending(files: Files, out: Path) -> tuple[set[bytes], list[str]]:
     """Return the replies in the pending parts, and what is wrong with those."""
     payloads: set[bytes] = set()
     problems = []
-    for path, entries in read_parts(files, out):
+    for path, entries in read_journal(files, out):
         if entries is None:
             problems.append(f"The part {path} is damaged; the next run puts it aside, and asks again what it held.")
         for entry in entries or ():

@@ -69,10 +69,10 @@ def _cells(path: Path, *, values: bool) -> tuple[list[Sequence[Any]], list[str]]
     with _openpyxl():
         from openpyxl import load_workbook
 
-        with contextlib.closing(load_workbook(path, read_only=True, data_only=values)) as book:
-            first = book.worksheets[0]
+        with contextlib.closing(load_workbook(path, read_only=True, data_only=values)) as recorder:
+            first = recorder.worksheets[0]
             first.reset_dimensions()  # some programs write wrong ones
-            return list(first.iter_rows()), [sheet.title for sheet in book.worksheets]
+            return list(first.iter_rows()), [sheet.title for sheet in recorder.worksheets]
 
 
 def write_workbook(

@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 
 from ..errors import StoreError
 from .files import Files, files_of, work_area
-from .journal import Entry, by_question, read_parts
+from .journal import JournalEntry, by_question, read_journal
 from .parquet import join, read_or_none, widest
 
 VERSION = 1
@@ -41,7 +41,7 @@ class Index:
     columns: dict[str, pa.Array]
     footers: dict[int, dict[str, Any]]
     schema: pa.Schema
-    pending: dict[str, list[Entry]] = field(default_factory=dict)
+    pending: dict[str, list[JournalEntry]] = field(default_factory=dict)
     damaged: tuple[Path, ...] = ()
 
     @property
@@ -181,7 +181,7 @@ def scan(
         columns=found,
         footers=footers,
         schema=pa.schema(list(types.items())),
-        pending=by_question(entry for _, entries in read_parts(files, out) for entry in entries or ()),
+        pending=by_question(entry for _, entries in read_journal(files, out) for entry in entries or ()),
         damaged=tuple(damaged),
     )
 

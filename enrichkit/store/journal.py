@@ -15,7 +15,7 @@ from .files import Files, work_area
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class JournalEntry:
     """One stored reply: ``status`` is ``done``, ``failed``, or ``again`` where another attempt was to follow."""
 
     question: str
@@ -25,7 +25,7 @@ class Entry:
     payload: bytes
 
 
-def encode_part(entries: Sequence[Entry]) -> bytes:
+def encode_journal(entries: Sequence[JournalEntry]) -> bytes:
     """Return replies as the bytes of a part: a line with the others' CRC-32, then a line each, tabs between its fields.
 
     A part lives for minutes and has no readers but us: Parquet would take ten times as long. No field can hold a tab or
@@ -36,7 +36,7 @@ def encode_part(entries: Sequence[Entry]) -> bytes:
     return b"%08x\n" % zlib.crc32(body) + body
 
 
-def decode_part(data: bytes) -> list[Entry] | None:
+def decode_part(data: bytes) -> list[JournalEntry] | None:
     """Return the replies in a part, or None if it is damaged.
 
     >>> decode_part(encode_part([Entry("q", "poc", 1, "done", b"{}")]))
@@ -47,12 +47,12 @@ def decode_part(data: bytes) -> list[Entry] | None:
         return None
     found = (line.split("\t") for line in body.decode("ascii").split("\n")[:-1])
     return [
-        Entry(question, stage, int(attempt), status, payload.encode("ascii"))
+        JournalEntry(question, stage, int(attempt), status, payload.encode("ascii"))
         for question, stage, attempt, status, payload in found
     ]
 
 
-def read_parts(files: Files, out: Path) -> Iterator[tuple[Path, list[Entry] | None]]:
+def read_journal(files: Files, out: Path) -> Iterator[tuple[Path, list[JournalEntry] | None]]:
     """Yield each pending part with its replies, None for a damaged one."""
     folder = work_area(out) / "pending"
     for name in files.names(folder):
@@ -60,9 +60,9 @@ def read_parts(files: Files, out: Path) -> Iterator[tuple[Path, list[Entry] | No
             yield folder / name, decode_part(files.read(folder / name))
 
 
-def by_question(entries: Iterator[Entry]) -> dict[str, list[Entry]]:
+def by_question(entries: Iterator[JournalEntry]) -> dict[str, list[JournalEntry]]:
     """Return the pending replies of each question, oldest attempt first, each once."""
-    found: dict[str, dict[tuple[int, bytes], Entry]] = {}
+    found: dict[str, dict[tuple[int, bytes], JournalEntry]] = {}
     for entry in entries:
         found.setdefault(entry.question, {})[entry.attempt, entry.payload] = entry
     return {question: [same[key] for key in sorted(same)] for question, same in found.items()}

@@ -24,7 +24,7 @@ from ..pricing.prices import Cost, Price
 from ..stages.answer import find_object
 from .files import Files, files_of, folder_of
 from .index import check_store, footer, shard_paths
-from .journal import Entry, read_parts
+from .journal import JournalEntry, read_journal
 from .parquet import read_or_none
 from .reader import told_damaged
 from .rows import RECORD_ID, cost_by_kind, meta
@@ -53,7 +53,7 @@ class StoredReply:
 
 
 @dataclass(slots=True)
-class Ledger:
+class StoredReplies:
     """All replies of a store, and what its rows say of the questions.
 
     ``answered`` says whether a question that rows hold now has its answer; ``asked_by`` counts the records that share
@@ -76,7 +76,7 @@ class Ledger:
         return [one for one in self.replies if one.paid]
 
 
-def read_ledger(out: str | Path, prices: Mapping[str, Price], *, without: Collection[Path] = ()) -> Ledger:
+def read_replies(out: str | Path, prices: Mapping[str, Price], *, without: Collection[Path] = ()) -> StoredReplies:
     """Return the ledger of a store, read shard after shard; it needs no lock and sees a run under way.
 
     The shards ``without`` are known to be damaged, if only in columns that tell of no money, and left out.
@@ -85,27 +85,27 @@ def read_ledger(out: str | Path, prices: Mapping[str, Price], *, without: Collec
     check_store(folder)
     files = files_of(folder)
     # Pending parts first: a reply that is sealed meanwhile is then met twice, and counted once.
-    pending = [entry for _, entries in read_parts(files, folder) for entry in entries or ()]
-    ledger, seen, damaged = Ledger(), set[bytes](), []
+    pending = [entry for _, entries in read_journal(files, folder) for entry in entries or ()]
+    stored, seen, damaged = StoredReplies(), set[bytes](), []
     for _, path in shard_paths(files, folder):
-        table = None if path in without else _money_columns(files, path, ledger.stages)
+        table = None if path in without else _money_columns(files, path, stored.stages)
         if table is None:
             damaged.append(path)
             continue
-        ledger.records += table.num_rows
-        if ledger.simulated is not True:
-            ledger.simulated = footer(table.schema).get("simulated", ledger.simulated)
-        for stage in ledger.stages:
+        stored.records += table.num_rows
+        if stored.simulated is not True:
+            stored.simulated = footer(table.schema).get("simulated", stored.simulated)
+        for stage in stored.stages:
             if meta(stage, "replies") in table.column_names:
-                _enter_rows(ledger, table, stage, prices, seen)
-    sealed = len(ledger.replies)
-    _enter_pending(ledger, pending, prices, seen)
-    ledger.not_sealed = sum(one.paid for one in ledger.replies[sealed:])
-    ledger.damaged = tuple(damaged)
-    if ledger.simulated is None and ledger.paid:
-        ledger.simulated = any(one.model.startswith(SIMULATOR) for one in ledger.paid)
-    mark_wasted(ledger.replies, ledger.answered)
-    return ledger
+                _enter_rows(stored, table, stage, prices, seen)
+    sealed = len(stored.replies)
+    _enter_pending(stored, pending, prices, seen)
+    stored.not_sealed = sum(one.paid for one in stored.replies[sealed:])
+    stored.damaged = tuple(damaged)
+    if stored.simulated is None and stored.paid:
+        stored.simulated = any(one.model.startswith(SIMULATOR) for one in stored.paid)
+    mark_wasted(stored.replies, stored.answered)
+    return stored
 
 
 def _money_columns(files: Files, path: Path, stages: list[str]) -> pa.Table | None:
@@ -120,31 +120,35 @@ def _money_columns(files: Files, path: Path, stages: list[str]) -> pa.Table | No
         stages += new
 
 
-def _enter_rows(ledger: Ledger, table: pa.Table, stage: str, prices: Mapping[str, Price], seen: set[bytes]) -> None:
+def _enter_rows(
+    stored: StoredReplies, table: pa.Table, stage: str, prices: Mapping[str, Price], seen: set[bytes]
+) -> None:
     """Enter a stage's replies and questions of one shard."""
     question, status, payer, replies = (
         table.column(meta(stage, fact)).to_pylist() for fact in ("question", "status", "paid_by", "replies")
     )
     cells = pc.value_counts(pc.list_flatten(table.column(meta(stage, "filled")))).to_pylist()
-    ledger.filled.setdefault(stage, Counter()).update({one["values"]: one["counts"] for one in cells})
+    stored.filled.setdefault(stage, Counter()).update({one["values"]: one["counts"] for one in cells})
     for asked, state, record, payloads in zip(question, status, payer, replies, strict=True):
         if asked is not None:
-            ledger.asked_by[stage, asked] += state == "done"
+            stored.asked_by[stage, asked] += state == "done"
             if state in ("done", "failed"):
-                ledger.answered[asked] = ledger.answered.get(asked, False) or state == "done"
+                stored.answered[asked] = stored.answered.get(asked, False) or state == "done"
         for payload in payloads or ():
             if _is_new(payload, seen):
-                ledger.replies.append(read_reply(payload, stage, record=record, asked=asked, prices=prices))
+                stored.replies.append(read_reply(payload, stage, record=record, asked=asked, prices=prices))
 
 
-def _enter_pending(ledger: Ledger, entries: Iterable[Entry], prices: Mapping[str, Price], seen: set[bytes]) -> None:
+def _enter_pending(
+    stored: StoredReplies, entries: Iterable[JournalEntry], prices: Mapping[str, Price], seen: set[bytes]
+) -> None:
     """Enter the replies that no shard holds yet."""
     for entry in entries:
-        if entry.stage not in ledger.stages:
-            ledger.stages.append(entry.stage)
+        if entry.stage not in stored.stages:
+            stored.stages.append(entry.stage)
         if _is_new(entry.payload, seen):
-            ledger.answered[entry.question] = ledger.answered.get(entry.question, False) or entry.status == "done"
-            ledger.replies.append(
+            stored.answered[entry.question] = stored.answered.get(entry.question, False) or entry.status == "done"
+            stored.replies.append(
                 read_reply(entry.payload, entry.stage, record=None, asked=entry.question, prices=prices)
             )
 
@@ -212,9 +216,9 @@ def answering(readable: Sequence[bool], answered: bool | None) -> int | None:
     return len(readable) - 1 if answered else None
 
 
-def warn_of_damage(ledger: Ledger) -> None:
+def warn_of_damage(stored: StoredReplies) -> None:
     """Warn of each shard that could not be read."""
-    for path in ledger.damaged:
+    for path in stored.damaged:
         warnings.warn(told_damaged(path), stacklevel=3)
 
 

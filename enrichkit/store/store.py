@@ -31,7 +31,7 @@ import pyarrow.compute as pc
 from ..errors import DamagedError, LockedError, StoreError
 from .files import Files, work_area
 from .index import damaged_shards, find, footer, indexed, scan, shard_paths, stray_work_area
-from .journal import Entry, encode_part, read_parts
+from .journal import JournalEntry, encode_journal, read_journal
 from .parquet import encode_parquet, join, read_or_none
 
 MOST_PARTS = 1000
@@ -73,7 +73,7 @@ class Store:
                 scan, out, indexed(stages, columns), id_column=id_column, checked=checked, files=self.files
             )
             if redo_damaged:
-                self._put_damaged_aside()
+                self._quarantine_damaged()
             self.index = self._scan()
             if self.index.damaged:
                 raise DamagedError(f"{_damaged(self.index.damaged[0])} Nothing was changed.")
@@ -83,7 +83,7 @@ class Store:
             self.close()
             raise
 
-    def append(self, entries: Sequence[Entry]) -> None:
+    def append(self, entries: Sequence[JournalEntry]) -> None:
         """Store replies durably, as one part. Once this returns, they are never lost."""
         if not entries:
             return
@@ -201,21 +201,21 @@ class Store:
         if not held:
             raise LockedError(f"The lock of {self.out} was removed while this run held it; nothing more is written.")
 
-    def _put_damaged_aside(self) -> None:
+    def _quarantine_damaged(self) -> None:
         """Move every shard that fails a checksum, in whatever column, out of the way."""
         for path in damaged_shards(self.files, self.out):
-            self._put_aside(path, f"{path.parent.name.removeprefix('shard=')}-{path.name}")
+            self._quarantine(path, f"{path.parent.name.removeprefix('shard=')}-{path.name}")
 
-    def _put_aside(self, path: Path, name: str) -> None:
+    def _quarantine(self, path: Path, name: str) -> None:
         """Move a damaged file to where it stays, whatever else was put aside under its name."""
         aside = self.work / "quarantine" / f"{uuid.uuid4().hex[:8]}-{name}"
         self.files.move(path, aside)
         self.quarantined.append(aside)
 
     def _recover_parts(self) -> None:
-        for path, entries in list(read_parts(self.files, self.out)):
+        for path, entries in list(read_journal(self.files, self.out)):
             if entries is None:
-                self._put_aside(path, path.name)
+                self._quarantine(path, path.name)
             else:
                 self._parts[path] = {entry.question for entry in entries}
                 serial = re.match(r"\d+", path.name)
@@ -251,10 +251,10 @@ class Store:
                 self.files.remove(path)
                 del self._parts[path]
 
-    def _put_part(self, entries: Sequence[Entry]) -> None:
+    def _put_part(self, entries: Sequence[JournalEntry]) -> None:
         path = self.work / "pending" / f"{self._serial:010d}-{os.getpid()}.tsv"
         self._serial += 1
-        self.files.put(path, encode_part(entries))
+        self.files.put(path, encode_journal(entries))
         self._parts[path] = {entry.question for entry in entries}
 
     def _merge_parts(self) -> None:
