@@ -34,10 +34,10 @@ test-browser: $(READY) ## JupyterLab in a real Chromium, which must be installed
 	$(BIN)/python -m pytest -m browser
 
 torture: $(READY) ## the store's long proof: 1,000 kills and all crash states, about half an hour
-	$(BIN)/python tests/torture.py
+	PYTHONPATH=tests $(BIN)/python -m proof.torture
 
 mutants: $(READY) ## break the store's promises one by one; each must make a test fail
-	$(BIN)/python tests/mutants.py
+	PYTHONPATH=tests $(BIN)/python -m proof.mutants
 
 benchmarks: $(READY) ## measure; benchmarks/README.md has the figures
 	$(BIN)/python benchmarks/speed.py
@@ -56,7 +56,7 @@ notebooks: $(READY) ## run the notebooks and keep their outputs
 	$(BIN)/python notebooks/keep_outputs.py
 
 screenshots: $(READY) ## make the pictures of the README anew, with a real Chromium
-	$(BIN)/python tests/screenshots.py
+	PYTHONPATH=tests $(BIN)/python -m proof.screenshots
 
 clean: ## remove what make made, but no results
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,489 @@
+"""One contract over both clients, over real HTTP against the simulator; and the parser over bodies of every shape."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import gzip
+import http.server
+import itertools
+import json
+import pickle
+import re
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import UTC, datetime
+from decimal import Decimal
+
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import enrichkit
+from enrichkit import Answer, Reply, Request, Stage
+from enrichkit.errors import SetupError
+from enrichkit.gemini.client import Gemini, check_capabilities, connect
+from enrichkit.gemini.simulator import Simulator
+from enrichkit.gemini.wire import classify, parse
+from enrichkit.messages import CLIENTS
+from enrichkit.pricing.prices import cost
+from enrichkit.stages.funds import DEEP, FUND, POC
+from support.waiting import wait_for
+
+KEY = "secret-key-0123456789"
+VALUES = {"poc.first_name": "Ana", "poc.last_name": "Núñez", "fund.title": "Borealis & Co", "fund.country": "Norway"}
+
+
+class Company(Answer):
+    industry: str | None = None
+
+
+@pytest.fixture(params=CLIENTS)
+def name(request):
+    return request.param
+
+
+@pytest.fixture
+def simulator():
+    with Simulator() as server:
+        yield server
+
+
+@pytest.fixture
+def client(name, simulator):
+    found = connect(name, key=KEY, base_url=simulator.url)
+    yield found
+    found.close()
+
+
+def question(**changed) -> Request:
+    return replace(POC.request("q", VALUES, model="simulator", timeout_seconds=30.0), **changed)
+
+
+def test_a_reply_has_text_usage_sources_and_model(client):
+    """Everything that the report needs comes out of the raw body, with either client."""
+    reply = client(question())
+    usage = reply.usage
+    assert reply.failure is None
+    assert json.loads(reply.text.removeprefix("```json\n").removesuffix("\n```"))["notes"].startswith("Simulated")
+    assert usage.total_tokens == usage.prompt_tokens + usage.output_tokens + (usage.thinking_tokens or 0)
+    assert usage.searches >= 1
+    assert reply.model_version == "simulator"
+    assert reply.finish_reason == "STOP"
+    assert reply.response_id
+    assert json.loads(reply.raw)["usageMetadata"]["totalTokenCount"] == usage.total_tokens
+
+
+@pytest.mark.parametrize("stage", [POC, FUND, DEEP], ids=lambda stage: stage.name)
+def test_both_clients_bring_the_same_reply(simulator, stage):
+    """What is asked, answered and counted does not depend on the client."""
+    replies = []
+    for name in CLIENTS:
+        client = connect(name, key=KEY, base_url=simulator.url)
+        replies.append(client(stage.request("q", VALUES, model="simulator", timeout_seconds=30.0)))
+        client.close()
+    assert replace(replies[0], raw="") == replace(replies[1], raw="")
+
+
+CAUSES = {
+    "rate": "rate",
+    "rate_bare": "rate",
+    "daily_quota": "daily_quota",
+    "spend_limit": "spend_limit",
+    "server": "server",
+    "html": "server",
+    "overloaded": "overloaded",
+    "overloaded_list": "overloaded",
+    "gateway_timeout": "server",
+    "bad_key": "auth",
+    "bad_request": "bad_request",
+    "unauthorized": "auth",
+    "forbidden": "auth",
+    "no_model": "model_not_found",
+    "reset": "network",
+    "cut_body": "network",
+    "no_json": "unreadable",
+    "truncated": "truncated",
+    "max_tokens_empty": "truncated",
+    "empty": "empty",
+    "no_candidates": "empty",
+    "unknown_finish_empty": "empty",
+    "safety": "blocked",
+    "recitation": "blocked",
+    "blocked": "blocked",
+}
+
+
+@pytest.mark.parametrize(("fault", "cause"), CAUSES.items())
+def test_each_fault_is_named(client, simulator, fault, cause):
+    """A fault is a value with its cause, the same with either client, after exactly one request."""
+    simulator.script = [fault]
+    reply = client(question())
+    assert reply.failure.cause == cause
+    assert reply.failure.message
+    assert "<" not in reply.failure.message
+    # The older SDK renews its session on a 401, whatever it is told.
+    assert simulator.counts()["requests"] == 1 or fault == "unauthorized"
+
+
+def test_a_reply_that_drips_is_cut(simulator):
+    """By google-genai; the older SDK bounds each read only, as the README says."""
+    client = connect("google-genai", key=KEY, base_url=simulator.url)
+    simulator.script = ["drip"]
+    started = time.monotonic()
+    reply = client(question(timeout_seconds=2.0))
+    assert time.monotonic() - started < 10  # all of it would take longer still
+    assert reply.failure.cause == "timeout"
+    assert "drips" in reply.failure.message
+    assert client(question()).failure is None
+    client.close()
+
+
+def test_a_compressed_reply_that_drips_is_cut_and_any_other_is_read():
+    """A decoder may say nothing for long, and the deadline counts all the same."""
+    body = gzip.compress('{"candidates": [{"content": {"parts": [{"text": "Zoë"}]}}]}'.encode())
+    pauses = iter([0.5, 0.0])
+
+    class Compressed(http.server.BaseHTTPRequestHandler):
+        def do_POST(self):
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(200)
+            self.send_header("Content-Encoding", "gzip")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            pause = next(pauses)
+            with contextlib.suppress(OSError):
+                for place in range(len(body)):
+                    self.wfile.write(body[place : place + 1])
+                    time.sleep(pause)
+
+        def log_message(self, *args):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Compressed) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        client = connect("google-genai", key=KEY, base_url=f"http://127.0.0.1:{server.server_port}")
+        started = time.monotonic()
+        assert "drips" in client(question(timeout_seconds=2.0)).failure.message
+        assert time.monotonic() - started < 0.5 * len(body) - 5
+        assert client(question()).text == "Zoë"
+        client.close()
+        server.shutdown()
+
+
+@pytest.mark.parametrize("fault", ["thoughts", "unknown_finish", "surrogates", "no_usage", "fenced", "around"])
+def test_an_odd_reply_is_still_a_reply(client, simulator, fault):
+    """What has a text is read, whatever else is odd about it."""
+    simulator.script = [fault]
+    reply = client(question())
+    assert reply.failure is None
+    assert "Let me think" not in reply.text
+    assert POC.read(reply.text)[0] is not None
+
+
+def test_silence_ends_at_the_timeout(client, simulator):
+    """A server that says nothing holds a worker no longer than asked."""
+    simulator.script = ["hang"]
+    started = time.monotonic()
+    assert client(question(timeout_seconds=0.3)).failure.cause == "timeout"
+    assert time.monotonic() - started < 30  # it would hang for an hour
+
+
+def test_a_delay_is_read(client, simulator):
+    """The server's delay travels with the refusal; a quota of the day is told from one of the minute."""
+    simulator.script = ["rate", "daily_quota"]
+    minute, day = client(question()).failure, client(question()).failure
+    assert minute.retry_after_seconds == pytest.approx(0.05)
+    assert "PerMinute" in minute.quota
+    assert "PerDay" in day.quota
+
+
+def test_a_model_that_refuses_search_with_schema_is_asked_in_words_once(client, simulator):
+    """The refusal costs one free request per model, not one per question."""
+    first, second = (client(question(model="gemini-2.5-flash")) for _ in range(2))
+    assert first.failure is None
+    assert POC.read(first.text)[0].notes.startswith("Simulated")
+    assert second == first
+    assert simulator.counts()["requests"] == 3
+
+
+def test_no_key_is_ever_told(client, simulator, name):
+    """A key is in no message, no repr and no pickle."""
+    simulator.close()
+    reply = client(question(timeout_seconds=0.5))
+    assert reply.failure.transient
+    assert KEY not in str(reply)
+    assert KEY not in repr(client)
+    assert name in repr(client)
+    with pytest.raises(TypeError, match="holds a key"):
+        pickle.dumps(client)
+
+
+def test_a_key_in_an_error_is_struck_out():
+    """A proxy that repeats the key in its error must not get it into the store."""
+
+    class Telltale:
+        def send(self, request):
+            return 400, json.dumps({"error": {"message": f"key {KEY} is odd"}})
+
+        def close(self):
+            pass
+
+    assert Gemini("x", Telltale(), key=KEY)(question()).failure.message == "key (key) is odd"
+
+
+def test_twenty_threads_share_a_client(client, simulator):
+    """Replies never cross between threads."""
+    requests = [question(text=f"{POC.render(VALUES)} Number: ⟦{n}⟧") for n in range(60)]
+    with ThreadPoolExecutor(20) as pool:
+        together = list(pool.map(client, requests))
+    assert together == [client(request) for request in requests]
+    assert simulator.counts()["different_prompts"] == 60
+
+
+def test_two_keys_in_one_process_do_not_mix(name, simulator):
+    """A client's key is its own, not the process's."""
+    good, bad = (connect(name, key=key, base_url=simulator.url) for key in (KEY, "bad-key"))
+    assert [good(question()).failure, bad(question()).failure.cause, good(question()).failure] == [None, "auth", None]
+    good.close()
+    bad.close()
+
+
+def test_a_client_that_cannot_think_says_so():
+    """A capability that is lacking is refused before the first request."""
+    with pytest.raises(SetupError, match="google-genai"):
+        check_capabilities("google-generativeai", thinking="low")
+    check_capabilities("google-genai", thinking="low")
+
+
+def test_thinking_reaches_the_wire(simulator, monkeypatch):
+    """A level or a budget is sent as such."""
+    seen = []
+    monkeypatch.setattr(
+        sys.modules["enrichkit.gemini.simulator"], "refused_request", lambda model, body, key: seen.append(body)
+    )
+    client = connect("google-genai", key=KEY, base_url=simulator.url)
+    client(question(thinking="low"))
+    client(question(thinking=512))
+    client.close()
+    found = [body["generationConfig"]["thinkingConfig"] for body in seen]
+    assert [next(iter(one.values())) for one in found] == ["LOW", 512]
+
+
+def test_what_is_sent_is_what_the_sdk_itself_would_send():
+    """Only the first request of a kind is written by google-genai; no other may differ in more than its question."""
+    from google import genai
+
+    came = []
+
+    class Keeping(http.server.BaseHTTPRequestHandler):
+        def do_POST(self):
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            came.append((self.path, {name.lower(): value for name, value in self.headers.items()}, body))
+            self.send_response(200)
+            self.send_header("Content-Length", "2")
+            self.end_headers()
+            self.wfile.write(b"{}")
+
+        def log_message(self, *args):
+            pass
+
+    requests = [
+        question(text=f"Who is ⟦{name}⟧?", thinking=thinking, search=search)
+        for name in ("Ana", 'Bo \\ "?"')
+        for thinking in (None, "low", 128)
+        for search in (True, False)
+    ]
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Keeping) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        client = connect("google-genai", key=KEY, base_url=url)
+        for request in requests:
+            client(request)
+        client.close()
+        types = genai.types
+        with genai.Client(api_key=KEY, http_options=types.HttpOptions(api_version="v1beta", base_url=url)) as sdk:
+            for request in requests:
+                level = request.thinking
+                spec = {"thinking_level": level.upper()} if isinstance(level, str) else {"thinking_budget": level}
+                config = types.GenerateContentConfig(
+                    system_instruction=request.system,
+                    tools=[types.Tool(google_search=types.GoogleSearch())] if request.search else None,
+                    response_mime_type="application/json",
+                    response_json_schema=dict(request.schema),
+                    max_output_tokens=request.max_output_tokens,
+                    thinking_config=types.ThinkingConfig(**spec) if level is not None else None,
+                    http_options=types.HttpOptions(timeout=30_000),
+                )
+                sdk.models.generate_content(model=request.model, contents=request.text, config=config)
+        server.shutdown()
+    ours, theirs = came[: len(requests)], came[len(requests) :]
+    assert [(path, body) for path, _, body in ours] == [(path, body) for path, _, body in theirs]
+    for (_, headers, _), (_, other, _) in zip(ours, theirs, strict=True):
+        assert headers | {"content-length": ""} == other | {"content-length": ""}
+
+
+@pytest.mark.parametrize("broken", ["model", "address"])
+def test_what_cannot_be_sent_is_not_charged(broken, simulator):
+    """A model that is no name is a bad request, tried once; an address that is none has carried nothing."""
+    client = connect("google-genai", key=KEY, base_url=simulator.url if broken == "model" else "gopher://127.0.0.1:1")
+    failure = client(question(model="no?model") if broken == "model" else question()).failure
+    client.close()
+    assert (failure.cause, failure.may_be_charged) == ("bad_request" if broken == "model" else "network", False)
+    assert simulator.counts()["answers"] == 0
+
+
+def test_an_unknown_client_or_a_missing_package_is_told(monkeypatch):
+    """The message says what to choose or install."""
+    with pytest.raises(SetupError, match="choose one of"):
+        connect("openai", key=KEY)
+    monkeypatch.setitem(sys.modules, "google.ai", None)
+    with pytest.raises(SetupError, match=r"pip install 'enrichkit\[google-generativeai\]'"):
+        connect("google-generativeai", key=KEY)
+
+
+# The parser alone
+
+
+def test_missing_counts_are_recovered_as_a_sum():
+    """What a reply leaves out is the rest of its total, thinking and tool use together."""
+    usage = {"promptTokenCount": 100, "candidatesTokenCount": 20, "totalTokenCount": 190}
+    found = parse(json.dumps({"usageMetadata": usage})).usage
+    assert (found.thinking_tokens, found.tool_tokens, found.combined) == (70, None, True)
+
+
+def test_queries_are_cleaned_and_counted_as_executed():
+    """Empty queries are none; a repeated one was executed twice."""
+    grounding = {"webSearchQueries": ["a", "", "a", " ", "b"]}
+    reply = parse(json.dumps({"candidates": [{"groundingMetadata": grounding, "finishReason": 1}]}))
+    assert (reply.queries, reply.usage.searches, reply.finish_reason) == (("a", "b"), 3, "STOP")
+
+
+def by_hand(usage, queries, model):
+    """Return what a reply costs in USD, worked out from Google's page of prices; None where nobody can know.
+
+    Prices per million tokens: input 0.30, cached 0.03, output and thinking 2.50, for both models; a search 0.014 per
+    query (3.x), 0.035 per grounded prompt (2.5).
+    """
+    prompt, output, total = (usage.get(f"{name}TokenCount") for name in ("prompt", "candidates", "total"))
+    thinking, tool = usage.get("thoughtsTokenCount"), usage.get("toolUsePromptTokenCount")
+    if total is None:
+        if prompt is None or output is None:
+            return None
+        written = output + (thinking or 0)
+    elif prompt is None and output is None:
+        return None
+    elif prompt is None:
+        prompt, written = total - output - (thinking or 0) - (tool or 0), output + (thinking or 0)
+    elif output is not None and thinking is not None and tool is None:
+        tool, written = total - prompt - output - thinking, output + thinking
+    else:  # what the total holds beyond its parts was written; that is never the cheaper reading
+        written = total - prompt - (tool or 0)
+    cached = usage.get("cachedContentTokenCount") or 0
+    fee = Decimal("0.014") * queries if model.startswith("gemini-3") else Decimal("0.035") * min(queries, 1)
+    per_token = Decimal("0.00000001")
+    return per_token * (30 * (prompt - cached + (tool or 0)) + 3 * cached + 250 * written) + fee
+
+
+FULL = {
+    "promptTokenCount": 1_847,
+    "candidatesTokenCount": 311,
+    "thoughtsTokenCount": 523,
+    "cachedContentTokenCount": 601,
+    "toolUsePromptTokenCount": 97,
+    "totalTokenCount": 2_778,
+}
+USAGES = [
+    {name: FULL[name] for name in kept} for many in range(len(FULL) + 1) for kept in itertools.combinations(FULL, many)
+]
+MODELS = ("gemini-3.5-flash-lite", "gemini-2.5-flash")
+
+
+def billed(usage, queries, model):
+    candidate = {"content": {"parts": [{"text": '{"industry": "Tea"}'}], "role": "model"}, "finishReason": "STOP"}
+    if queries:
+        candidate["groundingMetadata"] = {"webSearchQueries": ["", *(f"query {number}" for number in range(queries))]}
+    return {"candidates": [candidate], "usageMetadata": usage, "modelVersion": model}
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("queries", range(4))
+def test_whatever_a_reply_says_it_used_is_priced_to_the_last_digit(queries, model):
+    """All 64 ways in which the six counts may be present or missing."""
+    for usage in USAGES:
+        reply = parse(json.dumps(billed(usage, queries, model)))
+        found = cost(reply.usage, reply.model_version, at=datetime(2026, 11, 24, tzinfo=UTC))
+        assert (None if found is None else found.total_usd) == by_hand(usage, queries, model), usage
+
+
+def test_a_search_that_left_sources_but_no_queries_is_charged_once():
+    """Any list may be absent although the search ran."""
+    body = billed(FULL, 0, MODELS[0])
+    body["candidates"][0]["groundingMetadata"] = {"groundingChunks": [{"web": {"uri": "https://a.example"}}]}
+    assert parse(json.dumps(body)).usage.searches == 1
+    body["candidates"][0]["groundingMetadata"] = {}
+    assert parse(json.dumps(body)).usage.searches == 0
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_store_holds_the_bill_to_the_last_digit(name, model, simulator, monkeypatch, tmp_path):
+    """Over HTTP, with either client: each reply's cost, and their sum."""
+    known = [usage for usage in USAGES if by_hand(usage, 1, model) is not None][::3]
+    bodies = [billed(usage, number % 4, model) for number, usage in enumerate(known)]
+    monkeypatch.setattr(
+        sys.modules["enrichkit.gemini.simulator"],
+        "reply_to",
+        lambda _, body, seed: copy.deepcopy(
+            bodies[int(re.search(r"⟦N(\d+)⟧", json.dumps(body, ensure_ascii=False))[1])]
+        ),
+    )
+    monkeypatch.setenv("GOOGLE_API_KEY", KEY)
+    monkeypatch.setenv("GOOGLE_GEMINI_BASE_URL", simulator.url)
+    frame = pd.DataFrame({"name": [f"N{number}" for number in range(len(known))]})
+    stage = Stage("company", prompt="Research {name}.", answer=Company)
+    settings = {"out": tmp_path / "out", "stages": [stage], "key": "name", "workers": 4, "progress": False}
+    enrichkit.run(frame, client=name, model=model, **settings)
+    stored = enrichkit.read(tmp_path / "out").set_index("name").loc[frame["name"], "company._cost_usd"]
+    owed = [by_hand(usage, number % 4, model) for number, usage in enumerate(known)]
+    assert [Decimal(str(one)) for one in stored] == owed
+    assert sum(Decimal(str(one)) for one in stored) == sum(owed)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=8,
+)
+NAMES = (
+    "candidates content parts text finishReason groundingMetadata webSearchQueries groundingChunks web uri "
+    "usageMetadata promptTokenCount totalTokenCount promptFeedback blockReason modelVersion error details violations "
+    "retryDelay message"
+)
+BODIES = st.recursive(
+    JSON,
+    lambda inner: (
+        st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from(NAMES.split()), inner, min_size=1, max_size=4)
+    ),
+    max_leaves=12,
+)
+
+
+@given(BODIES)
+def test_no_body_is_too_odd(body):
+    """Whatever comes, there is a reply or a failure, never an exception: it may have been paid for."""
+    raw = json.dumps(body)
+    assert isinstance(parse(raw), Reply)
+    assert classify(429, raw).cause in ("rate", "daily_quota", "spend_limit")
+
+
+def test_no_thread_is_left_behind(name, simulator):
+    """A closed client leaves nothing running."""
+    before = threading.active_count()
+    client = connect(name, key=KEY, base_url=simulator.url)
+    client(question())
+    client.close()
+    wait_for(lambda: threading.active_count() <= before + 1)

@@ -1,0 +1,221 @@
+"""What a person sees and does: a real JupyterLab in a real Chromium."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import re
+import time
+
+import nbformat
+import pytest
+
+from support.calls import call
+from support.lab import CHROMIUM, Notebook, chromium, lab_server, write_notebook
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed; CHROMIUM=... names one elsewhere"),
+    pytest.mark.skipif(importlib.util.find_spec("playwright") is None, reason="playwright is not installed"),
+]
+IPYKERNEL = tuple(map(int, importlib.metadata.version("ipykernel").split(".")[:2]))
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    return tmp_path_factory.mktemp("lab")
+
+
+@pytest.fixture(scope="module")
+def address(root):
+    with lab_server(root) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with chromium() as browser:
+        yield browser
+
+
+@pytest.fixture
+def opened(root, address, browser, request):
+    """Open a notebook with some cells, in a page of its own; no error in that page is forgiven."""
+    page = browser.new_page(viewport={"width": 1000, "height": 900})
+    errors = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+
+    def open_notebook(*cells):
+        name = re.sub(r"\W+", "_", request.node.name) + ".ipynb"
+        write_notebook(root / name, cells)
+        return Notebook(page, address, name)
+
+    yield open_notebook
+    page.close()
+    assert errors == []
+
+
+def done(notebook, index=0):
+    """How many records a view says are complete."""
+    found = re.search(r"(\d+) of \d+ records", notebook.shows(index))
+    return int(found[1]) if found else 0
+
+
+def start_of(name, rows=600, seconds=0.5):
+    return call(f"out-{name}", rows, seconds) + "job = enrichkit.start(frame, **settings)"
+
+
+def moves(notebook, index=0, beyond=0):
+    """Wait until the numbers below a cell have moved twice, and beyond some number."""
+    for _ in range(2):
+        before, deadline = done(notebook, index), time.monotonic() + 60
+        while done(notebook, index) <= max(before, beyond):
+            assert time.monotonic() < deadline, notebook.shows(index)
+            notebook.page.wait_for_timeout(100)
+
+
+def test_numbers_move_stop_ends_it_and_the_same_cell_goes_on(opened):
+    """The view that was live becomes a summary; run again, it asks only for what is left."""
+    notebook = opened(start_of("stop"), "len(enrichkit.read('out-stop'))", "table = job.result(); len(table)")
+    notebook.run(0)
+    moves(notebook, beyond=12)  # the first shard is sealed
+    notebook.run(1)  # another cell reads the store meanwhile
+    notebook.ended(1)
+    assert int(notebook.outputs(1)[0]["data"]["text/plain"]) > 0
+    notebook.click("Pause")
+    notebook.has(0, "Paused")
+    notebook.click("Resume")
+    notebook.has(0, "Running")
+    notebook.click("Stop")
+    notebook.has(0, "Ended early")
+    before = done(notebook)
+    assert 0 < before < 600
+    (output,) = notebook.outputs(0)
+    assert set(output["data"]) == {"text/html", "text/plain"}
+    notebook.run(2)
+    notebook.ended(2)
+    assert notebook.outputs(2)[0]["data"]["text/plain"] == "600"
+    notebook.run(0)
+    notebook.has(0, f"of {600 - before} records")
+    notebook.click("Stop")
+    notebook.has(0, "Ended early")
+
+
+def test_a_reload_midway_loses_nothing_and_show_brings_it_back(opened):
+    """The run goes on in the kernel; the page finds it again, in any cell."""
+    notebook = opened(start_of("reload"), "job.show()", "job.stop(); len(enrichkit.read('out-reload'))")
+    notebook.run(0)
+    moves(notebook)
+    notebook.save()
+    before = done(notebook)
+    notebook.open()
+    notebook.run(1)
+    moves(notebook, 1)
+    assert done(notebook, 1) > before
+    notebook.run(2)
+    notebook.ended(2)
+    notebook.has(1, "Ended early")
+    assert set(notebook.outputs(1)[0]["data"]) == {"text/html", "text/plain"}
+    assert "Ended early" in notebook.shows(0) or "Loading widget" in notebook.shows(0)
+
+
+def test_an_interrupt_of_a_blocking_run_is_one_sentence_and_ends_run_all(opened):
+    """What is counted is kept; the cells below do not run."""
+    blocking = call("out-interrupt", 600, 0.5) + "enriched = enrichkit.run(frame, **settings)"
+    notebook = opened(blocking, "print('it ran on')")
+    notebook.run_all()
+    moves(notebook)
+    notebook.command("notebook:interrupt-kernel")
+    notebook.ended(0)
+    (summary, error) = notebook.outputs(0)
+    assert "Ended early" in summary["data"]["text/html"]
+    assert len(error["traceback"]) == 1
+    assert re.search(r"\d+ of 600 records are done and saved, \d+ are left", error["traceback"][0])
+    notebook.page.wait_for_timeout(500)
+    assert notebook.outputs(1) == []
+
+
+def test_a_saved_notebook_shows_the_final_figures_untrusted_and_without_a_kernel(opened, root, address, browser):
+    """Somebody else's copy: no widget, no script, and the numbers as they were."""
+    notebook = opened(start_of("saved", 60, 0.05), "job.result(); job")
+    notebook.run_all()
+    notebook.ended(1)
+    notebook.has(0, "60 of 60 records")
+    notebook.save()
+    saved = nbformat.read(next(root.glob("*saved*.ipynb")), as_version=4)
+    saved.metadata["copied"] = True  # the same content would be trusted
+    nbformat.write(saved, root / "copied.ipynb")
+    page = browser.new_page(viewport={"width": 1000, "height": 900})
+    copy = Notebook(page, address, "copied.ipynb")
+    trusted = page.evaluate("() => window.jupyterapp.shell.currentWidget.content.widgets[0].model.trusted")
+    assert not trusted
+    for index in (0, 1):
+        told = copy.shows(index)
+        for word in ("Done", "60 of 60 records", "66,000 in 60 requests", "confidence", "high"):
+            assert word in told
+    page.close()
+
+
+def test_hostile_text_is_shown_and_not_run(opened):
+    """In the live view, in its summary and in what a run says of itself."""
+    client = (
+        "def hostile(request):\n    time.sleep(0.3)\n    return Reply(failure=enrichkit.Failure(cause='blocked', "
+        "message='<img src=x onerror=window.harmed=1> $1 and $2'))\n"
+    )
+    start = call("out-hostile", 8) + client + "job = enrichkit.start(frame, **settings | {'client': hostile})"
+    notebook = opened(start, "job.result(); job")
+    notebook.run(0)
+    notebook.has(0, "<img src=x")
+    notebook.run(1)
+    notebook.ended(1)
+    for index in (0, 1):
+        notebook.has(index, "Done")
+        assert "<img src=x onerror=window.harmed=1> $1 and $2" in notebook.shows(index)
+    assert notebook.page.evaluate("() => window.harmed") is None
+
+
+def test_a_long_word_of_anybody_pushes_nothing_out_of_half_a_screen(opened):
+    """The summary wraps it: the levels beside it stay in sight."""
+    client = (
+        "def hostile(request):\n    bad = Reply(failure=enrichkit.Failure(cause='blocked', message='x' * 400))\n"
+        "    return bad if 'Company 7⟧' in request.text else client(request)\n"
+    )
+    start = call("out-long", 8) + client + "job = enrichkit.start(frame, **settings | {'client': hostile})"
+    notebook = opened(start, "job.result(); job")
+    notebook.page.set_viewport_size({"width": 680, "height": 900})
+    notebook.page.evaluate("() => window.jupyterapp.shell.collapseLeft()")
+    notebook.run_all()
+    notebook.ended(1)
+    for index in (0, 1):
+        notebook.has(index, "confidence")
+        cell = notebook.page.locator(".jp-Notebook-cell").nth(index)
+        widths = cell.locator(".jp-RenderedHTMLCommon").last.evaluate("node => [node.scrollWidth, node.clientWidth]")
+        assert widths[0] <= widths[1]
+
+
+@pytest.mark.parametrize(
+    ("how", "answers"),
+    [
+        ("None", True),
+        ("table = job.result()", (7, 0) <= IPYKERNEL < (7, 4)),
+        ("table = await job", IPYKERNEL >= (7, 0)),
+    ],
+    ids=["the cell returned", "the cell blocks", "the cell awaits"],
+)
+def test_when_the_stop_button_answers(how, answers, opened):
+    """By ipykernel's version: always while no cell runs; while one does, as measured. An interrupt always works."""
+    name = f"button-{len(how)}"
+    notebook = opened(start_of(name), how)
+    notebook.run(0)
+    moves(notebook)
+    notebook.run(1)
+    notebook.page.wait_for_timeout(500)
+    notebook.click("Stop")
+    if answers:
+        notebook.has(0, "Ended early")
+    else:
+        notebook.page.wait_for_timeout(2000)
+        assert "Running" in notebook.shows(0)
+        notebook.command("notebook:interrupt-kernel")
+        notebook.has(0, "Ended early")
+    notebook.ended(1)

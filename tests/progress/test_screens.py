@@ -1,0 +1,261 @@
+"""The ways a run shows itself: which one is taken where, and what stands there in the end."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import re
+import struct
+import subprocess
+import sys
+import termios
+import threading
+
+import pandas as pd
+import pytest
+
+import enrichkit
+from enrichkit import errors
+from enrichkit.progress.progress import Place, choose, wanted
+from enrichkit.progress.screens import Lines
+from support.calls import call
+
+LAB = Place(kernel=True, attended=True, widgets=True)
+
+
+BESIDE = """
+from enrichkit.progress.screens import Bar
+tell, told = Bar.tell, []
+
+def telling(bar, status, **more):
+    tell(bar, status, **more)
+    told.append(status)
+
+def shown(condition):
+    while not any(map(condition, list(told))):
+        time.sleep(0.01)
+
+Bar.tell = telling
+"""
+"""Code that lets a run wait until its bar has shown something."""
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch):
+    """The last word is waited for, however late it comes."""
+    monkeypatch.setattr("enrichkit.runner.LAST_WORD_SECONDS", 60.0)
+
+
+@pytest.mark.parametrize(
+    ("want", "place", "way"),
+    [
+        ("auto", LAB, "widget"),
+        ("auto", Place(kernel=True, attended=True), "html"),
+        ("auto", Place(kernel=True, widgets=True), "text"),
+        ("auto", Place(terminal=True), "bar"),
+        ("auto", Place(), "text"),
+        ("widget", Place(kernel=True, widgets=True), "widget"),
+        ("widget", Place(kernel=True, attended=True), "html"),
+        ("widget", Place(), "text"),
+        ("html", LAB, "html"),
+        ("html", Place(kernel=True), "html"),
+        ("html", Place(terminal=True), "bar"),
+        ("text", LAB, "text"),
+        ("text", Place(terminal=True), "text"),
+        ("off", LAB, None),
+    ],
+)
+def test_the_way_is_taken_that_works_there(want, place, way):
+    """What is wanted, if it can be had; else the next best."""
+    assert choose(want, place) == way
+
+
+def test_the_variable_decides_where_the_call_does_not(monkeypatch):
+    """A scheduler sets it; a call that says what it wants gets that. A word nobody knows is named."""
+    monkeypatch.setenv("ENRICHKIT_PROGRESS", " TEXT ")
+    assert [wanted(one) for one in ("auto", True, "html", "widget", False)] == ["text", "text", "html", "widget", "off"]
+    monkeypatch.setenv("ENRICHKIT_PROGRESS", "")
+    assert wanted("auto") == "auto"
+    monkeypatch.setenv("ENRICHKIT_PROGRESS", "loud")
+    with pytest.raises(errors.InputError, match=r"ENRICHKIT_PROGRESS must be one of auto, .*, not 'loud'"):
+        wanted("auto")
+
+
+def test_a_progress_that_does_not_exist_is_refused_before_anything(tmp_path):
+    """In one sentence, with no file made."""
+    with pytest.raises(errors.InputError, match="progress must be 'auto', 'widget', 'html', 'text', True or False"):
+        enrichkit.run(pd.DataFrame({"fund.title": ["a"]}), out=tmp_path / "out", progress="loud")
+    assert not list(tmp_path.iterdir())
+
+
+def test_importing_it_loads_no_widget():
+    """Nor tqdm, nor IPython."""
+    heavy = ("ipywidgets", "IPython", "tqdm", "matplotlib", "google.genai")
+    code = f"import sys, enrichkit; print([m for m in {heavy} if m in sys.modules])"
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert told.strip() == "[]"
+
+
+def test_a_log_gets_lines_on_stderr_and_nothing_on_stdout(tmp_path):
+    """One at the end at least; nothing that moves a cursor."""
+    code = call(tmp_path / "out") + "enrichkit.run(frame, **settings)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == ""
+    assert re.search(r"^40 of 40 records · 40 requests · 44,000 tokens · .* s\n\Z", done.stderr, re.MULTILINE)
+    assert not re.search(r"[^\n\x20-\x7e·]", done.stderr)
+
+
+def test_lines_come_every_few_seconds_and_whenever_one_asks(tmp_path, capfd, monkeypatch):
+    """`show()` says it once more, also after the end, and shows a run that was to be silent."""
+    monkeypatch.setattr("enrichkit.progress.screens.Lines.every_seconds", 0.1)
+    tell, twice, told = Lines.tell, threading.Event(), []
+
+    def telling(lines, status):
+        tell(lines, status)
+        told.append(status)
+        if len(told) == 2:
+            twice.set()
+
+    monkeypatch.setattr(Lines, "tell", telling)
+    space = {}
+    exec(call(tmp_path / "out"), space)
+    client = space["settings"]["client"]
+    space["settings"]["client"] = lambda request: twice.wait(60) and client(request)
+    job = enrichkit.start(space["frame"], **space["settings"], progress="text")
+    job.result()
+    lines = capfd.readouterr().err.splitlines()
+    assert len(lines) >= 3
+    assert "records/s" in lines[0]
+    job.show()
+    assert re.fullmatch(r"40 of 40 records.*\n", capfd.readouterr().err)
+    monkeypatch.setenv("ENRICHKIT_PROGRESS", "off")
+    silent = enrichkit.start(space["frame"], **space["settings"])
+    silent.result()
+    assert capfd.readouterr().err == ""
+    silent.show()
+    assert capfd.readouterr().err == "Nothing to ask: every outcome is stored\n"
+
+
+def test_lines_say_why_a_run_has_ended_early(tmp_path, capfd):
+    """In one line of its own, whoever's words are in it; nothing of the kind where all went well."""
+    space = {}
+    exec(call(tmp_path / "out"), space)
+    refused = enrichkit.Failure(cause="auth", message="no\n\x1b[2J")
+    with pytest.raises(enrichkit.Stopped):
+        enrichkit.run(
+            space["frame"],
+            **space["settings"] | {"client": lambda _: enrichkit.Reply(failure=refused)},
+            progress="text",
+        )
+    why = capfd.readouterr().err.splitlines()[-1]
+    assert why.startswith("The service refused the key (no ?[2J). Check it and its rights. The same call goes on")
+    enrichkit.run(space["frame"], **space["settings"], progress="text")
+    assert capfd.readouterr().err.splitlines()[-1].startswith("40 of 40 records")
+
+
+@pytest.mark.parametrize("name", ["show", "tell"])
+def test_a_display_that_fails_is_logged_once_and_the_run_goes_on(name, tmp_path, monkeypatch, caplog):
+    """A pipe that nobody reads any more, a front end that is gone: no reason to lose hold of a run, nor the end."""
+
+    def broken(screen, status):
+        raise BrokenPipeError("nobody listens")
+
+    monkeypatch.setattr("enrichkit.progress.screens.Lines.every_seconds", 0.05)
+    space = {}
+    exec(call(tmp_path / "out"), space)
+    with monkeypatch.context() as context:
+        context.setattr(f"enrichkit.progress.screens.Lines.{name}", broken)
+        job = enrichkit.start(space["frame"], **space["settings"], progress="text")
+        assert job.result()["_status"].tolist() == ["done"] * 40
+    (record,) = caplog.records
+    assert record.getMessage().endswith("its progress cannot be shown: BrokenPipeError: nobody listens")
+
+
+def test_a_terminal_gets_a_bar_with_tokens_failures_speed_and_time(tmp_path):
+    """It changes in place and stays, full, when the run has ended."""
+    code = (
+        call(tmp_path / "out")
+        + BESIDE
+        + (
+            "from enrichkit import Failure\n"
+            "def failing(request):\n"
+            "    if '⟦Company 30⟧' in request.text:\n"
+            "        shown(lambda status: status.left_seconds)\n"
+            "    blocked = Reply(failure=Failure(cause='blocked'))\n"
+            "    return blocked if '⟦Company 7⟧' in request.text else client(request)\n"
+            "job = enrichkit.start(frame, **settings | {'client': failing})\n"
+            "job.result()\n"
+            "job.show()\n"
+        )
+    )
+    told = in_terminal(code)
+    assert told.count("\r") > 3
+    last = [part for part in told.split("\r") if "40/40" in part][-1]
+    assert re.search(r"100%\|█+\| 40/40 · \d+ s · 1 failed · [\d.]+ USD · \d+k tok", last)
+    assert re.search(r"\d+%\|.*\| \d+/40 · [\d.]+/s · \d+ (s|min) left · ", told)
+    assert "\nThe same call with retry_failed=True asks the failed ones again." in told
+
+
+@pytest.mark.parametrize(("columns", "most"), [(60, {4, 5}), (80, {6}), (120, {6})])
+def test_a_bar_is_never_wider_than_its_window(columns, most, tmp_path):
+    """And holds whole figures only, as many as fit, while it runs and when it has ended."""
+    code = (
+        call(tmp_path / "out", 400, seconds=0.2)
+        + BESIDE
+        + (
+            "settings |= {'model': 'gemini-3.5-flash-lite', 'workers': 8}\n"
+            "job = enrichkit.start(frame, **settings)\n"
+            "shown(lambda status: status.left_seconds)\njob.pause()\n"
+            "shown(lambda status: status.paused and status.left_seconds)\njob.stop()\n"
+        )
+    )
+    figure = r"\d+/400|[\d.]+/s|\d+ (s|min)( left)?|[\d.]+ USD|\d+k? tok|paused|finishing \d+ requests?"
+    *told, _ = [part.strip() for part in in_terminal(code, columns).split("\r") if "/400" in part]
+    assert max(map(len, told)) <= columns
+    seen = [re.split(r"%\|.{6}\| ", part)[1].split(" · ") for part in told]
+    assert not [one for one in seen for one in one if not re.fullmatch(figure, one)]
+    assert max(map(len, seen)) in most
+
+
+def test_a_bar_that_was_stopped_says_nothing_of_a_rest(tmp_path):
+    """What stays in the window is how it ended, not what was about to come."""
+    code = (
+        call(tmp_path / "out", 400, seconds=0.2)
+        + BESIDE
+        + ("job = enrichkit.start(frame, **settings)\nshown(lambda status: status.done)\njob.stop()\n")
+    )
+    last = in_terminal(code).rstrip().split("\r")[-2:]
+    assert re.search(r"\| \d+/400 · \d+ s · [\d.]+ USD · \d+k tok$", last[0])
+    assert last[1] == "\nStopped. The same call goes on from here; enrichkit.read(out) has what is stored."
+
+
+def test_a_program_without_stderr_keeps_stdout_clean(tmp_path):
+    """As under a scheduler that closes it: what a program prints may be read by another."""
+    code = call(tmp_path / "out") + "import sys\nsys.stderr = None\nenrichkit.run(frame, **settings)\nprint('mine')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "mine\n"
+
+
+def in_terminal(code, columns=140):
+    """Run code with a terminal on stderr, and return what came there."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    said = bytearray()
+
+    def listen():
+        while True:
+            try:
+                said.extend(os.read(ours, 4096))
+            except OSError:  # how Linux says that the other end is closed
+                return
+
+    listener = threading.Thread(target=listen)
+    listener.start()
+    environment = os.environ | {"ENRICHKIT_PROGRESS": "auto"}
+    process = subprocess.Popen([sys.executable, "-c", code], stderr=theirs, env=environment)
+    os.close(theirs)
+    assert process.wait(60) == 0
+    listener.join(10)
+    os.close(ours)
+    return said.decode()

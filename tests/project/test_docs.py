@@ -1,0 +1,91 @@
+"""The docs: every command in them runs, against a simulator, in a folder with nothing but the project's samples."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from support.calls import enrich
+from support.paths import ROOT
+
+PAGES = sorted((ROOT / "docs").glob("*.md"))
+BLOCK = re.compile(r"(?:<!-- (?P<note>[^\n]*) -->\n)?```(?P<kind>sh|python)\n(?P<text>.*?)```", re.DOTALL)
+NOT_RUN = {("first-run.md", "make setup && . .venv/bin/activate\n")}
+"""The blocks that cannot be run here; each says why."""
+ONLY_OURS = re.compile(r"(enrichkit [\w ./,=-]+\n)+")
+"""A block without anything that needs a shell; it runs here, which saves its processes."""
+
+
+def blocks(page):
+    return [match.groupdict() for match in BLOCK.finditer(page.read_text("utf-8"))]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_command_runs(page, simulator, tmp_path, monkeypatch):
+    """In the page's order, in one folder; a block that ends with another code than 0 says so."""
+    for name in ("data", "notebooks"):
+        shutil.copytree(ROOT / name, tmp_path / name)
+    table = tmp_path / "data" / "funds.csv"
+    pd.read_csv(table, dtype=str).head(100).to_csv(table, index=False)  # no command needs all 544
+    monkeypatch.chdir(tmp_path)
+    simulator.latency_seconds = 0.02
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = os.environ | {"PATH": path, "MPLBACKEND": "agg"}
+    for block in blocks(page):
+        note = block["note"] or ""
+        if note.startswith("not run here: "):
+            continue
+        if not note and ONLY_OURS.fullmatch(block["text"]):
+            for line in block["text"].splitlines():
+                enrich(*line.split()[1:])
+            continue
+        expected = {int(code) for code in re.findall(r"ends? with (\d+)", note)} or {0}
+        expected |= {0} if note.startswith("may") else set()
+        command = [sys.executable, "-c"] if block["kind"] == "python" else ["bash", "-euo", "pipefail", "-c"]
+        done = subprocess.run(
+            [*command, block["text"]],
+            cwd=tmp_path,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode in expected, block["text"] + done.stderr
+
+
+def test_what_is_not_run_is_listed():
+    """A new block that cannot be run needs a reason, here and there."""
+    found = {
+        (page.name, block["text"])
+        for page in PAGES
+        for block in blocks(page)
+        if (block["note"] or "").startswith("not run here: ")
+    }
+    assert found == NOT_RUN
+
+
+def test_every_page_is_linked():
+    """From the list of pages; and no link leads nowhere."""
+    listed = (ROOT / "docs" / "README.md").read_text("utf-8")
+    assert [page.name for page in PAGES if f"]({page.name})" not in listed] == ["README.md"]
+    for page in [*PAGES, ROOT / "README.md"]:
+        for target in re.findall(r"\]\((?!http|#)([^)#]+)", page.read_text("utf-8")):
+            assert (page.parent / target).exists(), (page.name, target)
+
+
+def test_every_option_of_the_command_line_is_documented():
+    """In some page, by its name."""
+    told = subprocess.run(
+        [sys.executable, "-m", "enrichkit", "run", "--help"], capture_output=True, text=True, check=True
+    ).stdout
+    docs = "".join(page.read_text("utf-8") for page in PAGES)
+    missing = set(re.findall(r"--[a-z][a-z-]+", told)) - set(re.findall(r"--[a-z][a-z-]+", docs))
+    assert missing <= {"--help", "--verbose"}
