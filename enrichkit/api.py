@@ -27,6 +27,17 @@ def plan(df: pd.DataFrame, options: Options) -> Plan:
     refuse the table, and the plan is for the other rows. To begin with a sample, ``run(df.sample(10))``, turns the next
     estimate from a guess into a measured range, and the sample is kept.
 
+    Parameters
+    ----------
+    df : DataFrame
+        One row per record, as for `run`.
+    {settings}
+
+    Returns
+    -------
+    Plan
+        The counts and the estimate; printed or shown in a notebook, it says all of this in words.
+
     Examples
     --------
     >>> import pandas as pd, enrichkit
@@ -97,57 +108,7 @@ def run(df: pd.DataFrame, options: Options) -> pd.DataFrame:
     ----------
     df : DataFrame
         One row per record. Index, order and other columns come back untouched.
-    out : str or Path
-        The folder of the shards, checkpoint and output in one; ``<out>.work`` lies beside it.
-    stages : sequence of str or Stage
-        What is asked of each record: ``"poc"``, ``"fund"``, ``"deep"``, or stages of your own.
-    key : str or sequence of str, optional
-        The columns that identify a record; default: fund title, first and last name.
-    model : str
-        The model, or ``"simulator"``: no key, no cost, same wire.
-    client : str or callable
-        ``"google-genai"``, ``"google-generativeai"``, or any callable `Request` → `Reply`.
-    workers : int
-        Requests at a time, 1 to 20; more need an explicit ``rpm``.
-    rpm : float, optional
-        Requests a minute at most; default: learned from the service's refusals.
-    budget_usd : float, optional
-        Never spend more on this store, what earlier runs spent included. Replies are counted at list price, and a
-        request that may have been charged without one (silence, a broken connection) at its worst case, for as long as
-        the run lasts. Once 80 % of it is spent, the logger ``enrichkit`` says so, once a run.
-    prices : mapping of str to Price, optional
-        Prices of your own, by model.
-    retry_failed : bool or "only"
-        Ask the failed stages of failed records again; ``"only"``: and leave all other records for a later call.
-    on_change : {"refuse", "redo", "keep"}
-        What to do where a stage now asks another question than the one that was answered.
-    redo_damaged : bool
-        Put a shard that fails its checksum aside, and ask for its records again.
-    limit : int, optional
-        At most so many records in this call; the rest stays pending.
-    priority : str or callable, optional
-        A column, or a function of the table, with a number per record; the highest are asked first.
-    shard_rows : int
-        Rows per shard.
-    deadline_seconds : float
-        For one request, tries and waits after errors included, waiting for the pace not; the first try has half of it.
-        An answer that cannot be read is asked for anew, with a deadline of its own.
-    notify : str or list of str, optional
-        Where a short notice goes when the run ends, however it ends: addresses of `apprise`, for Slack, Discord, email,
-        a webhook, ... (needs ``pip install 'enrichkit[notify]'``). One each, with counts, cost, the store's path and
-        what to do next; no record's text. None is sent by a call that found everything done, and by one that is refused
-        before it begins. A notice that fails is a warning of the logger ``enrichkit``, and holds the end up for 10 s at
-        most. The address is a secret: keep it in the environment variable ``ENRICHKIT_NOTIFY`` (several with blanks
-        between them), which counts where ``notify`` is None; an empty list means no notice at all.
-    progress : {"auto", "widget", "html", "text", False}
-        How the run shows itself. ``"widget"``: a live view with buttons, in a notebook; ``"html"``: the same without
-        buttons or ipywidgets; ``"text"``: a line every five seconds; ``False``: not at all. ``"auto"`` takes what the
-        environment variable ``ENRICHKIT_PROGRESS`` says (one of these words, or ``off``), else the widget in a
-        notebook, text where nobody sits before it (papermill, nbclient, a log), and a bar in a terminal. What cannot be
-        had falls back to the next best. In a notebook a static summary is left at the end.
-    delay_seconds : float
-        Ask a record's stages one after the other, with so long a wait between them. The pace does what that is often
-        meant for.
+    {settings}
 
     Returns
     -------
@@ -186,11 +147,12 @@ def start(df: pd.DataFrame, options: Options) -> Run:
     ----------
     df : DataFrame
         One row per record.
-    progress : {"auto", "widget", "html", "text", False}
-        As in `run`. In a notebook it is a live view with buttons, below the cell that started it and wherever
-        `Run.show` is called, until a static summary takes its place.
-    notify : str or list of str, optional
-        As in `run`, as are all other arguments: the notice goes out when the run ends, also when nobody waits for it.
+    {settings}
+
+    Returns
+    -------
+    Run
+        The run, which is under way.
 
     Examples
     --------

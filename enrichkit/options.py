@@ -9,6 +9,7 @@ import inspect
 import math
 import numbers
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -59,27 +60,89 @@ class Addresses(tuple[str, ...]):
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """What a call may say; checked when it is made."""
+    """The settings of a call; checked when it is made.
+
+    This is the text of `enrichkit.run`, `enrichkit.start` and `enrichkit.plan`, and the first sentences are the command
+    line's help. A field's metadata has its ``flag`` there; without one it has none.
+
+    Parameters
+    ----------
+    out : str or Path
+        The folder of the shards, checkpoint and output in one; ``<out>.work`` lies beside it.
+    stages : sequence of str or Stage
+        What is asked of each record: ``"poc"``, ``"fund"``, ``"deep"``, or stages of your own.
+    key : str or sequence of str, optional
+        The columns that identify a record; default: fund title, first and last name.
+    model : str
+        The model, or ``"simulator"``: no key, no cost, same wire.
+    client : str or callable
+        ``"google-genai"``, ``"google-generativeai"``, or any callable `Request` → `Reply`.
+    workers : int
+        Requests at a time, 1 to 20; more need an explicit ``rpm``.
+    rpm : float, optional
+        Requests a minute at most; default: learned from the service's refusals.
+    budget_usd : float, optional
+        Never spend more than this, in USD, on this store. What earlier runs spent counts too. Replies are counted at
+        list price, and a request that may have been charged without one (silence, a broken connection) at its worst
+        case, for as long as the run lasts. Once 80 % is spent, the logger ``enrichkit`` warns, once a run.
+    prices : mapping of str to Price, optional
+        Prices of your own, by model.
+    retry_failed : bool or "only"
+        Ask the failed stages of failed records again; ``"only"``: and leave all other records for a later call.
+    on_change : {"refuse", "redo", "keep"}
+        What to do where a stage now asks another question than the one that was answered.
+    redo_damaged : bool
+        Quarantine shards that fail a checksum, and ask for their records again.
+    limit : int, optional
+        Work on this many records at most; the rest stays pending.
+    priority : str or callable, optional
+        A column, or a function of the table, with a number per record; the highest are asked first.
+    shard_rows : int
+        Rows per shard.
+    deadline_seconds : float
+        The time that one request may take, in seconds. Tries and waits after errors count, waiting for the pace does
+        not; the first try has half of it. An answer that cannot be read is asked for again, with its own deadline.
+    notify : str or list of str, optional
+        Where to send a short notification when the run ends, however it ends. Addresses of `apprise`, for Slack,
+        Discord, email, a webhook, ... (needs ``pip install 'enrichkit[notify]'``). Each gets one, with counts, cost,
+        the store's path and what to do next, but no record's text. A call that finds everything done sends none, nor
+        does one that is refused before it begins. A notification that fails is a warning of the logger ``enrichkit``
+        and delays the end by 10 s at most. The address is a secret: keep it in the environment variable
+        ``ENRICHKIT_NOTIFY`` (several with blanks between them), which counts where ``notify`` is None; an empty list
+        means no notification at all.
+    progress : {"auto", "widget", "html", "text", False}
+        How the run shows itself. ``"widget"``: a live view with buttons, in a notebook; ``"html"``: the same without
+        buttons or ipywidgets; ``"text"``: a line every five seconds; ``False``: not at all. ``"auto"`` takes what the
+        environment variable ``ENRICHKIT_PROGRESS`` says (one of these words, or ``off``), else the widget in a
+        notebook, text in papermill, nbclient and logs, and a bar in a terminal. What is not available falls back to
+        the next best. In a notebook a static summary is left at the end. After `start` the live view is below the cell
+        that started the run, and wherever `Run.show` is called.
+    delay_seconds : float
+        Ask a record's stages one after the other, and wait this many seconds between them. Usually not needed: the
+        pace keeps to the service's limits.
+    """
 
     out: str | Path = "enriched"
-    stages: Sequence[str | Stage] = ("poc", "fund")
-    key: str | Sequence[str] | None = None
-    model: str = DEFAULT_MODEL
-    client: str | Client = "google-genai"
-    workers: int = 10
-    rpm: float | None = None
-    budget_usd: float | None = None
+    stages: Sequence[str | Stage] = field(default=("poc", "fund"), metadata={"flag": "--stages", "metavar": "NAMES"})
+    key: str | Sequence[str] | None = field(default=None, metadata={"flag": "--key", "metavar": "COLUMN"})
+    model: str = field(default=DEFAULT_MODEL, metadata={"flag": "--model", "metavar": "NAME"})
+    client: str | Client = field(default="google-genai", metadata={"flag": "--client", "metavar": "NAME"})
+    workers: int = field(default=10, metadata={"flag": "--max-workers", "metavar": "N"})
+    rpm: float | None = field(default=None, metadata={"flag": "--rpm", "metavar": "N"})
+    budget_usd: float | None = field(default=None, metadata={"flag": "--budget", "metavar": "USD"})
     prices: Mapping[str, Price] = field(default_factory=dict)
-    retry_failed: bool | Literal["only"] = False
-    on_change: OnChange = "refuse"
-    redo_damaged: bool = False
-    limit: int | None = None
-    priority: Priority = None
-    shard_rows: int = 50
+    retry_failed: bool | Literal["only"] = field(default=False, metadata={"flag": "--retry-failed"})
+    on_change: OnChange = field(default="refuse", metadata={"flag": "--on-change"})
+    redo_damaged: bool = field(default=False, metadata={"flag": "--redo-damaged"})
+    limit: int | None = field(default=None, metadata={"flag": "--limit", "metavar": "N"})
+    priority: Priority = field(default=None, metadata={"flag": "--priority", "metavar": "COLUMN"})
+    shard_rows: int = field(default=50, metadata={"flag": "--shard-rows", "metavar": "N"})
     deadline_seconds: float = 180.0
-    notify: str | Sequence[str] | None = None
-    progress: Literal["auto", "widget", "html", "text"] | bool = "auto"
-    delay_seconds: float = 0.0
+    notify: str | Sequence[str] | None = field(default=None, metadata={"flag": "--notify", "metavar": "URL"})
+    progress: Literal["auto", "widget", "html", "text"] | bool = field(
+        default="auto", metadata={"flag": "--progress", "metavar": "HOW"}
+    )
+    delay_seconds: float = field(default=0.0, metadata={"flag": "--delay", "metavar": "SECONDS"})
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "notify", _addresses(self.notify))
@@ -158,7 +221,10 @@ def _whole(value: object) -> bool:
 def takes(
     options: Callable[P, Options],
 ) -> Callable[[Callable[[pd.DataFrame, Options], T]], Callable[Concatenate[pd.DataFrame, P], T]]:
-    """Give a verb that works on a table the options as keyword arguments, with their names, types and defaults."""
+    """Give a verb that works on a table the options as keyword arguments, with their names, types and defaults.
+
+    Their text stands in its docstring in place of ``{settings}``.
+    """
 
     def decorate(verb: Callable[[pd.DataFrame, Options], T]) -> Callable[Concatenate[pd.DataFrame, P], T]:
         @functools.wraps(verb)
@@ -172,10 +238,26 @@ def takes(
         frame, *_ = inspect.signature(verb).parameters.values()
         known = inspect.signature(options).parameters
         returns = inspect.signature(verb).return_annotation
+        call.__doc__ = inspect.cleandoc(verb.__doc__ or "").replace("{settings}", _settings_text())
         call.__signature__ = inspect.Signature([frame, *known.values()], return_annotation=returns)  # type: ignore[attr-defined]
         return call
 
     return decorate
+
+
+def _settings_text() -> str:
+    """Return what the docstring of `Options` says of each setting."""
+    return inspect.cleandoc(Options.__doc__ or "").partition("----------\n")[2]
+
+
+def described() -> dict[str, str]:
+    """Return the text of each setting in a line, by name.
+
+    >>> described()["shard_rows"]
+    'Rows per shard.'
+    """
+    _, *parts = re.split(r"(?m)^(\w+) : .*\n", _settings_text())
+    return {name: " ".join(text.split()) for name, text in zip(parts[::2], parts[1::2], strict=True)}
 
 
 def check_parameters(namespace: Mapping[str, Any], /, **types: type | UnionType) -> None:

@@ -30,10 +30,11 @@ def test_every_verb_has_an_example(name):
     assert ">>> " in inspect.getdoc(getattr(enrichkit, name))
 
 
-def test_every_setting_is_explained():
+@pytest.mark.parametrize("verb", [enrichkit.run, enrichkit.start, enrichkit.plan])
+def test_every_setting_is_explained(verb):
     """`help(enrichkit.run)` names each argument, and the signature has no **settings."""
-    documented = re.findall(r"(?m)^(\w+) : ", inspect.getdoc(enrichkit.run))
-    assert documented == list(inspect.signature(enrichkit.run).parameters)
+    documented = re.findall(r"(?m)^(\w+) : ", inspect.getdoc(verb))
+    assert documented == list(inspect.signature(verb).parameters)
 
 
 @pytest.mark.parametrize("number", range(len(EXAMPLES)))
