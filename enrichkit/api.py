@@ -9,7 +9,6 @@ import pandas as pd
 from .errors import InputError
 from .options import Options, takes
 from .planning.estimate import booked_before, spent_before, worst_request
-from .planning.past import read_usage_history
 from .planning.plan import choose_stages
 from .planning.summary import Plan, check_call, make_plan
 from .pricing.budget import Budget
@@ -69,7 +68,7 @@ def plan_of(frame: pd.DataFrame, options: Options) -> Plan:
         workers=options.workers,
         rpm=options.rpm,
         prices=options.prices,
-        past=read_usage_history(options.folder, work.stages, options.prices),
+        folder=options.folder,
         budget=Budget(options.budget_usd, spent_usd),
         worst_usd=worst_request(work, options.prices),
     )

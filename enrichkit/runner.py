@@ -24,7 +24,6 @@ from .formatting import amount, many
 from .gemini.client import client_of, is_simulated
 from .options import Options
 from .planning.estimate import estimate, spent_before
-from .planning.past import read_usage_history
 from .planning.plan import RunPlan, choose_stages, make_run_plan
 from .planning.questions import StagePlan
 from .planning.summary import check_call
@@ -381,10 +380,9 @@ class Run:
         rest = status.rest_usd
         if rest is None and not status.unpriced:
             with contextlib.suppress(OSError):  # the store may be what ended the run
-                past = read_usage_history(self._options.folder, self._recorder.work.stages, self._options.prices)
                 about = estimate(
                     self._recorder.work,
-                    past,
+                    self._options.folder,
                     workers=self._options.workers,
                     rpm=self._options.rpm,
                     prices=self._options.prices,

@@ -1,8 +1,9 @@
 """The estimate: about how many tokens, how much money and time what is to ask will take, as low, middle and high.
 
 Where the store has replies of a stage, their mean is carried over to what is left, with a range that is wider the
-fewer they are and the more they differ. Else the prompt's length and the stage's usual sizes have to do. Both are
-closed formulas: the same store and table give the same estimate.
+fewer they are and the more they differ; two thousand questions tell as much as a million, so only the newest shards
+are read. Else the prompt's length and the stage's usual sizes have to do. Both are closed formulas: the same store and
+table give the same estimate.
 """
 
 from __future__ import annotations
@@ -13,48 +14,58 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
-from statistics import NormalDist
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..formatting import many
 from ..messages import SIMULATOR, Usage
-from ..pricing.prices import Price, cost, per_prompt, rates, worst_case
+from ..pricing.prices import Price, cost, worst_case
 from ..stages import funds
 from ..stages.stage import LONGEST_VALUE, SYSTEM, Stage
 from ..store.files import files_of
-from ..store.index import Index, read_shards
-from ..store.parquet import join
+from ..store.index import Index, find, footer, read_shards, shard_paths
+from ..store.journal import JournalEntry, by_question, read_journal
+from ..store.parquet import join, read_or_none
 from ..store.replies import booked_usd, read_replies
-from ..store.rows import meta
-from .past import Numbers, UsageHistory
+from ..store.rows import META, RECORD_ID, SPENT, meta, read_outcome
 from .plan import RunPlan
 from .questions import StageQuestions
 
 LONGEST_PROMPT_BYTES = 10_000
-
+ENOUGH_ROWS = 2000
+USAGE = pa.schema([(name, META[name]) for name in (*SPENT, "model")])
 
 Range = tuple[float, float, float]
 """Low, middle, high."""
+Numbers = npt.NDArray[np.float64]
+Sizes = list[tuple[str, pd.DataFrame, int]]
+"""A stage's name, what its questions take, a row each, and how many of them are to ask."""
 
 # The usual sizes of one question, seen on investor records: low, middle, high.
-BYTES_PER_TOKEN: Range = (5.0, 4.0, 3.0)
-SEARCH_TOKENS: Range = (600, 1500, 3000)
+BYTES_PER_TOKEN = np.array([5, 4, 3])
+SEARCH_TOKENS = np.array([600, 1500, 3000])
 """What the search's results add to the prompt."""
-SEARCHES = (1, 2, 3)
-OUTPUT: dict[str, Range] = {"poc": (300, 700, 1500), "fund": (300, 700, 1500), "deep": (600, 1600, 3600)}
+SEARCHES = np.array([1, 2, 3])
+OUTPUT = {
+    "poc": np.array([300, 700, 1500]),
+    "fund": np.array([300, 700, 1500]),
+    "deep": np.array([600, 1600, 3600]),
+}
 """Thinking included."""
-OUTPUT_OF_ANY: Range = (100, 300, 900)
-OUTPUT_OF_A_FIELD: Range = (15, 45, 90)
-SECONDS: Range = (4.0, 10.0, 30.0)
-SIMULATED_SECONDS: Range = (0.005, 0.02, 0.1)
+OUTPUT_OF_ANY = np.array([100, 300, 900])
+OUTPUT_OF_A_FIELD = np.array([15, 45, 90])
+SECONDS = np.array([4.0, 10.0, 30.0])
+SIMULATED_SECONDS = np.array([0.005, 0.02, 0.1])
 
-OWN_SECONDS: Range = (0.001, 0.002, 0.006)
+OWN_SECONDS = np.array([0.001, 0.002, 0.006])
 """What a request takes of this computer, whatever the service does."""
-SURE = 0.985
-"""Of 100 true values so many lie below the range's end, were the values of normal shape; 97 lie within."""
+STUDENT = ((12, 2.461), (5, 3.003), (0, 3.896))
+"""Student's t from so many degrees of freedom on: 97 of 100 true values lie within, were they of normal shape."""
 PRIOR_QUESTIONS = 3
 PRIOR_SPREAD = 0.6
 """A few replies happen to look alike: so they are joined by as many thought ones, spread by so much of the mean."""
@@ -72,34 +83,48 @@ class Estimate:
     """What the sizes were taken from, in words."""
 
 
-def estimate(
-    work: RunPlan, past: Mapping[str, UsageHistory], *, workers: int, rpm: float | None, prices: Mapping[str, Price]
-) -> Estimate:
-    """Return about what the open questions of a table will take."""
-    asking = [(stage, int((~stage.known).sum())) for stage in work.stages if not stage.known.all()]
-    requests = sum(count for _, count in asking)
-    seen = {stage.stage.name: past[stage.stage.name] for stage, _ in asking if _is_known(past, stage)}
-    usual = {stage.stage.name: list(_usual(work, stage.stage)) for stage, _ in asking if stage.stage.name not in seen}
-    measured = [(seen[name], count) for stage, count in asking if (name := stage.stage.name) in seen]
-    guessed = [(usual[name], count) for stage, count in asking if (name := stage.stage.name) in usual]
-
-    tokens = _sum(
-        carry_over([(one.tokens, count) for one, count in measured]),
-        *([float(size.total_tokens or 0) * count for size in sizes] for sizes, count in guessed),
-    )
-    patience = SIMULATED_SECONDS if work.model == SIMULATOR else SECONDS
-    seconds = _sum(
-        carry_over([(one.facts["seconds"], count) for one, count in measured]),
-        *([one * count for one in patience] for _, count in guessed),
-    )
-    at_once = max(1, min(workers, requests))
+def estimate(run_plan: RunPlan, out: Path, *, workers: int, rpm: float | None, prices: Mapping[str, Price]) -> Estimate:
+    """Return about what the open questions of a table will take; ``out`` is the store whose replies it goes by."""
+    usage = read_usage(out, run_plan.stages, prices)
+    measured: Sizes = []
+    guessed: Sizes = []
+    for questions in run_plan.stages:
+        if count := int((~questions.known).sum()):
+            stage = questions.stage
+            sizes = usage[stage.name] if stage.name in usage else _usual_sizes(run_plan, stage)
+            sizes = _priced(sizes, stage.model or run_plan.model, prices)
+            (measured if stage.name in usage else guessed).append((stage.name, sizes, count))
+    requests = run_plan.to_ask
+    seconds = np.array([*_total("seconds", measured, guessed)]) / max(1, min(workers, requests))
     allowed = 0.0 if rpm is None else (requests - 1) * 60 / rpm
+    unpriced = any(sizes["cost_usd"].hasnans for _, sizes, _ in [*measured, *guessed])
     return Estimate(
-        tokens=tokens,
-        cost_usd=_cost(work, asking, seen, usual, prices),
-        seconds=_longest(*([one / at_once for one in seconds], [one * requests for one in OWN_SECONDS], [allowed] * 3)),
-        basis=_basis(seen, usual),
+        tokens=_total("tokens", measured, guessed),
+        cost_usd=None if unpriced else _total("cost_usd", measured, guessed),
+        seconds=_range(np.maximum(np.maximum(seconds, OWN_SECONDS * requests), allowed)),
+        basis=_basis(measured, guessed),
     )
+
+
+def _total(quantity: str, measured: Sizes, guessed: Sizes) -> Range:
+    """Return the range of a quantity over all that is to ask."""
+    total = np.array([*carry_over([(sizes[quantity].to_numpy(float), count) for _, sizes, count in measured])])
+    for _, sizes, count in guessed:
+        total += sizes[quantity].to_numpy(float) * count
+    return _range(total)
+
+
+def _range(values: Numbers) -> Range:
+    low, middle, high = values.tolist()
+    return low, middle, high
+
+
+def _basis(measured: Sizes, guessed: Sizes) -> str:
+    if not measured:
+        return "from the usual sizes"
+    replies = many(sum(len(sizes) for _, sizes, _ in measured), "reply", "replies")
+    usual = " and ".join(name for name, _, _ in guessed)
+    return f"measured on {replies} of this store" + (f", but {usual} from the usual sizes" if usual else "")
 
 
 def carry_over(samples: Sequence[tuple[Numbers, int]]) -> Range:
@@ -110,105 +135,59 @@ def carry_over(samples: Sequence[tuple[Numbers, int]]) -> Range:
 
     >>> low, middle, high = carry_over([(np.array([1.0, 2.0, 3.0]), 100)])
     >>> round(low), round(middle), round(high)
-    (75, 200, 537)
+    (74, 200, 538)
     """
     total, variance = 0.0, 0.0
     for values, count in samples:
-        known = values[~np.isnan(values)]
-        if not len(known):
-            continue
-        mean, free = float(known.mean()), len(known) - 1
-        squares = float(((known - mean) ** 2).sum()) + PRIOR_QUESTIONS * (PRIOR_SPREAD * mean) ** 2
-        spread = math.sqrt(squares / (free + PRIOR_QUESTIONS))
-        half = student(free + PRIOR_QUESTIONS) * spread * count * math.sqrt(1 / len(known) + 1 / count)
+        mean, free = float(values.mean()), len(values) - 1 + PRIOR_QUESTIONS
+        squares = float(((values - mean) ** 2).sum()) + PRIOR_QUESTIONS * (PRIOR_SPREAD * mean) ** 2
+        student = next(value for least, value in STUDENT if free >= least)
+        half = student * math.sqrt(squares / free) * count * math.sqrt(1 / len(values) + 1 / count)
         total += mean * count
         variance += half**2
     factor = math.exp(max(LEAST_SPREAD, math.sqrt(variance) / total)) if total else 1.0
     return total / factor, total, total * factor
 
 
-def student(free: int) -> float:
-    """Return Student's t at `SURE`, by its expansion around the normal one: 1 % off at three degrees, less beyond.
+def _priced(sizes: pd.DataFrame, model: str, prices: Mapping[str, Price]) -> pd.DataFrame:
+    """Return questions with their tokens of all kinds, and what they would cost today.
 
-    >>> [round(student(free), 2) for free in (3, 12, 1000)]
-    [3.85, 2.46, 2.17]
+    By the version that answered where it is given, else by the model that is to be asked. Where the tokens are not
+    known, the cost of then stands.
     """
-    z = NormalDist().inv_cdf(SURE)
-    return (
-        z
-        + (z**3 + z) / (4 * free)
-        + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * free**2)
-        + (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / (384 * free**3)
-    )
-
-
-def past_costs(past: UsageHistory, model: str, prices: Mapping[str, Price]) -> Numbers | None:
-    """Return what past questions would cost today; None if a price is unknown.
-
-    By the version that answered where the same was asked as now, else by the model that is to be asked.
-    """
-    fact = {name: np.nan_to_num(values) for name, values in past.facts.items()}
-    unknown = np.isnan(past.facts["input_tokens"]) | np.isnan(past.facts["output_tokens"])
-    found = np.full(len(past), np.nan)
-    answering = np.array([one or model for one in past.models], dtype=object)
-    for version in sorted(set(answering)):
-        some = answering == version
-        length = fact["input_tokens"][some] / np.maximum(1, fact["attempts"][some])
-        rate = rates(version, prices=prices, prompt_tokens=int(length.mean()))
-        searches = np.minimum(fact["searches"], fact["attempts"]) if per_prompt(version) else fact["searches"]
-        if rate is None or (rate.search is None and searches[some].any()):
-            return None
-        cached = np.minimum(fact["cached_tokens"], fact["input_tokens"])
-        read = fact["input_tokens"] - cached + fact["tool_tokens"]
-        written = fact["output_tokens"] + fact["thinking_tokens"]
-        tokens_usd = float(rate.input) * read + float(rate.cached) * cached + float(rate.output) * written
-        found[some] = (tokens_usd / 1e6 + float(rate.search or 0) * searches / 1000)[some]
-    return np.where(unknown, past.facts["cost_usd"], found)
-
-
-def _is_known(past: Mapping[str, UsageHistory], stage: StageQuestions) -> bool:
-    one = past.get(stage.stage.name)
-    if one is None:
-        return False
-    priced = ~np.isnan(one.facts["output_tokens"]) | ~np.isnan(one.facts["cost_usd"])
-    return bool((~np.isnan(one.tokens) & priced).any())
-
-
-def _cost(
-    work: RunPlan,
-    asking: Sequence[tuple[StageQuestions, int]],
-    seen: Mapping[str, UsageHistory],
-    usual: Mapping[str, Sequence[Usage]],
-    prices: Mapping[str, Price],
-) -> Range | None:
-    samples, guesses = [], []
-    for stage, count in asking:
-        name, model = stage.stage.name, stage.stage.model or work.model
-        if name in seen:
-            if (costs := past_costs(seen[name], model, prices)) is None:
-                return None
-            samples.append((costs, count))
-        else:
-            found = [cost(size, model, prices=prices) for size in usual[name]]
-            guesses.append([float(one.total_usd) * count for one in found if one is not None])
-    return None if any(len(one) < 3 for one in guesses) else _sum(carry_over(samples), *guesses)
-
-
-def _usual(work: RunPlan, stage: Stage) -> Iterator[Usage]:
-    """Yield what one question of a stage usually uses: low, middle, high."""
-    length = len(SYSTEM) + len(stage.prompt) + len(json.dumps(stage.schema))
-    length += sum(_mean_length(work.table.column(name)) for name in stage.reads if name in work.table.column_names)
-    built_in = stage.name in OUTPUT and stage.answer is funds.STAGES[stage.name].answer
-    for place in range(3):
-        output = OUTPUT_OF_ANY[place] + OUTPUT_OF_A_FIELD[place] * len(stage.schema["properties"])
-        output = min(OUTPUT[stage.name][place] if built_in else output, stage.max_output_tokens)
-        prompt = length / BYTES_PER_TOKEN[place] + (SEARCH_TOKENS[place] if stage.search else 0)
-        yield Usage(
-            prompt_tokens=round(prompt),
-            output_tokens=round(output),
-            total_tokens=round(prompt) + round(output),
-            searches=SEARCHES[place] if stage.search else 0,
+    costs = []
+    for question in sizes.to_dict("records"):
+        usage = Usage(
+            prompt_tokens=question["input_tokens"],
+            cached_tokens=question["cached_tokens"],
+            tool_tokens=question["tool_tokens"],
+            thinking_tokens=question["thinking_tokens"],
+            output_tokens=question["output_tokens"],
+            searches=question["searches"],
         )
+        price = cost(usage, question["model"] or model, prices=prices)
+        known = usage.prompt_tokens is not None and usage.output_tokens is not None
+        costs.append(question["cost_usd"] if not known else None if price is None else float(price.total_usd))
+    kinds = ["input_tokens", "tool_tokens", "thinking_tokens", "output_tokens"]
+    return sizes.assign(tokens=sizes[kinds].sum(axis="columns"), cost_usd=np.array(costs, dtype=float))
+
+
+def _usual_sizes(run_plan: RunPlan, stage: Stage) -> pd.DataFrame:
+    """Return what one question of a stage usually takes: low, middle, high."""
+    table = run_plan.table
+    length = len(SYSTEM) + len(stage.prompt) + len(json.dumps(stage.schema))
+    length += sum(_mean_length(table.column(name)) for name in stage.reads if name in table.column_names)
+    built_in = stage.name in OUTPUT and stage.answer is funds.STAGES[stage.name].answer
+    output = OUTPUT[stage.name] if built_in else OUTPUT_OF_ANY + OUTPUT_OF_A_FIELD * len(stage.schema["properties"])
+    sizes = pd.DataFrame(
+        {
+            "input_tokens": np.round(length / BYTES_PER_TOKEN) + SEARCH_TOKENS * stage.search,
+            "output_tokens": np.minimum(output, stage.max_output_tokens),
+            "searches": SEARCHES * stage.search,
+            "seconds": SIMULATED_SECONDS if run_plan.model == SIMULATOR else SECONDS,
+        }
+    )
+    return sizes.assign(model=None, cost_usd=None, cached_tokens=0, tool_tokens=0, thinking_tokens=0)
 
 
 def _mean_length(column: pa.ChunkedArray) -> int:
@@ -218,27 +197,77 @@ def _mean_length(column: pa.ChunkedArray) -> int:
     return min(LONGEST_VALUE, round((pc.sum(pc.binary_length(column)).as_py() or 0) / len(column)))
 
 
-def _sum(*ranges: Sequence[float]) -> Range:
-    low, middle, high = (sum(one[place] for one in ranges) for place in range(3))
-    return low, middle, high
+def read_usage(out: Path, stages: Sequence[StageQuestions], prices: Mapping[str, Price]) -> dict[str, pd.DataFrame]:
+    """Return what a store's newest paid questions used, a row each, by stage; a stage without any is left out.
+
+    Repetitions are included. ``model`` is the version that answered, or None where another model or another question
+    was asked than now.
+    """
+    asking = [questions for questions in stages if not questions.known.all()]
+    names = {meta(questions.stage.name, fact) for questions in asking for fact in (*USAGE.names, "paid_by")}
+    files = files_of(out)
+    tables: list[pa.Table] = []
+    for _, path in sorted(shard_paths(files, out), reverse=True) if asking and out.is_dir() else ():
+        if (table := read_or_none(files, path, {RECORD_ID, *names})) is not None:
+            tables.append(table)
+        if sum(table.num_rows for table in tables) >= ENOUGH_ROWS:
+            break
+    pending = by_question(entry for _, entries in read_journal(files, out) for entry in entries or ()) if asking else {}
+    usage = {questions.stage.name: _usage(questions, tables, pending, prices) for questions in asking}
+    return {name: sizes for name, sizes in usage.items() if len(sizes)}
 
 
-def _longest(*ranges: Sequence[float]) -> Range:
-    low, middle, high = (max(one[place] for one in ranges) for place in range(3))
-    return low, middle, high
+def _usage(
+    questions: StageQuestions,
+    tables: Sequence[pa.Table],
+    pending: Mapping[str, Sequence[JournalEntry]],
+    prices: Mapping[str, Price],
+) -> pd.DataFrame:
+    """Return what one stage's questions used: those asked just as now, if there are any."""
+    name = questions.stage.name
+    having = [table for table in tables if meta(name, "paid_by") in table.column_names]
+    same = [table for table in having if _fingerprint(table, name) == questions.fingerprint]
+    unsealed = pa.Table.from_pylist(list(_unsealed(questions, pending, prices)), USAGE)
+    usage = _known(pa.concat_tables([unsealed, *(_paid(table, name) for table in same)]))
+    if len(usage) or not having:
+        return usage
+    return _known(pa.concat_tables(_paid(table, name) for table in having)).assign(model=None)
 
 
-def _basis(seen: Mapping[str, UsageHistory], usual: Mapping[str, object]) -> str:
-    if not seen:
-        return "from the usual sizes"
-    told = f"measured on {many(sum(map(len, seen.values())), 'reply', 'replies')} of this store"
-    return f"{told}, but {' and '.join(usual)} from the usual sizes" if usual else told
+def _known(usage: pa.Table) -> pd.DataFrame:
+    """Return the questions of which the tokens, or at least the cost, are known."""
+    frame: pd.DataFrame = usage.to_pandas()
+    return frame[frame["input_tokens"].notna() & (frame["output_tokens"].notna() | frame["cost_usd"].notna())]
+
+
+def _paid(table: pa.Table, stage: str) -> pa.Table:
+    """Return what a stage's questions used by a shard, each in the row of the record that paid."""
+    rows = table.filter(pc.equal(table.column(meta(stage, "paid_by")), table.column(RECORD_ID)))
+    return pa.table([rows.column(meta(stage, fact)) for fact in USAGE.names], schema=USAGE)
+
+
+def _unsealed(
+    questions: StageQuestions, pending: Mapping[str, Sequence[JournalEntry]], prices: Mapping[str, Price]
+) -> Iterator[dict[str, Any]]:
+    """Yield what those used that have their final reply in no shard yet, and whose records wait for other stages."""
+    places = find(list(pending), questions.questions) if pending else ()
+    for place, (question, entries) in zip(places, pending.items(), strict=True):
+        needed = place >= 0 and questions.place[place] < 0 and len(questions.records(place))
+        if needed and entries[-1].status != "again":
+            payloads = [entry.payload for entry in entries]
+            outcome = read_outcome(questions.stage, question, payloads, prices, booked=0)
+            if outcome.spent is not None:
+                yield outcome.spent.facts | {"model": outcome.reply.model_version}
+
+
+def _fingerprint(table: pa.Table, stage: str) -> object:
+    return footer(table.schema).get("stages", {}).get(stage, {}).get("question")
 
 
 def spent_before(
     out: Path,
     index: Index,
-    work: RunPlan,
+    run_plan: RunPlan,
     *,
     budget_usd: float | None,
     prices: Mapping[str, Price],
@@ -254,7 +283,7 @@ def spent_before(
     known = None if prices else booked()
     if known is not None:
         return known
-    worst = worst_request(work, prices)
+    worst = worst_request(run_plan, prices)
     paid = read_replies(out, prices).paid
     return sum((worst if one.cost is None else one.cost.total_usd for one in paid), Decimal())
 
@@ -266,16 +295,16 @@ def booked_before(out: Path, index: Index) -> Decimal | None:
     return None if index.pending else booked_usd(join(list(tables.values())))
 
 
-def worst_request(work: RunPlan, prices: Mapping[str, Price]) -> Decimal:
+def worst_request(run_plan: RunPlan, prices: Mapping[str, Price]) -> Decimal:
     """Return about the worst case of the dearest request; what is of unknown price counts as nothing."""
-    found = (
+    worst = (
         worst_case(
-            one.stage.model or work.model,
+            questions.stage.model or run_plan.model,
             prompt_bytes=LONGEST_PROMPT_BYTES,
-            max_output_tokens=one.stage.max_output_tokens,
-            search=one.stage.search,
+            max_output_tokens=questions.stage.max_output_tokens,
+            search=questions.stage.search,
             prices=prices,
         )
-        for one in work.stages
+        for questions in run_plan.stages
     )
-    return max((one or Decimal() for one in found), default=Decimal())
+    return max((usd or Decimal() for usd in worst), default=Decimal())

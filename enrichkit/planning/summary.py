@@ -17,7 +17,6 @@ from ..pricing.prices import Price, lacking, prices_told
 from ..stages.stage import Stage
 from .estimate import Estimate, Range, estimate
 from .lint import checkup
-from .past import UsageHistory
 from .plan import RunPlan
 from .questions import StagePlan
 
@@ -170,12 +169,12 @@ def make_plan(
     workers: int,
     rpm: float | None,
     prices: Mapping[str, Price],
-    past: Mapping[str, UsageHistory],
+    folder: Path,
     budget: Budget,
     worst_usd: Decimal,
 ) -> Plan:
     """Return what a person sees of the work; ``worst_usd`` is the worst case of its dearest request."""
-    about = estimate(work, past, workers=workers, rpm=rpm, prices=prices)
+    about = estimate(work, folder, workers=workers, rpm=rpm, prices=prices)
     asked = dict.fromkeys((stage.stage.model or work.model, stage.stage.search) for stage in work.stages)
     unpriced = [told for model, search in asked if (told := lacking(model, search=search, prices=prices))]
     holds = budget_told(budget, about, to_ask=work.to_ask, worst_usd=worst_usd)
