@@ -15,6 +15,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from ..planning.plan import RunPlan
+from ..stages.stage import waits_for
 
 Task = tuple[int, int]
 """A stage's number and a question's number."""
@@ -30,7 +31,7 @@ class QuestionQueue:
         self._stages = work.stages
         stages = [work.stage for work in work.stages]
         self.parents = [
-            [place for place in range(own) if delay_seconds or stage.waits_for(stages[place])]
+            [place for place in range(own) if delay_seconds or waits_for(stage, stages[place])]
             for own, stage in enumerate(stages)
         ]
         self._delay_seconds = delay_seconds

@@ -26,6 +26,7 @@ import pyarrow.compute as pc
 from ..messages import CLIENTS, SIMULATOR, Cause, Client, Failure, Reply, Request, encode
 from ..pricing.budget import Budget
 from ..pricing.prices import Price, worst_case
+from ..stages.stage import request_for
 from ..store.journal import JournalEntry
 from ..store.rows import Outcome, outcome_of, read_decoded, read_payload, reply_cost
 from .limiter import RateLimiter
@@ -206,7 +207,7 @@ class Workers:
             self._pass_on(Skipped(task))
             return
         deadline_seconds, prices = self._deadline_seconds, self._prices
-        request = stage.request(question, values, model=self._work.model, timeout_seconds=deadline_seconds)
+        request = request_for(stage, question, values, model=self._work.model, timeout_seconds=deadline_seconds)
         payloads, booked = self._recorder.earlier(task)
         read = [read_payload(stage, payload, prices) for payload in payloads]
         last = len(read) + ATTEMPTS

@@ -1,9 +1,7 @@
 """The answer: what a stage asks for, as a pydantic model, and how it is read out of a reply's text.
 
-`Answer` is the base of every stage's model. One walk over its annotations gives a `Shape` in our own terms, and
-from that come the JSON Schema that is sent, the Arrow type that is stored and the words of the fingerprints: no
-library's own description, which may change with its version, reaches a fingerprint. It refuses to know where an
-answer is stored or what it cost.
+`Answer` is the base of every stage's model. A paid answer is never lost to a single bad value, nor to a validator or a
+check of one's own that raises. It refuses to know where an answer is stored or what it cost.
 """
 
 from __future__ import annotations
@@ -11,15 +9,13 @@ from __future__ import annotations
 import json
 import math
 import re
-import types
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal, Union, get_args, get_origin
+import reprlib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, get_args, get_origin
 
-import pyarrow as pa
-from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
 
-from ..errors import StageError
 from ..table.arrow import DEEPEST
 
 CONFIDENCE = ("high", "medium", "low")
@@ -66,20 +62,14 @@ class Answer(BaseModel):
     fields_found: list[str] | None = None
     notes: str | None = None
 
-    @model_validator(mode="before")
+    @field_validator("*", mode="before")
     @classmethod
-    def _words_for_nothing(cls, values: Any) -> Any:
+    def _words_for_nothing(cls, value: Any, info: ValidationInfo) -> Any:
         """Read "N/A", "unknown" and the like as no answer, unless the field must have one or offers that very word."""
-        if not isinstance(values, Mapping):
-            return values
-
-        def says_nothing(name: str, value: Any) -> bool:
-            if not isinstance(value, str) or value.strip().lower() not in NOTHING or name not in cls.model_fields:
-                return False
-            field = cls.model_fields[name]
-            return not field.is_required() and value.strip() not in _literals(field.annotation)
-
-        return {name: None if says_nothing(name, value) else value for name, value in values.items()}
+        if not isinstance(value, str) or value.strip().lower() not in NOTHING:
+            return value
+        field = cls.model_fields[info.field_name or ""]
+        return value if field.is_required() or value.strip() in _literals(field.annotation) else None
 
     @field_validator("confidence", "search_quality", mode="before")
     @classmethod
@@ -123,100 +113,19 @@ class Issue:
         return f"{self.field}: {self.check}: {self.detail}" if self.detail else f"{self.field}: {self.check}"
 
 
-@dataclass(frozen=True, slots=True)
-class Shape:
-    """A field's type in our own words: ``kind`` is text, int, float, bool, list or object."""
-
-    kind: str
-    choices: tuple[str, ...] = ()
-    of: Shape | None = None
-    fields: tuple[tuple[str, Shape, str], ...] = ()
-    optional: bool = False
-
-    @property
-    def words(self) -> str:
-        """The canonical spelling, for fingerprints."""
-        inner = {
-            "list": lambda: self.of.words if self.of else "",
-            "object": lambda: ",".join(f"{name}:{shape.words}" for name, shape, _ in self.fields),
-        }.get(self.kind, lambda: "|".join(self.choices))()
-        return f"{self.kind}({inner}){'?' if self.optional else ''}"
-
-    @property
-    def arrow(self) -> pa.DataType:
-        """The type of the stored column."""
-        if self.kind == "list" and self.of:
-            return pa.list_(self.of.arrow)
-        if self.kind == "object":
-            return pa.struct([(name, shape.arrow) for name, shape, _ in self.fields])
-        return {"text": pa.string(), "int": pa.int64(), "float": pa.float64(), "bool": pa.bool_()}[self.kind]
-
-    def schema(self, description: str = "") -> dict[str, Any]:
-        """Return the JSON Schema that is sent, made of words that both SDKs can send."""
-        json_type = {"text": "string", "int": "integer", "float": "number", "bool": "boolean", "list": "array"}
-        result: dict[str, Any] = {"type": json_type.get(self.kind, "object")}
-        if self.choices:
-            result["enum"] = list(self.choices)
-        if self.of:
-            result["items"] = self.of.schema()
-        if self.kind == "object":
-            result["properties"] = {name: shape.schema(about) for name, shape, about in self.fields}
-            result["required"] = [name for name, shape, _ in self.fields if not shape.optional]
-        if self.optional:
-            result["nullable"] = True
-        if description:
-            result["description"] = description
-        return result
+Check = Callable[[Any, Mapping[str, str]], Iterable[Issue]]
+"""``check(answer, record)`` yields what looks wrong; ``record`` maps the columns that have a value to their text."""
 
 
-def shape_of(annotation: Any, *, where: str) -> Shape:
-    """Return the shape of a type annotation; `StageError` names the field whose type cannot be asked for."""
-    if where.count(".") > DEEPEST:
-        raise StageError(f"The answer field {where[:80] + '…'!r} is nested too deeply. A model cannot hold itself.")
-    origin, args = get_origin(annotation), get_args(annotation)
-    if origin in (Union, types.UnionType):
-        given = [arg for arg in args if arg is not type(None)]
-        if len(given) == 1:
-            return replace(shape_of(given[0], where=where), optional=True)
-    elif origin is Literal and all(isinstance(arg, str) for arg in args):
-        return Shape("text", choices=args)
-    elif origin in (list, tuple, set, frozenset) and args:
-        return Shape("list", of=shape_of(args[0], where=where))
-    elif isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        fields = tuple(
-            (name, _field_shape(info, where=f"{where}.{name}"), info.description or "")
-            for name, info in annotation.model_fields.items()
-        )
-        return Shape("object", fields=fields)
-    simple = {str: "text", int: "int", float: "float", bool: "bool"}.get(annotation)
-    if simple:
-        return Shape(simple)
-    raise StageError(
-        f"The answer field {where!r} has the type {annotation!r}, which cannot be asked for and stored. "
-        "Use str, int, float, bool, Literal of strings, list[...] or a pydantic model, each with '| None'."
-    )
+def locate_object(text: str, names: frozenset[str] | None = None) -> tuple[int, dict[str, Any] | None]:
+    """Return where the JSON object in a reply's text begins, and the object; None if the text holds none.
 
+    Tolerates a Markdown fence and prose around it. The object has one of the names, if there are any to go by; or it
+    is empty, which says that nothing was found. An object within a broken one does not count: a company of the
+    portfolio would pass for the firm.
 
-def _field_shape(info: Any, *, where: str) -> Shape:
-    shape = shape_of(info.annotation, where=where)
-    return replace(shape, optional=shape.optional or not info.is_required())
-
-
-def find_object(text: str, names: frozenset[str] | None = None) -> dict[str, Any] | None:
-    """Return the JSON object in a reply's text, or None; tolerates a Markdown fence and prose around it.
-
-    It has one of the names, if there are any to go by; or it is empty, which says that nothing was found.
-
-    >>> find_object('Sure! ```json\\n{"role": "Partner"}\\n```', frozenset({"role"}))
-    {'role': 'Partner'}
-    """
-    return locate_object(text, names)[1]
-
-
-def locate_object(text: str, names: frozenset[str] | None) -> tuple[int, dict[str, Any] | None]:
-    """Return the same with the place where it begins.
-
-    What stands within a broken object is none: a company of the portfolio would pass for the firm.
+    >>> locate_object('Sure! ```json\\n{"role": "Partner"}\\n```', frozenset({"role"}))
+    (14, {'role': 'Partner'})
     """
     empty: tuple[int, dict[str, Any] | None] = (-1, None)
     start = text.find("{")
@@ -225,14 +134,14 @@ def locate_object(text: str, names: frozenset[str] | None) -> tuple[int, dict[st
         if start < 0:
             break
         try:
-            found, end = DECODER.raw_decode(text, start)
+            values, end = DECODER.raw_decode(text, start)
         except (ValueError, RecursionError):
             # Quotes may be what is broken: so the braces are counted with and without those in quotes.
             end = max(_closes(text, start, braces) for braces in BRACES)
         else:
-            if names is None or names & found.keys():
-                return start, found
-            empty = empty if found else (start, found)
+            if names is None or names & values.keys():
+                return start, values
+            empty = empty if values else (start, values)
         start = text.find("{", end)
     return empty
 
@@ -251,18 +160,16 @@ def read_answer(model: type[Answer], text: str) -> tuple[Answer | None, list[Iss
     """Return the typed answer in a reply's text, and the fields that had to be left out.
 
     ``None`` means that the text holds no object of this model: none at all, one that lacks a required field, or
-    one of which no field is usable. A single field of the wrong type is left empty and named.
+    one of which no field is usable. A single field of the wrong type is left empty and named. A validator of one's own
+    that raises makes the answer unreadable.
     """
     names = frozenset(model.model_fields)
-    found = find_object(text, names)
-    if found is None:
+    _, values = locate_object(text, names)
+    if values is None:
         return None, []
-    values = {name: value for name, value in found.items() if name in names}
-    issues: list[Issue] = []
-    for name, value in list(values.items()):
-        if not _storable(value):
-            issues.append(Issue(name, "wrong_type", f"cannot be stored: {_short(value)}"))
-            del values[name]
+    values = {name: value for name, value in values.items() if name in names}
+    unstorable = [name for name, value in values.items() if not _storable(value)]
+    issues = [Issue(name, "wrong_type", f"cannot be stored: {_short(values.pop(name))}") for name in unstorable]
     while True:
         try:
             return (model.model_validate(values) if values or not issues else None), issues
@@ -271,6 +178,47 @@ def read_answer(model: type[Answer], text: str) -> tuple[Answer | None, list[Iss
             if not wrong:
                 return None, issues
             issues += [Issue(name, "wrong_type", _short(values.pop(name))) for name in sorted(wrong)]
+        except Exception as error:  # noqa: BLE001 - the user's code; the reason is kept in the row
+            return None, [Issue("", "read_failed", f"{type(error).__name__}: {error}")]
+
+
+def check_answer(
+    answer: Answer, checks: Iterable[Check], record: Mapping[str, str]
+) -> tuple[dict[str, Any], list[Issue]]:
+    """Return the values asked for as the checks leave them, and what the checks found.
+
+    Each check sees what those before it have left. A check of one's own that raises is an issue itself.
+    """
+    model = type(answer)
+    fields = [name for name in model.model_fields if name not in Answer.about_itself]
+    issues: list[Issue] = []
+    for check in checks:
+        try:
+            raised = list(check(answer, record))
+            instead = {issue.field: issue.instead for issue in raised if not issue.flags}
+            if not instead.keys().isdisjoint(fields):
+                answer = model.model_validate(answer.model_dump() | instead)
+        except Exception as error:  # noqa: BLE001 - the user's code; the reason is kept in the row
+            raised = [Issue("", "check_failed", f"{check_name(check)}: {type(error).__name__}: {error}")]
+        issues += raised
+    values = answer.model_dump()
+    return {field: _empty_as_none(values[field]) for field in fields}, issues
+
+
+def check_name(check: Check) -> str:
+    """Return a check's name; a `functools.partial` has its function's."""
+    return str(getattr(getattr(check, "func", check), "__name__", type(check).__name__))
+
+
+def _empty_as_none(value: Any) -> Any:
+    """Return None for an answer that says nothing: blank text, an empty list, or an object without any value."""
+    if isinstance(value, str):
+        return value if value.strip() else None
+    if isinstance(value, list):
+        return [inner for inner in value if inner is not None] or None
+    if isinstance(value, dict) and all(inner is None for inner in value.values()):
+        return None
+    return value
 
 
 def _storable(value: Any, depth: int = 0) -> bool:
@@ -286,8 +234,4 @@ def _storable(value: Any, depth: int = 0) -> bool:
 
 
 def _short(value: Any) -> str:
-    try:
-        text = repr(value)
-    except RecursionError:
-        text = f"a {type(value).__name__} nested too deeply"
-    return (text if len(text) <= 80 else text[:79] + "…").encode("ascii", "backslashreplace").decode()
+    return reprlib.repr(value).encode("ascii", "backslashreplace").decode()

@@ -44,7 +44,7 @@ from pydantic import BaseModel, Field
 
 from .answer import KEEP, NOTHING, Answer, Issue
 from .places import PLAIN_LETTERS, country, currency, dialled, elsewhere, load
-from .stage import Stage
+from .stage import Stage, prompt_text
 
 __all__ = ["DEEP", "FUND", "KEY", "POC", "SECTORS", "STAGES"]
 
@@ -114,75 +114,13 @@ class Strategy(Answer):
     ticket: Ticket | None = Field(None, description="Usual size of one investment")
 
 
-# The fixed words come first and the record last: that is what the service can cache.
-RULES = """- Two firms may share a title: go by website and country, then city and type; null where you cannot tell.
-- The record's values are hints, some old or wrong. Say what the evidence shows, also where it differs from them.
-- A value may have slipped into the wrong column: a LinkedIn address as email, a country or a firm's name as website.
-  Take it for what it looks like, not for what its label says, and never copy it to where it does not belong.
-- null is better than a guess. Never build an address, a number or a figure from a pattern: give it as you saw it.
-
-The record:
-Fund: {fund.title}
-Type: {fund.type}
-Website: {fund.website}
-Country: {fund.country}
-City: {fund.city}
-Fund's LinkedIn: {fund.linkedin}"""
-
-POC_PROMPT = f"""Research one person at an investment firm: the person, not the firm.
-
-- Search for the full name together with the firm, then with "LinkedIn", then on the firm's own site (team, people). If
-  little turns up, try the name without accents, in Latin letters, or its common short form.
-- Evidence is a page that ties this person to this firm: the firm's team page, the person's own profile, a register, a
-  press release, a conference programme. A namesake at another firm is another person.
-- linkedin: the full address of the person's own profile, https://www.linkedin.com/in/…, as it stood in a result. Not
-  the firm's /company/ page, a post, or a list of people of that name.
-- role: the present role at this firm, in a few English words. null if the person has left; say so in notes.
-- description: one or two sentences on the person's work: focus, earlier posts, known investments. No praise.
-- phone: a published business number in international form, like +44 20 7946 0000. Never a private one.
-{RULES}
-First name: {{poc.first_name}}
-Last name: {{poc.last_name}}
-Role: {{poc.role}}
-Email: {{poc.email}}
-LinkedIn: {{poc.linkedin}}
-Phone: {{poc.phone}}"""
-
-FUND_PROMPT = f"""Research one investment firm: the firm, not its people.
-
-- Search for the title with type, city and country. Find the firm's own website first, then its LinkedIn and Crunchbase
-  pages, and make sure that they point to that website or give the same place.
-- Evidence is the firm's own site, its own pages on LinkedIn and Crunchbase, a regulator's register, the press.
-- website: the root of the official site, https://www.firm.example: no page in it, no portal, directory or profile.
-- linkedin: the full address of the firm's own page, https://www.linkedin.com/company/…, never a person's /in/ profile.
-- crunchbase: the full address, https://www.crunchbase.com/organization/…, never /person/ or a funding round.
-- city: the city of the headquarters only, in English, without region or country. Other offices do not count.
-- sectors: what the firm invests in, the main ones first, six at most, in these words only, spelled exactly so:
-  {", ".join(SECTORS)}.
-- preferred_stage: where it says it invests, joined by commas, in these words: pre-seed, seed, series-a, series-b,
-  series-c-plus, growth, buyout, pre-ipo, public, any.
-{RULES}
-Fund's Crunchbase: {{fund.crunchbase}}
-Fund's email: {{fund.email}}
-Sectors: {{fund.sectors}}"""
-
-DEEP_PROMPT = f"""Research the strategy of one investment firm: what it invests in, where, and how much.
-
-- Start on the firm's own site (strategy, portfolio, news), then read the press, registers and annual reports.
-- Evidence for a figure is a page that states it of this firm, with a date; the latest counts. What a single fund raised
-  is not what the firm manages, and a whole round is not this firm's ticket.
-- description: two or three sentences: who the firm is, since when, what it does.
-- thesis: two or three sentences: what it looks for and why, close to its own words, without advertising.
-- portfolio_companies: ten at most that the firm itself put money into: name, own website, sector, one sentence.
-- aum: value in whole units (1.2 billion is 1200000000), currency as ISO code (USD), year of the figure.
-- geographies: English names of the countries or regions it invests in, not where its offices are.
-- ticket: usual size of one investment, min and max in whole units, currency as ISO code; null for an end not told.
-{RULES}
-Fund's Crunchbase: {{fund.crunchbase}}
-Sectors: {{fund.sectors}}
-Preferred stage: {{fund.preferred_stage}}"""
+def _prompt(name: str) -> str:
+    """Return a stage's prompt: the fixed words come first and the record last, so that the service can cache them."""
+    text = prompt_text(name).replace("<<rules>>", prompt_text("rules"))
+    return text.replace("<<sectors>>", ", ".join(SECTORS))
 
 
+POC_PROMPT, FUND_PROMPT, DEEP_PROMPT = map(_prompt, ("poc", "fund", "deep"))
 ADDRESSES = ("linkedin", "crunchbase", "website")
 PROFILES = frozenset({"linkedin.com", "crunchbase.com"})
 NOT_OWN = PROFILES | frozenset(

@@ -29,34 +29,31 @@ def evidence(text: str, supports: Sequence[Support], names: frozenset[str]) -> d
     {'role': (0, 2)}
     """
     backed: dict[str, tuple[int, ...]] = {}
-    if supports:
-        for name, (start, end) in _values(text, names).items():
-            places = {place for one in supports if one.start < end and start < one.end for place in one.sources}
-            if places:
-                backed[name] = tuple(sorted(places))
+    for name, (start, end) in _spans(text, names).items() if supports else ():
+        backing = [support for support in supports if support.start < end and start < support.end]
+        if places := {place for support in backing for place in support.sources}:
+            backed[name] = tuple(sorted(places))
     return backed
 
 
-def _values(text: str, names: frozenset[str]) -> dict[str, tuple[int, int]]:
+def _spans(text: str, names: frozenset[str]) -> dict[str, tuple[int, int]]:
     """Return where in the text each field's value stands, in bytes, without its quotes or brackets."""
-    at, found = locate_object(text, names)
+    at, values = locate_object(text, names)
     spans: dict[str, tuple[int, int]] = {}
     # The very walk that the decoder took: it cannot fail, since the object was read before.
-    while found is not None and (key := _KEY.match(text, at)):
+    while values is not None and (key := _KEY.match(text, at)):
         name, end = DECODER.raw_decode(text, key.end())
         colon = _COLON.match(text, end)
         start = end if colon is None else colon.end()
         _, at = DECODER.raw_decode(text, start)
         if name in names:  # of any others there may be thousands, and each costs a look at the text before it
             wrapped = text[start] in '"[{'
-            spans[name] = start + wrapped, at - wrapped
-    if text.isascii():
-        return spans
-    return {name: (_bytes(text, start), _bytes(text, end)) for name, (start, end) in spans.items()}
+            spans[name] = _bytes(text[: start + wrapped]), _bytes(text[: at - wrapped])
+    return spans
 
 
-def _bytes(text: str, end: int) -> int:
-    return len(text[:end].encode("utf-8", "surrogatepass"))
+def _bytes(text: str) -> int:
+    return len(text.encode("utf-8", "surrogatepass"))
 
 
 def state(

@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 from ..gemini.wire import parse
 from ..messages import SIMULATOR, Usage, decode
 from ..pricing.prices import Cost, Price
-from ..stages.answer import find_object
+from ..stages.answer import locate_object
 from .files import Files, files_of, folder_of
 from .index import check_store, footer, shard_paths
 from .journal import JournalEntry, read_journal
@@ -180,7 +180,7 @@ def read_reply(
         paid=reply.paid,
         may_be_charged=reply.failure is not None and (reply.failure.may_be_charged or reply.failure.cause == "timeout"),
         # Its row's status tells of the question that is asked now; of an earlier one, only the text does.
-        readable=reply.failure is None and (question == asked or find_object(reply.text or "") is not None),
+        readable=reply.failure is None and (question == asked or locate_object(reply.text or "")[1] is not None),
         usage=reply.usage,
         cost=cost_by_kind(reply, facts, prices) if reply.paid else None,
     )

@@ -18,7 +18,7 @@ import pyarrow as pa
 from ..gemini.wire import parse
 from ..messages import Failure, Reply, Usage, decode
 from ..pricing.prices import Cost, Price, cost
-from ..stages.answer import Answer, Issue
+from ..stages.answer import Answer, Issue, check_answer, read_answer
 from ..stages.grounding import evidence, state
 from ..stages.stage import Stage
 from ..table.arrow import alike, answer_type, as_column, as_text
@@ -152,7 +152,7 @@ def read_decoded(
     answer: Answer | None = None
     issues: list[Issue] = []
     if reply.failure is None:
-        answer, issues = stage.read(reply.text or "")
+        answer, issues = read_answer(stage.answer, reply.text or "")
         if answer is None:
             seen = " ".join((reply.text or "").split())[:120]
             why = "; ".join(map(str, issues)) or "no JSON object with the fields asked for"
@@ -288,7 +288,7 @@ def _answered(
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the cells to fill, and the facts about the answer."""
     texts = {name: cell_text(value) for name, value in record.items() if not is_missing(value)}
-    kept, found = stage.check(answer, texts)
+    kept, found = check_answer(answer, stage.checks, texts)
     unreadable = {issue.field for issue in outcome.issues}
     cells: dict[str, Any] = {}
     corrections, states = [], []

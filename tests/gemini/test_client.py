@@ -31,7 +31,9 @@ from enrichkit.gemini.simulator import Simulator
 from enrichkit.gemini.wire import classify, parse
 from enrichkit.messages import CLIENTS
 from enrichkit.pricing.prices import cost
+from enrichkit.stages.answer import read_answer
 from enrichkit.stages.funds import DEEP, FUND, POC
+from enrichkit.stages.stage import render, request_for
 from support.waiting import wait_for
 
 KEY = "secret-key-0123456789"
@@ -61,7 +63,7 @@ def client(name, simulator):
 
 
 def question(**changed) -> Request:
-    return replace(POC.request("q", VALUES, model="simulator", timeout_seconds=30.0), **changed)
+    return replace(request_for(POC, "q", VALUES, model="simulator", timeout_seconds=30.0), **changed)
 
 
 def test_a_reply_has_text_usage_sources_and_model(client):
@@ -84,7 +86,7 @@ def test_both_clients_bring_the_same_reply(simulator, stage):
     replies = []
     for name in CLIENTS:
         client = connect(name, key=KEY, base_url=simulator.url)
-        replies.append(client(stage.request("q", VALUES, model="simulator", timeout_seconds=30.0)))
+        replies.append(client(request_for(stage, "q", VALUES, model="simulator", timeout_seconds=30.0)))
         client.close()
     assert replace(replies[0], raw="") == replace(replies[1], raw="")
 
@@ -182,7 +184,7 @@ def test_an_odd_reply_is_still_a_reply(client, simulator, fault):
     reply = client(question())
     assert reply.failure is None
     assert "Let me think" not in reply.text
-    assert POC.read(reply.text)[0] is not None
+    assert read_answer(POC.answer, reply.text)[0] is not None
 
 
 def test_silence_ends_at_the_timeout(client, simulator):
@@ -206,7 +208,7 @@ def test_a_model_that_refuses_search_with_schema_is_asked_in_words_once(client, 
     """The refusal costs one free request per model, not one per question."""
     first, second = (client(question(model="gemini-2.5-flash")) for _ in range(2))
     assert first.failure is None
-    assert POC.read(first.text)[0].notes.startswith("Simulated")
+    assert read_answer(POC.answer, first.text)[0].notes.startswith("Simulated")
     assert second == first
     assert simulator.counts()["requests"] == 3
 
@@ -238,7 +240,7 @@ def test_a_key_in_an_error_is_struck_out():
 
 def test_twenty_threads_share_a_client(client, simulator):
     """Replies never cross between threads."""
-    requests = [question(text=f"{POC.render(VALUES)} Number: ⟦{n}⟧") for n in range(60)]
+    requests = [question(text=f"{render(POC.prompt, VALUES)} Number: ⟦{n}⟧") for n in range(60)]
     with ThreadPoolExecutor(20) as pool:
         together = list(pool.map(client, requests))
     assert together == [client(request) for request in requests]

@@ -7,7 +7,8 @@ import pytest
 from pydantic import BaseModel, Field
 
 from enrichkit.errors import StageError
-from enrichkit.stages.answer import Answer, read_answer, shape_of
+from enrichkit.stages.answer import Answer, read_answer
+from enrichkit.stages.shape import shape_of
 
 
 class Place(BaseModel):

@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from enrichkit import Issue, Stage, funds
-from enrichkit.stages.answer import KEEP, shape_of
+from enrichkit.stages.answer import KEEP, check_answer
 from enrichkit.stages.funds import DEEP, FUND, KEY, POC, SECTORS, STAGES
+from enrichkit.stages.shape import shape_of
 from enrichkit.stages.stage import arrange
 
 GONE = None
@@ -23,7 +24,7 @@ EACH_STAGE = pytest.mark.parametrize("stage", STAGES.values(), ids=STAGES)
 
 def checked(stage: Stage, record: dict[str, str] | None = None, **values: Any) -> tuple[dict[str, Any], list[Issue]]:
     """Return a stage's values and issues for an answer with these values."""
-    return stage.check(stage.answer.model_validate(values), record or {})
+    return check_answer(stage.answer.model_validate(values), stage.checks, record or {})
 
 
 def names(issues: list[Issue]) -> list[str]:
@@ -530,7 +531,7 @@ def test_whatever_passes_as_an_address_is_a_plain_one(text: str) -> None:
     """https, a host of ASCII labels with a dot, no user-info, no blank, nothing that could end an attribute."""
     for stage, field in ((POC, "linkedin"), (FUND, "website"), (FUND, "crunchbase"), (FUND, "linkedin")):
         answer = stage.answer.model_construct(**{field: text} if text else {})
-        url = stage.check(answer, {})[0][field]
+        url = check_answer(answer, stage.checks, {})[0][field]
         assert url is None or re.fullmatch(r"https://([a-z0-9-]+\.)+[a-z0-9-]{2,}(?=[/?]|$)[^\s<>\"\\]*", url), url
         assert url is None or url.isprintable()
 
@@ -543,5 +544,5 @@ def test_a_huge_text_costs_little_time(stage: Stage, piece: str) -> None:
     values = {name: [text] * 3 if name in ("sectors", "geographies") else text for name in stage.fields}
     values |= dict.fromkeys({"aum", "ticket", "portfolio_companies"} & values.keys())
     began = time.thread_time()
-    stage.check(stage.answer.model_construct(**values), dict.fromkeys(COLUMNS, text))
+    check_answer(stage.answer.model_construct(**values), stage.checks, dict.fromkeys(COLUMNS, text))
     assert time.thread_time() - began < 2

