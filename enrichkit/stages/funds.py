@@ -36,12 +36,12 @@ import functools
 import math
 import re
 import unicodedata
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
-from urllib.parse import unquote, urlsplit, urlunsplit
 
 from pydantic import BaseModel, Field
 
+from .addresses import NOT_OWN, clean, host_of, is_at, page_of
 from .answer import KEEP, NOTHING, Answer, Issue
 from .places import PLAIN_LETTERS, country, currency, dialled, elsewhere, load
 from .stage import Stage, prompt_text
@@ -122,16 +122,6 @@ def _prompt(name: str) -> str:
 
 POC_PROMPT, FUND_PROMPT, DEEP_PROMPT = map(_prompt, ("poc", "fund", "deep"))
 ADDRESSES = ("linkedin", "crunchbase", "website")
-PROFILES = frozenset({"linkedin.com", "crunchbase.com"})
-NOT_OWN = PROFILES | frozenset(
-    "lnkd.in facebook.com fb.com instagram.com threads.net x.com twitter.com t.co t.me tiktok.com youtube.com youtu.be "
-    "vk.com xing.com medium.com linktr.ee wikipedia.org wikidata.org google.com pitchbook.com angel.co wellfound.com "
-    "bloomberg.com dealroom.co tracxn.com cbinsights.com preqin.com owler.com zoominfo.com apollo.io rocketreach.co "
-    "signal.nfx.com openvc.app vcsheet.com f6s.com opencorporates.com dnb.com glassdoor.com yelp.com".split()
-)
-_WRAPPED = re.compile(r"^\[[^\[\]]*\]\((\S+)\)$|^<(\S+)>$")
-_TRACKING = re.compile(r"utm_.*|trk.*|[gdfy]b?clid|msclkid|[gw]braid|igshid|mc_[ce]id|_g[al]|_hs(?:enc|mi)")
-_HOST = re.compile(r"(?=.{4,253}$)(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+(?:[a-z]{2,63}|xn--[a-z0-9-]{1,59})")
 _LETTERS = re.compile(r"[^\W\d_]+")
 _UMLAUTS = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "ø": "oe", "å": "aa"})
 _NO_VALUE = NOTHING | {"nil", "nan", "n.a", "not applicable", "not disclosed", "undisclosed", "not publicly available"}
@@ -139,49 +129,6 @@ _SECTOR = {sector.replace("-", ""): sector for sector in SECTORS}
 _BLANK = re.compile(r"[\W_]+")
 _BETWEEN_PLACES = re.compile(r"[;/|•+&,；、，،\n]|\b(?:and|or)\b", re.IGNORECASE)
 _EXTENSION = re.compile(r"(?:ext(?:ension|n)?|x)[\s.:]*\d{1,6}\)?$", re.IGNORECASE)
-
-
-def _clean(text: str) -> str | None:
-    """Return a web address in its one spelling; None if the text is none.
-
-    >>> _clean(" http://WWW.Example.com/fund/?utm_source=x&id=3#top ")
-    'https://www.example.com/fund?id=3'
-    >>> _clean("javascript:alert(1)"), _clean("Norway"), _clean("https://firm.example@other.example")
-    (None, None, None)
-    """
-    text = re.sub(r"(?<=/)\s+", "", _WRAPPED.sub(r"\1\2", text.strip()))
-    if len(text) > 2000 or not text.isprintable() or re.search(r"[\s<>\"\\^`{|}]", text):
-        return None
-    try:
-        parts = urlsplit("https://" + re.sub(r"^(?:https?:)?/*", "", text, flags=re.IGNORECASE))
-        host = (parts.hostname or "").rstrip(".").encode("idna").decode()
-        port = parts.port
-    except ValueError:
-        return None
-    # The codec writes ß and ς as other letters: that is another host.
-    if set("@ßς") & set(parts.netloc.lower()) or port not in (None, 80, 443) or not _HOST.fullmatch(host):
-        return None
-    kept = [] if _at(host, PROFILES) else parts.query.split("&")
-    query = "&".join(part for part in kept if part and not _TRACKING.fullmatch(part.partition("=")[0].lower()))
-    return urlunsplit(("https", host, parts.path.rstrip("/"), query, ""))
-
-
-def _host(text: str | None) -> str:
-    """Return the host of an address without ``www.``; the empty text if it is none."""
-    return (urlsplit(_clean(text or "") or "").hostname or "").removeprefix("www.")
-
-
-def _at(host: str, sites: Collection[str]) -> bool:
-    """Whether a host is one of these sites, or below one."""
-    labels = host.split(".")
-    return any(".".join(labels[place:]) in sites for place in range(len(labels)))
-
-
-def _page(text: str | None, site: str) -> tuple[str, str]:
-    """Return kind and slug of a page such as ``site/kind/slug``; two empty texts if it is none there."""
-    parts = urlsplit(_clean(text or "") or "")
-    segments = [unquote(part) for part in parts.path.split("/") if part]
-    return (segments[0].lower(), segments[1]) if len(segments) > 1 and _at(parts.netloc, (site,)) else ("", "")
 
 
 def _seen(value: Any) -> str:
@@ -226,29 +173,29 @@ def says_nothing(answer: Answer, record: Mapping[str, str]) -> Iterator[Issue]:
 
 def not_a_url(answer: Answer, record: Mapping[str, str]) -> Iterator[Issue]:
     """Empty addresses that are none."""
-    return _changed(answer, "not_a_url", lambda text: text if _clean(text) else None, *ADDRESSES)
+    return _changed(answer, "not_a_url", lambda text: text if clean(text) else None, *ADDRESSES)
 
 
 def url_cleaned(answer: Answer, record: Mapping[str, str]) -> Iterator[Issue]:
     """Bring addresses into their one spelling."""
-    return _changed(answer, "url_cleaned", lambda text: _clean(text) or text, *ADDRESSES)
+    return _changed(answer, "url_cleaned", lambda text: clean(text) or text, *ADDRESSES)
 
 
 def not_own_website(answer: Answer, record: Mapping[str, str]) -> Iterator[Issue]:
     """Empty websites that are a page on somebody else's site."""
-    return _changed(answer, "not_own_website", lambda text: None if _at(_host(text), NOT_OWN) else text, "website")
+    return _changed(answer, "not_own_website", lambda text: None if is_at(host_of(text), NOT_OWN) else text, "website")
 
 
 def linkedin_kind(answer: Person | Fund, record: Mapping[str, str]) -> Iterator[Issue]:
     """Empty a LinkedIn address that is not of the kind asked for."""
     right = ("in", "pub") if isinstance(answer, Person) else ("company", "school", "showcase")
-    if answer.linkedin and _page(answer.linkedin, "linkedin.com")[0] not in right:
+    if answer.linkedin and page_of(answer.linkedin, "linkedin.com")[0] not in right:
         yield Issue("linkedin", "linkedin_kind", _seen(answer.linkedin), instead=None)
 
 
 def linkedin_name(answer: Person, record: Mapping[str, str]) -> Iterator[Issue]:
     """Flag a profile that seems to be somebody else's; a name in another script than the slug cannot tell."""
-    slug = _page(answer.linkedin, "linkedin.com")[1]
+    slug = page_of(answer.linkedin, "linkedin.com")[1]
     slugs = ["".join(words) for words in _spellings(slug)]
     given = [words for column in KEY[1:] for words in _spellings(record.get(column, ""))]
     names = [word for words in given for word in words if len(word) > min(len(words), 2) or not word.isascii()]
@@ -259,7 +206,7 @@ def linkedin_name(answer: Person, record: Mapping[str, str]) -> Iterator[Issue]:
 
 def crunchbase_kind(answer: Fund, record: Mapping[str, str]) -> Iterator[Issue]:
     """Empty a person's page and what is no page on Crunchbase; flag pages of another kind than a firm's."""
-    kind, _ = _page(answer.crunchbase, "crunchbase.com")
+    kind, _ = page_of(answer.crunchbase, "crunchbase.com")
     if answer.crunchbase and kind not in ("organization", "company"):
         instead = None if kind in ("", "person", "people") else KEEP
         yield Issue("crunchbase", "crunchbase_kind", _seen(answer.crunchbase), instead=instead)
@@ -305,12 +252,12 @@ def phone_number(answer: Person, record: Mapping[str, str]) -> Iterator[Issue]:
 
 def email_domain(answer: Person | Fund, record: Mapping[str, str]) -> Iterator[Issue]:
     """Flag an email of the record at another domain than the fund's website."""
-    hosts = {_host(site) for site in (getattr(answer, "website", None), record.get("fund.website"))}
-    sites = {host for host in hosts if host and not _at(host, NOT_OWN)}
+    hosts = {host_of(site) for site in (getattr(answer, "website", None), record.get("fund.website"))}
+    sites = {host for host in hosts if host and not is_at(host, NOT_OWN)}
     for column in ("poc.email",) if isinstance(answer, Person) else ("poc.email", "fund.email"):
         name, at, domain = record.get(column, "").strip().rpartition("@")
-        host = _host(domain)
-        if name and at and host and sites and not any(_at(host, {site}) or _at(site, {host}) for site in sites):
+        host = host_of(domain)
+        if name and at and host and sites and not any(is_at(host, {site}) or is_at(site, {host}) for site in sites):
             yield Issue("email", "email_domain", f"{column} is at {host}, the website at {', '.join(sorted(sites))}")
 
 

@@ -6,13 +6,13 @@ guess: a word that it does not know, or that may mean several things, is unknown
 
 from __future__ import annotations
 
+import contextlib
 import functools
-import gettext
 import re
 import threading
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from pathlib import Path
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 PLAIN_LETTERS = str.maketrans(
     {"ø": "o", "ł": "l", "đ": "d", "ð": "d", "þ": "th", "æ": "ae", "œ": "oe", "ħ": "h", "ı": "i"}
@@ -23,18 +23,15 @@ COMMON = 3
 """A name known in more countries than this, such as San José, may well be some town's in any other."""
 LONGEST = 100
 """Characters; a longer text is no name of a place."""
-# What ISO's own names leave out.
-_COUNTRIES = {
-    "GB": "UK, Great Britain, Britain, England, Scotland, Wales, Northern Ireland",
-    "AE": "UAE, Emirates",
-    "CD": "DR Congo, DRC, Democratic Republic of the Congo",
-    "CI": "Ivory Coast",
-    "KR": "South Korea, Korea",
-    "NL": "Holland",
-    "RU": "Russia, Россия",
-    "TR": "Turkey",
-    "US": "America",
-}
+_ALIASES = """
+    GB UK, Great Britain, Britain, England, Scotland, Wales, Northern Ireland
+    AE UAE, Emirates | BN Brunei | CD DR Congo, DRC, Democratic Republic of the Congo | CI Ivory Coast | CV Cape Verde
+    KR Korea, Republic of Korea, 대한민국 | MO Macau | NL Holland, Nederland | RU Russia, Россия | US America
+    AT Österreich | BE België, Belgique | BR Brasil | CH Schweiz, Suisse, Svizzera | CN 中国 | CZ Česko | DE Deutschland
+    DK Danmark | ES España | FI Suomi | GR Ελλάδα | HU Magyarország | IL ישראל | IN भारत | IT Italia | JP 日本
+    MX México | NO Norge | PL Polska | RO România | SE Sverige | TR Turkey, Turkiye | UA Україна
+"""
+"""What ISO's own names leave out, and how larger countries call themselves."""
 # Countries between which a city may be counted either way; Georgia is a state as well.
 _TOGETHER = (
     "CN HK MO TW",
@@ -44,23 +41,11 @@ _TOGETHER = (
     "NL CW AW SX BQ",
     *"IL PS|RU UA|DK FO GL|FI AX|NO SJ|MA EH|RS XK|AU CX CC NF|NZ CK NU TK|GE US".split("|"),
 )
-_SIGNS = {
-    "€": "EUR",
-    "£": "GBP",
-    "₹": "INR",
-    "₩": "KRW",
-    "US$": "USD",
-    "C$": "CAD",
-    "CA$": "CAD",
-    "A$": "AUD",
-    "AU$": "AUD",
-    "NZ$": "NZD",
-    "HK$": "HKD",
-    "S$": "SGD",
-    "R$": "BRL",
-    "RMB": "CNY",
+_SIGNS = {"€": "EUR", "£": "GBP", "₹": "INR", "₩": "KRW", "RMB": "CNY"} | {
+    f"{sign}$": code
+    for sign, code in (pair.split() for pair in "US USD|C CAD|CA CAD|A AUD|AU AUD|NZ NZD|HK HKD|S SGD|R BRL".split("|"))
 }
-_LOADING = threading.Lock()  # twenty workers that ask for the first time load once
+_LOADING = threading.Lock()  # twenty workers that ask for the first time load the cities once
 
 
 def load() -> None:
@@ -70,15 +55,11 @@ def load() -> None:
     dialled("", "")
 
 
+@functools.lru_cache(maxsize=4096)
 def country(text: str) -> str:
-    """Return the ISO 3166 code that a country's code or name in any language means; the empty text if unknown."""
-    name = _plain(text) if len(text) <= LONGEST else ""
-    for load_names in (_countries, _translations) if name else ():  # all languages take longer, few need them
-        with _LOADING:
-            known = load_names()
-        if code := known.get(name) or known.get(name.removeprefix("the")):
-            return code
-    return ""
+    """Return the ISO 3166 code that a country's code or name means; the empty text if unknown."""
+    name = text.casefold().replace(".", "").strip().removeprefix("the ") if len(text) <= LONGEST else ""
+    return str(getattr(_looked_up("countries", _aliases().get(name, name)), "alpha_2", ""))
 
 
 def elsewhere(places: Iterable[str], code: str) -> tuple[str, ...]:
@@ -96,14 +77,15 @@ def elsewhere(places: Iterable[str], code: str) -> tuple[str, ...]:
 def currency(text: str) -> str | None:
     """Return the ISO 4217 code that a code, sign or name means; empty if that is not clear, None if it means none."""
     text = text.strip().upper()
-    name = _plain(text) if len(text) <= LONGEST else ""
-    with _LOADING:
-        known = _currencies()
-    if code := _SIGNS.get(text) or known.get(name) or known.get(name.removesuffix("s")):
-        return code
-    if known:
-        return "" if re.fullmatch(r"\W|KR", text) else None
-    return text if re.fullmatch("[A-Z]{3}", text) else ""
+    if text in _SIGNS:
+        return _SIGNS[text]
+    if not _looked_up("currencies", "EUR"):  # without the library, a code's form is all there is to go by
+        return text if re.fullmatch("[A-Z]{3}", text) else ""
+    name = re.sub(r"[\W\d_]+", " ", text).strip() if len(text) <= LONGEST else ""
+    entry = _looked_up("currencies", name) or _looked_up("currencies", name.removesuffix("S"))
+    if entry is not None and entry.alpha_3 not in ("XXX", "XTS"):
+        return str(entry.alpha_3)
+    return "" if re.fullmatch(r"\W|KR", text) else None
 
 
 def dialled(number: str, code: str) -> bool:
@@ -141,50 +123,19 @@ def _lines(names: Iterable[str]) -> frozenset[str]:
     return frozenset(_plain("\n".join(names)).split("\n"))
 
 
-@functools.cache
-def _countries() -> Mapping[str, str]:
-    try:
+def _looked_up(database: str, name: str) -> Any:
+    """Return what pycountry knows by this code or name; None if it knows nothing or is not installed."""
+    with contextlib.suppress(ImportError, LookupError):
         import pycountry
-    except ImportError:
-        return {}
-    known = {_plain(name): code for code, others in _COUNTRIES.items() for name in others.split(", ")}
-    for one in pycountry.countries:
-        names = [getattr(one, field, "") for field in ("name", "official_name", "common_name")]
-        turned = ["".join(reversed(name.split(", "))) for name in names]  # "Korea, Republic of"
-        known |= {_plain(name): one.alpha_2 for name in (one.alpha_2, one.alpha_3, *names, *turned) if name}
-    return known
+
+        return None if name.isdecimal() else getattr(pycountry, database).lookup(name)
+    return None
 
 
 @functools.cache
-def _translations() -> Mapping[str, str]:
-    try:
-        import pycountry
-    except ImportError:
-        return {}
-    languages = list(_languages(Path(pycountry.LOCALES_DIR)))
-    known: dict[str, set[str]] = {}
-    for one in pycountry.countries:
-        english = {one.name, getattr(one, "common_name", one.name)}
-        for name in _lines(language(name) for language in languages for name in english):
-            known.setdefault(name, set()).add(one.alpha_2)
-    # In some language a word of two or three letters may be a country's name: too short to tell.
-    return {name: min(codes) for name, codes in known.items() if len(codes) == 1 and len(name.encode()) > 3}
-
-
-def _languages(folder: Path) -> Iterator[Callable[[str], str]]:
-    for path in folder.glob("*/LC_MESSAGES/iso3166-1.mo"):
-        with path.open("rb") as file:
-            yield gettext.GNUTranslations(file).gettext
-
-
-@functools.cache
-def _currencies() -> Mapping[str, str]:
-    try:
-        import pycountry
-    except ImportError:
-        return {}
-    real = [one for one in pycountry.currencies if one.alpha_3 not in ("XXX", "XTS")]
-    return {_plain(name): one.alpha_3 for one in real for name in (one.name, one.alpha_3)}
+def _aliases() -> Mapping[str, str]:
+    lines = [line.strip().partition(" ") for line in re.split(r"[\n|]", _ALIASES.strip())]
+    return {name.casefold(): code for code, _, names in lines for name in names.split(", ")}
 
 
 @functools.cache
