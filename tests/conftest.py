@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import HealthCheck, settings
 
+import support.faults  # noqa: F401 - their names are known to every simulator of a test
 from enrichkit.gemini.simulator import Simulator
 
 # How long an example takes, or to think of one, says something of the machine only.

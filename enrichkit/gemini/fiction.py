@@ -7,14 +7,15 @@ Markdown fence. What is wrong was planted, and is known by name: that is the tru
 
 from __future__ import annotations
 
+import html
 import json
 import random
 import re
 import unicodedata
 import zlib
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from typing import Any
+from urllib.parse import urlencode
 
 KINDS = {1: "string", 2: "number", 3: "integer", 4: "boolean", 5: "array", 6: "object"}
 """Schema types as the older SDK numbers them."""
@@ -57,6 +58,8 @@ CITIES = {
     "kenya": ["Nairobi"],
 }
 """Countries as tables spell them, with some of their cities."""
+UNSUPPORTED = 0.08
+"""How often no page backs a value."""
 ELSEWHERE = {"Łódź": "poland", "Nairobi": "kenya", "Ulaanbaatar": ""}
 SENTENCES = [
     "{who} backs founders early and stays with them for a decade.",
@@ -85,8 +88,8 @@ class Record:
         """Return what the record has where the answer's field goes, by the prompt's label for it."""
         label = name.replace("_", " ")
         own = self.person and "/company/" not in str(schema.get("description", ""))
-        found = self.labelled.get(label if own else f"fund's {label}")
-        return found or ("" if own else self.labelled.get(label, ""))
+        value = self.labelled.get(label if own else f"fund's {label}")
+        return value or ("" if own else self.labelled.get(label, ""))
 
 
 def slug(text: str) -> str:
@@ -99,16 +102,11 @@ def slug(text: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", plain).strip("-") or f"{NO_LATIN}{zlib.crc32(text.encode()) % 10**6}"
 
 
-@dataclass(frozen=True, slots=True)
-class Invented:
-    """An answer, and what is wrong with it on purpose: each such field with the fault's name."""
+def invent(schema: Mapping[str, Any], text: str, seed: int) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return an answer of ``schema`` about the record in a prompt's text, and its faults by field.
 
-    answer: dict[str, Any]
-    planted: dict[str, str] = field(default_factory=dict)
-
-
-def invent(schema: Mapping[str, Any], text: str, seed: int) -> Invented:
-    """Return an answer of ``schema`` about the record in a prompt's text; the order of the fields does not matter."""
+    The order of the schema's fields does not matter.
+    """
     record = Record(text)
     dice = random.Random(f"{seed} known {text}")
     # How much there is to find about this record: it moves every other figure, as it does for real.
@@ -141,7 +139,7 @@ def invent(schema: Mapping[str, Any], text: str, seed: int) -> Invented:
     }
     if dice.random() < 0.06:
         itself["search_quality"] = None  # sometimes missing, also for real
-    return Invented(answer | {name: value for name, value in itself.items() if name in properties}, planted)
+    return answer | {name: value for name, value in itself.items() if name in properties}, planted
 
 
 def written(answer: Mapping[str, Any], dice: random.Random) -> tuple[str, dict[str, tuple[int, int]]]:
@@ -193,7 +191,7 @@ def _value(name: str, schema: Mapping[str, Any], record: Record, dice: random.Ra
     if kind == "array":
         items = schema.get("items") or {}
         many = [_value(name, items, record, dice, faults) for _ in range(dice.randint(1, 3))]
-        return [one for place, one in enumerate(many) if one not in many[:place]]
+        return [value for place, value in enumerate(many) if value not in many[:place]]
     if kind == "object":
         return _object(schema, record, dice, faults)
     if kind == "boolean":
@@ -205,14 +203,14 @@ def _value(name: str, schema: Mapping[str, Any], record: Record, dice: random.Ra
 
 def _object(schema: Mapping[str, Any], record: Record, dice: random.Random, faults: list[str]) -> dict[str, Any]:
     parts = sorted((schema.get("properties") or {}).items())
-    found = {name: _value(name, part, record, dice, faults) for name, part in parts}
-    low, high = found.get("min"), found.get("max")
+    values = {name: _value(name, part, record, dice, faults) for name, part in parts}
+    low, high = values.get("min"), values.get("max")
     if isinstance(low, int | float) and isinstance(high, int | float):
-        found["min"], found["max"] = min(low, high), max(low, high)
+        values["min"], values["max"] = min(low, high), max(low, high)
         if dice.random() < 0.03 and low != high:
-            found["min"], found["max"] = found["max"], found["min"]
+            values["min"], values["max"] = values["max"], values["min"]
             faults.append("min_above_max")
-    return found
+    return values
 
 
 def _number(name: str, dice: random.Random, faults: list[str]) -> int:
@@ -297,3 +295,52 @@ def _dressed(address: str, dice: random.Random) -> str:
     if at < 0.20:
         return address + "/"
     return f"{address}?utm_source=search" if at < 0.23 else address
+
+
+def grounding(
+    text: str, answer: str, spans: Mapping[str, tuple[int, int]], dice: random.Random
+) -> tuple[dict[str, Any], set[str]]:
+    """Return what a search brought, and the fields that it backs."""
+    words = [word for word in re.findall("⟦([^⟧]*)⟧", text) if word != "(unknown)"] or ["nothing"]
+    queries = [" ".join(dice.sample(words, min(2, len(words))))[:80] for _ in range(dice.randint(1, 3))]
+    if dice.random() < 0.1:
+        queries += ["", queries[0]]  # the service gives empty and repeated ones too
+    places = [f"source-{dice.randrange(1000)}.example" for _ in range(dice.randint(1, 4))]
+    backed = {name for name in spans if dice.random() > UNSUPPORTED}
+    first = next(iter(spans), None)
+    # The service marks whole sentences: the first one begins where the text does.
+    spans = {name: (0 if name == first else start, end) for name, (start, end) in spans.items()}
+    result: dict[str, Any] = {
+        "webSearchQueries": queries,
+        "groundingChunks": [
+            {"web": {"uri": f"https://redirect.example/{dice.getrandbits(64):x}", "title": place}} for place in places
+        ],
+        "groundingSupports": [
+            {
+                "segment": _segment(answer, *spans[name]),
+                "groundingChunkIndices": sorted(dice.sample(range(len(places)), dice.randint(1, len(places)))),
+            }
+            for name in spans
+            if name in backed
+        ],
+        "searchEntryPoint": {"renderedContent": _suggestions(queries)},
+    }
+    if dice.random() < 0.07:
+        del result["groundingChunks"], result["groundingSupports"]
+        backed = set()
+    return result, backed
+
+
+def _segment(answer: str, start: int, end: int) -> dict[str, Any]:
+    """Return a stretch of the answer as the service marks it: in bytes, a start of 0 left out."""
+    begin = {"startIndex": len(answer[:start].encode())} if start else {}
+    return begin | {"endIndex": len(answer[:end].encode()), "text": answer[start:end]}
+
+
+def _suggestions(queries: Sequence[str]) -> str:
+    """Return links to further searches, as the service wants them shown beside its answer."""
+    links = [
+        f'<a href="https://search.example/?{urlencode({"q": query})}">{html.escape(query)}</a>'
+        for query in dict.fromkeys(filter(None, queries))
+    ]
+    return f"<style>a {{ color: teal }}</style><div>{' '.join(links)}</div>"

@@ -12,62 +12,27 @@ reference and recorded replies, as of November 2026.
 from __future__ import annotations
 
 import hashlib
-import html
 import json
 import random
 import re
-import socket
 import socketserver
-import struct
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 from http.server import BaseHTTPRequestHandler
-from typing import Any, Literal
-from urllib.parse import parse_qs, urlencode, urlsplit
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
-from .fiction import ABOUT_ITSELF, invent, written
+from .faults import FAULTS, NO_FAULT, TOO_MANY, Body, Quota, Taken, failed, get, no_model, refused_request, too_many
+from .fiction import ABOUT_ITSELF, grounding, invent, written
 
 __all__ = ["FAULTS", "Quota", "Simulator"]
 
-Body = dict[str, Any]
-
-FINISH = ["FINISH_REASON_UNSPECIFIED", "STOP", "MAX_TOKENS", "SAFETY", "RECITATION", "OTHER"]
-BLOCK = ["BLOCK_REASON_UNSPECIFIED", "SAFETY", "OTHER"]
+FINISH = {"STOP": 1, "MAX_TOKENS": 2, "SAFETY": 3, "RECITATION": 4, "OTHER": 5}
+BLOCK = {"SAFETY": 1, "OTHER": 2}
 """Enums by their number, for ``enum-encoding=int``; a name that is not here has a number no SDK knows."""
 UNKNOWN_ENUM = 97
-UNSUPPORTED = 0.08
-"""How often no page backs a value."""
-
-
-@dataclass(frozen=True, slots=True)
-class Quota:
-    """A limit on requests.
-
-    Parameters
-    ----------
-    requests : int
-        So many in each window; for a bucket, so many refilled in that time.
-    seconds : float
-        Length of the window.
-    kind : {"window", "bucket"}
-        A window opens at once when its time has come; a bucket refills all the time.
-    burst : int
-        What a bucket holds.
-    says_seconds : float or "exact" or None
-        The delay that refusals carry: when the window opens, a fixed (perhaps false) number, or none.
-    bare : bool
-        Refusals carry no detail at all, not even which quota it is.
-    """
-
-    requests: int
-    seconds: float = 60.0
-    kind: Literal["window", "bucket"] = "window"
-    burst: int = 5
-    says_seconds: float | Literal["exact"] | None = "exact"
-    bare: bool = False
 
 
 class Simulator:
@@ -133,7 +98,7 @@ class Simulator:
         self._lock = threading.Lock()
         self._count: Counter[str] = Counter()
         self._prompts: dict[str, dict[str, int]] = {}
-        self._taken = _Taken(time.monotonic())
+        self._taken = Taken(time.monotonic())
         self._server = _Server(("127.0.0.1", port), _Handler)
         self._server.simulator = self
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
@@ -226,118 +191,15 @@ class Simulator:
         return None
 
 
-class _Taken:
-    """How much of a quota is taken."""
-
-    def __init__(self, now: float) -> None:
-        self.total = 0
-        self._start = now
-        self._window = 0
-        self._used = 0
-        self._tokens: float | None = None
-        self._at = now
-
-    def take(self, quota: Quota | None, now: float) -> float | None:
-        """Take one place; if there is none, return the seconds until there is."""
-        wait = (
-            None if quota is None else self._bucket(quota, now) if quota.kind == "bucket" else self._fixed(quota, now)
-        )
-        self.total += wait is None
-        return wait
-
-    def _bucket(self, quota: Quota, now: float) -> float | None:
-        per_second = quota.requests / quota.seconds
-        held = quota.burst if self._tokens is None else self._tokens + (now - self._at) * per_second
-        self._tokens, self._at = min(float(quota.burst), held), now
-        if self._tokens < 1:
-            return (1 - self._tokens) / per_second
-        self._tokens -= 1
-        return None
-
-    def _fixed(self, quota: Quota, now: float) -> float | None:
-        window = int((now - self._start) / quota.seconds)
-        if window != self._window:
-            self._window, self._used = window, 0
-        if self._used >= quota.requests:
-            return self._start + (window + 1) * quota.seconds - now
-        self._used += 1
-        return None
-
-
-# Bodies
-
-
-def get(values: Mapping[str, Any], name: str) -> Any:
-    """Return a field in camelCase or snake_case: the SDKs send both."""
-    return values.get(name, values.get(re.sub(r"([A-Z])", lambda found: "_" + found[1].lower(), name)))
-
-
-def failed(code: int, status: str, message: str, *details: Body) -> Body:
-    """Return an error's body."""
-    return {"error": {"code": code, "message": message, "status": status} | ({"details": details} if details else {})}
-
-
-def too_many(quota: str, wait_seconds: float | None) -> Body:
-    """Return the body of a 429 that names its quota."""
-    violation = {"quotaMetric": "generativelanguage.googleapis.com/generate_requests", "quotaId": quota}
-    details: list[Body] = [
-        {"@type": "type.googleapis.com/google.rpc.Help", "links": [{"description": "Learn more about quotas"}]},
-        {"@type": "type.googleapis.com/google.rpc.QuotaFailure", "violations": [violation | {"quotaValue": "20"}]},
-    ]
-    message = "You exceeded your current quota, please check your plan and billing details."
-    if wait_seconds is not None:
-        details.append({"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": f"{wait_seconds:.3f}s"})
-        message += f" Please retry in {wait_seconds:.6f}s."
-    return failed(429, "RESOURCE_EXHAUSTED", message, *details)
-
-
-TOO_MANY = failed(429, "RESOURCE_EXHAUSTED", "Resource exhausted. Please try again later.")
-"""The body of a 429 that says nothing."""
-
-
-def bad_key() -> Body:
-    """Return the body of the 400 that a wrong key gets."""
-    info = {"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": "API_KEY_INVALID"}
-    return failed(400, "INVALID_ARGUMENT", "API key not valid. Please pass a valid API key.", info)
-
-
-def no_model(model: str) -> Body:
-    """Return the body of the 404 that an unknown model gets."""
-    told = f"models/{model} is not found for API version v1beta, or is not supported for generateContent."
-    return failed(404, "NOT_FOUND", told)
-
-
-def refused_request(model: str, body: Body, key: str | None) -> Body | None:
-    """Return the error that this request gets from the service whatever its prompt, or None."""
-    if not key:
-        return failed(403, "PERMISSION_DENIED", "Method doesn't allow unregistered callers.")
-    if key == "bad-key":
-        return bad_key()
-    if not re.fullmatch(r"simulator|gemini-[\w.-]+", model):
-        return no_model(model)
-    for number, tool in enumerate(get(body, "tools") or []):
-        if not tool:
-            told = f"* GenerateContentRequest.tools[{number}].tool_type: required one_of 'tool_type' must have one "
-            return failed(400, "INVALID_ARGUMENT", told + "initialized field")
-        if get(tool, "googleSearchRetrieval") is not None:
-            told = "google_search_retrieval is not supported. Please use google_search tool instead."
-            return failed(400, "INVALID_ARGUMENT", told)
-    config = get(body, "generationConfig") or {}
-    if model.startswith("gemini-2") and get(body, "tools") and get(config, "responseMimeType"):
-        told = "Tool use with a response mime type: 'application/json' is unsupported"
-        return failed(400, "INVALID_ARGUMENT", told)
-    return None
-
-
 def schema_of(body: Body) -> Body:
     """Return the answer's schema: as configured, else as written in the system instruction."""
     config = get(body, "generationConfig") or {}
     schema = get(config, "responseJsonSchema") or get(config, "responseSchema")
     if schema:
         return dict(schema)
-    for found in re.finditer(r'\{"type"', text_of(get(body, "systemInstruction") or {})):
+    for match in re.finditer(r'\{"type"', text_of(get(body, "systemInstruction") or {})):
         try:
-            return dict(json.JSONDecoder().raw_decode(found.string, found.start())[0])
+            return dict(json.JSONDecoder().raw_decode(match.string, match.start())[0])
         except ValueError:
             continue
     return {}
@@ -355,15 +217,14 @@ def reply_to(model: str, body: Body, seed: int) -> Body:
     """
     text = "".join(map(text_of, get(body, "contents") or []))
     dice = random.Random(f"{seed} answer {text}")
-    invented = invent(schema_of(body), text, seed)
-    answer, spans = written(invented.answer, dice)
+    values, planted = invent(schema_of(body), text, seed)
+    answer, spans = written(values, dice)
     candidate: Body = {"content": {"parts": [{"text": answer}], "role": "model"}, "finishReason": "STOP", "index": 0}
     prompt = (len(text) + len(text_of(get(body, "systemInstruction") or {}))) // 4
-    told = {name: spans[name] for name, value in invented.answer.items() if value is not None}
-    told = {name: span for name, span in told.items() if name not in ABOUT_ITSELF}
+    filled = [name for name, value in values.items() if value is not None and name not in ABOUT_ITSELF]
     backed: set[str] = set()
     if get(body, "tools"):
-        candidate["groundingMetadata"], backed = _grounding(text, answer, told, dice)
+        candidate["groundingMetadata"], backed = grounding(text, answer, {name: spans[name] for name in filled}, dice)
         prompt += dice.randint(1200, 2600)
     thinking = dice.randint(80, 900) if dice.random() < 0.8 else 0
     output = max(1, len(answer.encode()) // 4)
@@ -384,149 +245,8 @@ def reply_to(model: str, body: Body, seed: int) -> Body:
         "usageMetadata": usage,
         "modelVersion": "simulator" if model == "simulator" else f"simulator-{model}",
         "responseId": hashlib.sha256(f"{seed} {text}".encode("utf-8", "surrogatepass")).hexdigest()[:22],
-        "planted": dict.fromkeys(told.keys() - backed, "unsupported") | invented.planted,
+        "planted": dict.fromkeys(set(filled) - backed, "unsupported") | planted,
     }
-
-
-def _grounding(
-    text: str, answer: str, told: Mapping[str, tuple[int, int]], dice: random.Random
-) -> tuple[Body, set[str]]:
-    """Return what a search brought, and the fields that it backs."""
-    words = [word for word in re.findall("⟦([^⟧]*)⟧", text) if word != "(unknown)"] or ["nothing"]
-    queries = [" ".join(dice.sample(words, min(2, len(words))))[:80] for _ in range(dice.randint(1, 3))]
-    if dice.random() < 0.1:
-        queries += ["", queries[0]]  # the service gives empty and repeated ones too
-    places = [f"source-{dice.randrange(1000)}.example" for _ in range(dice.randint(1, 4))]
-    backed = {name for name in told if dice.random() > UNSUPPORTED}
-    first = next(iter(told), None)
-    # The service marks whole sentences: the first one begins where the text does.
-    spans = {name: (0 if name == first else start, end) for name, (start, end) in told.items()}
-    result: Body = {
-        "webSearchQueries": queries,
-        "groundingChunks": [
-            {"web": {"uri": f"https://redirect.example/{dice.getrandbits(64):x}", "title": place}} for place in places
-        ],
-        "groundingSupports": [
-            {
-                "segment": _segment(answer, *spans[name]),
-                "groundingChunkIndices": sorted(dice.sample(range(len(places)), dice.randint(1, len(places)))),
-            }
-            for name in told
-            if name in backed
-        ],
-        "searchEntryPoint": {
-            "renderedContent": f"<style>a {{ color: teal }}</style><div>{_suggestions(queries)}</div>"
-        },
-    }
-    if dice.random() < 0.07:
-        del result["groundingChunks"], result["groundingSupports"]
-        backed = set()
-    return result, backed
-
-
-def _segment(answer: str, start: int, end: int) -> Body:
-    """Return a stretch of the answer as the service marks it: in bytes, a start of 0 left out."""
-    begin = {"startIndex": len(answer[:start].encode())} if start else {}
-    return begin | {"endIndex": len(answer[:end].encode()), "text": answer[start:end]}
-
-
-def _suggestions(queries: Sequence[str]) -> str:
-    """Return links to further searches, as the service wants them shown beside its answer."""
-    return " ".join(
-        f'<a href="https://search.example/?{urlencode({"q": query})}">{html.escape(query)}</a>'
-        for query in dict.fromkeys(queries)
-        if query
-    )
-
-
-# Faults. Those of an answer change a good reply's body, which the service charges for; others come instead of one.
-
-
-def _text(change: Callable[[str], str], finish: str = "STOP") -> Callable[[Body], None]:
-    def apply(body: Body) -> None:
-        candidate = body["candidates"][0]
-        candidate["content"]["parts"][0]["text"] = change(candidate["content"]["parts"][0]["text"])
-        candidate["finishReason"] = finish
-
-    return apply
-
-
-def _no_text(finish: str) -> Callable[[Body], None]:
-    def apply(body: Body) -> None:
-        body["candidates"][0].update({"content": {"role": "model"}, "finishReason": finish})
-        usage = body["usageMetadata"]
-        usage["totalTokenCount"] -= usage.pop("candidatesTokenCount")
-
-    return apply
-
-
-def _blocked(body: Body) -> None:
-    body["promptFeedback"] = {"blockReason": "SAFETY"}
-    usage = body["usageMetadata"]
-    usage["totalTokenCount"] = usage["promptTokenCount"]
-    del body["candidates"], usage["candidatesTokenCount"]
-    usage.pop("thoughtsTokenCount", None)
-
-
-def _wrong_types(text: str) -> str:
-    answer = json.loads(re.sub(r"^```json\n|\n```$", "", text))
-    odd = [{"unexpected": ["nest"]}, 2**70, True, ["a", {"b": None}]]
-    return json.dumps({name: odd[at % 4] for at, name in enumerate(answer)})
-
-
-def _thoughts(body: Body) -> None:
-    body["candidates"][0]["content"]["parts"].insert(0, {"text": "Let me think. {", "thought": True})
-
-
-def _no_usage(body: Body) -> None:
-    body["usageMetadata"] = {"promptTokenCount": body["usageMetadata"]["promptTokenCount"]}
-
-
-SHAPES: dict[str, Callable[[Body], None]] = {
-    "truncated": _text(lambda text: text[: len(text) // 2], "MAX_TOKENS"),
-    "cut_json": _text(lambda text: text[: len(text) // 2]),
-    "prose": _text(lambda text: "I could not find reliable information about this record."),
-    "fenced": _text(lambda text: text if text.startswith("```") else f"```json\n{text}\n```"),
-    "around": _text(lambda text: f"Here is what I found:\n\n{text}\n\nLet me know if you need more {{details}}."),
-    "wrong_types": _text(_wrong_types),
-    "surrogates": _text(lambda text: re.sub(r"(Simulated answer)", "\ud83d \\1", text)),
-    "empty": _no_text("STOP"),
-    "max_tokens_empty": _no_text("MAX_TOKENS"),
-    "safety": _no_text("SAFETY"),
-    "recitation": _no_text("RECITATION"),
-    "unknown_finish": _text(lambda text: text, "A_REASON_FROM_THE_FUTURE"),
-    "unknown_finish_empty": _no_text("A_REASON_FROM_THE_FUTURE"),
-    "blocked": _blocked,
-    "no_candidates": lambda body: body.pop("candidates"),
-    "thoughts": _thoughts,
-    "no_usage": _no_usage,
-}
-ERRORS: dict[str, tuple[int, Any]] = {
-    "rate": (429, too_many("GenerateRequestsPerMinutePerProjectPerModel-FreeTier", 0.05)),
-    "rate_bare": (429, TOO_MANY),
-    "daily_quota": (429, too_many("GenerateRequestsPerDayPerProjectPerModel-FreeTier", 19.0)),
-    "spend_limit": (429, failed(429, "RESOURCE_EXHAUSTED", "Your project has exceeded its spend limit.")),
-    "server": (500, failed(500, "INTERNAL", "An internal error has occurred. Please retry.")),
-    "html": (502, "<html><title>502 Bad Gateway</title><body>Bad Gateway</body></html>"),
-    "overloaded": (503, failed(503, "UNAVAILABLE", "This model is currently experiencing high demand.")),
-    "overloaded_list": (503, [failed(503, "UNAVAILABLE", "The model is overloaded. Please try again later.")]),
-    "gateway_timeout": (504, failed(504, "DEADLINE_EXCEEDED", "The request timed out. Please try again.")),
-    "bad_key": (400, bad_key()),
-    "bad_request": (400, failed(400, "INVALID_ARGUMENT", "Request contains an invalid argument.")),
-    "unauthorized": (401, failed(401, "UNAUTHENTICATED", "Request had invalid authentication credentials.")),
-    "forbidden": (403, failed(403, "PERMISSION_DENIED", "Your project has been denied access.")),
-    "no_model": (404, no_model("gone")),
-}
-WIRE = ("reset", "hang", "drip", "cut_body", "no_json")
-FAULTS: dict[str, str] = (
-    dict.fromkeys(ERRORS, "an HTTP error instead of a reply")
-    | dict.fromkeys(SHAPES, "a reply of an awkward shape, charged for")
-    | dict.fromkeys(WIRE, "a broken connection or body")
-)
-"""The faults by name, and what kind each is."""
-
-
-# The wire
 
 
 class _Server(socketserver.ThreadingTCPServer):
@@ -548,13 +268,13 @@ class _Handler(BaseHTTPRequestHandler):
         path = urlsplit(self.path).path
         model = re.fullmatch(r"/v1(?:beta)?/models/([^/:]+)", path)
         if path == "/counts":
-            self._send(200, self.server.simulator.counts())
+            self.send(200, self.server.simulator.counts())
         elif model and re.fullmatch(r"simulator|gemini-[\w.-]+", model[1]):
             methods = ["generateContent", "countTokens"]
             described = {"name": f"models/{model[1]}", "displayName": f"{model[1]} (simulated)", "version": "simulator"}
-            self._send(200, described | {"supportedGenerationMethods": methods, "outputTokenLimit": 65536})
+            self.send(200, described | {"supportedGenerationMethods": methods, "outputTokenLimit": 65536})
         else:
-            self._send(404, no_model(model[1] if model else path))
+            self.send(404, no_model(model[1] if model else path))
 
     def do_POST(self) -> None:
         raw = self.rfile.read(int(self.headers.get("Content-Length") or 0))
@@ -565,11 +285,11 @@ class _Handler(BaseHTTPRequestHandler):
         except ValueError:
             body = None
         if call is None or not isinstance(body, dict):
-            self._send(404 if call is None else 400, failed(400, "INVALID_ARGUMENT", "Invalid JSON payload received."))
+            self.send(404 if call is None else 400, failed(400, "INVALID_ARGUMENT", "Invalid JSON payload received."))
         elif call[2] == "countTokens":
             inner = get(body, "generateContentRequest") or body
             tokens = sum(len(text_of(content)) for content in get(inner, "contents") or []) // 4
-            self._send(200, {"totalTokens": max(1, tokens)})
+            self.send(200, {"totalTokens": max(1, tokens)})
         else:
             numbered = parse_qs(address.query).get("enum-encoding") == ["int"]
             self._generate(call[1], body, numbered=numbered)
@@ -577,7 +297,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _generate(self, model: str, body: Body, *, numbered: bool) -> None:
         simulator = self.server.simulator
         text = "".join(map(text_of, get(body, "contents") or []))
-        prompt, earlier, fault = simulator.begin(text)
+        prompt, earlier, name = simulator.begin(text)
+        fault = FAULTS[name] if name else NO_FAULT
         try:
             error = refused_request(model, body, self.headers.get("x-goog-api-key")) or simulator.refusal()
             if error is None:
@@ -585,53 +306,30 @@ class _Handler(BaseHTTPRequestHandler):
         finally:
             simulator.end()  # before the reply is out, so that counts read after the last reply are complete
         if error is not None:
-            self._send(error["error"]["code"], error)
-        elif fault in ERRORS:
-            self._send(*ERRORS[fault])
+            self.send(error["error"]["code"], error)
+        elif fault.error:
+            self.send(*fault.error)
         else:
             reply = reply_to(model, body, simulator.seed)
             simulator.planted[str(reply.get("responseId"))] = reply.pop("planted", {})
-            if fault in SHAPES:
-                SHAPES[fault](reply)
+            fault.shape(reply)
             if numbered:
                 _number_enums(reply)
-            if fault not in ("reset", "hang", "cut_body"):
+            if fault.charged:
                 simulator.answered(prompt)
-            self._deliver(json.dumps(reply).encode(), fault)
+            fault.delivery(self, json.dumps(reply).encode())
 
-    def _deliver(self, data: bytes, fault: str | None) -> None:
-        if fault == "reset":
-            # Lingering for zero seconds makes the close a reset.
-            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            for end in (self.rfile, self.wfile, self.connection):
-                end.close()
-            self.close_connection = True
-        elif fault == "hang":
-            self.server.simulator.closing.wait(3600)
-            self.close_connection = True
-        elif fault == "drip":
-            self._head(200, len(data))
-            for byte in data[:-1]:
-                self.wfile.write(bytes([byte]))
-                if self.server.simulator.closing.wait(0.01):
-                    break
-            self.wfile.write(data[-1:])
-        elif fault == "cut_body":
-            self._head(200, len(data))
-            self.wfile.write(data[: len(data) // 2])
-            self.close_connection = True
-        else:
-            self._send(200, data[: len(data) // 2] if fault == "no_json" else data)
-
-    def _send(self, code: int, body: Any) -> None:
+    def send(self, code: int, body: Any) -> None:
+        """Send a body: bytes as they are, text as HTML, anything else as JSON."""
         if isinstance(body, str):
             data, kind = body.encode(), "text/html"
         else:
             data, kind = body if isinstance(body, bytes) else json.dumps(body).encode(), "application/json"
-        self._head(code, len(data), kind)
+        self.head(code, len(data), kind)
         self.wfile.write(data)
 
-    def _head(self, code: int, length: int, kind: str = "application/json") -> None:
+    def head(self, code: int, length: int, kind: str = "application/json") -> None:
+        """Send status and headers of a body of this length."""
         self.send_response(code)
         self.send_header("Content-Type", f"{kind}; charset=UTF-8")
         self.send_header("Content-Length", str(length))
@@ -645,10 +343,6 @@ class _Handler(BaseHTTPRequestHandler):
 def _number_enums(reply: Body) -> None:
     """Replace enums by their numbers, as the service does where a client asks for it."""
     for candidate in reply.get("candidates") or []:
-        candidate["finishReason"] = _number(FINISH, candidate["finishReason"])
+        candidate["finishReason"] = FINISH.get(candidate["finishReason"], UNKNOWN_ENUM)
     if feedback := reply.get("promptFeedback"):
-        feedback["blockReason"] = _number(BLOCK, feedback["blockReason"])
-
-
-def _number(names: list[str], name: str) -> int:
-    return names.index(name) if name in names else UNKNOWN_ENUM
+        feedback["blockReason"] = BLOCK.get(feedback["blockReason"], UNKNOWN_ENUM)

@@ -30,7 +30,8 @@ def arrows() -> list[tuple[str, str]]:
 ALONE = {
     "gemini/client": {"errors", "messages", "gemini"},
     "gemini/wire": {"errors", "messages", "gemini"},
-    "gemini/simulator": {"gemini/fiction"},
+    "gemini/simulator": {"gemini/faults", "gemini/fiction"},
+    "gemini/faults": set(),
     "gemini/fiction": set(),
     "stages/places": set(),
     "store/files": set(),

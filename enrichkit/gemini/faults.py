@@ -1,0 +1,211 @@
+"""What the simulator does instead of answering well: quotas that refuse, errors, awkward replies, broken connections.
+
+It refuses to know the server: a fault is a value that says what becomes of a request. Facts about the wire: Google's
+API reference and recorded replies, as of November 2026.
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+import struct
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+Body = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Quota:
+    """A limit on requests.
+
+    Parameters
+    ----------
+    requests : int
+        So many in each window; for a bucket, so many refilled in that time.
+    seconds : float
+        Length of the window.
+    kind : {"window", "bucket"}
+        A window opens at once when its time has come; a bucket refills all the time.
+    burst : int
+        What a bucket holds.
+    says_seconds : float or "exact" or None
+        The delay that refusals carry: when the window opens, a fixed (perhaps false) number, or none.
+    bare : bool
+        Refusals carry no detail at all, not even which quota it is.
+    """
+
+    requests: int
+    seconds: float = 60.0
+    kind: Literal["window", "bucket"] = "window"
+    burst: int = 5
+    says_seconds: float | Literal["exact"] | None = "exact"
+    bare: bool = False
+
+
+class Taken:
+    """How much of a quota is taken."""
+
+    def __init__(self, now: float) -> None:
+        self.total = 0
+        self._start = now
+        self._window = 0
+        self._used = 0
+        self._tokens: float | None = None
+        self._at = now
+
+    def take(self, quota: Quota | None, now: float) -> float | None:
+        """Take one place; if there is none, return the seconds until there is."""
+        wait = (
+            None if quota is None else self._bucket(quota, now) if quota.kind == "bucket" else self._fixed(quota, now)
+        )
+        self.total += wait is None
+        return wait
+
+    def _bucket(self, quota: Quota, now: float) -> float | None:
+        per_second = quota.requests / quota.seconds
+        held = quota.burst if self._tokens is None else self._tokens + (now - self._at) * per_second
+        self._tokens, self._at = min(float(quota.burst), held), now
+        if self._tokens < 1:
+            return (1 - self._tokens) / per_second
+        self._tokens -= 1
+        return None
+
+    def _fixed(self, quota: Quota, now: float) -> float | None:
+        window = int((now - self._start) / quota.seconds)
+        if window != self._window:
+            self._window, self._used = window, 0
+        if self._used >= quota.requests:
+            return self._start + (window + 1) * quota.seconds - now
+        self._used += 1
+        return None
+
+
+def get(values: Mapping[str, Any], name: str) -> Any:
+    """Return a field in camelCase or snake_case: the SDKs send both."""
+    return values.get(name, values.get(re.sub(r"([A-Z])", lambda letter: "_" + letter[1].lower(), name)))
+
+
+def failed(code: int, status: str, message: str, *details: Body) -> Body:
+    """Return an error's body."""
+    return {"error": {"code": code, "message": message, "status": status} | ({"details": details} if details else {})}
+
+
+def too_many(quota: str, wait_seconds: float | None) -> Body:
+    """Return the body of a 429 that names its quota."""
+    violation = {"quotaMetric": "generativelanguage.googleapis.com/generate_requests", "quotaId": quota}
+    details: list[Body] = [
+        {"@type": "type.googleapis.com/google.rpc.Help", "links": [{"description": "Learn more about quotas"}]},
+        {"@type": "type.googleapis.com/google.rpc.QuotaFailure", "violations": [violation | {"quotaValue": "20"}]},
+    ]
+    message = "You exceeded your current quota, please check your plan and billing details."
+    if wait_seconds is not None:
+        details.append({"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": f"{wait_seconds:.3f}s"})
+        message += f" Please retry in {wait_seconds:.6f}s."
+    return failed(429, "RESOURCE_EXHAUSTED", message, *details)
+
+
+TOO_MANY = failed(429, "RESOURCE_EXHAUSTED", "Resource exhausted. Please try again later.")
+"""The body of a 429 that says nothing."""
+
+
+def bad_key() -> Body:
+    """Return the body of the 400 that a wrong key gets."""
+    info = {"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": "API_KEY_INVALID"}
+    return failed(400, "INVALID_ARGUMENT", "API key not valid. Please pass a valid API key.", info)
+
+
+def no_model(model: str) -> Body:
+    """Return the body of the 404 that an unknown model gets."""
+    message = f"models/{model} is not found for API version v1beta, or is not supported for generateContent."
+    return failed(404, "NOT_FOUND", message)
+
+
+def refused_request(model: str, body: Body, key: str | None) -> Body | None:
+    """Return the error that this request gets from the service whatever its prompt, or None."""
+    if not key:
+        return failed(403, "PERMISSION_DENIED", "Method doesn't allow unregistered callers.")
+    if key == "bad-key":
+        return bad_key()
+    if not re.fullmatch(r"simulator|gemini-[\w.-]+", model):
+        return no_model(model)
+    for number, tool in enumerate(get(body, "tools") or []):
+        if not tool:
+            message = f"* GenerateContentRequest.tools[{number}].tool_type: required one_of 'tool_type' must have one "
+            return failed(400, "INVALID_ARGUMENT", message + "initialized field")
+        if get(tool, "googleSearchRetrieval") is not None:
+            message = "google_search_retrieval is not supported. Please use google_search tool instead."
+            return failed(400, "INVALID_ARGUMENT", message)
+    config = get(body, "generationConfig") or {}
+    if model.startswith("gemini-2") and get(body, "tools") and get(config, "responseMimeType"):
+        message = "Tool use with a response mime type: 'application/json' is unsupported"
+        return failed(400, "INVALID_ARGUMENT", message)
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """What becomes of a request: an error, a reply of another shape, or another way to send its bytes."""
+
+    error: tuple[int, Any] | None = None
+    """Status and body instead of a reply."""
+    shape: Callable[[Body], object] = lambda body: None
+    """Changes a good reply's body, which is charged for."""
+    delivery: Callable[[Any, bytes], object] = lambda handler, data: handler.send(200, data)
+    """Sends a reply's bytes by the handler of the request."""
+    charged: bool = True
+    """Whether a reply counts as an answer."""
+
+
+def with_text(change: Callable[[str], str], finish: str = "STOP") -> Fault:
+    """Return the fault that changes an answer's text."""
+
+    def apply(body: Body) -> None:
+        candidate = body["candidates"][0]
+        candidate["content"]["parts"][0]["text"] = change(candidate["content"]["parts"][0]["text"])
+        candidate["finishReason"] = finish
+
+    return Fault(shape=apply)
+
+
+def without_text(finish: str) -> Fault:
+    """Return the fault that leaves an answer without text."""
+
+    def apply(body: Body) -> None:
+        body["candidates"][0].update({"content": {"role": "model"}, "finishReason": finish})
+        usage = body["usageMetadata"]
+        usage["totalTokenCount"] -= usage.pop("candidatesTokenCount")
+
+    return Fault(shape=apply)
+
+
+def _reset(handler: Any, data: bytes) -> None:
+    # Lingering for zero seconds makes the close a reset.
+    handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    for end in (handler.rfile, handler.wfile, handler.connection):
+        end.close()
+    handler.close_connection = True
+
+
+def _hang(handler: Any, data: bytes) -> None:
+    handler.server.simulator.closing.wait(3600)
+    handler.close_connection = True
+
+
+NO_FAULT = Fault()
+FAULTS = {
+    "rate": Fault((429, too_many("GenerateRequestsPerMinutePerProjectPerModel-FreeTier", 0.05))),
+    "daily_quota": Fault((429, too_many("GenerateRequestsPerDayPerProjectPerModel-FreeTier", 19.0))),
+    "spend_limit": Fault((429, failed(429, "RESOURCE_EXHAUSTED", "Your project has exceeded its spend limit."))),
+    "server": Fault((500, failed(500, "INTERNAL", "An internal error has occurred. Please retry."))),
+    "overloaded": Fault((503, failed(503, "UNAVAILABLE", "This model is currently experiencing high demand."))),
+    "bad_key": Fault((400, bad_key())),
+    "truncated": with_text(lambda text: text[: len(text) // 2], "MAX_TOKENS"),
+    "prose": with_text(lambda text: "I could not find reliable information about this record."),
+    "empty": without_text("STOP"),
+    "safety": without_text("SAFETY"),
+    "reset": Fault(delivery=_reset, charged=False),
+    "hang": Fault(delivery=_hang, charged=False),
+}
+"""The faults by name. More may be added: `Simulator` takes every name that stands here."""

@@ -1,0 +1,75 @@
+"""Faults that only tests want: the service's rarer errors, replies of odd shapes, bodies that break off."""
+
+from __future__ import annotations
+
+import json
+import re
+
+from enrichkit.gemini.faults import FAULTS, TOO_MANY, Fault, failed, no_model, with_text, without_text
+
+
+def _blocked(body):
+    body["promptFeedback"] = {"blockReason": "SAFETY"}
+    usage = body["usageMetadata"]
+    usage["totalTokenCount"] = usage["promptTokenCount"]
+    del body["candidates"], usage["candidatesTokenCount"]
+    usage.pop("thoughtsTokenCount", None)
+
+
+def _wrong_types(text):
+    answer = json.loads(re.sub(r"^```json\n|\n```$", "", text))
+    odd = [{"unexpected": ["nest"]}, 2**70, True, ["a", {"b": None}]]
+    return json.dumps({name: odd[at % 4] for at, name in enumerate(answer)})
+
+
+def _thoughts(body):
+    body["candidates"][0]["content"]["parts"].insert(0, {"text": "Let me think. {", "thought": True})
+
+
+def _no_usage(body):
+    body["usageMetadata"] = {"promptTokenCount": body["usageMetadata"]["promptTokenCount"]}
+
+
+def _drip(handler, data):
+    handler.head(200, len(data))
+    for byte in data[:-1]:
+        handler.wfile.write(bytes([byte]))
+        if handler.server.simulator.closing.wait(0.01):
+            break
+    handler.wfile.write(data[-1:])
+
+
+def _cut_body(handler, data):
+    handler.head(200, len(data))
+    handler.wfile.write(data[: len(data) // 2])
+    handler.close_connection = True
+
+
+FAULTS |= {
+    "rate_bare": Fault((429, TOO_MANY)),
+    "html": Fault((502, "<html><title>502 Bad Gateway</title><body>Bad Gateway</body></html>")),
+    "overloaded_list": Fault(
+        (503, [failed(503, "UNAVAILABLE", "The model is overloaded. Please try again later.")]),
+    ),
+    "gateway_timeout": Fault((504, failed(504, "DEADLINE_EXCEEDED", "The request timed out. Please try again."))),
+    "bad_request": Fault((400, failed(400, "INVALID_ARGUMENT", "Request contains an invalid argument."))),
+    "unauthorized": Fault((401, failed(401, "UNAUTHENTICATED", "Request had invalid authentication credentials."))),
+    "forbidden": Fault((403, failed(403, "PERMISSION_DENIED", "Your project has been denied access."))),
+    "no_model": Fault((404, no_model("gone"))),
+    "cut_json": with_text(lambda text: text[: len(text) // 2]),
+    "fenced": with_text(lambda text: text if text.startswith("```") else f"```json\n{text}\n```"),
+    "around": with_text(lambda text: f"Here is what I found:\n\n{text}\n\nLet me know if you need more {{details}}."),
+    "wrong_types": with_text(_wrong_types),
+    "surrogates": with_text(lambda text: re.sub(r"(Simulated answer)", "\ud83d \\1", text)),
+    "max_tokens_empty": without_text("MAX_TOKENS"),
+    "recitation": without_text("RECITATION"),
+    "unknown_finish": with_text(lambda text: text, "A_REASON_FROM_THE_FUTURE"),
+    "unknown_finish_empty": without_text("A_REASON_FROM_THE_FUTURE"),
+    "blocked": Fault(shape=_blocked),
+    "no_candidates": Fault(shape=lambda body: body.pop("candidates")),
+    "thoughts": Fault(shape=_thoughts),
+    "no_usage": Fault(shape=_no_usage),
+    "drip": Fault(delivery=_drip),
+    "cut_body": Fault(delivery=_cut_body, charged=False),
+    "no_json": Fault(delivery=lambda handler, data: handler.send(200, data[: len(data) // 2])),
+}
