@@ -71,7 +71,7 @@ def filled(out: Path, frame: pd.DataFrame, shard_rows: int, *, own_replies: bool
     own if need be: asking a million times takes half an hour.
     """
     from enrichkit.options import Options
-    from enrichkit.runner import index_of, run_plan_of
+    from enrichkit.runner import look_ahead
     from enrichkit.store.files import Files
     from enrichkit.store.parquet import encode_parquet, read_parquet
     from enrichkit.store.rows import RECORD_ID
@@ -81,15 +81,15 @@ def filled(out: Path, frame: pd.DataFrame, shard_rows: int, *, own_replies: bool
     files = Files(out.with_name(out.name + ".scratch"))
     first = read_parquet(files, out / "shard=s0000" / "part-0.parquet")
     first = first.sort_by([("name", "ascending")])
-    work, _ = run_plan_of(frame, index_of(Options(**call), call["stages"]), Options(**call))
+    run_plan, _ = look_ahead(frame, Options(**call))
     for number in range(1, len(frame) // shard_rows):
         rows = slice(number * shard_rows, (number + 1) * shard_rows)
-        own = {"name": frame["name"].iloc[rows].tolist(), RECORD_ID: work.ids[rows]}
-        for stage in work.stages:
+        own = {"name": frame["name"].iloc[rows].tolist(), RECORD_ID: run_plan.ids[rows]}
+        for stage in run_plan.stages:
             own[f"{stage.stage.name}._question"] = [stage.questions[code] for code in stage.code[rows]]
-            own[f"{stage.stage.name}._paid_by"] = work.ids[rows]
+            own[f"{stage.stage.name}._paid_by"] = run_plan.ids[rows]
         copy = first
-        for stage in work.stages if own_replies else ():
+        for stage in run_plan.stages if own_replies else ():
             name = f"{stage.stage.name}._replies"
             own[name] = [
                 [reply.replace(before.encode(), str(now).encode()) for reply in replies]

@@ -8,13 +8,11 @@ import pandas as pd
 
 from .errors import InputError
 from .options import Options, takes
-from .planning.estimate import booked_before, spent_before, worst_request
-from .planning.plan import choose_stages
-from .planning.summary import Plan, check_call, make_plan
+from .planning.estimate import booked_before, spent_before
+from .planning.summary import Plan, make_plan
 from .pricing.budget import Budget
-from .progress.notify import check_addresses
 from .progress.progress import wanted
-from .runner import Run, _terminated_as_interrupted, index_of, run_plan_of
+from .runner import Run, _terminated_as_interrupted, check_setup, look_ahead
 
 
 @takes(Options)
@@ -50,37 +48,32 @@ def plan(df: pd.DataFrame, options: Options) -> Plan:
 
 def plan_of(frame: pd.DataFrame, options: Options) -> Plan:
     """Return the plan of a call."""
-    stages = choose_stages(options.stages, frame)
-    index = index_of(options.folder, stages)
-    work, plans = run_plan_of(frame, index, stages, options, refuse=False)
+    run_plan, index = look_ahead(frame, options)
     spent_usd = spent_before(
         options.folder,
         index,
-        work,
+        run_plan,
         budget_usd=options.budget_usd,
         prices=options.prices,
         booked=lambda: booked_before(options.folder, index),
     )
     return make_plan(
-        work,
-        plans,
+        run_plan,
         out=options.out,
+        folder=options.folder,
         workers=options.workers,
         rpm=options.rpm,
         prices=options.prices,
-        folder=options.folder,
         budget=Budget(options.budget_usd, spent_usd),
-        worst_usd=worst_request(work, options.prices),
     )
 
 
 def check(frame: pd.DataFrame, options: Options) -> None:
-    """Raise for whatever a run would be refused for, before anything is asked or written."""
-    stages = choose_stages(options.stages, frame)
-    run_plan_of(frame, index_of(options.folder, stages), stages, options)
+    """Raise for what a run would be refused for, before anything is asked or written."""
+    run_plan, _ = look_ahead(frame, options)
+    run_plan.check()
     wanted(options.progress)
-    check_addresses(options.addresses)
-    check_call(stages, model=options.model, client=options.client, prices=options.prices, budget_usd=options.budget_usd)
+    check_setup(options, [questions.stage for questions in run_plan.stages])
 
 
 def batches(df: pd.DataFrame, rows: int) -> Iterator[pd.DataFrame]:

@@ -24,8 +24,7 @@ from .formatting import amount, many
 from .gemini.client import client_of, is_simulated
 from .options import Options
 from .planning.estimate import estimate, spent_before
-from .planning.plan import RunPlan, choose_stages, make_run_plan
-from .planning.questions import StagePlan
+from .planning.plan import Records, RunPlan, check_store_fits, choose_stages, make_run_plan, read_records
 from .planning.summary import check_call
 from .progress.notify import check_addresses, tell
 from .progress.progress import Live, choose, look_around, wanted, warn
@@ -71,73 +70,16 @@ class Run:
     ) -> None:
         self._options = options
         self._reword = reword
-        """Puts the notice into the words of who called, such as the command line's."""
+        """Puts the notification into the words of who called, such as the command line's."""
         self._over = threading.Event()
         self._done = threading.Event()
-        """Set once the notice of the end is out, too."""
+        """Set once the notification of the end is out, too."""
         self._error: BaseException | None = None
         self._process = os.getpid()
-        self._closing = contextlib.ExitStack()
         way = choose(wanted(options.progress), look_around())
-        stages = choose_stages(options.stages, frame)
-        check_call(
-            stages,
-            model=options.model,
-            client=options.client,
-            prices=options.prices,
-            budget_usd=options.budget_usd,
-        )
-        check_addresses(options.addresses)
-        self._let_earlier_ones_end()
-        # Every mistake is told before a file is made.
-        first = (
-            None
-            if options.folder.is_dir()
-            else run_plan_of(frame, index_of(options.folder, stages), stages, options)[0]
-        )
+        _let_earlier_runs_end(options.folder)
         with contextlib.ExitStack() as opening:
-            store = store_of(options.folder, stages, redo_damaged=options.redo_damaged)
-            opening.callback(store.close)
-            if store.quarantined:
-                warnings.warn(_quarantine(store), stacklevel=4)
-            work = first if first and store.index.empty else run_plan_of(frame, store.index, stages, options)[0]
-            self._recorder = Recorder(work, store, prices=options.prices, shard_rows=options.shard_rows)
-            if self._recorder.to_read_again:
-                with named(options.folder):
-                    self._recorder.read_again()
-                    store.reload()
-                self._recorder = Recorder(
-                    run_plan_of(frame, store.index, stages, options)[0],
-                    store,
-                    prices=options.prices,
-                    shard_rows=options.shard_rows,
-                )
-            if not store.enough_space():
-                raise StoreError(
-                    f"The disk that holds {options.folder} is nearly full. Free some space, then run again."
-                )
-            work = self._recorder.work
-            client = opening.enter_context(client_of(options.client, model=options.model, needed=work.to_ask > 0))
-            self._engine = Engine(
-                self._recorder,
-                client=client,
-                client_name=options.client_name,
-                workers=options.workers,
-                rpm=options.rpm,
-                prices=options.prices,
-                budget_usd=options.budget_usd,
-                delay_seconds=options.delay_seconds,
-                deadline_seconds=options.deadline_seconds,
-                spent_usd=spent_before(
-                    options.folder,
-                    store.index,
-                    work,
-                    budget_usd=options.budget_usd,
-                    prices=options.prices,
-                    booked=self._recorder.spent_usd,
-                ),
-                on_scarce=lambda: warn(self.status),
-            )
+            self._engine, self._recorder = open_engine(frame, options, opening)
             self._closing = opening.pop_all()
         with RUNS_CHANGE:
             RUNS.add(self)
@@ -294,19 +236,6 @@ class Run:
         except KeyboardInterrupt:
             raise self._stopped(Interrupted, LEFT_AT_ONCE) from None
 
-    def _let_earlier_ones_end(self) -> None:
-        """Wait for runs of this process that are about to let the store go, such as one that was left at once."""
-        with RUNS_CHANGE:
-            ours = [one for one in RUNS if one._options.folder == self._options.folder and not one.done]
-        for one in ours:
-            if one._engine.reason is not None:
-                warnings.warn(
-                    f"The run before on {one._options.folder} is stopped, but not over: it waits for "
-                    f"{many(one.status.in_flight, 'request')} in flight. This one begins when they are stored.",
-                    stacklevel=5,
-                )
-                one._drain()
-
     def _wait(self) -> None:
         # Event.wait in a loop, never Thread.join: on Python 3.11 an interrupted join forgets that the thread lives.
         while self._running():
@@ -349,7 +278,7 @@ class Run:
 
     def _enriched(self, unsealed: list[tuple[int, Row]]) -> pd.DataFrame:
         work = self._recorder.work
-        stages = [one.stage for one in work.stages]
+        stages = [questions.stage for questions in work.stages]
         return enriched(
             self._options.folder,
             work.frame,
@@ -396,36 +325,101 @@ def _as_of(*, ended: bool) -> list[str]:
     return [] if ended else [f"as of {datetime.now():%Y-%m-%d %H:%M:%S}"]
 
 
-def _quarantine(store: Store) -> str:
-    count = len(store.quarantined)
-    return (
-        f"{many(count, 'damaged file was', 'damaged files were')} put aside in {store.quarantined[0].parent}; what was "
-        "in there is asked, and paid, again."
+def open_engine(frame: pd.DataFrame, options: Options, opening: contextlib.ExitStack) -> tuple[Engine, Recorder]:
+    """Open a call's store and plan its run, once; ``opening`` closes what was opened.
+
+    A mistake in the call, the table or the set-up is refused before anything is written. On a store that is filled,
+    only what depends on the open questions is refused later, after stored answers were read again.
+    """
+    stages = choose_stages(options.stages, frame)
+    records = read_records(frame, stages, key=options.key, priority=options.priority)
+    check_setup(options, stages)
+    plan = None
+    if not options.folder.is_dir():
+        plan = run_plan_of(records, index_of(options.folder, stages), stages, options)
+        plan.check()
+    store = open_store(options, stages)
+    opening.callback(store.close)
+    if plan is None or not store.index.empty:
+        plan = run_plan_of(records, store.index, stages, options)
+        plan.check()
+    recorder = Recorder(plan, store, prices=options.prices, shard_rows=options.shard_rows)
+    if recorder.to_read_again:
+        with named(options.folder):
+            recorder.read_again()
+            store.reload()
+        plan = run_plan_of(records, store.index, stages, options)
+        recorder = Recorder(plan, store, prices=options.prices, shard_rows=options.shard_rows)
+    if not store.enough_space():
+        raise StoreError(f"The disk that holds {options.folder} is nearly full. Free some space, then run again.")
+    client = opening.enter_context(client_of(options.client, model=options.model, needed=plan.to_ask > 0))
+    engine = Engine(
+        recorder,
+        client=client,
+        client_name=options.client_name,
+        workers=options.workers,
+        rpm=options.rpm,
+        prices=options.prices,
+        budget_usd=options.budget_usd,
+        delay_seconds=options.delay_seconds,
+        deadline_seconds=options.deadline_seconds,
+        spent_usd=spent_before(
+            options.folder,
+            store.index,
+            plan,
+            budget_usd=options.budget_usd,
+            prices=options.prices,
+            booked=recorder.spent_usd,
+        ),
+        on_scarce=lambda: warn(engine.status),
     )
+    return engine, recorder
 
 
-def index_of(out: Path, stages: Sequence[Stage]) -> Index:
-    """Return the index of a call's store, reading only."""
-    return scan(out, indexed(*_read_by(stages)), id_column=RECORD_ID, checked=_shown(stages))
+def check_setup(options: Options, stages: Sequence[Stage]) -> None:
+    """Raise for what a request or a notification would fail for."""
+    check_call(stages, model=options.model, client=options.client, prices=options.prices, budget_usd=options.budget_usd)
+    check_addresses(options.addresses)
 
 
-def store_of(out: Path, stages: Sequence[Stage], *, redo_damaged: bool) -> Store:
-    """Return the call's store, opened for writing."""
-    names, required = _read_by(stages)
-    with named(out):
-        return Store(
-            out,
-            stages=names,
-            columns=required,
+def _let_earlier_runs_end(folder: Path) -> None:
+    """Wait for runs of this process that are about to let the store go, such as one that was left at once."""
+    with RUNS_CHANGE:
+        earlier = [run for run in RUNS if run._options.folder == folder and not run.done]
+    for run in earlier:
+        if run._engine.reason is not None:
+            warnings.warn(
+                f"The run before on {folder} is stopped, but not over: it waits for "
+                f"{many(run.status.in_flight, 'request')} in flight. This one begins when they are stored.",
+                stacklevel=5,
+            )
+            run._drain()
+
+
+def open_store(options: Options, stages: Sequence[Stage]) -> Store:
+    """Return the call's store, opened for writing: locked and recovered."""
+    with named(options.folder):
+        store = Store(
+            options.folder,
+            stages=[stage.name for stage in stages],
+            columns=[name for stage in stages for name in stage.requires],
             checked=_shown(stages),
-            redo_damaged=redo_damaged,
+            redo_damaged=options.redo_damaged,
             id_column=RECORD_ID,
         )
+    if store.quarantined:
+        files = many(len(store.quarantined), "damaged file was", "damaged files were")
+        warnings.warn(
+            f"{files} put aside in {store.quarantined[0].parent}; what was in there is asked, and paid, again.",
+            stacklevel=6,
+        )
+    return store
 
 
-def _read_by(stages: Sequence[Stage]) -> tuple[list[str], list[str]]:
-    """Return the stages' names, and the columns that decide whether a record is skipped."""
-    return [stage.name for stage in stages], [name for stage in stages for name in stage.requires]
+def index_of(folder: Path, stages: Sequence[Stage]) -> Index:
+    """Return the index of a call's store, reading only."""
+    columns = indexed([stage.name for stage in stages], [name for stage in stages for name in stage.requires])
+    return scan(folder, columns, id_column=RECORD_ID, checked=_shown(stages))
 
 
 def _shown(stages: Sequence[Stage]) -> list[str]:
@@ -434,24 +428,28 @@ def _shown(stages: Sequence[Stage]) -> list[str]:
     return [*answers, *facts]
 
 
-def run_plan_of(
-    frame: pd.DataFrame, index: Index, stages: Sequence[Stage], options: Options, *, refuse: bool = True
-) -> tuple[RunPlan, list[StagePlan]]:
-    """Return what a call has to do, and the counts that a person sees; see `make_run_plan`."""
+def run_plan_of(records: Records, index: Index, stages: Sequence[Stage], options: Options) -> RunPlan:
+    """Return what a call has to do on a store with this index; raise if the store is not for it."""
+    simulated = is_simulated(options.model, options.client)
+    check_store_fits(index, options.folder, stages=stages, key=records.key, simulated=simulated)
     return make_run_plan(
-        frame,
+        records,
         index,
         out=options.folder,
         stages=stages,
-        key=options.key,
         model=options.model,
-        simulated=is_simulated(options.model, options.client),
         on_change=options.on_change,
         retry_failed=options.retry_failed,
         limit=options.limit,
-        priority=options.priority,
-        refuse=refuse,
     )
+
+
+def look_ahead(frame: pd.DataFrame, options: Options) -> tuple[RunPlan, Index]:
+    """Return what a call would have to do, and the index of its store, reading only."""
+    stages = choose_stages(options.stages, frame)
+    records = read_records(frame, stages, key=options.key, priority=options.priority)
+    index = index_of(options.folder, stages)
+    return run_plan_of(records, index, stages, options), index
 
 
 @contextlib.contextmanager

@@ -130,7 +130,11 @@ def _look_ahead(found: argparse.Namespace, frame: pd.DataFrame, options: Options
     if found.dry_run:
         sample = ahead.to_ask and not ahead.done and ahead.records > SAMPLE and found.limit is None
         more = f", with --limit {SAMPLE} first, to measure what it costs" if sample else ""
-        put(f"Next: {in_flags(ahead.mend)}." if ahead.mend else f"Next: the same command without --dry-run{more}.")
+        put(
+            f"Next: {in_flags(ahead.fix_first)}."
+            if ahead.fix_first
+            else f"Next: the same command without --dry-run{more}."
+        )
     return ahead
 
 

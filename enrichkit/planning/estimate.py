@@ -165,7 +165,8 @@ def _priced(sizes: pd.DataFrame, model: str, prices: Mapping[str, Price]) -> pd.
             output_tokens=question["output_tokens"],
             searches=question["searches"],
         )
-        price = cost(usage, question["model"] or model, prices=prices)
+        version = model if pd.isna(question["model"]) else question["model"]
+        price = cost(usage, version, prices=prices)
         known = usage.prompt_tokens is not None and usage.output_tokens is not None
         costs.append(question["cost_usd"] if not known else None if price is None else float(price.total_usd))
     kinds = ["input_tokens", "tool_tokens", "thinking_tokens", "output_tokens"]

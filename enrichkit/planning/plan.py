@@ -6,8 +6,9 @@ megabytes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass, field
+import functools
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,44 +26,38 @@ from ..store.index import Index
 from ..store.rows import WHY, facts_of, meta
 from ..table.arrow import as_table, is_true
 from ..table.cells import Digests, column_texts, digests, group, ids
-from .questions import OnChange, QuestionSorter, StagePlan, StageQuestions
+from .questions import OnChange, StageQuestions
 
 SHARD = "shard"
-MEND_KEY = "fill in the key where it is missing, or drop such rows; until then enrichkit.run refuses the table"
-MEND_FILLED = "give the table as it was before the earlier run; until then enrichkit.run refuses it"
-MEND_CHANGE = "give on_change='redo' or on_change='keep', or another 'out'; until then enrichkit.run refuses the call"
+FIX_KEY = "fill in the key where it is missing, or drop such rows; until then enrichkit.run refuses the table"
+FIX_FILLED = "give the table as it was before the earlier run; until then enrichkit.run refuses it"
+FIX_CHANGE = "give on_change='redo' or on_change='keep', or another 'out'; until then enrichkit.run refuses the call"
 Priority = str | Callable[[pd.DataFrame], Sequence[float]] | None
 
 
-@dataclass(slots=True)
-class RunPlan:
-    """Everything a run needs to know: the table as Arrow, its records, and what each stage has to do."""
+@dataclass(kw_only=True)
+class Records:
+    """A table's records, whatever a store has of them."""
 
     frame: pd.DataFrame
     table: pa.Table
+    """The same as Arrow, without the columns that a run writes."""
     key: tuple[str, ...]
-    model: str
     record: npt.NDArray[np.int32]
-    """Each row's record; -1 in a plan, where a row lacks its key."""
+    """Each row's record; -1 where the row lacks its key."""
     row: npt.NDArray[np.int32]
     """Each record's first row."""
     ids: pa.StringArray
-    stages: list[StageQuestions]
     order: npt.NDArray[np.int32]
-    """The records with something to do, most urgent first."""
-    shards: npt.NDArray[np.int32]
-    """The shard of each record, -1 where it is not sealed."""
-    later: int = 0
-    """How many records have something to do, and are left out by the limit."""
-    notes: list[str] = field(default_factory=list)
-    mend: str = ""
-    """What to do first, in a plan of a call that a run would refuse."""
-    _columns: dict[str, pa.Array | pa.ChunkedArray] = field(init=False, repr=False)
-    """The table's columns, each as one array where it is: a cell is read five times as fast."""
+    """The records, most urgent first."""
+    keyless: str
+    """Which rows lack their key, in words; a run refuses such a table."""
 
-    def __post_init__(self) -> None:
-        columns = zip(self.table.column_names, self.table.columns, strict=True)
-        self._columns = {name: found.chunk(0) if found.num_chunks == 1 else found for name, found in columns}
+    @property
+    def first(self) -> pd.DataFrame:
+        """Each record's first row, with text for the columns' names."""
+        named = with_text_names(self.frame)
+        return named if len(self.row) == len(named) else named.iloc[self.row]
 
     def id(self, record: int) -> str:
         """Return a record's id."""
@@ -73,10 +68,50 @@ class RunPlan:
         row = int(self.row[record])
         return {name: self._columns[name][row].as_py() for name in names if name in self._columns}
 
+    @functools.cached_property
+    def _columns(self) -> dict[str, pa.Array | pa.ChunkedArray]:
+        """The table's columns, each as one array where it is: a cell is read five times as fast."""
+        columns = zip(self.table.column_names, self.table.columns, strict=True)
+        return {name: column.chunk(0) if column.num_chunks == 1 else column for name, column in columns}
+
+
+@dataclass(kw_only=True)
+class RunPlan(Records):
+    """Everything a run needs to know: the records with something to do, and what each stage has to do.
+
+    ``order`` has these records only.
+    """
+
+    model: str
+    stages: list[StageQuestions]
+    shards: npt.NDArray[np.int32]
+    """The shard of each record, -1 where it is not sealed."""
+    later: int
+    """How many records have something to do, and are left for a later call."""
+    changed: str
+    """Which stored answers belong to another question, in words, if that is to be refused."""
+    filled: str
+    """Which answers of an earlier run the table has in its cells and would be asked for again, in words."""
+    notes: list[str]
+
     @property
     def to_ask(self) -> int:
         """Different questions without a final reply."""
-        return sum(int((~work.known).sum()) for work in self.stages)
+        return sum(questions.to_ask for questions in self.stages)
+
+    @property
+    def fix_first(self) -> str:
+        """What to do first, if a run would refuse the call."""
+        return FIX_KEY if self.keyless else FIX_CHANGE if self.changed else FIX_FILLED if self.filled else ""
+
+    def check(self) -> None:
+        """Raise for what a run is refused for, although there is a plan of it."""
+        if self.keyless:
+            raise InputError(self.keyless)
+        if self.changed:
+            raise ChangedError(f"{self.changed} enrichkit.plan(...) shows the price.")
+        if self.filled:
+            raise InputError(self.filled)
 
 
 def choose_stages(stages: Sequence[str | Stage], frame: pd.DataFrame) -> list[Stage]:
@@ -129,110 +164,152 @@ def record_digests(frame: pd.DataFrame, key: tuple[str, ...]) -> tuple[Digests, 
     return digests(list(texts.items())), lacking, told
 
 
+def with_text_names(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return a table with text for its columns' names."""
+    return frame.set_axis([str(name) for name in frame.columns], axis="columns")
+
+
 def record_ids(frame: pd.DataFrame, key: str | Sequence[str] | None) -> list[str]:
     """Return each row's record id."""
-    named = frame.set_axis([str(name) for name in frame.columns], axis="columns")
+    named = with_text_names(frame)
     return list(ids(record_digests(named, choose_key(key, list(named.columns)))[0]).to_pylist())
 
 
+def read_records(
+    frame: pd.DataFrame, stages: Sequence[Stage], *, key: str | Sequence[str] | None, priority: Priority
+) -> Records:
+    """Return a table's records; of rows that lack their key they know only what to say.
+
+    Raises
+    ------
+    InputError
+        If the table, its key or its priority cannot be used.
+    """
+    table = as_table(frame, without=_written(stage.name for stage in stages))
+    named = with_text_names(frame)
+    if SHARD in named.columns:
+        raise InputError(f"A column cannot be named {SHARD!r}: that is what the store's folders are. Rename it.")
+    names = choose_key(key, list(named.columns))
+    rows, lacking, keyless = record_digests(named, names)
+    if lacking.all():
+        raise InputError(keyless)
+    with_key = np.flatnonzero(~lacking).astype(np.int32)
+    numbers, first = group(rows[with_key] if keyless else rows)
+    record = np.full(len(frame), -1, np.int32)
+    record[with_key] = numbers
+    records = Records(
+        frame=frame,
+        table=table,
+        key=names,
+        record=record,
+        row=with_key[first],
+        ids=ids(rows, with_key[first]),
+        order=np.arange(len(first), dtype=np.int32),
+        keyless=keyless,
+    )
+    if priority is not None:
+        records.order = _order(records, priority)
+    return records
+
+
+def _written(stages: Iterable[str]) -> frozenset[str]:
+    """Return the columns that a run writes beside the answers of these stages."""
+    return frozenset({WHY, *facts_of(stages)})
+
+
+def check_store_fits(
+    index: Index, out: Path, *, stages: Sequence[Stage], key: tuple[str, ...], simulated: bool | None
+) -> None:
+    """Refuse a store that was filled under another key, by the simulator or not, or with other stages' answers.
+
+    ``simulated`` says whether the simulator answers, as far as that is known beforehand.
+    """
+    for facts in index.footers.values():
+        if tuple(facts.get("key", key)) != key:
+            raise InputError(
+                f"The store {out} identifies records by {', '.join(facts['key'])}, this call by {', '.join(key)}. "
+                "Choose another 'out', or give the same key."
+            )
+        if simulated is not None and facts.get("simulated") not in (None, simulated):
+            kinds = ("real", "simulated") if simulated else ("simulated", "real")
+            raise InputError(
+                f"The store {out} holds {kinds[0]} answers; {kinds[1]} ones never mix with them. Choose another 'out'."
+            )
+    for stage in stages:
+        for name, facts in index.stages.items():
+            both = sorted(stage.answers.keys() & set(facts.get("answers", ()))) if name != stage.name else ()
+            if both:
+                raise StageError(
+                    f"Stage {stage.name!r} writes the column {both[0]!r}, which holds the answers of stage {name!r} in "
+                    f"{out}. Give it another 'columns', or choose another 'out'."
+                )
+
+
 def make_run_plan(
-    frame: pd.DataFrame,
+    records: Records,
     index: Index,
     *,
     out: Path,
     stages: Sequence[Stage],
-    key: str | Sequence[str] | None,
     model: str,
-    simulated: bool | None,
     on_change: OnChange,
     retry_failed: bool | Literal["only"],
     limit: int | None,
-    priority: Priority,
-    refuse: bool,
-) -> tuple[RunPlan, list[StagePlan]]:
-    """Return what is to do, and the counts that a person sees.
-
-    ``simulated`` says whether the simulator answers, as far as that is known beforehand.
-
-    Raises
-    ------
-    InputError, StageError
-        If the table, the key or a stage cannot be used.
-    ChangedError
-        If stored answers belong to another question and ``on_change`` is "refuse" (unless ``refuse`` is off, which also
-        leaves out the rows that lack their key, with a note, for a plan).
-    """
-    table, named = _without_reserved(frame, {*index.stages, *(stage.name for stage in stages)})
-    names = choose_key(key, list(named.columns))
-    _same_store(index, out, names, simulated)
-    _one_writer(index, out, stages)
-    record, row, unique, keyless = _records(named, names, refuse=refuse)
-    places = index.rows_of(unique)
-    first = named if len(row) == len(named) else named.iloc[row]
-    sorters: list[QuestionSorter] = []
+) -> RunPlan:
+    """Return what is to do, by what is stored."""
+    places = index.rows_of(records.ids)
+    first = records.first
+    questions: list[StageQuestions] = []
     for stage in stages:
-        sorters.append(
-            QuestionSorter(
+        questions.append(
+            StageQuestions(
                 stage,
                 first,
                 index,
                 places,
-                before=sorters,
-                key=names,
+                before=questions,
+                key=records.key,
                 model=model,
                 on_change=on_change,
                 retry_failed=retry_failed,
             )
         )
-    todo = np.logical_or.reduce([places < 0, *(sorter.needs for sorter in sorters)])
-    order = _order(first, todo, priority, row=row, index=named.index)
-    chosen, left = _choose(order, sorters, only_failed=retry_failed == "only", limit=limit)
+    todo = np.logical_or.reduce([places < 0, *(stage.needs for stage in questions)])
+    order = records.order[todo[records.order]]
+    failed = np.logical_or.reduce([stage.has_failed for stage in questions])
+    wanted = order[failed[order]] if retry_failed == "only" else order
+    chosen = wanted[:limit]
     left_out = np.setdiff1d(order, chosen)
-    for sorter in sorters:
-        sorter.leave_out(left_out)
-    plans = [sorter.counts() for sorter in sorters]
-    changed = _changed(plans, out) if on_change == "refuse" else ""
-    if changed and refuse:
-        raise ChangedError(f"{changed} enrichkit.plan(...) shows the price.")
-    filled = "" if changed else "".join(_filled_before(first, sorter) for sorter in sorters).rstrip()
-    if filled and refuse:
-        raise InputError(filled)
-    shards = index.shards[np.maximum(places, 0)] if len(index.shards) else np.full(len(row), -1, np.int32)
-    work = RunPlan(
-        frame=frame,
-        table=table,
-        key=names,
+    for asked in questions:
+        asked.leave_out(left_out)
+    left = {"retry_failed='only'": len(order) - len(wanted), f"limit={limit}": len(wanted) - len(chosen)}
+    changed = _changed(questions, out) if on_change == "refuse" else ""
+    filled = "" if changed else "".join(_filled_before(first, stage) for stage in questions).rstrip()
+    shards = index.shards[np.maximum(places, 0)] if len(index.shards) else np.full(len(places), -1, np.int32)
+    return RunPlan(
+        **vars(records)
+        | {
+            "table": records.table.drop_columns(list(_written(index.stages) & set(records.table.column_names))),
+            "order": chosen,
+        },
         model=model,
-        record=record,
-        row=row,
-        ids=unique,
-        stages=[sorter.work() for sorter in sorters],
-        order=chosen,
+        stages=questions,
         shards=np.where(places >= 0, shards, -1).astype(np.int32),
-        later=len(left_out),
-        notes=[*_notes(index, stages, keyless, changed), *[filled] * bool(filled), *left],
-        mend=MEND_KEY if keyless else MEND_CHANGE if changed else MEND_FILLED if filled else "",
+        later=len(order) - len(chosen),
+        changed=changed,
+        filled=filled,
+        notes=[*_notes(records.keyless, changed, stages, index), *[filled] * bool(filled), *_left(left)],
     )
-    return work, plans
 
 
-def _choose(
-    order: npt.NDArray[np.int32], sorters: Sequence[QuestionSorter], *, only_failed: bool, limit: int | None
-) -> tuple[npt.NDArray[np.int32], list[str]]:
-    """Return the records of this call, and what to say of those that are left for a later one."""
-    chosen = order
-    if only_failed:
-        chosen = order[np.logical_or.reduce([sorter.has_failed for sorter in sorters])[order]]
-    limited = chosen if limit is None else chosen[:limit]
-    why = {"retry_failed='only'": len(order) - len(chosen), f"limit={limit}": len(chosen) - len(limited)}
-    return limited, [
-        f"{many(count, 'record is', 'records are')} left for a later call ({setting})."
-        for setting, count in why.items()
-        if count
-    ]
+def _left(reasons: Mapping[str, int]) -> Iterator[str]:
+    """Yield how many records are left for a later call, by the setting that leaves them."""
+    for setting, count in reasons.items():
+        if count:
+            yield f"{many(count, 'record is', 'records are')} left for a later call ({setting})."
 
 
-def _notes(index: Index, stages: Sequence[Stage], keyless: str, changed: str) -> Iterator[str]:
+def _notes(keyless: str, changed: str, stages: Sequence[Stage], index: Index) -> Iterator[str]:
     """Yield what else is to be known of what is to do, a sentence each."""
     if keyless:
         yield f"{keyless} Until then run refuses this table; the plan is for its other rows."
@@ -245,62 +322,6 @@ def _notes(index: Index, stages: Sequence[Stage], keyless: str, changed: str) ->
         yield f"The shard {path} is damaged: its records count as not asked. Restore it, or give redo_damaged=True."
 
 
-def _without_reserved(frame: pd.DataFrame, stages: Collection[str]) -> tuple[pa.Table, pd.DataFrame]:
-    """Return the table as Arrow, without the columns that these stages' facts go into, and with text for names."""
-    table = as_table(frame, without=frozenset({WHY, *facts_of(stages)}))
-    named = frame.set_axis([str(name) for name in frame.columns], axis="columns")
-    if SHARD in named.columns:
-        raise InputError(f"A column cannot be named {SHARD!r}: that is what the store's folders are. Rename it.")
-    return table, named
-
-
-def _records(
-    named: pd.DataFrame, key: tuple[str, ...], *, refuse: bool
-) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32], pa.StringArray, str]:
-    """Return each row's record, each record's first row and id, and what to say of rows that lack their key.
-
-    Such rows are an error, or, without ``refuse``, no record's, unless they are all.
-    """
-    rows, lacking, keyless = record_digests(named, key)
-    if keyless and (refuse or lacking.all()):
-        raise InputError(keyless)
-    rows = rows[~lacking] if keyless else rows
-    record, row = group(rows)
-    unique = ids(rows, row)
-    if keyless:
-        places = np.cumsum(~lacking) - 1
-        record = np.where(lacking, -1, record[places]).astype(np.int32)
-        row = np.flatnonzero(~lacking)[row].astype(np.int32)
-    return record, row, unique, keyless
-
-
-def _same_store(index: Index, out: Path, key: tuple[str, ...], simulated: bool | None) -> None:
-    """Refuse a store that was filled under another key, or by the simulator where this run is real."""
-    for facts in index.footers.values():
-        if tuple(facts.get("key", key)) != key:
-            raise InputError(
-                f"The store {out} identifies records by {', '.join(facts['key'])}, this call by {', '.join(key)}. "
-                "Choose another 'out', or give the same key."
-            )
-        if simulated is not None and facts.get("simulated") not in (None, simulated):
-            kinds = ("real", "simulated") if simulated else ("simulated", "real")
-            raise InputError(
-                f"The store {out} holds {kinds[0]} answers; {kinds[1]} ones never mix with them. Choose another 'out'."
-            )
-
-
-def _one_writer(index: Index, out: Path, stages: Sequence[Stage]) -> None:
-    """Refuse a stage that writes a column which holds the answers of another one."""
-    for stage in stages:
-        for name, facts in index.stages.items():
-            both = sorted(stage.answers.keys() & set(facts.get("answers", ()))) if name != stage.name else ()
-            if both:
-                raise StageError(
-                    f"Stage {stage.name!r} writes the column {both[0]!r}, which holds the answers of stage {name!r} in "
-                    f"{out}. Give it another 'columns', or choose another 'out'."
-                )
-
-
 def _read_otherwise(stage: Stage, index: Index) -> int:
     """Return how many stored answers of a stage were read in another way than it reads them now."""
     held = {shard: facts.get("stages", {}).get(stage.name, {}) for shard, facts in index.footers.items()}
@@ -309,25 +330,26 @@ def _read_otherwise(stage: Stage, index: Index) -> int:
     return int((asked & np.isin(index.shards, shards)).sum())
 
 
-def _changed(plans: Sequence[StagePlan], out: Path) -> str:
+def _changed(stages: Sequence[StageQuestions], out: Path) -> str:
     """Return which stored answers belong to another question, and what to do; nothing if none do."""
-    told = "; ".join(f"{plan.name}: {many(plan.changed, 'stored answer')}" for plan in plans if plan.changed)
-    return told and (
-        f"The question has changed ({told}) since {out} was filled: its prompt, fields, model, search, settings or "
+    counts = [stage.counts for stage in stages]
+    changed = "; ".join(f"{count.name}: {many(count.changed, 'stored answer')}" for count in counts if count.changed)
+    return changed and (
+        f"The question has changed ({changed}) since {out} was filled: its prompt, fields, model, search, settings or "
         "what it is about. on_change='redo' asks them again and pays for it, on_change='keep' keeps the old "
         "answers and asks the rest the new way, another 'out' starts afresh."
     )
 
 
-def _filled_before(first: pd.DataFrame, sorter: QuestionSorter) -> str:
+def _filled_before(first: pd.DataFrame, questions: StageQuestions) -> str:
     """Return what to say of a table with a stage's earlier answers in its cells, if that stage is asked about them.
 
     Cells that are filled count as the user's: the new answers would be paid for, and not be seen.
     """
-    name = meta(sorter.stage.name, "status")
+    name = meta(questions.stage.name, "status")
     if name not in first.columns:
         return ""
-    asked = (sorter.code >= 0) & ~sorter.known[sorter.code]
+    asked = (questions.code >= 0) & ~questions.known[questions.code]
     count = int((asked & is_true(pc.equal(column_texts(first[name]), "done"))).sum())
     if not count:
         return ""
@@ -338,33 +360,24 @@ def _filled_before(first: pd.DataFrame, sorter: QuestionSorter) -> str:
     )
 
 
-def _order(
-    frame: pd.DataFrame,
-    todo: npt.NDArray[np.bool_],
-    priority: Priority,
-    *,
-    row: npt.NDArray[np.int32],
-    index: pd.Index[Any],
-) -> npt.NDArray[np.int32]:
-    """Return the records with something to do, high priority first, else as the table has them.
+def _order(records: Records, priority: Priority) -> npt.NDArray[np.int32]:
+    """Return the records, high priority first, else as the table has them.
 
-    What is missing comes last; what is no number is refused, by its ``row`` in the table with this ``index``.
+    What is missing comes last; what is no number is refused, by its row in the table.
     """
-    order = np.flatnonzero(todo).astype(np.int32)
-    if priority is None:
-        return order
+    first = records.first
     if not isinstance(priority, str) and not callable(priority):
         raise InputError(f"priority must be a column's name or a function of the table, not {priority!r}.")
-    if isinstance(priority, str) and priority not in frame.columns:
+    if isinstance(priority, str) and priority not in first.columns:
         raise InputError(f"The priority column {priority!r} is not in the table.")
-    given = frame[priority] if isinstance(priority, str) else pd.Series(priority(frame))
+    given = first[priority] if isinstance(priority, str) else pd.Series(priority(first))
     numbers = pd.to_numeric(given, errors="coerce").to_numpy(dtype=float)
-    if len(numbers) != len(frame):
-        raise InputError(f"priority must give one number per record, {len(frame):,} of them, not {len(numbers):,}.")
+    if len(numbers) != len(first):
+        raise InputError(f"priority must give one number per record, {len(first):,} of them, not {len(numbers):,}.")
     lacking = np.flatnonzero(np.isnan(numbers))
     odd = lacking[is_true(pc.not_equal(column_texts(given.iloc[lacking]), ""))]
     if len(odd):
         whose = f"The priority column {priority!r}" if isinstance(priority, str) else "priority"
-        what, where = plain(str(given.iloc[odd[0]])), rows_told(row[odd], index)
+        what, where = plain(str(given.iloc[odd[0]])), rows_told(records.row[odd], records.frame.index)
         raise InputError(f"{whose} must hold numbers, the highest asked first: not {what!r}, in {where}.")
-    return order[np.argsort(-np.nan_to_num(numbers[order], nan=-np.inf), kind="stable")]
+    return np.argsort(-np.nan_to_num(numbers, nan=-np.inf), kind="stable").astype(np.int32)

@@ -15,7 +15,7 @@ from ..messages import SIMULATOR, Client
 from ..pricing.budget import Budget
 from ..pricing.prices import Price, lacking, prices_told
 from ..stages.stage import Stage
-from .estimate import Estimate, Range, estimate
+from .estimate import Estimate, Range, estimate, worst_request
 from .lint import checkup
 from .plan import RunPlan
 from .questions import StagePlan
@@ -50,7 +50,7 @@ class Plan:
         Whether ``budget_usd`` will hold the estimate; or which price is unknown, so that `run` refuses any budget.
     later : int
         Records that ``limit`` or ``retry_failed="only"`` leaves out, for a later call.
-    mend : str
+    fix_first : str
         What to do first, since `run` would refuse the call as it is, or ask nothing; empty if nothing is in the way.
     notes : tuple of str
         What looks odd about the table, and what else is to be known, a sentence each.
@@ -74,7 +74,7 @@ class Plan:
     prices: str
     budget: str = ""
     later: int = 0
-    mend: str = ""
+    fix_first: str = ""
     notes: tuple[str, ...] = ()
 
     @property
@@ -151,8 +151,8 @@ class Plan:
     @property
     def next_line(self) -> str:
         """One line: what to call next."""
-        if self.mend:
-            return f"Next: {self.mend}."
+        if self.fix_first:
+            return f"Next: {self.fix_first}."
         if not self.to_ask:
             failed = any(stage.failed for stage in self.stages)
             again = "; with retry_failed=True it asks the failed ones again" if failed else ""
@@ -162,32 +162,31 @@ class Plan:
 
 
 def make_plan(
-    work: RunPlan,
-    plans: Sequence[StagePlan],
+    run_plan: RunPlan,
     *,
     out: str | Path,
+    folder: Path,
     workers: int,
     rpm: float | None,
     prices: Mapping[str, Price],
-    folder: Path,
     budget: Budget,
-    worst_usd: Decimal,
 ) -> Plan:
-    """Return what a person sees of the work; ``worst_usd`` is the worst case of its dearest request."""
-    about = estimate(work, folder, workers=workers, rpm=rpm, prices=prices)
-    asked = dict.fromkeys((stage.stage.model or work.model, stage.stage.search) for stage in work.stages)
+    """Return what a person sees of a run's plan."""
+    about = estimate(run_plan, folder, workers=workers, rpm=rpm, prices=prices)
+    asked = dict.fromkeys((stage.stage.model or run_plan.model, stage.stage.search) for stage in run_plan.stages)
     unpriced = [told for model, search in asked if (told := lacking(model, search=search, prices=prices))]
-    holds = budget_told(budget, about, to_ask=work.to_ask, worst_usd=worst_usd)
-    mend = work.mend
-    if not mend and unpriced and budget.limit_usd is not None:
-        mend = "give that price, or leave budget_usd out; until then enrichkit.run refuses the call"
-    elif not mend and work.to_ask and budget.never(worst_usd):
-        mend = "raise budget_usd; until then enrichkit.run asks little or nothing"
+    worst_usd = worst_request(run_plan, prices)
+    fix_first = run_plan.fix_first
+    if not fix_first and unpriced and budget.limit_usd is not None:
+        fix_first = "give that price, or leave budget_usd out; until then enrichkit.run refuses the call"
+    elif not fix_first and run_plan.to_ask and budget.never(worst_usd):
+        fix_first = "raise budget_usd; until then enrichkit.run asks little or nothing"
+    holds = budget_told(budget, about, to_ask=run_plan.to_ask, worst_usd=worst_usd)
     return Plan(
-        rows=len(work.frame),
-        records=len(work.ids),
-        stages=tuple(plans),
-        model=work.model,
+        rows=len(run_plan.frame),
+        records=len(run_plan.ids),
+        stages=tuple(stage.counts for stage in run_plan.stages),
+        model=run_plan.model,
         out=str(out),
         cost_usd=about.cost_usd,
         tokens=about.tokens,
@@ -195,10 +194,10 @@ def make_plan(
         basis=about.basis,
         workers=workers,
         prices=f"prices: {prices_told(prices)}",
-        later=work.later,
-        mend=mend,
+        later=run_plan.later,
+        fix_first=fix_first,
         budget=f"{'. '.join(unpriced)}. Until then run refuses a budget_usd." if unpriced else holds,
-        notes=(*work.notes, *checkup(work)),
+        notes=(*run_plan.notes, *checkup(run_plan)),
     )
 
 

@@ -123,7 +123,7 @@ def test_a_table_that_is_enriched_already_is_not_paid_for_twice(tmp_path):
     for place, stage, more in (("out", other, {"on_change": "redo"}), ("elsewhere", COMPANY, {})):
         call = {"out": tmp_path / place, "stages": [stage], "key": "name", "model": "m", "prices": PRICES} | more
         planned = enrichkit.plan(enriched, **call)
-        assert "before the earlier run; until then enrichkit.run refuses it" in planned.mend
+        assert "before the earlier run; until then enrichkit.run refuses it" in planned.fix_first
         with pytest.raises(errors.InputError, match=r"'company\._status' is 'done'.*, and 1 of them would be asked"):
             run(enriched, tmp_path / place, client, [stage], **more)
     assert len(client.asked) == 2

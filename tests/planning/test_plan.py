@@ -173,7 +173,7 @@ def test_a_plan_of_a_changed_question_says_what_the_run_will_say(frame, tmp_path
     assert f"{found.notes[0]} enrichkit.plan(...) shows the price." == str(caught.value)
     assert found.next_line.startswith("Next: give on_change='redo' or on_change='keep', or another 'out';")
     for way in ("redo", "keep"):
-        assert plan(frame, tmp_path, **settings, model="gemini-3.5-flash", on_change=way).mend == ""
+        assert plan(frame, tmp_path, **settings, model="gemini-3.5-flash", on_change=way).fix_first == ""
 
 
 def test_the_next_line_is_about_what_is_in_the_way(frame, tmp_path):

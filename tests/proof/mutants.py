@@ -53,7 +53,7 @@ MUTANTS = (
         "        self._forget(questions)\n        self.files.put(self._path(number), encode_parquet(table))\n",
         named=True,
     ),
-    Mutant("sealed ids ignored", "planning/plan", "    places = index.rows_of(unique)\n", "    places = np.full(len(unique), -1)\n", named=True),
+    Mutant("sealed ids ignored", "planning/plan", "    places = index.rows_of(records.ids)\n", "    places = np.full(len(records.ids), -1)\n", named=True),
     Mutant("pending replies ignored", "store/index", "for entry in entries or ()),", "for entry in ()),"),
     Mutant("replies not written", "store/store", "        self._put_part(entries)\n        for entry", "        for entry"),
     Mutant(
