@@ -445,7 +445,7 @@ def hang() -> Iterator[Row]:
             )  # fmt: skip
             while not job.done:
                 if job.status.left < records / 2:
-                    at_once = max(at_once, job.status.in_flight)
+                    at_once = max(at_once, job.status.traffic.in_flight)
                 time.sleep(0.01)
             statuses = job.result()["_status"].value_counts()
         hung, left_over = counts(url)["faults"]["hang"], threading.active_count() - before

@@ -292,7 +292,7 @@ class Run:
     def _stopped(self, kind: type[Stopped], told: str) -> Stopped:
         status = self.status
         reason = self._engine.reason[0] if self._engine.reason else "interrupt"
-        rest = f"{self._rest()}Prices: {status.prices}. " if reason == "budget" else ""
+        rest = f"{self._rest()}Prices: {status.money.prices}. " if reason == "budget" else ""
         failed = f"{status.failed:,} failed, " if status.failed else ""
         return kind(
             f"{told}{status.done:,} of {many(status.records, 'record is', 'records are')} done and saved, "
@@ -306,8 +306,8 @@ class Run:
     def _rest(self) -> str:
         """Say what the rest will cost, by what this run's questions have cost; before any has, as a plan would."""
         status = self.status
-        rest = status.rest_usd
-        if rest is None and not status.unpriced:
+        rest = status.money.rest_usd
+        if rest is None and not status.money.unpriced:
             with contextlib.suppress(OSError):  # the store may be what ended the run
                 about = estimate(
                     self._recorder.work,
@@ -390,7 +390,7 @@ def _let_earlier_runs_end(folder: Path) -> None:
         if run._engine.reason is not None:
             warnings.warn(
                 f"The run before on {folder} is stopped, but not over: it waits for "
-                f"{many(run.status.in_flight, 'request')} in flight. This one begins when they are stored.",
+                f"{many(run.status.traffic.in_flight, 'request')} in flight. This one begins when they are stored.",
                 stacklevel=5,
             )
             run._drain()

@@ -1,102 +1,102 @@
-"""The status: a run at one moment, as everything that shows it sees it."""
+"""A run at one moment, as everything that shows it sees it, and the reasons why a run ends.
+
+Plain values: nothing here measures, adds up or decides how a number looks.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 WARN_AT = 0.8
-"""So much of the budget spent is told once."""
+"""The share of the budget from which on every display says how much of it is spent."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Status:
-    """A run at one moment.
+class Money:
+    """What a run has cost and will cost. Amounts are lower bounds where `unpriced` is not 0.
 
     Attributes
     ----------
-    records, done, failed, left : int
-        Records of this call: all that have something to do, complete, complete with a failed stage, still to do.
-    later : int
-        Records that ``limit`` or ``retry_failed="only"`` left out: a later call does what they still need.
-    shared : int
-        Answers that records got from another record's question of this call, each of which it would have paid for.
-    requests, in_flight : int
-        Requests sent, tries and refusals included, and those under way.
-    tokens : int
-        Tokens of all kinds, of this call's replies.
-    cost_usd, reserved_usd, possibly_usd : float
-        Spent by this call (as far as prices are known), set aside for requests in flight, and possibly spent on
-        requests that were given up without a reply.
-    spent_usd, budget_usd : float, float or None
-        Spent against the budget: what earlier runs on this store spent is counted where there is one.
-    budget_share : float or None
-        The part of the budget that is spent, or possibly spent.
-    prices : str
-        Whose prices these amounts go by, with the version of the data.
-    rest_usd, projected_usd : float or None
-        About what the questions that are left will cost, by what this call's own have cost so far, and what will be
-        spent with them; None before anything is known.
-    cost_per_record_usd : float or None
-        What a record of this call costs, by that projection.
+    cost_usd : float
+        Spent by this call.
+    reserved_usd : float
+        Reserved for requests in flight: their worst case.
+    possibly_usd : float
+        Possibly spent on requests that were given up without a reply.
+    spent_usd : float
+        Spent against the budget; where there is one, this includes what earlier runs on this store spent.
+    budget_usd, budget_share : float or None
+        The budget, and the share of it that is spent or possibly spent; None without a budget.
+    rest_usd : float or None
+        About what the remaining questions will cost, judging by this call's questions so far; None while unknown.
+    projected_usd, per_record_usd : float or None
+        By that estimate, what will be spent in the end, and what a record of this call costs; None while unknown.
     unpriced : int
         Replies whose price is unknown.
-    confidence, search_quality : mapping of str to int
-        Answers of this call by level, as the model says of its own answer; ``not said`` where it does not.
-    unsaved : int
-        Replies in memory that could not be written yet.
-    rate_per_second : float
-        Records completed a second, so far.
-    left_seconds : float or None
-        About how long the rest takes at that rate.
-    seconds : float
-        Since the run began.
-    waiting : str
-        What the pace waits for, or the trouble with the disk.
-    paused : bool
-        Whether a person has paused it.
-    problem : str
-        The last request that brought no answer, and why: one line, cut to length. It may be anybody's text.
+    prices : str
+        The source of the prices, with the version of its data.
     simulated : bool
         Whether the simulator answers, so that nothing is charged.
-    stopping : str or None
-        Why the run ends early.
-    pace : PaceView
-        How fast it may go, as learned so far, and what is waited for.
     """
 
-    records: int
-    done: int
-    failed: int
-    left: int
-    requests: int
-    in_flight: int
-    tokens: int
-    cost_usd: float
-    reserved_usd: float
-    possibly_usd: float
-    spent_usd: float
-    budget_usd: float | None
-    budget_share: float | None
-    prices: str
-    rest_usd: float | None
-    projected_usd: float | None
-    cost_per_record_usd: float | None
-    unpriced: int
-    unsaved: int
-    seconds: float
-    rate_per_second: float
-    left_seconds: float | None
-    waiting: str
-    stopping: str | None
-    pace: PaceView
-    later: int = 0
-    shared: int = 0
-    paused: bool = False
-    problem: str = ""
+    cost_usd: float = 0.0
+    reserved_usd: float = 0.0
+    possibly_usd: float = 0.0
+    spent_usd: float = 0.0
+    budget_usd: float | None = None
+    budget_share: float | None = None
+    rest_usd: float | None = None
+    projected_usd: float | None = None
+    per_record_usd: float | None = None
+    unpriced: int = 0
+    prices: str = ""
     simulated: bool = False
+
+    @property
+    def percent_spent(self) -> int:
+        """How much of the budget is spent or possibly spent, in per cent; never rounded up."""
+        return math.floor(100 * (self.budget_share or 0))
+
+    @property
+    def nearly_spent(self) -> bool:
+        """Whether most of the budget is spent."""
+        return (self.budget_share or 0) >= WARN_AT
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Traffic:
+    """What has been sent and received.
+
+    Attributes
+    ----------
+    requests, in_flight : int
+        Requests sent, retries and refusals included, and those under way.
+    tokens : int
+        Tokens of all kinds in the replies to this call.
+    unsaved : int
+        Replies in memory that could not be written yet.
+    """
+
+    requests: int = 0
+    in_flight: int = 0
+    tokens: int = 0
+    unsaved: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Levels:
+    """Answers of this call by level, as the model rates its own answer; ``not said`` where it does not.
+
+    Attributes
+    ----------
+    confidence, search_quality : mapping of str to int
+        A count of answers for each level; empty if no stage asks for it.
+    """
+
     confidence: Mapping[str, int] = field(default_factory=dict)
     search_quality: Mapping[str, int] = field(default_factory=dict)
 
@@ -128,6 +128,61 @@ class PaceView:
         if self.most_at_once is not None:
             return f"at most {self.most_at_once} request{'s' * (self.most_at_once != 1)} at a time"
         return "" if self.rate_per_second is None else f"at most {self.rate_per_second:.3g} requests/s"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Status:
+    """A run at one moment.
+
+    Attributes
+    ----------
+    records, done, failed, left : int
+        Records of this call: all that have something to do, complete, complete with a failed stage, still to do.
+    later : int
+        Records that ``limit`` or ``retry_failed="only"`` left out: a later call does what they still need.
+    shared : int
+        Answers that records got from another record's question of this call, each of which it would have paid for.
+    seconds : float
+        Since the run began.
+    rate_per_second : float
+        Records completed a second, so far.
+    left_seconds : float or None
+        About how long the rest takes at that rate.
+    waiting : str
+        What the pace waits for, or the trouble with the disk; empty if nothing is waited for.
+    paused : bool
+        Whether a person has paused it.
+    stopping : str or None
+        The reason for which the run ends early.
+    problem : str
+        The last request without an answer, and why: one line, cut to length, that may quote a service or a record.
+    money : Money
+        What it has cost and will cost.
+    traffic : Traffic
+        Requests, tokens, replies not yet saved.
+    levels : Levels
+        Answers by confidence and by search quality.
+    pace : PaceView
+        How fast it may go, as learned so far, and what is waited for.
+    """
+
+    records: int
+    done: int
+    failed: int
+    left: int
+    seconds: float
+    rate_per_second: float
+    left_seconds: float | None
+    later: int = 0
+    shared: int = 0
+    waiting: str = ""
+    paused: bool = False
+    stopping: str | None = None
+    problem: str = ""
+    money: Money
+    traffic: Traffic
+    levels: Levels
+    pace: PaceView
 
 
 def stop_reason_text(reason: str, told: str) -> str:

@@ -164,8 +164,8 @@ def _follow(run: Run, logbook: Logbook, output: Path, out: Path, *, rows: Sequen
         print(file=sys.stderr)
     counts, status = Counter(table[STATUS]), run.status
     told = ", ".join(f"{counts[word]:,} {word}" for word in ("done", "failed", "pending") if counts[word])
-    cost = f"{status.cost_usd:.4f} USD{' (simulated)' * status.simulated}"
-    put(f"{many(len(table), 'row')}: {told}; this run: {many(status.tokens, 'token')}, {cost}")
+    cost = f"{status.money.cost_usd:.4f} USD{' (simulated)' * status.money.simulated}"
+    put(f"{many(len(table), 'row')}: {told}; this run: {many(status.traffic.tokens, 'token')}, {cost}")
     name, store = (plain(str(path), most=0) for path in (output, out))
     if rows is None or any(rows):
         selected = f" ({many(sum(rows), 'row')})" if rows else ""

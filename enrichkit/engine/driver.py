@@ -22,7 +22,7 @@ from ..messages import PAID, Client
 from ..pricing.budget import Budget, Forecast
 from ..pricing.prices import Price, prices_told
 from ..stages.answer import CONFIDENCE, NOT_SAID, SEARCH_QUALITY
-from ..status import WARN_AT, Status
+from ..status import WARN_AT, Levels, Money, Status, Traffic
 from ..store.rows import Outcome
 from ..store.store import Store
 from .limiter import PauseSwitch, RateLimiter
@@ -150,41 +150,47 @@ class Engine:
         rate = complete / busy if busy > 0 else 0.0
         left = records - complete
         pace = self._limiter.view
-        limit, cost = self._budget.limit_usd, self._cost
-        rest = None if self._unpriced and not cost else self._forecast.rest_usd
         return Status(
             records=records,
             done=complete - self._failed,
             failed=self._failed,
             left=left,
             later=self._work.later,
-            requests=self._workers.requests,
-            in_flight=self._workers.in_flight,
-            tokens=self._tokens,
-            cost_usd=float(cost),
-            reserved_usd=float(self._budget.reserved_usd),
-            possibly_usd=float(self._budget.possibly_usd),
-            spent_usd=float(self._budget.spent_usd),
-            budget_usd=None if limit is None else float(limit),
-            budget_share=self._budget.share,
-            prices=self._prices,
-            rest_usd=None if rest is None else float(rest),
-            projected_usd=None if rest is None else float(self._spent_before + cost + rest),
-            cost_per_record_usd=None if rest is None or not records else float((cost + rest) / records),
-            unpriced=self._unpriced,
-            unsaved=self.unsaved,
+            shared=self._shared,
             seconds=seconds,
             rate_per_second=rate,
             left_seconds=left / rate if rate else None,
             waiting=self._trouble or (str(pace) if pace.waiting_seconds else ""),
-            stopping=self.reason[0] if self.reason else None,
-            pace=pace,
-            shared=self._shared,
             paused=paused_at is not None and not self._stop.is_set(),
+            stopping=self.reason[0] if self.reason else None,
             problem=self._problem,
+            money=self._money(records),
+            traffic=Traffic(
+                requests=self._workers.requests,
+                in_flight=self._workers.in_flight,
+                tokens=self._tokens,
+                unsaved=self.unsaved,
+            ),
+            levels=Levels(**{name: dict(counts) for name, counts in self._levels.items()}),
+            pace=pace,
+        )
+
+    def _money(self, records: int) -> Money:
+        budget, cost = self._budget, self._cost
+        rest = None if self._unpriced and not cost else self._forecast.rest_usd
+        return Money(
+            cost_usd=float(cost),
+            reserved_usd=float(budget.reserved_usd),
+            possibly_usd=float(budget.possibly_usd),
+            spent_usd=float(budget.spent_usd),
+            budget_usd=None if budget.limit_usd is None else float(budget.limit_usd),
+            budget_share=budget.share,
+            rest_usd=None if rest is None else float(rest),
+            projected_usd=None if rest is None else float(self._spent_before + cost + rest),
+            per_record_usd=None if rest is None or not records else float((cost + rest) / records),
+            unpriced=self._unpriced,
+            prices=self._prices,
             simulated=self._workers.simulated is True,
-            confidence=dict(self._levels["confidence"]),
-            search_quality=dict(self._levels["search_quality"]),
         )
 
     @property

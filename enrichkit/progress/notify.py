@@ -119,25 +119,25 @@ def notice_of(status: Status, folder: Path, error: BaseException | None) -> Noti
         f"Store: {plain(str(folder), most=0)} on {plain(platform.node())}",
         _next(status, str(folder), error),
     ]
-    if status.unsaved:
-        lost = many(status.unsaved, "reply", "replies")
+    if status.traffic.unsaved:
+        lost = many(status.traffic.unsaved, "reply", "replies")
         lines.insert(1, f"{lost} could not be saved, and will be asked, and paid, again.")
     title = f"enrichkit: {plain(folder.name)}: {ending}"
     return Notice(title=title, body="\n".join(lines), notify_type=kind)
 
 
 def _money(status: Status) -> str:
-    parts = [f"Cost: {amount(status.cost_usd)} USD ({status.prices})"]
-    if status.simulated:
+    parts = [f"Cost: {amount(status.money.cost_usd)} USD ({status.money.prices})"]
+    if status.money.simulated:
         parts.append("simulated, nothing was charged")
-    if status.unpriced:
-        parts.append(f"and {many(status.unpriced, 'reply', 'replies')} of unknown price")
-    if status.possibly_usd:
-        parts.append(f"and possibly {amount(status.possibly_usd)} for requests without a reply")
-    if status.left and status.rest_usd:
-        parts.append(f"about {amount(status.rest_usd)} more for what is left")
-    if status.budget_usd is not None:
-        parts.append(f"{amount(status.spent_usd)} of the budget of {amount(status.budget_usd)} is spent")
+    if status.money.unpriced:
+        parts.append(f"and {many(status.money.unpriced, 'reply', 'replies')} of unknown price")
+    if status.money.possibly_usd:
+        parts.append(f"and possibly {amount(status.money.possibly_usd)} for requests without a reply")
+    if status.left and status.money.rest_usd:
+        parts.append(f"about {amount(status.money.rest_usd)} more for what is left")
+    if status.money.budget_usd is not None:
+        parts.append(f"{amount(status.money.spent_usd)} of the budget of {amount(status.money.budget_usd)} is spent")
     return ", ".join(parts) + "."
 
 

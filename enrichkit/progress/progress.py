@@ -106,10 +106,11 @@ def warn(status: Status) -> None:
     """
     from tqdm.std import tqdm
 
+    money = status.money
     with contextlib.suppress(Exception), tqdm.external_write_mode():  # nor may a handler of the caller's
         LOG.warning(
             "%s: %.4f of %.4f USD (%s). The run ends when the next request's worst case fits no more.",
-            *(scarce(status), status.spent_usd + status.possibly_usd, status.budget_usd, status.prices),
+            *(scarce(status), money.spent_usd + money.possibly_usd, money.budget_usd, money.prices),
         )
 
 

@@ -33,28 +33,28 @@ def line(status: Status, *, ended: bool = False, prices: bool = True) -> str:
     if status.later:
         parts.append(left_for_later(status))
     cost = _cost(status, "{:.4f}".format)
-    if status.budget_usd is not None and status.reserved_usd:
-        cost += f", {status.reserved_usd:.4f} set aside"
-    label = [*["simulated"] * status.simulated, *[status.prices] * prices]
+    if status.money.budget_usd is not None and status.money.reserved_usd:
+        cost += f", {status.money.reserved_usd:.4f} set aside"
+    label = [*["simulated"] * status.money.simulated, *[status.money.prices] * prices]
     cost += f" ({'; '.join(label)})" if label else ""
-    parts += [many(status.requests, "request"), many(status.tokens, "token"), cost]
-    if (status.budget_share or 0) >= WARN_AT:
+    parts += [many(status.traffic.requests, "request"), many(status.traffic.tokens, "token"), cost]
+    if (status.money.budget_share or 0) >= WARN_AT:
         parts.append(scarce(status))
-    if status.unpriced:
-        parts.append(f"{status.unpriced:,} of unknown price")
-    if status.unsaved and status.waiting:
-        parts.append(f"{many(status.unsaved, 'reply', 'replies')} not saved yet")
+    if status.money.unpriced:
+        parts.append(f"{status.money.unpriced:,} of unknown price")
+    if status.traffic.unsaved and status.waiting:
+        parts.append(f"{many(status.traffic.unsaved, 'reply', 'replies')} not saved yet")
     return " · ".join([*parts, *([duration(status.seconds)] if ended else [*_pace(status), *_holds(status)])])
 
 
 def scarce(status: Status) -> str:
     """Return how much of the budget is spent, never a per cent too much, in words."""
-    unsure = " or may be" if status.possibly_usd else ""
+    unsure = " or may be" if status.money.possibly_usd else ""
     return f"{_per_cent_spent(status)} % of the budget is spent{unsure}"
 
 
 def _per_cent_spent(status: Status) -> int:
-    return math.floor(100 * (status.budget_share or 0))
+    return math.floor(100 * (status.money.budget_share or 0))
 
 
 def tail(status: Status, *, ended: bool = False, width: int) -> str:
@@ -70,8 +70,8 @@ def tail(status: Status, *, ended: bool = False, width: int) -> str:
         left = [] if status.left_seconds is None else [f"{_briefly(status.left_seconds)} left"]
         wanted = [f"{status.rate_per_second:.1f}/s", *left]
     wanted += [f"{status.failed:,} failed"] * bool(status.failed)
-    wanted += [f"{_per_cent_spent(status)} % of budget"] * ((status.budget_share or 0) >= WARN_AT)
-    wanted += [f"{amount(status.cost_usd)} USD", f"{_roughly(status.tokens)} tok"]
+    wanted += [f"{_per_cent_spent(status)} % of budget"] * ((status.money.budget_share or 0) >= WARN_AT)
+    wanted += [f"{amount(status.money.cost_usd)} USD", f"{_roughly(status.traffic.tokens)} tok"]
     for part in wanted:
         if len(told) + len(part) + 3 <= width:
             told += f" · {part}"
@@ -82,7 +82,7 @@ def _held(status: Status) -> list[str]:
     """Return, in short, what keeps requests from being sent; a pace that only spaces them is not told."""
     if status.stopping:
         again = "; Ctrl-C again leaves at once" if status.stopping == "interrupt" else ""
-        return [f"finishing {many(status.in_flight, 'request')}{again}"]
+        return [f"finishing {many(status.traffic.in_flight, 'request')}{again}"]
     return [*["paused"] * status.paused, *[status.waiting] * bool(status.waiting)]
 
 
@@ -229,24 +229,25 @@ def summary_text(status: Status, *, ended: bool, notes: Sequence[str] = ()) -> s
 
 def facts(status: Status, *, ended: bool = False) -> list[Fact]:
     """Return what is to be known besides the counts, a name and a text each; the text may be anybody's."""
+    money = status.money
     rate = f"{status.rate_per_second:.1f} records/s"
-    unpriced = f", {status.unpriced:,} of unknown price" if status.unpriced else ""
+    unpriced = f", {status.money.unpriced:,} of unknown price" if status.money.unpriced else ""
     found = [("not asked", left_for_later(status))] if status.later else []
     found += [
         ("time", duration(status.seconds)),
-        ("speed", rate if ended else f"{rate}, {many(status.in_flight, 'request')} in flight"),
-        ("tokens", f"{status.tokens:,} in {many(status.requests, 'request')}"),
+        ("speed", rate if ended else f"{rate}, {many(status.traffic.in_flight, 'request')} in flight"),
+        ("tokens", f"{status.traffic.tokens:,} in {many(status.traffic.requests, 'request')}"),
         ("cost", f"{_cost(status, amount)}{unpriced}"),
-        ("prices", f"{status.prices} (simulated, free)" if status.simulated else status.prices),
+        ("prices", f"{status.money.prices} (simulated, free)" if status.money.simulated else status.money.prices),
     ]
-    if status.budget_usd is not None:
-        aside = f", {amount(status.reserved_usd)} set aside" if status.reserved_usd else ""
-        share = f"; {scarce(status)}" if (status.budget_share or 0) >= WARN_AT else ""
-        found.append(("budget", f"{amount(status.spent_usd)} of {amount(status.budget_usd)} USD spent{aside}{share}"))
-    if status.possibly_usd:
-        found.append(("unclear", f"{amount(status.possibly_usd)} USD may have been charged without a reply"))
-    if status.unsaved and (status.waiting or ended):
-        found.append(("not saved", many(status.unsaved, "reply", "replies")))
+    if money.budget_usd is not None:
+        aside = f", {amount(status.money.reserved_usd)} set aside" if status.money.reserved_usd else ""
+        share = f"; {scarce(status)}" if (status.money.budget_share or 0) >= WARN_AT else ""
+        found.append(("budget", f"{amount(money.spent_usd)} of {amount(money.budget_usd)} USD spent{aside}{share}"))
+    if status.money.possibly_usd:
+        found.append(("unclear", f"{amount(status.money.possibly_usd)} USD may have been charged without a reply"))
+    if status.traffic.unsaved and (status.waiting or ended):
+        found.append(("not saved", many(status.traffic.unsaved, "reply", "replies")))
     if not ended:
         found.append(("waits for", ", ".join(_holds(status)) or "nothing"))
     if status.problem:
@@ -259,7 +260,7 @@ def _counts(status: Status) -> list[tuple[str, int]]:
 
 
 def _histograms(status: Status) -> list[tuple[str, Mapping[str, int]]]:
-    both = [("confidence", status.confidence), ("search quality", status.search_quality)]
+    both = [("confidence", status.levels.confidence), ("search quality", status.levels.search_quality)]
     return [(title, counts) for title, counts in both if counts]
 
 
@@ -289,9 +290,10 @@ def _holds(status: Status) -> list[str]:
 
 def _cost(status: Status, usd: Callable[[float], str]) -> str:
     """Return what is spent, and about what this call will cost in all, with amounts written by ``usd``."""
-    told = f"{usd(status.cost_usd)} USD"
-    if status.left and status.rest_usd is not None and status.cost_per_record_usd is not None:
-        told += f" of about {usd(status.cost_usd + status.rest_usd)}, {usd(status.cost_per_record_usd)} a record"
+    money = status.money
+    told = f"{usd(money.cost_usd)} USD"
+    if status.left and money.rest_usd is not None and money.per_record_usd is not None:
+        told += f" of about {usd(money.cost_usd + money.rest_usd)}, {usd(money.per_record_usd)} a record"
     return told
 
 

@@ -88,7 +88,7 @@ def test_whoever_reads_meanwhile_sees_what_is_complete(server, settings, monkeyp
     found = enrichkit.read(settings["out"])
     assert found["_status"].tolist() == ["done"] * 60
     assert len(list(settings["out"].iterdir())) == 3
-    assert found["company._cost_usd"].sum() == pytest.approx(job.status.cost_usd)
+    assert found["company._cost_usd"].sum() == pytest.approx(job.status.money.cost_usd)
     assert enrichkit.verify(settings["out"]).ok
     again = settings | {"stages": [COMPANY, dataclasses.replace(COMPANY, name="again")]}
     go = hold_after(server, 8)
@@ -99,7 +99,7 @@ def test_whoever_reads_meanwhile_sees_what_is_complete(server, settings, monkeyp
     assert job.result()["again._status"].tolist() == ["done"] * 60
     assert len(list(settings["out"].iterdir())) == 3
     found = enrichkit.read(settings["out"])
-    assert found["again._cost_usd"].sum() == pytest.approx(job.status.cost_usd)
+    assert found["again._cost_usd"].sum() == pytest.approx(job.status.money.cost_usd)
     assert enrichkit.verify(settings["out"]).ok
 
 
@@ -195,15 +195,15 @@ def test_the_status_counts_answers_by_level_what_is_shared_and_the_last_problem(
     job = enrichkit.start(frame, client=client, **settings | {"stages": [stage], "key": "id", "workers": 1})
     job.result()
     status = job.status
-    assert status.confidence == {"high": 1, "medium": 0, "low": 1, "not said": 1}
-    assert status.search_quality == {"excellent": 0, "good": 0, "limited": 0, "poor": 1, "not said": 2}
+    assert status.levels.confidence == {"high": 1, "medium": 0, "low": 1, "not said": 1}
+    assert status.levels.search_quality == {"excellent": 0, "good": 0, "limited": 0, "poor": 1, "not said": 2}
     assert (status.shared, status.done, status.failed) == (2, 5, 1)
     assert status.problem.startswith("company: blocked: <b>no ?[2J!!!")
     assert len(status.problem) <= 160
     assert status.problem.isprintable()
     again = enrichkit.start(frame, client=client, **settings | {"stages": [stage], "key": "id"})
     again.result()
-    assert sum(again.status.confidence.values()) == again.status.shared == 0
+    assert sum(again.status.levels.confidence.values()) == again.status.shared == 0
 
 
 def test_a_failure_that_is_tried_again_is_named_as_well(settings):

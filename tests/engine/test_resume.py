@@ -175,8 +175,8 @@ def test_a_request_given_up_may_have_been_charged(tmp_path):
         progress=False,
     )
     assert job.result()["_status"].tolist() == ["done"]
-    assert 0 < job.status.possibly_usd < 2
-    assert job.status.reserved_usd == 0
+    assert 0 < job.status.money.possibly_usd < 2
+    assert job.status.money.reserved_usd == 0
 
 
 def test_a_redo_that_fails_leaves_the_old_answer(tmp_path):
@@ -352,7 +352,7 @@ def test_a_full_disk_pauses_the_asking_and_goes_on(tmp_path, monkeypatch):
     time.sleep(0.6)
     asked = len(client.asked)
     assert asked <= 5 + 4 + 2 + 1
-    assert job.status.unsaved
+    assert job.status.traffic.unsaved
     assert "cannot be written" in job.status.waiting
     monkeypatch.setattr(Files, "_write", write)
     assert job.result()["_status"].tolist() == ["done"] * 40
@@ -370,7 +370,7 @@ def test_a_stop_on_a_full_disk_says_what_is_not_saved(tmp_path, monkeypatch):
 
     settings = {"stages": [COMPANY], "key": "name", "model": "m", "prices": PRICES, "progress": False, "workers": 2}
     job = enrichkit.start(table("a", "b", "c", "d", "e"), out=tmp_path / "out", client=filling, **settings)
-    wait_for(lambda: job.status.unsaved)
+    wait_for(lambda: job.status.traffic.unsaved)
     with pytest.raises(errors.StoreError, match=r"cannot be written: No space.*repl(y is|ies are) not saved"):
         job.stop()
 

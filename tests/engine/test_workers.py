@@ -130,7 +130,7 @@ def test_silent_requests_cost_no_worker(tmp_path, simulator):
         table(544), stages=[COMPANY], key="name", out=tmp_path / "out", progress=False, workers=20, deadline_seconds=10
     )
     while not job.done:
-        late = max(late, job.status.in_flight if job.status.left < 272 else 0)
+        late = max(late, job.status.traffic.in_flight if job.status.left < 272 else 0)
         time.sleep(0.005)
     assert set(job.result()["_status"]) == {"done"}
     assert late == 20
@@ -158,7 +158,7 @@ def test_after_a_stop_nothing_starts_and_all_waits_end(tmp_path, simulator, monk
     job = enrichkit.start(
         table(544), stages=[COMPANY], key="name", out=tmp_path / "out", progress=False, workers=4, rpm=1
     )
-    wait_for(lambda: job.status.problem and not job.status.in_flight)
+    wait_for(lambda: job.status.problem and not job.status.traffic.in_flight)
     stopped = time.monotonic()
     job.stop()
     assert time.monotonic() - stopped < 30

@@ -177,20 +177,21 @@ def test_the_status_tells_the_bill_while_it_grows(tmp_path):
     run(table(4), tmp_path / "out", client)
     more = settings(tmp_path / "out", workers=2, budget_usd=30)
     job = enrichkit.start(table(44), client=waiting, progress=False, **more)
-    first = job.status
+    first = job.status.money
     assert (first.spent_usd, first.budget_usd) == (2.0, 30.0)
     assert first.prices.endswith(", and your own for m")
-    assert (first.rest_usd, first.projected_usd, first.cost_per_record_usd) == (None, None, None)
+    assert (first.rest_usd, first.projected_usd, first.per_record_usd) == (None, None, None)
     go.release(10)
     wait_for(lambda: job.status.done == 10)
     status = job.status
-    assert (status.cost_usd, status.spent_usd, status.rest_usd) == pytest.approx((5.0, 7.0, 15.0))
-    assert (status.projected_usd, status.cost_per_record_usd) == pytest.approx((22.0, 0.5))
+    assert (status.money.cost_usd, status.money.spent_usd, status.money.rest_usd) == pytest.approx((5.0, 7.0, 15.0))
+    assert (status.money.projected_usd, status.money.per_record_usd) == pytest.approx((22.0, 0.5))
     assert "5.0000 USD of about 20.0000, 0.5000 a record" in line(status)
     go.release(30)
     job.result()
     last = job.status
-    assert (last.spent_usd, last.projected_usd, last.rest_usd, last.cost_per_record_usd) == (22.0, 22.0, 0.0, 0.5)
+    money = last.money
+    assert (money.spent_usd, money.projected_usd, money.rest_usd, money.per_record_usd) == (22.0, 22.0, 0.0, 0.5)
     assert "of the budget" not in line(last)
 
 
@@ -237,7 +238,7 @@ def test_what_may_have_been_spent_counts_for_the_warning(tmp_path, log):
         table(4), client=silent, progress=False, **settings(tmp_path / "out", budget_usd=5, workers=1)
     )
     job.result()
-    assert job.status.budget_share == pytest.approx(0.8, abs=0.01)
+    assert job.status.money.budget_share == pytest.approx(0.8, abs=0.01)
     assert log[0].startswith("80 % of the budget is spent or may be: ")
 
 
@@ -246,7 +247,12 @@ def test_an_unknown_price_has_no_projection(tmp_path):
     frame = table(3)
     job = enrichkit.start(frame, client=Dear(), progress=False, **settings(tmp_path / "out", prices={}))
     job.result()
-    assert (job.status.unpriced, job.status.projected_usd, job.status.cost_per_record_usd) == (3, None, None)
+    money = job.status.money
+    assert (money.unpriced, money.projected_usd, money.per_record_usd) == (
+        3,
+        None,
+        None,
+    )
     client = Dear()
     with pytest.raises(errors.BudgetError, match="price of 'm' is unknown"):
         run(frame, tmp_path / "other", client, prices={}, budget_usd=1)

@@ -184,7 +184,7 @@ def test_an_interrupt_of_a_cell_that_awaits_keeps_what_is_in_flight(kernel):
     assert reply["status"] == "error"
     assert len(reply["traceback"]) == 1
     assert re.search(r"Interrupted\. \d+ of 400 records are done and saved", reply["traceback"][0])
-    kernel.run("print(job.done, job.status.stopping, job.status.in_flight, job.status.unsaved)")
+    kernel.run("print(job.done, job.status.stopping, job.status.traffic.in_flight, job.status.traffic.unsaved)")
     assert "True interrupt 0 0" in kernel.text()
 
 
@@ -297,10 +297,10 @@ views = [one for one in threading.enumerate() if one.name in ("enrichkit-progres
 clocks = [time.pthread_getcpuclockid(one.ident) for one in views]
 assert len(clocks) == 2
 busy = lambda: sum(map(time.clock_gettime, clocks))
-begun, before, since, spent = job.status.requests, busy(), time.monotonic(), time.process_time()
-while (time.monotonic() - since < SECONDS or job.status.requests - begun < 100 * SECONDS) and not job.done:
+begun, before, since, spent = job.status.traffic.requests, busy(), time.monotonic(), time.process_time()
+while (time.monotonic() - since < SECONDS or job.status.traffic.requests - begun < 100 * SECONDS) and not job.done:
     time.sleep(0.1)
-replies, seconds = job.status.requests - begun, time.monotonic() - since
+replies, seconds = job.status.traffic.requests - begun, time.monotonic() - since
 print("refresh", (busy() - before) / (4 * seconds), "reply", (time.process_time() - spent) / replies, "in all", replies)
 job.stop();
 """

@@ -20,7 +20,7 @@ from enrichkit.progress.view import (
     summary_text,
     tail,
 )
-from enrichkit.status import PaceView, Status
+from enrichkit.status import Levels, Money, PaceView, Status, Traffic
 
 HOSTILE = "<img src=x onerror=alert(1)>\"'&</div><script>1</script>\x1b[2J $1 and $2"
 STATUS = Status(
@@ -28,32 +28,41 @@ STATUS = Status(
     done=100,
     failed=2,
     left=442,
-    requests=150,
-    in_flight=20,
-    tokens=300_000,
-    cost_usd=1.5,
-    reserved_usd=3.0,
-    possibly_usd=0.0,
-    spent_usd=1.5,
-    budget_usd=None,
-    budget_share=None,
-    prices="genai-prices 0.2.3",
-    rest_usd=6.5,
-    projected_usd=8.0,
-    cost_per_record_usd=0.0147,
-    unpriced=0,
-    unsaved=0,
+    shared=57,
     seconds=60.0,
     rate_per_second=1.7,
     left_seconds=260.0,
-    waiting="",
-    stopping=None,
-    pace=PaceView(None, 0.0, ""),
-    shared=57,
     problem="fund: overloaded: busy",
-    confidence={"high": 70, "medium": 25, "low": 5, "not said": 0},
-    search_quality={"excellent": 40, "good": 40, "limited": 15, "poor": 5, "not said": 0},
+    money=Money(
+        cost_usd=1.5,
+        reserved_usd=3.0,
+        spent_usd=1.5,
+        prices="genai-prices 0.2.3",
+        rest_usd=6.5,
+        projected_usd=8.0,
+        per_record_usd=0.0147,
+    ),
+    traffic=Traffic(requests=150, in_flight=20, tokens=300_000),
+    levels=Levels(
+        confidence={"high": 70, "medium": 25, "low": 5, "not said": 0},
+        search_quality={"excellent": 40, "good": 40, "limited": 15, "poor": 5, "not said": 0},
+    ),
+    pace=PaceView(None, 0.0, ""),
 )
+PARTS = {
+    field.name: part for part in ("money", "traffic", "levels") for field in dataclasses.fields(getattr(STATUS, part))
+}
+
+
+def changed(status=STATUS, **values):
+    """Return a status with other values, of its own fields or of its parts'."""
+    for name, value in values.items():
+        part = PARTS.get(name)
+        new = {part: dataclasses.replace(getattr(status, part), **{name: value})} if part else {name: value}
+        status = dataclasses.replace(status, **new)
+    return status
+
+
 VOID = {"br", "img", "rect"}
 
 
@@ -85,21 +94,21 @@ class Page(HTMLParser):
 
 def test_the_live_view_shows_what_a_person_wants_to_know():
     """Counts, time left, speed, tokens, cost against budget, the pace, the histogram, the last problem."""
-    html = live_html(dataclasses.replace(STATUS, budget_usd=40.0))
+    html = live_html(changed(budget_usd=40.0))
     for told in ("Running", "102 of 544 records", "about 4 min 20 s left", ">100<", ">57<", ">442<", "1.7 records/s"):
         assert told in html
     for told in ("300,000 in 150 requests", "1.50 of 40.00 USD spent", "fund: overloaded: busy", "confidence", "<svg"):
         assert told in html
     assert "Resume" not in html
-    assert "Paused" in live_html(dataclasses.replace(STATUS, paused=True))
-    assert "Finishing" in live_html(dataclasses.replace(STATUS, stopping="stop"))
+    assert "Paused" in live_html(changed(paused=True))
+    assert "Finishing" in live_html(changed(stopping="stop"))
 
 
 @pytest.mark.parametrize("field", ["problem", "waiting", "stopping", "pace", "confidence"])
 def test_hostile_text_shows_as_text(field):
     """In every field that may hold anybody's words; and no dollar sign becomes a formula."""
     value = {"pace": PaceView(1.0, 3.0, HOSTILE), "confidence": {HOSTILE: 3}}.get(field, HOSTILE)
-    status = dataclasses.replace(STATUS, **{field: value})
+    status = changed(**{field: value})
     both = [live_html(status), *(summary_html(status, ended=ended, notes=[HOSTILE]) for ended in (True, False))]
     for html in both:
         page = Page(html)
@@ -111,7 +120,7 @@ def test_hostile_text_shows_as_text(field):
 
 def test_the_summary_needs_no_style_sheet_no_svg_and_no_variable():
     """What an untrusted notebook and GitHub keep: tables and literal styles."""
-    page = Page(summary_html(dataclasses.replace(STATUS, budget_usd=40.0), ended=True, notes=["Stopped."]))
+    page = Page(summary_html(changed(budget_usd=40.0), ended=True, notes=["Stopped."]))
     assert {"svg", "style", "script"}.isdisjoint(page.tags)
     assert not [style for style in page.styles if "var(" in style or "currentColor" in style]
     told = " ".join(page.words)
@@ -139,18 +148,18 @@ def test_a_histogram_draws_any_counts(counts):
 
 def test_its_words_for_every_state():
     """Running, paused, ending, done, nothing to ask, ended early or by a defect; and what to call then."""
-    done = dataclasses.replace(STATUS, left=0)
+    done = changed(left=0)
     states = {
         "Running": (STATUS, False, ".pause()"),
-        "Paused": (dataclasses.replace(STATUS, paused=True), False, ".resume()"),
-        "Finishing what is in flight": (dataclasses.replace(STATUS, stopping="stop"), False, ".result()"),
+        "Paused": (changed(paused=True), False, ".resume()"),
+        "Finishing what is in flight": (changed(stopping="stop"), False, ".result()"),
         "Done": (done, True, "retry_failed=True"),
         "Nothing to ask: every outcome is stored": (
-            dataclasses.replace(done, records=0, done=0, failed=0),
+            changed(done, records=0, done=0, failed=0),
             True,
             "read",
         ),
-        "Nothing to ask in this call": (dataclasses.replace(done, records=0, done=0, failed=0, later=3), True, "read"),
+        "Nothing to ask in this call": (changed(done, records=0, done=0, failed=0, later=3), True, "read"),
         "Ended early": (STATUS, True, "goes on from here"),
     }
     for told, (status, ended, call) in states.items():
@@ -158,14 +167,14 @@ def test_its_words_for_every_state():
         assert call in next_call(status, ended=ended)
     endings = {"stop": "Done", "interrupt": "Done", "defect": "Ended by a defect", "budget": "Ended early"}
     for reason, told in endings.items():
-        nothing_left = dataclasses.replace(done, stopping=reason)
+        nothing_left = changed(done, stopping=reason)
         assert headline(nothing_left, ended=True) == told
         assert ("goes on from here" in next_call(nothing_left, ended=True)) == (told != "Done")
 
 
 def test_what_a_limit_left_out_is_told_wherever_a_run_is_shown():
     """While it runs and after, with the call that goes on; where nothing was left out, nobody speaks of it."""
-    limited = dataclasses.replace(STATUS, left=0, failed=0, later=28)
+    limited = changed(left=0, failed=0, later=28)
     for told in (
         line(limited),
         live_html(limited),
@@ -174,23 +183,21 @@ def test_what_a_limit_left_out_is_told_wherever_a_run_is_shown():
         assert "28 more are left for a later call" in told
     assert again(limited) == ["The same call goes on with those that are left."]
     assert again(limited)[0] in next_call(limited, ended=True)
-    assert again(dataclasses.replace(limited, records=0, done=0)) == []
+    assert again(changed(limited, records=0, done=0)) == []
     assert "later" not in line(STATUS) + live_html(STATUS)
 
 
 def test_the_same_call_is_named_where_it_would_do_something():
     """On with the rest, with a higher budget where the budget was in the way; failed ones again; else nothing."""
-    assert again(dataclasses.replace(STATUS, left=0, failed=0)) == []
-    assert again(dataclasses.replace(STATUS, left=0)) == [
-        "The same call with retry_failed=True asks the failed ones again."
-    ]
-    (told,) = again(dataclasses.replace(STATUS, stopping="budget"))
+    assert again(changed(left=0, failed=0)) == []
+    assert again(changed(left=0)) == ["The same call with retry_failed=True asks the failed ones again."]
+    (told,) = again(changed(stopping="budget"))
     assert told.startswith("The same call with a higher budget_usd goes on from here;")
 
 
 def test_what_holds_it_back_and_what_is_uncertain_is_told():
     """The pace, a pause, replies without a price, money that may be gone, replies not saved."""
-    status = dataclasses.replace(STATUS, paused=True, waiting="the disk", unsaved=3, unpriced=4, possibly_usd=0.5)
+    status = changed(paused=True, waiting="the disk", unsaved=3, unpriced=4, possibly_usd=0.5)
     told = dict(facts(status))
     assert told["waits for"] == "paused, the disk"
     assert told["not saved"] == "3 replies"
@@ -203,7 +210,7 @@ def test_what_holds_it_back_and_what_is_uncertain_is_told():
 
 def test_a_narrow_window_shows_whole_parts_of_what_is_wanted_most():
     """No number is ever cut; 80 columns hold all five figures, the window's other 14 being the bar's."""
-    status = dataclasses.replace(STATUS, failed=114, cost_usd=24.12, tokens=2_355_001, left_seconds=3500.0)
+    status = changed(failed=114, cost_usd=24.12, tokens=2_355_001, left_seconds=3500.0)
     whole = ["214/544", "1.7/s", "58 min left", "114 failed", "24.12 USD", "2.3M tok"]
     assert tail(status, width=80 - 14).split(" · ") == whole
     for width in range(200):
@@ -211,7 +218,7 @@ def test_a_narrow_window_shows_whole_parts_of_what_is_wanted_most():
         assert len(told) <= max(width, len(whole[0]))
         assert set(told.split(" · ")) <= set(whole)
     assert tail(status, width=60 - 14).split(" · ") == whole[:4]
-    scarce = dataclasses.replace(status, budget_share=0.829)
+    scarce = changed(status, budget_share=0.829)
     assert "114 failed · 82 % of budget · 24.12 USD" in tail(scarce, width=200)
 
 
@@ -229,7 +236,7 @@ def test_a_narrow_window_shows_whole_parts_of_what_is_wanted_most():
 )
 def test_what_holds_it_back_comes_first_beside_the_bar(held, told):
     """At 80 columns, too: whoever pressed Ctrl-C and sees nothing of it presses again, and pays for it."""
-    held = dataclasses.replace(STATUS, **held)
+    held = changed(**held)
     assert tail(held, width=80 - 14).startswith(f"102/544 · {told}")
     assert len(tail(held, width=80 - 14)) <= 80 - 14
     assert tail(held, width=20).startswith(f"102/544 · {told[:23]}")
@@ -239,7 +246,7 @@ def test_it_says_how_far_how_much_and_how_long():
     """Records, requests, tokens, money, speed, what is left."""
     told = line(STATUS)
     assert line(STATUS, prices=False) == told.replace(" (genai-prices 0.2.3)", "")
-    assert "0.0147 a record (simulated) · " in line(dataclasses.replace(STATUS, simulated=True), prices=False)
+    assert "0.0147 a record (simulated) · " in line(changed(simulated=True), prices=False)
     assert told == (
         "102 of 544 records · 2 failed · 150 requests · 300,000 tokens · 1.5000 USD of about 8.0000, 0.0147 a record "
         "(genai-prices 0.2.3) · 1.7 records/s · 4 min 20 s left"
@@ -257,12 +264,12 @@ def test_it_says_how_far_how_much_and_how_long():
 )
 def test_it_says_what_the_pace_does_and_what_is_waited_for(pace, waiting, told):
     """The speed that was learned, why nothing is sent, and until when; trouble with the disk comes first."""
-    assert told in line(dataclasses.replace(STATUS, pace=pace, waiting=waiting))
+    assert told in line(changed(pace=pace, waiting=waiting))
 
 
 def test_it_says_what_is_not_saved_or_priced_and_that_it_ends():
     """Whoever looks must not learn it from the bill."""
-    told = line(dataclasses.replace(STATUS, unsaved=3, waiting="the disk", unpriced=4, stopping="stop"))
+    told = line(changed(unsaved=3, waiting="the disk", unpriced=4, stopping="stop"))
     assert "4 of unknown price" in told
     assert "3 replies not saved yet" in told
     assert told.endswith("finishing what is in flight")
@@ -280,20 +287,20 @@ def test_it_says_what_is_not_saved_or_priced_and_that_it_ends():
 )
 def test_it_warns_when_most_of_the_budget_is_spent(share, possibly, told):
     """From 80 % on; never a per cent too much."""
-    found = line(dataclasses.replace(STATUS, budget_share=share, possibly_usd=possibly))
+    found = line(changed(budget_share=share, possibly_usd=possibly))
     assert ("of the budget" in found) == bool(told)
     assert not told or f"· {told} ·" in found
 
 
 def test_what_is_set_aside_is_told_where_there_is_a_budget():
     """Without one it matters to nobody."""
-    assert "8.0000, 0.0147 a record, 3.0000 set aside (genai" in line(dataclasses.replace(STATUS, budget_usd=9.0))
+    assert "8.0000, 0.0147 a record, 3.0000 set aside (genai" in line(changed(budget_usd=9.0))
     assert "set aside" not in line(STATUS)
 
 
 def test_one_is_no_plural():
     """Of records, requests, tokens and replies."""
-    one = dataclasses.replace(STATUS, records=1, requests=1, tokens=1, in_flight=1, unsaved=1, waiting="the disk")
+    one = changed(records=1, requests=1, tokens=1, in_flight=1, unsaved=1, waiting="the disk")
     told = line(one) + tail(one, width=200) + str(facts(one)) + live_html(one)
     assert "1 request " in told
     assert not [word for word in ("1 records", "1 requests", "1 tokens", "1 replies") if f" {word}" in f" {told}"]
@@ -301,14 +308,14 @@ def test_one_is_no_plural():
 
 def test_no_total_is_told_before_one_is_known_or_when_all_is_done():
     """A guess is none."""
-    unknown = dataclasses.replace(STATUS, rest_usd=None, projected_usd=None, cost_per_record_usd=None)
+    unknown = changed(rest_usd=None, projected_usd=None, per_record_usd=None)
     assert " 1.5000 USD (genai" in line(unknown)
-    assert " 1.5000 USD (genai" in line(dataclasses.replace(STATUS, left=0, rest_usd=0.0))
+    assert " 1.5000 USD (genai" in line(changed(left=0, rest_usd=0.0))
 
 
 def test_what_has_ended_neither_goes_on_nor_holds():
     """However it ended: no rest of the time, no wait, nothing that it is still about to finish."""
-    stopped = dataclasses.replace(STATUS, stopping="stop", paused=True, waiting="the disk is nearly full")
+    stopped = changed(stopping="stop", paused=True, waiting="the disk is nearly full")
     for told in (line(stopped, ended=True), tail(stopped, ended=True, width=200), summary_text(stopped, ended=True)):
         assert "1 min" in told
         for word in ("records/s", "4 min", "finishing", "paused", "disk"):

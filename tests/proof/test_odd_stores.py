@@ -368,7 +368,7 @@ def test_a_broken_connection_may_have_been_charged(out):
     settings = {"stages": [COMPANY], "key": "name", "model": "m", "prices": PRICES, "progress": False}
     job = enrichkit.start(table("Acme"), out=out, client=client, budget_usd=50, **settings)
     assert job.result()["_status"].tolist() == ["done"]
-    assert 1 < job.status.possibly_usd < 2.5
+    assert 1 < job.status.money.possibly_usd < 2.5
 
 
 def test_a_column_named_shard_is_refused(out):

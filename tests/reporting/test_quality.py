@@ -386,7 +386,7 @@ def test_levels_in_words_of_ones_own_count_as_not_said(tmp_path):
     started.result()
     none = {"high": 0, "medium": 0, "low": 0, "not said": 1}
     good = {"excellent": 0, "good": 1, "limited": 0, "poor": 0, "not said": 0}
-    assert (started.status.confidence, started.status.search_quality) == (none, good)
+    assert (started.status.levels.confidence, started.status.levels.search_quality) == (none, good)
     quality = enrichkit.report(tmp_path / "out").quality
     assert (quality.confidence["company"], quality.search_quality["company"]) == (none, good)
 
@@ -405,7 +405,7 @@ def test_a_run_counts_levels_as_replies_come(tmp_path):
     settings = {"key": "id", "out": tmp_path / "out", "stages": [COMPANY], "progress": False}
     started = enrichkit.start(frame, client=client, **settings)
     started.result()
-    assert started.status.confidence == {"high": 1, "medium": 0, "low": 1, "not said": 0}
+    assert started.status.levels.confidence == {"high": 1, "medium": 0, "low": 1, "not said": 0}
 
 
 def test_a_dossier_shows_whole_values_what_checks_found_and_the_suggestions_of_the_answer_that_stands(tmp_path):
