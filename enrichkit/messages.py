@@ -1,6 +1,7 @@
-"""The frozen values that travel between the rooms: a request, a reply, what it used, why it failed.
+"""The frozen values that travel: a request, a reply, what it used, which pages back it, why it failed.
 
-Nothing here knows an SDK, a file or a price, and nothing here holds a key.
+A client of your own takes a `Request` and returns a `Reply`. Nothing here knows an SDK, a file or a price, and nothing
+here holds a key.
 """
 
 from __future__ import annotations
@@ -10,51 +11,41 @@ import json
 import numbers
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
+
+__all__ = ["Failure", "Reply", "Request", "Source", "Support", "Usage"]
 
 KEY_NAMES = ("GOOGLE_API_KEY", "GEMINI_API_KEY")
-
-
 CLIENTS = ("google-genai", "google-generativeai")
 
-
-Cause = Literal[
-    "rate",  # 429: the pace waits, nobody's attempt
-    "daily_quota",  # 429 with a PerDay quota: nothing helps before it opens again
-    "spend_limit",  # 429: the account's rolling spend limit
-    "auth",  # no, bad or forbidden key
-    "model_not_found",
-    "bad_request",  # any other 4xx
-    "overloaded",  # 503
-    "server",  # 500, 502, 504, 499
-    "timeout",
-    "network",  # reset, refused, cut off, DNS
-    "blocked",  # safety, recitation, prohibited content, …
-    "truncated",  # ended at max_output_tokens
-    "empty",  # no text at all
-    "unreadable",  # a body that is no JSON, text without a usable JSON object, or one that breaks the answer model
-    "client",  # a client of one's own raised
-]
+Refused = Literal["rate", "daily_quota", "spend_limit", "auth", "model_not_found", "bad_request"]
+"""In order: 429 (the pace waits; not counted as an attempt), 429 with a quota of the day, 429 with the account's spend
+limit, a missing or bad key, an unknown model, any other 4xx."""
+Transient = Literal["overloaded", "server", "timeout", "network"]
+"""Tried again after a wait. In order: 503, any other 5xx and 499, silence, a connection that broke."""
+Paid = Literal["blocked", "truncated", "empty", "unreadable"]
+"""The service answered, and charges for it. In order: safety and the like, max_output_tokens, no text at all, no JSON
+object that fits the answer model."""
+Cause = Literal[Refused, Transient, Paid, "client"]
+"""Why a request failed; ``client``: a client of your own raised."""
 
 DEFAULT_MODEL = "gemini-3.5-flash-lite"
 SIMULATOR = "simulator"
 """The model name that starts the built-in simulator, and what its replies call themselves."""
 
 MOST_COUNTED = 2**53
-"""A count of tokens or searches beyond this is none."""
-TRANSIENT = frozenset({"overloaded", "server", "timeout", "network"})
-"""Tried again after a wait."""
+"""Larger counts of tokens or searches are treated as unknown."""
+TRANSIENT = frozenset(get_args(Transient))
+PAID = frozenset(get_args(Paid))
 ENDS_RUN = frozenset({"daily_quota", "spend_limit", "auth", "model_not_found"})
 """The next request would fail alike."""
-PAID = frozenset({"blocked", "truncated", "empty", "unreadable"})
-"""The service answered, and charges for it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
     """One question, ready to be sent.
 
-    Parameters
+    Attributes
     ----------
     question : str
         The question's id: 32 hexadecimal digits, the same for the same question in every run.
@@ -62,8 +53,10 @@ class Request:
         The stage's name.
     model : str
         The model's name, without ``models/``.
-    system, text : str
-        The fixed instruction, and the rendered prompt with the record's values in ``⟦ ⟧``.
+    system : str
+        The fixed instruction.
+    text : str
+        The rendered prompt, with the record's values in ``⟦ ⟧``.
     schema : Mapping
         JSON Schema of the answer, with ``type``, ``properties``, ``required``, ``enum``, ``items``, ``nullable``
         and ``description`` only, so that both SDKs can send it.
@@ -75,7 +68,13 @@ class Request:
     max_output_tokens : int
         Upper bound of the tokens the service may write, thinking included.
     timeout_seconds : float
-        After that long without a reply the request is given up.
+        Seconds without a reply after which the request is given up.
+
+    Examples
+    --------
+    >>> request = Request(question="0" * 32, stage="company", model="m", system="Be brief.", text="?", schema={})
+    >>> request.search, request.timeout_seconds
+    (True, 120.0)
     """
 
     question: str
@@ -90,12 +89,39 @@ class Request:
     timeout_seconds: float = 120.0
 
 
+def whole_count(value: Any) -> int | None:
+    """Return a count of tokens or searches; None for what cannot be one."""
+    number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    return int(value) if number and 0 <= value < MOST_COUNTED and value % 1 == 0 else None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
-    """What a reply used, in tokens and executed searches; ``None`` where the reply does not say.
+    """What a reply used; ``None`` where the reply does not say.
 
-    ``prompt_tokens`` includes ``cached_tokens``; ``output_tokens`` excludes ``thinking_tokens``. ``combined``
-    says that ``thinking_tokens`` holds thinking and tool use together: the reply gave only their sum.
+    Attributes
+    ----------
+    prompt_tokens : int or None
+        Tokens of the prompt, the cached ones included.
+    cached_tokens : int or None
+        Tokens of the prompt that were read from the service's cache.
+    tool_tokens : int or None
+        Tokens that the search brought into the prompt.
+    thinking_tokens : int or None
+        Tokens of thinking; with ``combined``, of thinking and tool use together.
+    output_tokens : int or None
+        Tokens of the answer, without those of thinking.
+    total_tokens : int or None
+        All tokens, as the service counts them.
+    searches : int or None
+        Executed searches.
+    combined : bool
+        The reply gave only the sum of thinking and tool use.
+
+    Examples
+    --------
+    >>> Usage(prompt_tokens=1200, output_tokens=-1).output_tokens is None
+    True
     """
 
     prompt_tokens: int | None = None
@@ -110,16 +136,26 @@ class Usage:
     def __post_init__(self) -> None:
         # A client of one's own may bring numpy's numbers or worse; what is no count is unknown, and costs no reply.
         for name in self.__slots__:
-            value = getattr(self, name)
-            if name != "combined" and value is not None and not (type(value) is int and 0 <= value < MOST_COUNTED):
-                number = isinstance(value, numbers.Real) and not isinstance(value, bool)
-                whole = number and 0 <= value < MOST_COUNTED and value % 1 == 0
-                object.__setattr__(self, name, int(value) if whole else None)
+            if name != "combined":
+                object.__setattr__(self, name, whole_count(getattr(self, name)))
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A page that the search brought: the address (often a redirect of Google's) and its title."""
+    """A page that the search brought.
+
+    Attributes
+    ----------
+    url : str
+        The page's address, often a redirect of Google's.
+    title : str
+        The page's title, often its domain only.
+
+    Examples
+    --------
+    >>> Source("https://www.acme.example/team").title
+    ''
+    """
 
     url: str
     title: str = ""
@@ -127,9 +163,21 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Support:
-    """A stretch of a reply's text that pages back: from ``start`` to before ``end``, in bytes of its UTF-8.
+    """A stretch of a reply's text that pages back.
 
-    ``sources`` are places in the reply's ``sources``.
+    Attributes
+    ----------
+    start : int
+        Where it begins, in bytes of the text's UTF-8.
+    end : int
+        Where it ends, in bytes; this byte is no part of it.
+    sources : tuple of int
+        The pages behind it, as places in the reply's ``sources``, the first one 0.
+
+    Examples
+    --------
+    >>> Support(start=0, end=24, sources=(0, 2)).sources
+    (0, 2)
     """
 
     start: int
@@ -141,8 +189,25 @@ class Support:
 class Failure:
     """Why a request brought no usable answer.
 
-    ``may_be_charged`` says that nobody knows whether the service answered, as when a connection breaks after the
-    request was sent.
+    Attributes
+    ----------
+    cause : str
+        One of the causes of `Cause`, such as ``"rate"``, ``"timeout"`` or ``"truncated"``.
+    message : str
+        What the service or the connection said, without any key.
+    status : int or None
+        The HTTP status.
+    retry_after_seconds : float or None
+        Seconds after which the service would like to be asked again.
+    quota : str or None
+        The name of the quota that was exceeded.
+    may_be_charged : bool
+        The service may have answered, as when a connection breaks after the request was sent.
+
+    Examples
+    --------
+    >>> print(Failure(cause="timeout", message="no reply within 120 s"))
+    timeout: no reply within 120 s
     """
 
     cause: Cause
@@ -168,14 +233,44 @@ class Failure:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
-    """What came back for a `Request`; ``failure`` says why there is no usable text.
+    """What came back for a `Request`; a client of your own needs only ``text``, a JSON object.
 
-    A client of one's own needs only ``text`` (a JSON object):
+    Attributes
+    ----------
+    text : str or None
+        The answer's text.
+    usage : Usage
+        What it used, in tokens and searches.
+    model_version : str or None
+        The model that answered; its price counts.
+    finish_reason : str or None
+        Why the model stopped writing, as the service says.
+    block_reason : str or None
+        Why the prompt was refused, as the service says.
+    sources : tuple of Source
+        The pages that the search brought.
+    supports : tuple of Support
+        Which stretches of the text which pages back.
+    queries : tuple of str
+        What was searched for, each query once.
+    suggestions_html : str or None
+        Links to further searches, which Google wants shown with the answer.
+    response_id : str or None
+        The service's id of this reply.
+    raw : str or None
+        The body as it came, kept so that a later parser can read it again for nothing.
+    failure : Failure or None
+        Why there is no usable text.
 
+    Raises
+    ------
+    TypeError
+        If ``text``, ``raw``, ``usage`` or ``failure`` is of another type.
+
+    Examples
+    --------
     >>> Reply(text='{"industry": "Software"}').paid
     True
-
-    ``raw`` is the body as it came, kept so that a later parser can read it again for nothing.
     """
 
     text: str | None = None
@@ -192,12 +287,11 @@ class Reply:
     failure: Failure | None = None
 
     def __post_init__(self) -> None:
-        wrong = [name for name in ("text", "raw") if not isinstance(getattr(self, name), str | None)]
-        wrong += [] if isinstance(self.usage, Usage) else ["usage"]
-        wrong += [] if isinstance(self.failure, Failure | None) else ["failure"]
-        if wrong:
-            found = type(getattr(self, wrong[0])).__name__
-            raise TypeError(f"Reply.{wrong[0]} must not be a {found}; help(enrichkit.Reply) says what it is.")
+        kinds = {"text": str | None, "raw": str | None, "usage": Usage, "failure": Failure | None}
+        for name, kind in kinds.items():
+            if not isinstance(value := getattr(self, name), kind):
+                given = type(value).__name__
+                raise TypeError(f"Reply.{name} must not be a {given}; help(enrichkit.messages.Reply) says what it is.")
         for name in ("model_version", "finish_reason", "block_reason", "suggestions_html", "response_id"):
             if (value := getattr(self, name)) is not None:
                 object.__setattr__(self, name, str(value))
@@ -211,7 +305,7 @@ class Reply:
 
 
 Client = Callable[[Request], Reply]
-"""Whatever answers a request. It returns failures as values; what it raises counts as cause ``client``."""
+"""Answers a request. It returns failures as values; what it raises counts as cause ``client``."""
 
 
 def encode(reply: Reply, *, raw_alone: bool = False, **facts: Any) -> bytes:
@@ -227,8 +321,8 @@ def encode(reply: Reply, *, raw_alone: bool = False, **facts: Any) -> bytes:
 
 def question_of(payload: bytes) -> str | None:
     """Return the question that a stored reply answers, as far as it says so."""
-    found = json.loads(payload).get("question")
-    return None if found is None else str(found)
+    question = json.loads(payload).get("question")
+    return None if question is None else str(question)
 
 
 def decode(payload: bytes, parse: Callable[[str], Reply]) -> tuple[Reply, dict[str, Any]]:
@@ -242,11 +336,9 @@ def decode(payload: bytes, parse: Callable[[str], Reply]) -> tuple[Reply, dict[s
     if (raw := facts.pop("raw", None)) is not None:
         return parse(raw), facts
     fields = facts.pop("reply")
+    supports = fields.get("supports", ())
     fields["usage"] = Usage(**fields["usage"])
-    fields["sources"] = tuple(Source(**source) for source in fields["sources"] if isinstance(source, dict))
-    fields["supports"] = tuple(
-        Support(one["start"], one["end"], tuple(one["sources"])) for one in fields.get("supports", ())
-    )
-    fields["queries"] = tuple(fields["queries"])
+    fields["sources"] = [Source(**source) for source in fields["sources"] if isinstance(source, dict)]
+    fields["supports"] = [Support(**support | {"sources": tuple(support["sources"])}) for support in supports]
     fields["failure"] = Failure(**fields["failure"]) if fields["failure"] else None
     return Reply(**fields), facts
