@@ -58,6 +58,8 @@ class Run:
     complete, then of each as it completes, until the run ends. What a record has cost stands in its row once that is
     sealed. An interrupt while the loop waits for the next row ends the run, as one of `result` does. One in the loop's
     own body ends the loop only: the run goes on in the background, and `stop` stops it.
+
+    Its eight public names are the buttons of the live view and what a notebook asks of a run, each in a word.
     """
 
     def __init__(
@@ -84,9 +86,8 @@ class Run:
         with RUNS_CHANGE:
             RUNS.add(self)
         controls = Controls(lambda: self._engine.stop("stop"), self._engine.pause, self._engine.resume)
-        self._live = Live(
-            lambda: self.status, self._over, notes=self._last_words if says_why else list, controls=controls
-        )
+        notes = self._last_words if says_why else list
+        self._live = Live(lambda: self.status, self._over, notes=notes, controls=controls)
         # From here on it spends: whatever happens to its display, somebody has to have hold of it.
         with self._interruptible():
             threading.Thread(target=self._drive, name="enrichkit-run", daemon=True).start()
@@ -142,14 +143,12 @@ class Run:
     @property
     def table(self) -> pd.DataFrame:
         """The table as it stands, also while the run is under way: answers count once their record is complete."""
-        unsealed = list(
-            self._recorder.shard_writer.unsealed_rows()
-        )  # before the shards: what is sealed meanwhile is met there
-        return self._enriched(unsealed)
+        # Before the shards are read: what is sealed meanwhile is met there.
+        return self._enriched(list(self._recorder.shard_writer.unsealed_rows()))
 
     @property
     def done(self) -> bool:
-        """Whether the run has ended, and the notice of that, if there is one, is out."""
+        """Whether the run has ended, and the notification of that, if there is one, is out."""
         return self._done.is_set()
 
     def __await__(self) -> Generator[Any, None, pd.DataFrame]:
@@ -169,9 +168,8 @@ class Run:
 
     def __repr__(self) -> str:
         status, ended = self.status, self._over.is_set()
-        told = " ".join([headline(status, ended=ended).lower(), *_as_of(ended=ended)])
-        told = f"<enrichkit.Run, {told}: {line(status, ended=ended)}>"
-        return f"{told}\n{next_call(status, ended=ended)}"
+        state = " ".join([headline(status, ended=ended).lower(), *_as_of(ended=ended)])
+        return f"<enrichkit.Run, {state}: {line(status, ended=ended)}>\n{next_call(status, ended=ended)}"
 
     def _repr_html_(self) -> str:
         status, ended = self.status, self._over.is_set()
@@ -195,13 +193,13 @@ class Run:
             await self._ended()
         except asyncio.CancelledError as error:  # how an interrupt reaches a cell that awaits
             self._engine.stop("interrupt")
-            told = "Interrupted. "
+            how = "Interrupted. "
             try:
                 await self._ended()
             except asyncio.CancelledError:
-                told = LEFT_AT_ONCE
+                how = LEFT_AT_ONCE
             # It has to stay a cancellation, whoever asked for it; only what a notebook shows of it is ours.
-            setattr(error, "_render_traceback_", self._stopped(Interrupted, told)._render_traceback_)  # noqa: B010
+            setattr(error, "_render_traceback_", self._stopped(Interrupted, how)._render_traceback_)  # noqa: B010
             raise
         return self._finished()
 
@@ -252,13 +250,8 @@ class Run:
                 self._closing.close()
             finally:
                 self._over.set()
-                tell(
-                    self._options.addresses,
-                    self._options.folder,
-                    lambda: self.status,
-                    self._error,
-                    reword=self._reword,
-                )
+                options = self._options
+                tell(options.addresses, options.folder, lambda: self.status, self._error, reword=self._reword)
                 self._done.set()
 
     def _finished(self) -> pd.DataFrame:
@@ -273,29 +266,21 @@ class Run:
             raise self._error
 
     def _frame(self) -> pd.DataFrame:
-        unsealed = [*self._recorder.shard_writer.unsealed_rows(), *self._recorder.partial_rows()]
-        return self._enriched(unsealed)
+        return self._enriched([*self._recorder.shard_writer.unsealed_rows(), *self._recorder.partial_rows()])
 
-    def _enriched(self, unsealed: list[tuple[int, Row]]) -> pd.DataFrame:
-        work = self._recorder.work
-        stages = [questions.stage for questions in work.stages]
-        return enriched(
-            self._options.folder,
-            work.frame,
-            key=work.key,
-            stages=stages,
-            ids=work.ids,
-            record=work.record,
-            rows=unsealed,
-        )
+    def _enriched(self, rows: list[tuple[int, Row]]) -> pd.DataFrame:
+        plan = self._recorder.work
+        stages = [questions.stage for questions in plan.stages]
+        table = {"key": plan.key, "ids": plan.ids, "record": plan.record}
+        return enriched(self._options.folder, plan.frame, stages=stages, rows=rows, **table)
 
-    def _stopped(self, kind: type[Stopped], told: str) -> Stopped:
+    def _stopped(self, kind: type[Stopped], how: str) -> Stopped:
         status = self.status
         reason = self._engine.reason[0] if self._engine.reason else "interrupt"
         rest = f"{self._rest()}Prices: {status.money.prices}. " if reason == "budget" else ""
         failed = f"{status.failed:,} failed, " if status.failed else ""
         return kind(
-            f"{told}{status.done:,} of {many(status.records, 'record is', 'records are')} done and saved, "
+            f"{how}{status.done:,} of {many(status.records, 'record is', 'records are')} done and saved, "
             f"{failed}{many(status.left, 'is', 'are')} left. "
             f"{rest}{next_step(reason) if status.left else 'The same call returns the table'}.",
             reason=reason,
@@ -309,12 +294,13 @@ class Run:
         rest = status.money.rest_usd
         if rest is None and not status.money.unpriced:
             with contextlib.suppress(OSError):  # the store may be what ended the run
+                options = self._options
                 about = estimate(
                     self._recorder.work,
-                    self._options.folder,
-                    workers=self._options.workers,
-                    rpm=self._options.rpm,
-                    prices=self._options.prices,
+                    options.folder,
+                    workers=options.workers,
+                    rpm=options.rpm,
+                    prices=options.prices,
                 )
                 rest = None if about.cost_usd is None else about.cost_usd[1]
         return f"They will cost about {amount(rest)} USD more. " if rest and status.left else ""
@@ -399,14 +385,7 @@ def _let_earlier_runs_end(folder: Path) -> None:
 def open_store(options: Options, stages: Sequence[Stage]) -> Store:
     """Return the call's store, opened for writing: locked and recovered."""
     with named(options.folder):
-        store = Store(
-            options.folder,
-            stages=[stage.name for stage in stages],
-            columns=[name for stage in stages for name in stage.requires],
-            checked=_shown(stages),
-            redo_damaged=options.redo_damaged,
-            id_column=RECORD_ID,
-        )
+        store = Store(options.folder, redo_damaged=options.redo_damaged, **_indexed(stages))
     if store.quarantined:
         files = many(len(store.quarantined), "damaged file was", "damaged files were")
         warnings.warn(
@@ -418,14 +397,18 @@ def open_store(options: Options, stages: Sequence[Stage]) -> Store:
 
 def index_of(folder: Path, stages: Sequence[Stage]) -> Index:
     """Return the index of a call's store, reading only."""
-    columns = indexed([stage.name for stage in stages], [name for stage in stages for name in stage.requires])
-    return scan(folder, columns, id_column=RECORD_ID, checked=_shown(stages))
+    return scan(folder, **_indexed(stages))
 
 
-def _shown(stages: Sequence[Stage]) -> list[str]:
-    """Return the columns that the user's table gets; a shard that is damaged there would be missing from it."""
+def _indexed(stages: Sequence[Stage]) -> dict[str, Any]:
+    """Return which columns the index of a store needs, and in which others no damage is let pass.
+
+    These are the ones that the user's table gets; a damaged shard would be missing from it.
+    """
     answers, facts = answers_and_facts(stages)
-    return [*answers, *facts]
+    required = [name for stage in stages for name in stage.requires]
+    columns = indexed([stage.name for stage in stages], required)
+    return {"columns": columns, "checked": [*answers, *facts], "id_column": RECORD_ID}
 
 
 def run_plan_of(records: Records, index: Index, stages: Sequence[Stage], options: Options) -> RunPlan:

@@ -30,7 +30,7 @@ import pyarrow.compute as pc
 
 from ..errors import DamagedError, LockedError, StoreError
 from .files import Files, work_area
-from .index import damaged_shards, find, footer, indexed, scan, shard_paths, stray_work_area
+from .index import damaged_shards, find, footer, scan, shard_paths, stray_work_area
 from .journal import JournalEntry, encode_journal, read_journal
 from .parquet import encode_parquet, join, read_or_none
 
@@ -42,18 +42,16 @@ class Store:
     """A store opened for writing, by one run at a time.
 
     Opening takes the lock and recovers: leftovers of a killed run are cleared, damaged parts put aside, parts removed
-    whose replies are sealed. The index then knows what is answered in ``stages``, and holds further ``columns``. A
-    shard that is damaged in one of those, or of the columns ``checked``, is refused, or with ``redo_damaged`` put
-    aside.
+    whose replies are sealed. The index then holds these ``columns``. A shard that is damaged in one of them, or of the
+    columns ``checked``, is refused, or with ``redo_damaged`` put aside.
     """
 
     def __init__(
         self,
         out: Path,
         *,
-        stages: Collection[str],
+        columns: Collection[str],
         id_column: str,
-        columns: Collection[str] = (),
         checked: Collection[str] = (),
         redo_damaged: bool = False,
         files: Files | None = None,
@@ -69,9 +67,7 @@ class Store:
         try:
             for name in self.files.names(self.work / "tmp"):
                 self.files.remove(self.work / "tmp" / name)
-            self._scan = functools.partial(
-                scan, out, indexed(stages, columns), id_column=id_column, checked=checked, files=self.files
-            )
+            self._scan = functools.partial(scan, out, columns, id_column=id_column, checked=checked, files=self.files)
             if redo_damaged:
                 self._quarantine_damaged()
             self.index = self._scan()

@@ -15,7 +15,7 @@ import pytest
 
 from enrichkit.errors import DamagedError, LockedError, StoreError
 from enrichkit.store.files import work_area
-from enrichkit.store.index import FOOTER, scan
+from enrichkit.store.index import FOOTER, indexed, scan
 from enrichkit.store.journal import JournalEntry
 from enrichkit.store.store import Store
 
@@ -38,7 +38,7 @@ def out(tmp_path: Path) -> Path:
 
 
 def opened(out: Path) -> Store:
-    return Store(out, stages=["s"], id_column=ID)
+    return Store(out, columns=indexed(["s"]), id_column=ID)
 
 
 def entry(name: str, attempt: int = 1, status: str = "done") -> JournalEntry:
@@ -223,7 +223,7 @@ def test_the_lock_of_a_killed_run_is_free(out: Path) -> None:
     """After kill -9 the next run simply starts."""
     code = (
         f"import os, pathlib; from enrichkit.store.store import Store; "
-        f"Store(pathlib.Path({str(out)!r}), stages=['s'], id_column='_record_id'); os.kill(os.getpid(), 9)"
+        f"Store(pathlib.Path({str(out)!r}), columns=[], id_column='_record_id'); os.kill(os.getpid(), 9)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -9
     opened(out).close()
