@@ -1,7 +1,7 @@
 """Gemini: the only room that knows an SDK. Two clients behind one callable.
 
 Either SDK only writes a request, and the reply's body comes back untouched. SDK retries are off, every request has a
-timeout, and a key never leaves its client: not in a message, not in a pickle. It decides nothing about trying again,
+timeout, and a key never leaves its client: not in a message, not in a pickle. It refuses to decide about trying again,
 waiting or money.
 
 Facts about the SDKs: google-genai 2.30.1 to 3.6.1 and google-generativeai 0.8.6, as of November 2026.
@@ -19,7 +19,7 @@ import threading
 import time
 import warnings
 from collections.abc import Iterator, Mapping
-from typing import Any, NoReturn, Protocol
+from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
 from ..errors import MissingKeyError, SetupError, StoreError
@@ -27,81 +27,35 @@ from ..messages import CLIENTS, KEY_NAMES, SIMULATOR, Cause, Client, Failure, Re
 from .wire import LONGEST_MESSAGE, classify, parse
 
 ENDPOINT_NAME = "GOOGLE_GEMINI_BASE_URL"
-
-
 SHORTEST_KEY = 8
 """Anything shorter is a stand-in for a simulator, and may be a word of an innocent message."""
 NEVER_SENT = frozenset("ConnectError ConnectTimeout InvalidURL LocalProtocolError UnsupportedProtocol".split())
 """Errors of the HTTP library before anything has left."""
+OF_THE_TRANSPORT = frozenset({"host", "content-length", "accept-encoding", "connection"})
+"""Headers that are the HTTP library's own business."""
 REFUSES_BOTH = re.compile(r"tool use with a response mime type", re.IGNORECASE)
 """What models before Gemini 3 say to search and a JSON schema in one request."""
 
 
-def check_capabilities(name: str, *, thinking: str | int | None) -> None:
-    """Raise `SetupError` if a client cannot send what is asked for."""
-    if name == "google-generativeai" and thinking is not None:
-        raise SetupError(
-            "client='google-generativeai' cannot set 'thinking'. Use client='google-genai', or leave it out."
-        )
+@contextlib.contextmanager
+def client_of(client: str | Client, *, model: str, needed: bool) -> Iterator[Client]:
+    """Yield what answers requests; with the simulator, a server on loopback for as long as the run lasts."""
+    with contextlib.ExitStack() as opened:
+        if callable(client):
+            yield client
+        elif model != SIMULATOR:
+            yield opened.enter_context(contextlib.closing(connect(client, **access())))
+        elif needed:
+            from .simulator import Simulator
+
+            url = opened.enter_context(Simulator()).url
+            yield opened.enter_context(contextlib.closing(connect(client, key=SIMULATOR, base_url=url)))
+        else:
+            yield _unplanned
 
 
-class _Carrier(Protocol):
-    """What an SDK is to us: it sends a request, and brings status and body back as they came."""
-
-    def send(self, request: Request) -> tuple[int, str]:
-        """Return HTTP status and body; a broken connection raises."""
-
-    def close(self) -> None:
-        """Close the connections."""
-
-
-class Gemini:
-    """A client, safe to call from many threads: `Request` to `Reply`, failures as values."""
-
-    def __init__(self, name: str, carrier: _Carrier, *, key: str) -> None:
-        self._name = name
-        self._carrier = carrier
-        self._key = key
-        self._refusing: set[str] = set()
-
-    def __call__(self, request: Request) -> Reply:
-        """Send one request; a model that refuses search and schema together is asked once more, for JSON in words."""
-        reply = self._once(request)
-        if reply.failure is not None and request.search and REFUSES_BOTH.search(reply.failure.message):
-            self._refusing.add(request.model)
-            reply = self._once(request)
-        return reply
-
-    def close(self) -> None:
-        """Close the connections."""
-        self._carrier.close()
-
-    def __repr__(self) -> str:
-        return f"<client {self._name}>"
-
-    def __reduce__(self) -> NoReturn:
-        raise TypeError(f"The client {self._name} holds a key and open connections; make a new one where it is needed.")
-
-    def _once(self, request: Request) -> Reply:
-        if request.search and request.model in self._refusing:
-            told = json.dumps(dict(request.schema), ensure_ascii=False, separators=(",", ":"))
-            system = f"{request.system}\nThe JSON Schema of the object: {told}"
-            request = dataclasses.replace(request, system=system, schema={})
-        try:
-            status, body = self._carrier.send(request)
-        except Exception as error:  # noqa: BLE001 - either transport's own errors; named by their class, they travel on
-            name = type(error).__name__
-            told = " ".join(self._scrubbed(f"{name}: {error}").split())[:LONGEST_MESSAGE]
-            # A connection that was never made carried nothing; any other may have brought the request to an answer.
-            sent = name not in NEVER_SENT and "NewConnectionError" not in told
-            cause: Cause = "timeout" if sent and "Timeout" in name else "network"
-            return Reply(failure=Failure(cause=cause, message=told, may_be_charged=sent))
-        if status == 200:
-            return parse(body)
-        return Reply(failure=classify(status, self._scrubbed(body)))
-
-    def _scrubbed(self, text: str) -> str:
-        return text.replace(self._key, "(key)") if len(self._key) >= SHORTEST_KEY else text
+def _unplanned(_: Request) -> Reply:
+    raise StoreError("A request was sent although none was planned. This is a bug; please report it.")
 
 
 def connect(name: str, *, key: str, base_url: str | None = None) -> Gemini:
@@ -114,12 +68,96 @@ def connect(name: str, *, key: str, base_url: str | None = None) -> Gemini:
     """
     if name not in CLIENTS:
         raise SetupError(f"There is no client {name!r}; choose one of {', '.join(CLIENTS)}.")
-    carrier = _Genai(key, base_url) if name == "google-genai" else _Generativeai(key, base_url)
-    return Gemini(name, carrier, key=key)
+    sdk = _Genai(key, base_url) if name == "google-genai" else _Generativeai(key, base_url)
+    return Gemini(name, sdk, key=key)
+
+
+def access() -> dict[str, Any]:
+    """Return the key, and the address that the clients are moved to, as the environment says."""
+    address = os.environ.get(ENDPOINT_NAME, "").strip()
+    key_name = next((name for name in KEY_NAMES if os.environ.get(name, "").strip()), None)
+    if key_name is None:
+        raise MissingKeyError(
+            f"No API key is set. Set {' or '.join(KEY_NAMES)} in the environment, or use model={SIMULATOR!r}, which "
+            "needs none."
+        )
+    key = os.environ[key_name].strip()
+    if not (key.isascii() and key.isprintable()):
+        raise SetupError(f"{key_name} holds a letter that no key has. Copy the key again.")
+    with contextlib.suppress(ValueError):
+        parts = urlsplit(address)
+        if not address or (parts.scheme in ("http", "https") and parts.hostname and parts.port != 0):
+            return {"key": key, "base_url": address or None}
+    raise SetupError(f"{ENDPOINT_NAME} is no address such as https://host/path. Fix it, or unset it.")
+
+
+def is_simulated(model: str, client: str | Client) -> bool | None:
+    """Whether the simulator answers; unknown where another address or a client of one's own may lead anywhere."""
+    if model == SIMULATOR:
+        return True
+    return None if callable(client) or os.environ.get(ENDPOINT_NAME) else False
+
+
+def check_capabilities(name: str, *, thinking: str | int | None) -> None:
+    """Raise `SetupError` if a client cannot send what is asked for."""
+    if name == "google-generativeai" and thinking is not None:
+        raise SetupError(
+            "client='google-generativeai' cannot set 'thinking'. Use client='google-genai', or leave it out."
+        )
+
+
+class Gemini:
+    """A client, safe to call from many threads: `Request` to `Reply`, failures as values.
+
+    Its ``sdk`` sends a request and returns the HTTP status and the body as they came; a broken connection raises.
+    """
+
+    def __init__(self, name: str, sdk: _Genai | _Generativeai, *, key: str) -> None:
+        self._name = name
+        self._sdk = sdk
+        self._key = key
+        self._refusing: set[str] = set()
+
+    def __call__(self, request: Request) -> Reply:
+        """Send one request; a model that refuses search and schema together is asked once more, for JSON in words."""
+        reply = self._send(request)
+        if reply.failure is not None and request.search and REFUSES_BOTH.search(reply.failure.message):
+            self._refusing.add(request.model)
+            reply = self._send(request)
+        return reply
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._sdk.close()
+
+    def __repr__(self) -> str:
+        return f"<client {self._name}>"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(f"The client {self._name} holds a key and open connections; make a new one where it is needed.")
+
+    def _send(self, request: Request) -> Reply:
+        if request.search and request.model in self._refusing:
+            schema = json.dumps(dict(request.schema), ensure_ascii=False, separators=(",", ":"))
+            system = f"{request.system}\nThe JSON Schema of the object: {schema}"
+            request = dataclasses.replace(request, system=system, schema={})
+        try:
+            status, body = self._sdk.send(request)
+        except Exception as error:  # noqa: BLE001 - either transport's own errors; named by their class, they travel on
+            name = type(error).__name__
+            message = " ".join(self._scrubbed(f"{name}: {error}").split())[:LONGEST_MESSAGE]
+            # A connection that was never made carried nothing; any other may have brought the request to an answer.
+            sent = name not in NEVER_SENT and "NewConnectionError" not in message
+            cause: Cause = "timeout" if sent and "Timeout" in name else "network"
+            return Reply(failure=Failure(cause=cause, message=message, may_be_charged=sent))
+        return parse(body) if status == 200 else Reply(failure=classify(status, self._scrubbed(body)))
+
+    def _scrubbed(self, text: str) -> str:
+        return text.replace(self._key, "(key)") if len(self._key) >= SHORTEST_KEY else text
 
 
 class _Genai:
-    """Carries requests with google-genai.
+    """Sends requests with google-genai.
 
     Writing a request is most of what a call of that SDK costs, and requests of one kind differ in their text alone. So
     it writes one of each kind, and all go out over the HTTP library below it.
@@ -176,32 +214,26 @@ class _Genai:
         """Return a request's address, headers and body as the SDK writes them."""
         types = self._types
         level = request.thinking
-        thinking = None
-        if isinstance(level, int):
-            thinking = types.ThinkingConfig(thinking_budget=level)
-        elif level is not None:
-            thinking = types.ThinkingConfig(thinking_level=level.upper())
+        setting = {"thinking_budget": level} if isinstance(level, int) else {"thinking_level": str(level).upper()}
         config = types.GenerateContentConfig(
             system_instruction=request.system,
             tools=[types.Tool(google_search=types.GoogleSearch())] if request.search else None,
             response_mime_type="application/json" if request.schema else None,
             response_json_schema=dict(request.schema) or None,
             max_output_tokens=request.max_output_tokens,
-            thinking_config=thinking,
+            thinking_config=None if level is None else types.ThinkingConfig(**setting),
             should_return_http_response=True,
             automatic_continuation=False,  # one call, one request, one bill
             http_options=types.HttpOptions(timeout=max(1, int(request.timeout_seconds * 1000))),
         )
         written = self._writer.models.generate_content(model=request.model, contents=request.text, config=config)
         headers = dict(written.sdk_http_response.headers)
-        url = headers.pop("url")
-        for name in ("host", "content-length", "accept-encoding", "connection"):
-            headers.pop(name, None)  # the HTTP library's own business
-        return url, headers, json.loads(written.sdk_http_response.body)
+        kept = {name: value for name, value in headers.items() if name not in OF_THE_TRANSPORT | {"url"}}
+        return headers["url"], kept, json.loads(written.sdk_http_response.body)
 
 
 class _Generativeai:
-    """Carries requests with google-generativeai, by its low-level REST client.
+    """Sends requests with google-generativeai, by its low-level REST client.
 
     The package's own interface drops the search tool, and its classes know neither thinking nor tool-use tokens; so
     the body is taken from the HTTP session below it, as it came.
@@ -215,9 +247,8 @@ class _Generativeai:
                 from google.api_core import client_options
                 from google.auth.credentials import AnonymousCredentials
             except ImportError:
-                raise SetupError(
-                    "google-generativeai is not installed: pip install 'enrichkit[google-generativeai]'"
-                ) from None
+                needed = "pip install 'enrichkit[google-generativeai]'"
+                raise SetupError(f"google-generativeai is not installed: {needed}") from None
         self._glm = glm
         self._key = key
         self._client = glm.GenerativeServiceClient(
@@ -270,56 +301,3 @@ def _proto_schema(schema: Mapping[str, Any]) -> dict[str, Any]:
     if "properties" in schema:
         result["properties"] = {name: _proto_schema(part) for name, part in schema["properties"].items()}
     return result
-
-
-def is_simulated(model: str, client: str | Client) -> bool | None:
-    """Whether the simulator answers; unknown where another address or a client of one's own may lead anywhere."""
-    if model == SIMULATOR:
-        return True
-    return None if callable(client) or os.environ.get(ENDPOINT_NAME) else False
-
-
-def api_key() -> str:
-    for name in KEY_NAMES:
-        if key := os.environ.get(name, "").strip():
-            if not (key.isascii() and key.isprintable()):
-                raise SetupError(f"{name} holds a letter that no key has. Copy the key again.")
-            return key
-    raise MissingKeyError(
-        f"No API key is set. Set {KEY_NAMES[0]} (or {KEY_NAMES[1]}) in the environment, or use model={SIMULATOR!r}, "
-        "which needs none."
-    )
-
-
-def endpoint() -> str | None:
-    """Return the address that the environment moves the clients to."""
-    address = os.environ.get(ENDPOINT_NAME, "").strip()
-    with contextlib.suppress(ValueError):
-        parts = urlsplit(address)
-        if not address or (parts.scheme in ("http", "https") and parts.hostname and parts.port != 0):
-            return address or None
-    raise SetupError(f"{ENDPOINT_NAME} is no address such as https://host/path. Mend it, or unset it.")
-
-
-@contextlib.contextmanager
-def client_of(client: str | Client, *, model: str, needed: bool) -> Iterator[Client]:
-    """Yield what answers requests; with the simulator, a server on loopback for as long as the run lasts."""
-    if callable(client):
-        yield client
-    elif model != SIMULATOR:
-        with contextlib.closing(connect(client, key=api_key(), base_url=endpoint())) as connected:
-            yield connected
-    elif needed:
-        from .simulator import Simulator
-
-        with (
-            Simulator() as simulator,
-            contextlib.closing(connect(client, key=SIMULATOR, base_url=simulator.url)) as connected,
-        ):
-            yield connected
-    else:
-        yield _nobody
-
-
-def _nobody(_: Any) -> Any:
-    raise StoreError("Nothing was to be asked, and yet something was. Please report this.")

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from ..messages import Cause, Failure, Reply, Source, Support, Usage
+from ..messages import Cause, Failure, Reply, Source, Support, Usage, whole_count
 
 BLOCKED = frozenset(
     "SAFETY RECITATION LANGUAGE BLOCKLIST PROHIBITED_CONTENT SPII IMAGE_SAFETY MODEL_ARMOR ESCALATION".split()
@@ -66,19 +66,19 @@ def parse(raw: str) -> Reply:
 
 
 def _supports(
-    found: Sequence[Any], chunks: Sequence[Mapping[str, Any]], pages: Sequence[str], texts: Mapping[int, str]
+    supports: Sequence[Any], chunks: Sequence[Mapping[str, Any]], pages: Sequence[str], texts: Mapping[int, str]
 ) -> Iterator[Support]:
     """Yield which stretches of the text are backed by which pages.
 
     Offsets are in bytes, within a part where there are several; one that does not lead to the very words that the
     support repeats is left out.
     """
-    whole = "".join(texts.values()).encode("utf-8", "surrogatepass") if found else b""
+    whole = "".join(texts.values()).encode("utf-8", "surrogatepass") if supports else b""
     places_of = {uri: place for place, uri in enumerate(pages)}
-    for one in map(_dict, found):
-        segment = _dict(one.get("segment"))
+    for support in map(_dict, supports):
+        segment = _dict(support.get("segment"))
         part, start, end = (segment.get(name, 0) for name in ("partIndex", "startIndex", "endIndex"))
-        places = {place for place in _list(one.get("groundingChunkIndices")) if type(place) is int}
+        places = {place for place in _list(support.get("groundingChunkIndices")) if type(place) is int}
         named = [chunks[place].get("uri") for place in sorted(places) if 0 <= place < len(chunks)]
         sources = tuple(dict.fromkeys(places_of[uri] for uri in named if uri in places_of))
         if not sources or any(type(number) is not int for number in (part, start, end)):
@@ -99,13 +99,9 @@ def _failure(text: str, finish: str | None, block: str | None) -> Failure | None
     return None if text else Failure(cause="empty", message=f"no text, finish reason {finish}")
 
 
-def _usage(found: Mapping[str, Any], searches: int) -> Usage:
-    def count(name: str) -> int | None:
-        value = found.get(name)
-        return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**53 else None
-
-    prompt, output, total = count("promptTokenCount"), count("candidatesTokenCount"), count("totalTokenCount")
-    thinking, tool = count("thoughtsTokenCount"), count("toolUsePromptTokenCount")
+def _usage(counts: Mapping[str, Any], searches: int) -> Usage:
+    names = ("prompt", "candidates", "total", "thoughts", "toolUsePrompt", "cachedContent")
+    prompt, output, total, thinking, tool, cached = (whole_count(counts.get(f"{name}TokenCount")) for name in names)
     combined = False
     # Some replies leave parts out, but total = prompt + output + thinking + tool use held in all 542 recorded bodies.
     rest = (total or 0) - sum(part or 0 for part in (prompt, output, thinking, tool))
@@ -119,7 +115,7 @@ def _usage(found: Mapping[str, Any], searches: int) -> Usage:
         tool = rest
     return Usage(
         prompt_tokens=prompt,
-        cached_tokens=count("cachedContentTokenCount"),
+        cached_tokens=cached,
         tool_tokens=tool,
         thinking_tokens=thinking,
         output_tokens=output,
@@ -169,9 +165,9 @@ def classify(status: int, raw: str) -> Failure:
     body = _json(raw)
     error = _dict((_first(body) if isinstance(body, list) else _dict(body)).get("error"))
     message = re.sub(r"<[^>]*>", " ", _str(error.get("message")) or raw)  # proxies answer with a page of HTML
-    details = [_dict(one) for one in _list(error.get("details"))]
-    violations = [_dict(one) for detail in details for one in _list(detail.get("violations"))]
-    quotas = [quota for one in violations if (quota := _str(one.get("quotaId")))]
+    details = [_dict(detail) for detail in _list(error.get("details"))]
+    violations = [_dict(violation) for detail in details for violation in _list(detail.get("violations"))]
+    quotas = [quota for violation in violations if (quota := _str(violation.get("quotaId")))]
     # A daily quota among others is the one that counts: no delay helps against it.
     quota = next((quota for quota in quotas if "PerDay" in quota), quotas[0] if quotas else None)
     delay = next((text for detail in details if (text := _str(detail.get("retryDelay")))), "")

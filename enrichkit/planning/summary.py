@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ..errors import BudgetError
 from ..formatting import Listing, amount, as_html, as_text, duration, many
-from ..gemini.client import api_key, check_capabilities, endpoint
+from ..gemini.client import access, check_capabilities
 from ..messages import SIMULATOR, Client
 from ..pricing.budget import Budget
 from ..pricing.prices import Price, lacking, prices_told
@@ -238,5 +238,4 @@ def check_call(
         if budget_usd is not None and told:
             raise BudgetError(f"{told}. Or leave budget_usd out: without that price it cannot be held.")
     if isinstance(client, str) and model != SIMULATOR:
-        api_key()
-        endpoint()
+        access()
