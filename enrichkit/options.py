@@ -43,7 +43,7 @@ CHOICES = {
 
 
 class Addresses(tuple[str, ...]):
-    """Where notices go. They are secrets: they show nowhere, and nothing that is pickled or copied takes them along.
+    """Where notifications go. They are secrets: they show nowhere, and a pickle or a copy has none of them.
 
     >>> Addresses(["json://example.org/secret"])
     <1 secret addresses>
@@ -148,11 +148,10 @@ class Options:
         object.__setattr__(self, "notify", _addresses(self.notify))
         most = 20 if self.rpm is None else 1000
         if not _whole(self.workers) or not 1 <= self.workers <= most:
-            hint = (
-                "" if self.rpm else " More than 20 need an explicit rpm, the requests a minute that your quota allows."
-            )
+            hint = " More than 20 need an explicit rpm, the requests a minute that your quota allows."
+            hint = "" if self.rpm else hint
             raise InputError(f"workers must be a whole number from 1 to {most}, not {self.workers!r}.{hint}")
-        if not isinstance(self.prices, Mapping) or not all(isinstance(one, Price) for one in self.prices.values()):
+        if not isinstance(self.prices, Mapping) or not all(isinstance(price, Price) for price in self.prices.values()):
             raise InputError("prices must map models' names to enrichkit.Price(...).")
         for name in ("rpm", "budget_usd", "deadline_seconds"):
             value = getattr(self, name)
@@ -183,7 +182,7 @@ class Options:
 
     @property
     def addresses(self) -> Addresses:
-        """Where notices go."""
+        """Where notifications go."""
         return self.notify if isinstance(self.notify, Addresses) else Addresses()
 
     @property
@@ -205,13 +204,13 @@ def _is_path(out: object) -> bool:
 
 
 def _addresses(value: object) -> Addresses:
-    """Return the addresses for notices; what is wrong with them is said without repeating them."""
+    """Return the addresses for notifications; what is wrong with them is said without repeating them."""
     if value is None:
         return Addresses(os.environ.get(NOTIFY, "").split())
     given = [value] if isinstance(value, str) else value if isinstance(value, list | tuple) else None
-    if given is None or not all(isinstance(one, str) and one.strip() for one in given):
+    if given is None or not all(isinstance(address, str) and address.strip() for address in given):
         raise InputError("notify must be an address such as json://host/path, or a list of such.")
-    return Addresses(one.strip() for one in given)
+    return Addresses(address.strip() for address in given)
 
 
 def _whole(value: object) -> bool:
@@ -289,17 +288,17 @@ def check_parameters(namespace: Mapping[str, Any], /, **types: type | UnionType)
             close = difflib.get_close_matches(name, types, 1)
             hint = f" Is {close[0]} meant?" if close else ""
             raise InputError(f"The notebook has no parameter {name!r}.{hint} It has: {', '.join(types)}.")
-    for name, kind in types.items():
+    for name, expected_type in types.items():
         value = namespace[name]
-        kinds = get_args(kind) or (kind,)
+        kinds = get_args(expected_type) or (expected_type,)
         whole = float in kinds and isinstance(value, int)  # a whole number is a number, too
         if not (isinstance(value, kinds) or whole) or (isinstance(value, bool) and bool not in kinds):
-            told = " or ".join(one.__name__ for one in kinds).replace("NoneType", "None")
-            raise InputError(f"The parameter {name} must be {told}, not {value!r}.")
+            expected = " or ".join(kind.__name__ for kind in kinds).replace("NoneType", "None")
+            raise InputError(f"The parameter {name} must be {expected}, not {value!r}.")
 
 
 def _injected(namespace: Mapping[str, Any]) -> list[str]:
     """Return the names that papermill's cell assigns."""
     cells = [source for source in namespace.get("In", ()) if source.startswith(INJECTED)]
-    found = [node.targets[0] for source in cells for node in ast.parse(source).body if isinstance(node, ast.Assign)]
-    return [target.id for target in found if isinstance(target, ast.Name)]
+    lines = [node for source in cells for node in ast.parse(source).body if isinstance(node, ast.Assign)]
+    return [target.id for line in lines for target in line.targets if isinstance(target, ast.Name)]

@@ -37,72 +37,61 @@ CONTROL = r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\x{80}-\x{9f}]"
 EMAIL = r"^[^\s/@]+@[^\s/@]+\.[^\s/@]+"
 ADDRESS = r"(?i)^(https?://|www\.)\S|^([a-z0-9-]+\.)+[a-z]{2,}/\S"
 HOST = r"(?i)^([\pL\pN_-]+\.)+\pL{2,}([:/?#]\S*)?$"
-"""A web address without a scheme. It is none where names are due: a firm may be called Acme.vc."""
+"""A web address without a scheme. It does not count where names are due: a firm may be called Acme.vc."""
 PHONE = r"^[+(]?\d[\d\s().+/-]{6,}"
-HANDLE = r"^\S*[/@\d_-]\S*$"
-"""A page named by its last part only."""
+NO_WORDS = {"phone": r"\d", "page": r"^\S*[/@\d_-]\S*$"}
+"""What is fine beside the kind itself: an extension, a page named by its last part only."""
 
 WEB, MAIL, NUMBER, WORDS = "a web address", "an email address", "a phone number", "words"
 KINDS = {
-    "email": "email mail",
-    "site": "website homepage",
-    "page": "linkedin crunchbase",
-    "address": "url link web",
-    "phone": "phone telephone tel mobile fax",
-    "name": "country city region name title",
+    "email": ("email mail", f"{MAIL} is", (WEB, NUMBER, WORDS)),
+    "site": ("website homepage", "a website is", (MAIL, NUMBER, WORDS)),
+    "page": ("linkedin crunchbase", "a page's address is", (MAIL, NUMBER, WORDS)),
+    "address": ("url link web", f"{WEB} is", (MAIL, NUMBER, WORDS)),
+    "phone": ("phone telephone tel mobile fax", f"{NUMBER} is", (MAIL, WEB, WORDS)),
+    "name": ("country city region name title", f"{WORDS} are", (MAIL, WEB)),
 }
-ENDINGS = {ending: kind for kind, endings in KINDS.items() for ending in endings.split()}
-MISPLACED = {
-    "email": {WEB, NUMBER, WORDS},
-    "site": {MAIL, NUMBER, WORDS},
-    "page": {MAIL, NUMBER, WORDS},
-    "address": {MAIL, NUMBER, WORDS},
-    "phone": {WEB, MAIL, WORDS},
-    "name": {WEB, MAIL},
-}
-DUE = {"email": MAIL, "site": "a website", "page": "a page's address", "address": WEB, "phone": NUMBER, "name": WORDS}
+"""Kinds of columns: the endings of their names, what is due there, and what is misplaced."""
+ENDINGS = {ending: kind for kind, (endings, _, _) in KINDS.items() for ending in endings.split()}
 
 Mask = npt.NDArray[np.bool_]
 Texts: TypeAlias = pa.Array | pa.ChunkedArray
 
 
-def checkup(work: RunPlan) -> list[str]:
+def checkup(run_plan: RunPlan) -> list[str]:
     """Return a sentence for each thing that looks odd about a table, as long as anything of it is to be asked."""
-    notes = list(repeated_rows(work))
-    if not len(work.order):
+    notes = list(repeated_rows(run_plan))
+    if not len(run_plan.order):
         return notes
-    notes += empty_rows(work)
-    asked = {name for stage in work.stages for name in (*stage.stage.reads, *stage.stage.answers)}
-    moved: list[str] = []
-    odd: list[str] = []
-    for field in work.table.schema:
-        if pa.types.is_string(field.type):
-            texts = pc.utf8_trim_whitespace(work.table.column(field.name))
-            moved += shifted(field.name, texts, work.frame.index)
-            odd += odd_values(field.name, texts, work.frame.index, asked=field.name in asked)
-    notes += [*_few(moved), *_few(odd)]
-    return notes + [note for stage in work.stages for note in _few(two_in_one(work, stage), "group")]
+    notes += empty_rows(run_plan)
+    asked = {name for stage in run_plan.stages for name in (*stage.stage.reads, *stage.stage.answers)}
+    index = run_plan.frame.index
+    texts = {
+        field.name: pc.utf8_trim_whitespace(run_plan.table.column(field.name))
+        for field in run_plan.table.schema
+        if pa.types.is_string(field.type)
+    }
+    notes += _few(note for name, cells in texts.items() for note in shifted(name, cells, index))
+    notes += _few(note for name, cells in texts.items() for note in odd_values(name, cells, index, asked=name in asked))
+    return notes + [note for stage in run_plan.stages for note in _few(two_in_one(run_plan, stage), "group")]
 
 
-def repeated_rows(work: RunPlan) -> Iterator[str]:
+def repeated_rows(run_plan: RunPlan) -> Iterator[str]:
     """Yield a sentence where rows are one record with an earlier row."""
-    repeats = work.record >= 0
-    repeats[work.row] = False
+    repeats = run_plan.record >= 0
+    repeats[run_plan.row] = False
     if len(again := np.flatnonzero(repeats)):
         rows = many(len(again), "row repeats", "rows repeat")
-        yield f"{rows} the key of an earlier row, one record each: {rows_told(again, work.frame.index)}."
+        yield f"{rows} the key of an earlier row, one record each: {rows_told(again, run_plan.frame.index)}."
 
 
-def empty_rows(work: RunPlan) -> Iterator[str]:
+def empty_rows(run_plan: RunPlan) -> Iterator[str]:
     """Yield a sentence where rows hold nothing but their key."""
-    others = [name for name in work.table.column_names if name not in work.key]
-    filled = work.record < 0
-    for name in others:
-        filled |= has_value(work.table.column(name))
-    empty = np.flatnonzero(~filled) if others else ()
-    if len(empty):
-        told = rows_told(empty, work.frame.index)
-        yield f"Nothing but the key is filled in {told}: answers to so little are often wrong or empty."
+    others = [name for name in run_plan.table.column_names if name not in run_plan.key]
+    filled = np.logical_or.reduce([run_plan.record < 0, *(has_value(run_plan.table.column(name)) for name in others)])
+    if others and not filled.all():
+        rows = rows_told(np.flatnonzero(~filled), run_plan.frame.index)
+        yield f"Nothing but the key is filled in {rows}: answers to so little are often wrong or empty."
 
 
 def shifted(name: str, texts: Texts, index: pd.Index[Any] | None = None) -> Iterator[str]:
@@ -115,29 +104,24 @@ def shifted(name: str, texts: Texts, index: pd.Index[Any] | None = None) -> Iter
     kind = ENDINGS.get(ending)
     if kind is None:
         return
-    left = has_value(texts) & ~_placeholder(texts)
-    found: dict[str, Mask] = {}
-    for what, pattern in ((MAIL, EMAIL), (WEB, ADDRESS), (WEB, HOST), (NUMBER, PHONE)):
-        if pattern == HOST and kind == "name":
-            continue
-        matches = left & _matches(texts, pattern)
-        found[what] = found.get(what, False) | matches
-        left &= ~matches
-    found[WORDS] = left & ~_matches(texts, r"\d" if kind == "phone" else HANDLE if kind == "page" else r"^$")
-    wrong = {what: mask for what, mask in found.items() if what in MISPLACED[kind]}
+    _, due, misplaced = KINDS[kind]
+    blank = ~has_value(texts) | _placeholder(texts)
+    web = _matches(texts, ADDRESS) | ((kind != "name") & _matches(texts, HOST))
+    words = ~_matches(texts, NO_WORDS.get(kind, r"^$"))
+    masks = [blank, _matches(texts, EMAIL), web, _matches(texts, PHONE), words]
+    label = np.select(masks, ["", MAIL, WEB, NUMBER, WORDS], "")
+    wrong = [(what, due, label == what) for what in misplaced]
     if kind == "site":
-        wrong["a LinkedIn or Crunchbase page"] = found[WEB] & _matches(texts, r"(?i)\b(linkedin|crunchbase)\.com/")
+        pages = _matches(texts, r"(?i)\b(linkedin|crunchbase)\.com/")
+        wrong.append(("a LinkedIn or Crunchbase page", due, (label == WEB) & pages))
     if kind == "page":
-        wrong["another site's address"] = found[WEB] & ~_matches(texts, rf"(?i)\b{ending}\.")
-    for what, mask in wrong.items():
+        own = _matches(texts, rf"(?i)\b{ending}\.")
+        wrong.append(("another site's address", "an address on its site is", (label == WEB) & ~own))
+    for what, instead_of, mask in wrong:
         if mask.any():
             rows = np.flatnonzero(mask)
-            due = "an address on its site" if what == "another site's address" else DUE[kind]
-            due = f"{due} {'are' if due == WORDS else 'is'} due"
-            yield (
-                f"{name} holds {what} where {due} in {rows_told(rows, index)}, such as {_example(texts, rows)}: "
-                "columns may be shifted."
-            )
+            where = f"in {rows_told(rows, index)}, such as {_example(texts, rows)}"
+            yield f"{name} holds {what} where {instead_of} due {where}: columns may be shifted."
 
 
 def odd_values(name: str, texts: Texts, index: pd.Index[Any] | None = None, *, asked: bool) -> Iterator[str]:
@@ -162,49 +146,43 @@ def odd_values(name: str, texts: Texts, index: pd.Index[Any] | None = None, *, a
         )
 
 
-def two_in_one(work: RunPlan, stage: StageQuestions) -> Iterator[str]:
+def two_in_one(run_plan: RunPlan, questions: StageQuestions) -> Iterator[str]:
     """Yield a sentence where records that are to share a question differ in what the prompt says of them.
 
     Two spellings of a country are no second firm; so at least two columns must differ from the group's first
     values, and more than agree.
     """
-    hints = [name for name in stage.stage.reads if name in work.frame.columns and name not in stage.per]
-    records = np.flatnonzero(stage.code >= 0)
-    groups = stage.code[records]
-    rows = work.row[records]
-    agree, differ = np.zeros(len(rows), np.int16), np.zeros(len(rows), np.int16)
-    told: dict[str, Mask] = {}
-    for name in hints if len(stage.questions) < len(records) else ():
-        texts = column_texts(work.frame[name].iloc[rows], ignore_case=True)
-        values = np.where(pc.equal(texts, ""), -1, texts.dictionary_encode().indices)
-        filled = np.flatnonzero(values >= 0)
-        first = np.full(len(stage.questions), -1)
-        first[groups[filled][::-1]] = values[filled][::-1]
-        other = filled[values[filled] != first[groups[filled]]]
-        agree[filled] += 1
-        agree[other] -= 1
-        differ[other] += 1
-        told[name] = np.zeros(len(rows), bool)
-        told[name][other] = True
-    for place in np.flatnonzero((differ > 1) & (differ > agree)):
-        about = ", ".join(repr(str(work.frame[name].iloc[rows[place]])) for name in stage.per)
-        another = ", ".join(name for name, mask in told.items() if mask[place])
-        row = rows_told(rows[[place]], work.frame.index)
+    frame = run_plan.frame
+    hints = [name for name in questions.stage.reads if name in frame.columns and name not in questions.per]
+    records = np.flatnonzero(questions.code >= 0)
+    if not hints or len(questions.questions) >= len(records):
+        return
+    rows = run_plan.row[records]
+    values = pd.DataFrame({name: _codes(frame[name].iloc[rows]) for name in hints})
+    first = values.groupby(questions.code[records]).transform("first")
+    differs = values.notna() & values.ne(first)
+    differing, agreeing = differs.sum(axis="columns"), values.eq(first).sum(axis="columns")
+    for place in np.flatnonzero((differing > 1) & (differing > agreeing)):
+        about = ", ".join(repr(str(frame[name].iloc[rows[place]])) for name in questions.per)
+        another = ", ".join(name for name in hints if differs[name].iloc[place])
         yield (
-            f"{stage.stage.name}: {about} may be two that share a name, asked about as one: {row} has another "
-            f"{another}. To part them, name them differently, or give the stage more columns in 'per'."
+            f"{questions.stage.name}: {about} may be two that share a name, asked about as one: "
+            f"{rows_told(rows[[place]], frame.index)} has another {another}. To part them, name them differently, or "
+            "give the stage more columns in 'per'."
         )
+
+
+def _codes(column: pd.Series[Any]) -> npt.NDArray[np.float64]:
+    """Return a number for each different text, not a number for an empty one."""
+    texts = column_texts(column, ignore_case=True)
+    return np.where(pc.equal(texts, ""), np.nan, texts.dictionary_encode().indices)
 
 
 def _few(notes: Iterable[str], kind: str = "note") -> Iterator[str]:
     """Yield the first notes, and how many more there are."""
-    more = 0
-    for place, note in enumerate(notes):
-        if place < NOTES_TOLD:
-            yield note
-        else:
-            more += 1
-    if more:
+    notes = list(notes)
+    yield from notes[:NOTES_TOLD]
+    if more := len(notes[NOTES_TOLD:]):
         yield f"There {'is' if more == 1 else 'are'} {many(more, f'more {kind}')} of this kind."
 
 
