@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from decimal import Decimal
 from pathlib import Path
 
+import pandas as pd
+
 from ..errors import BudgetError
-from ..formatting import Listing, amount, as_html, as_text, duration, many
+from ..formatting import amount, as_html, as_text, duration, many, plain
 from ..gemini.client import access, check_capabilities
 from ..messages import SIMULATOR, Client
 from ..pricing.budget import Budget
@@ -21,7 +23,7 @@ from .plan import RunPlan
 from .questions import StagePlan
 
 COUNTS = ("done", "failed", "skipped", "changed", "shared")
-"""What is told of a stage besides what it is to ask, where there is any."""
+"""What is said of a stage besides what it is to ask, where there is any."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,19 +102,21 @@ class Plan:
     def __str__(self) -> str:
         stages = []
         for stage in self.stages:
-            told = "".join(f", {count:,} {name}" for name in COUNTS if (count := getattr(stage, name)))
-            stages.append(f"  {stage.name}: {stage.to_ask:,} to ask{told}")
+            counts = "".join(f", {count:,} {name}" for name in COUNTS if (count := getattr(stage, name)))
+            stages.append(f"  {stage.name}: {stage.to_ask:,} to ask{counts}")
         return as_text([self._table_line, *stages, *self._money_lines, *self.notes, self.next_line], [])
 
     def __repr__(self) -> str:
-        told = f"<enrichkit.Plan, {many(self.records, 'record')}: {self.price_line}> print() shows all of it."
-        return as_text([told, self.next_line], [])
+        summary = f"<enrichkit.Plan, {many(self.records, 'record')}: {self.price_line}> print() shows all of it."
+        return as_text([summary, self.next_line], [])
 
     def _repr_html_(self) -> str:
         names = ["to_ask", *(name for name in COUNTS if any(getattr(stage, name) for stage in self.stages))]
-        rows = tuple((stage.name, *(f"{getattr(stage, name):,}" for name in names)) for stage in self.stages)
-        table = Listing("questions by stage", ("stage", "to ask", *names[1:]), rows)
-        return as_html([self._table_line, *self._money_lines], [table], more=as_html([*self.notes, self.next_line], []))
+        stages = pd.DataFrame([asdict(stage) for stage in self.stages])[["name", *names]]
+        stages = stages.rename(columns={"name": "stage", "to_ask": "to ask"}).map(_shown)
+        table = stages.to_html(index=False, border=0, classes="mathjax_ignore tex2jax_ignore")
+        notes = as_html([*self.notes, self.next_line], [])
+        return as_html([self._table_line, *self._money_lines], [], more=table + notes)
 
     @property
     def _table_line(self) -> str:
@@ -133,9 +137,9 @@ class Plan:
             why = "" if self.budget else " The price of a version that answered is unknown: give prices= for it."
             return f"{many(self.to_ask, 'request')} of unknown cost ({self.prices}).{why}"
         low, middle, high = map(amount, self.cost_usd)
-        told = "simulated, nothing is charged; at the default model's prices " if self.model == SIMULATOR else ""
+        whose = "simulated, nothing is charged; at the default model's prices " if self.model == SIMULATOR else ""
         about = f"about {middle} USD ({low} to {high}, {self.basis}; {self.prices})"
-        return f"{many(self.to_ask, 'request')}, {told}{about}"
+        return f"{many(self.to_ask, 'request')}, {whose}{about}"
 
     @property
     def time_line(self) -> str:
@@ -173,53 +177,60 @@ def make_plan(
 ) -> Plan:
     """Return what a person sees of a run's plan."""
     about = estimate(run_plan, folder, workers=workers, rpm=rpm, prices=prices)
-    asked = dict.fromkeys((stage.stage.model or run_plan.model, stage.stage.search) for stage in run_plan.stages)
-    unpriced = [told for model, search in asked if (told := lacking(model, search=search, prices=prices))]
+    unpriced = list(dict.fromkeys(_unpriced([stage.stage for stage in run_plan.stages], run_plan.model, prices)))
     worst_usd = worst_request(run_plan, prices)
+    holds = budget_holds(budget, about, to_ask=run_plan.to_ask, worst_usd=worst_usd)
     fix_first = run_plan.fix_first
     if not fix_first and unpriced and budget.limit_usd is not None:
         fix_first = "give that price, or leave budget_usd out; until then enrichkit.run refuses the call"
     elif not fix_first and run_plan.to_ask and budget.never(worst_usd):
         fix_first = "raise budget_usd; until then enrichkit.run asks little or nothing"
-    holds = budget_told(budget, about, to_ask=run_plan.to_ask, worst_usd=worst_usd)
     return Plan(
         rows=len(run_plan.frame),
         records=len(run_plan.ids),
         stages=tuple(stage.counts for stage in run_plan.stages),
         model=run_plan.model,
         out=str(out),
-        cost_usd=about.cost_usd,
-        tokens=about.tokens,
-        seconds=about.seconds,
-        basis=about.basis,
         workers=workers,
         prices=f"prices: {prices_told(prices)}",
         later=run_plan.later,
         fix_first=fix_first,
         budget=f"{'. '.join(unpriced)}. Until then run refuses a budget_usd." if unpriced else holds,
         notes=(*run_plan.notes, *checkup(run_plan)),
+        **asdict(about),
     )
 
 
-def budget_told(budget: Budget, about: Estimate, *, to_ask: int, worst_usd: Decimal) -> str:
+def _shown(cell: object) -> str:
+    return plain(cell) if isinstance(cell, str) else f"{cell:,}"
+
+
+def _unpriced(stages: Sequence[Stage], model: str, prices: Mapping[str, Price]) -> Iterator[str]:
+    """Yield which price of a stage's model is not known, in words."""
+    for stage in stages:
+        if price := lacking(stage.model or model, search=stage.search, prices=prices):
+            yield price
+
+
+def budget_holds(budget: Budget, about: Estimate, *, to_ask: int, worst_usd: Decimal) -> str:
     """Say whether a budget will hold what is to be asked: a question is asked for as long as its worst case fits.
 
     >>> about = Estimate(tokens=(0, 0, 0), cost_usd=(8, 10, 20), seconds=(0, 0, 0), basis="")
-    >>> budget_told(Budget(5, spent_usd=1), about, to_ask=100, worst_usd=Decimal(1))
+    >>> budget_holds(Budget(5, spent_usd=1), about, to_ask=100, worst_usd=Decimal(1))
     'Budget 5.00 USD, 1.00 of it spent: the run will stop after about 31 of 100 questions.'
     """
     if budget.limit_usd is None or about.cost_usd is None or not to_ask:
         return ""
     spent = f", {amount(float(budget.spent_usd))} of it spent" if budget.spent_usd else ""
-    told = f"Budget {amount(float(budget.limit_usd))} USD{spent}"
+    limit = f"Budget {amount(float(budget.limit_usd))} USD{spent}"
     room = float(budget.left_usd - worst_usd)
     if room < 0:
-        return f"{told}: too little for another request, which may cost up to {amount(float(worst_usd))} USD."
+        return f"{limit}: too little for another request, which may cost up to {amount(float(worst_usd))} USD."
     middle, high = (cost * (1 - 1 / to_ask) for cost in about.cost_usd[1:])  # all but the last question
     if middle > room:
         asked = math.floor(room * to_ask / about.cost_usd[1]) + 1
-        return f"{told}: the run will stop after about {asked:,} of {many(to_ask, 'question')}."
-    return f"{told}: holds the estimate{', but not its high end' if high > room else ''}."
+        return f"{limit}: the run will stop after about {asked:,} of {many(to_ask, 'question')}."
+    return f"{limit}: holds the estimate{', but not its high end' if high > room else ''}."
 
 
 def check_call(
@@ -234,8 +245,7 @@ def check_call(
     for stage in stages:
         if isinstance(client, str):
             check_capabilities(client, thinking=stage.thinking)
-        told = lacking(stage.model or model, search=stage.search, prices=prices)
-        if budget_usd is not None and told:
-            raise BudgetError(f"{told}. Or leave budget_usd out: without that price it cannot be held.")
+    for price in _unpriced(stages, model, prices) if budget_usd is not None else ():
+        raise BudgetError(f"{price}. Or leave budget_usd out: without that price it cannot be held.")
     if isinstance(client, str) and model != SIMULATOR:
         access()

@@ -149,7 +149,7 @@ def test_it_shows_itself_in_two_lines_a_table_or_in_whole(frame, tmp_path):
     assert first.startswith("<enrichkit.Plan, 4 records: 5 requests, about ")
     assert last == found.next_line == str(found).splitlines()[-1]
     assert "  poc: 3 to ask, 1 skipped\n  fund: 2 to ask, 2 shared\n" in str(found)
-    table = re.findall(r"<t[hd] [^>]*>([^<]*)", found._repr_html_())
+    table = re.findall(r"<t[hd]>([^<]+)", found._repr_html_())
     assert table == ["stage", "to ask", "skipped", "shared", "poc", "3", "1", "0", "fund", "2", "0", "2"]
     for told in (found.price_line, *found.notes, found.next_line):
         assert html.escape(told) in found._repr_html_()
