@@ -7,12 +7,13 @@ from collections.abc import Iterator
 import pandas as pd
 
 from .errors import InputError
+from .opening import check_setup, look_ahead
 from .options import Options, takes
 from .planning.estimate import booked_before, spent_before
 from .planning.summary import Plan, make_plan
 from .pricing.budget import Budget
 from .progress.progress import wanted
-from .runner import Run, _terminated_as_interrupted, check_setup, look_ahead
+from .runner import Run, _terminated_as_interrupted
 
 
 @takes(Options)

@@ -21,8 +21,8 @@ import pandas as pd
 
 from .errors import InputError
 from .messages import CLIENTS, DEFAULT_MODEL, SIMULATOR, Client
-from .planning.plan import Priority
 from .planning.questions import OnChange
+from .planning.records import Priority
 from .pricing.prices import Price
 from .progress.notify import NOTIFY
 from .stages.stage import Stage

@@ -9,33 +9,25 @@ import signal
 import threading
 import warnings
 import weakref
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from .engine.driver import Engine
-from .engine.recorder import Recorder
 from .engine.shard_writer import Row
-from .errors import Interrupted, SetupError, Stopped, StoreError
+from .errors import Interrupted, SetupError, Stopped
 from .formatting import amount, many
-from .gemini.client import client_of, is_simulated
+from .opening import open_engine
 from .options import Options
-from .planning.estimate import estimate, spent_before
-from .planning.plan import Records, RunPlan, check_store_fits, choose_stages, make_run_plan, read_records
-from .planning.summary import check_call
-from .progress.notify import check_addresses, tell
-from .progress.progress import Live, choose, look_around, wanted, warn
+from .planning.estimate import estimate
+from .progress.notify import tell
+from .progress.progress import Live, choose, look_around, wanted
 from .progress.view import again, headline, is_early, line, next_call, summary_html
 from .progress.widget import Controls
-from .stages.stage import Stage
 from .status import Status, next_step, stop_reason_text
-from .store.index import Index, indexed, scan
 from .store.reader import enriched
-from .store.rows import RECORD_ID, answers_and_facts
-from .store.store import Store
 
 WAIT_SECONDS = 0.1
 ROWS_AT_ONCE = 500
@@ -311,63 +303,6 @@ def _as_of(*, ended: bool) -> list[str]:
     return [] if ended else [f"as of {datetime.now():%Y-%m-%d %H:%M:%S}"]
 
 
-def open_engine(frame: pd.DataFrame, options: Options, opening: contextlib.ExitStack) -> tuple[Engine, Recorder]:
-    """Open a call's store and plan its run, once; ``opening`` closes what was opened.
-
-    A mistake in the call, the table or the set-up is refused before anything is written. On a store that is filled,
-    only what depends on the open questions is refused later, after stored answers were read again.
-    """
-    stages = choose_stages(options.stages, frame)
-    records = read_records(frame, stages, key=options.key, priority=options.priority)
-    check_setup(options, stages)
-    plan = None
-    if not options.folder.is_dir():
-        plan = run_plan_of(records, index_of(options.folder, stages), stages, options)
-        plan.check()
-    store = open_store(options, stages)
-    opening.callback(store.close)
-    if plan is None or not store.index.empty:
-        plan = run_plan_of(records, store.index, stages, options)
-        plan.check()
-    recorder = Recorder(plan, store, prices=options.prices, shard_rows=options.shard_rows)
-    if recorder.to_read_again:
-        with named(options.folder):
-            recorder.read_again()
-            store.reload()
-        plan = run_plan_of(records, store.index, stages, options)
-        recorder = Recorder(plan, store, prices=options.prices, shard_rows=options.shard_rows)
-    if not store.enough_space():
-        raise StoreError(f"The disk that holds {options.folder} is nearly full. Free some space, then run again.")
-    client = opening.enter_context(client_of(options.client, model=options.model, needed=plan.to_ask > 0))
-    engine = Engine(
-        recorder,
-        client=client,
-        client_name=options.client_name,
-        workers=options.workers,
-        rpm=options.rpm,
-        prices=options.prices,
-        budget_usd=options.budget_usd,
-        delay_seconds=options.delay_seconds,
-        deadline_seconds=options.deadline_seconds,
-        spent_usd=spent_before(
-            options.folder,
-            store.index,
-            plan,
-            budget_usd=options.budget_usd,
-            prices=options.prices,
-            booked=recorder.spent_usd,
-        ),
-        on_scarce=lambda: warn(engine.status),
-    )
-    return engine, recorder
-
-
-def check_setup(options: Options, stages: Sequence[Stage]) -> None:
-    """Raise for what a request or a notification would fail for."""
-    check_call(stages, model=options.model, client=options.client, prices=options.prices, budget_usd=options.budget_usd)
-    check_addresses(options.addresses)
-
-
 def _let_earlier_runs_end(folder: Path) -> None:
     """Wait for runs of this process that are about to let the store go, such as one that was left at once."""
     with RUNS_CHANGE:
@@ -380,70 +315,6 @@ def _let_earlier_runs_end(folder: Path) -> None:
                 stacklevel=5,
             )
             run._drain()
-
-
-def open_store(options: Options, stages: Sequence[Stage]) -> Store:
-    """Return the call's store, opened for writing: locked and recovered."""
-    with named(options.folder):
-        store = Store(options.folder, redo_damaged=options.redo_damaged, **_indexed(stages))
-    if store.quarantined:
-        files = many(len(store.quarantined), "damaged file was", "damaged files were")
-        warnings.warn(
-            f"{files} put aside in {store.quarantined[0].parent}; what was in there is asked, and paid, again.",
-            stacklevel=6,
-        )
-    return store
-
-
-def index_of(folder: Path, stages: Sequence[Stage]) -> Index:
-    """Return the index of a call's store, reading only."""
-    return scan(folder, **_indexed(stages))
-
-
-def _indexed(stages: Sequence[Stage]) -> dict[str, Any]:
-    """Return which columns the index of a store needs, and in which others no damage is let pass.
-
-    These are the ones that the user's table gets; a damaged shard would be missing from it.
-    """
-    answers, facts = answers_and_facts(stages)
-    required = [name for stage in stages for name in stage.requires]
-    columns = indexed([stage.name for stage in stages], required)
-    return {"columns": columns, "checked": [*answers, *facts], "id_column": RECORD_ID}
-
-
-def run_plan_of(records: Records, index: Index, stages: Sequence[Stage], options: Options) -> RunPlan:
-    """Return what a call has to do on a store with this index; raise if the store is not for it."""
-    simulated = is_simulated(options.model, options.client)
-    check_store_fits(index, options.folder, stages=stages, key=records.key, simulated=simulated)
-    return make_run_plan(
-        records,
-        index,
-        out=options.folder,
-        stages=stages,
-        model=options.model,
-        on_change=options.on_change,
-        retry_failed=options.retry_failed,
-        limit=options.limit,
-    )
-
-
-def look_ahead(frame: pd.DataFrame, options: Options) -> tuple[RunPlan, Index]:
-    """Return what a call would have to do, and the index of its store, reading only."""
-    stages = choose_stages(options.stages, frame)
-    records = read_records(frame, stages, key=options.key, priority=options.priority)
-    index = index_of(options.folder, stages)
-    return run_plan_of(records, index, stages, options), index
-
-
-@contextlib.contextmanager
-def named(out: Path) -> Iterator[None]:
-    """Say which store it was that the disk failed."""
-    try:
-        yield
-    except OSError as error:
-        raise StoreError(
-            f"The store {out} cannot be used: {error.strerror or error}. Mend the disk, then run again."
-        ) from error
 
 
 @contextlib.contextmanager

@@ -25,7 +25,7 @@ from ..api import check, plan_of
 from ..errors import EnrichError, InputError, Interrupted, MissingKeyError, Stopped, StoreError
 from ..formatting import many, plain
 from ..options import Options
-from ..planning.plan import record_ids
+from ..planning.records import record_ids
 from ..planning.summary import Plan
 from ..reporting.export import as_written
 from ..reporting.sheet import Writer, check_outside, check_size, format_of, open_sheet, read_sheet, write_sheet

@@ -1,4 +1,4 @@
-"""The work: a table, stages and a store become what is done, shared, changed and still to ask.
+"""The plan of a run: records, stages and a store become what is done, shared, changed and still to ask.
 
 Pure and free: no network, no key, nothing written. Arrays throughout, so that a million pending records cost
 megabytes.
@@ -6,73 +6,30 @@ megabytes.
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..errors import ChangedError, InputError, StageError
-from ..formatting import many, plain, rows_told
+from ..formatting import many
 from ..stages import funds
 from ..stages.stage import Stage, arrange
 from ..store.index import Index
-from ..store.rows import WHY, facts_of, meta
-from ..table.arrow import as_table, is_true
-from ..table.cells import Digests, column_texts, digests, group, ids
+from ..store.rows import meta
+from ..table.arrow import is_true
+from ..table.cells import column_texts
 from .questions import OnChange, StageQuestions
+from .records import Records, run_columns
 
-SHARD = "shard"
 FIX_KEY = "fill in the key where it is missing, or drop such rows; until then enrichkit.run refuses the table"
 FIX_FILLED = "give the table as it was before the earlier run; until then enrichkit.run refuses it"
 FIX_CHANGE = "give on_change='redo' or on_change='keep', or another 'out'; until then enrichkit.run refuses the call"
-Priority = str | Callable[[pd.DataFrame], Sequence[float]] | None
-
-
-@dataclass(kw_only=True)
-class Records:
-    """A table's records, whatever a store has of them."""
-
-    frame: pd.DataFrame
-    table: pa.Table
-    """The same as Arrow, without the columns that a run writes."""
-    key: tuple[str, ...]
-    record: npt.NDArray[np.int32]
-    """Each row's record; -1 where the row lacks its key."""
-    row: npt.NDArray[np.int32]
-    """Each record's first row."""
-    ids: pa.StringArray
-    order: npt.NDArray[np.int32]
-    """The records, most urgent first."""
-    keyless: str
-    """Which rows lack their key, in words; a run refuses such a table."""
-
-    @property
-    def first(self) -> pd.DataFrame:
-        """Each record's first row, with text for the columns' names."""
-        named = with_text_names(self.frame)
-        return named if len(self.row) == len(named) else named.iloc[self.row]
-
-    def id(self, record: int) -> str:
-        """Return a record's id."""
-        return str(self.ids[record])
-
-    def values(self, record: int, names: Collection[str]) -> dict[str, Any]:
-        """Return some of a record's cells."""
-        row = int(self.row[record])
-        return {name: self._columns[name][row].as_py() for name in names if name in self._columns}
-
-    @functools.cached_property
-    def _columns(self) -> dict[str, pa.Array | pa.ChunkedArray]:
-        """The table's columns, each as one array where it is: a cell is read five times as fast."""
-        columns = zip(self.table.column_names, self.table.columns, strict=True)
-        return {name: column.chunk(0) if column.num_chunks == 1 else column for name, column in columns}
 
 
 @dataclass(kw_only=True)
@@ -126,95 +83,6 @@ def choose_stages(stages: Sequence[str | Stage], frame: pd.DataFrame) -> list[St
             raise StageError(f"There is no stage {stage!r}. Built in: {', '.join(funds.STAGES)}; or give a Stage.")
         chosen.append(stage if isinstance(stage, Stage) else funds.STAGES[stage])
     return arrange(chosen, [str(name) for name in frame.columns])
-
-
-def choose_key(key: str | Sequence[str] | None, columns: Collection[str]) -> tuple[str, ...]:
-    """Return the columns that identify a record."""
-    if key is None:
-        if funds.KEY[0] not in columns:
-            raise InputError(
-                f"Which columns identify a record? Give key=..., one or more of: {', '.join(map(str, columns))}."
-            )
-        return tuple(name for name in funds.KEY if name in columns)
-    if not isinstance(key, str | Sequence):
-        raise InputError(f"key must be a column's name or several, not {key!r}.")
-    names = (key,) if isinstance(key, str) else tuple(key)
-    for name in names:
-        if name not in columns:
-            raise InputError(
-                f"The key column {name!r} is not in the table. Its columns: {', '.join(map(str, columns))}."
-            )
-    if not names:
-        raise InputError("key must name at least one column.")
-    return names
-
-
-def record_digests(frame: pd.DataFrame, key: tuple[str, ...]) -> tuple[Digests, npt.NDArray[np.bool_], str]:
-    """Return each row's record, its id's digest; which rows lack a key value; and what to say of these."""
-    ignore_case = set(key) <= set(funds.KEY)
-    texts = {name: column_texts(frame[name], ignore_case=ignore_case) for name in key}
-    may_lack = set(funds.KEY[1:]) if ignore_case and funds.KEY[0] in key else set()
-    lacking, told = np.zeros(len(frame), bool), ""
-    for name in key:
-        empty = is_true(pc.equal(texts[name], ""))
-        if name not in may_lack and empty.any():
-            lacking |= empty
-            told += f"The key column {name!r} is empty in {rows_told(np.flatnonzero(empty), frame.index)}. "
-    told += "Fill it in, drop such rows, or choose another key." if told else ""
-    return digests(list(texts.items())), lacking, told
-
-
-def with_text_names(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return a table with text for its columns' names."""
-    return frame.set_axis([str(name) for name in frame.columns], axis="columns")
-
-
-def record_ids(frame: pd.DataFrame, key: str | Sequence[str] | None) -> list[str]:
-    """Return each row's record id."""
-    named = with_text_names(frame)
-    return list(ids(record_digests(named, choose_key(key, list(named.columns)))[0]).to_pylist())
-
-
-def read_records(
-    frame: pd.DataFrame, stages: Sequence[Stage], *, key: str | Sequence[str] | None, priority: Priority
-) -> Records:
-    """Return a table's records; of rows that lack their key they know only what to say.
-
-    Raises
-    ------
-    InputError
-        If the table, its key or its priority cannot be used.
-    """
-    table = as_table(frame, without=_written(stage.name for stage in stages))
-    named = with_text_names(frame)
-    if SHARD in named.columns:
-        raise InputError(f"A column cannot be named {SHARD!r}: that is what the store's folders are. Rename it.")
-    names = choose_key(key, list(named.columns))
-    rows, lacking, keyless = record_digests(named, names)
-    if lacking.all():
-        raise InputError(keyless)
-    with_key = np.flatnonzero(~lacking).astype(np.int32)
-    numbers, first = group(rows[with_key] if keyless else rows)
-    record = np.full(len(frame), -1, np.int32)
-    record[with_key] = numbers
-    records = Records(
-        frame=frame,
-        table=table,
-        key=names,
-        record=record,
-        row=with_key[first],
-        ids=ids(rows, with_key[first]),
-        order=np.arange(len(first), dtype=np.int32),
-        keyless=keyless,
-    )
-    if priority is not None:
-        records.order = _order(records, priority)
-    return records
-
-
-def _written(stages: Iterable[str]) -> frozenset[str]:
-    """Return the columns that a run writes beside the answers of these stages."""
-    return frozenset({WHY, *facts_of(stages)})
 
 
 def check_store_fits(
@@ -287,11 +155,9 @@ def make_run_plan(
     filled = "" if changed else "".join(_filled_before(first, stage) for stage in questions).rstrip()
     shards = index.shards[np.maximum(places, 0)] if len(index.shards) else np.full(len(places), -1, np.int32)
     return RunPlan(
-        **vars(records)
-        | {
-            "table": records.table.drop_columns(list(_written(index.stages) & set(records.table.column_names))),
-            "order": chosen,
-        },
+        **{name: getattr(records, name) for name in ("frame", "key", "record", "row", "ids", "keyless")},
+        table=records.table.drop_columns(list(run_columns(index.stages) & set(records.table.column_names))),
+        order=chosen,
         model=model,
         stages=questions,
         shards=np.where(places >= 0, shards, -1).astype(np.int32),
@@ -315,9 +181,9 @@ def _notes(keyless: str, changed: str, stages: Sequence[Stage], index: Index) ->
         yield f"{keyless} Until then run refuses this table; the plan is for its other rows."
     if changed:
         yield changed
-    if anew := sum(_read_otherwise(stage, index) for stage in stages):
-        told = many(anew, "stored answer")
-        yield f"{told} will be read anew, for nothing: types, checks or columns changed."
+    if again := sum(_read_otherwise(stage, index) for stage in stages):
+        answers = many(again, "stored answer")
+        yield f"{answers} will be read again, at no cost: types, checks or columns changed."
     for path in index.damaged:
         yield f"The shard {path} is damaged: its records count as not asked. Restore it, or give redo_damaged=True."
 
@@ -358,26 +224,3 @@ def _filled_before(first: pd.DataFrame, questions: StageQuestions) -> str:
         "asked, and paid, again, without being replaced. Give the table as it was before that run; or drop the column "
         f"{name!r}, if these values are to stay and only what is empty is to be filled in. "
     )
-
-
-def _order(records: Records, priority: Priority) -> npt.NDArray[np.int32]:
-    """Return the records, high priority first, else as the table has them.
-
-    What is missing comes last; what is no number is refused, by its row in the table.
-    """
-    first = records.first
-    if not isinstance(priority, str) and not callable(priority):
-        raise InputError(f"priority must be a column's name or a function of the table, not {priority!r}.")
-    if isinstance(priority, str) and priority not in first.columns:
-        raise InputError(f"The priority column {priority!r} is not in the table.")
-    given = first[priority] if isinstance(priority, str) else pd.Series(priority(first))
-    numbers = pd.to_numeric(given, errors="coerce").to_numpy(dtype=float)
-    if len(numbers) != len(first):
-        raise InputError(f"priority must give one number per record, {len(first):,} of them, not {len(numbers):,}.")
-    lacking = np.flatnonzero(np.isnan(numbers))
-    odd = lacking[is_true(pc.not_equal(column_texts(given.iloc[lacking]), ""))]
-    if len(odd):
-        whose = f"The priority column {priority!r}" if isinstance(priority, str) else "priority"
-        what, where = plain(str(given.iloc[odd[0]])), rows_told(records.row[odd], records.frame.index)
-        raise InputError(f"{whose} must hold numbers, the highest asked first: not {what!r}, in {where}.")
-    return np.argsort(-np.nan_to_num(numbers, nan=-np.inf), kind="stable").astype(np.int32)

@@ -14,7 +14,7 @@ import pyarrow as pa
 from ..formatting import many
 from ..gemini.wire import parse
 from ..messages import decode, question_of
-from ..planning.plan import record_digests
+from ..planning.records import record_digests
 from ..store.files import Files, files_of, folder_of, work_area
 from ..store.index import VERSION, check_store, footer, read_shards, shard_paths, stray_work_area
 from ..store.journal import read_journal

@@ -239,7 +239,7 @@ def test_another_reading_asks_nothing(tmp_path):
         employees: int | None = None
 
     again = Stage("company", prompt=COMPANY.prompt, answer=Counted, search=False, max_output_tokens=1)
-    assert "read anew" in str(
+    assert "read again" in str(
         enrichkit.plan(table("Acme"), out=tmp_path / "out", stages=[again], key="name", model="m")
     )
     enriched = run(table("Acme", "Umbra"), tmp_path / "out", client, [again])

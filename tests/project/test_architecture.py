@@ -9,7 +9,7 @@ from support.paths import PACKAGE
 
 FLOORS = (
     "formatting|errors messages|status table pricing|stages gemini|store|planning|"
-    "engine progress reporting|options|runner|api|cli|__main__"
+    "engine progress reporting|options|opening|runner|api|cli|__main__"
 ).split("|")
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names.split()}
 
@@ -46,7 +46,7 @@ ALONE = {
 """Rooms and wings that may know less than their floor allows: these rooms, and those of these wings, alone."""
 INTERPRETERS = {"rows", "reader", "replies"}
 """The rooms of the store that know what is stored; the others keep bytes and tables."""
-CHECKERS = {"runner", "api", "cli", "__main__"}
+CHECKERS = {"opening", "runner", "api", "cli", "__main__"}
 """The rooms that know the settings of a call as one; the others take those they use."""
 
 
