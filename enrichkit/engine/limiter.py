@@ -18,11 +18,11 @@ LOOKS_EVERY_SECONDS = 0.1
 class PauseSwitch:
     """Shut for as long as there is a reason.
 
-    >>> door = Door()
-    >>> door.shut("pause")
-    >>> door.shut("disk")
-    >>> door.lift("pause")
-    >>> door.opened.is_set(), "disk" in door
+    >>> switch = PauseSwitch()
+    >>> switch.shut("pause")
+    >>> switch.shut("disk")
+    >>> switch.lift("pause")
+    >>> switch.opened.is_set(), "disk" in switch
     (False, True)
     """
 

@@ -36,11 +36,11 @@ def encode_journal(entries: Sequence[JournalEntry]) -> bytes:
     return b"%08x\n" % zlib.crc32(body) + body
 
 
-def decode_part(data: bytes) -> list[JournalEntry] | None:
+def decode_journal(data: bytes) -> list[JournalEntry] | None:
     """Return the replies in a part, or None if it is damaged.
 
-    >>> decode_part(encode_part([Entry("q", "poc", 1, "done", b"{}")]))
-    [Entry(question='q', stage='poc', attempt=1, status='done', payload=b'{}')]
+    >>> decode_journal(encode_journal([JournalEntry("q", "poc", 1, "done", b"{}")]))
+    [JournalEntry(question='q', stage='poc', attempt=1, status='done', payload=b'{}')]
     """
     checksum, _, body = data.partition(b"\n")
     if checksum != b"%08x" % zlib.crc32(body):
@@ -57,7 +57,7 @@ def read_journal(files: Files, out: Path) -> Iterator[tuple[Path, list[JournalEn
     folder = work_area(out) / "pending"
     for name in files.names(folder):
         with contextlib.suppress(FileNotFoundError):  # sealed and removed between listing and reading
-            yield folder / name, decode_part(files.read(folder / name))
+            yield folder / name, decode_journal(files.read(folder / name))
 
 
 def by_question(entries: Iterator[JournalEntry]) -> dict[str, list[JournalEntry]]:

@@ -21,12 +21,12 @@ from proof import crashes
 
 
 @pytest.fixture(params=crashes.WAYS.values(), ids=crashes.WAYS)
-def shard_writer(request, monkeypatch):
+def sealing_pace(request, monkeypatch):
     """Shards that are sealed once, and such that are sealed again and again as they grow."""
     monkeypatch.setattr(crashes, "SEAL_SECONDS", request.param)
 
 
-@pytest.mark.usefixtures("sealing")
+@pytest.mark.usefixtures("sealing_pace")
 @pytest.mark.parametrize("phase", crashes.PHASES)
 def test_after_a_crash_the_same_call_goes_on(phase):
     """A sample of the states that a disk may hold, those of a crash inside one recovery included."""
@@ -37,7 +37,7 @@ def test_after_a_crash_the_same_call_goes_on(phase):
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-@pytest.mark.usefixtures("sealing")
+@pytest.mark.usefixtures("sealing_pace")
 def test_after_any_crash_the_same_call_goes_on():
     """Every state of one crash, and of many second ones, without a violation; their number depends on the threads."""
     deeper = 6 if crashes.SEAL_SECONDS else 3
@@ -140,7 +140,7 @@ def broken_run(phase: str, number: int, code: int, root: Path, monkeypatch, *, e
     return disk.count >= number
 
 
-@pytest.mark.usefixtures("sealing")
+@pytest.mark.usefixtures("sealing_pace")
 @pytest.mark.parametrize("ever", [False, True], ids=["once", "for a while"])
 @pytest.mark.parametrize("phase", ["first", "question changed"])
 def test_a_disk_that_fails_at_any_operation_costs_nothing(phase, ever, tmp_path, monkeypatch):

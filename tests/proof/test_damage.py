@@ -14,7 +14,7 @@ import pytest
 import enrichkit
 from enrichkit import Answer, Failure, Reply, Stage, errors
 from enrichkit.store.files import Files
-from enrichkit.store.journal import decode_part
+from enrichkit.store.journal import decode_journal
 from enrichkit.store.parquet import read_parquet
 from proof import crashes
 
@@ -80,8 +80,8 @@ def test_a_damaged_part_is_always_noticed(damaged, image):
     """300 times each."""
     name = sorted(image)[2]
     chance = random.Random(str(name))
-    assert decode_part(image[name])
-    assert not any(decode_part(damaged(image[name], chance)) for _ in range(300))
+    assert decode_journal(image[name])
+    assert not any(decode_journal(damaged(image[name], chance)) for _ in range(300))
 
 
 @pytest.mark.parametrize("damaged", [flipped, truncated])
