@@ -6,6 +6,7 @@ API reference and recorded replies, as of November 2026.
 
 from __future__ import annotations
 
+import json
 import re
 import socket
 import struct
@@ -14,26 +15,35 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 Body = dict[str, Any]
+FINISH = {"STOP": 1, "MAX_TOKENS": 2, "SAFETY": 3, "RECITATION": 4, "OTHER": 5}
+BLOCK = {"SAFETY": 1, "OTHER": 2}
+"""Enums by their number, for ``enum-encoding=int``; a name that is not here has a number no SDK knows."""
+UNKNOWN_ENUM = 97
 
 
 @dataclass(frozen=True, slots=True)
 class Quota:
-    """A limit on requests.
+    """A limit on the requests that a `Simulator` answers.
 
-    Parameters
+    Attributes
     ----------
     requests : int
-        So many in each window; for a bucket, so many refilled in that time.
+        How many in each window; for a bucket, how many are refilled in that time.
     seconds : float
-        Length of the window.
+        Length of the window, in seconds.
     kind : {"window", "bucket"}
         A window opens at once when its time has come; a bucket refills all the time.
     burst : int
         What a bucket holds.
     says_seconds : float or "exact" or None
-        The delay that refusals carry: when the window opens, a fixed (perhaps false) number, or none.
+        The delay that refusals carry, in seconds: when the window opens, a fixed (perhaps false) number, or none.
     bare : bool
         Refusals carry no detail at all, not even which quota it is.
+
+    Examples
+    --------
+    >>> Quota(requests=15).seconds
+    60.0
     """
 
     requests: int
@@ -85,6 +95,33 @@ class Taken:
 def get(values: Mapping[str, Any], name: str) -> Any:
     """Return a field in camelCase or snake_case: the SDKs send both."""
     return values.get(name, values.get(re.sub(r"([A-Z])", lambda letter: "_" + letter[1].lower(), name)))
+
+
+def schema_of(body: Body) -> Body:
+    """Return the answer's schema: as configured, else as written in the system instruction."""
+    config = get(body, "generationConfig") or {}
+    schema = get(config, "responseJsonSchema") or get(config, "responseSchema")
+    if schema:
+        return dict(schema)
+    for match in re.finditer(r'\{"type"', text_of(get(body, "systemInstruction") or {})):
+        try:
+            return dict(json.JSONDecoder().raw_decode(match.string, match.start())[0])
+        except ValueError:
+            continue
+    return {}
+
+
+def text_of(content: Body) -> str:
+    """Return the text of a content's parts."""
+    return "".join(part.get("text", "") for part in content.get("parts") or [])
+
+
+def number_enums(reply: Body) -> None:
+    """Replace enums by their numbers, as the service does where a client asks for it."""
+    for candidate in reply.get("candidates") or []:
+        candidate["finishReason"] = FINISH.get(candidate["finishReason"], UNKNOWN_ENUM)
+    if feedback := reply.get("promptFeedback"):
+        feedback["blockReason"] = BLOCK.get(feedback["blockReason"], UNKNOWN_ENUM)
 
 
 def failed(code: int, status: str, message: str, *details: Body) -> Body:

@@ -24,15 +24,24 @@ from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from .faults import FAULTS, NO_FAULT, TOO_MANY, Body, Quota, Taken, failed, get, no_model, refused_request, too_many
+from .faults import (
+    FAULTS,
+    NO_FAULT,
+    TOO_MANY,
+    Body,
+    Quota,
+    Taken,
+    failed,
+    get,
+    no_model,
+    refused_request,
+    schema_of,
+    text_of,
+    too_many,
+)
 from .fiction import ABOUT_ITSELF, grounding, invent, written
 
 __all__ = ["FAULTS", "Quota", "Simulator"]
-
-FINISH = {"STOP": 1, "MAX_TOKENS": 2, "SAFETY": 3, "RECITATION": 4, "OTHER": 5}
-BLOCK = {"SAFETY": 1, "OTHER": 2}
-"""Enums by their number, for ``enum-encoding=int``; a name that is not here has a number no SDK knows."""
-UNKNOWN_ENUM = 97
 
 
 class Simulator:
@@ -45,7 +54,7 @@ class Simulator:
     seed : int
         The same seed gives the same answers and the same faults to the same prompts.
     latency_seconds : float or pair of float
-        How long a reply takes: always so long, or evenly spread between the two.
+        How long a reply takes, in seconds: always the same, or evenly spread between the two.
     quota : Quota, optional
         Requests over it get 429.
     requests_per_day : int, optional
@@ -56,6 +65,11 @@ class Simulator:
         How often each fault of `FAULTS` happens, as a probability.
     script : iterable of (str or None)
         Faults for the first requests, in order of arrival; None is a good reply.
+
+    Raises
+    ------
+    ValueError
+        If there is no fault of such a name.
 
     Attributes
     ----------
@@ -108,6 +122,18 @@ class Simulator:
         """Return how many requests and answers there were, in all and per different prompt.
 
         An answer is what the service would charge for; ``GET /counts`` serves the same.
+
+        Returns
+        -------
+        dict of str to object
+            ``requests``, ``answers``, ``refused``, ``at_once``, ``most_at_once``, ``different_prompts``, ``faults`` by
+            name, and ``prompts``: requests and answers of each.
+
+        Examples
+        --------
+        >>> with Simulator() as simulator:
+        ...     simulator.counts()["requests"]
+        0
         """
         with self._lock:
             prompts = {key: dict(count) for key, count in self._prompts.items()}
@@ -119,7 +145,12 @@ class Simulator:
             }
 
     def close(self) -> None:
-        """Stop serving; replies under way are dropped."""
+        """Stop serving; replies under way are dropped.
+
+        Examples
+        --------
+        >>> Simulator().close()
+        """
         self.closing.set()
         self._server.shutdown()
         self._server.server_close()
@@ -132,7 +163,7 @@ class Simulator:
 
     # What the server asks for each request
 
-    def begin(self, text: str) -> tuple[str, int, str | None]:
+    def _begin(self, text: str) -> tuple[str, int, str | None]:
         """Count a request; return its prompt's id, how often that was asked before, and the fault it gets."""
         prompt = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
         with self._lock:
@@ -147,18 +178,18 @@ class Simulator:
                 self._count[f"fault {fault}"] += 1
         return prompt, earlier, fault
 
-    def end(self) -> None:
+    def _end(self) -> None:
         """Count a request as over."""
         with self._lock:
             self._count["at_once"] -= 1
 
-    def answered(self, prompt: str) -> None:
+    def _answered(self, prompt: str) -> None:
         """Count an answer that the service would charge for."""
         with self._lock:
             self._count["answers"] += 1
             self._prompts[prompt]["answers"] += 1
 
-    def refusal(self) -> Body | None:
+    def _refusal(self) -> Body | None:
         """Take a place under the quotas; return the refusal's body if there is none."""
         with self._lock:
             if self.requests_per_day is not None and self._taken.total >= self.requests_per_day:
@@ -176,7 +207,7 @@ class Simulator:
             said = wait if self.quota.says_seconds == "exact" else self.quota.says_seconds
             return too_many("GenerateRequestsPerMinutePerProjectPerModel-FreeTier", said)
 
-    def latency(self, prompt: str, earlier: int) -> float:
+    def _latency(self, prompt: str, earlier: int) -> float:
         """Return how long this reply takes, in seconds."""
         if isinstance(self.latency_seconds, tuple):
             return random.Random(f"{self.seed} latency {prompt} {earlier}").uniform(*self.latency_seconds)
@@ -189,25 +220,6 @@ class Simulator:
             if at < 0:
                 return name
         return None
-
-
-def schema_of(body: Body) -> Body:
-    """Return the answer's schema: as configured, else as written in the system instruction."""
-    config = get(body, "generationConfig") or {}
-    schema = get(config, "responseJsonSchema") or get(config, "responseSchema")
-    if schema:
-        return dict(schema)
-    for match in re.finditer(r'\{"type"', text_of(get(body, "systemInstruction") or {})):
-        try:
-            return dict(json.JSONDecoder().raw_decode(match.string, match.start())[0])
-        except ValueError:
-            continue
-    return {}
-
-
-def text_of(content: Body) -> str:
-    """Return the text of a content's parts."""
-    return "".join(part.get("text", "") for part in content.get("parts") or [])
 
 
 def reply_to(model: str, body: Body, seed: int) -> Body:
@@ -297,14 +309,14 @@ class _Handler(BaseHTTPRequestHandler):
     def _generate(self, model: str, body: Body, *, numbered: bool) -> None:
         simulator = self.server.simulator
         text = "".join(map(text_of, get(body, "contents") or []))
-        prompt, earlier, name = simulator.begin(text)
+        prompt, earlier, name = simulator._begin(text)
         fault = FAULTS[name] if name else NO_FAULT
         try:
-            error = refused_request(model, body, self.headers.get("x-goog-api-key")) or simulator.refusal()
+            error = refused_request(model, body, self.headers.get("x-goog-api-key")) or simulator._refusal()
             if error is None:
-                simulator.closing.wait(simulator.latency(prompt, earlier))
+                simulator.closing.wait(simulator._latency(prompt, earlier))
         finally:
-            simulator.end()  # before the reply is out, so that counts read after the last reply are complete
+            simulator._end()  # before the reply is out, so that counts read after the last reply are complete
         if error is not None:
             self.send(error["error"]["code"], error)
         elif fault.error:
@@ -314,9 +326,9 @@ class _Handler(BaseHTTPRequestHandler):
             simulator.planted[str(reply.get("responseId"))] = reply.pop("planted", {})
             fault.shape(reply)
             if numbered:
-                _number_enums(reply)
+                number_enums(reply)
             if fault.charged:
-                simulator.answered(prompt)
+                simulator._answered(prompt)
             fault.delivery(self, json.dumps(reply).encode())
 
     def send(self, code: int, body: Any) -> None:
@@ -338,11 +350,3 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, *_: object) -> None:
         """Say nothing."""
-
-
-def _number_enums(reply: Body) -> None:
-    """Replace enums by their numbers, as the service does where a client asks for it."""
-    for candidate in reply.get("candidates") or []:
-        candidate["finishReason"] = FINISH.get(candidate["finishReason"], UNKNOWN_ENUM)
-    if feedback := reply.get("promptFeedback"):
-        feedback["blockReason"] = BLOCK.get(feedback["blockReason"], UNKNOWN_ENUM)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from ..messages import Cause, Failure, Reply, Source, Support, Usage, whole_count
 
@@ -24,6 +24,7 @@ BLOCK: tuple[str | None, ...] = (None, "SAFETY", "OTHER", "BLOCKLIST", "PROHIBIT
 """Enums by number: google-generativeai asks for numbers, so the service answers it with numbers."""
 _GROUNDED = frozenset({"groundingChunks", "groundingSupports", "searchEntryPoint"})
 LONGEST_MESSAGE = 300
+T = TypeVar("T", dict[str, Any], list[Any], str)
 
 
 def parse(raw: str) -> Reply:
@@ -35,31 +36,30 @@ def parse(raw: str) -> Reply:
     body = _json(raw)
     if not isinstance(body, dict):
         return Reply(raw=raw, failure=Failure(cause="unreadable", message="the body is no JSON object"))
-    candidate = _first(body.get("candidates"))
+    candidate = _at(_first(_at(body, list, "candidates")), dict)
+    parts = [_at(part, dict) for part in _at(candidate, list, "content", "parts")]
     texts = {
-        place: part["text"]
-        for place, part in enumerate(map(_dict, _list(_dict(candidate.get("content")).get("parts"))))
-        if isinstance(part.get("text"), str) and not part.get("thought")
+        place: text for place, part in enumerate(parts) if (text := _at(part, str, "text")) and not part.get("thought")
     }
     text = "".join(texts.values())
     finish = _enum(FINISH, candidate.get("finishReason"))
-    block = _enum(BLOCK, _dict(body.get("promptFeedback")).get("blockReason"))
-    grounding = _dict(candidate.get("groundingMetadata"))
-    queries = [query for query in map(_str, _list(grounding.get("webSearchQueries"))) if query and query.strip()]
-    chunks = [_dict(_dict(chunk).get("web")) for chunk in _list(grounding.get("groundingChunks"))]
-    pages = {uri: Source(uri, _str(chunk.get("title")) or "") for chunk in chunks if (uri := _str(chunk.get("uri")))}
+    block = _enum(BLOCK, _at(body, dict, "promptFeedback").get("blockReason"))
+    grounding = _at(candidate, dict, "groundingMetadata")
+    queries = [query for query in _at(grounding, list, "webSearchQueries") if isinstance(query, str) and query.strip()]
+    chunks = [_at(chunk, dict, "web") for chunk in _at(grounding, list, "groundingChunks")]
+    pages = {uri: Source(uri, _at(chunk, str, "title")) for chunk in chunks if (uri := _at(chunk, str, "uri"))}
     return Reply(
         text=text or None,
         # What a search brought may be there without its queries: it was one at least, and is charged for.
-        usage=_usage(_dict(body.get("usageMetadata")), len(queries) or int(bool(_GROUNDED & grounding.keys()))),
-        model_version=_str(body.get("modelVersion")),
+        usage=_usage(_at(body, dict, "usageMetadata"), len(queries) or int(bool(_GROUNDED & grounding.keys()))),
+        model_version=_at(body, str, "modelVersion") or None,
         finish_reason=finish,
         block_reason=block,
         sources=tuple(pages.values()),
-        supports=tuple(_supports(_list(grounding.get("groundingSupports")), chunks, list(pages), texts)),
+        supports=tuple(_supports(_at(grounding, list, "groundingSupports"), chunks, list(pages), texts)),
         queries=tuple(dict.fromkeys(queries)),
-        suggestions_html=_str(_dict(grounding.get("searchEntryPoint")).get("renderedContent")),
-        response_id=_str(body.get("responseId")),
+        suggestions_html=_at(grounding, str, "searchEntryPoint", "renderedContent") or None,
+        response_id=_at(body, str, "responseId") or None,
         raw=raw,
         failure=_failure(text, finish, block),
     )
@@ -75,10 +75,10 @@ def _supports(
     """
     whole = "".join(texts.values()).encode("utf-8", "surrogatepass") if supports else b""
     places_of = {uri: place for place, uri in enumerate(pages)}
-    for support in map(_dict, supports):
-        segment = _dict(support.get("segment"))
+    for support in supports:
+        segment = _at(support, dict, "segment")
         part, start, end = (segment.get(name, 0) for name in ("partIndex", "startIndex", "endIndex"))
-        places = {place for place in _list(support.get("groundingChunkIndices")) if type(place) is int}
+        places = {place for place in _at(support, list, "groundingChunkIndices") if type(place) is int}
         named = [chunks[place].get("uri") for place in sorted(places) if 0 <= place < len(chunks)]
         sources = tuple(dict.fromkeys(places_of[uri] for uri in named if uri in places_of))
         if not sources or any(type(number) is not int for number in (part, start, end)):
@@ -133,27 +133,22 @@ def _json(raw: str) -> Any:
         return None
 
 
-def _first(values: Any) -> dict[str, Any]:
-    return _dict(values[0]) if isinstance(values, list) and values else {}
+def _at(value: Any, kind: type[T], *path: str) -> T:
+    """Return what stands at a path in a body; an empty one of this kind if there is nothing such."""
+    for name in path:
+        value = value.get(name) if isinstance(value, dict) else None
+    return value if isinstance(value, kind) else kind()
 
 
-def _dict(value: Any) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
-def _list(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else []
-
-
-def _str(value: Any) -> str | None:
-    return value if isinstance(value, str) else None
+def _first(values: list[Any]) -> Any:
+    return values[0] if values else None
 
 
 def _enum(names: tuple[str | None, ...], value: Any) -> str | None:
     """Return an enum's name; the set is open, so an unknown name or number stands for itself."""
     if isinstance(value, int) and not isinstance(value, bool):
         return names[value] if 0 <= value < len(names) else str(value)
-    return _str(value)
+    return value if isinstance(value, str) else None
 
 
 def classify(status: int, raw: str) -> Failure:
@@ -163,16 +158,16 @@ def classify(status: int, raw: str) -> Failure:
     'overloaded'
     """
     body = _json(raw)
-    error = _dict((_first(body) if isinstance(body, list) else _dict(body)).get("error"))
-    message = re.sub(r"<[^>]*>", " ", _str(error.get("message")) or raw)  # proxies answer with a page of HTML
-    details = [_dict(detail) for detail in _list(error.get("details"))]
-    violations = [_dict(violation) for detail in details for violation in _list(detail.get("violations"))]
-    quotas = [quota for violation in violations if (quota := _str(violation.get("quotaId")))]
+    error = _at(_first(body) if isinstance(body, list) else body, dict, "error")
+    message = re.sub(r"<[^>]*>", " ", _at(error, str, "message") or raw)  # proxies answer with a page of HTML
+    details = _at(error, list, "details")
+    violations = [violation for detail in details for violation in _at(detail, list, "violations")]
+    quotas = [name for violation in violations if (name := _at(violation, str, "quotaId"))]
     # A daily quota among others is the one that counts: no delay helps against it.
     quota = next((quota for quota in quotas if "PerDay" in quota), quotas[0] if quotas else None)
-    delay = next((text for detail in details if (text := _str(detail.get("retryDelay")))), "")
+    delay = next((text for detail in details if (text := _at(detail, str, "retryDelay"))), "")
     seconds = re.fullmatch(r"(\d+(?:\.\d+)?)s", delay) or re.search(r"retry in (\d+(?:\.\d+)?)s", message)
-    reasons = {detail.get("reason") for detail in details}
+    reasons = [_at(detail, str, "reason") for detail in details]
     return Failure(
         cause=_cause(status, message, quota, bad_key="API_KEY_INVALID" in reasons),
         message=" ".join(message.split())[:LONGEST_MESSAGE],

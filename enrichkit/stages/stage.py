@@ -62,8 +62,8 @@ class Stage:
     requires : tuple of str
         Columns without which a record is skipped by this stage.
     checks : tuple of callable
-        ``check(answer, record)`` yields an `Issue` for whatever looks wrong; ``record`` maps the input columns that
-        have a value to their text.
+        ``check(answer, record)`` yields an `Issue` for each thing that looks wrong; ``record`` maps the input columns
+        that have a value to their text.
     columns : str, optional
         The prefix of the answer's columns; default: the stage's name.
     thinking : str or int, optional
@@ -158,11 +158,47 @@ class Stage:
         return {f"{self.columns or self.name}.{field}": field for field in self.fields}
 
     def about(self, columns: Collection[str]) -> tuple[str, ...]:
-        """Return the columns of the table that identify what is asked about; none if the prompt reads none."""
+        """Return the columns of a table that identify what is asked about; none if the prompt reads none of them.
+
+        Parameters
+        ----------
+        columns : collection of str
+            The table's columns.
+
+        Returns
+        -------
+        tuple of str
+            Those that records must agree in to share one question.
+
+        Examples
+        --------
+        >>> from enrichkit import funds
+        >>> funds.FUND.about(["fund.title", "fund.city"])
+        ('fund.title',)
+        """
         return tuple(name for name in (self.reads if self.per is None else self.per) if name in columns)
 
     def question(self, model: str, per: Sequence[str]) -> str:
-        """Return the fingerprint of what is asked: stage, prompt, fields, model, search, settings and ``per``."""
+        """Return the fingerprint of what is asked: stage, prompt, fields, model, search, settings and ``per``.
+
+        Parameters
+        ----------
+        model : str
+            The model of the run, for a stage without one of its own.
+        per : sequence of str
+            The columns that identify what is asked about, as `about` returns them.
+
+        Returns
+        -------
+        str
+            16 hexadecimal digits. Another fingerprint is another question, and is asked again.
+
+        Examples
+        --------
+        >>> from enrichkit import funds
+        >>> funds.FUND.question("gemini-3.5-flash-lite", ["fund.title"])
+        '201b6e674d7775bf'
+        """
         settings = {name: getattr(self, name) for name in ASKED}
         model = self.model or model
         return _fingerprint(

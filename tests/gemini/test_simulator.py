@@ -215,14 +215,14 @@ def test_a_day_has_its_own_quota():
 def test_latency_counts_at_once():
     """Requests are answered side by side, and the most at once is counted."""
     with Simulator(latency_seconds=(0.1, 0.2)) as simulator, ThreadPoolExecutor(8) as pool:
-        together, latency, seconds = threading.Barrier(8), simulator.latency, []
+        together, latency, seconds = threading.Barrier(8), simulator._latency, []
 
         def meeting(prompt, earlier):
             together.wait(60)
             seconds.append(latency(prompt, earlier))
             return seconds[-1]
 
-        simulator.latency = meeting
+        simulator._latency = meeting
         list(pool.map(lambda n: post(simulator, body(f"⟦{n}⟧")), range(8)))
         assert simulator.counts()["most_at_once"] == 8
     assert 0.1 <= min(seconds) < max(seconds) <= 0.2

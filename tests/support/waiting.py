@@ -23,7 +23,7 @@ def wait_for(condition: Callable[[], object]) -> None:
 
 def hold_after(simulator: Simulator, requests: int) -> threading.Event:
     """Let so many requests be answered; those after them have no reply before the event that is returned is set."""
-    go, number, latency = threading.Event(), itertools.count(), simulator.latency
+    go, number, latency = threading.Event(), itertools.count(), simulator._latency
 
     def held(prompt: str, earlier: int) -> float:
         if next(number) >= requests:
@@ -31,5 +31,5 @@ def hold_after(simulator: Simulator, requests: int) -> threading.Event:
                 pass
         return latency(prompt, earlier)
 
-    simulator.latency = held  # type: ignore[method-assign]
+    simulator._latency = held  # type: ignore[method-assign]
     return go
