@@ -1,12 +1,10 @@
 """The simulator: a server on loopback that speaks Gemini's wire format, for trying everything without key or cost.
 
 It answers ``generateContent``, ``countTokens`` and model look-up on ``/v1`` and ``/v1beta``, for either SDK, from the
-schema and the record in each request. It can be slow, keep quotas and fail in every way the service is known to. It
-imports no client and nothing else of this package, and what it answers says so: ``modelVersion`` begins with
-``simulator``.
+schema and the record in each request. It can be slow, keep quotas and fail as the service does. It refuses to import
+anything else of this package, and what it answers says so: ``modelVersion`` begins with ``simulator``.
 
-Run ``python -m enrichkit simulate --port 8899`` to have one beside other programs. Facts about the wire: Google's API
-reference and recorded replies, as of November 2026.
+Run ``python -m enrichkit simulate --port 8899`` to have one beside other programs.
 """
 
 from __future__ import annotations
@@ -34,6 +32,7 @@ from .faults import (
     failed,
     get,
     no_model,
+    number_enums,
     refused_request,
     schema_of,
     text_of,
@@ -160,8 +159,6 @@ class Simulator:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-    # What the server asks for each request
 
     def _begin(self, text: str) -> tuple[str, int, str | None]:
         """Count a request; return its prompt's id, how often that was asked before, and the fault it gets."""

@@ -251,12 +251,12 @@ def test_no_more_replies_are_unsaved_than_promised(tmp_path, monkeypatch):
 def test_a_defect_is_raised_as_what_it_is(tmp_path, monkeypatch):
     """With its own class and traceback, after everything that was answered is stored."""
 
-    def broken(self, values):
+    def broken(prompt, values):
         if values["name"] == "Firm 5":
             raise ZeroDivisionError("a defect")
         return "Research ⟦it⟧."
 
-    monkeypatch.setattr(Stage, "render", broken)
+    monkeypatch.setattr("enrichkit.stages.stage.render", broken)
     with pytest.raises(ZeroDivisionError, match="a defect"):
         run(10, tmp_path / "out", lambda request: GOOD, workers=1)
     assert len(enrichkit.read(tmp_path / "out")) == 5

@@ -402,10 +402,10 @@ enrichkit.run(pd.DataFrame({{"name": [f"n{{n}}" for n in range(2000)]}}), stages
 def test_a_defect_is_told_by_its_kind_only(web, out, monkeypatch):
     """Its message may quote a record; it is raised where the call was made."""
 
-    def broken(self, values):
+    def broken(prompt, values):
         raise ZeroDivisionError(HOSTILE)
 
-    monkeypatch.setattr(Stage, "render", broken)
+    monkeypatch.setattr("enrichkit.stages.stage.render", broken)
     with pytest.raises(ZeroDivisionError):
         run(table(), out, hook(web))
     (notice,) = web.notices
