@@ -32,11 +32,11 @@ from ..reporting.sheet import replacing
 from ..runner import Run
 from ..store.files import PROGRESS, work_area
 from ..store.index import is_store
-from ..store.reader import ORIGIN, stored_facts
+from ..store.reader import ORIGIN, StoreReader
 from ..store.rows import RECORD_ID, STATUS, meta
 from ..table.cells import cell_text
 from .flags import in_flags
-from .standing import RUNNING, store_status
+from .standing import RUNNING
 
 ERRORS, LOG = "enrichment_errors.log", "run.log"
 MOST_LISTED = 1000
@@ -169,7 +169,7 @@ class Logbook:
 
     def _put_progress(self, table: pd.DataFrame, state: str) -> None:
         """Write how far the run is."""
-        status, sealed, running = self._run.status, store_status(self._out), state == RUNNING
+        status, sealed, running = self._run.status, StoreReader(self._out).status(), state == RUNNING
         found = dict(zip(self._ids, table[STATUS], strict=True))
         by = {word: [name for name, state in found.items() if state == word] for word in ("done", "failed")}
         left = status.left_seconds if running else None
@@ -214,7 +214,7 @@ def as_json(value: Any, indent: int | None = None) -> str:
 
 def _failures(out: Path, key: Sequence[str] = ()) -> list[dict[str, Any]]:
     """Return the failed stages of the sealed records."""
-    table = stored_facts(out, ("status", "error", "attempts"), [RECORD_ID, *key])
+    table = StoreReader(out).facts(("status", "error", "attempts"), [RECORD_ID, *key])
     found = []
     for stage in [name.removesuffix("._status") for name in table.column_names if name.endswith("._status")]:
         for row in table.filter(pc.equal(table.column(meta(stage, "status")), "failed")).to_pylist():

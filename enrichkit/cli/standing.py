@@ -4,72 +4,15 @@ from __future__ import annotations
 
 import os
 import socket
-from collections import Counter
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.compute as pc
-
 from ..formatting import duration, many, plain
-from ..store.files import OWNER, _read, files_of, read_progress, work_area
-from ..store.index import footer
-from ..store.journal import read_journal
-from ..store.reader import stored_facts
-from ..store.rows import STATUS
+from ..store.files import OWNER, _read, read_progress, work_area
+from ..store.reader import StoreReader
 
 RUNNING = "running"
 """The state in a progress file until the run has ended."""
-TOKENS = ("input_tokens", "tool_tokens", "thinking_tokens", "output_tokens")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoreStatus:
-    """How far a store is.
-
-    Attributes
-    ----------
-    done, failed, pending : int
-        Sealed records by their status; pending ones wait for a stage that was asked of others.
-    unsealed : int
-        Questions with a reply in the work area, not sealed yet.
-    tokens, cost_usd : int, float
-        What the sealed records have used, as far as prices are known.
-    simulated : bool
-        Whether a simulator answered.
-    """
-
-    done: int = 0
-    failed: int = 0
-    pending: int = 0
-    unsealed: int = 0
-    tokens: int = 0
-    cost_usd: float = 0.0
-    simulated: bool = False
-
-
-def store_status(out: Path) -> StoreStatus:
-    """Return how far a store is; see `enrichkit.report` for a bill that counts everything."""
-    # The parts first: a reply that is sealed meanwhile is met twice, never missed.
-    parts = read_journal(files_of(out), out)
-    unsealed = {entry.question for _, entries in parts for entry in entries or ()}
-    table = stored_facts(out, (*TOKENS, "cost_usd"), [STATUS])
-    counts = Counter(table.column(STATUS).to_pylist() if table.num_rows else ())
-    return StoreStatus(
-        done=counts["done"],
-        failed=counts["failed"],
-        pending=counts["pending"],
-        unsealed=len(unsealed),
-        tokens=int(_sum(table, TOKENS)),
-        cost_usd=float(_sum(table, ("cost_usd",))),
-        simulated=bool(footer(table.schema)["simulated"]),
-    )
-
-
-def _sum(table: pa.Table, facts: tuple[str, ...]) -> float:
-    names = [name for name in table.column_names if name.rpartition("._")[2] in facts]
-    return sum((pc.sum(table.column(name)).as_py() or 0 for name in names), 0)
 
 
 def worker(out: Path, said: dict[str, Any]) -> str:
@@ -112,7 +55,7 @@ def _lives(owner: dict[str, Any]) -> bool:
 
 def describe_store(out: Path) -> str:
     """Say how far a store is, in a few lines."""
-    found = store_status(out)
+    found = StoreReader(out).status()
     more = f", {found.pending:,} waiting for a stage" if found.pending else ""
     more += f", {many(found.unsealed, 'question')} answered, not sealed yet" if found.unsealed else ""
     said = read_progress(out)

@@ -33,12 +33,11 @@ from ..runner import Run
 from ..stages import funds
 from ..store.files import folder_of, read_progress, work_area
 from ..store.index import is_store
-from ..store.reader import stored_facts
+from ..store.reader import StoreReader, StoreStatus
 from ..store.rows import RECORD_ID, STATUS, facts_of
 from .aside import set_aside
 from .flags import in_flags, put
 from .logbook import ERRORS, Logbook
-from .standing import StoreStatus, store_status
 
 DONE, FAILED, STOPPED = 0, 1, 3
 """The exit codes; the others belong to what is raised."""
@@ -254,7 +253,7 @@ def _check_store(found: argparse.Namespace, output: Path, out: Path, named: Path
     if output.exists() and output.samefile(found.input):
         raise InputError(f"--output {output} is the input itself. Give it another name.")
     if found.retry_failed or found.resume:
-        held = store_status(out) if is_store(out) else StoreStatus()
+        held = StoreReader(out).status() if is_store(out) else StoreStatus()
         if held == StoreStatus():
             verb = "resume" if found.resume else "retry"
             raise InputError(
@@ -306,7 +305,7 @@ def _no_store(out: Path) -> Path:
 
 def _failed(out: Path, settings: dict[str, Any]) -> set[str]:
     """Return the records with a failed stage among those that are asked."""
-    table = stored_facts(out, ("status",), [RECORD_ID])
+    table = StoreReader(out).facts(("status",), [RECORD_ID])
     asked = {f"{stage}._status" for stage in settings.get("stages", Options().stages)}
     columns = [table.column(name).to_pylist() for name in table.column_names if name in asked]
     records = table.column(RECORD_ID).to_pylist() if table.num_rows else []

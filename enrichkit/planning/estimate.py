@@ -27,11 +27,10 @@ from ..messages import SIMULATOR, Usage
 from ..pricing.prices import Price, cost, worst_case
 from ..stages import funds
 from ..stages.stage import LONGEST_VALUE, SYSTEM, Stage
-from ..store.files import files_of
-from ..store.index import Index, find, footer, read_shards, shard_paths
-from ..store.journal import JournalEntry, by_question, read_journal
-from ..store.parquet import join, read_or_none
-from ..store.replies import booked_usd, read_replies
+from ..store.index import Index, find, footer, is_store
+from ..store.journal import JournalEntry, by_question
+from ..store.reader import StoreReader
+from ..store.replies import booked_usd
 from ..store.rows import META, RECORD_ID, SPENT, meta, read_outcome
 from .plan import RunPlan
 from .questions import StageQuestions
@@ -206,14 +205,15 @@ def read_usage(out: Path, stages: Sequence[StageQuestions], prices: Mapping[str,
     """
     asking = [questions for questions in stages if not questions.known.all()]
     names = {meta(questions.stage.name, fact) for questions in asking for fact in (*USAGE.names, "paid_by")}
-    files = files_of(out)
+    if not asking or not is_store(out):
+        return {}
+    reader = StoreReader(out, warn=False)
     tables: list[pa.Table] = []
-    for _, path in sorted(shard_paths(files, out), reverse=True) if asking and out.is_dir() else ():
-        if (table := read_or_none(files, path, {RECORD_ID, *names})) is not None:
-            tables.append(table)
+    for _, table in reader.shards({RECORD_ID, *names}, newest_first=True):
+        tables.append(table)
         if sum(table.num_rows for table in tables) >= ENOUGH_ROWS:
             break
-    pending = by_question(entry for _, entries in read_journal(files, out) for entry in entries or ()) if asking else {}
+    pending = by_question(entry for entries in reader.journal.values() for entry in entries or ())
     usage = {questions.stage.name: _usage(questions, tables, pending, prices) for questions in asking}
     return {name: sizes for name, sizes in usage.items() if len(sizes)}
 
@@ -285,15 +285,14 @@ def spent_before(
     if known is not None:
         return known
     worst = worst_request(run_plan, prices)
-    paid = read_replies(out, prices).paid
+    paid = StoreReader(out, warn=False).replies(prices).paid
     return sum((worst if one.cost is None else one.cost.total_usd for one in paid), Decimal())
 
 
 def booked_before(out: Path, index: Index) -> Decimal | None:
     """Return what the rows of a store say they cost; None if replies are pending, or a price was unknown."""
-    columns = {meta(stage, fact) for stage in index.stages for fact in ("cost_usd", "paid_by")}
-    tables, _ = read_shards(files_of(out), out, columns)
-    return None if index.pending else booked_usd(join(list(tables.values())))
+    columns = [meta(stage, fact) for stage in index.stages for fact in ("cost_usd", "paid_by")]
+    return None if index.pending else booked_usd(StoreReader(out, warn=False).rows(columns))
 
 
 def worst_request(run_plan: RunPlan, prices: Mapping[str, Price]) -> Decimal:

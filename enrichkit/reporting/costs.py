@@ -14,9 +14,8 @@ from ..errors import InputError
 from ..formatting import rows_told
 from ..messages import SIMULATOR, Usage
 from ..pricing.prices import Cost, Price, cost, prices_told
-from ..store.files import files_of, folder_of
-from ..store.index import damaged_shards
-from ..store.replies import StoredReply, read_replies, warn_of_damage
+from ..store.reader import StoreReader
+from ..store.replies import StoredReply
 
 KINDS = ("input", "cached", "thinking", "output", "search")
 """What is paid for in a reply."""
@@ -68,9 +67,9 @@ def costs(out: str | Path = "enriched", *, prices: Mapping[str, Price] | None = 
     >>> enrichkit.costs(out)[["stage", "model", "wasted"]].values.tolist()
     [['fund', 'simulator', False]]
     """
-    folder = folder_of(out)
-    stored = read_replies(folder, prices or {}, without=damaged_shards(files_of(folder), folder))
-    warn_of_damage(stored)
+    reader = StoreReader(out)
+    reader.check_everything()
+    stored = reader.replies(prices or {})
     found = pd.DataFrame([_cells(one) for one in stored.paid], columns=[*FACTS, *COUNTS, *DOLLARS, "wasted"])
     found["at"] = pd.to_datetime(found["at"], utc=True)
     types = dict.fromkeys(COUNTS, "Int64") | dict.fromkeys(DOLLARS, "float64")

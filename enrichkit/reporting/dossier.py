@@ -8,16 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pyarrow.compute as pc
-
 from ..errors import InputError
 from ..formatting import Listing, as_html, as_text, escaped, many
 from ..gemini.wire import parse
 from ..messages import decode
-from ..store.files import files_of, folder_of
-from ..store.index import answers_of, check_store, footer, scan, shard_paths
-from ..store.parquet import read_or_none
-from ..store.rows import RECORD_ID, meta
+from ..store.reader import StoreReader
+from ..store.rows import meta
 from .trust import fields
 
 LONGEST_VALUE = 1000
@@ -118,23 +114,15 @@ def dossier(out: str | Path, record_id: str) -> Dossier:
     """
     if not isinstance(record_id, str):
         raise InputError(f"record_id must be a text, as enrichkit.read(out)['_record_id'] has it; not {record_id!r}.")
-    folder = folder_of(out)
-    check_store(folder)
-    index = scan(folder, (), id_column=RECORD_ID)
-    place = int(index.rows_of([record_id])[0])
-    if place < 0:
+    reader = StoreReader(out)
+    row = reader.row(record_id)
+    if row is None:
         raise InputError(f"{out} has no sealed record {record_id!r}. enrichkit.read(out)['_record_id'] names them.")
-    files = files_of(folder)
-    table = read_or_none(files, dict(shard_paths(files, folder))[int(index.shards[place])], None)
-    if table is None:
-        raise InputError(f"The shard of {record_id!r} in {out} is damaged. enrichkit.verify(out) says more.")
-    row = table.filter(pc.equal(table.column(RECORD_ID), record_id)).to_pylist()[0]
-    facts = footer(table.schema)
-    stages = answers_of([facts])
+    stages = reader.stages
     suggestions = (_suggestions(row.get(meta(stage, "replies")) or ()) for stage in stages)
     return Dossier(
         record_id=record_id,
-        key={str(name): row.get(name) for name in facts.get("key", ())},
+        key={name: row.get(name) for name in reader.key},
         answers=tuple(one for stage, columns in stages.items() for one in fields(row, stage, columns)),
         issues=tuple(f"{stage}: {issue}" for stage in stages for issue in row.get(meta(stage, "issues")) or ()),
         notes={stage: note for stage in stages if (note := row.get(meta(stage, "notes")))},

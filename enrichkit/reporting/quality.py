@@ -7,9 +7,8 @@ second. Records that share an answer each count, since each of them has it.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -18,9 +17,7 @@ import pyarrow.compute as pc
 from ..formatting import Listing
 from ..stages.answer import CONFIDENCE, NOT_SAID, SEARCH_QUALITY
 from ..stages.grounding import STATES
-from ..store.files import files_of
-from ..store.index import answers_of, footer, read_shards, shard_paths
-from ..store.parquet import join, read_or_none
+from ..store.reader import StoreReader
 from ..store.rows import RECORD_ID, STATUS, meta
 from ..table.arrow import has_value
 
@@ -96,28 +93,18 @@ class Quality:
 
 
 def read_answers(
-    out: Path, facts: Iterable[str], more: Iterable[str] = (), *, without: Collection[Path] = ()
+    reader: StoreReader, facts: Iterable[str], more: Iterable[str] = ()
 ) -> tuple[pa.Table, dict[str, list[str]]]:
     """Return the sealed rows' columns of these facts and of all answers, and each stage's answer columns."""
-    files = files_of(out)
-    newest = [read_or_none(files, path, [RECORD_ID]) for _, path in sorted(shard_paths(files, out))[-1:]]
-    stages = answers_of(footer(table.schema) for table in newest if table is not None)
-    while True:
-        wanted = {RECORD_ID, STATUS, *more, *(column for columns in stages.values() for column in columns)}
-        wanted |= {meta(stage, fact) for stage in stages for fact in facts}
-        tables = list(read_shards(files, out, wanted, without=without)[0].values())
-        if (met := answers_of(footer(table.schema) for table in tables)) == stages:
-            return join(tables), stages
-        stages = met  # an older shard, or one that was sealed meanwhile, has others
+    stages = reader.stages
+    columns = {RECORD_ID, STATUS, *more, *(column for columns in stages.values() for column in columns)}
+    return reader.facts(list(facts), columns), stages
 
 
-def read_quality(out: Path, *, without: Collection[Path] = ()) -> Quality:
-    """Return the quality of a store's answers; it needs no lock and also works while a run is under way.
-
-    The shards ``without`` are left out.
-    """
+def read_quality(reader: StoreReader) -> Quality:
+    """Return the quality of a store's answers."""
     facts = ("status", "question", "error", "confidence", "search_quality", "fields_found", "filled", "corrections")
-    table, stages = read_answers(out, (*facts, "issues", "states"), without=without)
+    table, stages = read_answers(reader, (*facts, "issues", "states"))
     present = {stage: columns for stage, columns in stages.items() if meta(stage, "status") in table.column_names}
     found = {stage: _Stage(table, stage, columns) for stage, columns in present.items()}
     after = {column: int(has_value(table.column(column)).sum()) for one in found.values() for column in one.columns}

@@ -13,9 +13,9 @@ from typing import Any
 
 from ..formatting import Listing, as_html, as_text, many, usd
 from ..pricing.prices import Price
-from ..store.files import Files, files_of, folder_of, work_area
-from ..store.index import damaged_shards
-from ..store.replies import StoredReplies, read_replies, warn_of_damage
+from ..store.files import Files, folder_of, work_area
+from ..store.reader import StoreReader
+from ..store.replies import StoredReplies
 from .bill import ALL_KINDS, COUNTED, Bill, CostLine, make_bill
 from .quality import Quality, as_json, listings, read_quality
 
@@ -222,16 +222,16 @@ def report(out: str | Path = "enriched", *, prices: Mapping[str, Price] | None =
     >>> found.simulated, found.cost.total.replies, found.cost.shared
     (True, 1, {'fund': 1})
     """
-    folder = folder_of(out)
-    stored = read_replies(folder, prices or {}, without=damaged_shards(files_of(folder), folder))
-    warn_of_damage(stored)
+    reader = StoreReader(out)
+    reader.check_everything()
+    stored = reader.replies(prices or {})
     return Report(
         out=str(out),
         simulated=stored.simulated,
-        quality=read_quality(folder, without=stored.damaged),
+        quality=read_quality(reader),
         cost=make_bill(stored, own=prices or {}),
         pace=_throughput(stored),
-        damaged=len(stored.damaged),
+        damaged=stored.damaged,
         notes=tuple(_notes(stored)),
     )
 
@@ -337,7 +337,6 @@ def _notes(stored: StoredReplies) -> list[str]:
         )
     if stored.damaged:
         notes.append(
-            "Damaged shards, which could not be read, so that their answers and costs are missing: "
-            f"{len(stored.damaged):,}."
+            f"Damaged shards, which could not be read, so that their answers and costs are missing: {stored.damaged:,}."
         )
     return notes

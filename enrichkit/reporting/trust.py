@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,9 +11,7 @@ import pyarrow as pa
 
 from ..errors import InputError
 from ..stages.grounding import STATES
-from ..store.files import folder_of
-from ..store.index import check_store, scan
-from ..store.reader import to_frame, told_damaged
+from ..store.reader import StoreReader, to_frame
 from ..store.rows import RECORD_ID, WHY, meta
 from ..table.arrow import as_text
 from ..table.cells import is_missing
@@ -65,10 +62,10 @@ def evidence(out: str | Path = "enriched") -> pd.DataFrame:
     >>> found["column"].tolist()[:2], len(found)
     (['fund.linkedin', 'fund.crunchbase'], 6)
     """
-    folder = folder_of(out)
-    key, _ = _columns(folder)
+    reader = StoreReader(out)
+    key = reader.key
     facts = ("status", "confidence", "fields_found", "states", "issues", "corrections", "sources")
-    table, stages = read_answers(folder, facts, key)
+    table, stages = read_answers(reader, facts, key)
     rows = [
         {name: row.get(name) for name in (RECORD_ID, *key)} | one
         for row in table.to_pylist()
@@ -167,10 +164,10 @@ def weak(
     >>> len(enrichkit.run(again, model="simulator", stages=["deep"], out=out, progress=False))
     2
     """
-    folder = folder_of(out)
-    _, given = _columns(folder)
+    reader = StoreReader(out)
+    given = reader.given
     facts = ("status", "error", "confidence", "search_quality", "filled", "states")
-    table, found = read_answers(folder, facts, given)
+    table, found = read_answers(reader, facts, given)
     unknown = sorted(set(stages or ()) - found.keys())
     if isinstance(stages, str) or unknown:
         raise InputError(f"stages must name stages of this store: {', '.join(found)}; not {stages!r}.")
@@ -205,14 +202,3 @@ def _doubts(row: Mapping[str, Any], stage: str) -> Iterator[tuple[int, str]]:
     for state in STATES:
         if state in DOUBTFUL and state in by_state:
             yield DOUBTFUL[state] * len(by_state[state]), f"{stage}: {state} {', '.join(by_state[state])}"
-
-
-def _columns(folder: Path) -> tuple[list[str], list[str]]:
-    """Return a store's key columns, and all that were the user's."""
-    check_store(folder)
-    index = scan(folder, (), id_column=RECORD_ID)
-    for path in index.damaged:
-        warnings.warn(told_damaged(path), stacklevel=3)
-    key: list[str] = next((facts["key"] for facts in index.footers.values() if "key" in facts), [])
-    given = [name for facts in index.footers.values() for name in facts.get("columns", ())]
-    return [str(name) for name in key], list(dict.fromkeys(map(str, given)))

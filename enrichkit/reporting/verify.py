@@ -15,9 +15,9 @@ from ..formatting import many
 from ..gemini.wire import parse
 from ..messages import decode, question_of
 from ..planning.records import record_digests
-from ..store.files import Files, files_of, folder_of, work_area
-from ..store.index import VERSION, check_store, footer, read_shards, shard_paths, stray_work_area
-from ..store.journal import read_journal
+from ..store.files import files_of, work_area
+from ..store.index import VERSION, footer, stray_work_area
+from ..store.reader import StoreReader
 from ..store.rows import RECORD_ID, STATUS, Status, meta, record_status
 from ..table.cells import ids
 
@@ -89,21 +89,20 @@ def verify(out: str | Path = "enriched") -> Verification:
     >>> enrichkit.verify(out).ok
     True
     """
-    folder = folder_of(out)
+    reader = StoreReader(out, warn=False)
+    reader.check_everything()
+    folder = reader.folder
     area = work_area(folder)
-    check_store(folder)
-    files = files_of(folder)
-    tables, damaged = read_shards(files, folder, None)
-    problems = [f"The shard {path} is damaged: its checksum fails." for path in damaged]
-    problems += _strangers(files, folder)
+    problems = [f"The shard {path} is damaged: its checksum fails." for path in reader.damaged]
+    problems += _strangers(reader)
     if stray := stray_work_area(folder):
         problems.append(f"{stray} holds pending replies, and {folder} is a link to another place: move it to {area}.")
-    footers = {number: footer(table.schema) for number, table in tables.items()}
-    problems += _disagreeing(footers)
+    problems += _disagreeing(reader.footers)
+    stages = list(reader.stages)
     seen: dict[str, int] = {}
     payers: set[str] = set()
     payloads: set[bytes] = set()
-    for number, table in tables.items():
+    for number, table in reader.shards(None):
         rows = table.to_pylist()
         problems += _wrong_rows(f"Shard s{number:04d}", table, rows)
         for row in rows:
@@ -111,23 +110,23 @@ def verify(out: str | Path = "enriched") -> Verification:
             if name in seen:
                 problems.append(f"Record {name} stands twice: in shards s{seen[name]:04d} and s{number:04d}.")
             seen[name] = number
-            for stage in footers[number].get("stages", {}):
+            for stage in stages:
                 payers |= {payer} if (payer := row.get(meta(stage, "paid_by"))) else set()
                 payloads.update(row.get(meta(stage, "replies")) or ())
-    if not damaged:
+    if not reader.damaged:
         problems += [
             f"Record {name} is said to have paid for another, and is in no shard." for name in payers - seen.keys()
         ]
-    pending, more = _pending(files, folder)
+    pending, more = _pending(reader)
     problems += more
-    if aside := files.names(area / "quarantine"):
+    if aside := files_of(folder).names(area / "quarantine"):
         problems.append(
             f"{many(len(aside), 'damaged file was', 'damaged files were')} put aside in {area / 'quarantine'}: "
             f"{', '.join(aside[:3])}."
         )
     return Verification(
         out=str(out),
-        shards=len(tables),
+        shards=len(reader.paths),
         records=len(seen),
         replies=len(payloads),
         pending=len(pending - payloads),
@@ -135,10 +134,10 @@ def verify(out: str | Path = "enriched") -> Verification:
     )
 
 
-def _strangers(files: Files, out: Path) -> Iterator[str]:
+def _strangers(reader: StoreReader) -> Iterator[str]:
     """Yield what lies among the shards and is none: a foreign reader may take it for rows."""
-    ours = {path for _, path in shard_paths(files, out)}
-    for path in sorted(out.rglob("*")):
+    ours = {*reader.paths.values(), *reader.damaged}
+    for path in sorted(reader.folder.rglob("*")):
         if path.is_file() and path not in ours:
             yield f"{path} is no shard. Move it away: other programs that read the folder may stumble over it."
 
@@ -202,11 +201,11 @@ def _wrong_replies(row: Mapping[str, Any], stage: str) -> Iterator[str]:
             yield "none of its replies is to its question."
 
 
-def _pending(files: Files, out: Path) -> tuple[set[bytes], list[str]]:
+def _pending(reader: StoreReader) -> tuple[set[bytes], list[str]]:
     """Return the replies in the pending parts, and what is wrong with those."""
     payloads: set[bytes] = set()
     problems = []
-    for path, entries in read_journal(files, out):
+    for path, entries in reader.journal.items():
         if entries is None:
             problems.append(f"The part {path} is damaged; the next run puts it aside, and asks again what it held.")
         for entry in entries or ():

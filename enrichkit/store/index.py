@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +26,7 @@ from .parquet import join, read_or_none, widest
 
 VERSION = 1
 FOOTER = b"enrichkit"
+T = TypeVar("T")
 _SHARD = re.compile(r"shard=s(\d+)")
 
 
@@ -97,47 +98,33 @@ def stray_work_area(out: Path) -> Path | None:
     return beside if left and not (work_area(out).exists() and beside.samefile(work_area(out))) else None
 
 
-def shard_paths(files: Files, out: Path) -> Iterator[tuple[int, Path]]:
-    """Yield the number and file of each sealed shard; a folder that a crash left empty has none."""
-    for name in files.names(out):
-        match = _SHARD.fullmatch(name)
-        if match and "part-0.parquet" in files.names(out / name):
-            yield int(match.group(1)), out / name / "part-0.parquet"
-
-
-def damaged_shards(files: Files, out: Path) -> list[Path]:
-    """Return the files of the sealed shards that fail a checksum, in whatever column."""
-    paths = [path for _, path in sorted(shard_paths(files, out))]
-    with ThreadPoolExecutor(max_workers=4) as pool:
-        sound = list(pool.map(lambda path: read_or_none(files, path, None) is not None, paths))
-    return [path for path, ok in zip(paths, sound, strict=True) if not ok]
+def shard_paths(files: Files, out: Path) -> dict[int, Path]:
+    """Return the file of each sealed shard, by number; a folder that a crash left empty has none."""
+    matches = filter(None, map(_SHARD.fullmatch, files.names(out)))
+    paths = {int(match[1]): out / match[0] / "part-0.parquet" for match in matches}
+    return {number: path for number, path in sorted(paths.items()) if path.name in files.names(path.parent)}
 
 
 def read_shards(
-    files: Files,
-    out: Path,
-    columns: Collection[str] | None,
-    *,
-    checked: Collection[str] = (),
-    without: Collection[Path] = (),
-) -> tuple[dict[int, pa.Table], list[Path]]:
-    """Return the tables of all sealed shards by number, and the files that fail their checksum.
+    files: Files, paths: Mapping[int, Path], columns: Collection[str] | None, take: Callable[[pa.Table], T]
+) -> dict[int, T]:
+    """Return what is to be taken of each shard's table, of all columns or some; a damaged shard is left out.
 
-    Of a file it checks the columns that it reads, and others that are to be ``checked``; the files ``without`` are left
-    out.
+    Only the columns that are read are checked.
     """
-    found = sorted(shard for shard in shard_paths(files, out) if shard[1] not in without)
 
-    def read(path: Path) -> pa.Table | None:
-        if columns is None or not checked:
-            return read_or_none(files, path, columns)
-        table = read_or_none(files, path, {*columns, *checked})
-        return None if table is None else table.select([name for name in table.column_names if name in columns])
+    def read(path: Path) -> T | None:
+        table = read_or_none(files, path, columns)
+        return None if table is None else take(table)
 
     with ThreadPoolExecutor(max_workers=4) as pool:
-        tables = list(pool.map(lambda shard: read(shard[1]), found))
-    good = {number: table for (number, _), table in zip(found, tables, strict=True) if table is not None}
-    return good, [path for (_, path), table in zip(found, tables, strict=True) if table is None]
+        taken = list(pool.map(read, paths.values()))
+    return {number: value for number, value in zip(paths, taken, strict=True) if value is not None}
+
+
+def read_footers(files: Files, paths: Mapping[int, Path], columns: Collection[str] | None) -> dict[int, dict[str, Any]]:
+    """Return what each shard says of itself, unless it is damaged in one of these columns; None: in any."""
+    return read_shards(files, paths, columns, lambda table: footer(table.schema))
 
 
 def footer(schema: pa.Schema) -> dict[str, Any]:
@@ -163,7 +150,13 @@ def scan(
     A shard counts as damaged, too, where one of the columns ``checked`` is, of which the index knows nothing else.
     """
     files = files or files_of(out)
-    tables, damaged = read_shards(files, out, {id_column, *columns}, checked=checked)
+    paths = shard_paths(files, out)
+    kept = {id_column, *columns}
+
+    def keep(table: pa.Table) -> pa.Table:
+        return table.select([name for name in table.column_names if name in kept])
+
+    tables = read_shards(files, paths, {*kept, *checked}, keep)
     footers = {number: footer(table.schema) for number, table in tables.items()}
     newer = [number for number, facts in footers.items() if facts.get("version", VERSION) > VERSION]
     if newer:
@@ -171,9 +164,8 @@ def scan(
     merged = join(list(tables.values()))
     found = {name: _flat(merged.column(name)) for name in merged.column_names}
     ids = found.pop(id_column, pa.array([], pa.string()))
-    paths = dict(shard_paths(files, out))
     # One shard of each layout knows all columns: reading them all would double the time.
-    layouts = {str(facts.get("layout")): paths[number] for number, facts in footers.items() if number in paths}
+    layouts = {str(facts.get("layout")): paths[number] for number, facts in footers.items()}
     types = widest([pq.read_schema(files.source(path)) for path in layouts.values()])
     return Index(
         ids=ids,
@@ -182,7 +174,7 @@ def scan(
         footers=footers,
         schema=pa.schema(list(types.items())),
         pending=by_question(entry for _, entries in read_journal(files, out) for entry in entries or ()),
-        damaged=tuple(damaged),
+        damaged=tuple(path for number, path in paths.items() if number not in tables),
     )
 
 

@@ -1,11 +1,15 @@
-"""The frame: the user's rows with their cells filled in, and everything a store holds, as pandas."""
+"""Reading a store without its lock: what it holds, how far it is, and the user's rows with their cells filled in.
+
+It changes nothing, and waits for nobody.
+"""
 
 from __future__ import annotations
 
 import contextlib
-import json
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,62 +17,194 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from ..pricing.prices import Price
 from ..stages.stage import Stage
 from ..table.arrow import cells_at
 from ..table.cells import is_missing
 from .files import files_of, folder_of
-from .index import FOOTER, answers_of, check_store, find, footer, read_shards
-from .parquet import join
+from .index import answers_of, check_store, find, footer, read_footers, read_shards, shard_paths
+from .journal import read_journal
+from .parquet import join, read_or_none
+from .replies import MONEY, StoredReplies, collect_replies
 from .rows import RECORD_ID, STATUS, answers_and_facts, meta, record_status
 
+TOKENS = ("input_tokens", "tool_tokens", "thinking_tokens", "output_tokens")
 ORIGIN = "enrichkit"
 """The entry of a frame's ``attrs`` that says which columns are its key, and which a model wrote into."""
 
 
-def stored(out: Path, columns: Sequence[str] | None = None) -> pa.Table:
-    """Return the sealed rows, with a warning for each damaged shard; it needs no lock and sees a run under way.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreStatus:
+    """How far a store is.
 
-    The table's footer has the names of the key, the user's columns, the answers and the stages, over all shards.
+    Attributes
+    ----------
+    done, failed, pending : int
+        Sealed records by their status; pending ones wait for a stage that was asked of others.
+    unsealed : int
+        Questions with a reply in the journal that is not sealed yet.
+    tokens, cost_usd : int, float
+        What the sealed records have used, as far as prices are known.
+    simulated : bool
+        Whether a simulator answered.
     """
-    check_store(out)
-    tables, damaged = read_shards(files_of(out), out, columns)
-    for path in damaged:
-        warnings.warn(told_damaged(path), stacklevel=3)
-    footers = [footer(table.schema) for table in tables.values()]
-    answers = answers_of(footers)
-    facts = {
-        "key": footers[0].get("key", []) if footers else [],
-        "columns": sorted({name for one in footers for name in one.get("columns", ())}),
-        "answers": sorted({name for columns in answers.values() for name in columns}),
-        "stages": list(answers),
-        "simulated": any(one.get("simulated") for one in footers),
-    }
-    return join(list(tables.values())).replace_schema_metadata({FOOTER: json.dumps(facts).encode()})
+
+    done: int = 0
+    failed: int = 0
+    pending: int = 0
+    unsealed: int = 0
+    tokens: int = 0
+    cost_usd: float = 0.0
+    simulated: bool = False
 
 
-def stored_facts(out: Path, facts: Sequence[str], columns: Sequence[str]) -> pa.Table:
-    """Return some facts about every stage, and some other columns, of the sealed rows."""
-    stages = footer(stored(out, []).schema)["stages"]
-    return stored(out, [*columns, *(meta(stage, fact) for stage in stages for fact in facts)])
+class StoreReader:
+    """A snapshot of a store, for reading; it needs no lock, and a run may be under way.
+
+    It reads the journal before it lists the shards, so that a reply that is sealed in between is seen twice and counted
+    once, never missed. It reads only the columns it is asked for. A shard that turns out to be damaged in one of those
+    is left out from then on, with one warning.
+
+    It has more than seven public methods and properties because nothing else reads a store without its lock.
+
+    Attributes
+    ----------
+    folder : Path
+        The store's folder.
+    journal : dict of Path to list of JournalEntry
+        The entries of each journal file; None for a damaged file.
+    paths : dict of int to Path
+        The file of each shard that is not known to be damaged.
+    damaged : list of Path
+        The shards that were left out so far; `check_everything` finds all of them.
+    """
+
+    def __init__(self, out: str | Path, *, warn: bool = True) -> None:
+        self.folder = folder_of(out)
+        check_store(self.folder)
+        self._files = files_of(self.folder)
+        self._warn = warn
+        self._footers: dict[int, dict[str, Any]] = {}
+        self.journal = dict(read_journal(self._files, self.folder))
+        self.paths = shard_paths(self._files, self.folder)
+        self.damaged: list[Path] = []
+
+    @property
+    def footers(self) -> dict[int, dict[str, Any]]:
+        """What each shard says of itself."""
+        if self._footers.keys() != self.paths.keys():
+            self._take_footers(())
+        return self._footers
+
+    @property
+    def key(self) -> list[str]:
+        """The columns that identify a record."""
+        return next((list(map(str, facts["key"])) for facts in self.footers.values() if "key" in facts), [])
+
+    @property
+    def stages(self) -> dict[str, list[str]]:
+        """The stages with the columns of their answers, in the order in which they came."""
+        return answers_of(self.footers.values())
+
+    @property
+    def given(self) -> list[str]:
+        """The user's columns."""
+        return list(dict.fromkeys(str(name) for facts in self.footers.values() for name in facts.get("columns", ())))
+
+    @property
+    def simulated(self) -> bool | None:
+        """Whether a simulator answered; None if no shard says so."""
+        said = [facts["simulated"] for facts in self.footers.values() if facts.get("simulated") is not None]
+        return any(said) if said else None
+
+    def rows(self, columns: Collection[str] | None = None) -> pa.Table:
+        """Return the sealed rows with all columns, or those of some that any shard has."""
+        tables = read_shards(self._files, self.paths, columns, lambda table: table)
+        for number, table in tables.items():
+            self._footers.setdefault(number, footer(table.schema))
+        self._leave_out(self.paths.keys() - tables.keys())
+        return join(list(tables.values()))
+
+    def facts(self, names: Collection[str], columns: Collection[str] = ()) -> pa.Table:
+        """Return some facts about every stage, such as ``status``, and some other columns, of the sealed rows."""
+        return self.rows([*columns, *(meta(stage, name) for stage in self.stages for name in names)])
+
+    def shards(self, columns: Collection[str] | None, *, newest_first: bool = False) -> Iterator[tuple[int, pa.Table]]:
+        """Yield the number and the table of each shard, one after the other; together they may not fit into memory."""
+        for number in sorted(self.paths, reverse=newest_first):
+            if (table := self._shard(number, columns)) is not None:
+                yield number, table
+
+    def _shard(self, number: int, columns: Collection[str] | None) -> pa.Table | None:
+        table = read_or_none(self._files, self.paths[number], columns)
+        if table is None:
+            self._leave_out({number})
+        return table
+
+    def row(self, record: str) -> dict[str, Any] | None:
+        """Return a record's row; None if no sound shard has it."""
+        for number, ids in self.shards([RECORD_ID]):
+            if record in ids.column(RECORD_ID).to_pylist() and (table := self._shard(number, None)) is not None:
+                row: dict[str, Any] = table.filter(pc.equal(table.column(RECORD_ID), record)).to_pylist()[0]
+                return row
+        return None
+
+    def replies(self, prices: Mapping[str, Price]) -> StoredReplies:
+        """Return every stored reply once, with what it used and cost."""
+        columns = {RECORD_ID, *(meta(stage, fact) for stage in self.stages for fact in MONEY)}
+        tables = (table for _, table in self.shards(columns))
+        entries = (entry for entries in self.journal.values() for entry in entries or ())
+        stored = collect_replies(tables, entries, stages=self.stages, simulated=self.simulated, prices=prices)
+        stored.damaged = len(self.damaged)
+        return stored
+
+    def status(self) -> StoreStatus:
+        """Return how far the store is; see `enrichkit.report` for a bill that counts everything."""
+        table = self.facts((*TOKENS, "cost_usd"), [STATUS])
+        counts = Counter(table.column(STATUS).to_pylist() if table.num_rows else ())
+        return StoreStatus(
+            done=counts["done"],
+            failed=counts["failed"],
+            pending=counts["pending"],
+            unsealed=len({entry.question for entries in self.journal.values() for entry in entries or ()}),
+            tokens=int(_sum_of(table, TOKENS)),
+            cost_usd=float(_sum_of(table, ("cost_usd",))),
+            simulated=bool(self.simulated),
+        )
+
+    def check_everything(self) -> None:
+        """Find the shards that are damaged in any column, not only in those that are read."""
+        self._take_footers(None)
+
+    def _take_footers(self, columns: Collection[str] | None) -> None:
+        footers = read_footers(self._files, self.paths, columns)
+        self._footers = footers | self._footers
+        self._leave_out(self.paths.keys() - footers.keys())
+
+    def _leave_out(self, numbers: Collection[int]) -> None:
+        """Leave damaged shards out of everything that is read from now on."""
+        for number in sorted(numbers):
+            path = self.paths.pop(number)
+            self._footers.pop(number, None)
+            self.damaged.append(path)
+            if self._warn:
+                warnings.warn(
+                    f"The shard {path} is damaged; its records are left out. Restore it from a copy, or give run "
+                    "redo_damaged=True to ask, and pay, for them again.",
+                    stacklevel=4,
+                )
 
 
-def told_damaged(path: Path) -> str:
-    """Return the sentence about a shard that cannot be read."""
-    return (
-        f"The shard {path} is damaged; its records are left out. Restore it from a copy, or give run "
-        "redo_damaged=True to ask, and pay, for them again."
-    )
+def _sum_of(table: pa.Table, facts: Collection[str]) -> float:
+    names = [name for name in table.column_names if name.rpartition("._")[2] in facts]
+    return sum((pc.sum(table.column(name)).as_py() or 0 for name in names), 0)
 
 
 def to_frame(table: pa.Table) -> pd.DataFrame:
     """Return a table as pandas: lists stay lists, whole numbers stay whole beside missing ones."""
-    frame = pd.DataFrame({name: _series(table.column(name)) for name in table.column_names})
-    facts = footer(table.schema)
-    if "answers" in facts:
-        given = set(facts["columns"]) - set(facts["answers"])
-        frame.attrs[ORIGIN] = {"key": facts["key"], "written": [name for name in frame.columns if name not in given]}
-    return frame
+    return pd.DataFrame({name: _series(table.column(name)) for name in table.column_names})
 
 
 def _series(column: pa.ChunkedArray) -> pd.Series[Any]:
@@ -98,7 +234,7 @@ def enriched(
     not in a shard yet.
     """
     answers, facts = answers_and_facts(stages)
-    table = stored(out, [RECORD_ID, *answers, *facts])
+    table = StoreReader(out).rows([RECORD_ID, *answers, *facts])
     place = np.full(len(ids), -1)
     if table.num_rows:
         place = find(ids, table.column(RECORD_ID).combine_chunks())
@@ -174,8 +310,12 @@ def read(out: str | Path = "enriched") -> pd.DataFrame:
     >>> enrichkit.read(out)["fund._model"].tolist()
     ['simulator']
     """
-    table = stored(folder_of(out))
+    reader = StoreReader(out)
+    table = reader.rows()
     if not table.num_columns:
-        table = pa.table(dict.fromkeys((RECORD_ID, STATUS), pa.array([], pa.string())), metadata=table.schema.metadata)
-    raw = {meta(stage, "replies") for stage in footer(table.schema)["stages"]}
-    return to_frame(table.select([name for name in table.column_names if name not in raw]))
+        table = pa.table(dict.fromkeys((RECORD_ID, STATUS), pa.array([], pa.string())))
+    raw = {meta(stage, "replies") for stage in reader.stages}
+    frame = to_frame(table.select([name for name in table.column_names if name not in raw]))
+    given = set(reader.given).difference(*reader.stages.values())
+    frame.attrs[ORIGIN] = {"key": reader.key, "written": [name for name in frame.columns if name not in given]}
+    return frame

@@ -7,13 +7,11 @@ the reply's own day. It asks nobody and writes nothing.
 from __future__ import annotations
 
 import hashlib
-import warnings
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -22,12 +20,8 @@ from ..gemini.wire import parse
 from ..messages import SIMULATOR, Usage, decode
 from ..pricing.prices import Cost, Price
 from ..stages.answer import locate_object
-from .files import Files, files_of, folder_of
-from .index import check_store, footer, shard_paths
-from .journal import JournalEntry, read_journal
-from .parquet import read_or_none
-from .reader import told_damaged
-from .rows import RECORD_ID, cost_by_kind, meta
+from .journal import JournalEntry
+from .rows import cost_by_kind, meta
 
 
 @dataclass(slots=True)
@@ -67,7 +61,7 @@ class StoredReplies:
     filled: dict[str, Counter[str]] = field(default_factory=dict)
     records: int = 0
     not_sealed: int = 0
-    damaged: tuple[Path, ...] = ()
+    damaged: int = 0
     simulated: bool | None = None
 
     @property
@@ -76,48 +70,32 @@ class StoredReplies:
         return [one for one in self.replies if one.paid]
 
 
-def read_replies(out: str | Path, prices: Mapping[str, Price], *, without: Collection[Path] = ()) -> StoredReplies:
-    """Return the ledger of a store, read shard after shard; it needs no lock and sees a run under way.
+MONEY = ("question", "status", "paid_by", "filled", "replies")
+"""The facts about a stage that `collect_replies` needs."""
 
-    The shards ``without`` are known to be damaged, if only in columns that tell of no money, and left out.
-    """
-    folder = folder_of(out)
-    check_store(folder)
-    files = files_of(folder)
-    # Pending parts first: a reply that is sealed meanwhile is then met twice, and counted once.
-    pending = [entry for _, entries in read_journal(files, folder) for entry in entries or ()]
-    stored, seen, damaged = StoredReplies(), set[bytes](), []
-    for _, path in shard_paths(files, folder):
-        table = None if path in without else _money_columns(files, path, stored.stages)
-        if table is None:
-            damaged.append(path)
-            continue
+
+def collect_replies(
+    tables: Iterable[pa.Table],
+    entries: Iterable[JournalEntry],
+    *,
+    stages: Iterable[str],
+    simulated: bool | None,
+    prices: Mapping[str, Price],
+) -> StoredReplies:
+    """Return the replies in shards and in the journal, each once."""
+    stored, seen = StoredReplies(stages=list(stages), simulated=simulated), set[bytes]()
+    for table in tables:
         stored.records += table.num_rows
-        if stored.simulated is not True:
-            stored.simulated = footer(table.schema).get("simulated", stored.simulated)
         for stage in stored.stages:
             if meta(stage, "replies") in table.column_names:
                 _enter_rows(stored, table, stage, prices, seen)
     sealed = len(stored.replies)
-    _enter_pending(stored, pending, prices, seen)
-    stored.not_sealed = sum(one.paid for one in stored.replies[sealed:])
-    stored.damaged = tuple(damaged)
+    _enter_pending(stored, entries, prices, seen)
+    stored.not_sealed = sum(reply.paid for reply in stored.replies[sealed:])
     if stored.simulated is None and stored.paid:
-        stored.simulated = any(one.model.startswith(SIMULATOR) for one in stored.paid)
+        stored.simulated = any(reply.model.startswith(SIMULATOR) for reply in stored.paid)
     mark_wasted(stored.replies, stored.answered)
     return stored
-
-
-def _money_columns(files: Files, path: Path, stages: list[str]) -> pa.Table | None:
-    """Return the columns of a shard that tell of money, None if it is damaged; adds stages that were not met before."""
-    facts = ("question", "status", "paid_by", "filled", "replies")
-    while True:
-        wanted = {RECORD_ID, *(meta(stage, fact) for stage in stages for fact in facts)}
-        table = read_or_none(files, path, wanted)
-        new = [] if table is None else [name for name in footer(table.schema).get("stages", {}) if name not in stages]
-        if not new:
-            return table
-        stages += new
 
 
 def _enter_rows(
@@ -214,12 +192,6 @@ def answering(readable: Sequence[bool], answered: bool | None) -> int | None:
     if places:
         return places[-1]
     return len(readable) - 1 if answered else None
-
-
-def warn_of_damage(stored: StoredReplies) -> None:
-    """Warn of each shard that could not be read."""
-    for path in stored.damaged:
-        warnings.warn(told_damaged(path), stacklevel=3)
 
 
 def booked_usd(rows: pa.Table) -> Decimal | None:

@@ -30,7 +30,7 @@ import pyarrow.compute as pc
 
 from ..errors import DamagedError, LockedError, StoreError
 from .files import Files, work_area
-from .index import damaged_shards, find, footer, scan, shard_paths, stray_work_area
+from .index import find, footer, read_footers, scan, shard_paths, stray_work_area
 from .journal import JournalEntry, encode_journal, read_journal
 from .parquet import encode_parquet, join, read_or_none
 
@@ -119,7 +119,7 @@ class Store:
 
     def sealed(self, columns: Collection[str]) -> pa.Table:
         """Return some columns of all sealed rows."""
-        return join([self._sound(path, columns) for _, path in shard_paths(self.files, self.out)])
+        return join([self._sound(path, columns) for path in shard_paths(self.files, self.out).values()])
 
     def reload(self) -> None:
         """Read the index anew, after shards were sealed that it knows as they were before."""
@@ -199,8 +199,9 @@ class Store:
 
     def _quarantine_damaged(self) -> None:
         """Move every shard that fails a checksum, in whatever column, out of the way."""
-        for path in damaged_shards(self.files, self.out):
-            self._quarantine(path, f"{path.parent.name.removeprefix('shard=')}-{path.name}")
+        paths = shard_paths(self.files, self.out)
+        for number in sorted(paths.keys() - read_footers(self.files, paths, None).keys()):
+            self._quarantine(paths[number], f"s{number:04d}-{paths[number].name}")
 
     def _quarantine(self, path: Path, name: str) -> None:
         """Move a damaged file to where it stays, whatever else was put aside under its name."""
@@ -226,7 +227,7 @@ class Store:
         columns = {f"{entries[0].stage}._replies" for entries in pending.values()}
         wanted = pa.array({entry.payload for entries in pending.values() for entry in entries}, pa.binary())
         held: set[bytes] = set()
-        for _, path in shard_paths(self.files, self.out):
+        for path in shard_paths(self.files, self.out).values():
             for column in self._sound(path, columns).columns:
                 replies = pc.list_flatten(column)
                 held.update(replies.filter(pc.is_in(replies, value_set=wanted)).to_pylist())
