@@ -40,8 +40,8 @@ def plan(df: pd.DataFrame, options: Options) -> Plan:
     --------
     >>> import pandas as pd, enrichkit
     >>> df = pd.DataFrame({"fund.title": ["Borealis Ventures"] * 2, "poc.last_name": ["Aas", "Berg"]})
-    >>> found = enrichkit.plan(df, out="no-such-folder")
-    >>> found.to_ask, found.shared
+    >>> ahead = enrichkit.plan(df, out="no-such-folder")
+    >>> ahead.to_ask, ahead.shared
     (3, 1)
     """
     return plan_of(df, options)

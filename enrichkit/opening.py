@@ -39,6 +39,7 @@ def open_engine(frame: pd.DataFrame, options: Options, opening: contextlib.ExitS
     """
     stages = choose_stages(options.stages, frame)
     records = read_records(frame, stages, key=options.key, priority=options.priority)
+    records.check()
     check_setup(options, stages)
     plan = None
     if not options.folder.is_dir():

@@ -229,15 +229,15 @@ def _usage(
     having = [table for table in tables if meta(name, "paid_by") in table.column_names]
     same = [table for table in having if _fingerprint(table, name) == questions.fingerprint]
     unsealed = pa.Table.from_pylist(list(_unsealed(questions, pending, prices)), USAGE)
-    usage = _known(pa.concat_tables([unsealed, *(_paid(table, name) for table in same)]))
+    usage = _known([unsealed, *(_paid(table, name) for table in same)])
     if len(usage) or not having:
         return usage
-    return _known(pa.concat_tables(_paid(table, name) for table in having)).assign(model=None)
+    return _known([_paid(table, name) for table in having]).assign(model=None)
 
 
-def _known(usage: pa.Table) -> pd.DataFrame:
+def _known(usage: Sequence[pa.Table]) -> pd.DataFrame:
     """Return the questions of which the tokens, or at least the cost, are known."""
-    frame: pd.DataFrame = usage.to_pandas()
+    frame: pd.DataFrame = pa.concat_tables(usage).to_pandas()
     return frame[frame["input_tokens"].notna() & (frame["output_tokens"].notna() | frame["cost_usd"].notna())]
 
 

@@ -62,9 +62,8 @@ class RunPlan(Records):
         return FIX_KEY if self.keyless else FIX_CHANGE if self.changed else FIX_FILLED if self.filled else ""
 
     def check(self) -> None:
-        """Raise for what a run is refused for, although there is a plan of it."""
-        if self.keyless:
-            raise InputError(self.keyless)
+        """Raise for what a run is refused for, although a plan can be shown."""
+        Records.check(self)
         if self.changed:
             raise ChangedError(f"{self.changed} enrichkit.plan(...) shows the price.")
         if self.filled:

@@ -50,6 +50,11 @@ class Records:
         named = with_text_names(self.frame)
         return named if len(self.row) == len(named) else named.iloc[self.row]
 
+    def check(self) -> None:
+        """Raise for what a run is refused for, although a plan can be shown."""
+        if self.keyless:
+            raise InputError(self.keyless)
+
     def id(self, record: int) -> str:
         """Return a record's id."""
         return str(self.ids[record])
