@@ -12,7 +12,7 @@ from .options import Options, takes
 from .planning.estimate import booked_before, spent_before
 from .planning.summary import Plan, make_plan
 from .pricing.budget import Budget
-from .progress.progress import wanted
+from .progress.screens import wanted
 from .runner import Run, _terminated_as_interrupted
 
 

@@ -24,7 +24,7 @@ from .planning.plan import RunPlan, check_store_fits, choose_stages, make_run_pl
 from .planning.records import Records, read_records
 from .planning.summary import check_call
 from .progress.notify import check_addresses
-from .progress.progress import warn
+from .progress.screens import warn
 from .stages.stage import Stage
 from .store.index import Index, indexed, scan
 from .store.rows import RECORD_ID, answers_and_facts

@@ -22,10 +22,9 @@ from .formatting import amount, many
 from .opening import open_engine
 from .options import Options
 from .planning.estimate import estimate
-from .progress.notify import tell
-from .progress.progress import Live, choose, look_around, wanted
-from .progress.view import again, headline, is_early, line, next_call, summary_html
-from .progress.widget import Controls
+from .progress.notify import notify
+from .progress.screens import Controls, Live, choose, look_around, wanted
+from .progress.view import again, headline, is_early, next_call, one_line, summary_html
 from .status import Status, next_step, stop_reason_text
 from .store.reader import enriched
 
@@ -161,7 +160,7 @@ class Run:
     def __repr__(self) -> str:
         status, ended = self.status, self._over.is_set()
         state = " ".join([headline(status, ended=ended).lower(), *_as_of(ended=ended)])
-        return f"<enrichkit.Run, {state}: {line(status, ended=ended)}>\n{next_call(status, ended=ended)}"
+        return f"<enrichkit.Run, {state}: {one_line(status, ended=ended)}>\n{next_call(status, ended=ended)}"
 
     def _repr_html_(self) -> str:
         status, ended = self.status, self._over.is_set()
@@ -243,7 +242,7 @@ class Run:
             finally:
                 self._over.set()
                 options = self._options
-                tell(options.addresses, options.folder, lambda: self.status, self._error, reword=self._reword)
+                notify(options.addresses, options.folder, lambda: self.status, self._error, reword=self._reword)
                 self._done.set()
 
     def _finished(self) -> pd.DataFrame:

@@ -24,7 +24,7 @@ import pyarrow.compute as pc
 
 from ..errors import EnrichError
 from ..formatting import plain
-from ..progress.view import line
+from ..progress.view import one_line
 from ..reporting.quality import advice
 from ..reporting.report import FILE as REPORT_FILE
 from ..reporting.report import report
@@ -129,7 +129,7 @@ class Logbook:
         found = report(self._out)
         for folder in self._folders:
             _put(folder / REPORT_FILE, json.loads(found.to_json()))
-        for told in filter(None, (f"{ended}: {line(self._run.status, ended=True)}", why)):
+        for told in filter(None, (f"{ended}: {one_line(self._run.status, ended=True)}", why)):
             self.say(told)
         for logger in (self._log, self._errors):
             for handler in logger.handlers:

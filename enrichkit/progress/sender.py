@@ -1,4 +1,4 @@
-"""The messenger: a process of its own that knows `apprise`, checks addresses and delivers one message.
+"""The sender: a process of its own that knows `apprise`, checks addresses and delivers one message.
 
 `apprise` and the libraries below it log addresses, warn, and keep threads that outlive a timeout and hold up the end of
 a program. Here all that is shut away: addresses come in by stdin, only places and yes or no go out by stdout, and
@@ -30,8 +30,9 @@ def main(read: TextIO, write: TextIO) -> None:
         return
 
     def deliver(place: int, service: Any) -> None:
-        one = apprise.Apprise(asset=asset)
-        _say(write, place, service is not None and one.add(service) and bool(one.notify(**wanted["message"])))
+        notifier = apprise.Apprise(asset=asset)
+        known = service is not None and notifier.add(service)
+        _say(write, place, known and bool(notifier.notify(**wanted["message"], body_format="text")))
 
     # Side by side, so that an address that hangs holds up no other.
     threads = [threading.Thread(target=deliver, args=each, daemon=True) for each in enumerate(services)]
@@ -41,8 +42,8 @@ def main(read: TextIO, write: TextIO) -> None:
         thread.join(LONGEST_SECONDS)
 
 
-def _say(write: TextIO, place: int, told: str | bool | None) -> None:
-    write.write(json.dumps([place, told]) + "\n")
+def _say(write: TextIO, place: int, answer: str | bool | None) -> None:
+    write.write(json.dumps([place, answer]) + "\n")
     write.flush()
 
 
@@ -50,7 +51,7 @@ if __name__ == "__main__":
     ender = threading.Timer(LONGEST_SECONDS, os._exit, args=(1,))
     ender.daemon = True
     ender.start()
-    answers, sys.stdout = sys.stdout, sys.stderr  # a print of whatever service is no answer
+    answers, sys.stdout = sys.stdout, sys.stderr  # what a service prints is not an answer
     try:
         main(sys.stdin, answers)
     finally:

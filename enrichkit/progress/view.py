@@ -1,89 +1,118 @@
-"""The view: a run's status as a line of text, as live HTML, and as the summary that stays in a saved notebook.
+"""The view: what a person should know about a run, and its forms as a line of text, live HTML and a static summary.
 
-Pure. Any text may come from a service or a table, so all of it is escaped. The live HTML takes its colours from the
-page, so that it reads in light and dark; the summary knows only tables and literal styles, since a notebook that is
-not trusted, and GitHub, drop everything else.
+Pure. `describe` alone decides what is worth knowing; the forms only lay its facts out. Any text may come from a service
+or a table, so all of it is escaped. The live HTML takes its colours from the page, so that it reads in light and dark;
+the summary knows only tables and literal styles, since GitHub and a notebook that is not trusted drop everything else.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from ..formatting import LONGEST_CELL, amount, duration, escaped, many, plain
-from ..status import WARN_AT, Status, next_step
+from ..status import Money, Status, next_step
 
 LONGEST_TEXT = 3 * LONGEST_CELL
-BAR_WIDTH = 90
-SHORTEST_HOLD = 24
-"""So much of what holds a run is told beside a terminal's bar however narrow the window is."""
-BLUE, RED = "#4c8bf5", "#e0605a"
-"""Both read on white and on black."""
+BAR_RANK, LINE_RANK, FIRST_RANK, DETAIL = 4, 5, 6, 7
+"""The highest rank beside a terminal's bar, in a line, in a log's first line, and in a table of all facts."""
+BAR_WIDTH = 110
 ROOT = 'class="mathjax_ignore tex2jax_ignore"'
 """Else two dollar signs in a text become a formula."""
-
-Fact = tuple[str, str]
-
-
-def line(status: Status, *, ended: bool = False, prices: bool = True) -> str:
-    """Return a run's state as one line, with whose prices the money goes by."""
-    parts = [_how_far(status)]
-    if status.failed:
-        parts.append(f"{status.failed:,} failed")
-    if status.later:
-        parts.append(left_for_later(status))
-    cost = _cost(status, "{:.4f}".format)
-    if status.money.budget_usd is not None and status.money.reserved_usd:
-        cost += f", {status.money.reserved_usd:.4f} set aside"
-    label = [*["simulated"] * status.money.simulated, *[status.money.prices] * prices]
-    cost += f" ({'; '.join(label)})" if label else ""
-    parts += [many(status.traffic.requests, "request"), many(status.traffic.tokens, "token"), cost]
-    if (status.money.budget_share or 0) >= WARN_AT:
-        parts.append(scarce(status))
-    if status.money.unpriced:
-        parts.append(f"{status.money.unpriced:,} of unknown price")
-    if status.traffic.unsaved and status.waiting:
-        parts.append(f"{many(status.traffic.unsaved, 'reply', 'replies')} not saved yet")
-    return " · ".join([*parts, *([duration(status.seconds)] if ended else [*_pace(status), *_holds(status)])])
+CELL = "text-align:left;vertical-align:top;border:none;padding:1px 14px 1px 0"
 
 
-def scarce(status: Status) -> str:
-    """Return how much of the budget is spent, never a per cent too much, in words."""
-    unsure = " or may be" if status.money.possibly_usd else ""
-    return f"{_per_cent_spent(status)} % of the budget is spent{unsure}"
+class Fact(NamedTuple):
+    """Something to know about a run; the text speaks for itself, without the name, and may quote anybody.
 
-
-def _per_cent_spent(status: Status) -> int:
-    return math.floor(100 * (status.money.budget_share or 0))
-
-
-def tail(status: Status, *, ended: bool = False, width: int) -> str:
-    """Return what stands beside a terminal's bar, in short: of what is wanted most, whatever fits there as a whole.
-
-    What holds the run comes first, cut if need be: whoever waits wants to know what for.
+    Rank 0 is always shown; where space is short, the highest ranks go first. ``brief`` is the text for a narrow place.
     """
-    told = f"{status.done + status.failed:,}/{status.records:,}"
-    for part in [] if ended else _held(status):
-        told += f" · {plain(part, max(SHORTEST_HOLD, width - len(told) - 3))}"
-    wanted = [duration(status.seconds)]
-    if status.left and not ended:
-        left = [] if status.left_seconds is None else [f"{_briefly(status.left_seconds)} left"]
-        wanted = [f"{status.rate_per_second:.1f}/s", *left]
-    wanted += [f"{status.failed:,} failed"] * bool(status.failed)
-    wanted += [f"{_per_cent_spent(status)} % of budget"] * ((status.money.budget_share or 0) >= WARN_AT)
-    wanted += [f"{amount(status.money.cost_usd)} USD", f"{_roughly(status.traffic.tokens)} tok"]
-    for part in wanted:
-        if len(told) + len(part) + 3 <= width:
-            told += f" · {part}"
-    return told
+
+    name: str
+    text: str
+    rank: int = DETAIL
+    brief: str = ""
 
 
-def _held(status: Status) -> list[str]:
-    """Return, in short, what keeps requests from being sent; a pace that only spaces them is not told."""
+def describe(status: Status, *, ended: bool = False) -> list[Fact]:
+    """Return what a person should know about a run, most important first."""
+    traffic, money = status.traffic, status.money
+    finished, percent = status.done + status.failed, f"{money.percent_spent} % of budget" * money.nearly_spent
+    lagging = traffic.unsaved and (ended or status.waiting)  # a few are always on their way to the disk
+    spaced = status.left and not ended and not status.waiting
+    facts = [
+        Fact("waiting for", "" if ended else _waiting(status), 0),
+        Fact("progress", f"{finished:,} of {many(status.records, 'record')}", 0, f"{finished:,}/{status.records:,}"),
+        *_times(status, ended=ended),
+        Fact("failures", f"{status.failed:,} failed" if status.failed else "", 1),
+        Fact("not asked", left_for_later(status) if status.later else "", LINE_RANK),
+        Fact("budget", _budget(money), 2 if percent else LINE_RANK, percent),
+        Fact("cost", _cost(status), 3, f"{amount(money.cost_usd)} USD{', simulated' * money.simulated}"),
+        Fact("unknown price", f"{_replies(money.unpriced)} of unknown price" if money.unpriced else "", LINE_RANK),
+        Fact("unclear", _unclear(money), LINE_RANK),
+        Fact("not saved", f"{_replies(traffic.unsaved)} not saved yet" if lagging else "", LINE_RANK),
+        Fact(
+            "traffic",
+            f"{many(traffic.tokens, 'token')} in {many(traffic.requests, 'request')}",
+            4,
+            f"{_roughly(traffic.tokens)} tok",
+        ),
+        Fact("pace", str(status.pace) if spaced else "", LINE_RANK),
+        Fact("prices", f"priced by {money.prices}", FIRST_RANK),
+        Fact("shared", f"{many(status.shared, 'answer')} shared" if status.shared else ""),
+        Fact("in flight", "" if ended else many(traffic.in_flight, "request")),
+        Fact("last problem", status.problem),
+    ]
+    return [fact for fact in facts if fact.text]
+
+
+def _waiting(status: Status) -> str:
+    """Return what keeps requests from being sent; a pace that only spaces them is another fact."""
     if status.stopping:
-        again = "; Ctrl-C again leaves at once" if status.stopping == "interrupt" else ""
-        return [f"finishing {many(status.traffic.in_flight, 'request')}{again}"]
-    return [*["paused"] * status.paused, *[status.waiting] * bool(status.waiting)]
+        again = "; interrupt again to leave at once" * (status.stopping == "interrupt")
+        return f"finishing {many(status.traffic.in_flight, 'request')}{again}"
+    return ", ".join(filter(None, ["paused" * status.paused, status.waiting]))
+
+
+def _times(status: Status, *, ended: bool) -> list[Fact]:
+    """Return how fast it goes and how long it will take; how long it took, once it has ended."""
+    if ended or not status.left:
+        return [Fact("time", duration(status.seconds), 1)]
+    rate, left = f"{status.rate_per_second:.1f}", status.left_seconds
+    speed = Fact("speed", f"{rate} records/s", 1, f"{rate}/s")
+    if left is None:
+        return [speed]
+    return [speed, Fact("time", f"{duration(left)} left", 1, f"{_briefly(left)} left")]
+
+
+def _cost(status: Status) -> str:
+    """Return what is spent, and about what this call will cost in all."""
+    money, text = status.money, f"{amount(status.money.cost_usd)} USD"
+    if status.left and money.rest_usd is not None and money.per_record_usd is not None:
+        text += f" of about {amount(money.cost_usd + money.rest_usd)}, {amount(money.per_record_usd)} a record"
+    return text + " (simulated, nothing is charged)" * money.simulated
+
+
+def _budget(money: Money) -> str:
+    if money.budget_usd is None:
+        return ""
+    text = f"{amount(money.spent_usd)} of a budget of {amount(money.budget_usd)} USD spent"
+    reserved = f", {amount(money.reserved_usd)} reserved" if money.reserved_usd else ""
+    return f"{text}{reserved}" + f"; {budget_warning(money)}" * money.nearly_spent
+
+
+def _unclear(money: Money) -> str:
+    possibly = money.possibly_usd
+    return f"{amount(possibly)} USD may have been charged without a reply" if possibly else ""
+
+
+def _replies(count: int) -> str:
+    return many(count, "reply", "replies")
+
+
+def budget_warning(money: Money) -> str:
+    """Return how much of the budget is spent, never a per cent too much, in words."""
+    return f"{money.percent_spent} % of the budget is spent{' or may be' if money.possibly_usd else ''}"
 
 
 def _briefly(seconds: float) -> str:
@@ -108,17 +137,30 @@ def _roughly(count: int) -> str:
     return f"{count // 1000}k" if count < 10**6 else f"{count // 10**5 / 10:,.1f}M"
 
 
+def one_line(status: Status, highest_rank: int = FIRST_RANK, *, ended: bool = False) -> str:
+    """Return the facts up to a rank as one line."""
+    return " · ".join(fact.text for fact in describe(status, ended=ended) if fact.rank <= highest_rank)
+
+
+def brief_line(status: Status, *, ended: bool = False, width: int) -> str:
+    """Return the facts beside a terminal's bar in their briefest form, of as many ranks as fit."""
+    facts = describe(status, ended=ended)
+    for highest_rank in range(BAR_RANK, -1, -1):
+        line = " · ".join(fact.brief or fact.text for fact in facts if fact.rank <= highest_rank)
+        if len(line) <= width:
+            break
+    return plain(line, width)
+
+
 def headline(status: Status, *, ended: bool) -> str:
     """Return how the run stands, in a few words."""
-    if ended and status.stopping == "defect":
-        return "Ended by a defect"
-    if ended and is_early(status):
-        return "Ended early"
-    if ended and not status.records:
-        return "Nothing to ask in this call" if status.later else "Nothing to ask: every outcome is stored"
-    if ended:
+    if not ended:
+        return "Finishing what is in flight" if status.stopping else "Paused" if status.paused else "Running"
+    if is_early(status):
+        return "Ended by a defect" if status.stopping == "defect" else "Ended early"
+    if status.records:
         return "Done"
-    return "Finishing what is in flight" if status.stopping else "Paused" if status.paused else "Running"
+    return "Nothing to ask in this call" if status.later else "Nothing to ask: every outcome is stored"
 
 
 def left_for_later(status: Status) -> str:
@@ -153,44 +195,30 @@ def again(status: Status) -> list[str]:
 
 def live_html(status: Status) -> str:
     """Return a running run as HTML with inline SVG, for a page that is trusted, at half a screen's width or more."""
-    muted = "opacity:.65"
-    tiles = "".join(
-        f'<div style="min-width:56px"><div style="font-size:17px;line-height:1.2">{count:,}</div>'
-        f'<div style="{muted}">{name}</div></div>'
-        for name, count in _counts(status)
-    )
-    rows = "".join(
-        f'<div style="{muted}">{_escaped(name)}</div><div style="overflow-wrap:anywhere">{_escaped(value)}</div>'
-        for name, value in facts(status)
-    )
-    bars = "".join(histogram(title, counts) for title, counts in _histograms(status))
+    finished = status.done + status.failed
+    histograms = "".join(histogram(title, counts) for title, counts in _levels(status).items())
     return (
         f'<div {ROOT} style="font-size:13px;line-height:1.5;max-width:680px;font-variant-numeric:tabular-nums;'
-        'color:var(--jp-content-font-color1,inherit)">'
-        '<div style="display:flex;justify-content:space-between;gap:16px">'
-        f"<b>{headline(status, ended=False)}</b><span>{_escaped(_how_long(status))}</span></div>"
-        f"{_bar(status)}"
-        '<div style="display:flex;flex-wrap:wrap;gap:12px 32px">'
-        f'<div style="flex:1 1 330px"><div style="display:flex;gap:20px;margin-bottom:8px">{tiles}</div>'
-        f'<div style="display:grid;grid-template-columns:max-content 1fr;gap:0 14px">{rows}</div></div>'
-        f'<div style="flex:0 0 220px">{bars}</div></div></div>'
+        f'color:var(--jp-content-font-color1,inherit)"><b>{headline(status, ended=False)}</b>'
+        f'<progress value="{finished}" max="{max(status.records, 1)}" style="display:block;width:100%"></progress>'
+        f'<div style="display:flex;flex-wrap:wrap;gap:12px 32px"><div style="flex:1 1 330px">'
+        f'{_table(describe(status))}</div><div style="flex:0 0 220px">{histograms}</div></div></div>'
     )
 
 
 def histogram(title: str, counts: Mapping[str, int]) -> str:
-    """Return counts by level as an SVG in the colour of the text around it.
+    """Return counts by level as an SVG in the colour of the text around it; what is there at all is seen.
 
     >>> print(histogram("confidence", {"high": 3})[:54])
     <svg width="220" height="34" viewBox="0 0 220 34" role
     """
-    most = max([*counts.values(), 1])
-    rows = []
+    most, rows = max([*counts.values(), 1]), []
     for place, (level, count) in enumerate(counts.items()):
-        y = 18 + 16 * place
+        y, width = 18 + 16 * place, max(1, round(BAR_WIDTH * count / most)) if count else 0
         rows.append(
             f'<text x="0" y="{y + 10}" opacity=".65">{_escaped(level)}</text>'
-            f'<rect x="64" y="{y + 1}" width="{_wide(count, most, 110)}" height="10" rx="2" opacity=".55"/>'
-            f'<text x="{68 + _wide(count, most, 110)}" y="{y + 10}">{count:,}</text>'
+            f'<rect x="64" y="{y + 1}" width="{width}" height="10" rx="2" opacity=".55"/>'
+            f'<text x="{68 + width}" y="{y + 10}">{count:,}</text>'
         )
     height = 18 + 16 * len(counts)
     return (
@@ -202,137 +230,33 @@ def histogram(title: str, counts: Mapping[str, int]) -> str:
 
 def summary_html(status: Status, *, ended: bool, notes: Sequence[str] = ()) -> str:
     """Return a run as HTML that needs nothing: no kernel, no script, no style sheet, no trust."""
-    head = f"<b>{headline(status, ended=ended)}</b> · {_escaped(_how_far(status))}"
-    counts = [(name, f"{count:,}") for name, count in _counts(status)]
-    rows = "".join(map(_row, [*counts, *facts(status, ended=ended)]))
-    bars = "".join(
-        f'<tr style="background:none"><td colspan="3" style="{_cell("left")};padding-top:5px"><b>{title}</b></td></tr>'
-        + _static_bars(levels)
-        for title, levels in _histograms(status)
-    )
-    side = f'<td style="{_cell("left")};padding-left:32px"><table style="margin:0;border:none">{bars}</table></td>'
-    told = "".join(f"<br>{_escaped(note)}" for note in notes)
-    return (
-        f'<div {ROOT} style="max-width:680px"><p style="margin:0 0 4px 0">{head}{told}</p>'
-        '<table style="margin:0;border:none"><tbody><tr style="background:none">'
-        f'<td style="{_cell("left")};padding-left:0"><table style="margin:0;border:none"><tbody>{rows}</tbody></table>'
-        f"</td>{side if bars else ''}</tr></tbody></table></div>"
-    )
+    head = "<br>".join([f"<b>{headline(status, ended=ended)}</b>", *map(_escaped, notes)])
+    levels = [
+        Fact(title, ", ".join(f"{count:,} {level}" for level, count in counts.items()))
+        for title, counts in _levels(status).items()
+    ]
+    facts = [*describe(status, ended=ended), *levels]
+    return f'<div {ROOT} style="max-width:680px"><p style="margin:0 0 4px 0">{head}</p>{_table(facts)}</div>'
 
 
 def summary_text(status: Status, *, ended: bool, notes: Sequence[str] = ()) -> str:
     """Return the same as text, in a few lines."""
-    return "\n".join(
-        plain(text, 0) for text in (f"{headline(status, ended=ended)}: {line(status, ended=ended)}", *notes)
+    first = f"{headline(status, ended=ended)}: {one_line(status, ended=ended)}"
+    return "\n".join(plain(text, 0) for text in (first, *notes))
+
+
+def _levels(status: Status) -> dict[str, Mapping[str, int]]:
+    both = {"confidence": status.levels.confidence, "search quality": status.levels.search_quality}
+    return {title: counts for title, counts in both.items() if counts}
+
+
+def _table(facts: Sequence[Fact]) -> str:
+    rows = "".join(
+        f'<tr style="background:none"><td style="{CELL};white-space:nowrap;opacity:.65">{_escaped(fact.name)}</td>'
+        f'<td style="{CELL};white-space:normal;overflow-wrap:anywhere">{_escaped(fact.text)}</td></tr>'
+        for fact in facts
     )
-
-
-def facts(status: Status, *, ended: bool = False) -> list[Fact]:
-    """Return what is to be known besides the counts, a name and a text each; the text may be anybody's."""
-    money = status.money
-    rate = f"{status.rate_per_second:.1f} records/s"
-    unpriced = f", {status.money.unpriced:,} of unknown price" if status.money.unpriced else ""
-    found = [("not asked", left_for_later(status))] if status.later else []
-    found += [
-        ("time", duration(status.seconds)),
-        ("speed", rate if ended else f"{rate}, {many(status.traffic.in_flight, 'request')} in flight"),
-        ("tokens", f"{status.traffic.tokens:,} in {many(status.traffic.requests, 'request')}"),
-        ("cost", f"{_cost(status, amount)}{unpriced}"),
-        ("prices", f"{status.money.prices} (simulated, free)" if status.money.simulated else status.money.prices),
-    ]
-    if money.budget_usd is not None:
-        aside = f", {amount(status.money.reserved_usd)} set aside" if status.money.reserved_usd else ""
-        share = f"; {scarce(status)}" if (status.money.budget_share or 0) >= WARN_AT else ""
-        found.append(("budget", f"{amount(money.spent_usd)} of {amount(money.budget_usd)} USD spent{aside}{share}"))
-    if status.money.possibly_usd:
-        found.append(("unclear", f"{amount(status.money.possibly_usd)} USD may have been charged without a reply"))
-    if status.traffic.unsaved and (status.waiting or ended):
-        found.append(("not saved", many(status.traffic.unsaved, "reply", "replies")))
-    if not ended:
-        found.append(("waits for", ", ".join(_holds(status)) or "nothing"))
-    if status.problem:
-        found.append(("last problem", status.problem))
-    return found
-
-
-def _counts(status: Status) -> list[tuple[str, int]]:
-    return [("done", status.done), ("failed", status.failed), ("shared", status.shared), ("left", status.left)]
-
-
-def _histograms(status: Status) -> list[tuple[str, Mapping[str, int]]]:
-    both = [("confidence", status.levels.confidence), ("search quality", status.levels.search_quality)]
-    return [(title, counts) for title, counts in both if counts]
-
-
-def _how_far(status: Status) -> str:
-    return f"{status.done + status.failed:,} of {many(status.records, 'record')}"
-
-
-def _how_long(status: Status) -> str:
-    known = status.left_seconds is not None and status.left and not status.stopping
-    return _how_far(status) + (f" · about {duration(status.left_seconds or 0.0)} left" if known else "")
-
-
-def _pace(status: Status) -> list[str]:
-    """Return how fast it goes and how long it will take; how long it took, once nothing is left."""
-    if not status.left:
-        return [duration(status.seconds)]
-    left = [] if status.left_seconds is None else [f"{duration(status.left_seconds)} left"]
-    return [f"{status.rate_per_second:.1f} records/s", *left]
-
-
-def _holds(status: Status) -> list[str]:
-    """Return what holds the run back."""
-    waiting = status.waiting or (str(status.pace) if status.left else "")
-    found = ["paused"] * status.paused + [waiting] * bool(waiting)
-    return [*found, "finishing what is in flight"] if status.stopping else found
-
-
-def _cost(status: Status, usd: Callable[[float], str]) -> str:
-    """Return what is spent, and about what this call will cost in all, with amounts written by ``usd``."""
-    money = status.money
-    told = f"{usd(money.cost_usd)} USD"
-    if status.left and money.rest_usd is not None and money.per_record_usd is not None:
-        told += f" of about {usd(money.cost_usd + money.rest_usd)}, {usd(money.per_record_usd)} a record"
-    return told
-
-
-def _bar(status: Status) -> str:
-    """Return how far it is as two coloured lengths, failed records last."""
-    done, failed = (100 * count / max(status.records, 1) for count in (status.done, status.failed))
-    return (
-        '<div style="position:relative;height:8px;border-radius:4px;overflow:hidden;margin:4px 0 10px">'
-        '<div style="position:absolute;inset:0;background:currentColor;opacity:.15"></div>'
-        f'<div style="position:absolute;height:8px;width:{done:.2f}%;background:{BLUE}"></div>'
-        f'<div style="position:absolute;height:8px;left:{done:.2f}%;width:{failed:.2f}%;background:{RED}"></div></div>'
-    )
-
-
-def _static_bars(counts: Mapping[str, int]) -> str:
-    most = max([*counts.values(), 1])
-    return "".join(
-        f'<tr style="background:none"><td style="{_cell("left")};white-space:nowrap">{_escaped(level)}</td>'
-        f'<td style="{_cell("left")}"><div style="height:10px;width:{_wide(count, most, BAR_WIDTH)}px;'
-        f'background:{BLUE}"></div></td><td style="{_cell("right")}">{count:,}</td></tr>'
-        for level, count in counts.items()
-    )
-
-
-def _row(fact: Fact) -> str:
-    name, value = map(_escaped, fact)
-    return (
-        f'<tr style="background:none"><td style="{_cell("left")};padding-left:0;white-space:nowrap">{name}</td>'
-        f'<td style="{_cell("left")};white-space:normal;overflow-wrap:anywhere">{value}</td></tr>'
-    )
-
-
-def _cell(align: str) -> str:
-    return f"text-align:{align};vertical-align:top;border:none;padding:1px 8px"
-
-
-def _wide(count: int, most: int, width: int) -> int:
-    """Return a bar's length; what is there at all is seen."""
-    return max(1, round(width * count / most)) if count else 0
+    return f'<table style="margin:0;border:none"><tbody>{rows}</tbody></table>'
 
 
 def _escaped(text: str) -> str:

@@ -332,7 +332,7 @@ def test_an_interrupt_while_the_display_is_made_leaves_no_run_behind(settings, m
         stopped.wait(60)
         return Reply(text="{}")
 
-    monkeypatch.setattr("enrichkit.progress.progress.Live.show", interrupted)
+    monkeypatch.setattr("enrichkit.progress.screens.Live.show", interrupted)
     monkeypatch.setattr(Engine, "stop", stopping)
     with pytest.raises(errors.Interrupted, match=r"Interrupted\. \d+ of 60 records are done and saved"):
         enrichkit.run(FRAME, client=client, **settings)

@@ -15,7 +15,7 @@ import pytest
 
 import enrichkit
 from enrichkit import Answer, Failure, Price, Reply, Stage, Usage, errors
-from enrichkit.progress.view import line
+from enrichkit.progress.view import one_line
 from support.waiting import wait_for
 
 # A question is taken to cost 0.615 USD by its usual size, and 1 USD at most.
@@ -186,13 +186,13 @@ def test_the_status_tells_the_bill_while_it_grows(tmp_path):
     status = job.status
     assert (status.money.cost_usd, status.money.spent_usd, status.money.rest_usd) == pytest.approx((5.0, 7.0, 15.0))
     assert (status.money.projected_usd, status.money.per_record_usd) == pytest.approx((22.0, 0.5))
-    assert "5.0000 USD of about 20.0000, 0.5000 a record" in line(status)
+    assert "5.00 USD of about 20.00, 0.5000 a record" in one_line(status)
     go.release(30)
     job.result()
     last = job.status
     money = last.money
     assert (money.spent_usd, money.projected_usd, money.rest_usd, money.per_record_usd) == (22.0, 22.0, 0.0, 0.5)
-    assert "of the budget" not in line(last)
+    assert "of the budget" not in one_line(last)
 
 
 class Rude(logging.Handler):

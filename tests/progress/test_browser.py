@@ -151,7 +151,7 @@ def test_a_saved_notebook_shows_the_final_figures_untrusted_and_without_a_kernel
     assert not trusted
     for index in (0, 1):
         told = copy.shows(index)
-        for word in ("Done", "60 of 60 records", "66,000 in 60 requests", "confidence", "high"):
+        for word in ("Done", "60 of 60 records", "66,000 tokens in 60 requests", "confidence", "high"):
             assert word in told
     page.close()
 

@@ -181,9 +181,9 @@ def test_a_webhook_hears_of_the_end(web, out):
     (notice,) = web.notices
     assert notice["title"] == "enrichkit: nightly: done"
     assert notice["type"] == "success"
-    first, cost, where, what_next = notice["message"].splitlines()
-    assert re.fullmatch(r"3 done, 0 failed, 0 left, of 3 records, in \d+ s\.", first)
-    assert re.fullmatch(r"Cost: 0\.0045 USD \(genai-prices [\d.]+, and your own for m\)\.", cost)
+    facts, where, what_next = notice["message"].splitlines()
+    assert facts.startswith("3 of 3 records · ")
+    assert re.search(r" · 0\.0045 USD · .* · priced by genai-prices [\d.]+, and your own for m", facts)
     assert where.startswith(f"Store: {out} on ")
     assert what_next == f"Next: enrichkit.report('{out}')"
 
@@ -201,7 +201,7 @@ def test_mail_arrives(mail, out):
     message = email.message_from_bytes(envelope.content, policy=email.policy.default)
     assert message["Subject"] == "enrichkit: nightly: done"
     text = message.get_body(("plain",)).get_content()
-    assert "3 done, 0 failed, 0 left, of 3 records" in text
+    assert "3 of 3 records" in text
     assert SECRET not in envelope.content.decode()
 
 
@@ -223,7 +223,7 @@ def test_chats_on_servers_of_ones_own_hear_of_it(web, out):
     assert {path.split("/")[1].partition("?")[0] for path, _, _ in web.got} >= {"hooks", "message", "xml", "form"}
     for path, _, body in web.got:
         shown = str(parse_qs(body)) if path == "/form" else body
-        assert "3 done, 0 failed, 0 left, of 3 records" in shown
+        assert "3 of 3 records" in shown
 
 
 def test_slack_and_discord_are_gone_to(out, monkeypatch, caplog):
@@ -282,7 +282,7 @@ def test_failures_are_counted(web, out):
     (notice,) = web.notices
     assert notice["title"] == "enrichkit: nightly: done, 1 failed"
     assert notice["type"] == "warning"
-    assert "2 done, 1 failed, 0 left, of 3 records" in notice["message"]
+    assert "3 of 3 records" in notice["message"]
     assert (
         f"Next: enrichkit.report('{out}') says why some failed. The same call with retry_failed=True"
         in notice["message"]
@@ -293,9 +293,7 @@ def test_what_a_limit_left_out_is_told(web, out):
     """Done is not all there is: how many wait, and the call that goes on with them."""
     run(table(), out, hook(web), limit=2)
     (notice,) = web.notices
-    assert re.search(
-        r"2 done, 0 failed, 0 left, of 2 records, in \d+ s\. 1 more is left for a later call\.", notice["message"]
-    )
+    assert re.search(r"2 of 2 records · \d+ s · .*1 more is left for a later call", notice["message"])
     assert notice["message"].endswith("The same call goes on with those that are left.")
 
 
@@ -332,7 +330,7 @@ def test_a_budget_that_is_used_up_is_told_with_the_rest(web, out):
     (notice,) = web.notices
     assert notice["title"] == "enrichkit: nightly: stopped (budget)"
     assert "The same call with a higher budget_usd goes on from here." in notice["message"]
-    rest = r"about 0\.\d+ more for what is left, 0\.0\d+ of the budget of 0\.0300 is spent"
+    rest = r"0\.0\d+ of a budget of 0\.0300 USD spent; \d+ % of the budget is spent · 0\.0\d+ USD of about 0\.0\d+"
     assert re.search(rest, notice["message"])
 
 
@@ -350,7 +348,7 @@ def test_stop_is_an_end_like_others(web, out):
     job.stop()
     (notice,) = web.notices
     assert notice["title"] == "enrichkit: nightly: stopped (stop)"
-    assert "Stopped by stop(). The same call goes on from here." in notice["message"]
+    assert "Stopped. The same call goes on from here." in notice["message"]
 
 
 def test_a_stop_that_came_too_late_is_no_early_end(web, out):
@@ -432,8 +430,8 @@ def test_a_store_that_fails_is_told(web, out, monkeypatch):
         job.stop()
     (notice,) = web.notices
     assert notice["title"] == "enrichkit: nightly: failed"
-    assert re.search(r"\d repl(y|ies) could not be saved, and will be asked, and paid, again\.", notice["message"])
-    assert "The store could not be written. Mend the disk;" in notice["message"]
+    assert re.search(r"\d repl(y|ies) not saved", notice["message"])
+    assert "The store could not be written. Fix the disk;" in notice["message"]
 
 
 def test_a_store_that_another_run_took_over_is_told(web, out):
@@ -460,7 +458,7 @@ def test_a_call_that_found_nothing_to_do_keeps_quiet(web, out):
     run(table(), out, hook(web), limit=0)
     assert len(web.notices) == 1
     run(table("Acme", "Bolt", "Cask", "Dune"), out, hook(web))
-    assert "1 done, 0 failed, 0 left, of 1 record," in web.notices[1]["message"]
+    assert "1 of 1 record " in web.notices[1]["message"]
 
 
 def test_the_command_line_is_told_of_in_its_own_words(web, tmp_path, simulator):
@@ -481,7 +479,7 @@ def test_the_command_line_is_told_of_in_its_own_words(web, tmp_path, simulator):
 def test_simulated_money_is_called_so(web, out):
     """Nobody should start at a bill that nobody gets."""
     run(table(), out, hook(web), model="simulator", client="google-genai")
-    assert ", simulated, nothing was charged." in web.notices[0]["message"]
+    assert "USD (simulated, nothing is charged)" in web.notices[0]["message"]
 
 
 def test_money_is_called_simulated_by_who_answers(web, out):
@@ -491,13 +489,13 @@ def test_money_is_called_simulated_by_who_answers(web, out):
         return Reply(text="{}", usage=Usage(prompt_tokens=10, output_tokens=5), model_version="simulator-1")
 
     run(table(), out, hook(web), client=simulated)
-    assert ", simulated, nothing was charged" in web.notices[0]["message"]
+    assert "USD (simulated, nothing is charged)" in web.notices[0]["message"]
 
 
 def test_unknown_prices_are_told(web, out):
     """And never taken for nothing."""
     run(table(), out, hook(web), prices={}, model="nobody-knows")
-    assert "and 3 replies of unknown price" in web.notices[0]["message"]
+    assert "3 replies of unknown price" in web.notices[0]["message"]
 
 
 # When it fails.
@@ -517,7 +515,7 @@ def test_a_notice_that_fails_is_a_warning(how, out, caplog):
             web.server_close()
         assert run(table(), out, address)["_status"].eq("done").all()
     assert warnings_of(caplog) == [
-        "The notice of the run's end did not reach address 1 of 1 (json://): it was refused, or nobody was there."
+        "The notification of the run's end did not reach address 1 of 1 (json://): it was refused or not answered."
     ]
 
 
@@ -554,7 +552,7 @@ def test_a_notice_that_hangs_holds_up_the_end_for_ten_seconds(web, out, caplog):
         assert 10 < time.monotonic() - since < 40  # it would go on for ever
     assert len(web.notices) == 1
     assert warnings_of(caplog) == [
-        "The notice of the run's end did not reach address 1 of 2 (json://): no word for 10 s."
+        "The notification of the run's end did not reach address 1 of 2 (json://): no answer in 10 s."
     ]
 
 
@@ -610,7 +608,7 @@ def test_an_address_that_nobody_understands_is_refused_before_anything_is_asked(
     def never(request):
         raise AssertionError("asked")
 
-    with pytest.raises(errors.InputError, match=r"address 2 of 2 .*is none that apprise understands") as caught:
+    with pytest.raises(errors.InputError, match=r"address 2 of 2 .*is not an address that apprise supports") as caught:
         run(table(), out, [hook(web), address], client=never)
     assert SECRET not in "".join(traceback.format_exception(caught.value)).replace(address, "")
     assert SECRET not in str(caught.value)
@@ -642,7 +640,7 @@ def test_where_the_call_names_none_the_environment_does(web, out, monkeypatch):
 def test_the_environments_address_is_checked_like_any(out, monkeypatch):
     """Before anything is asked; the sentence names the variable, not what it holds."""
     monkeypatch.setenv("ENRICHKIT_NOTIFY", f"slakc://{SECRET}")
-    with pytest.raises(errors.InputError, match=r"ENRICHKIT_NOTIFY\): address 1 of 1 .*is none that") as caught:
+    with pytest.raises(errors.InputError, match=r"ENRICHKIT_NOTIFY\): address 1 of 1 .*is not an address") as caught:
         run(table(), out, None)
     assert SECRET not in "".join(traceback.format_exception(caught.value))
     assert list(out.parent.iterdir()) == []
@@ -745,4 +743,4 @@ def test_a_folders_name_gives_no_orders(web, tmp_path):
     run(table(), tmp_path / "a\nBcc: eve@example.org", hook(web))
     (notice,) = web.notices
     assert notice["title"] == "enrichkit: a?Bcc: eve@example.org: done"
-    assert len(notice["message"].splitlines()) == 4
+    assert len(notice["message"].splitlines()) == 3

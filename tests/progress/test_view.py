@@ -9,16 +9,17 @@ from html.parser import HTMLParser
 import pytest
 
 from enrichkit.progress.view import (
+    LINE_RANK,
     again,
-    facts,
+    brief_line,
+    describe,
     headline,
     histogram,
-    line,
     live_html,
     next_call,
+    one_line,
     summary_html,
     summary_text,
-    tail,
 )
 from enrichkit.status import Levels, Money, PaceView, Status, Traffic
 
@@ -95,9 +96,15 @@ class Page(HTMLParser):
 def test_the_live_view_shows_what_a_person_wants_to_know():
     """Counts, time left, speed, tokens, cost against budget, the pace, the histogram, the last problem."""
     html = live_html(changed(budget_usd=40.0))
-    for told in ("Running", "102 of 544 records", "about 4 min 20 s left", ">100<", ">57<", ">442<", "1.7 records/s"):
+    for told in ("Running", "102 of 544 records", "4 min 20 s left", "2 failed", "57 answers shared", "1.7 records/s"):
         assert told in html
-    for told in ("300,000 in 150 requests", "1.50 of 40.00 USD spent", "fund: overloaded: busy", "confidence", "<svg"):
+    for told in (
+        "300,000 tokens in 150 requests",
+        "1.50 of a budget of 40.00 USD",
+        "fund: overloaded: busy",
+        "confidence",
+        "<svg",
+    ):
         assert told in html
     assert "Resume" not in html
     assert "Paused" in live_html(changed(paused=True))
@@ -124,7 +131,15 @@ def test_the_summary_needs_no_style_sheet_no_svg_and_no_variable():
     assert {"svg", "style", "script"}.isdisjoint(page.tags)
     assert not [style for style in page.styles if "var(" in style or "currentColor" in style]
     told = " ".join(page.words)
-    for word in ("Ended early", "102 of 544", "300,000", "1.50 of 40.00 USD", "high", "70", "Stopped.", "last problem"):
+    for word in (
+        "Ended early",
+        "102 of 544",
+        "300,000",
+        "1.50 of a budget of 40.00 USD",
+        "70 high",
+        "Stopped.",
+        "last problem",
+    ):
         assert word in told
     text = summary_text(STATUS, ended=True, notes=["Stopped."])
     assert text.startswith("Ended early: 102 of 544 records")
@@ -176,7 +191,7 @@ def test_what_a_limit_left_out_is_told_wherever_a_run_is_shown():
     """While it runs and after, with the call that goes on; where nothing was left out, nobody speaks of it."""
     limited = changed(left=0, failed=0, later=28)
     for told in (
-        line(limited),
+        one_line(limited),
         live_html(limited),
         *(show(limited, ended=True) for show in (summary_html, summary_text)),
     ):
@@ -184,7 +199,7 @@ def test_what_a_limit_left_out_is_told_wherever_a_run_is_shown():
     assert again(limited) == ["The same call goes on with those that are left."]
     assert again(limited)[0] in next_call(limited, ended=True)
     assert again(changed(limited, records=0, done=0)) == []
-    assert "later" not in line(STATUS) + live_html(STATUS)
+    assert "later" not in one_line(STATUS) + live_html(STATUS)
 
 
 def test_the_same_call_is_named_where_it_would_do_something():
@@ -198,28 +213,29 @@ def test_the_same_call_is_named_where_it_would_do_something():
 def test_what_holds_it_back_and_what_is_uncertain_is_told():
     """The pace, a pause, replies without a price, money that may be gone, replies not saved."""
     status = changed(paused=True, waiting="the disk", unsaved=3, unpriced=4, possibly_usd=0.5)
-    told = dict(facts(status))
-    assert told["waits for"] == "paused, the disk"
-    assert told["not saved"] == "3 replies"
-    assert told["cost"] == "1.50 USD of about 8.00, 0.0147 a record, 4 of unknown price"
+    told = {fact.name: fact.text for fact in describe(status)}
+    assert told["waiting for"] == "paused, the disk"
+    assert told["not saved"] == "3 replies not saved yet"
+    assert told["cost"] == "1.50 USD of about 8.00, 0.0147 a record"
+    assert told["unknown price"] == "4 replies of unknown price"
     assert told["unclear"].startswith("0.5000 USD")
-    assert "waits for" not in dict(facts(status, ended=True))
-    wide = "102/544 · paused · the disk · 1.7/s · 4 min left · 2 failed · 1.50 USD · 300k tok"
-    assert tail(status, width=200) == wide
+    assert "waiting for" not in {fact.name for fact in describe(status, ended=True)}
+    wide = "paused, the disk · 102/544 · 1.7/s · 4 min left · 2 failed · 1.50 USD · 300k tok"
+    assert brief_line(status, width=200) == wide
 
 
 def test_a_narrow_window_shows_whole_parts_of_what_is_wanted_most():
     """No number is ever cut; 80 columns hold all five figures, the window's other 14 being the bar's."""
     status = changed(failed=114, cost_usd=24.12, tokens=2_355_001, left_seconds=3500.0)
     whole = ["214/544", "1.7/s", "58 min left", "114 failed", "24.12 USD", "2.3M tok"]
-    assert tail(status, width=80 - 14).split(" · ") == whole
-    for width in range(200):
-        told = tail(status, width=width)
-        assert len(told) <= max(width, len(whole[0]))
+    assert brief_line(status, width=80 - 14).split(" · ") == whole
+    for width in range(len(whole[0]), 200):
+        told = brief_line(status, width=width)
+        assert len(told) <= width
         assert set(told.split(" · ")) <= set(whole)
-    assert tail(status, width=60 - 14).split(" · ") == whole[:4]
-    scarce = changed(status, budget_share=0.829)
-    assert "114 failed · 82 % of budget · 24.12 USD" in tail(scarce, width=200)
+    assert brief_line(status, width=60 - 14).split(" · ") == whole[:4]
+    scarce = changed(status, budget_usd=30.0, budget_share=0.829)
+    assert "114 failed · 82 % of budget · 24.12 USD" in brief_line(scarce, width=200)
 
 
 @pytest.mark.parametrize(
@@ -231,25 +247,27 @@ def test_a_narrow_window_shows_whole_parts_of_what_is_wanted_most():
             "the service is closed for now, next try in 9 s",
         ),
         ({"stopping": "budget", "in_flight": 1}, "finishing 1 request"),
-        ({"stopping": "interrupt", "in_flight": 20}, "finishing 20 requests; Ctrl-C again leaves at once"),
+        ({"stopping": "interrupt", "in_flight": 20}, "finishing 20 requests; interrupt again to leave at once"),
     ],
 )
 def test_what_holds_it_back_comes_first_beside_the_bar(held, told):
     """At 80 columns, too: whoever pressed Ctrl-C and sees nothing of it presses again, and pays for it."""
     held = changed(**held)
-    assert tail(held, width=80 - 14).startswith(f"102/544 · {told}")
-    assert len(tail(held, width=80 - 14)) <= 80 - 14
-    assert tail(held, width=20).startswith(f"102/544 · {told[:23]}")
+    assert brief_line(held, width=80 - 14).startswith(f"{told} · 102/544")
+    assert len(brief_line(held, width=80 - 14)) <= 80 - 14
+    assert brief_line(held, width=20).startswith(told[:19])
 
 
 def test_it_says_how_far_how_much_and_how_long():
     """Records, requests, tokens, money, speed, what is left."""
-    told = line(STATUS)
-    assert line(STATUS, prices=False) == told.replace(" (genai-prices 0.2.3)", "")
-    assert "0.0147 a record (simulated) · " in line(changed(simulated=True), prices=False)
+    told = one_line(STATUS)
+    assert one_line(STATUS, LINE_RANK) == told.removesuffix(" · priced by genai-prices 0.2.3")
+    simulated = changed(simulated=True)
+    assert "0.0147 a record (simulated, nothing is charged) · " in one_line(simulated, LINE_RANK)
+    assert "1.50 USD, simulated" in brief_line(simulated, width=80)
     assert told == (
-        "102 of 544 records · 2 failed · 150 requests · 300,000 tokens · 1.5000 USD of about 8.0000, 0.0147 a record "
-        "(genai-prices 0.2.3) · 1.7 records/s · 4 min 20 s left"
+        "102 of 544 records · 1.7 records/s · 4 min 20 s left · 2 failed · 1.50 USD of about 8.00, 0.0147 a record · "
+        "300,000 tokens in 150 requests · priced by genai-prices 0.2.3"
     )
 
 
@@ -264,15 +282,15 @@ def test_it_says_how_far_how_much_and_how_long():
 )
 def test_it_says_what_the_pace_does_and_what_is_waited_for(pace, waiting, told):
     """The speed that was learned, why nothing is sent, and until when; trouble with the disk comes first."""
-    assert told in line(changed(pace=pace, waiting=waiting))
+    assert told in one_line(changed(pace=pace, waiting=waiting))
 
 
 def test_it_says_what_is_not_saved_or_priced_and_that_it_ends():
     """Whoever looks must not learn it from the bill."""
-    told = line(changed(unsaved=3, waiting="the disk", unpriced=4, stopping="stop"))
-    assert "4 of unknown price" in told
+    told = one_line(changed(unsaved=3, waiting="the disk", unpriced=4, stopping="stop"))
+    assert "4 replies of unknown price" in told
     assert "3 replies not saved yet" in told
-    assert told.endswith("finishing what is in flight")
+    assert told.startswith("finishing 20 requests · ")
 
 
 @pytest.mark.parametrize(
@@ -287,38 +305,42 @@ def test_it_says_what_is_not_saved_or_priced_and_that_it_ends():
 )
 def test_it_warns_when_most_of_the_budget_is_spent(share, possibly, told):
     """From 80 % on; never a per cent too much."""
-    found = line(changed(budget_share=share, possibly_usd=possibly))
-    assert ("of the budget" in found) == bool(told)
-    assert not told or f"· {told} ·" in found
+    line = one_line(changed(budget_usd=9.0, budget_share=share, possibly_usd=possibly))
+    assert ("of the budget" in line) == bool(told)
+    assert not told or f"; {told} ·" in line
 
 
-def test_what_is_set_aside_is_told_where_there_is_a_budget():
+def test_what_is_reserved_is_told_where_there_is_a_budget():
     """Without one it matters to nobody."""
-    assert "8.0000, 0.0147 a record, 3.0000 set aside (genai" in line(changed(budget_usd=9.0))
-    assert "set aside" not in line(STATUS)
+    assert "1.50 of a budget of 9.00 USD spent, 3.00 reserved" in one_line(changed(budget_usd=9.0))
+    assert "reserved" not in one_line(STATUS)
 
 
 def test_one_is_no_plural():
     """Of records, requests, tokens and replies."""
     one = changed(records=1, requests=1, tokens=1, in_flight=1, unsaved=1, waiting="the disk")
-    told = line(one) + tail(one, width=200) + str(facts(one)) + live_html(one)
-    assert "1 request " in told
+    told = one_line(one) + brief_line(one, width=200) + str(describe(one)) + live_html(one)
+    assert "1 token in 1 request " in told
     assert not [word for word in ("1 records", "1 requests", "1 tokens", "1 replies") if f" {word}" in f" {told}"]
 
 
 def test_no_total_is_told_before_one_is_known_or_when_all_is_done():
     """A guess is none."""
     unknown = changed(rest_usd=None, projected_usd=None, per_record_usd=None)
-    assert " 1.5000 USD (genai" in line(unknown)
-    assert " 1.5000 USD (genai" in line(changed(left=0, rest_usd=0.0))
+    assert " 1.50 USD · " in one_line(unknown)
+    assert " 1.50 USD · " in one_line(changed(left=0, rest_usd=0.0))
 
 
 def test_what_has_ended_neither_goes_on_nor_holds():
     """However it ended: no rest of the time, no wait, nothing that it is still about to finish."""
     stopped = changed(stopping="stop", paused=True, waiting="the disk is nearly full")
-    for told in (line(stopped, ended=True), tail(stopped, ended=True, width=200), summary_text(stopped, ended=True)):
+    for told in (
+        one_line(stopped, ended=True),
+        brief_line(stopped, ended=True, width=200),
+        summary_text(stopped, ended=True),
+    ):
         assert "1 min" in told
         for word in ("records/s", "4 min", "finishing", "paused", "disk"):
             assert word not in told
-    assert "4 min 20 s left" in line(stopped)
-    assert "finishing 20 requests" in tail(stopped, width=200)
+    assert "4 min 20 s left" in one_line(stopped)
+    assert "finishing 20 requests" in brief_line(stopped, width=200)

@@ -59,7 +59,7 @@ def begin(*arguments):
 
 def hears(process):
     """Wait until a run says that it has heard of an interrupt: one that follows too soon is none of its own."""
-    while "finishing what is in flight" not in (line := process.stderr.readline()):
+    while "finishing " not in (line := process.stderr.readline()):
         assert line, "it has ended"
 
 
