@@ -170,20 +170,17 @@ class _Genai:
             raise SetupError("google-genai is not installed: pip install google-genai") from None
         import httpx2 as httpx
 
-        self._types = genai.types
-
         def back(request: Any) -> Any:
             """Send a request back as its own reply."""
             return httpx.Response(200, headers={**request.headers, "url": str(request.url)}, content=request.content)
 
         self._writer = genai.Client(
             api_key=key,
-            http_options=genai.types.HttpOptions(
-                api_version="v1beta",  # not every model takes search and schemas on v1
-                base_url=base_url,
-                retry_options=None,
-                httpx_client=httpx.Client(transport=httpx.MockTransport(back)),
-            ),
+            http_options={
+                "api_version": "v1beta",  # not every model takes search and schemas on v1
+                "base_url": base_url,
+                "httpx_client": httpx.Client(transport=httpx.MockTransport(back)),
+            },
         )
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
         self._http = httpx.Client(follow_redirects=True, limits=limits)
@@ -212,20 +209,19 @@ class _Genai:
 
     def _write(self, request: Request) -> tuple[str, dict[str, str], dict[str, Any]]:
         """Return a request's address, headers and body as the SDK writes them."""
-        types = self._types
         level = request.thinking
-        setting = {"thinking_budget": level} if isinstance(level, int) else {"thinking_level": str(level).upper()}
-        config = types.GenerateContentConfig(
-            system_instruction=request.system,
-            tools=[types.Tool(google_search=types.GoogleSearch())] if request.search else None,
-            response_mime_type="application/json" if request.schema else None,
-            response_json_schema=dict(request.schema) or None,
-            max_output_tokens=request.max_output_tokens,
-            thinking_config=None if level is None else types.ThinkingConfig(**setting),
-            should_return_http_response=True,
-            automatic_continuation=False,  # one call, one request, one bill
-            http_options=types.HttpOptions(timeout=max(1, int(request.timeout_seconds * 1000))),
-        )
+        thinking = {"thinking_budget": level} if isinstance(level, int) else {"thinking_level": str(level).upper()}
+        config: dict[str, Any] = {
+            "system_instruction": request.system,
+            "tools": [{"google_search": {}}] if request.search else None,
+            "response_mime_type": "application/json" if request.schema else None,
+            "response_json_schema": dict(request.schema) or None,
+            "max_output_tokens": request.max_output_tokens,
+            "thinking_config": None if level is None else thinking,
+            "should_return_http_response": True,
+            "automatic_continuation": False,  # one call, one request, one bill
+            "http_options": {"timeout": max(1, int(request.timeout_seconds * 1000))},
+        }
         written = self._writer.models.generate_content(model=request.model, contents=request.text, config=config)
         headers = dict(written.sdk_http_response.headers)
         kept = {name: value for name, value in headers.items() if name not in OF_THE_TRANSPORT | {"url"}}
@@ -244,7 +240,6 @@ class _Generativeai:
             warnings.simplefilter("ignore")  # two notices that support has ended, in red, in every notebook
             try:
                 from google.ai import generativelanguage_v1beta as glm
-                from google.api_core import client_options
                 from google.auth.credentials import AnonymousCredentials
             except ImportError:
                 needed = "pip install 'enrichkit[google-generativeai]'"
@@ -254,7 +249,7 @@ class _Generativeai:
         self._client = glm.GenerativeServiceClient(
             credentials=AnonymousCredentials(),
             transport="rest",
-            client_options=client_options.ClientOptions(api_endpoint=base_url) if base_url else None,
+            client_options={"api_endpoint": base_url} if base_url else None,
         )
         self._seen = threading.local()
         self._client.transport._session.hooks["response"].append(self._see)

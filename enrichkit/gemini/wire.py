@@ -15,13 +15,12 @@ from ..messages import Cause, Failure, Reply, Source, Support, Usage, whole_coun
 BLOCKED = frozenset(
     "SAFETY RECITATION LANGUAGE BLOCKLIST PROHIBITED_CONTENT SPII IMAGE_SAFETY MODEL_ARMOR ESCALATION".split()
 )
-FINISH: tuple[str | None, ...] = (
-    None,
-    *("STOP", "MAX_TOKENS", "SAFETY", "RECITATION", "OTHER", "LANGUAGE", "BLOCKLIST", "PROHIBITED_CONTENT", "SPII"),
-    *("MALFORMED_FUNCTION_CALL", "IMAGE_SAFETY"),
-)
-BLOCK: tuple[str | None, ...] = (None, "SAFETY", "OTHER", "BLOCKLIST", "PROHIBITED_CONTENT", "IMAGE_SAFETY")
-"""Enums by number: google-generativeai asks for numbers, so the service answers it with numbers."""
+FINISH = (
+    "STOP MAX_TOKENS SAFETY RECITATION OTHER LANGUAGE BLOCKLIST PROHIBITED_CONTENT SPII MALFORMED_FUNCTION_CALL "
+    "IMAGE_SAFETY"
+).split()
+BLOCK = "SAFETY OTHER BLOCKLIST PROHIBITED_CONTENT IMAGE_SAFETY".split()
+"""Enums by number, from 1: google-generativeai asks for numbers, so the service answers it with numbers."""
 _GROUNDED = frozenset({"groundingChunks", "groundingSupports", "searchEntryPoint"})
 LONGEST_MESSAGE = 300
 T = TypeVar("T", dict[str, Any], list[Any], str)
@@ -36,7 +35,7 @@ def parse(raw: str) -> Reply:
     body = _json(raw)
     if not isinstance(body, dict):
         return Reply(raw=raw, failure=Failure(cause="unreadable", message="the body is no JSON object"))
-    candidate = _at(_first(_at(body, list, "candidates")), dict)
+    candidate = _at(next(iter(_at(body, list, "candidates")), None), dict)
     parts = [_at(part, dict) for part in _at(candidate, list, "content", "parts")]
     texts = {
         place: text for place, part in enumerate(parts) if (text := _at(part, str, "text")) and not part.get("thought")
@@ -140,15 +139,11 @@ def _at(value: Any, kind: type[T], *path: str) -> T:
     return value if isinstance(value, kind) else kind()
 
 
-def _first(values: list[Any]) -> Any:
-    return values[0] if values else None
-
-
-def _enum(names: tuple[str | None, ...], value: Any) -> str | None:
-    """Return an enum's name; the set is open, so an unknown name or number stands for itself."""
-    if isinstance(value, int) and not isinstance(value, bool):
-        return names[value] if 0 <= value < len(names) else str(value)
-    return value if isinstance(value, str) else None
+def _enum(names: Sequence[str], value: Any) -> str | None:
+    """Return an enum's name; 0 says nothing. The set is open, so an unknown name or number stands for itself."""
+    if type(value) is not int:
+        return value if isinstance(value, str) else None
+    return [None, *names][value] if 0 <= value <= len(names) else str(value)
 
 
 def classify(status: int, raw: str) -> Failure:
@@ -158,7 +153,7 @@ def classify(status: int, raw: str) -> Failure:
     'overloaded'
     """
     body = _json(raw)
-    error = _at(_first(body) if isinstance(body, list) else body, dict, "error")
+    error = _at(next(iter(body), None) if isinstance(body, list) else body, dict, "error")
     message = re.sub(r"<[^>]*>", " ", _at(error, str, "message") or raw)  # proxies answer with a page of HTML
     details = _at(error, list, "details")
     violations = [violation for detail in details for violation in _at(detail, list, "violations")]

@@ -113,8 +113,10 @@ class Issue:
         return f"{self.field}: {self.check}: {self.detail}" if self.detail else f"{self.field}: {self.check}"
 
 
-Check = Callable[[Any, Mapping[str, str]], Iterable[Issue]]
-"""``check(answer, record)`` yields what looks wrong; ``record`` maps the columns that have a value to their text."""
+Record = Mapping[str, str]
+"""The input columns that have a value, with their text."""
+Check = Callable[[Any, Record], Iterable[Issue]]
+"""``check(answer, record)`` yields what looks wrong."""
 
 
 def locate_object(text: str, names: frozenset[str] | None = None) -> tuple[int, dict[str, Any] | None]:
@@ -182,9 +184,7 @@ def read_answer(model: type[Answer], text: str) -> tuple[Answer | None, list[Iss
             return None, [Issue("", "read_failed", f"{type(error).__name__}: {error}")]
 
 
-def check_answer(
-    answer: Answer, checks: Iterable[Check], record: Mapping[str, str]
-) -> tuple[dict[str, Any], list[Issue]]:
+def check_answer(answer: Answer, checks: Iterable[Check], record: Record) -> tuple[dict[str, Any], list[Issue]]:
     """Return the values asked for as the checks leave them, and what the checks found.
 
     Each check sees what those before it have left. A check of one's own that raises is an issue itself.

@@ -200,7 +200,7 @@ def linkedin_name(answer: Person, record: Mapping[str, str]) -> Iterator[Issue]:
     given = [words for column in KEY[1:] for words in _spellings(record.get(column, ""))]
     names = [word for words in given for word in words if len(word) > min(len(words), 2) or not word.isascii()]
     names = sorted({name for name in names if name.isascii() == slugs[0].isascii()})
-    if slug and names and not any(name in one for name in names for one in slugs):
+    if slug and names and not any(name in spelling for name in names for spelling in slugs):
         yield Issue("linkedin", "linkedin_name", f"{_seen(answer.linkedin)} has none of {_seen(names)}")
 
 
