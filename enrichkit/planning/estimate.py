@@ -27,7 +27,7 @@ from ..messages import SIMULATOR, Usage
 from ..pricing.prices import Price, cost, worst_case
 from ..stages import funds
 from ..stages.stage import LONGEST_VALUE, SYSTEM, Stage
-from ..store.index import Index, find, footer, is_store
+from ..store.index import Index, find, footer, is_store, stages_of
 from ..store.journal import JournalEntry, by_question
 from ..store.reader import StoreReader
 from ..store.replies import booked_usd
@@ -50,18 +50,14 @@ BYTES_PER_TOKEN = np.array([5, 4, 3])
 SEARCH_TOKENS = np.array([600, 1500, 3000])
 """What the search's results add to the prompt."""
 SEARCHES = np.array([1, 2, 3])
-OUTPUT = {
-    "poc": np.array([300, 700, 1500]),
-    "fund": np.array([300, 700, 1500]),
-    "deep": np.array([600, 1600, 3600]),
-}
+OUTPUT = {"poc": (300, 700, 1500), "fund": (300, 700, 1500), "deep": (600, 1600, 3600)}
 """Thinking included."""
 OUTPUT_OF_ANY = np.array([100, 300, 900])
 OUTPUT_OF_A_FIELD = np.array([15, 45, 90])
-SECONDS = np.array([4.0, 10.0, 30.0])
-SIMULATED_SECONDS = np.array([0.005, 0.02, 0.1])
+SECONDS: Range = (4.0, 10.0, 30.0)
+SIMULATED_SECONDS: Range = (0.005, 0.02, 0.1)
 
-OWN_SECONDS = np.array([0.001, 0.002, 0.006])
+OWN_SECONDS: Range = (0.001, 0.002, 0.006)
 """What a request takes of this computer, whatever the service does."""
 STUDENT = ((12, 2.461), (5, 3.003), (0, 3.896))
 """Student's t from so many degrees of freedom on: 97 of 100 true values lie within, were they of normal shape."""
@@ -88,33 +84,32 @@ def estimate(run_plan: RunPlan, out: Path, *, workers: int, rpm: float | None, p
     measured: Sizes = []
     guessed: Sizes = []
     for questions in run_plan.stages:
-        if count := int((~questions.known).sum()):
+        if count := questions.to_ask:
             stage = questions.stage
             sizes = usage[stage.name] if stage.name in usage else _usual_sizes(run_plan, stage)
             sizes = _priced(sizes, stage.model or run_plan.model, prices)
             (measured if stage.name in usage else guessed).append((stage.name, sizes, count))
-    requests = run_plan.to_ask
-    seconds = np.array([*_total("seconds", measured, guessed)]) / max(1, min(workers, requests))
+    requests, at_once = run_plan.to_ask, max(1, min(workers, run_plan.to_ask))
     allowed = 0.0 if rpm is None else (requests - 1) * 60 / rpm
+    low, middle, high = (
+        max(seconds / at_once, own * requests, allowed)
+        for seconds, own in zip(_total("seconds", measured, guessed), OWN_SECONDS, strict=True)
+    )
     unpriced = any(sizes["cost_usd"].hasnans for _, sizes, _ in [*measured, *guessed])
     return Estimate(
         tokens=_total("tokens", measured, guessed),
         cost_usd=None if unpriced else _total("cost_usd", measured, guessed),
-        seconds=_range(np.maximum(np.maximum(seconds, OWN_SECONDS * requests), allowed)),
+        seconds=(low, middle, high),
         basis=_basis(measured, guessed),
     )
 
 
 def _total(quantity: str, measured: Sizes, guessed: Sizes) -> Range:
     """Return the range of a quantity over all that is to ask."""
-    total = np.array([*carry_over([(sizes[quantity].to_numpy(float), count) for _, sizes, count in measured])])
+    low, middle, high = carry_over([(sizes[quantity].to_numpy(float), count) for _, sizes, count in measured])
     for _, sizes, count in guessed:
-        total += sizes[quantity].to_numpy(float) * count
-    return _range(total)
-
-
-def _range(values: Numbers) -> Range:
-    low, middle, high = values.tolist()
+        least, usual, most = sizes[quantity].to_numpy(float) * count
+        low, middle, high = low + least, middle + usual, high + most
     return low, middle, high
 
 
@@ -178,7 +173,11 @@ def _usual_sizes(run_plan: RunPlan, stage: Stage) -> pd.DataFrame:
     length = len(SYSTEM) + len(stage.prompt) + len(json.dumps(stage.schema))
     length += sum(_mean_length(table.column(name)) for name in stage.reads if name in table.column_names)
     built_in = stage.name in OUTPUT and stage.answer is funds.STAGES[stage.name].answer
-    output = OUTPUT[stage.name] if built_in else OUTPUT_OF_ANY + OUTPUT_OF_A_FIELD * len(stage.schema["properties"])
+    output = (
+        np.array(OUTPUT[stage.name])
+        if built_in
+        else OUTPUT_OF_ANY + OUTPUT_OF_A_FIELD * len(stage.schema["properties"])
+    )
     sizes = pd.DataFrame(
         {
             "input_tokens": np.round(length / BYTES_PER_TOKEN) + SEARCH_TOKENS * stage.search,
@@ -203,11 +202,11 @@ def read_usage(out: Path, stages: Sequence[StageQuestions], prices: Mapping[str,
     Repetitions are included. ``model`` is the version that answered, or None where another model or another question
     was asked than now.
     """
-    asking = [questions for questions in stages if not questions.known.all()]
-    names = {meta(questions.stage.name, fact) for questions in asking for fact in (*USAGE.names, "paid_by")}
+    asking = [questions for questions in stages if questions.to_ask]
     if not asking or not is_store(out):
         return {}
     reader = StoreReader(out, warn=False)
+    names = {meta(questions.stage.name, fact) for questions in asking for fact in (*USAGE.names, "paid_by")}
     tables: list[pa.Table] = []
     for _, table in reader.shards({RECORD_ID, *names}, newest_first=True):
         tables.append(table)
@@ -227,7 +226,8 @@ def _usage(
     """Return what one stage's questions used: those asked just as now, if there are any."""
     name = questions.stage.name
     having = [table for table in tables if meta(name, "paid_by") in table.column_names]
-    same = [table for table in having if _fingerprint(table, name) == questions.fingerprint]
+    asked = [stages_of([footer(table.schema)]).get(name, {}).get("question") for table in having]
+    same = [table for table, question in zip(having, asked, strict=True) if question == questions.fingerprint]
     unsealed = pa.Table.from_pylist(list(_unsealed(questions, pending, prices)), USAGE)
     usage = _known([unsealed, *(_paid(table, name) for table in same)])
     if len(usage) or not having:
@@ -259,10 +259,6 @@ def _unsealed(
             outcome = read_outcome(questions.stage, question, payloads, prices, booked=0)
             if outcome.spent is not None:
                 yield outcome.spent.facts | {"model": outcome.reply.model_version}
-
-
-def _fingerprint(table: pa.Table, stage: str) -> object:
-    return footer(table.schema).get("stages", {}).get(stage, {}).get("question")
 
 
 def spent_before(
