@@ -16,22 +16,12 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 from ..errors import InputError
 from ..formatting import plain
 from ..status import Status
-from .view import (
-    FIRST_RANK,
-    LINE_RANK,
-    brief_line,
-    budget_warning,
-    headline,
-    live_html,
-    one_line,
-    summary_html,
-    summary_text,
-)
+from . import view
 
 Way = Literal["widget", "html", "bar", "text"]
 VARIABLE = "ENRICHKIT_PROGRESS"
@@ -127,23 +117,8 @@ def warn(status: Status) -> None:
     with contextlib.suppress(Exception), tqdm.external_write_mode():  # nor may a handler of the caller's
         LOG.warning(
             "%s: %.4f of %.4f USD (%s). The run ends when the next request's worst case fits no more.",
-            *(budget_warning(money), money.spent_usd + money.possibly_usd, money.budget_usd, money.prices),
+            *(view.budget_warning(money), money.spent_usd + money.possibly_usd, money.budget_usd, money.prices),
         )
-
-
-class Screen(Protocol):
-    """One way to show a run."""
-
-    every_seconds: float
-
-    def show(self, status: Status) -> None:
-        """Show the run where the caller is."""
-
-    def tell(self, status: Status) -> None:
-        """Refresh what is shown, everywhere."""
-
-    def end(self, status: Status, notes: Sequence[str]) -> None:
-        """Leave what stays, everywhere."""
 
 
 class Lines:
@@ -162,8 +137,8 @@ class Lines:
 
     def tell(self, status: Status) -> None:
         # The first line says whose prices they are; the others need not say it again.
-        idle, rank = self._over and not status.records, LINE_RANK if self._told else FIRST_RANK
-        self._print(headline(status, ended=True) if idle else one_line(status, rank, ended=self._over))
+        idle, rank = self._over and not status.records, view.LINE_RANK if self._told else view.FIRST_RANK
+        self._print(view.headline(status, ended=True) if idle else view.one_line(status, rank, ended=self._over))
         self._told = True
 
     def end(self, status: Status, notes: Sequence[str]) -> None:
@@ -191,13 +166,13 @@ class Bar:
             form = f"{{percentage:3.0f}}%|{{bar:{BAR_LETTERS}}}| {{desc}}"
             self._bar = tqdm(total=status.records, bar_format=form, dynamic_ncols=True, file=sys.stderr)
         elif self._bar.disable:  # closed
-            print(one_line(status, ended=True), file=sys.stderr)
+            print(view.one_line(status, ended=True), file=sys.stderr)
         self.tell(status)
 
     def tell(self, status: Status, *, ended: bool = False) -> None:
         self._bar.n = status.done + status.failed
         width = (self._bar.format_dict["ncols"] or 80) - len("100%|| ") - BAR_LETTERS
-        self._bar.set_description_str(brief_line(status, ended=ended, width=width), refresh=False)
+        self._bar.set_description_str(view.brief_line(status, ended=ended, width=width), refresh=False)
         self._bar.refresh()
 
     def end(self, status: Status, notes: Sequence[str]) -> None:
@@ -239,20 +214,17 @@ class Widget:
         self._pause.on_click(lambda _: controls.resume() if self._paused else controls.pause())
         self._buttons = ipywidgets.HBox([self._stop, self._pause])
         self._box = ipywidgets.VBox([self._html, self._buttons])
+        self._bundle = {**self._box._repr_mimebundle_(), "text/plain": AT_FIRST}
 
-    @property
-    def bundle(self) -> dict[str, Any]:
-        """What a notebook displays."""
-        return {**self._box._repr_mimebundle_(), "text/plain": AT_FIRST}
-
-    def refresh(self, status: Status) -> None:
-        """Show the run as it is."""
-        self._html.value = live_html(status)
+    def refresh(self, status: Status) -> dict[str, Any]:
+        """Show the run as it is; return what a notebook displays."""
+        self._html.value = view.live_html(status)
         if status.paused != self._paused:
             self._paused = status.paused
             self._pause.description, self._pause.icon = ("Resume", "play") if self._paused else ("Pause", "pause")
         if status.stopping:
             self._stop.disabled = self._pause.disabled = True
+        return self._bundle
 
     def end(self, html: str) -> None:
         """Show what stays. Where a reloaded page has lost track of the display, this is how it gets there."""
@@ -277,21 +249,25 @@ class Notebook:
         self._handle.display(self._live(status), raw=True)
 
     def tell(self, status: Status) -> None:
-        live = self._live(status)
         if self._widget is None:
-            self._handle.update(live, raw=True)
+            self._handle.update(self._live(status), raw=True)
+        else:
+            self._widget.refresh(status)
 
     def end(self, status: Status, notes: Sequence[str]) -> None:
-        html, text = (make(status, ended=True, notes=notes) for make in (summary_html, summary_text))
+        html, text = (make(status, ended=True, notes=notes) for make in (view.summary_html, view.summary_text))
         self._handle.update({"text/html": html, "text/plain": text}, raw=True)
         if self._widget is not None:
             self._widget.end(html)
 
     def _live(self, status: Status) -> dict[str, Any]:
         if self._widget is None:
-            return {"text/html": live_html(status), "text/plain": one_line(status)}
-        self._widget.refresh(status)
-        return self._widget.bundle
+            return {"text/html": view.live_html(status), "text/plain": view.one_line(status)}
+        return self._widget.refresh(status)
+
+
+Screen = Lines | Bar | Notebook
+"""One way to show a run: `show` where the caller is, `tell` everywhere, and `end` with what stays."""
 
 
 class Live:
