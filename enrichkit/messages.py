@@ -134,7 +134,7 @@ class Usage:
     combined: bool = False
 
     def __post_init__(self) -> None:
-        # A client of one's own may bring numpy's numbers or worse; what is no count is unknown, and costs no reply.
+        # A client of your own may return numpy's numbers or worse: a wrong count is unknown and must not cost the reply.
         for name in self.__slots__:
             if name != "combined":
                 object.__setattr__(self, name, whole_count(getattr(self, name)))
@@ -170,7 +170,7 @@ class Support:
     start : int
         Where it begins, in bytes of the text's UTF-8.
     end : int
-        Where it ends, in bytes; this byte is no part of it.
+        Where it ends, in bytes; the byte at this place is not included.
     sources : tuple of int
         The pages behind it, as places in the reply's ``sources``, the first one 0.
 

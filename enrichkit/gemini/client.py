@@ -88,7 +88,7 @@ def access() -> dict[str, Any]:
         parts = urlsplit(address)
         if not address or (parts.scheme in ("http", "https") and parts.hostname and parts.port != 0):
             return {"key": key, "base_url": address or None}
-    raise SetupError(f"{ENDPOINT_NAME} is no address such as https://host/path. Fix it, or unset it.")
+    raise SetupError(f"{ENDPOINT_NAME} is not an address such as https://host/path. Fix it, or unset it.")
 
 
 def is_simulated(model: str, client: str | Client) -> bool | None:
@@ -193,7 +193,7 @@ class _Genai:
     def send(self, request: Request) -> tuple[int, str]:
         try:
             url, headers, body = self._written(dataclasses.replace(request, question="", text="?"))
-        except Exception as error:  # noqa: BLE001 - whatever the SDK refuses to write was never sent, nor will it be
+        except Exception as error:  # noqa: BLE001 - what the SDK refuses to write is never sent
             return 400, json.dumps({"error": {"message": f"google-genai cannot write this request: {error}"}})
         contents = [{"role": "user", "parts": [{"text": request.text}]}]
         latest = time.monotonic() + request.timeout_seconds

@@ -160,7 +160,7 @@ def no_model(model: str) -> Body:
 
 
 def refused_request(model: str, body: Body, key: str | None) -> Body | None:
-    """Return the error that this request gets from the service whatever its prompt, or None."""
+    """Return the error that this request gets from the service for any prompt, or None."""
     if not key:
         return failed(403, "PERMISSION_DENIED", "Method doesn't allow unregistered callers.")
     if key == "bad-key":

@@ -59,7 +59,7 @@ class Simulator:
     requests_per_day : int, optional
         Requests over it get 429 with a ``PerDay`` quota and a short delay that does not help.
     most_at_once : int, optional
-        A request that comes while so many are being answered gets 429 without any detail.
+        A request that comes while this many are being answered gets 429 without any detail.
     faults : mapping of str to float
         How often each fault of `FAULTS` happens, as a probability.
     script : iterable of (str or None)
@@ -68,7 +68,7 @@ class Simulator:
     Raises
     ------
     ValueError
-        If there is no fault of such a name.
+        If a fault has an unknown name.
 
     Attributes
     ----------

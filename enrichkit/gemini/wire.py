@@ -34,7 +34,7 @@ def parse(raw: str) -> Reply:
     """
     body = _json(raw)
     if not isinstance(body, dict):
-        return Reply(raw=raw, failure=Failure(cause="unreadable", message="the body is no JSON object"))
+        return Reply(raw=raw, failure=Failure(cause="unreadable", message="the body is not a JSON object"))
     candidate = _at(next(iter(_at(body, list, "candidates")), None), dict)
     parts = [_at(part, dict) for part in _at(candidate, list, "content", "parts")]
     texts = {
@@ -125,7 +125,7 @@ def _usage(counts: Mapping[str, Any], searches: int) -> Usage:
 
 
 def _json(raw: str) -> Any:
-    """Return what a body holds; None if it is no JSON, or nested without end."""
+    """Return what a body holds; None if it is not JSON, or nested too deeply."""
     try:
         return json.loads(raw)
     except (ValueError, RecursionError):

@@ -22,7 +22,7 @@ _HOST = re.compile(r"(?=.{4,253}$)(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+(?:
 
 
 def clean(text: str) -> str | None:
-    """Return a web address in its one spelling; None if the text is none.
+    """Return a web address in its one spelling; None if the text is not an address.
 
     >>> clean(" http://WWW.Example.com/fund/?utm_source=x&id=3#top ")
     'https://www.example.com/fund?id=3'
@@ -47,7 +47,7 @@ def clean(text: str) -> str | None:
 
 
 def host_of(text: str | None) -> str:
-    """Return the host of an address without ``www.``; the empty text if it is none."""
+    """Return the host of an address without ``www.``; empty if it is not an address."""
     return (urlsplit(clean(text or "") or "").hostname or "").removeprefix("www.")
 
 
@@ -58,7 +58,7 @@ def is_at(host: str, sites: Collection[str]) -> bool:
 
 
 def page_of(text: str | None, site: str) -> tuple[str, str]:
-    """Return kind and slug of a page such as ``site/kind/slug``; two empty texts if it is none there."""
+    """Return kind and slug of a page such as ``site/kind/slug``; two empty texts if it is not such a page."""
     parts = urlsplit(clean(text or "") or "")
     segments = [unquote(part) for part in parts.path.split("/") if part]
     return (segments[0].lower(), segments[1]) if len(segments) > 1 and is_at(parts.netloc, (site,)) else ("", "")

@@ -27,13 +27,13 @@ NOTHING = frozenset({"", "n/a", "none", "null", "unknown", "(unknown)", "not fou
 
 DECODER = json.JSONDecoder()
 BRACES = re.compile(r"[{}]"), re.compile(r'"(?:[^"\\]|\\.)*"|[{}]', re.DOTALL)
-"""The braces of a text: all of them, and those that stand in no quotes."""
+"""The braces of a text: all of them, and those outside quotes."""
 
 
 class Answer(BaseModel):
     """The fields asked of a record; subclass it and add your own, each with a default.
 
-    What it brings is the model's view of its own answer, all of it optional:
+    It already has the model's view of its own answer, all of it optional:
 
     Attributes
     ----------

@@ -167,12 +167,12 @@ def _changed(answer: Answer, check: str, change: Callable[[str], str | None], *o
 
 
 def says_nothing(answer: Answer, record: Mapping[str, str]) -> Iterator[Issue]:
-    """Empty texts that are a way of saying that there is no value."""
+    """Empty texts that only say that there is no value."""
     return _changed(answer, "says_nothing", lambda text: None if text.strip(" .'\"()[]").lower() in _NO_VALUE else text)
 
 
 def not_a_url(answer: Answer, record: Mapping[str, str]) -> Iterator[Issue]:
-    """Empty addresses that are none."""
+    """Empty what is not a web address."""
     return _changed(answer, "not_a_url", lambda text: text if clean(text) else None, *ADDRESSES)
 
 
@@ -205,7 +205,7 @@ def linkedin_name(answer: Person, record: Mapping[str, str]) -> Iterator[Issue]:
 
 
 def crunchbase_kind(answer: Fund, record: Mapping[str, str]) -> Iterator[Issue]:
-    """Empty a person's page and what is no page on Crunchbase; flag pages of another kind than a firm's."""
+    """Empty a person's page and a page that is not on Crunchbase; flag pages of another kind than a firm's."""
     kind, _ = page_of(answer.crunchbase, "crunchbase.com")
     if answer.crunchbase and kind not in ("organization", "company"):
         instead = None if kind in ("", "person", "people") else KEEP
@@ -287,7 +287,7 @@ def ticket_range(answer: Strategy, record: Mapping[str, str]) -> Iterator[Issue]
 
 
 def currency_code(answer: Strategy, record: Mapping[str, str]) -> Iterator[Issue]:
-    """Bring currencies into ISO's codes, empty what is none, flag what may be several."""
+    """Replace currencies by their ISO codes, empty what is not a currency, flag what may be several."""
     for field in ("aum", "ticket"):
         amount = dict(getattr(answer, field) or ())
         given = amount.get("currency")

@@ -22,7 +22,7 @@ WELL_KNOWN = 100_000
 COMMON = 3
 """A name known in more countries than this, such as San José, may well be some town's in any other."""
 LONGEST = 100
-"""Characters; a longer text is no name of a place."""
+"""Characters; a longer text cannot be the name of a place."""
 _ALIASES = """
     GB UK, Great Britain, Britain, England, Scotland, Wales, Northern Ireland
     AE UAE, Emirates | BN Brunei | CD DR Congo, DRC, Democratic Republic of the Congo | CI Ivory Coast | CV Cape Verde

@@ -33,7 +33,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 
 
 def prompt_text(name: str) -> str:
-    """Return a prompt that comes with the package; the line end at the end of its file is no part of it."""
+    """Return a prompt that comes with the package; the newline that ends its file does not belong to it."""
     return files(__package__).joinpath("prompts", f"{name}.txt").read_text(encoding="utf-8").removesuffix("\n")
 
 
