@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
-from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -17,13 +16,11 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ..gemini.wire import parse
-from ..messages import SIMULATOR, decode, question_of
+from ..messages import SIMULATOR, question_of
 from ..planning.plan import RunPlan
 from ..pricing.prices import Price
 from ..stages.stage import Stage
-from ..store.replies import booked_usd
-from ..store.rows import RECORD_ID, STATUS, Outcome, meta, read_outcome, record_status, reply_cost, stage_values
+from ..store.rows import RECORD_ID, STATUS, Outcome, meta, read_outcome, record_status, stage_values
 from ..store.store import Store
 from ..table.cells import is_missing
 from .queue import Task, steps_left
@@ -250,25 +247,6 @@ class Recorder:
         return dict.fromkeys(filled or ()) | stage_values(
             stage, outcome, {name: emptied.get(name) for name in self._visible}
         )
-
-    def spent_usd(self) -> Decimal | None:
-        """Return what all runs on this store have spent, booked or still pending; None if a price was unknown."""
-        columns = {meta(stage, fact) for stage in self.store.index.stages for fact in ("cost_usd", "paid_by")}
-        total = booked_usd(self.store.sealed(columns))
-        if total is None:
-            return None
-        pending = self.store.index.pending
-        for stage in {entries[0].stage for entries in pending.values()}:
-            entries = [entry for same in pending.values() for entry in same if entry.stage == stage]
-            known = self.store.sealed_replies(stage, list({entry.question for entry in entries}))
-            for entry in entries:
-                reply, facts = decode(entry.payload, parse)
-                if reply.paid and entry.payload not in known.get(entry.question, ("", []))[1]:
-                    cost_usd = reply_cost(reply, facts, self._prices)
-                    if cost_usd is None:
-                        return None
-                    total += cost_usd
-        return total
 
     def completed_rows(self, records: Sequence[int]) -> list[Row]:
         """Return the rows of completed records without the raw replies, from the shards where they are sealed."""

@@ -24,13 +24,13 @@ import pyarrow.compute as pc
 
 from ..formatting import many
 from ..messages import SIMULATOR, Usage
-from ..pricing.prices import Price, cost, worst_case
+from ..pricing.prices import Price, Total, cost, worst_case
 from ..stages import funds
 from ..stages.stage import LONGEST_VALUE, SYSTEM, Stage
 from ..store.index import Index, find, footer, is_store, stages_of
 from ..store.journal import JournalEntry, by_question
 from ..store.reader import StoreReader
-from ..store.replies import booked_usd
+from ..store.replies import COST, cost_in_rows
 from ..store.rows import META, RECORD_ID, SPENT, meta, read_outcome
 from .plan import RunPlan
 from .questions import StageQuestions
@@ -268,7 +268,7 @@ def spent_before(
     *,
     budget_usd: float | None,
     prices: Mapping[str, Price],
-    booked: Callable[[], Decimal | None],
+    by_columns: Callable[[], Total | None],
 ) -> Decimal:
     """Return what a budget counts of earlier runs; what is of unknown price counts as the worst that it may be.
 
@@ -277,18 +277,17 @@ def spent_before(
     """
     if budget_usd is None or index.empty:
         return Decimal()
-    known = None if prices else booked()
-    if known is not None:
-        return known
-    worst = worst_request(run_plan, prices)
-    paid = StoreReader(out, warn=False).replies(prices).paid
-    return sum((worst if one.cost is None else one.cost.total_usd for one in paid), Decimal())
+    known = None if prices else by_columns()
+    if known is not None and not known.unpriced:
+        return known.usd
+    cost = StoreReader(out, warn=False).replies(prices).cost
+    return cost.usd + cost.unpriced * worst_request(run_plan, prices)
 
 
-def booked_before(out: Path, index: Index) -> Decimal | None:
-    """Return what the rows of a store say they cost; None if replies are pending, or a price was unknown."""
-    columns = [meta(stage, fact) for stage in index.stages for fact in ("cost_usd", "paid_by")]
-    return None if index.pending else booked_usd(StoreReader(out, warn=False).rows(columns))
+def cost_before(out: Path, index: Index) -> Total | None:
+    """Return what the rows of a store say they cost; None if replies are pending, which they do not include."""
+    columns = [meta(stage, fact) for stage in index.stages for fact in COST]
+    return None if index.pending else cost_in_rows(StoreReader(out, warn=False).rows(columns))
 
 
 def worst_request(run_plan: RunPlan, prices: Mapping[str, Price]) -> Decimal:

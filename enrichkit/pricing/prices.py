@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import importlib.metadata
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -71,6 +71,33 @@ class Cost:
     def total_usd(self) -> Decimal:
         """The sum."""
         return self.input_usd + self.cached_usd + self.output_usd + self.thinking_usd + self.search_usd
+
+
+@dataclass(frozen=True, slots=True)
+class Total:
+    """What several things cost together: the sum of the known costs, and how many are of unknown price."""
+
+    usd: Decimal = Decimal()
+    unpriced: int = 0
+
+    @property
+    def known_usd(self) -> Decimal | None:
+        """The sum, None if any price is unknown."""
+        return None if self.unpriced else self.usd
+
+    def __add__(self, other: Total) -> Total:
+        return Total(self.usd + other.usd, self.unpriced + other.unpriced)
+
+
+def total(costs: Iterable[Decimal | None]) -> Total:
+    """Return the sum of costs; an unknown one is counted, and never taken for 0.
+
+    >>> total([Decimal("0.5"), None, Decimal("0.25")])
+    Total(usd=Decimal('0.75'), unpriced=1)
+    """
+    costs = list(costs)
+    known = [cost_usd for cost_usd in costs if cost_usd is not None]
+    return Total(sum(known, Decimal()), len(costs) - len(known))
 
 
 def priced_as(model_version: str) -> str:
@@ -170,16 +197,16 @@ def _bundled(model: str, day: str | None, prompt_tokens: int) -> Rates | None:
     when = None if day is None else datetime.fromisoformat(f"{day}T12:00:00+00:00")
     length = max(prompt_tokens, 1)
 
-    def total(**used: int) -> Decimal:
+    def price_of(**used: int) -> Decimal:
         return genai_prices.calc_price(
             genai_prices.Usage(**used), model_ref=model, provider_id="google", genai_request_timestamp=when
         ).total_price
 
     try:
-        plain = total(input_tokens=length)
-        output = total(input_tokens=length, output_tokens=1_000_000) - plain
-        cached = total(input_tokens=length, cache_read_tokens=length)
-        search = total(input_tokens=length, web_searches=1000) - plain
+        plain = price_of(input_tokens=length)
+        output = price_of(input_tokens=length, output_tokens=1_000_000) - plain
+        cached = price_of(input_tokens=length, cache_read_tokens=length)
+        search = price_of(input_tokens=length, web_searches=1000) - plain
     except LookupError:
         return None
     # A fee that the list lacks comes out as 0: it is unknown.

@@ -27,7 +27,7 @@ from .files import files_of, folder_of
 from .index import answers_of, check_store, find, footer, read_footers, read_shards, shard_paths
 from .journal import read_journal
 from .parquet import join, read_or_none
-from .replies import MONEY, StoredReplies, collect_replies
+from .replies import COST, MONEY, StoredReplies, collect_replies, cost_in_rows
 from .rows import RECORD_ID, STATUS, answers_and_facts, meta, record_status
 
 TOKENS = ("input_tokens", "tool_tokens", "thinking_tokens", "output_tokens")
@@ -162,15 +162,15 @@ class StoreReader:
 
     def status(self) -> StoreStatus:
         """Return how far the store is; see `enrichkit.report` for a bill that counts everything."""
-        table = self.facts((*TOKENS, "cost_usd"), [STATUS])
+        table = self.facts((*TOKENS, *COST), [STATUS])
         counts = Counter(table.column(STATUS).to_pylist() if table.num_rows else ())
         return StoreStatus(
             done=counts["done"],
             failed=counts["failed"],
             pending=counts["pending"],
             unsealed=len({entry.question for entries in self.journal.values() for entry in entries or ()}),
-            tokens=int(_sum_of(table, TOKENS)),
-            cost_usd=float(_sum_of(table, ("cost_usd",))),
+            tokens=_tokens(table),
+            cost_usd=float(cost_in_rows(table).usd),
             simulated=bool(self.simulated),
         )
 
@@ -197,8 +197,8 @@ class StoreReader:
                 )
 
 
-def _sum_of(table: pa.Table, facts: Collection[str]) -> float:
-    names = [name for name in table.column_names if name.rpartition("._")[2] in facts]
+def _tokens(table: pa.Table) -> int:
+    names = [name for name in table.column_names if name.rpartition("._")[2] in TOKENS]
     return sum((pc.sum(table.column(name)).as_py() or 0 for name in names), 0)
 
 

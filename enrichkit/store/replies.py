@@ -18,10 +18,11 @@ import pyarrow.compute as pc
 
 from ..gemini.wire import parse
 from ..messages import SIMULATOR, Usage, decode
-from ..pricing.prices import Cost, Price
+from ..pricing.prices import Cost, Price, Total, total
 from ..stages.answer import locate_object
 from .journal import JournalEntry
-from .rows import cost_by_kind, meta
+from .rows import cost_by_kind, meta, reply_cost
+from .store import Store
 
 
 @dataclass(slots=True)
@@ -67,9 +68,16 @@ class StoredReplies:
     @property
     def paid(self) -> list[StoredReply]:
         """The replies that the service charges for."""
-        return [one for one in self.replies if one.paid]
+        return [reply for reply in self.replies if reply.paid]
+
+    @property
+    def cost(self) -> Total:
+        """What they cost: exact, as each reply says, at the prices of its day."""
+        return total(None if reply.cost is None else reply.cost.total_usd for reply in self.paid)
 
 
+COST = ("cost_usd", "paid_by")
+"""The facts about a stage that `cost_in_rows` needs."""
 MONEY = ("question", "status", "paid_by", "filled", "replies")
 """The facts about a stage that `collect_replies` needs."""
 
@@ -194,13 +202,28 @@ def answering(readable: Sequence[bool], answered: bool | None) -> int | None:
     return len(readable) - 1 if answered else None
 
 
-def booked_usd(rows: pa.Table) -> Decimal | None:
-    """Return what the columns of cost of sealed rows add up to; None if a price was unknown."""
-    total = Decimal()
+def cost_in_rows(rows: pa.Table) -> Total:
+    """Return what sealed rows cost by their columns: fast, at the prices of the day on which they were sealed."""
+    sums = []
     for name in rows.column_names:
         if name.endswith("._cost_usd"):
-            cost, payer = rows.column(name), rows.column(name.removesuffix("cost_usd") + "paid_by")
-            if pc.any(pc.and_(pc.is_null(cost), pc.is_valid(payer))).as_py():
-                return None
-            total += sum((Decimal(str(value)) for value in cost.to_pylist() if value), Decimal())
-    return total
+            costs, payer = rows.column(name), rows.column(name.removesuffix("cost_usd") + "paid_by")
+            unpriced = pc.sum(pc.and_(pc.is_null(costs), pc.is_valid(payer))).as_py() or 0
+            sums.append(Total(sum((Decimal(str(usd)) for usd in costs.to_pylist() if usd), Decimal()), unpriced))
+    return sum(sums, Total())
+
+
+def cost_in_store(store: Store, prices: Mapping[str, Price]) -> Total:
+    """Return what all runs on an open store have spent: by the columns of its rows, and by the replies in none."""
+    cost = cost_in_rows(store.sealed({meta(stage, fact) for stage in store.index.stages for fact in COST}))
+    pending = store.index.pending
+    for stage in {entries[0].stage for entries in pending.values()}:
+        entries = [entry for same in pending.values() for entry in same if entry.stage == stage]
+        sealed = store.sealed_replies(stage, list({entry.question for entry in entries}))
+        decoded = [
+            decode(entry.payload, parse)
+            for entry in entries
+            if entry.payload not in sealed.get(entry.question, ("", []))[1]
+        ]
+        cost += total(reply_cost(reply, facts, prices) for reply, facts in decoded if reply.paid)
+    return cost

@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from ..gemini.wire import parse
 from ..messages import Failure, Reply, Usage, decode
-from ..pricing.prices import Cost, Price, cost
+from ..pricing.prices import Cost, Price, cost, total
 from ..stages.answer import Answer, Issue, check_answer, read_answer
 from ..stages.grounding import evidence, state
 from ..stages.stage import Stage
@@ -190,12 +190,11 @@ def outcome_of(question: str, read: Sequence[Read], *, booked: int) -> Outcome:
 
 def add_up(replies: Sequence[Read]) -> Spent:
     """Return what replies used, all together."""
-    costs = [one.cost_usd for one in replies]
     return Spent(
         attempts=sum(int(one.facts.get("tries", 1)) for one in replies),
         seconds=sum(float(one.facts.get("seconds", 0.0)) for one in replies),
         usage=total_usage([one.reply.usage for one in replies if one.reply.paid]),
-        cost_usd=None if None in costs else sum((one for one in costs if one is not None), Decimal()),
+        cost_usd=total(reply.cost_usd for reply in replies).known_usd,
     )
 
 

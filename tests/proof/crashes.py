@@ -28,6 +28,7 @@ import enrichkit
 from enrichkit import Answer, Failure, Price, Reply, Stage, Usage
 from enrichkit.store.files import Files
 from enrichkit.store.store import Store
+from proof.money import disagreements
 
 MOST_OF_ONE_INSTANT = 24
 """States taken of one instant; where there are more, a random choice."""
@@ -84,10 +85,12 @@ class Teller:
         return Reply(text=f'{{"industry": "{word}", "size": "7"}}', usage=usage)
 
 
+PRICES = {"m": Price(input_usd=1000, output_usd=0)}
+
+
 def call(phase: str, out: Path, client: Callable[[enrichkit.Request], Reply]) -> pd.DataFrame:
     """Make one of the calls."""
-    prices = {"m": Price(input_usd=1000, output_usd=0)}
-    settings = {"key": "name", "model": "m", "prices": prices, "workers": 2, "progress": False}
+    settings = {"key": "name", "model": "m", "prices": PRICES, "workers": 2, "progress": False}
     settings["shard_rows"] = 2 if SEAL_SECONDS else 3  # two records share a country, and are complete together
     with (
         mock.patch("enrichkit.store.store.MOST_PARTS", 2),  # so that parts are merged, too
@@ -345,6 +348,7 @@ def check(phase: str, root: Path, counted: frozenset[str]) -> Iterator[str]:
 def _wrong_answers(phase: str, enriched: pd.DataFrame, root: Path) -> Iterator[str]:
     found = enrichkit.verify(root / "out")
     yield from found.problems
+    yield from disagreements(root / "out", PRICES)
     stored = enrichkit.read(root / "out").set_index("name")
     if sorted(stored.index) != sorted(TABLE["name"]):
         yield f"the store has the records {sorted(stored.index)}"

@@ -27,6 +27,7 @@ import pandas as pd
 import enrichkit
 from enrichkit.gemini.simulator import Simulator
 from proof import crashes
+from proof.money import disagreements
 
 WORKERS = 8
 ROWS = 60
@@ -234,7 +235,7 @@ def wrong_ending(out: Path, expected: pd.DataFrame) -> list[str]:
     found = enrichkit.read(out).set_index("name").sort_index()
     if not found.index.equals(expected.index):
         return [f"the store has {len(found)} records"]
-    broken = []
+    broken = list(disagreements(out, {}))
     for column in ("land.industry", "land.size", "company.industry", "company.size", "_status"):
         mine, other = found[column].map(str), expected[column].map(str)
         broken += [

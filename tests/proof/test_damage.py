@@ -17,6 +17,7 @@ from enrichkit.store.files import Files
 from enrichkit.store.journal import decode_journal
 from enrichkit.store.parquet import read_parquet
 from proof import crashes
+from proof.money import disagreements
 
 NAMES = ("Acme", "Bolt", "Cask", "Dory", "Eyot", "Fell")
 
@@ -123,6 +124,7 @@ def recovered(image: dict[Path, bytes], name: Path, data: bytes, root: Path) -> 
     assert enriched["company.industry"].tolist() == enriched["site.industry"].tolist() == list(NAMES)
     assert len(client.asked) == len(set(client.asked)) <= 1 + 6  # the one that was missing, and one shard's
     assert sorted(enrichkit.read(root / "out")["name"]) == list(NAMES)
+    assert not list(disagreements(root / "out", {}))
     assert {problem for problem in enrichkit.verify(root / "out").problems if "put aside" not in problem} == set()
     return ending
 

@@ -17,6 +17,7 @@ from enrichkit import Answer, Failure, Price, Reply, Stage, Usage, errors
 from enrichkit.store.files import Files
 from enrichkit.store.store import Store
 from proof import crashes
+from proof.money import disagreements
 from support.waiting import wait_for
 
 USAGE = Usage(prompt_tokens=1000, output_tokens=0, searches=0)
@@ -70,7 +71,8 @@ def booked(out):
 
 @pytest.fixture
 def out(tmp_path):
-    return tmp_path / "out"
+    yield tmp_path / "out"
+    assert not list(disagreements(tmp_path / "out", PRICES))
 
 
 @pytest.mark.parametrize("column", ["company._replies", "country"])
