@@ -185,9 +185,9 @@ class Status:
     pace: PaceView
 
 
-def stop_reason_text(reason: str, told: str) -> str:
-    """Return a sentence or two about a run's end, for the reason it had and what was said then."""
-    said = f" ({told})" if told else ""
+def stop_reason_text(reason: str, detail: str) -> str:
+    """Return a sentence or two about a run's end, from its reason and what was said then."""
+    said = f" ({detail})" if detail else ""
     words = {
         "interrupt": "Interrupted. ",
         "budget": f"Stopped to keep within the budget{said}. ",
