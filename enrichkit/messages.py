@@ -134,7 +134,7 @@ class Usage:
     combined: bool = False
 
     def __post_init__(self) -> None:
-        # A client of your own may return numpy's numbers or worse: a wrong count is unknown and must not cost the reply.
+        # A client of your own may return numpy's numbers or worse: a wrong count is unknown, and costs no reply.
         for name in self.__slots__:
             if name != "combined":
                 object.__setattr__(self, name, whole_count(getattr(self, name)))

@@ -408,7 +408,7 @@ def test_an_address_that_is_none_is_told_beforehand(address, tmp_path, monkeypat
     """Else each record would fail for it, and stay failed."""
     monkeypatch.setenv("GOOGLE_GEMINI_BASE_URL", address)
     monkeypatch.setenv("GOOGLE_API_KEY", "a-key-for-nothing")
-    with pytest.raises(errors.SetupError, match="GOOGLE_GEMINI_BASE_URL is no address such as"):
+    with pytest.raises(errors.SetupError, match="GOOGLE_GEMINI_BASE_URL is not an address such as"):
         run(pd.DataFrame(FUND), tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
 
