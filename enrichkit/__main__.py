@@ -286,8 +286,11 @@ def _store(found: argparse.Namespace) -> Path:
         beside = [out.with_suffix(""), out.with_name(f"{out.stem}_enriched")]
         if not (stores := [one for one in beside if is_store(one)]):
             raise InputError(
-                f"{found.dir} is a file, and no store lies beside it, neither {beside[0].name} nor {beside[1].name}. "
-                "Give the folder that was --checkpoint, or its progress file."
+                "{dir} is a file, and no store lies beside it, neither {name} nor {other}. "
+                "Give the folder that was --checkpoint, or its progress file.",
+                dir=found.dir,
+                name=beside[0].name,
+                other=beside[1].name,
             )
         return stores[0]
     return out
@@ -323,7 +326,9 @@ def _export(found: argparse.Namespace) -> int:
     try:
         export(out, found.file, only_new=found.only_new, lists=found.lists, formulas=found.formulas)
     except OSError as error:
-        raise InputError(f"{found.file} cannot be written: {error.strerror or error}.") from error
+        raise InputError(
+            "{file} cannot be written: {reason}.", file=found.file, reason=error.strerror or error
+        ) from error
     put(f"Written: {plain(str(found.file), most=0)}")
     return 0
 

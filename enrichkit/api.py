@@ -87,7 +87,7 @@ def batches(df: pd.DataFrame, rows: int) -> Iterator[pd.DataFrame]:
     [2, 2, 1]
     """
     if not isinstance(rows, int) or rows < 1:
-        raise InputError(f"rows must be a whole number above 0, not {rows!r}.")
+        raise InputError("rows must be a whole number above 0, not {rows!r}.", rows=rows)
     return (df.iloc[start : start + rows] for start in range(0, len(df), rows))
 
 

@@ -6,6 +6,11 @@ Exceptions are for a caller's mistake, and for runs that end early.
 
 from __future__ import annotations
 
+import functools
+from typing import Any
+
+from .formatting import Sentence
+
 __all__ = [
     "BudgetError",
     "ChangedError",
@@ -23,7 +28,28 @@ __all__ = [
 
 
 class EnrichError(Exception):
-    """Root of all errors of this package."""
+    """Root of all errors of this package.
+
+    Parameters
+    ----------
+    template : str
+        The message, with settings and facts in braces; a literal, since a cell may contain braces.
+    **facts : object
+        What the message says besides the settings.
+
+    Attributes
+    ----------
+    sentence : Sentence
+        The message, for a face that spells settings in another way than Python.
+    """
+
+    def __init__(self, template: str, **facts: object) -> None:
+        self.sentence = Sentence(template, facts)
+        super().__init__(self.sentence.text())
+
+    def __reduce__(self) -> tuple[Any, ...]:  # unpickling must not take the finished text for a template
+        facts: dict[str, Any] = dict(self.sentence.facts)
+        return functools.partial(type(self), **facts), (self.sentence.template,)
 
     def _render_traceback_(self) -> list[str]:
         """Show one sentence in a notebook: these errors speak of the table or the set-up, not of code."""
@@ -78,8 +104,8 @@ class Stopped(EnrichError):
         Records complete, and records still to ask.
     """
 
-    def __init__(self, message: str, *, reason: str, done: int, left: int) -> None:
-        super().__init__(message)
+    def __init__(self, template: str, *, reason: str, done: int, left: int, **facts: object) -> None:
+        super().__init__(template, reason=reason, done=done, left=left, **facts)
         self.reason = reason
         self.done = done
         self.left = left

@@ -1,14 +1,16 @@
-"""The listing: small tables as text for a terminal and as HTML for a notebook.
+"""Sentences, numbers and small tables for people, as text for a terminal and as HTML for a notebook.
 
-What stands in it may come from a reply, so it is untrusted: escaped in HTML, without control characters in text. The
-HTML has no colours of its own and no style sheet, so that it reads in light and dark, and on pages that drop styles.
+A sentence that names a setting names it in braces, and whoever shows it chooses the spelling, Python's or the shell's;
+finished text is never edited. What stands in a table may come from a reply, so it is untrusted: escaped in HTML,
+without control characters in text. The HTML has no colours of its own and no style sheet, so that it reads in light and
+dark, and on pages that drop styles.
 """
 
 from __future__ import annotations
 
 import html
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
@@ -22,6 +24,92 @@ LONGEST_LABEL = 40
 
 
 LONGEST_CELL = 60
+
+
+PYTHON = {
+    "out": "'out'",
+    "stages": "stages",
+    "key": "key",
+    "model": "model",
+    "client": "client",
+    "workers": "workers",
+    "rpm": "rpm",
+    "budget_usd": "budget_usd",
+    "prices": "prices",
+    "retry_failed": "retry_failed",
+    "on_change": "on_change",
+    "redo_damaged": "redo_damaged",
+    "limit": "limit",
+    "priority": "priority",
+    "shard_rows": "shard_rows",
+    "deadline_seconds": "deadline_seconds",
+    "notify": "notify",
+    "progress": "progress",
+    "delay_seconds": "delay_seconds",
+    "max_output_tokens": "the stage's max_output_tokens",
+    "redo": "on_change='redo'",
+    "keep": "on_change='keep'",
+    "redo_damaged_on": "redo_damaged=True",
+    "retry_failed_on": "retry_failed=True",
+    "retry_failed_only": "retry_failed='only'",
+    "give_key": "key=...",
+    "give_prices": "give prices",
+    "run": "enrichkit.run",
+    "plan": "enrichkit.plan(...)",
+    "read": "enrichkit.read(out)",
+    "corrections": "enrichkit.corrections",
+    "weak": "enrichkit.weak",
+    "report_of": "enrichkit.report(",
+    "end_of_call": ")",
+    "call": "call",
+    "look": "See where it was called",
+    "in_python": "",
+}
+"""How Python spells what a sentence names in braces: the settings, and what else the command line says otherwise."""
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Sentence:
+    """A sentence that names settings in braces; the face that shows it chooses their spelling.
+
+    >>> sentence = Sentence("Raise {budget_usd} above {spent} USD.", {"spent": 5})
+    >>> str(sentence), sentence.text({"budget_usd": "--budget"})
+    ('Raise budget_usd above 5 USD.', 'Raise --budget above 5 USD.')
+    """
+
+    template: str
+    facts: Mapping[str, object] = field(default_factory=dict)
+
+    def text(self, spelling: Mapping[str, str] = PYTHON) -> str:
+        """Return the sentence; sentences among its facts get the same spelling."""
+        inner = {name: fact.text(spelling) for name, fact in self.facts.items() if isinstance(fact, Sentence)}
+        return self.template.format_map({**spelling, **self.facts, **inner})
+
+    def __str__(self) -> str:
+        return self.text()
+
+    def __repr__(self) -> str:
+        return repr(self.text())
+
+
+def setting(name: str) -> Sentence:
+    """Return the name of a setting that is known only when the program runs, as a fact for a sentence."""
+    return Sentence(f"{{{name}}}")
+
+
+def joined(parts: Iterable[object], between: str = " ") -> Sentence:
+    """Return sentences, or plain texts, as one.
+
+    >>> joined(["Oslo", Sentence("{workers}")], ", ").text({"workers": "--max-workers"})
+    'Oslo, --max-workers'
+    """
+    facts = {f"part_{number}": part for number, part in enumerate(parts)}
+    return Sentence(between.join(f"{{{name}}}" for name in facts), facts)
+
+
+def spelled(text: object, spelling: Mapping[str, str]) -> str:
+    """Return a sentence in a spelling; anything else as the text that it is."""
+    return text.text(spelling) if isinstance(text, Sentence) else str(text)
 
 
 @dataclass(frozen=True, slots=True)

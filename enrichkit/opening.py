@@ -59,7 +59,9 @@ def open_engine(frame: pd.DataFrame, options: Options, opening: contextlib.ExitS
         plan = run_plan_of(records, store.index, stages, options)
         recorder = Recorder(plan, store, prices=options.prices, shard_rows=options.shard_rows)
     if not store.enough_space():
-        raise StoreError(f"The disk that holds {options.folder} is nearly full. Free some space, then run again.")
+        raise StoreError(
+            "The disk that holds {folder} is nearly full. Free some space, then run again.", folder=options.folder
+        )
     client = opening.enter_context(client_of(options.client, model=options.model, needed=plan.to_ask > 0))
     engine = Engine(
         recorder,
@@ -150,5 +152,7 @@ def named(out: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise StoreError(
-            f"The store {out} cannot be used: {error.strerror or error}. Mend the disk, then run again."
+            "The store {store} cannot be used: {reason}. Mend the disk, then run again.",
+            store=out,
+            reason=error.strerror or error,
         ) from error

@@ -20,6 +20,7 @@ from typing import Any, Concatenate, Literal, ParamSpec, TypeVar, get_args
 import pandas as pd
 
 from .errors import InputError
+from .formatting import Sentence, setting
 from .messages import CLIENTS, DEFAULT_MODEL, SIMULATOR, Client
 from .planning.questions import OnChange
 from .planning.records import Priority
@@ -148,32 +149,56 @@ class Options:
         object.__setattr__(self, "notify", _addresses(self.notify))
         most = 20 if self.rpm is None else 1000
         if not _whole(self.workers) or not 1 <= self.workers <= most:
-            hint = " More than 20 need an explicit rpm, the requests a minute that your quota allows."
-            hint = "" if self.rpm else hint
-            raise InputError(f"workers must be a whole number from 1 to {most}, not {self.workers!r}.{hint}")
+            hint = Sentence(" More than 20 need an explicit {rpm}, the requests a minute that your quota allows.")
+            raise InputError(
+                "{workers} must be a whole number from 1 to {most}, not {value!r}.{hint}",
+                most=most,
+                value=self.workers,
+                hint="" if self.rpm else hint,
+            )
         if not isinstance(self.prices, Mapping) or not all(isinstance(price, Price) for price in self.prices.values()):
             raise InputError("prices must map models' names to enrichkit.Price(...).")
         for name in ("rpm", "budget_usd", "deadline_seconds"):
             value = getattr(self, name)
             number = isinstance(value, numbers.Real | Decimal) and not isinstance(value, bool)
             if value is not None and not (number and value > 0):
-                raise InputError(f"{name} must be a number above 0, not {value!r}.")
+                raise InputError("{name} must be a number above 0, not {value!r}.", name=setting(name), value=value)
         if not isinstance(self.delay_seconds, int | float) or not 0 <= self.delay_seconds < math.inf:
-            raise InputError(f"delay_seconds must be a number of seconds, not {self.delay_seconds!r}.")
+            raise InputError(
+                "{delay_seconds} must be a number of seconds, not {value!r}.",
+                value=self.delay_seconds,
+            )
         if not _whole(self.shard_rows) or self.shard_rows < 1:
-            raise InputError(f"shard_rows must be a whole number above 0, not {self.shard_rows!r}.")
+            raise InputError(
+                "{shard_rows} must be a whole number above 0, not {value!r}.",
+                value=self.shard_rows,
+            )
         if self.limit is not None and (not _whole(self.limit) or self.limit < 0):
-            raise InputError(f"limit must be a number of records, not {self.limit!r}.")
+            raise InputError("{limit} must be a number of records, not {value!r}.", value=self.limit)
         for name, choices in CHOICES.items():
             if (value := getattr(self, name)) not in choices:
                 *most_of_them, last = map(repr, choices)
-                raise InputError(f"{name} must be {', '.join(most_of_them)} or {last}, not {value!r}.")
+                raise InputError(
+                    "{name} must be {names} or {last}, not {value!r}.",
+                    name=setting(name),
+                    names=", ".join(most_of_them),
+                    last=last,
+                    value=value,
+                )
         if not isinstance(self.model, str) or not self.model.strip():
-            raise InputError(f"model must be a model's name, such as {DEFAULT_MODEL!r} or {SIMULATOR!r}.")
+            raise InputError(
+                "{model} must be a model's name, such as {default_model!r} or {simulator!r}.",
+                default_model=DEFAULT_MODEL,
+                simulator=SIMULATOR,
+            )
         if not callable(self.client) and self.client not in CLIENTS:
-            raise InputError(f"client must be {' or '.join(map(repr, CLIENTS))}, or a callable, not {self.client!r}.")
+            raise InputError(
+                "{client} must be {names}, or a callable, not {value!r}.",
+                names=" or ".join(map(repr, CLIENTS)),
+                value=self.client,
+            )
         if not _is_path(self.out):
-            raise InputError(f"out must be a folder's path, not {self.out!r:.200}.")
+            raise InputError("out must be a folder's path, not {store!r:.200}.", store=self.out)
 
     @functools.cached_property
     def folder(self) -> Path:
@@ -209,7 +234,7 @@ def _addresses(value: object) -> Addresses:
         return Addresses(os.environ.get(NOTIFY, "").split())
     given = [value] if isinstance(value, str) else value if isinstance(value, list | tuple) else None
     if given is None or not all(isinstance(address, str) and address.strip() for address in given):
-        raise InputError("notify must be an address such as json://host/path, or a list of such.")
+        raise InputError("{notify} must be an address such as json://host/path, or a list of such.")
     return Addresses(address.strip() for address in given)
 
 
@@ -231,7 +256,9 @@ def takes(
             if unknown := sorted(settings.keys() - known):
                 like = difflib.get_close_matches(unknown[0], known, 1)
                 hint = f" Did you mean {like[0]!r}?" if like else ""
-                raise InputError(f"{verb.__name__} has no argument {unknown[0]!r}.{hint}")
+                raise InputError(
+                    "{kind} has no argument {unknown!r}.{hint}", kind=verb.__name__, unknown=unknown[0], hint=hint
+                )
             return verb(df, options(*args, **settings))
 
         frame, *_ = inspect.signature(verb).parameters.values()
@@ -287,14 +314,21 @@ def check_parameters(namespace: Mapping[str, Any], /, **types: type | UnionType)
         if name not in types:
             close = difflib.get_close_matches(name, types, 1)
             hint = f" Is {close[0]} meant?" if close else ""
-            raise InputError(f"The notebook has no parameter {name!r}.{hint} It has: {', '.join(types)}.")
+            raise InputError(
+                "The notebook has no parameter {name!r}.{hint} It has: {names}.",
+                name=name,
+                hint=hint,
+                names=", ".join(types),
+            )
     for name, expected_type in types.items():
         value = namespace[name]
         kinds = get_args(expected_type) or (expected_type,)
         whole = float in kinds and isinstance(value, int)  # a whole number is a number, too
         if not (isinstance(value, kinds) or whole) or (isinstance(value, bool) and bool not in kinds):
             expected = " or ".join(kind.__name__ for kind in kinds).replace("NoneType", "None")
-            raise InputError(f"The parameter {name} must be {expected}, not {value!r}.")
+            raise InputError(
+                "The parameter {name} must be {expected}, not {value!r}.", name=name, expected=expected, value=value
+            )
 
 
 def _injected(namespace: Mapping[str, Any]) -> list[str]:

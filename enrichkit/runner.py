@@ -202,8 +202,10 @@ class Run:
         """Whether the end is still to come; to a forked process, which has a copy without threads, it never would."""
         if self._process != os.getpid() and not self.done:
             raise SetupError(
-                f"This run belongs to process {self._process}, and this is a copy of it that was forked off, in which "
-                "it never ends. Wait for it there; enrichkit.read(out) has here what is stored."
+                "This run belongs to process {process}, and this is a copy of it that was "
+                "forked off, in which it never ends. Wait for it there; enrichkit.read(out) "
+                "has here what is stored.",
+                process=self._process,
             )
         return not self.done
 
@@ -271,9 +273,14 @@ class Run:
         rest = f"{self._rest()}Prices: {status.money.prices}. " if reason == "budget" else ""
         failed = f"{status.failed:,} failed, " if status.failed else ""
         return kind(
-            f"{how}{status.done:,} of {many(status.records, 'record is', 'records are')} done and saved, "
-            f"{failed}{many(status.left, 'is', 'are')} left. "
-            f"{rest}{next_step(reason) if status.left else 'The same call returns the table'}.",
+            "{how}{complete:,} of {records} done and saved, {failed}{are_left} left. {rest}{following}.",
+            how=how,
+            complete=status.done,
+            records=many(status.records, "record is", "records are"),
+            failed=failed,
+            are_left=many(status.left, "is", "are"),
+            rest=rest,
+            following=next_step(reason) if status.left else "The same call returns the table",
             reason=reason,
             done=status.done + status.failed,
             left=status.left,

@@ -39,9 +39,11 @@ def set_aside(out: Path) -> Path | None:
         else:
             _rename(place, aside)
     except filelock.Timeout:
-        raise LockedError(f"Another run works on {out}. Wait for it or stop it.") from None
+        raise LockedError("Another run works on {store}. Wait for it or stop it.", store=out) from None
     except OSError as error:
-        raise StoreError(f"{out} cannot be moved aside: {error.strerror or error}.") from error
+        raise StoreError(
+            "{store} cannot be moved aside: {reason}.", store=out, reason=error.strerror or error
+        ) from error
     if out.is_symlink():
         place.mkdir()
     return aside

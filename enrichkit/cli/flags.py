@@ -73,4 +73,6 @@ def put(text: object) -> None:
         print(text, flush=True)
     except OSError as error:
         if error.errno not in (errno.EPIPE, errno.EIO):
-            raise StoreError(f"stdout cannot be written: {error.strerror}. Mend that, then run again.") from error
+            raise StoreError(
+                "stdout cannot be written: {reason}. Mend that, then run again.", reason=error.strerror
+            ) from error

@@ -56,14 +56,14 @@ def run_file(found: argparse.Namespace) -> int:
     """Enrich the table in a file, as the command line says; return the exit code."""
     if found.fresh and (found.resume or found.retry_failed):
         raise InputError(
-            "--fresh begins a new store, in which there is nothing to resume or to retry. Leave it out, or leave out "
-            "--resume and --retry-failed."
+            "--fresh begins a new store, in which there is nothing to resume or to retry. "
+            "Leave it out, or leave out --resume and --retry-failed.",
         )
     for name in ("SIGTERM", "SIGHUP"):  # a scheduler's end is an interrupt, from the first moment to the last
         if hasattr(signal, name) and signal.getsignal(getattr(signal, name)) is signal.SIG_DFL:
             signal.signal(getattr(signal, name), signal.default_int_handler)
     if found.input.is_dir():
-        raise InputError(f"--input {found.input} is a folder. Give the table's file.")
+        raise InputError("--input {input} is a folder. Give the table's file.", input=found.input)
     output = found.output or found.input.with_name(f"{found.input.stem}_enriched{found.input.suffix}")
     out, named = store_of(found.checkpoint or output.with_suffix(""))
     _check_names(found.input, output, out)
@@ -156,8 +156,11 @@ def _follow(run: Run, logbook: Logbook, output: Path, out: Path, *, rows: Sequen
         logbook.close(table, ended, why)
     except OSError as failed:
         raise StoreError(
-            f"{output} cannot be written: {failed.strerror or failed}. The answers are safe in {out}: mend the disk, "
-            f"then run the same command, or: enrichkit export {out} FILE."
+            "{output} cannot be written: {reason}. The answers are safe in {store}: mend the "
+            "disk, then run the same command, or: enrichkit export {store} FILE.",
+            output=output,
+            reason=failed.strerror or failed,
+            store=out,
         ) from failed
     if left and sys.stderr.isatty():  # the cursor stands behind a bar that nobody has closed
         print(file=sys.stderr)
@@ -208,7 +211,7 @@ def store_of(path: Path) -> tuple[Path, Path | None]:
     """
     folder = folder_of(path)
     if folder.name in ("", ".."):
-        raise InputError(f"{path} is no folder for a store. Give another one.")
+        raise InputError("{path} is no folder for a store. Give another one.", path=path)
     if folder.suffix == ".json":
         return folder.with_suffix(""), folder
     return (folder.with_suffix("") if folder.suffix == ".work" else folder), None
@@ -221,7 +224,9 @@ def _check_names(*paths: Path) -> None:
             path.resolve().exists()
         except (OSError, RuntimeError, ValueError) as error:
             why = getattr(error, "strerror", None) or error
-            raise InputError(f"{plain(str(path), most=100)} is no path that can be used: {why}.") from error
+            raise InputError(
+                "{path} is no path that can be used: {why}.", path=plain(str(path), most=100), why=why
+            ) from error
 
 
 def _check_output(output: Path, frame: pd.DataFrame, out: Path) -> None:
@@ -229,36 +234,48 @@ def _check_output(output: Path, frame: pd.DataFrame, out: Path) -> None:
     format_of(output)
     check_size(output, len(frame), len(frame.columns))
     if output.is_dir():
-        raise InputError(f"{output} is a folder. Give --output a file's name.")
+        raise InputError("{output} is a folder. Give --output a file's name.", output=output)
     if out == output.absolute():
-        raise InputError(f"--checkpoint and --output are both {output}. The store is a folder: give it another name.")
+        raise InputError(
+            "--checkpoint and --output are both {output}. The store is a folder: give it another name.", output=output
+        )
     check_outside(output, out)
     folder = next(one for one in output.absolute().parents if one.exists())
     if not os.access(folder, os.W_OK | os.X_OK):
-        raise InputError(f"{output} cannot be written: {folder} is not yours to write in. Give --output another name.")
+        raise InputError(
+            "{output} cannot be written: {folder} is not yours to write in. Give --output another name.",
+            output=output,
+            folder=folder,
+        )
 
 
 def _check_store(found: argparse.Namespace, output: Path, out: Path, named: Path | None) -> None:
     """Refuse a store that is none, or is not there though it has to be; and what would be written over."""
     if named is not None and named.is_dir():
-        raise InputError(f"--checkpoint {named} is a folder, and would be the progress file. Give it another name.")
+        raise InputError(
+            "--checkpoint {named} is a folder, and would be the progress file. Give it another name.", named=named
+        )
     if out.exists() and not out.is_dir():
-        raise InputError(f"--checkpoint {out} is a file. The store is a folder: give it another name.")
+        raise InputError("--checkpoint {store} is a file. The store is a folder: give it another name.", store=out)
     shards, others = _within(out)
     if others and (found.fresh or not shards):
         raise InputError(
-            f"{out}, where the store would be, is a folder with other things in it, such as {others[0]}. Give "
-            "--checkpoint another name, or move them away."
+            "{store}, where the store would be, is a folder with other things in it, such as "
+            "{others}. Give --checkpoint another name, or move them away.",
+            store=out,
+            others=others[0],
         )
     if output.exists() and output.samefile(found.input):
-        raise InputError(f"--output {output} is the input itself. Give it another name.")
+        raise InputError("--output {output} is the input itself. Give it another name.", output=output)
     if found.retry_failed or found.resume:
         held = StoreReader(out).status() if is_store(out) else StoreStatus()
         if held == StoreStatus():
             verb = "resume" if found.resume else "retry"
             raise InputError(
-                f"There is nothing to {verb}: no store at {out}. Name it with --checkpoint; without that, it is looked "
-                "for beside --output."
+                "There is nothing to {verb}: no store at {store}. Name it with --checkpoint; "
+                "without that, it is looked for beside --output.",
+                verb=verb,
+                store=out,
             )
 
 
@@ -268,8 +285,12 @@ def _check_columns(path: Path, frame: pd.DataFrame) -> None:
     if found := [name for name in frame.columns if name in ours]:
         more = f" and {len(found) - 1:,} more" if len(found) > 1 else ""
         raise InputError(
-            f"{path} has the column {found[0]!r}{more}, which a run writes. If it is an earlier run's output, give the "
-            "--input of that run, and the same --checkpoint; if not, rename or drop them."
+            "{path} has the column {found!r}{more}, which a run writes. If it is an earlier "
+            "run's output, give the --input of that run, and the same --checkpoint; if not, "
+            "rename or drop them.",
+            path=path,
+            found=found[0],
+            more=more,
         )
 
 

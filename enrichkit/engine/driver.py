@@ -402,9 +402,11 @@ class Engine:
                 self._trouble = f"the store cannot be written ({why}); trying again"
                 if last:
                     raise StoreError(
-                        f"The store {self._store.out} cannot be written: {why}. "
-                        f"{many(self.unsaved, 'reply is', 'replies are')} not saved and will be asked, and "
-                        "paid, again. Mend the disk, then run again."
+                        "The store {store} cannot be written: {why}. {count} not saved and "
+                        "will be asked, and paid, again. Mend the disk, then run again.",
+                        store=self._store.out,
+                        why=why,
+                        count=many(self.unsaved, "reply is", "replies are"),
                     ) from error
                 time.sleep(SAVE_AGAIN_SECONDS)
             else:

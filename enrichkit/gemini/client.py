@@ -67,7 +67,7 @@ def connect(name: str, *, key: str, base_url: str | None = None) -> Gemini:
         If there is no client of that name, or its package is not installed.
     """
     if name not in CLIENTS:
-        raise SetupError(f"There is no client {name!r}; choose one of {', '.join(CLIENTS)}.")
+        raise SetupError("There is no client {name!r}; choose one of {names}.", name=name, names=", ".join(CLIENTS))
     sdk = _Genai(key, base_url) if name == "google-genai" else _Generativeai(key, base_url)
     return Gemini(name, sdk, key=key)
 
@@ -78,17 +78,20 @@ def access() -> dict[str, Any]:
     key_name = next((name for name in KEY_NAMES if os.environ.get(name, "").strip()), None)
     if key_name is None:
         raise MissingKeyError(
-            f"No API key is set. Set {' or '.join(KEY_NAMES)} in the environment, or use model={SIMULATOR!r}, which "
-            "needs none."
+            "No API key is set. Set {names} in the environment, or use model={simulator!r}, which needs none.",
+            names=" or ".join(KEY_NAMES),
+            simulator=SIMULATOR,
         )
     key = os.environ[key_name].strip()
     if not (key.isascii() and key.isprintable()):
-        raise SetupError(f"{key_name} holds a letter that no key has. Copy the key again.")
+        raise SetupError("{key_name} holds a letter that no key has. Copy the key again.", key_name=key_name)
     with contextlib.suppress(ValueError):
         parts = urlsplit(address)
         if not address or (parts.scheme in ("http", "https") and parts.hostname and parts.port != 0):
             return {"key": key, "base_url": address or None}
-    raise SetupError(f"{ENDPOINT_NAME} is not an address such as https://host/path. Fix it, or unset it.")
+    raise SetupError(
+        "{endpoint_name} is not an address such as https://host/path. Fix it, or unset it.", endpoint_name=ENDPOINT_NAME
+    )
 
 
 def is_simulated(model: str, client: str | Client) -> bool | None:
@@ -102,7 +105,7 @@ def check_capabilities(name: str, *, thinking: str | int | None) -> None:
     """Raise `SetupError` if a client cannot send what is asked for."""
     if name == "google-generativeai" and thinking is not None:
         raise SetupError(
-            "client='google-generativeai' cannot set 'thinking'. Use client='google-genai', or leave it out."
+            "client='google-generativeai' cannot set 'thinking'. Use client='google-genai', or leave it out.",
         )
 
 
@@ -243,7 +246,7 @@ class _Generativeai:
                 from google.auth.credentials import AnonymousCredentials
             except ImportError:
                 needed = "pip install 'enrichkit[google-generativeai]'"
-                raise SetupError(f"google-generativeai is not installed: {needed}") from None
+                raise SetupError("google-generativeai is not installed: {needed}", needed=needed) from None
         self._glm = glm
         self._key = key
         self._client = glm.GenerativeServiceClient(

@@ -65,21 +65,25 @@ class RunPlan(Records):
         """Raise for what a run is refused for, although a plan can be shown."""
         Records.check(self)
         if self.changed:
-            raise ChangedError(f"{self.changed} enrichkit.plan(...) shows the price.")
+            raise ChangedError("{changed} {plan} shows the price.", changed=self.changed)
         if self.filled:
-            raise InputError(self.filled)
+            raise InputError("{filled}", filled=self.filled)
 
 
 def choose_stages(stages: Sequence[str | Stage], frame: pd.DataFrame) -> list[Stage]:
     """Return stages given by name or as such, in an order that works for the table's columns."""
     if not isinstance(frame, pd.DataFrame):
-        raise InputError(f"Give a pandas DataFrame, not {type(frame).__name__}.")
+        raise InputError("Give a pandas DataFrame, not {kind}.", kind=type(frame).__name__)
     if isinstance(stages, str | Stage) or not isinstance(stages, Sequence):
-        raise StageError(f"stages must be a sequence: stages=({stages!r},).")
+        raise StageError("{stages} must be a sequence: stages=({names!r},).", names=stages)
     chosen = []
     for stage in stages:
         if not isinstance(stage, Stage) and not (isinstance(stage, str) and stage in funds.STAGES):
-            raise StageError(f"There is no stage {stage!r}. Built in: {', '.join(funds.STAGES)}; or give a Stage.")
+            raise StageError(
+                "There is no stage {stage!r}. Built in: {names}; or give a Stage.",
+                stage=stage,
+                names=", ".join(funds.STAGES),
+            )
         chosen.append(stage if isinstance(stage, Stage) else funds.STAGES[stage])
     return arrange(chosen, [str(name) for name in frame.columns])
 
@@ -94,21 +98,32 @@ def check_store_fits(
     for facts in index.footers.values():
         if tuple(facts.get("key", key)) != key:
             raise InputError(
-                f"The store {out} identifies records by {', '.join(facts['key'])}, this call by {', '.join(key)}. "
-                "Choose another 'out', or give the same key."
+                "The store {store} identifies records by {names}, this call by {other_key}. "
+                "Choose another {out}, or give the same key.",
+                store=out,
+                names=", ".join(facts["key"]),
+                other_key=", ".join(key),
             )
         if simulated is not None and facts.get("simulated") not in (None, simulated):
             kinds = ("real", "simulated") if simulated else ("simulated", "real")
             raise InputError(
-                f"The store {out} holds {kinds[0]} answers; {kinds[1]} ones never mix with them. Choose another 'out'."
+                "The store {store} holds {held} answers; {new} ones never mix with them. Choose another {out}.",
+                store=out,
+                held=kinds[0],
+                new=kinds[1],
             )
     for stage in stages:
         for name, facts in index.stages.items():
             both = sorted(stage.answers.keys() & set(facts.get("answers", ()))) if name != stage.name else ()
             if both:
                 raise StageError(
-                    f"Stage {stage.name!r} writes the column {both[0]!r}, which holds the answers of stage {name!r} in "
-                    f"{out}. Give it another 'columns', or choose another 'out'."
+                    "Stage {name!r} writes the column {both!r}, which holds the answers of "
+                    "stage {other!r} in {store}. Give it another 'columns', or choose another "
+                    "{out}.",
+                    name=stage.name,
+                    both=both[0],
+                    other=name,
+                    store=out,
                 )
 
 

@@ -53,7 +53,7 @@ class Records:
     def check(self) -> None:
         """Raise for what a run is refused for, although a plan can be shown."""
         if self.keyless:
-            raise InputError(self.keyless)
+            raise InputError("{keyless}", keyless=self.keyless)
 
     def id(self, record: int) -> str:
         """Return a record's id."""
@@ -76,19 +76,22 @@ def choose_key(key: str | Sequence[str] | None, columns: Collection[str]) -> tup
     if key is None:
         if funds.KEY[0] not in columns:
             raise InputError(
-                f"Which columns identify a record? Give key=..., one or more of: {', '.join(map(str, columns))}."
+                "Which columns identify a record? Give {give_key}, one or more of: {names}.",
+                names=", ".join(map(str, columns)),
             )
         return tuple(name for name in funds.KEY if name in columns)
     if not isinstance(key, str | Sequence):
-        raise InputError(f"key must be a column's name or several, not {key!r}.")
+        raise InputError("{key} must be a column's name or several, not {column!r}.", column=key)
     names = (key,) if isinstance(key, str) else tuple(key)
     for name in names:
         if name not in columns:
             raise InputError(
-                f"The key column {name!r} is not in the table. Its columns: {', '.join(map(str, columns))}."
+                "The key column {name!r} is not in the table. Its columns: {names}.",
+                name=name,
+                names=", ".join(map(str, columns)),
             )
     if not names:
-        raise InputError("key must name at least one column.")
+        raise InputError("{key} must name at least one column.")
     return names
 
 
@@ -131,11 +134,13 @@ def read_records(
     table = as_table(frame, without=run_columns(stage.name for stage in stages))
     named = with_text_names(frame)
     if SHARD in named.columns:
-        raise InputError(f"A column cannot be named {SHARD!r}: that is what the store's folders are. Rename it.")
+        raise InputError(
+            "A column cannot be named {shard!r}: that is what the store's folders are. Rename it.", shard=SHARD
+        )
     names = choose_key(key, list(named.columns))
     rows, lacking, keyless = record_digests(named, names)
     if lacking.all():
-        raise InputError(keyless)
+        raise InputError("{keyless}", keyless=keyless)
     with_key = np.flatnonzero(~lacking).astype(np.int32)
     numbers, first = group(rows[with_key] if keyless else rows)
     record = np.full(len(frame), -1, np.int32)
@@ -167,17 +172,28 @@ def _order(records: Records, priority: Priority) -> npt.NDArray[np.int32]:
     """
     first = records.first
     if not isinstance(priority, str) and not callable(priority):
-        raise InputError(f"priority must be a column's name or a function of the table, not {priority!r}.")
+        raise InputError(
+            "{priority} must be a column's name or a function of the table, not {column!r}.", column=priority
+        )
     if isinstance(priority, str) and priority not in first.columns:
-        raise InputError(f"The priority column {priority!r} is not in the table.")
+        raise InputError("The priority column {column!r} is not in the table.", column=priority)
     given = first[priority] if isinstance(priority, str) else pd.Series(priority(first))
     numbers = pd.to_numeric(given, errors="coerce").to_numpy(dtype=float)
     if len(numbers) != len(first):
-        raise InputError(f"priority must give one number per record, {len(first):,} of them, not {len(numbers):,}.")
+        raise InputError(
+            "{priority} must give one number per record, {count:,} of them, not {given:,}.",
+            count=len(first),
+            given=len(numbers),
+        )
     lacking = np.flatnonzero(np.isnan(numbers))
     odd = lacking[is_true(pc.not_equal(column_texts(given.iloc[lacking]), ""))]
     if len(odd):
         whose = f"The priority column {priority!r}" if isinstance(priority, str) else "priority"
         what, where = plain(str(given.iloc[odd[0]])), rows_told(records.row[odd], records.frame.index)
-        raise InputError(f"{whose} must hold numbers, the highest asked first: not {what!r}, in {where}.")
+        raise InputError(
+            "{whose} must hold numbers, the highest asked first: not {what!r}, in {where}.",
+            whose=whose,
+            what=what,
+            where=where,
+        )
     return np.argsort(-np.nan_to_num(numbers, nan=-np.inf), kind="stable").astype(np.int32)

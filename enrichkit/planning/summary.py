@@ -246,6 +246,6 @@ def check_call(
         if isinstance(client, str):
             check_capabilities(client, thinking=stage.thinking)
     for price in _unpriced(stages, model, prices) if budget_usd is not None else ():
-        raise BudgetError(f"{price}. Or leave budget_usd out: without that price it cannot be held.")
+        raise BudgetError("{price}. Or leave {budget_usd} out: without that price it cannot be held.", price=price)
     if isinstance(client, str) and model != SIMULATOR:
         access()

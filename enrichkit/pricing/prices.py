@@ -54,7 +54,9 @@ class Price:
             number = isinstance(value, int | float | Decimal) and not isinstance(value, bool)
             left_out = value is None and name in ("cached_usd", "search_usd")
             if not left_out and not (number and math.isfinite(value) and value >= 0):
-                raise InputError(f"Price.{name} must be a number of USD from 0 on, not {value!r}.")
+                raise InputError(
+                    "Price.{name} must be a number of USD from 0 on, not {value!r}.", name=name, value=value
+                )
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,19 +50,27 @@ def check_addresses(addresses: Sequence[str]) -> None:
     if not addresses:
         return
     if importlib.util.find_spec("apprise") is None:
-        raise SetupError(f"notify (or {NOTIFY}) needs the package apprise: pip install 'enrichkit[notify]'")
+        raise SetupError(
+            "{notify} (or {variable}) needs the package apprise: pip install 'enrichkit[notify]'",
+            variable=NOTIFY,
+        )
     services = dict(_ask_sender(addresses, None))
     if len(services) < len(addresses):
         raise SetupError(
-            f"notify (or {NOTIFY}) needs the package apprise, which does not start with "
-            f"{sys.executable or 'no Python at all'}: pip install --upgrade 'enrichkit[notify]', or notify=[]."
+            "{notify} (or {variable}) needs the package apprise, which does not start with "
+            "{reason}: pip install --upgrade 'enrichkit[notify]', or notify=[].",
+            variable=NOTIFY,
+            reason=sys.executable or "no Python at all",
         )
     unknown = [place for place, service in services.items() if service is None]
     if unknown:
         raise InputError(
-            f"notify (or {NOTIFY}): {_which(addresses, unknown[0])} is not an address that apprise supports: unknown, "
-            "incomplete, or in need of another package. https://github.com/caronc/apprise lists them, such as "
-            "json://host/path. It is not repeated here, since it may hold a secret."
+            "{notify} (or {variable}): {address} is not an address that apprise supports: "
+            "unknown, incomplete, or in need of another package. "
+            "https://github.com/caronc/apprise lists them, such as json://host/path. It is not "
+            "repeated here, since it may hold a secret.",
+            variable=NOTIFY,
+            address=_which(addresses, unknown[0]),
         )
 
 

@@ -58,7 +58,12 @@ def wanted(progress: Literal["auto", "widget", "html", "text"] | bool) -> str:
         return str(progress)
     said = os.environ.get(VARIABLE, "").strip().lower() or "auto"
     if said not in WORDS:
-        raise InputError(f"The environment variable {VARIABLE} must be one of {', '.join(WORDS)}, not {said!r}.")
+        raise InputError(
+            "The environment variable {variable} must be one of {names}, not {said!r}.",
+            variable=VARIABLE,
+            names=", ".join(WORDS),
+            said=said,
+        )
     return said
 
 

@@ -121,7 +121,9 @@ def what_if(
     {'gemini-3.5-flash-lite': 0.03053, 'gemini-3.5-flash': 0.0382}
     """
     if "input_tokens" not in paid.columns:
-        raise InputError("what_if takes paid replies, as enrichkit.costs(out) returns them; this has no input_tokens.")
+        raise InputError(
+            "what_if takes paid replies, as enrichkit.costs(out) returns them; this has no input_tokens.",
+        )
     used = list(_usages(paid))
     rows = {model: _sums([cost(usage, model, prices=prices, at=at) for usage, at in used]) for model in models}
     found = pd.DataFrame.from_dict(rows, orient="index").rename_axis("model").sort_values("cost_usd")
@@ -141,7 +143,12 @@ def _usages(paid: pd.DataFrame) -> Iterator[tuple[Usage, datetime | None]]:
         finite = np.isfinite(pd.to_numeric(paid[name], errors="coerce").to_numpy(float, na_value=np.nan))
         if len(odd := np.flatnonzero(paid[name].notna() & ~finite)):
             held = paid[name].iloc[odd[0]]
-            raise InputError(f"{name} holds {held!s} in {rows_told(odd, paid.index)}, which is no count.")
+            raise InputError(
+                "{name} holds {held!s} in {rows}, which is no count.",
+                name=name,
+                held=held,
+                rows=rows_told(odd, paid.index),
+            )
     days = paid["at"] if "at" in paid.columns else pd.Series([None] * len(paid))
     for at, *counts in zip(days, *(paid[name] for name in names), strict=True):
         given = zip(names, counts, strict=True)

@@ -113,11 +113,18 @@ def dossier(out: str | Path, record_id: str) -> Dossier:
     ({'fund.title': 'Borealis Ventures'}, 6)
     """
     if not isinstance(record_id, str):
-        raise InputError(f"record_id must be a text, as enrichkit.read(out)['_record_id'] has it; not {record_id!r}.")
+        raise InputError(
+            "record_id must be a text, as enrichkit.read(out)['_record_id'] has it; not {record_id!r}.",
+            record_id=record_id,
+        )
     reader = StoreReader(out)
     row = reader.row(record_id)
     if row is None:
-        raise InputError(f"{out} has no sealed record {record_id!r}. enrichkit.read(out)['_record_id'] names them.")
+        raise InputError(
+            "{store} has no sealed record {record_id!r}. enrichkit.read(out)['_record_id'] names them.",
+            store=out,
+            record_id=record_id,
+        )
     stages = reader.stages
     suggestions = (_suggestions(row.get(meta(stage, "replies")) or ()) for stage in stages)
     return Dossier(

@@ -80,9 +80,9 @@ def export(
     [['=1', 'done']]
     """
     if lists not in ("readable", "json"):
-        raise InputError(f"lists must be 'readable' or 'json', not {lists!r}.")
+        raise InputError("lists must be 'readable' or 'json', not {lists!r}.", lists=lists)
     if formulas not in ("safe", "raw"):
-        raise InputError(f"formulas must be 'safe' or 'raw', not {formulas!r}.")
+        raise InputError("formulas must be 'safe' or 'raw', not {formulas!r}.", formulas=formulas)
     path = Path(path)
     format_of(path)
     frame = out if isinstance(out, pd.DataFrame) else read(out)
@@ -90,13 +90,15 @@ def export(
         check_outside(path, folder_of(out))
         given = read_progress(folder_of(out)).get("input")
         if isinstance(given, str) and path.exists() and Path(given).exists() and path.samefile(given):
-            raise InputError(f"{path} is the input of the store's last run. Write it elsewhere.")
+            raise InputError("{path} is the input of the store's last run. Write it elsewhere.", path=path)
     if not len(frame.columns if isinstance(out, pd.DataFrame) else frame):
-        raise InputError(f"There is nothing to write into {path}: no record is complete yet.")
+        raise InputError("There is nothing to write into {path}: no record is complete yet.", path=path)
     origin = frame.attrs.get(ORIGIN)
     if only_new:
         if origin is None:
-            raise InputError("Which columns are new cannot be told: give a store, or a table as run returned it.")
+            raise InputError(
+                "Which columns are new cannot be told: give a store, or a table as run returned it.",
+            )
         wanted = {*origin["key"], *origin["written"]}
         frame = frame[[name for name in frame.columns if name in wanted]]
     write_sheet(as_written(frame, path, lists=lists, formulas=formulas, original=original), path)

@@ -280,7 +280,7 @@ def _rows(ax: Axes, names: Sequence[str]) -> None:
 def _quality_of(found: Report) -> Quality:
     quality = getattr(found, "quality", None)
     if not isinstance(quality, Quality):
-        raise InputError(f"Give what enrichkit.report returns, not a {type(found).__name__}.")
+        raise InputError("Give what enrichkit.report returns, not a {kind}.", kind=type(found).__name__)
     return quality
 
 
@@ -362,7 +362,9 @@ def _axes(paid: pd.DataFrame, ax: Axes | None) -> Axes:
 def _check(frame: pd.DataFrame, columns: list[str]) -> None:
     lacking = [name for name in columns if name not in frame.columns]
     if lacking:
-        raise InputError(f"This table has no {lacking[0]}: give what enrichkit.costs, or what_if, returns.")
+        raise InputError(
+            "This table has no {lacking}: give what enrichkit.costs, or what_if, returns.", lacking=lacking[0]
+        )
 
 
 def _own_axes(rows: int) -> Axes:

@@ -58,17 +58,22 @@ def open_sheet(path: Path) -> tuple[pd.DataFrame, Writer | None]:
     """Return the table in a file, and what writes its rows, enriched, into another of that kind; see `read_sheet`."""
     reader = format_of(path)[0]
     if not path.is_file():
-        raise InputError(f"There is no file {path}.")
+        raise InputError("There is no file {path}.", path=path)
     try:
         frame, writer = reader(path)
     except UnicodeDecodeError:
-        raise InputError(f"{path} is not UTF-8: {_other_encoding(path)}") from None
+        raise InputError("{path} is not UTF-8: {encoding}", path=path, encoding=_other_encoding(path)) from None
     except EnrichError:
         raise
     except Exception as error:  # a file of others may break its reader in any way
-        raise InputError(f"{path} cannot be read as {path.suffix.lower()}: {str(error).strip()}") from error
+        raise InputError(
+            "{path} cannot be read as {suffix}: {reason}",
+            path=path,
+            suffix=path.suffix.lower(),
+            reason=str(error).strip(),
+        ) from error
     if not len(frame):
-        raise InputError(f"{path} has no rows.")
+        raise InputError("{path} has no rows.", path=path)
     return frame, writer
 
 
@@ -109,7 +114,7 @@ def check_outside(path: Path, out: Path) -> None:
     """Refuse a file within a store, where it would be read as one of its shards."""
     for ours in (out, work_area(out)):
         if ours.resolve() in path.resolve().parents:
-            raise InputError(f"{path} lies in the store's own folder {ours}. Write it elsewhere.")
+            raise InputError("{path} lies in the store's own folder {ours}. Write it elsewhere.", path=path, ours=ours)
 
 
 def check_size(path: Path, rows: int, columns: int) -> None:
@@ -117,8 +122,14 @@ def check_size(path: Path, rows: int, columns: int) -> None:
     most_rows, most_columns = LARGEST_EXCEL_SHEET
     if path.suffix.lower() == ".xlsx" and (rows >= most_rows or columns > most_columns):
         raise InputError(
-            f"{path} cannot hold {rows:,} rows and {columns:,} columns: Excel takes {most_rows:,} rows, a header "
-            f"included, and {most_columns:,} columns. Write CSV or Parquet instead."
+            "{path} cannot hold {rows:,} rows and {columns:,} columns: Excel takes "
+            "{most_rows:,} rows, a header included, and {most_columns:,} columns. Write CSV or "
+            "Parquet instead.",
+            path=path,
+            rows=rows,
+            columns=columns,
+            most_rows=most_rows,
+            most_columns=most_columns,
         )
 
 
@@ -133,7 +144,10 @@ def format_of(path: Path) -> tuple[Reader, Writer]:
         return _FORMATS[path.suffix.lower()]
     except KeyError:
         raise InputError(
-            f"{path}: the suffix {path.suffix!r} says nothing. Name a file that ends in {', '.join(_FORMATS)}."
+            "{path}: the suffix {suffix!r} says nothing. Name a file that ends in {names}.",
+            path=path,
+            suffix=path.suffix,
+            names=", ".join(_FORMATS),
         ) from None
 
 
@@ -147,14 +161,18 @@ def _read_separated(separator: str) -> Reader:
             cells = _cells(path, separator, skip_blank_lines=False, skiprows=blank)
             filled = np.flatnonzero(cells[0].str.strip() != "")
             if not len(filled):
-                raise InputError(f"{path} is empty.")
+                raise InputError("{path} is empty.", path=path)
             cells = cells[: filled[-1] + 1]
         frame = cells.iloc[1:].reset_index(drop=True).set_axis(cells.iloc[0].tolist(), axis="columns")
         only = str(frame.columns[0])
         if len(frame.columns) == 1 and (other := [one for one in ";\t,|" if one != separator and one in only]):
             raise InputError(
-                f"{path} has one column, {only!r}, as if its cells were separated by {other[0]!r}. Separate them by "
-                f"{separator!r}."
+                "{path} has one column, {only!r}, as if its cells were separated by {other!r}. "
+                "Separate them by {separator!r}.",
+                path=path,
+                only=only,
+                other=other[0],
+                separator=separator,
             )
         return frame, None
 
@@ -174,7 +192,7 @@ def _cells(path: Path, separator: str, *, skip_blank_lines: bool = True, skiprow
             skiprows=skiprows,
         )
     except pd.errors.EmptyDataError:
-        raise InputError(f"{path} is empty.") from None
+        raise InputError("{path} is empty.", path=path) from None
 
 
 def _write_separated(separator: str) -> Writer:
@@ -255,9 +273,13 @@ def _read_lines(path: Path) -> tuple[pd.DataFrame, None]:
                 try:
                     row = json.loads(line)
                 except ValueError as error:
-                    raise InputError(f"Line {number:,} of {path} is no JSON: {error}.") from None
+                    raise InputError(
+                        "Line {number:,} of {path} is no JSON: {reason}.", number=number, path=path, reason=error
+                    ) from None
                 if not isinstance(row, dict):
-                    raise InputError(f"Line {number:,} of {path} is no JSON object with a column per name.")
+                    raise InputError(
+                        "Line {number:,} of {path} is no JSON object with a column per name.", number=number, path=path
+                    )
                 rows.append(row)
     # As objects: a number that some rows lack would become another one.
     return pd.DataFrame(rows, dtype=object), None

@@ -170,7 +170,9 @@ def weak(
     table, found = read_answers(reader, facts, given)
     unknown = sorted(set(stages or ()) - found.keys())
     if isinstance(stages, str) or unknown:
-        raise InputError(f"stages must name stages of this store: {', '.join(found)}; not {stages!r}.")
+        raise InputError(
+            "{stages} must name stages of this store: {names}; not {given!r}.", names=", ".join(found), given=stages
+        )
     chosen = [stage for stage in found if stages is None or stage in stages]
     rows = []
     for row in table.to_pylist():

@@ -40,15 +40,18 @@ def read_workbook(path: Path) -> tuple[pd.DataFrame, Callable[[pd.DataFrame, IO[
     if unknown:
         more = f" and {len(unknown) - 1:,} more" if len(unknown) > 1 else ""
         raise InputError(
-            f"{path} has formulas whose values were not saved with it: {unknown[0]}{more}. Open it in a spreadsheet "
-            "program and save it there, or put values in their place."
+            "{path} has formulas whose values were not saved with it: {unknown}{more}. Open it "
+            "in a spreadsheet program and save it there, or put values in their place.",
+            path=path,
+            unknown=unknown[0],
+            more=more,
         )
     if len(sheets) > 1:
         warnings.warn(f"{path} has {len(sheets)} sheets. Only the first, {sheets[0]!r}, is read.", stacklevel=3)
     texts = [[_text(cell.value) for cell in row] for row in rows]
     filled = [(row, column) for row, cells in enumerate(texts) for column, text in enumerate(cells) if text]
     if not filled:
-        raise InputError(f"{path} is empty.")
+        raise InputError("{path} is empty.", path=path)
     top, bottom, width = filled[0][0], filled[-1][0] + 1, max(column for _, column in filled) + 1
     names, *cells = ([*row, *[""] * width][:width] for row in texts[top:bottom])
     kept = {
@@ -119,5 +122,5 @@ def _openpyxl() -> Iterator[None]:
         yield
     except ImportError:
         raise SetupError(
-            "Excel files need openpyxl: pip install 'enrichkit[excel]'. Or save the table as CSV."
+            "Excel files need openpyxl: pip install 'enrichkit[excel]'. Or save the table as CSV.",
         ) from None

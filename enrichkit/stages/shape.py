@@ -62,7 +62,9 @@ class Shape:
 def shape_of(annotation: Any, *, where: str) -> Shape:
     """Return the shape of a type annotation; `StageError` names the field whose type cannot be asked for."""
     if where.count(".") > DEEPEST:
-        raise StageError(f"The answer field {where[:80] + '…'!r} is nested too deeply. A model cannot hold itself.")
+        raise StageError(
+            "The answer field {place!r} is nested too deeply. A model cannot hold itself.", place=where[:80] + "…"
+        )
     origin, args = get_origin(annotation), get_args(annotation)
     members = [member for member in args if member is not type(None)]
     if annotation in SIMPLE:
@@ -81,6 +83,9 @@ def shape_of(annotation: Any, *, where: str) -> Shape:
             fields.append((name, shape, info.description or ""))
         return Shape("object", fields=tuple(fields))
     raise StageError(
-        f"The answer field {where!r} has the type {annotation!r}, which cannot be asked for and stored. "
-        "Use str, int, float, bool, Literal of strings, list[...] or a pydantic model, each with '| None'."
+        "The answer field {where!r} has the type {annotation!r}, which cannot be asked for and "
+        "stored. Use str, int, float, bool, Literal of strings, list[...] or a pydantic model, "
+        "each with '| None'.",
+        where=where,
+        annotation=annotation,
     )

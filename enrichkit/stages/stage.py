@@ -114,24 +114,33 @@ class Stage:
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not re.fullmatch(r"[a-z][a-z0-9_]*", self.name):
-            raise StageError(f"The stage name {self.name!r} must be lower-case letters, digits and underscores.")
+            raise StageError(
+                "The stage name {name!r} must be lower-case letters, digits and underscores.", name=self.name
+            )
         if not isinstance(self.prompt, str) or not self.prompt.strip():
-            raise StageError(f"Stage {self.name!r} needs a prompt.")
+            raise StageError("Stage {name!r} needs a prompt.", name=self.name)
         if not self.reads:
             same = "asks the same about every record: its prompt names no column. Put one in braces, such as {name}."
-            raise StageError(f"Stage {self.name!r} {same}")
+            raise StageError("Stage {name!r} {same}", name=self.name, same=same)
         if not (isinstance(self.answer, type) and issubclass(self.answer, Answer)):
-            raise StageError(f"Stage {self.name!r}: answer must be a subclass of enrichkit.Answer.")
+            raise StageError("Stage {name!r}: answer must be a subclass of enrichkit.Answer.", name=self.name)
         for option in ("per", "requires", "checks", "after"):
             given = getattr(self, option)
             if isinstance(given, str):
-                raise StageError(f"Stage {self.name!r}: {option} must be a tuple: ({given!r},).")
+                raise StageError(
+                    "Stage {name!r}: {option} must be a tuple: ({given!r},).",
+                    name=self.name,
+                    option=option,
+                    given=given,
+                )
             object.__setattr__(self, option, None if given is None else tuple(given))
         object.__setattr__(self, "optional", frozenset(self.optional))
         if not self.fields:
-            raise StageError(f"Stage {self.name!r}: the answer model {self.answer.__name__} asks for no field.")
+            raise StageError(
+                "Stage {name!r}: the answer model {kind} asks for no field.", name=self.name, kind=self.answer.__name__
+            )
         if self.max_output_tokens < 1:
-            raise StageError(f"Stage {self.name!r}: max_output_tokens must be > 0.")
+            raise StageError("Stage {name!r}: max_output_tokens must be > 0.", name=self.name)
 
     @functools.cached_property
     def _shape(self) -> Shape:
@@ -282,14 +291,19 @@ def arrange(stages: Sequence[Stage], columns: Collection[str]) -> list[Stage]:
     """
     names = [stage.name for stage in stages]
     if not stages or len(set(names)) < len(names):
-        raise StageError(f"Give at least one stage, and each name once: {', '.join(names) or 'none given'}.")
+        raise StageError(
+            "Give at least one stage, and each name once: {reason}.", reason=", ".join(names) or "none given"
+        )
     writer: dict[str, Stage] = {}
     for stage in stages:
         for column in stage.answers:
             if (other := writer.setdefault(column, stage)) is not stage:
                 raise StageError(
-                    f"The stages {other.name!r} and {stage.name!r} both write the column {column!r}. "
-                    "Give one of them another 'columns'."
+                    "The stages {name!r} and {second!r} both write the column {column!r}. Give "
+                    "one of them another 'columns'.",
+                    name=other.name,
+                    second=stage.name,
+                    column=column,
                 )
     needed: dict[str, set[str]] = {}
     for stage in stages:
@@ -300,8 +314,12 @@ def arrange(stages: Sequence[Stage], columns: Collection[str]) -> list[Stage]:
                 not_what = "not" if name in per else "neither an answer of another stage nor"
                 listed = ", ".join(map(str, columns))
                 raise InputError(
-                    f"Stage {stage.name!r} reads {name!r}, which is {not_what} a column of the table. "
-                    f"Its columns: {listed}."
+                    "Stage {name!r} reads {column!r}, which is {not_what} a column of the "
+                    "table. Its columns: {listed}.",
+                    name=stage.name,
+                    column=name,
+                    not_what=not_what,
+                    listed=listed,
                 )
         reads = {*stage.requires, *(name for name in stage.reads if name not in given)} & answered
         needed[stage.name] = {writer[column].name for column in reads} | (set(stage.after) & set(names) - {stage.name})
@@ -310,7 +328,9 @@ def arrange(stages: Sequence[Stage], columns: Collection[str]) -> list[Stage]:
     while waiting:
         ready = next((stage for stage in waiting if needed[stage.name].issubset(done.name for done in ordered)), None)
         if ready is None:
-            raise StageError(f"These stages wait for each other's answers: {', '.join(s.name for s in waiting)}.")
+            raise StageError(
+                "These stages wait for each other's answers: {names}.", names=", ".join(s.name for s in waiting)
+            )
         ordered.append(ready)
         waiting.remove(ready)
     return ordered

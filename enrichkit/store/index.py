@@ -87,7 +87,9 @@ def is_store(out: Path) -> bool:
 def check_store(out: Path) -> None:
     """Raise `StoreError` if there is no store to read."""
     if not is_store(out):
-        raise StoreError(f"There is no store at {out}. enrichkit.run(df, out={str(out)!r}) makes one.")
+        raise StoreError(
+            "There is no store at {store}. enrichkit.run(df, out={folder!r}) makes one.", store=out, folder=str(out)
+        )
 
 
 def stray_work_area(out: Path) -> Path | None:
@@ -160,7 +162,11 @@ def scan(
     footers = {number: footer(table.schema) for number, table in tables.items()}
     newer = [number for number, facts in footers.items() if facts.get("version", VERSION) > VERSION]
     if newer:
-        raise StoreError(f"Shard s{newer[0]:04d} in {out} was written by a newer enrichkit. Upgrade enrichkit.")
+        raise StoreError(
+            "Shard s{newer:04d} in {store} was written by a newer enrichkit. Upgrade enrichkit.",
+            newer=newer[0],
+            store=out,
+        )
     merged = join(list(tables.values()))
     found = {name: _flat(merged.column(name)) for name in merged.column_names}
     ids = found.pop(id_column, pa.array([], pa.string()))

@@ -41,8 +41,9 @@ def encode_parquet(table: pa.Table) -> bytes:
         _read(pa.BufferReader(data), ())
     except (pa.ArrowException, OSError) as error:
         raise StoreError(
-            f"These rows make a shard that cannot be read again ({error}), so it was not written. The replies are safe "
-            "beside the store. Please report this."
+            "These rows make a shard that cannot be read again ({reason}), so it was not "
+            "written. The replies are safe beside the store. Please report this.",
+            reason=error,
         ) from error
     return bytes(data)
 

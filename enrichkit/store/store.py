@@ -72,7 +72,7 @@ class Store:
                 self._quarantine_damaged()
             self.index = self._scan()
             if self.index.damaged:
-                raise DamagedError(f"{_damaged(self.index.damaged[0])} Nothing was changed.")
+                raise DamagedError("{damage} Nothing was changed.", damage=_damaged(self.index.damaged[0]).sentence)
             self._next = max(self.index.footers, default=-1) + 1
             self._recover_parts()
         except BaseException:
@@ -114,7 +114,7 @@ class Store:
     def _sound(self, path: Path, columns: Collection[str] | None) -> pa.Table:
         table = read_or_none(self.files, path, columns)
         if table is None:
-            raise DamagedError(_damaged(path))
+            raise _damaged(path)
         return table
 
     def sealed(self, columns: Collection[str]) -> pa.Table:
@@ -165,25 +165,36 @@ class Store:
                 self.files.make_folder(folder)
             except OSError as error:
                 raise StoreError(
-                    f"The folder {folder} cannot be made: {error.strerror}. Choose another 'out'."
+                    "The folder {folder} cannot be made: {reason}. Choose another {out}.",
+                    folder=folder,
+                    reason=error.strerror,
                 ) from error
             if not folder.is_dir():
-                raise StoreError(f"{folder} is no folder, or a link to nowhere. Choose another 'out'.")
+                raise StoreError("{folder} is no folder, or a link to nowhere. Choose another {out}.", folder=folder)
         if os.stat(self.out).st_dev != os.stat(self.work).st_dev:
             raise StoreError(
-                f"{self.out} and {self.work} lie on different disks, so that no shard can be moved into its place. "
-                "Choose an 'out' inside a folder of one disk."
+                "{store} and {work} lie on different disks, so that no shard can be moved into "
+                "its place. Choose an {out} inside a folder of one disk.",
+                store=self.out,
+                work=self.work,
             )
         if stray := stray_work_area(self.out):
-            raise StoreError(f"{stray} holds replies of {self.out}. Move it to {self.work}, then run again.")
+            raise StoreError(
+                "{stray} holds replies of {store}. Move it to {work}, then run again.",
+                stray=stray,
+                store=self.out,
+                work=self.work,
+            )
         path = self.work / "lock"
         lock = filelock.FileLock(str(path), timeout=0, thread_local=False, mode=0o600)
         try:
             lock.acquire()
         except filelock.Timeout:
-            raise LockedError(f"{_owner(self.out)} or choose another 'out'.") from None
+            raise LockedError("{owner} or choose another {out}.", owner=_owner(self.out)) from None
         except OSError as error:
-            raise StoreError(f"The folder {self.work} cannot be written: {error.strerror}.") from error
+            raise StoreError(
+                "The folder {work} cannot be written: {reason}.", work=self.work, reason=error.strerror
+            ) from error
         owner = {"pid": os.getpid(), "host": socket.gethostname(), "started": time.strftime("%Y-%m-%d %H:%M:%S")}
         (self.work / "owner.json").write_text(json.dumps(owner))
         return lock, os.stat(path).st_ino
@@ -195,7 +206,9 @@ class Store:
         except FileNotFoundError:
             held = False
         if not held:
-            raise LockedError(f"The lock of {self.out} was removed while this run held it; nothing more is written.")
+            raise LockedError(
+                "The lock of {store} was removed while this run held it; nothing more is written.", store=self.out
+            )
 
     def _quarantine_damaged(self) -> None:
         """Move every shard that fails a checksum, in whatever column, out of the way."""
@@ -261,10 +274,11 @@ class Store:
         self._remove(old)
 
 
-def _damaged(path: Path) -> str:
-    return (
-        f"The shard {path} is damaged: its checksum fails. Restore it from a copy, or let redo_damaged=True put it "
-        "aside and ask, and pay, for its records again."
+def _damaged(path: Path) -> DamagedError:
+    return DamagedError(
+        "The shard {path} is damaged: its checksum fails. Restore it from a copy, or let {redo_damaged_on} put it "
+        "aside and ask, and pay, for its records again.",
+        path=path,
     )
 
 

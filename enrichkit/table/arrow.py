@@ -46,13 +46,15 @@ def as_table(frame: pd.DataFrame, *, without: frozenset[str] = frozenset()) -> p
         names the column and the row.
     """
     if not isinstance(frame, pd.DataFrame):
-        raise InputError(f"Give a pandas DataFrame, not {type(frame).__name__}.")
+        raise InputError("Give a pandas DataFrame, not {kind}.", kind=type(frame).__name__)
     names = [str(name) for name in frame.columns]
     twice = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
     if twice:
-        raise InputError(f"The table has more than one column named {twice[0]!r}. Rename or drop one of them.")
+        raise InputError(
+            "The table has more than one column named {twice!r}. Rename or drop one of them.", twice=twice[0]
+        )
     if odd := [name for name in names if _encodable(name) != name]:
-        raise InputError(f"The column name {odd[0]!r} is no Unicode text. Rename it.")
+        raise InputError("The column name {odd!r} is no Unicode text. Rename it.", odd=odd[0])
     if not len(frame):
         raise InputError("The table has no rows.")
     kept = [(place, name) for place, name in enumerate(names) if name not in without]
@@ -104,9 +106,12 @@ def _as_text(column: pd.Series[Any], name: str) -> pa.Array:
     for row, (text, value) in enumerate(zip(texts, column, strict=True)):
         if text is None and not is_missing(value):
             raise InputError(
-                f"Column {name!r} holds a value of type {type(value).__name__} in {rows_told([row], column.index)}, "
-                "which cannot be stored in a column with its other cells. Turn the column into text, numbers, dates or "
-                "lists of one kind."
+                "Column {name!r} holds a value of type {kind} in {rows}, which cannot be "
+                "stored in a column with its other cells. Turn the column into text, numbers, "
+                "dates or lists of one kind.",
+                name=name,
+                kind=type(value).__name__,
+                rows=rows_told([row], column.index),
             )
     return pa.array(texts, pa.string())
 
