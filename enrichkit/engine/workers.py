@@ -318,7 +318,7 @@ class Workers:
                 return worst
             # Not "nothing is in flight": another worker may have settled in between, and there is room again.
             if self._budget.never(worst):
-                self._end_run("budget", f"the next request may cost up to {worst:.4f} USD, {self._budget.told}")
+                self._end_run("budget", f"the next request may cost up to {worst:.4f} USD, {self._budget.left_text}")
             self._stopped.wait(0.05)
         return None
 

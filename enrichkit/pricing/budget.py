@@ -31,12 +31,12 @@ class Budget:
         return None if self.limit_usd is None else float((self.spent_usd + self.possibly_usd) / self.limit_usd)
 
     @property
-    def told(self) -> str:
+    def left_text(self) -> str:
         """What is left, in words; what is set aside for requests in flight may be among it."""
         possibly = f", {self.possibly_usd:.4f} may have been spent on requests that got no reply"
         left = self.left_usd + self.reserved_usd
-        told = f"{left:.4f} are left" if left >= 0 else f"the budget is overspent by {-left:.4f} USD"
-        return told + (possibly if self.possibly_usd else "")
+        left_text = f"{left:.4f} are left" if left >= 0 else f"the budget is overspent by {-left:.4f} USD"
+        return left_text + (possibly if self.possibly_usd else "")
 
     def never(self, worst_usd: Decimal) -> bool:
         """Whether a worst case fits no more, even if all that is in flight should turn out to cost nothing."""

@@ -187,7 +187,7 @@ def per_prompt(model_version: str) -> bool:
 
 def _own(price: Price) -> Rates:
     cached = price.input_usd if price.cached_usd is None else price.cached_usd
-    plain, output, cached_too = (Decimal(str(one)) for one in (price.input_usd, price.output_usd, cached))
+    plain, output, cached_too = (Decimal(str(usd)) for usd in (price.input_usd, price.output_usd, cached))
     return Rates(plain, output, cached_too, None if price.search_usd is None else Decimal(str(price.search_usd)))
 
 
@@ -230,8 +230,8 @@ def worst_case(
         output_tokens=max_output_tokens,
         searches=MOST_SEARCHES if search else 0,
     )
-    found = cost(usage, model, prices=prices, at=at)
-    return None if found is None else found.total_usd
+    worst = cost(usage, model, prices=prices, at=at)
+    return None if worst is None else worst.total_usd
 
 
 def prices_told(own: Mapping[str, Price]) -> str:

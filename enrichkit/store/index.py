@@ -136,7 +136,7 @@ def footer(schema: pa.Schema) -> dict[str, Any]:
 
 def stages_of(footers: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     """Return the stages that any of the shards has columns of, in the order in which they came."""
-    return {name: facts for one in footers for name, facts in one.get("stages", {}).items()}
+    return {name: facts for shard in footers for name, facts in shard.get("stages", {}).items()}
 
 
 def answers_of(footers: Iterable[Mapping[str, Any]]) -> dict[str, list[str]]:
@@ -168,15 +168,15 @@ def scan(
             store=out,
         )
     merged = join(list(tables.values()))
-    found = {name: _flat(merged.column(name)) for name in merged.column_names}
-    ids = found.pop(id_column, pa.array([], pa.string()))
+    flat = {name: _flat(merged.column(name)) for name in merged.column_names}
+    ids = flat.pop(id_column, pa.array([], pa.string()))
     # One shard of each layout knows all columns: reading them all would double the time.
     layouts = {str(facts.get("layout")): paths[number] for number, facts in footers.items()}
     types = widest([pq.read_schema(files.source(path)) for path in layouts.values()])
     return Index(
         ids=ids,
         shards=np.repeat(np.array(list(tables), np.int32), [table.num_rows for table in tables.values()]),
-        columns=found,
+        columns=flat,
         footers=footers,
         schema=pa.schema(list(types.items())),
         pending=by_question(entry for _, entries in read_journal(files, out) for entry in entries or ()),

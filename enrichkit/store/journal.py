@@ -31,7 +31,10 @@ def encode_journal(entries: Sequence[JournalEntry]) -> bytes:
     A part lives for minutes and has no readers but us: Parquet would take ten times as long. No field can hold a tab or
     a line's end: a payload is JSON in ASCII.
     """
-    lines = [(one.question, one.stage, str(one.attempt), one.status, one.payload.decode("ascii")) for one in entries]
+    lines = [
+        (entry.question, entry.stage, str(entry.attempt), entry.status, entry.payload.decode("ascii"))
+        for entry in entries
+    ]
     body = "".join("\t".join(line) + "\n" for line in lines).encode("ascii")
     return b"%08x\n" % zlib.crc32(body) + body
 
@@ -45,10 +48,10 @@ def decode_journal(data: bytes) -> list[JournalEntry] | None:
     checksum, _, body = data.partition(b"\n")
     if checksum != b"%08x" % zlib.crc32(body):
         return None
-    found = (line.split("\t") for line in body.decode("ascii").split("\n")[:-1])
+    lines = (line.split("\t") for line in body.decode("ascii").split("\n")[:-1])
     return [
         JournalEntry(question, stage, int(attempt), status, payload.encode("ascii"))
-        for question, stage, attempt, status, payload in found
+        for question, stage, attempt, status, payload in lines
     ]
 
 
@@ -62,7 +65,7 @@ def read_journal(files: Files, out: Path) -> Iterator[tuple[Path, list[JournalEn
 
 def by_question(entries: Iterator[JournalEntry]) -> dict[str, list[JournalEntry]]:
     """Return the pending replies of each question, oldest attempt first, each once."""
-    found: dict[str, dict[tuple[int, bytes], JournalEntry]] = {}
+    questions: dict[str, dict[tuple[int, bytes], JournalEntry]] = {}
     for entry in entries:
-        found.setdefault(entry.question, {})[entry.attempt, entry.payload] = entry
-    return {question: [same[key] for key in sorted(same)] for question, same in found.items()}
+        questions.setdefault(entry.question, {})[entry.attempt, entry.payload] = entry
+    return {question: [same[key] for key in sorted(same)] for question, same in questions.items()}

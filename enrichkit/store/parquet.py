@@ -54,11 +54,11 @@ def _footer_is_sound(source: pa.NativeFile) -> bool:
     if length + 12 > size:
         return False
     end = source.read_at(length + 8, size - 8 - length)
-    found = re.compile(CHECKSUM + rb".{2}([0-9a-f]{8})", re.DOTALL).match(end, max(0, end.rfind(CHECKSUM)))
-    if found is None:
+    checksum = re.compile(CHECKSUM + rb".{2}([0-9a-f]{8})", re.DOTALL).match(end, max(0, end.rfind(CHECKSUM)))
+    if checksum is None:
         return False
-    zeroed = end[: found.start(1)] + NO_CHECKSUM + end[found.end(1) :]
-    return found.group(1) == b"%08x" % zlib.crc32(zeroed)
+    zeroed = end[: checksum.start(1)] + NO_CHECKSUM + end[checksum.end(1) :]
+    return checksum.group(1) == b"%08x" % zlib.crc32(zeroed)
 
 
 def read_parquet(files: Files, path: Path, columns: Collection[str] | None = None) -> pa.Table:

@@ -114,7 +114,7 @@ def _enter_rows(
         table.column(meta(stage, fact)).to_pylist() for fact in ("question", "status", "paid_by", "replies")
     )
     cells = pc.value_counts(pc.list_flatten(table.column(meta(stage, "filled")))).to_pylist()
-    stored.filled.setdefault(stage, Counter()).update({one["values"]: one["counts"] for one in cells})
+    stored.filled.setdefault(stage, Counter()).update({cell["values"]: cell["counts"] for cell in cells})
     for asked, state, record, payloads in zip(question, status, payer, replies, strict=True):
         if asked is not None:
             stored.asked_by[stage, asked] += state == "done"
@@ -175,12 +175,12 @@ def read_reply(
 def mark_wasted(replies: Sequence[StoredReply], answered: Mapping[str, bool]) -> None:
     """Say of each reply whether it brought the answer to its question."""
     questions: dict[tuple[str, str], list[StoredReply]] = {}
-    for one in replies:
-        if one.paid:
-            questions.setdefault((one.stage, one.question), []).append(one)
+    for reply in replies:
+        if reply.paid:
+            questions.setdefault((reply.stage, reply.question), []).append(reply)
     for (_, question), same in questions.items():
-        same.sort(key=lambda one: one.attempt)
-        place = answering([one.readable for one in same], answered.get(question))
+        same.sort(key=lambda reply: reply.attempt)
+        place = answering([reply.readable for reply in same], answered.get(question))
         if place is not None:
             same[place].wasted = False
 
@@ -196,7 +196,7 @@ def answering(readable: Sequence[bool], answered: bool | None) -> int | None:
     """
     if answered is False:
         return None
-    places = [place for place, one in enumerate(readable) if one]
+    places = [place for place, answers in enumerate(readable) if answers]
     if places:
         return places[-1]
     return len(readable) - 1 if answered else None

@@ -122,7 +122,7 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True)
-class Read:
+class ReadReply:
     """A stored reply as it is read now: the answer in it, None if there is none, and what came with it."""
 
     payload: bytes
@@ -140,14 +140,14 @@ class Read:
         return "failed" if self.answer is None else "done"
 
 
-def read_payload(stage: Stage, payload: bytes, prices: Mapping[str, Price]) -> Read:
+def read_payload(stage: Stage, payload: bytes, prices: Mapping[str, Price]) -> ReadReply:
     """Read a stored reply."""
     return read_decoded(stage, payload, *decode(payload, parse), prices)
 
 
 def read_decoded(
     stage: Stage, payload: bytes, reply: Reply, facts: Mapping[str, Any], prices: Mapping[str, Price]
-) -> Read:
+) -> ReadReply:
     """Read a reply whose payload says just this; named ``unreadable`` if its text holds no answer of this stage."""
     answer: Answer | None = None
     issues: list[Issue] = []
@@ -160,7 +160,7 @@ def read_decoded(
             reply = dataclasses.replace(reply, failure=named)
     backed = {} if answer is None else evidence(reply.text or "", reply.supports, frozenset(stage.fields))
     cost_usd = reply_cost(reply, facts, prices) if reply.paid else Decimal()
-    return Read(payload, reply, facts, answer, tuple(issues), backed, cost_usd)
+    return ReadReply(payload, reply, facts, answer, tuple(issues), backed, cost_usd)
 
 
 def read_outcome(
@@ -173,9 +173,9 @@ def read_outcome(
     return outcome_of(question, [read_payload(stage, payload, prices) for payload in payloads], booked=booked)
 
 
-def outcome_of(question: str, read: Sequence[Read], *, booked: int) -> Outcome:
+def outcome_of(question: str, read: Sequence[ReadReply], *, booked: int) -> Outcome:
     """Return the outcome of a question: its newest answer, else its newest failure."""
-    best = next((one for one in reversed(read) if one.answer is not None), read[-1])
+    best = next((reply for reply in reversed(read) if reply.answer is not None), read[-1])
     return Outcome(
         question=question,
         status=best.status,
@@ -183,25 +183,25 @@ def outcome_of(question: str, read: Sequence[Read], *, booked: int) -> Outcome:
         issues=best.issues,
         backed=best.backed,
         reply=dataclasses.replace(best.reply, raw=None),
-        payloads=tuple(one.payload for one in read),
+        payloads=tuple(reply.payload for reply in read),
         spent=add_up(read[booked:]) if read[booked:] else None,
     )
 
 
-def add_up(replies: Sequence[Read]) -> Spent:
+def add_up(replies: Sequence[ReadReply]) -> Spent:
     """Return what replies used, all together."""
     return Spent(
-        attempts=sum(int(one.facts.get("tries", 1)) for one in replies),
-        seconds=sum(float(one.facts.get("seconds", 0.0)) for one in replies),
-        usage=total_usage([one.reply.usage for one in replies if one.reply.paid]),
+        attempts=sum(int(reply.facts.get("tries", 1)) for reply in replies),
+        seconds=sum(float(reply.facts.get("seconds", 0.0)) for reply in replies),
+        usage=total_usage([reply.reply.usage for reply in replies if reply.reply.paid]),
         cost_usd=total(reply.cost_usd for reply in replies).known_usd,
     )
 
 
 def reply_cost(reply: Reply, facts: Mapping[str, Any], prices: Mapping[str, Price]) -> Decimal | None:
     """Return what a paid reply cost in USD, by the model version that answered; None if its price is unknown."""
-    found = cost_by_kind(reply, facts, prices)
-    return None if found is None else found.total_usd
+    by_kind = cost_by_kind(reply, facts, prices)
+    return None if by_kind is None else by_kind.total_usd
 
 
 def cost_by_kind(reply: Reply, facts: Mapping[str, Any], prices: Mapping[str, Price]) -> Cost | None:
@@ -258,8 +258,8 @@ def stage_values(
             "sources": [{"url": source.url, "title": source.title} for source in outcome.reply.sources],
         }
         if outcome.answer is not None:
-            found, more = _answered(stage, outcome, outcome.answer, record)
-            values |= found
+            cells, more = _answered(stage, outcome, outcome.answer, record)
+            values |= cells
             facts |= more
     return values | {meta(stage.name, name): value for name, value in facts.items()}
 
@@ -287,7 +287,7 @@ def _answered(
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the cells to fill, and the facts about the answer."""
     texts = {name: cell_text(value) for name, value in record.items() if not is_missing(value)}
-    kept, found = check_answer(answer, stage.checks, texts)
+    kept, failed = check_answer(answer, stage.checks, texts)
     unreadable = {issue.field for issue in outcome.issues}
     cells: dict[str, Any] = {}
     corrections, states = [], []
@@ -299,15 +299,15 @@ def _answered(
         elif value is not None and column not in texts:
             cells[column] = value
         sources = outcome.backed.get(field, ())
-        told = state(
+        verdict = state(
             getattr(answer, field),
             value,
-            [issue for issue in found if issue.field == field],
+            [issue for issue in failed if issue.field == field],
             backed=bool(sources),
             differs=differs,
             unreadable=field in unreadable,
         )
-        states.append({"field": field, "state": told, "sources": list(sources)})
+        states.append({"field": field, "state": verdict, "sources": list(sources)})
     return cells, {
         "confidence": answer.confidence,
         "search_quality": answer.search_quality,
@@ -315,7 +315,7 @@ def _answered(
         "fields_found": [field for field, value in kept.items() if value is not None],
         "filled": list(cells),
         "corrections": corrections,
-        "issues": [str(issue) for issue in (*outcome.issues, *found)],
+        "issues": [str(issue) for issue in (*outcome.issues, *failed)],
         "states": states,
     }
 

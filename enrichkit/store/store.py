@@ -136,15 +136,15 @@ class Store:
         """
         places = self.index.places_of(stage, questions) if places is None else places
         columns = {self._id_column, f"{stage}._paid_by", f"{stage}._replies"}
-        found: dict[str, tuple[str, list[bytes]]] = {}
+        replies_of: dict[str, tuple[str, list[bytes]]] = {}
         for number in np.unique(self.index.shards[places[places >= 0]]):
             table = self.shard(number, columns)
             here = np.flatnonzero((places >= 0) & (self.index.shards[np.maximum(places, 0)] == number))
             rows = find(self.index.ids.take(pa.array(places[here])), table.column(self._id_column).combine_chunks())
             for place, row in zip(here.tolist(), rows.tolist(), strict=True):
                 payer, replies = (table.column(f"{stage}._{fact}")[row].as_py() for fact in ("paid_by", "replies"))
-                found[questions[place]] = payer, replies or []
-        return found
+                replies_of[questions[place]] = payer, replies or []
+        return replies_of
 
     def enough_space(self) -> bool:
         """Whether the disk has room for what is under way; one that cannot be looked at has none."""
@@ -288,7 +288,7 @@ def _owner(out: Path) -> str:
         owner = json.loads((work_area(out) / "owner.json").read_text())
         if (owner["pid"], owner["host"]) == (os.getpid(), socket.gethostname()):
             return f"A run of this process works on {out}: wait until it has ended, .stop() it,"
-        told = f" (process {owner['pid']} on {owner['host']}, since {owner['started']})"
+        details = f" (process {owner['pid']} on {owner['host']}, since {owner['started']})"
     except (OSError, ValueError, KeyError):
-        told = ""
-    return f"Another run works on {out}{told}. Wait for it or stop it,"
+        details = ""
+    return f"Another run works on {out}{details}. Wait for it or stop it,"

@@ -88,7 +88,7 @@ def _is_too_deep(value: Any, depth: int = 0) -> bool:
     if not isinstance(value, CONTAINERS) or (isinstance(value, np.ndarray) and not value.dtype.hasobject):
         return False
     inner = value.values() if isinstance(value, dict) else value
-    return depth == DEEPEST or any(_is_too_deep(one, depth + 1) for one in inner)
+    return depth == DEEPEST or any(_is_too_deep(value, depth + 1) for value in inner)
 
 
 def _encodable(value: Any) -> Any:
@@ -151,7 +151,7 @@ def _is_plain(kind: pa.DataType, depth: int = 0) -> bool:
     if pa.types.is_struct(kind):
         return kind.num_fields > 0 and depth < DEEPEST and all(_is_plain(field.type, depth + 1) for field in kind)
     plain = "boolean integer floating decimal string large_string binary date time timestamp".split()
-    return any(getattr(pa.types, f"is_{one}")(kind) for one in plain)
+    return any(getattr(pa.types, f"is_{name}")(kind) for name in plain)
 
 
 def wider(stored: pa.DataType, new: pa.DataType) -> pa.DataType:
@@ -194,7 +194,7 @@ def as_text(value: Any) -> str:
     return cell_text(value)
 
 
-def alike(one: str, other: str) -> bool:
+def alike(text: str, other: str) -> bool:
     """Whether two cells say the same, however they are written: case, blanks, signs, a list's order, an address's form.
 
     >>> alike("http://www.Firm.example/", "https://firm.example"), alike("Oslo", "Bergen")
@@ -202,9 +202,9 @@ def alike(one: str, other: str) -> bool:
     >>> alike("SaaS; Series A", "series-a, saas"), alike("1.5", "15"), alike("+44 20 7946 0000", "+442079460000")
     (True, False, True)
     """
-    if NUMBER.fullmatch(one.strip()) and NUMBER.fullmatch(other.strip()):
-        return float(one) == float(other)
-    return {_plain(part) for part in LISTED.split(one)} == {_plain(part) for part in LISTED.split(other)}
+    if NUMBER.fullmatch(text.strip()) and NUMBER.fullmatch(other.strip()):
+        return float(text) == float(other)
+    return {_plain(part) for part in LISTED.split(text)} == {_plain(part) for part in LISTED.split(other)}
 
 
 def _plain(text: str) -> str:

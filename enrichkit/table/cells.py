@@ -123,14 +123,14 @@ def digests(columns: Sequence[tuple[str, pa.Array]], *, salt: str = "") -> Diges
     """Return a BLAKE2b-128 per row, over the columns' names and canonical texts."""
     names, texts = zip(*columns, strict=True)
     base = hashlib.blake2b(SEPARATOR.join([salt, *names]).encode(), digest_size=16)
-    found = io.BytesIO()
+    buffer = io.BytesIO()
     for start in range(0, len(texts[0]), CHUNK_ROWS):
         some = [column.slice(start, CHUNK_ROWS) for column in texts]
         for text in pc.binary_join_element_wise(*some, pa.scalar(SEPARATOR, some[0].type)).to_pylist():
             digest = base.copy()
             digest.update(text.encode())
-            found.write(digest.digest())
-    return np.frombuffer(found.getbuffer(), np.uint8).reshape(-1, 16)
+            buffer.write(digest.digest())
+    return np.frombuffer(buffer.getbuffer(), np.uint8).reshape(-1, 16)
 
 
 def ids(rows: Digests, some: npt.NDArray[np.int32] | None = None) -> pa.StringArray:

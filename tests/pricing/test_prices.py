@@ -169,7 +169,7 @@ def test_what_is_in_flight_may_still_leave_room():
     assert not budget.never(Decimal("0.5"))
     budget.settle(Decimal("0.8"), Decimal("0.6"))
     assert budget.never(Decimal("0.5"))
-    assert budget.told == "0.4000 are left"
+    assert budget.left_text == "0.4000 are left"
 
 
 def test_a_forecast_goes_by_each_stage():
