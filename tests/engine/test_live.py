@@ -309,7 +309,7 @@ def test_a_run_that_a_defect_ends_is_headed_by_it(settings):
     with pytest.raises(ZeroDivisionError):
         job.result()
     assert repr(job).startswith("<enrichkit.Run, ended by a defect: 0 of 60 records")
-    assert "<b>Ended by a defect</b> · 0 of 60 records<br>ZeroDivisionError: &lt;b&gt;no" in job._repr_html_()
+    assert "<b>Ended by a defect</b><br>ZeroDivisionError: &lt;b&gt;no" in job._repr_html_()
 
 
 def test_an_interrupt_while_the_display_is_made_leaves_no_run_behind(settings, monkeypatch):
