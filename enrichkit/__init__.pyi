@@ -9,8 +9,8 @@ from .pricing.prices import Price
 from .reporting import plots
 from .reporting.costs import costs, what_if
 from .reporting.dossier import Dossier, dossier
-from .reporting.export import export
 from .reporting.report import Report, report
+from .reporting.tablefiles import export
 from .reporting.trust import corrections, evidence, weak
 from .reporting.verify import Verification, verify
 from .runner import Run

@@ -320,7 +320,7 @@ def _verify(found: argparse.Namespace) -> int:
 
 
 def _export(found: argparse.Namespace) -> int:
-    from .reporting.export import export
+    from .reporting.tablefiles import export
 
     out = _store(found)
     try:

@@ -28,9 +28,8 @@ from ..progress.view import one_line
 from ..reporting.quality import advice
 from ..reporting.report import FILE as REPORT_FILE
 from ..reporting.report import report
-from ..reporting.sheet import replacing
 from ..runner import Run
-from ..store.files import PROGRESS, work_area
+from ..store.files import PROGRESS, Files, work_area
 from ..store.index import is_store
 from ..store.reader import ORIGIN, StoreReader
 from ..store.rows import RECORD_ID, STATUS, meta
@@ -234,8 +233,7 @@ def _failures(out: Path, key: Sequence[str] = ()) -> list[dict[str, Any]]:
 
 
 def _put(path: Path, value: Any) -> None:
-    with replacing(path) as file:
-        file.write((as_json(value, indent=2) + "\n").encode())
+    Files(path.parent).put(path, (as_json(value, indent=2) + "\n").encode())
 
 
 def _now() -> str:

@@ -27,8 +27,7 @@ from ..formatting import many, plain
 from ..options import Options
 from ..planning.records import record_ids
 from ..planning.summary import Plan
-from ..reporting.export import as_written
-from ..reporting.sheet import Writer, check_outside, check_size, format_of, open_sheet, read_sheet, write_sheet
+from ..reporting.tablefiles import as_written, check_outside, check_size, format_of, read_sheet, write_sheet
 from ..runner import Run
 from ..stages import funds
 from ..store.files import folder_of, read_progress, work_area
@@ -67,7 +66,7 @@ def run_file(found: argparse.Namespace) -> int:
     output = found.output or found.input.with_name(f"{found.input.stem}_enriched{found.input.suffix}")
     out, named = store_of(found.checkpoint or output.with_suffix(""))
     _check_names(found.input, output, out)
-    frame, writer = open_sheet(found.input)
+    frame = read_sheet(found.input)
     _check_columns(found.input, frame)
     _check_output(output, frame, out)
     _check_store(found, output, out, named)
@@ -94,7 +93,6 @@ def run_file(found: argparse.Namespace) -> int:
             output=output,
             original=frame,
             rows=rows,
-            writer=writer if output.suffix.lower() == found.input.suffix.lower() else None,
         ),
         given=str(found.input.absolute()),
         output=str(output.absolute()) if rows is None else read_progress(out).get("output"),
@@ -359,10 +357,9 @@ def _write(
     output: Path,
     original: pd.DataFrame,
     rows: Sequence[bool] | None,
-    writer: Writer | None,
 ) -> None:
     """Write the output: the whole table, or some rows of it."""
     if rows is not None:
         table, original = table[list(rows)], original[list(rows)]
     if len(table):
-        write_sheet(as_written(table, output, original=original), output, writer)
+        write_sheet(as_written(table, output, original=original), output)

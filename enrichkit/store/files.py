@@ -21,10 +21,11 @@ PROGRESS, OWNER = "enrichment_progress.json", "owner.json"
 
 
 class Files:
-    """Durable reading and writing below one folder and its sibling work area."""
+    """Durable reading and writing below one folder and its sibling work area, with files of that ``mode``."""
 
-    def __init__(self, scratch: Path) -> None:
+    def __init__(self, scratch: Path, *, mode: int = 0o600) -> None:
         self._scratch = scratch
+        self._mode = mode
         self._made: set[Path] = set()
 
     def put(self, path: Path, data: bytes) -> None:
@@ -85,7 +86,7 @@ class Files:
             return self.free_bytes(folder.parent)
 
     def _write(self, path: Path, data: bytes) -> None:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, self._mode)
         try:
             view = memoryview(data)
             while view:

@@ -15,7 +15,7 @@ import pytest
 
 import enrichkit
 from enrichkit import errors
-from enrichkit.reporting.sheet import open_sheet, read_sheet, replacing, write_sheet
+from enrichkit.reporting.tablefiles import read_sheet, write_sheet
 
 NASTY = [
     ["name", "", "=head", "Zoë, Øst"],
@@ -202,20 +202,27 @@ def test_a_file_may_have_as_long_a_name_as_there_is(tmp_path):
     assert read_sheet(path)["a"].tolist() == ["1"]
 
 
-def test_a_file_appears_whole_or_not_at_all(tmp_path):
+def test_a_file_appears_whole_or_not_at_all(tmp_path, monkeypatch):
     """What fails half way leaves the old file and no other."""
     path = tmp_path / "a.csv"
     path.write_text("old")
 
-    def fail():
-        with replacing(path) as file:
-            file.write(b"ha")
-            raise OSError("full")
+    def fail(*_):
+        raise OSError("full")
 
+    monkeypatch.setattr("os.fsync", fail)
     with pytest.raises(OSError, match="full"):
-        fail()
-    assert [one.name for one in tmp_path.iterdir()] == ["a.csv"]
+        write_sheet(pd.DataFrame({"a": ["1"]}), path)
+    assert [left.name for left in tmp_path.iterdir()] == ["a.csv"]
     assert path.read_text() == "old"
+
+
+def test_a_link_stays_a_link(tmp_path):
+    """What it leads to is replaced."""
+    (tmp_path / "b.csv").symlink_to(tmp_path / "a.csv")
+    write_sheet(pd.DataFrame({"a": ["1"]}), tmp_path / "b.csv")
+    assert (tmp_path / "b.csv").is_symlink()
+    assert read_sheet(tmp_path / "a.csv")["a"].tolist() == ["1"]
 
 
 def test_a_blank_line_of_a_single_column_is_an_empty_cell(tmp_path):
@@ -236,14 +243,14 @@ def test_a_blank_line_of_a_single_column_is_an_empty_cell(tmp_path):
 @pytest.fixture
 def workbook(tmp_path):
     """An Excel file as a program that computes nothing saves it."""
-    recorder = openpyxl.Workbook()
+    book = openpyxl.Workbook()
     rows = [[], ["name", 2024], ["a", datetime(2024, 1, 2)], [], ["b", datetime(2024, 1, 2, 3, 4)], [7.0, "#N/A"]]
     for row in rows:
-        recorder.active.append(row)
-    recorder.active["A9"].number_format = recorder.active["F1"].number_format = "0.00"
-    recorder.create_sheet("Other")
-    yield recorder
-    recorder.close()
+        book.active.append(row)
+    book.active["A9"].number_format = book.active["F1"].number_format = "0.00"
+    book.create_sheet("Other")
+    yield book
+    book.close()
 
 
 def test_excel_is_read_as_it_looks(workbook, tmp_path):
@@ -270,31 +277,11 @@ def test_formulas_without_values_are_refused(workbook, tmp_path):
         read_sheet(tmp_path / "b.xlsx")
 
 
-def test_an_excel_cell_is_the_users_own_only_while_it_says_the_same(workbook, tmp_path):
-    """Looked up by the index; a formula is the value that was saved with it; another text stays text."""
-    workbook.active["B3"], workbook.active["B3"].number_format = "=1+1", "General"
-    workbook.save(tmp_path / "old.xlsx")
-    with zipfile.ZipFile(tmp_path / "old.xlsx") as old, zipfile.ZipFile(tmp_path / "a.xlsx", "w") as new:
-        for name in old.namelist():
-            new.writestr(name, old.read(name).replace(b"<f>1+1</f><v />", b"<f>1+1</f><v>2</v>"))
-    with pytest.warns(UserWarning, match="has 2 sheets"):
-        frame, writer = open_sheet(tmp_path / "a.xlsx")
-    frame["new"] = ["2", 0, "2024-01-02", None]
-    frame.loc[2, "2024"] = "2024-01-03"
-    write_sheet(frame.loc[[0, 2, 3]], tmp_path / "b.xlsx", writer)
-    found = list(openpyxl.load_workbook(tmp_path / "b.xlsx").active.values)
-    assert found == [("name", 2024, "new"), ("a", 2, "2"), ("b", "2024-01-03", "2024-01-02"), (7, "#N/A", None)]
-
-
 @pytest.mark.parametrize(
     ("name", "data", "told"),
     [
-        (
-            "a.csv",
-            "name\nZoë\n".encode("cp1252"),
-            r"not UTF-8: see line 2. It may be WINDOWS-1252.*iconv -f WINDOWS-1252",
-        ),
-        ("a.csv", "name\nZoë\n".encode("utf-16"), "It may be UTF-16"),
+        ("a.csv", "name\nZoë\n".encode("cp1252"), "not UTF-8. Save it as 'CSV UTF-8'"),
+        ("a.csv", "name\nZoë\n".encode("utf-16"), "not UTF-8"),
         ("a.csv", b"", "is empty"),
         ("a.csv", b"a,b\n", "has no rows"),
         ("a.csv", b"a,b\n1,2,3\n", "Expected 2 fields in line 2, saw 3"),

@@ -1,0 +1,331 @@
+"""Table files: CSV, TSV, Parquet, JSON lines and Excel, read and written by their suffix.
+
+A file appears whole or not at all. Text stays text: no cell of a CSV is taken for a number, a date or a missing value,
+so that a cell that no model wrote comes back as it was. What a model wrote is untrusted: in CSV and Excel it is kept
+from being taken for a formula.
+"""
+
+from __future__ import annotations
+
+import decimal
+import io
+import itertools
+import json
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+
+from ..errors import EnrichError, InputError
+from ..store.files import Files, folder_of, read_progress, work_area
+from ..store.reader import ORIGIN, read, to_frame
+from ..table.arrow import CONTAINERS, as_table, as_text
+from ..table.cells import is_missing
+from .workbook import read_workbook, write_workbook
+
+Lists = Literal["readable", "json"]
+Formulas = Literal["safe", "raw"]
+LARGEST_EXCEL_SHEET = 1_048_576, 16_384
+"""Rows, the header's included, and columns."""
+UNSEEN = r"[\s\x00-\x1f\u200b-\u200f\u2060\ufeff]*"
+FORMULA = re.compile(rf"[\t\r\n]|{UNSEEN}[=+\-@＝＋－＠]")
+"""Text that a spreadsheet may take for a formula begins so; what nobody sees may be dropped on the way there."""
+INNER = re.compile(rf"(\r\n|[;\t\r\n])(?={UNSEEN}(?:[=+@＝＋＠]|[-－]\S))")
+"""Where a spreadsheet splits cells here, as in some countries, what follows may be one too, unless it is a bullet."""
+
+
+def export(
+    out: str | Path | pd.DataFrame,
+    path: str | Path,
+    *,
+    only_new: bool = False,
+    lists: Lists = "readable",
+    formulas: Formulas = "safe",
+    original: pd.DataFrame | None = None,
+) -> None:
+    """Write a store, or an enriched table, into a CSV, TSV, Parquet, JSON lines or Excel file.
+
+    The file appears whole, in place of the one of that name; the input of the command line's last run on the store is
+    never replaced. Parquet and JSON lines hold the values as they are; ``lists`` and ``formulas`` are about the others,
+    whose cells are text.
+
+    Parameters
+    ----------
+    out : str or Path or DataFrame
+        A store's folder, whose records are written as `read` returns them; or what `run` returned.
+    path : str or Path
+        The file; its suffix says which kind.
+    only_new : bool
+        Only the key and the columns that a model wrote into.
+    lists : {"readable", "json"}
+        Lists joined by commas, or as JSON.
+    formulas : {"safe", "raw"}
+        "safe" puts ``'`` before text that a spreadsheet would take for a formula, also within a cell that it may split
+        (at a semicolon, say), in the cells and headers of columns that a model wrote into; in all columns, if it cannot
+        be told which those are.
+    original : DataFrame, optional
+        The table before, row for row: its own cells stay as they are, in columns with filled gaps, too.
+
+    Raises
+    ------
+    InputError
+        If the suffix is none of these, the file would lie within the store or is its run's input, there is nothing to
+        write, or what is new cannot be told.
+    StoreError
+        If there is no store.
+
+    Examples
+    --------
+    >>> import pandas as pd, enrichkit, tempfile
+    >>> folder = tempfile.mkdtemp()
+    >>> df = pd.DataFrame({"fund.title": ["Borealis Ventures"], "seen": ["=1"]})
+    >>> enriched = enrichkit.run(df, model="simulator", stages=["fund"], out=f"{folder}/enriched", progress=False)
+    >>> enrichkit.export(enriched, f"{folder}/enriched.csv")
+    >>> pd.read_csv(f"{folder}/enriched.csv")[["seen", "_status"]].values.tolist()
+    [['=1', 'done']]
+    """
+    if lists not in ("readable", "json"):
+        raise InputError("lists must be 'readable' or 'json', not {lists!r}.", lists=lists)
+    if formulas not in ("safe", "raw"):
+        raise InputError("formulas must be 'safe' or 'raw', not {formulas!r}.", formulas=formulas)
+    path = Path(path)
+    format_of(path)
+    frame = out if isinstance(out, pd.DataFrame) else read(out)
+    if not isinstance(out, pd.DataFrame):
+        check_outside(path, folder_of(out))
+        given = read_progress(folder_of(out)).get("input")
+        if isinstance(given, str) and path.exists() and Path(given).exists() and path.samefile(given):
+            raise InputError("{path} is the input of the store's last run. Write it elsewhere.", path=path)
+    if not len(frame.columns if isinstance(out, pd.DataFrame) else frame):
+        raise InputError("There is nothing to write into {path}: no record is complete yet.", path=path)
+    if only_new:
+        if (origin := frame.attrs.get(ORIGIN)) is None:
+            raise InputError("Which columns are new cannot be told: give a store, or a table as run returned it.")
+        frame = frame[[name for name in frame.columns if name in {*origin["key"], *origin["written"]}]]
+    write_sheet(as_written(frame, path, lists=lists, formulas=formulas, original=original), path)
+
+
+def read_sheet(path: str | Path) -> pd.DataFrame:
+    """Return the table in a file: CSV, TSV, Parquet, JSON lines or Excel, by its suffix.
+
+    Raises
+    ------
+    InputError
+        If there is no such file, or it cannot be read as what its suffix says.
+    """
+    path = Path(path)
+    reader, _ = format_of(path)
+    if not path.is_file():
+        raise InputError("There is no file {path}.", path=path)
+    try:
+        frame = reader(path)
+    except UnicodeError:
+        raise InputError("{path} is not UTF-8. Save it as 'CSV UTF-8', or convert it with iconv.", path=path) from None
+    except EnrichError:
+        raise
+    except Exception as error:  # a broken file may raise anything in its reader
+        reason = str(error).strip()
+        raise InputError(
+            "{path} cannot be read as {suffix}: {reason}", path=path, suffix=path.suffix, reason=reason
+        ) from error
+    if not len(frame):
+        raise InputError("{path} has no rows.", path=path)
+    return frame
+
+
+def write_sheet(frame: pd.DataFrame, path: str | Path) -> None:
+    """Write a table into a file by its suffix, in place of the one of that name; the index is not written."""
+    path = Path(os.path.realpath(path))  # a link stays a link
+    _, writer = format_of(path)
+    check_size(path, *frame.shape)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Files(path.parent, mode=0o666).put(path, writer(frame))
+
+
+def check_outside(path: Path, out: Path) -> None:
+    """Refuse a file within a store, where it would be read as one of its shards."""
+    for ours in (out, work_area(out)):
+        if ours.resolve() in path.resolve().parents:
+            raise InputError("{path} lies in the store's own folder {ours}. Write it elsewhere.", path=path, ours=ours)
+
+
+def check_size(path: Path, rows: int, columns: int) -> None:
+    """Refuse a table that no Excel file holds."""
+    most_rows, most_columns = LARGEST_EXCEL_SHEET
+    if path.suffix.lower() == ".xlsx" and (rows >= most_rows or columns > most_columns):
+        raise InputError(
+            "{path} cannot hold {rows:,} rows and {columns:,} columns: Excel takes {most_rows:,} rows, a header "
+            "included, and {most_columns:,} columns. Write CSV or Parquet instead.",
+            path=path,
+            rows=rows,
+            columns=columns,
+            most_rows=most_rows,
+            most_columns=most_columns,
+        )
+
+
+def format_of(path: Path) -> tuple[Callable[[Path], pd.DataFrame], Callable[[pd.DataFrame], bytes]]:
+    """Return what reads and what writes files of that suffix."""
+    try:
+        return _FORMATS[path.suffix.lower()]
+    except KeyError:
+        raise InputError(
+            "{path}: the suffix {suffix!r} says nothing. Name a file that ends in {names}.",
+            path=path,
+            suffix=path.suffix,
+            names=", ".join(_FORMATS),
+        ) from None
+
+
+def as_written(
+    frame: pd.DataFrame,
+    path: Path,
+    *,
+    lists: Lists = "readable",
+    formulas: Formulas = "safe",
+    original: pd.DataFrame | None = None,
+) -> pd.DataFrame:
+    """Return the frame as a file of that suffix has it: where cells are text, without lists and formulas."""
+    if path.suffix.lower() not in (".csv", ".tsv", ".xlsx"):
+        return frame
+    origin, safe = frame.attrs.get(ORIGIN), formulas == "safe"
+    written = {name for name in frame.columns if origin is None or name in origin["written"]}
+    columns = []
+    for place, name in enumerate(frame.columns):
+        column = frame.iloc[:, place]
+        if not pd.api.types.is_numeric_dtype(column):
+            cells = [_flat(cell, lists) for cell in column]
+            if safe and name in written:
+                own = [None] * len(frame) if original is None or name not in original else original[name].tolist()
+                cells = [cell if cell == mine else harmless(cell) for cell, mine in zip(cells, own, strict=True)]
+            column = pd.Series(cells, frame.index, dtype=object)
+        columns.append(column)
+    names = [harmless(name) if safe and name in written else name for name in frame.columns]
+    return pd.concat(columns, axis="columns").set_axis(names, axis="columns")
+
+
+def _flat(cell: Any, lists: Lists) -> Any:
+    """Return a cell without lists or objects in it."""
+    if not isinstance(cell, (*CONTAINERS, bytes)):
+        return cell
+    return json.dumps(cell, ensure_ascii=False, default=_json_value) if lists == "json" else as_text(cell)
+
+
+def harmless(cell: Any) -> Any:
+    """Return text so that no spreadsheet takes it for a formula.
+
+    >>> [harmless(cell) for cell in ("=1+1", " +49 30", "a=b", "a;=1", "a; - b", -1)]
+    ["'=1+1", "' +49 30", 'a=b', "a;'=1", 'a; - b', -1]
+    """
+    if not isinstance(cell, str):
+        return cell
+    return ("'" if FORMULA.match(cell) else "") + INNER.sub(r"\1'", cell)
+
+
+def _read_separated(path: Path, separator: str) -> pd.DataFrame:
+    # The header is read as a row: pandas would rename what is empty or repeated in it.
+    cells = _read_cells(path, separator)
+    if len(cells.columns) == 1:  # a blank line is an empty cell, but for those at both ends
+        with path.open(encoding="utf-8-sig") as lines:
+            blank = sum(1 for _ in itertools.takewhile(str.isspace, lines))
+        cells = _read_cells(path, separator, skip_blank_lines=False, skiprows=blank)
+        filled = np.flatnonzero(cells[0].str.strip() != "")
+        if not len(filled):
+            raise InputError("{path} is empty.", path=path)
+        cells = cells[: filled[-1] + 1]
+    frame = cells.iloc[1:].reset_index(drop=True).set_axis(cells.iloc[0].tolist(), axis="columns")
+    only = str(frame.columns[0])
+    if len(frame.columns) == 1 and (other := [sign for sign in ";\t,|" if sign != separator and sign in only]):
+        raise InputError(
+            "{path} has one column, {only!r}, as if its cells were separated by {other!r}. Separate them by "
+            "{separator!r}.",
+            path=path,
+            only=only,
+            other=other[0],
+            separator=separator,
+        )
+    return frame
+
+
+def _read_cells(path: Path, separator: str, *, skip_blank_lines: bool = True, skiprows: int = 0) -> pd.DataFrame:
+    try:
+        return pd.read_csv(
+            path,
+            sep=separator,
+            header=None,
+            dtype=str,
+            keep_default_na=False,
+            encoding="utf-8-sig",
+            skip_blank_lines=skip_blank_lines,
+            skiprows=skiprows,
+        )
+    except pd.errors.EmptyDataError:
+        raise InputError("{path} is empty.", path=path) from None
+
+
+def _write_separated(frame: pd.DataFrame, separator: str) -> bytes:
+    # A lone carriage return is quoted only where it is part of the line's end, and would else end one.
+    texts = itertools.chain(frame.columns, *(frame[name] for name in frame.select_dtypes(exclude="number")))
+    end = "\r\n" if any(isinstance(text, str) and "\r" in text for text in texts) else "\n"
+    return frame.to_csv(sep=separator, index=False, lineterminator=end).encode("utf-8", "replace")
+
+
+def _read_parquet(path: Path) -> pd.DataFrame:
+    return to_frame(pq.read_table(path))
+
+
+def _write_parquet(frame: pd.DataFrame) -> bytes:
+    sink = io.BytesIO()
+    pq.write_table(as_table(frame), sink, compression="zstd")
+    return sink.getvalue()
+
+
+def _read_lines(path: Path) -> pd.DataFrame:
+    rows = []
+    with path.open(encoding="utf-8-sig") as lines:
+        for number, line in enumerate(lines, 1):
+            if line.strip():
+                try:
+                    row = json.loads(line)
+                except ValueError as error:
+                    raise InputError(
+                        "Line {number:,} of {path} is no JSON: {reason}.", number=number, path=path, reason=error
+                    ) from None
+                if not isinstance(row, dict):
+                    raise InputError(
+                        "Line {number:,} of {path} is no JSON object with a column per name.", number=number, path=path
+                    )
+                rows.append(row)
+    return pd.DataFrame(rows, dtype=object)  # else a number that some rows lack would become another one
+
+
+def _write_lines(frame: pd.DataFrame) -> bytes:
+    names = [str(name) for name in frame.columns]
+    lines = []
+    for cells in frame.astype(object).itertuples(index=False, name=None):
+        known = (None if is_missing(cell) and not isinstance(cell, str) else cell for cell in cells)
+        lines.append(json.dumps(dict(zip(names, known, strict=True)), ensure_ascii=False, default=_json_value) + "\n")
+    return "".join(lines).encode("utf-8", "replace")
+
+
+def _json_value(value: Any) -> Any:
+    """Return a value that JSON does not have as one that it has; a decimal keeps its digits, as in CSV."""
+    if isinstance(value, decimal.Decimal):
+        return str(value)
+    python = value.tolist() if isinstance(value, np.ndarray | np.generic) else value
+    return as_text(python) if python is value or isinstance(python, np.generic) else python
+
+
+_FORMATS: dict[str, tuple[Callable[[Path], pd.DataFrame], Callable[[pd.DataFrame], bytes]]] = {
+    ".csv": (lambda path: _read_separated(path, ","), lambda frame: _write_separated(frame, ",")),
+    ".tsv": (lambda path: _read_separated(path, "\t"), lambda frame: _write_separated(frame, "\t")),
+    ".parquet": (_read_parquet, _write_parquet),
+    ".jsonl": (_read_lines, _write_lines),
+    ".ndjson": (_read_lines, _write_lines),
+    ".xlsx": (read_workbook, write_workbook),
+}
