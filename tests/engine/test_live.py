@@ -17,16 +17,12 @@ import pandas as pd
 import pytest
 
 import enrichkit
-from enrichkit import Answer, Failure, Reply, Stage, errors
+from enrichkit import Failure, Reply, Stage, errors
 from enrichkit.engine.driver import Engine
 from enrichkit.engine.limiter import PauseSwitch
 from enrichkit.gemini.simulator import Simulator
+from support.tables import Company
 from support.waiting import hold_after, wait_for
-
-
-class Company(Answer):
-    industry: str | None = None
-
 
 COMPANY = Stage("company", prompt="Research {name}.", answer=Company, search=False)
 FRAME = pd.DataFrame({"name": [f"Company {number}" for number in range(60)]})

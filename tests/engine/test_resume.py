@@ -12,12 +12,11 @@ import pandas as pd
 import pytest
 
 import enrichkit
-from enrichkit import Answer, Failure, Price, Reply, Stage, Usage, errors
+from enrichkit import Answer, Failure, Reply, Stage, errors
 from enrichkit.store.files import Files
+from support.clients import BLOCKED, USAGE, Teller
+from support.tables import PRICES, in_peru
 from support.waiting import wait_for
-
-USAGE = Usage(prompt_tokens=1000, output_tokens=0, searches=0)
-PRICES = {"m": Price(input_usd=1000, output_usd=0)}  # each reply costs one dollar
 
 
 class Company(Answer):
@@ -33,29 +32,6 @@ COMPANY = Stage("company", prompt="Research {name} in {country}.", answer=Compan
 SITE = Stage("site", prompt="Where is {name}?", answer=Website, search=False, max_output_tokens=1)
 
 
-class Teller:
-    """A client that remembers what it was asked; ``says`` maps a word of the prompt to an answer or a cause."""
-
-    def __init__(self, says, otherwise='{"industry": "Tea", "employees": "12", "address": "tea.example"}'):
-        self.says = says
-        self.otherwise = otherwise
-        self.asked = []
-
-    def __call__(self, request):
-        self.asked.append(request.text)
-        told = next((told for word, told in self.says.items() if word in request.text), self.otherwise)
-        if isinstance(told, str):
-            return Reply(text=told, usage=USAGE)
-        return Reply(usage=USAGE, failure=told)
-
-
-BLOCKED = Failure(cause="blocked", message="SAFETY")
-
-
-def table(*names, **columns):
-    return pd.DataFrame({"name": list(names), "country": ["Peru"] * len(names)} | columns)
-
-
 def run(frame, out, client, stages=(COMPANY,), **settings):
     given = {"key": "name", "model": "m", "prices": PRICES, "progress": False, "workers": 3}
     return enrichkit.run(frame, out=out, client=client, stages=stages, **(given | settings))
@@ -68,8 +44,8 @@ def stored(out):
 def test_rows_may_come_go_and_change_places(tmp_path):
     """Only new questions are asked, and every answer stays with its own row."""
     client = Teller({word: json.dumps({"industry": word}) for word in ("Acme", "Umbra", "Tern", "Nox")})
-    run(table("Acme", "Umbra", "Tern"), tmp_path / "out", client)
-    shuffled = table("Nox", "Tern", "Acme", "Tern", extra=[1, 2, 3, 4])
+    run(in_peru("Acme", "Umbra", "Tern"), tmp_path / "out", client)
+    shuffled = in_peru("Nox", "Tern", "Acme", "Tern", extra=[1, 2, 3, 4])
     enriched = run(shuffled, tmp_path / "out", client)
     assert enriched["company.industry"].tolist() == ["Nox", "Tern", "Acme", "Tern"]
     assert len(client.asked) == 4
@@ -80,7 +56,7 @@ def test_rows_may_come_go_and_change_places(tmp_path):
 
 def test_a_failed_answer_that_one_record_got_later_is_not_asked_again(tmp_path):
     """Two records share a question; retried for one, it is answered for both, and each reply is paid once."""
-    frame = table("Acme", "Umbra", country=["Peru", "Peru"])
+    frame = in_peru("Acme", "Umbra", country=["Peru", "Peru"])
     stage = Stage("company", prompt="About {country}", answer=Company, search=False)
     client = Teller({}, otherwise=BLOCKED)
     run(frame, tmp_path / "out", client, [stage])
@@ -96,7 +72,7 @@ def test_a_failed_answer_that_one_record_got_later_is_not_asked_again(tmp_path):
 
 def test_only_what_failed_is_asked_again(tmp_path):
     """In the order of a priority and up to a limit; all else waits for another call, and the plan says so."""
-    frame = table("Acme", "Umbra", "Tern", "Nox", rank=[1, 2, 3, 4])
+    frame = in_peru("Acme", "Umbra", "Tern", "Nox", rank=[1, 2, 3, 4])
     client = Teller({"Tern": '{"industry": "Tea"}'}, otherwise=BLOCKED)
     run(frame.head(3), tmp_path / "out", client)
     client.otherwise = '{"industry": "Oil"}'
@@ -117,7 +93,7 @@ def test_only_what_failed_is_asked_again(tmp_path):
 def test_a_table_that_is_enriched_already_is_not_paid_for_twice(tmp_path):
     """Its cells count as the user's, so new answers would never be seen; what is empty in it may still be asked."""
     client = Teller({"Umbra": BLOCKED})
-    enriched = run(table("Acme", "Umbra"), tmp_path / "out", client)
+    enriched = run(in_peru("Acme", "Umbra"), tmp_path / "out", client)
     assert enriched["_status"].tolist() == ["done", "failed"]
     other = Stage("company", prompt="Study {name}.", answer=Company, search=False)
     for place, stage, more in (("out", other, {"on_change": "redo"}), ("elsewhere", COMPANY, {})):
@@ -137,14 +113,14 @@ def test_a_table_that_is_enriched_already_is_not_paid_for_twice(tmp_path):
 def test_what_was_spent_only_grows(tmp_path):
     """A retry and a changed question add to what their record has cost; the budget counts it all."""
     client = Teller({}, otherwise=BLOCKED)
-    run(table("Acme"), tmp_path / "out", client)
+    run(in_peru("Acme"), tmp_path / "out", client)
     client.otherwise = '{"industry": "Tea"}'
-    run(table("Acme"), tmp_path / "out", client, retry_failed=True)
+    run(in_peru("Acme"), tmp_path / "out", client, retry_failed=True)
     other = Stage("company", prompt="Study {name}.", answer=Company, search=False)
-    run(table("Acme"), tmp_path / "out", client, [other], on_change="redo")
+    run(in_peru("Acme"), tmp_path / "out", client, [other], on_change="redo")
     assert stored(tmp_path / "out")["company._cost_usd"].tolist() == [3.0]
     with pytest.raises(errors.Stopped, match=r"0\.5.* are left") as caught:
-        run(table("Acme", "Umbra"), tmp_path / "out", client, [other], budget_usd=3.5)
+        run(in_peru("Acme", "Umbra"), tmp_path / "out", client, [other], budget_usd=3.5)
     assert (caught.value.reason, len(client.asked)) == ("budget", 3)
 
 
@@ -153,10 +129,10 @@ def test_replies_that_are_not_sealed_count_for_the_budget(tmp_path):
     auth = Failure(cause="auth", message="expired")
     client = Teller({"Where": auth})
     with pytest.raises(errors.Stopped):
-        run(table("Acme"), tmp_path / "out", client, [COMPANY, SITE], workers=1)
+        run(in_peru("Acme"), tmp_path / "out", client, [COMPANY, SITE], workers=1)
     asked = len(client.asked)
     with pytest.raises(errors.Stopped) as caught:
-        run(table("Acme", "Umbra"), tmp_path / "out", client, [COMPANY], budget_usd=1.2)
+        run(in_peru("Acme", "Umbra"), tmp_path / "out", client, [COMPANY], budget_usd=1.2)
     assert (caught.value.reason, len(client.asked)) == ("budget", asked)
 
 
@@ -164,7 +140,7 @@ def test_a_request_given_up_may_have_been_charged(tmp_path):
     """A timeout keeps its worst case set aside, also where a second try is answered."""
     replies = iter([Reply(failure=Failure(cause="timeout")), Reply(text='{"industry": "Tea"}', usage=USAGE)])
     job = enrichkit.start(
-        table("Acme"),
+        in_peru("Acme"),
         out=tmp_path / "out",
         client=lambda request: next(replies),
         stages=[COMPANY],
@@ -181,9 +157,9 @@ def test_a_request_given_up_may_have_been_charged(tmp_path):
 
 def test_a_redo_that_fails_leaves_the_old_answer(tmp_path):
     """The answer and all that is known of it stand, the failure is named, and a retry asks the new question."""
-    run(table("Acme"), tmp_path / "out", Teller({}, '{"industry": "Tea", "confidence": "high"}'))
+    run(in_peru("Acme"), tmp_path / "out", Teller({}, '{"industry": "Tea", "confidence": "high"}'))
     other = Stage("company", prompt="Study {name}.", answer=Company, search=False)
-    enriched = run(table("Acme"), tmp_path / "out", Teller({}, BLOCKED), [other], on_change="redo")
+    enriched = run(in_peru("Acme"), tmp_path / "out", Teller({}, BLOCKED), [other], on_change="redo")
     found = stored(tmp_path / "out").loc["Acme"]
     assert (found["company.industry"], found["company._confidence"], found["company._filled"]) == (
         "Tea",
@@ -192,7 +168,7 @@ def test_a_redo_that_fails_leaves_the_old_answer(tmp_path):
     )
     assert enriched["company._status"].tolist() == ["failed"]
     assert "the earlier answer stands" in found["company._error"]
-    enriched = run(table("Acme"), tmp_path / "out", Teller({}, '{"industry": "Rice"}'), [other], retry_failed=True)
+    enriched = run(in_peru("Acme"), tmp_path / "out", Teller({}, '{"industry": "Rice"}'), [other], retry_failed=True)
     assert enriched["company.industry"].tolist() == ["Rice"]
     assert pd.isna(stored(tmp_path / "out").loc["Acme", "company._confidence"])
 
@@ -210,13 +186,13 @@ def test_a_reply_that_breaks_the_users_model_is_kept(tmp_path):
 
     stage = Stage("company", prompt="Research {name} in {country}.", answer=Strict, search=False)
     client = Teller({})
-    enriched = run(table("Acme"), tmp_path / "out", client, [stage])
+    enriched = run(in_peru("Acme"), tmp_path / "out", client, [stage])
     assert enriched["_status"].tolist() == ["failed"]
     assert "boom" in stored(tmp_path / "out").loc["Acme", "company._error"]
     broken = False
     asked = len(client.asked)
     mended = Stage("company", prompt=stage.prompt, answer=Strict, search=False, checks=(lambda answer, record: [],))
-    enriched = run(table("Acme"), tmp_path / "out", client, [mended])
+    enriched = run(in_peru("Acme"), tmp_path / "out", client, [mended])
     assert enriched["company.industry"].tolist() == ["Tea"]
     assert len(client.asked) == asked
 
@@ -224,7 +200,7 @@ def test_a_reply_that_breaks_the_users_model_is_kept(tmp_path):
 @pytest.mark.parametrize("text", ['{"industry": ' + "[" * 100_000, '{"industry": ' + "[" * 500 + "]" * 500 + "}"])
 def test_a_reply_nested_too_deeply_is_a_failed_answer(text, tmp_path):
     """Hostile nesting ends no run and loses no payment."""
-    enriched = run(table("Acme", "Umbra"), tmp_path / "out", Teller({"Acme": text}))
+    enriched = run(in_peru("Acme", "Umbra"), tmp_path / "out", Teller({"Acme": text}))
     assert enriched["_status"].tolist()[1] == "done"
     assert stored(tmp_path / "out").loc["Acme", "company._cost_usd"] >= 1
 
@@ -232,7 +208,7 @@ def test_a_reply_nested_too_deeply_is_a_failed_answer(text, tmp_path):
 def test_another_reading_asks_nothing(tmp_path):
     """Other types, checks or columns read the stored replies anew, in all rows, also those not in the table."""
     client = Teller({"Umbra": '{"employees": "many"}'})
-    run(table("Acme", "Umbra", "Tern"), tmp_path / "out", client)
+    run(in_peru("Acme", "Umbra", "Tern"), tmp_path / "out", client)
 
     class Counted(Answer):
         industry: str | None = None
@@ -240,9 +216,9 @@ def test_another_reading_asks_nothing(tmp_path):
 
     again = Stage("company", prompt=COMPANY.prompt, answer=Counted, search=False, max_output_tokens=1)
     assert "read again" in str(
-        enrichkit.plan(table("Acme"), out=tmp_path / "out", stages=[again], key="name", model="m")
+        enrichkit.plan(in_peru("Acme"), out=tmp_path / "out", stages=[again], key="name", model="m")
     )
-    enriched = run(table("Acme", "Umbra"), tmp_path / "out", client, [again])
+    enriched = run(in_peru("Acme", "Umbra"), tmp_path / "out", client, [again])
     assert enriched["company.employees"].tolist()[0] == 12
     found = stored(tmp_path / "out")
     assert found["company.employees"].dtype == "Int64"
@@ -254,14 +230,14 @@ def test_another_reading_asks_nothing(tmp_path):
 def test_a_stage_added_for_some_leaves_the_others_pending(tmp_path):
     """The store says what was not asked yet; the call that was not about it says done."""
     client = Teller({})
-    run(table("Acme", "Umbra"), tmp_path / "out", client)
-    limited = run(table("Acme", "Umbra"), tmp_path / "out", client, [COMPANY, SITE], limit=1)
+    run(in_peru("Acme", "Umbra"), tmp_path / "out", client)
+    limited = run(in_peru("Acme", "Umbra"), tmp_path / "out", client, [COMPANY, SITE], limit=1)
     assert limited["_status"].tolist() == ["done", "pending"]
     assert limited["site._status"].tolist() == ["done", "pending"]
     found = stored(tmp_path / "out")
     assert found["_status"].to_dict() == {"Acme": "done", "Umbra": "pending"}
     assert found["site._status"].to_dict() == {"Acme": "done", "Umbra": "pending"}
-    assert run(table("Acme", "Umbra"), tmp_path / "out", client)["_status"].tolist() == ["done", "done"]
+    assert run(in_peru("Acme", "Umbra"), tmp_path / "out", client)["_status"].tolist() == ["done", "done"]
     assert len(client.asked) == 3
 
 
@@ -269,7 +245,7 @@ def test_a_stage_that_requires_an_answer_comes_after_it(tmp_path):
     """Also where the table has the column: what is skipped is decided when the answer is there."""
     needy = Stage("needy", prompt="Look at {name}", answer=Company, requires=("site.address",), search=False)
     client = Teller({"Umbra": '{"address": null, "confidence": "low"}'})
-    frame = table("Acme", "Umbra", **{"site.address": [None, None]})
+    frame = in_peru("Acme", "Umbra", **{"site.address": [None, None]})
     enriched = run(frame, tmp_path / "out", client, [needy, SITE])
     assert enriched["needy._status"].tolist() == ["done", "skipped"]
     assert sorted(text.split()[0] for text in client.asked) == ["Look", "Where", "Where"]
@@ -287,8 +263,8 @@ def test_a_client_of_ones_own_may_keep_its_raw_body(tmp_path):
         return Reply(text='{"industry": "Tea"}', raw="<xml/>")
 
     stage = Stage("company", prompt="About {country}", answer=Company)
-    run(table("Acme"), tmp_path / "out", client, [stage])
-    enriched = run(table("Acme", "Umbra"), tmp_path / "out", Teller({}, BLOCKED), [stage])
+    run(in_peru("Acme"), tmp_path / "out", client, [stage])
+    enriched = run(in_peru("Acme", "Umbra"), tmp_path / "out", Teller({}, BLOCKED), [stage])
     assert enriched["company.industry"].tolist() == ["Tea", "Tea"]
 
 
@@ -296,8 +272,8 @@ def test_a_client_of_ones_own_may_keep_its_raw_body(tmp_path):
 def test_a_column_may_change_its_type(then, tmp_path):
     """Shards of an earlier type stay readable, at every moment, and are brought to the wider one."""
     client = Teller({})
-    run(table("Acme", rank=[1]), tmp_path / "out", client)
-    run(table("Acme", "Umbra", "Tern", rank=then), tmp_path / "out", client, shard_rows=1)
+    run(in_peru("Acme", rank=[1]), tmp_path / "out", client)
+    run(in_peru("Acme", "Umbra", "Tern", rank=then), tmp_path / "out", client, shard_rows=1)
     assert len(stored(tmp_path / "out")) == 3
     assert stored(tmp_path / "out").loc["Acme", "rank"] in (1, "1")
 
@@ -313,9 +289,9 @@ def test_a_link_leads_to_the_same_store(tmp_path):
         return told(request)
 
     settings = {"client": client, "stages": [COMPANY], "key": "name", "model": "m", "progress": False}
-    job = enrichkit.start(table("Acme", "Umbra"), out=tmp_path / "real", **settings)
+    job = enrichkit.start(in_peru("Acme", "Umbra"), out=tmp_path / "real", **settings)
     with pytest.raises(errors.LockedError):
-        run(table("Acme"), tmp_path / "link", client)
+        run(in_peru("Acme"), tmp_path / "link", client)
     go.set()
     job.result()
 
@@ -324,7 +300,7 @@ def test_a_link_leads_to_the_same_store(tmp_path):
 @pytest.mark.parametrize("cell", ["\ud800x", ["a", "\ud800"], {"a": "\ud800"}])
 def test_text_that_is_no_unicode_is_stored_as_far_as_it_is(cell, column, tmp_path):
     """A lone surrogate in the user's own cell is replaced in the store, and comes back untouched."""
-    frame = table("Acme", "Umbra").assign(**{column: pd.Series([cell, None], dtype=object)})
+    frame = in_peru("Acme", "Umbra").assign(**{column: pd.Series([cell, None], dtype=object)})
     enriched = run(frame, tmp_path / "out", Teller({}))
     assert enriched[column].tolist()[0] == cell
     assert "?" in str(stored(tmp_path / "out").loc["Acme", column])
@@ -347,7 +323,7 @@ def test_a_full_disk_pauses_the_asking_and_goes_on(tmp_path, monkeypatch):
     write = Files._write
     names = [f"n{number}" for number in range(40)]
     settings = {"stages": [COMPANY], "key": "name", "model": "m", "prices": PRICES, "progress": False, "workers": 4}
-    job = enrichkit.start(table(*names), out=tmp_path / "out", client=filling, **settings)
+    job = enrichkit.start(in_peru(*names), out=tmp_path / "out", client=filling, **settings)
     wait_for(lambda: "cannot be written" in job.status.waiting)
     time.sleep(0.6)
     asked = len(client.asked)
@@ -369,7 +345,7 @@ def test_a_stop_on_a_full_disk_says_what_is_not_saved(tmp_path, monkeypatch):
         return client(request)
 
     settings = {"stages": [COMPANY], "key": "name", "model": "m", "prices": PRICES, "progress": False, "workers": 2}
-    job = enrichkit.start(table("a", "b", "c", "d", "e"), out=tmp_path / "out", client=filling, **settings)
+    job = enrichkit.start(in_peru("a", "b", "c", "d", "e"), out=tmp_path / "out", client=filling, **settings)
     wait_for(lambda: job.status.traffic.unsaved)
     with pytest.raises(errors.StoreError, match=r"cannot be written: No space.*repl(y is|ies are) not saved"):
         job.stop()
@@ -389,7 +365,7 @@ def test_a_disk_that_is_nearly_full_pauses_the_asking(tmp_path, monkeypatch):
 
     settings = {"stages": [COMPANY], "key": "name", "model": "m", "prices": PRICES, "progress": False, "workers": 2}
     job = enrichkit.start(
-        table(*[f"n{number}" for number in range(30)]), out=tmp_path / "out", client=filling, **settings
+        in_peru(*[f"n{number}" for number in range(30)]), out=tmp_path / "out", client=filling, **settings
     )
     wait_for(lambda: "nearly full" in job.status.waiting)
     asked = len(client.asked)
@@ -402,11 +378,11 @@ def test_a_disk_that_is_nearly_full_pauses_the_asking(tmp_path, monkeypatch):
 def test_a_damaged_part_is_told(tmp_path):
     """Its replies may be asked again; whoever pays should know."""
     with pytest.raises(errors.Stopped):
-        run(table("Acme"), tmp_path / "out", Teller({"Where": Failure(cause="auth")}), [COMPANY, SITE], workers=1)
+        run(in_peru("Acme"), tmp_path / "out", Teller({"Where": Failure(cause="auth")}), [COMPANY, SITE], workers=1)
     (part,) = (tmp_path / "out.work" / "pending").iterdir()
     part.write_bytes(part.read_bytes()[:-9])
     with pytest.warns(UserWarning, match="put aside"):
-        run(table("Acme"), tmp_path / "out", Teller({}), [COMPANY, SITE])
+        run(in_peru("Acme"), tmp_path / "out", Teller({}), [COMPANY, SITE])
 
 
 def test_a_disk_that_is_nearly_full_is_told_before_anything_is_asked(tmp_path, monkeypatch):
@@ -414,7 +390,7 @@ def test_a_disk_that_is_nearly_full_is_told_before_anything_is_asked(tmp_path, m
     client = Teller({})
     monkeypatch.setattr(Files, "free_bytes", lambda self, folder: 1000)
     with pytest.raises(errors.StoreError, match=r"nearly full\. Free some space, then run again"):
-        run(table("Acme"), tmp_path / "out", client)
+        run(in_peru("Acme"), tmp_path / "out", client)
     assert client.asked == []
 
 
@@ -430,7 +406,7 @@ def test_a_run_whose_lock_is_removed_stops_paying(tmp_path):
             return told(request)
 
     with pytest.raises(errors.LockedError, match="was removed while this run held it"):
-        run(table(*[f"n{number}" for number in range(200)]), out, client)
+        run(in_peru(*[f"n{number}" for number in range(200)]), out, client)
     assert len(told.asked) <= 10 + 2 * (3 + 2)
 
 
@@ -439,7 +415,7 @@ def test_a_stage_added_later_seals_each_shard_once_more(tmp_path, monkeypatch):
     monkeypatch.setattr("enrichkit.engine.driver.SEAL_SECONDS", 600.0)  # no shard is sealed before it is full
     names = [f"n{number}" for number in range(45)]
     out = tmp_path / "out"
-    run(table(*names), out, Teller({}), shard_rows=10)
+    run(in_peru(*names), out, Teller({}), shard_rows=10)
     sealed = []
     rename = Files._rename
 
@@ -449,7 +425,7 @@ def test_a_stage_added_later_seals_each_shard_once_more(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Files, "_rename", noting)
     client = Teller({})
-    run(table(*names), out, client, [COMPANY, SITE], shard_rows=10)
+    run(in_peru(*names), out, client, [COMPANY, SITE], shard_rows=10)
     assert sorted(text.split()[0] for text in client.asked) == ["Where"] * 45
     assert sorted(name for name in sealed if name != "pending") == [f"shard=s{number:04d}" for number in range(5)]
 
@@ -464,10 +440,10 @@ def test_a_second_run_in_the_same_process_is_refused(tmp_path):
         if not second:
             second.append("")
             with pytest.raises(errors.LockedError, match=r"A run of this process works on .*: wait until") as told:
-                enrichkit.start(table("Acme"), out=tmp_path / "out", client=client, **settings)
+                enrichkit.start(in_peru("Acme"), out=tmp_path / "out", client=client, **settings)
             second.append(str(told.value))
         return client(request)
 
-    enriched = enrichkit.run(table("Acme", "Bolt"), out=tmp_path / "out", client=trying, **settings)
+    enriched = enrichkit.run(in_peru("Acme", "Bolt"), out=tmp_path / "out", client=trying, **settings)
     assert enriched["_status"].tolist() == ["done", "done"]
     assert len(second) == 2

@@ -7,22 +7,17 @@ import itertools
 import threading
 import time
 
-import pandas as pd
 import pytest
 
 import enrichkit
-from enrichkit import Answer, Failure, Reply, Stage, errors
+from enrichkit import Failure, Reply, Stage, errors
 from enrichkit.engine.pace import Pace
 from enrichkit.engine.workers import Workers
 from enrichkit.gemini.simulator import Quota
 from enrichkit.store.files import Files
 from enrichkit.store.store import Store
+from support.tables import Company, numbered
 from support.waiting import wait_for
-
-
-class Company(Answer):
-    industry: str | None = None
-
 
 COMPANY = Stage("company", prompt="Research {name}.", answer=Company, search=False)
 GOOD = Reply(text='{"industry": "Tea"}')
@@ -34,13 +29,9 @@ DAILY = (
 )
 
 
-def table(records):
-    return pd.DataFrame({"name": [f"Firm {number}" for number in range(records)]})
-
-
 def run(records, out, client, **settings):
     given = {"stages": [COMPANY], "key": "name", "progress": False, "workers": 4}
-    return enrichkit.run(table(records), out=out, client=client, **given | settings)
+    return enrichkit.run(numbered(records, "Firm "), out=out, client=client, **given | settings)
 
 
 def test_who_waits_before_another_try_lets_another_ask(tmp_path, monkeypatch):
@@ -118,7 +109,7 @@ def test_a_network_that_is_gone_ends_the_run(tmp_path, monkeypatch):
     monkeypatch.setattr("enrichkit.engine.retry.FIRST_WAIT_SECONDS", 0.001)
     with pytest.raises(errors.Stopped, match=r"Question after question failed \(network: .*0 of 544 records"):
         run(544, tmp_path / "out", "google-genai", workers=20)
-    assert enrichkit.plan(table(544), stages=[COMPANY], key="name", out=tmp_path / "out").to_ask == 544
+    assert enrichkit.plan(numbered(544, "Firm "), stages=[COMPANY], key="name", out=tmp_path / "out").to_ask == 544
 
 
 def test_silent_requests_cost_no_worker(tmp_path, simulator):
@@ -127,7 +118,13 @@ def test_silent_requests_cost_no_worker(tmp_path, simulator):
     simulator.latency_seconds = 0.02
     before, late = threading.active_count(), 0
     job = enrichkit.start(
-        table(544), stages=[COMPANY], key="name", out=tmp_path / "out", progress=False, workers=20, deadline_seconds=10
+        numbered(544, "Firm "),
+        stages=[COMPANY],
+        key="name",
+        out=tmp_path / "out",
+        progress=False,
+        workers=20,
+        deadline_seconds=10,
     )
     while not job.done:
         late = max(late, job.status.traffic.in_flight if job.status.left < 272 else 0)
@@ -142,7 +139,13 @@ def test_a_stopped_run_ends_when_its_requests_do(tmp_path, simulator):
     """At their deadline at the latest; half of it, for a first try."""
     simulator.faults = {"hang": 1.0}
     job = enrichkit.start(
-        table(20), stages=[COMPANY], key="name", out=tmp_path / "out", progress=False, workers=5, deadline_seconds=10
+        numbered(20, "Firm "),
+        stages=[COMPANY],
+        key="name",
+        out=tmp_path / "out",
+        progress=False,
+        workers=5,
+        deadline_seconds=10,
     )
     wait_for(lambda: simulator.counts()["requests"] >= 5)
     before, stopped = simulator.counts()["requests"], time.monotonic()
@@ -156,7 +159,7 @@ def test_after_a_stop_nothing_starts_and_all_waits_end(tmp_path, simulator, monk
     monkeypatch.setattr("tenacity.wait_random_exponential", lambda **_: lambda state: 60.0)
     simulator.script = ["overloaded"]
     job = enrichkit.start(
-        table(544), stages=[COMPANY], key="name", out=tmp_path / "out", progress=False, workers=4, rpm=1
+        numbered(544, "Firm "), stages=[COMPANY], key="name", out=tmp_path / "out", progress=False, workers=4, rpm=1
     )
     wait_for(lambda: job.status.problem and not job.status.traffic.in_flight)
     stopped = time.monotonic()
@@ -189,7 +192,7 @@ def test_a_service_that_never_answered_makes_nobody_fail(tmp_path):
 
     with pytest.raises(errors.Stopped, match=r"\(network: ConnectionResetError: gone\)\. 0 of 5 records"):
         run(5, tmp_path / "out", client, deadline_seconds=0.2)
-    assert enrichkit.plan(table(5), stages=[COMPANY], key="name", out=tmp_path / "out").to_ask == 5
+    assert enrichkit.plan(numbered(5, "Firm "), stages=[COMPANY], key="name", out=tmp_path / "out").to_ask == 5
 
 
 def test_retried_failures_do_not_stop_the_others(tmp_path):
@@ -282,7 +285,14 @@ def test_a_full_disk_saves_up_no_burst(tmp_path, monkeypatch):
     monkeypatch.setattr(Pace, "sent", passing)
 
     job = enrichkit.start(
-        table(12), stages=[COMPANY], key="name", out=tmp_path / "out", client=client, progress=False, workers=8, rpm=600
+        numbered(12, "Firm "),
+        stages=[COMPANY],
+        key="name",
+        out=tmp_path / "out",
+        client=client,
+        progress=False,
+        workers=8,
+        rpm=600,
     )
     wait_for(lambda: "nearly full" in job.status.waiting)
     time.sleep(1)
@@ -296,7 +306,9 @@ def test_a_full_disk_saves_up_no_burst(tmp_path, monkeypatch):
 def test_the_pace_is_seen(tmp_path, simulator):
     """How fast, for how long none is sent, and why: in the status and in the line that people watch."""
     simulator.quota = Quota(requests=20, seconds=3600, says_seconds=1.0)
-    job = enrichkit.start(table(40), stages=[COMPANY], key="name", out=tmp_path / "out", progress=False, workers=20)
+    job = enrichkit.start(
+        numbered(40, "Firm "), stages=[COMPANY], key="name", out=tmp_path / "out", progress=False, workers=20
+    )
     seen = set()
     while not job.done:
         status = job.status

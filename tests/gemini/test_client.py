@@ -24,7 +24,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import enrichkit
-from enrichkit import Answer, Reply, Request, Stage
+from enrichkit import Reply, Request, Stage
 from enrichkit.errors import SetupError
 from enrichkit.gemini.client import Gemini, check_capabilities, connect
 from enrichkit.gemini.simulator import Simulator
@@ -34,14 +34,11 @@ from enrichkit.pricing.prices import cost
 from enrichkit.stages.answer import read_answer
 from enrichkit.stages.funds import DEEP, FUND, POC
 from enrichkit.stages.stage import render, request_for
+from support.tables import Company
 from support.waiting import wait_for
 
 KEY = "secret-key-0123456789"
 VALUES = {"poc.first_name": "Ana", "poc.last_name": "Núñez", "fund.title": "Borealis & Co", "fund.country": "Norway"}
-
-
-class Company(Answer):
-    industry: str | None = None
 
 
 @pytest.fixture(params=CLIENTS)

@@ -16,12 +16,9 @@ from enrichkit import Answer, Failure, Price, Reply, Stage, Usage
 from enrichkit.formatting import many
 from enrichkit.planning.estimate import STUDENT, carry_over
 from support.paths import TABLE
+from support.tables import Company
 
 LITE = "gemini-3.5-flash-lite"
-
-
-class Company(Answer):
-    industry: str | None = None
 
 
 class Site(Answer):

@@ -7,15 +7,11 @@ import pyarrow as pa
 import pytest
 
 import enrichkit
-from enrichkit import Answer, Stage, errors
+from enrichkit import Stage, errors
 from enrichkit.formatting import rows_told
 from enrichkit.planning.lint import shifted
 from support.paths import TABLE
-
-
-class Company(Answer):
-    industry: str | None = None
-
+from support.tables import Company
 
 COMPANY = Stage("company", prompt="Research {name} in {country}.", answer=Company)
 

@@ -11,12 +11,9 @@ import pandas as pd
 import pytest
 
 import enrichkit
-from enrichkit import Answer, Failure, Price, Reply, Stage, errors
+from enrichkit import Failure, Price, Reply, Stage, errors
 from support.paths import TABLE
-
-
-class Company(Answer):
-    industry: str | None = None
+from support.tables import Company
 
 
 def plan(frame, tmp_path, **settings):

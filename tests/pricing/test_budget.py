@@ -10,12 +10,12 @@ import threading
 import time
 from decimal import Decimal
 
-import pandas as pd
 import pytest
 
 import enrichkit
-from enrichkit import Answer, Failure, Price, Reply, Stage, Usage, errors
+from enrichkit import Failure, Price, Reply, Stage, Usage, errors
 from enrichkit.progress.view import one_line
+from support.tables import Company, numbered
 from support.waiting import wait_for
 
 # A question is taken to cost 0.615 USD by its usual size, and 1 USD at most.
@@ -23,15 +23,7 @@ PRICES = {"m": Price(input_usd=0, output_usd=1000)}
 WORST = 1000
 
 
-class Company(Answer):
-    industry: str | None = None
-
-
 COMPANY = Stage("company", prompt="Research {name}.", answer=Company, search=False, max_output_tokens=WORST)
-
-
-def table(rows=60):
-    return pd.DataFrame({"name": [f"N{number}" for number in range(rows)]})
 
 
 class Dear:
@@ -67,11 +59,11 @@ def run(frame, out, client, **more):
 @pytest.mark.parametrize("timings", [20, pytest.param(200, marks=pytest.mark.slow)])
 def test_no_timing_passes_the_budget(timings, tmp_path):
     """A tenth of the estimate, twenty workers, replies dearer than estimated: the run ends before it is passed."""
-    budget = enrichkit.plan(table(), **settings(tmp_path / "none")).cost_usd[1] / 10
+    budget = enrichkit.plan(numbered(60), **settings(tmp_path / "none")).cost_usd[1] / 10
     for seed in range(timings):
         client = Dear(seed=seed)
         with pytest.raises(errors.Stopped, match="budget") as caught:
-            run(table(), tmp_path / f"out{seed}", client, budget_usd=budget)
+            run(numbered(60), tmp_path / f"out{seed}", client, budget_usd=budget)
         assert caught.value.reason == "budget"
         assert Decimal(budget) - 1 < client.bill_usd <= Decimal(budget)  # nor is more left than one worst case
         assert caught.value.done == len(client.tokens)
@@ -82,9 +74,9 @@ def test_a_raised_budget_goes_on(tmp_path):
     client = Dear()
     for budget in (5, 20):
         with pytest.raises(errors.Stopped):
-            run(table(), tmp_path / "out", client, budget_usd=budget)
+            run(numbered(60), tmp_path / "out", client, budget_usd=budget)
         assert budget - 1 < client.bill_usd <= budget
-    found = run(table(), tmp_path / "out", client, budget_usd=100)
+    found = run(numbered(60), tmp_path / "out", client, budget_usd=100)
     assert found["_status"].tolist() == ["done"] * 60
     stored = enrichkit.read(tmp_path / "out")["company._cost_usd"]
     assert sum(Decimal(str(one)) for one in stored) == client.bill_usd
@@ -94,26 +86,26 @@ def test_a_raised_budget_goes_on(tmp_path):
 def test_the_stop_says_what_is_left_and_about_what_it_costs(tmp_path):
     """By what this run's own questions have cost."""
     with pytest.raises(errors.Stopped) as caught:
-        run(table(), tmp_path / "out", Dear(least=800, most=800), budget_usd=8)
+        run(numbered(60), tmp_path / "out", Dear(least=800, most=800), budget_usd=8)
     assert re.search(r"the next request may cost up to 1\.0000 USD, 0\.\d000 are left", str(caught.value))
     assert "9 of 60 records are done and saved, 51 are left. They will cost about 40.80 USD more." in str(caught.value)
     prices = enrichkit.report(tmp_path / "out", prices=PRICES).cost.prices
     assert str(caught.value).endswith(f"Prices: {prices}. The same call with a higher budget_usd goes on from here.")
     with pytest.raises(errors.Stopped, match=r"USD, the budget is overspent by 4\.2000 USD\)\. 0 of 51 records"):
-        run(table(), tmp_path / "out", Dear(), budget_usd=3)
+        run(numbered(60), tmp_path / "out", Dear(), budget_usd=3)
 
 
 def test_the_plan_says_about_where_a_budget_will_stop_the_run(tmp_path):
     """By this store's own replies after a pilot, and by what is spent already; and the run stops there."""
     out, client = tmp_path / "out", Dear(least=800, most=800)
-    run(table(10), out, client)
+    run(numbered(10), out, client)
 
     def told(budget, **more):
-        return enrichkit.plan(table(), **settings(out, budget_usd=budget, **more)).budget
+        return enrichkit.plan(numbered(60), **settings(out, budget_usd=budget, **more)).budget
 
     assert told(20) == "Budget 20.00 USD, 8.00 of it spent: the run will stop after about 14 of 50 questions."
     with pytest.raises(errors.Stopped) as caught:
-        run(table(), out, client, budget_usd=20, workers=1)
+        run(numbered(60), out, client, budget_usd=20, workers=1)
     assert caught.value.done == 14
     assert told(19.9).startswith("Budget 19.90 USD, 19.20 of it spent: too little for another request, which may cost")
     assert told(49) == "Budget 49.00 USD, 19.20 of it spent: holds the estimate, but not its high end."
@@ -124,7 +116,7 @@ def test_the_plan_says_about_where_a_budget_will_stop_the_run(tmp_path):
 def test_the_plan_says_that_a_budget_is_refused_where_a_price_is_unknown(tmp_path):
     """Whether one is given or not: the next call may have one."""
     for budget in (None, 5):
-        found = enrichkit.plan(table(), **settings(tmp_path / "out", prices={}, budget_usd=budget))
+        found = enrichkit.plan(numbered(60), **settings(tmp_path / "out", prices={}, budget_usd=budget))
         assert found.budget.startswith(
             "The price of 'm' is unknown: give prices={'m': enrichkit.Price(...)}. Until then"
         )
@@ -135,8 +127,8 @@ def test_a_budget_too_small_for_anything_names_the_price(tmp_path):
     """Before anything has been asked, as the plan would."""
     client = Dear()
     with pytest.raises(errors.Stopped) as caught:
-        run(table(), tmp_path / "out", client, budget_usd=0.5)
-    price = enrichkit.plan(table(), **settings(tmp_path / "none")).cost_usd[1]
+        run(numbered(60), tmp_path / "out", client, budget_usd=0.5)
+    price = enrichkit.plan(numbered(60), **settings(tmp_path / "none")).cost_usd[1]
     assert f"0 of 60 records are done and saved, 60 are left. They will cost about {price:.2f} USD more." in str(
         caught.value
     )
@@ -155,12 +147,12 @@ def test_a_reply_beyond_its_worst_case_stops_the_run_and_is_named(tmp_path):
         return Reply(text="{}", usage=Usage(prompt_tokens=10, output_tokens=5000), model_version="m")
 
     with pytest.raises(errors.Stopped) as caught:
-        run(table(), tmp_path / "out", liar, workers=1, budget_usd=50)
+        run(numbered(60), tmp_path / "out", liar, workers=1, budget_usd=50)
     assert "the reply about name 'N7' (stage company) cost 5.0000 USD, 4.0000 more than the worst case" in str(
         caught.value
     )
     assert (caught.value.reason, caught.value.done) == ("budget", 8)
-    assert run(table(), tmp_path / "out", liar, budget_usd=60)["_status"].eq("done").all()
+    assert run(numbered(60), tmp_path / "out", liar, budget_usd=60)["_status"].eq("done").all()
     stored = enrichkit.read(tmp_path / "out")["company._cost_usd"]
     assert sum(Decimal(str(one)) for one in stored) == client.bill_usd == Decimal("10.9")
 
@@ -174,9 +166,9 @@ def test_the_status_tells_the_bill_while_it_grows(tmp_path):
         go.acquire()
         return client(request)
 
-    run(table(4), tmp_path / "out", client)
+    run(numbered(4), tmp_path / "out", client)
     more = settings(tmp_path / "out", workers=2, budget_usd=30)
-    job = enrichkit.start(table(44), client=waiting, progress=False, **more)
+    job = enrichkit.start(numbered(44), client=waiting, progress=False, **more)
     first = job.status.money
     assert (first.spent_usd, first.budget_usd) == (2.0, 30.0)
     assert first.prices.endswith(", and your own for m")
@@ -218,13 +210,13 @@ def log():
 def test_most_of_the_budget_spent_is_logged_once_a_run(tmp_path, log):
     """For whoever follows no progress; not before 80 %, and whatever the log does the run goes on."""
     client = Dear(least=500, most=500)
-    run(table(15), tmp_path / "out", client, budget_usd=10)
+    run(numbered(15), tmp_path / "out", client, budget_usd=10)
     assert log == []
-    run(table(16), tmp_path / "out", client, budget_usd=10)
+    run(numbered(16), tmp_path / "out", client, budget_usd=10)
     (told,) = log
     assert told.startswith("80 % of the budget is spent: 8.0000 of 10.0000 USD (genai-prices ")
     assert "and your own for m). " in told
-    run(table(19), tmp_path / "out", client, budget_usd=10, workers=1)
+    run(numbered(19), tmp_path / "out", client, budget_usd=10, workers=1)
     assert len(log) == 2
 
 
@@ -235,7 +227,7 @@ def test_what_may_have_been_spent_counts_for_the_warning(tmp_path, log):
         return Reply(failure=Failure(cause="bad_request", may_be_charged=True))
 
     job = enrichkit.start(
-        table(4), client=silent, progress=False, **settings(tmp_path / "out", budget_usd=5, workers=1)
+        numbered(4), client=silent, progress=False, **settings(tmp_path / "out", budget_usd=5, workers=1)
     )
     job.result()
     assert job.status.money.budget_share == pytest.approx(0.8, abs=0.01)
@@ -244,7 +236,7 @@ def test_what_may_have_been_spent_counts_for_the_warning(tmp_path, log):
 
 def test_an_unknown_price_has_no_projection(tmp_path):
     """And a budget is refused together with it, before anything is asked."""
-    frame = table(3)
+    frame = numbered(3)
     job = enrichkit.start(frame, client=Dear(), progress=False, **settings(tmp_path / "out", prices={}))
     job.result()
     money = job.status.money
@@ -265,7 +257,7 @@ def test_an_unknown_price_has_no_projection(tmp_path):
 def test_the_plan_counts_what_the_store_has_cost(tmp_path):
     """As the bill has it, at the price list's prices."""
     more = {"out": tmp_path / "out", "stages": [dataclasses.replace(COMPANY, search=True)], "key": "name"}
-    enrichkit.run(table(5), model="simulator", progress=False, **more)
+    enrichkit.run(numbered(5), model="simulator", progress=False, **more)
     spent = enrichkit.report(tmp_path / "out").cost.total.cost_usd
-    found = enrichkit.plan(table(), model="simulator", budget_usd=50, **more)
+    found = enrichkit.plan(numbered(60), model="simulator", budget_usd=50, **more)
     assert found.budget.startswith(f"Budget 50.00 USD, {spent:.4f} of it spent: holds the estimate")

@@ -231,6 +231,7 @@ def test_a_saved_notebook_holds_the_final_figures(progress, tmp_path, monkeypatc
         assert "40 of 40 records" in output.data["text/html"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
 def test_a_signal_to_papermill_loses_nothing_that_was_counted(sign, tmp_path, monkeypatch):
     """What a line of progress has counted is in the store, however suddenly the kernel dies."""
@@ -308,7 +309,8 @@ job.stop();
 
 
 @pytest.mark.timeout(240)
-@pytest.mark.parametrize("seconds", [4, pytest.param(60, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("seconds", [4, 60])
 def test_a_thousand_replies_a_second_neither_flood_the_page_nor_cost_anything(kernel, seconds):
     """A refresh takes no more than some replies do, and a page gets a few messages a second, whatever the speed."""
     started = time.monotonic()

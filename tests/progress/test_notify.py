@@ -29,19 +29,16 @@ from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import AuthResult
 
 import enrichkit
-from enrichkit import Answer, Failure, Price, Reply, Stage, Usage, errors
+from enrichkit import Failure, Price, Reply, Stage, Usage, errors
 from enrichkit.options import Options
 from enrichkit.store.store import Files
 from support.calls import enrich
+from support.tables import Company
 from support.waiting import wait_for
 
 SECRET = "canarysecret0123456789abcd"
 HOSTILE = "@everyone <!channel> <b>Ünïcode</b> %s {0} \r\nBcc: eve@example.org"
 PRICES = {"m": Price(input_usd=1, output_usd=1, search_usd=0)}
-
-
-class Company(Answer):
-    industry: str | None = None
 
 
 COMPANY = Stage("company", prompt="Research {name}.", answer=Company, search=False)

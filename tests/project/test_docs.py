@@ -27,7 +27,17 @@ def blocks(page):
     return [match.groupdict() for match in BLOCK.finditer(page.read_text("utf-8"))]
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def needs_a_shell(block):
+    return bool(block["note"]) or not ONLY_OURS.fullmatch(block["text"])
+
+
+def marked(page):
+    """A page as a parameter; one that starts processes is slow."""
+    runs = [block for block in blocks(page) if not (block["note"] or "").startswith("not run here: ")]
+    return pytest.param(page, id=page.name, marks=pytest.mark.slow if any(map(needs_a_shell, runs)) else ())
+
+
+@pytest.mark.parametrize("page", [marked(page) for page in PAGES])
 def test_every_command_runs(page, simulator, tmp_path, monkeypatch):
     """In the page's order, in one folder; a block that ends with another code than 0 says so."""
     for name in ("data", "notebooks"):
@@ -42,7 +52,7 @@ def test_every_command_runs(page, simulator, tmp_path, monkeypatch):
         note = block["note"] or ""
         if note.startswith("not run here: "):
             continue
-        if not note and ONLY_OURS.fullmatch(block["text"]):
+        if not needs_a_shell(block):
             for line in block["text"].splitlines():
                 enrich(*line.split()[1:])
             continue

@@ -107,7 +107,18 @@ def caught_by(mutant: Mutant | None) -> str | None:
                 raise ValueError(f"The mutant {mutant.name!r} has no place in {module.name}.")
             module.write_text(text.replace(mutant.line, mutant.instead), encoding="utf-8")
         tests = [f"tests/{name}" for name in TESTS]
-        command = [sys.executable, "-m", "pytest", "-x", "-q", "-m", "not slow", "-p", "no:cacheprovider", *tests]
+        command = [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-x",
+            "-q",
+            "-m",
+            "not slow or mutants",
+            "-p",
+            "no:cacheprovider",
+            *tests,
+        ]
         done = subprocess.run(command, cwd=copy, capture_output=True, text=True, check=False)
         failed = re.search(r"^(?:FAILED|ERROR) (.+?)(?: - .*)?$", done.stdout, re.MULTILINE)
         if done.returncode == 1 and failed:

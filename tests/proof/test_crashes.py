@@ -19,8 +19,13 @@ from enrichkit.engine.pace import Pace
 from enrichkit.store.files import Files
 from proof import crashes
 
+GROWING = [pytest.mark.slow, pytest.mark.mutants]
+"""The marks of the longer half: shards that grow."""
 
-@pytest.fixture(params=crashes.WAYS.values(), ids=crashes.WAYS)
+
+@pytest.fixture(
+    params=[pytest.param(seconds, id=way, marks=() if seconds else GROWING) for way, seconds in crashes.WAYS.items()]
+)
 def sealing_pace(request, monkeypatch):
     """Shards that are sealed once, and such that are sealed again and again as they grow."""
     monkeypatch.setattr(crashes, "SEAL_SECONDS", request.param)

@@ -12,18 +12,15 @@ import pyarrow.parquet as pq
 import pytest
 
 import enrichkit
-from enrichkit import Answer, Failure, Reply, Stage, errors
+from enrichkit import Failure, Reply, Stage, errors
 from enrichkit.store.files import Files
 from enrichkit.store.journal import decode_journal
 from enrichkit.store.parquet import read_parquet
 from proof import crashes
 from proof.money import disagreements
+from support.tables import Company
 
 NAMES = ("Acme", "Bolt", "Cask", "Dory", "Eyot", "Fell")
-
-
-class Company(Answer):
-    industry: str | None = None
 
 
 COMPANY = Stage("company", prompt="Research {name}.", answer=Company, search=False)

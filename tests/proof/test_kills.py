@@ -12,11 +12,12 @@ def held(toll: kills.Toll) -> bool:
     return toll.broken == [] and toll.most_by_one_kill <= kills.WORKERS + 2
 
 
-def test_fifteen_kills_lose_nothing():
+@pytest.mark.parametrize("number", [5, pytest.param(15, marks=pytest.mark.slow)])
+def test_a_few_kills_lose_nothing(number):
     """A few stores, each killed at every turn of its life: filled, widened, retried, read anew, redone."""
-    toll = kills.torment(15)
+    toll = kills.torment(number)
     assert held(toll)
-    assert toll.kills == 15
+    assert toll.kills == number
 
 
 @pytest.mark.slow

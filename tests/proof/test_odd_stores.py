@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import threading
-import time
 from decimal import Decimal
 from pathlib import Path
 
@@ -13,20 +12,14 @@ import pandas as pd
 import pytest
 
 import enrichkit
-from enrichkit import Answer, Failure, Price, Reply, Stage, Usage, errors
+from enrichkit import Answer, Failure, Reply, Stage, Usage, errors
 from enrichkit.store.files import Files
 from enrichkit.store.store import Store
 from proof import crashes
 from proof.money import disagreements
+from support.clients import BLOCKED, USAGE, Teller
+from support.tables import PRICES, Company, in_peru
 from support.waiting import wait_for
-
-USAGE = Usage(prompt_tokens=1000, output_tokens=0, searches=0)
-PRICES = {"m": Price(input_usd=1000, output_usd=0)}  # each reply costs one dollar
-BLOCKED = Failure(cause="blocked", message="SAFETY")
-
-
-class Company(Answer):
-    industry: str | None = None
 
 
 class Website(Answer):
@@ -35,27 +28,6 @@ class Website(Answer):
 
 COMPANY = Stage("company", prompt="Research {country}.", answer=Company, search=False, max_output_tokens=1)
 SITE = Stage("site", prompt="Where is {name}?", answer=Website, search=False, max_output_tokens=1)
-
-
-class Teller:
-    """A client that remembers what it was asked; ``says`` maps a word of the prompt to an answer or a cause."""
-
-    def __init__(self, says=(), seconds=0.0):
-        self.says = dict(says)
-        self.seconds = seconds
-        self.asked = []
-
-    def __call__(self, request):
-        self.asked.append(request.text)
-        time.sleep(self.seconds)
-        told = next((told for word, told in self.says.items() if word in request.text), None)
-        if isinstance(told, Failure):
-            return Reply(usage=USAGE, failure=told)
-        return Reply(text=told or '{"industry": "Tea", "address": "tea.example"}', usage=USAGE)
-
-
-def table(*names, **columns):
-    return pd.DataFrame({"name": list(names), "country": ["Peru"] * len(names)} | columns)
 
 
 def run(frame, out, client, stages=(COMPANY,), **settings):
@@ -79,23 +51,23 @@ def out(tmp_path):
 def test_damage_found_on_the_way_loses_no_reply_in_flight(column, out):
     """The run ends and names the shard; what was paid meanwhile is stored all the same."""
     names = [f"n{number}" for number in range(40)]
-    run(table(*names), out, Teller(), shard_rows=10)
+    run(in_peru(*names), out, Teller(), shard_rows=10)
     crashes.damage(out, column)
     client = Teller(seconds=0.01)
     with pytest.raises(errors.DamagedError, match=r"The shard .* is damaged"):
-        run(table(*names), out, client, [COMPANY, SITE], shard_rows=10, workers=5)
+        run(in_peru(*names), out, client, [COMPANY, SITE], shard_rows=10, workers=5)
     again = Teller()
     with pytest.warns(UserWarning, match="put aside"):
-        run(table(*names), out, again, [COMPANY, SITE], shard_rows=10, redo_damaged=True)
+        run(in_peru(*names), out, again, [COMPANY, SITE], shard_rows=10, redo_damaged=True)
     assert len(client.asked) + sum("Where" in text for text in again.asked) == 40
 
 
 def test_damage_in_a_shared_answer_names_the_shard(out):
     """Also where only a new record that shares it looks for it."""
-    run(table("Acme"), out, Teller())
+    run(in_peru("Acme"), out, Teller())
     crashes.damage(out, "company._replies")
     with pytest.raises(errors.DamagedError, match=r"The shard .* is damaged"):
-        run(table("Acme", "Bolt"), out, Teller())
+        run(in_peru("Acme", "Bolt"), out, Teller())
 
 
 @pytest.fixture
@@ -107,17 +79,17 @@ def parts_stay(monkeypatch):
 def test_a_part_left_behind_is_not_booked_again(out, parts_stay):
     """Where a failed question of two records is retried for one of them, then for both."""
     failing = Teller({"Research": BLOCKED})
-    run(table("Acme", "Bolt"), out, failing)
+    run(in_peru("Acme", "Bolt"), out, failing)
     client = Teller()
-    run(table("Bolt"), out, client, retry_failed=True)
-    run(table("Acme", "Bolt"), out, client, retry_failed=True)
+    run(in_peru("Bolt"), out, client, retry_failed=True)
+    run(in_peru("Acme", "Bolt"), out, client, retry_failed=True)
     assert booked(out) == len(failing.asked) + len(client.asked) == 2
 
 
 def test_a_part_of_another_calls_stage_is_not_counted_again(out, parts_stay):
     """A budget counts what is sealed once, though its part is still there."""
-    run(table("Acme", "Bolt", country=["Peru", "Fiji"]), out, Teller())
-    run(table("Acme", "Bolt"), out, Teller(), [SITE], budget_usd=30)
+    run(in_peru("Acme", "Bolt", country=["Peru", "Fiji"]), out, Teller())
+    run(in_peru("Acme", "Bolt"), out, Teller(), [SITE], budget_usd=30)
     assert booked(out) == 4
 
 
@@ -125,16 +97,16 @@ def test_an_answer_to_an_older_question_is_not_booked_again(out, parts_stay):
     """Also where its row has another one by now, and the old question is asked once more."""
     other = Stage("company", prompt="Tell of {country}.", answer=Company, search=False, max_output_tokens=1)
     client = Teller()
-    run(table("Acme"), out, client)
-    run(table("Acme"), out, client, [other], on_change="redo")
-    run(table("Bolt"), out, client)
+    run(in_peru("Acme"), out, client)
+    run(in_peru("Acme"), out, client, [other], on_change="redo")
+    run(in_peru("Bolt"), out, client)
     assert booked(out) == len(client.asked)
 
 
 def test_a_shared_answer_is_booked_in_one_shard_only(out):
     """Three records in three shards share it."""
     client = Teller()
-    run(table("Acme", "Bolt", "Cask"), out, client, shard_rows=1)
+    run(in_peru("Acme", "Bolt", "Cask"), out, client, shard_rows=1)
     assert len(list(out.rglob("*.parquet"))) == 3
     assert booked(out) == len(client.asked) == 1
 
@@ -143,7 +115,7 @@ def test_two_stages_that_ask_alike_are_two(out):
     """Each has its own questions, replies and costs."""
     one, two = (Stage(name, prompt="Where is {name}?", answer=Website, search=False) for name in ("one", "two"))
     client = Teller()
-    run(table("Acme", "Bolt"), out, client, [one, two])
+    run(in_peru("Acme", "Bolt"), out, client, [one, two])
     assert booked(out) == len(client.asked) == 4
     assert enrichkit.read(out)["two._attempts"].tolist() == [1, 1]
 
@@ -155,9 +127,9 @@ def test_an_answer_stands_though_what_it_required_has_gone(out):
     )
     silent = Stage("site", prompt="Where, please, is {name}?", answer=Website, search=False)
     client = Teller({"please": '{"address": null, "confidence": "low"}'})
-    run(table("Acme"), out, client, [SITE, needy])
-    run(table("Acme"), out, client, [silent], on_change="redo")
-    run(table("Acme"), out, client, [COMPANY, silent, needy])
+    run(in_peru("Acme"), out, client, [SITE, needy])
+    run(in_peru("Acme"), out, client, [silent], on_change="redo")
+    run(in_peru("Acme"), out, client, [COMPANY, silent, needy])
     stored = enrichkit.read(out)
     assert stored["needy._status"].tolist() == ["done"]
     assert stored["needy.industry"].tolist() == ["Tea"]
@@ -173,7 +145,7 @@ def test_the_process_may_move_to_another_folder(tmp_path, monkeypatch):
         monkeypatch.chdir(tmp_path / "elsewhere")
         return Reply(text='{"industry": "Tea"}')
 
-    enriched = run(table("Acme", "Bolt", country=["Peru", "Fiji"]), "out", client)
+    enriched = run(in_peru("Acme", "Bolt", country=["Peru", "Fiji"]), "out", client)
     assert enriched["_status"].tolist() == ["done", "done"]
     assert not list((tmp_path / "elsewhere").iterdir())
 
@@ -190,7 +162,7 @@ def test_the_process_may_move_to_another_folder(tmp_path, monkeypatch):
 )
 def test_a_client_of_ones_own_may_be_careless(reply, out):
     """What is no count is unknown; the answer is there."""
-    assert run(table("Acme"), out, lambda request: reply)["company.industry"].tolist() == ["Tea"]
+    assert run(in_peru("Acme"), out, lambda request: reply)["company.industry"].tolist() == ["Tea"]
     assert enrichkit.verify(out).ok
     cost = enrichkit.read(out)["company._cost_usd"].iloc[0]
     assert cost == 1.0 if isinstance(reply.usage.prompt_tokens, int) else pd.isna(cost)
@@ -199,17 +171,17 @@ def test_a_client_of_ones_own_may_be_careless(reply, out):
 def test_a_store_that_was_moved_and_linked_back_keeps_its_replies(tmp_path, out):
     """Its work area is missed, and named."""
     with pytest.raises(errors.Stopped):
-        run(table("Acme"), out, Teller({"Where": Failure(cause="auth")}), [COMPANY, SITE])
+        run(in_peru("Acme"), out, Teller({"Where": Failure(cause="auth")}), [COMPANY, SITE])
     (tmp_path / "big").mkdir()
     shutil.move(out, tmp_path / "big" / "out")
     out.symlink_to(tmp_path / "big" / "out")
     with pytest.raises(errors.StoreError, match=r"out\.work holds replies of .*out\. Move it to .*big/out\.work"):
-        run(table("Acme"), out, Teller(), [COMPANY, SITE])
+        run(in_peru("Acme"), out, Teller(), [COMPANY, SITE])
     assert "holds pending replies" in "".join(enrichkit.verify(out).problems)
     shutil.rmtree(tmp_path / "big" / "out.work")
     shutil.move(tmp_path / "out.work", tmp_path / "big" / "out.work")
     client = Teller()
-    run(table("Acme"), out, client, [COMPANY, SITE])
+    run(in_peru("Acme"), out, client, [COMPANY, SITE])
     assert [text.split()[0] for text in client.asked] == ["Where"]
 
 
@@ -233,8 +205,8 @@ def test_a_store_in_which_nothing_was_asked_is_neither_real_nor_simulated(out):
 @pytest.mark.parametrize("key", ["name", "n"])
 def test_large_numbers_stay_what_they_are(then, now, key, out):
     """In an ordinary column and in the key, whatever type the next table gives it."""
-    run(table("Acme", n=then), out, Teller(), key=key)
-    run(table("Bolt", n=now), out, Teller(), key=key)
+    run(in_peru("Acme", n=then), out, Teller(), key=key)
+    run(in_peru("Bolt", n=now), out, Teller(), key=key)
     assert enrichkit.verify(out).ok
     if key == "n" or then.dtype.kind == "u":
         assert set(enrichkit.read(out)["n"].map(str)) == {str(then[0]), str(now[0])}
@@ -252,7 +224,7 @@ def test_another_reading_may_be_of_another_kind(out):
     client = Teller({"": '{"size": 7}'})
     for answer in (Number, Numbers, Number):
         stage = Stage("company", prompt="Research {name}.", answer=answer, search=False)
-        enriched = run(table("Acme"), out, client, [stage])
+        enriched = run(in_peru("Acme"), out, client, [stage])
     assert enriched["company.size"].tolist() == [7]
     assert len(client.asked) == 1
 
@@ -269,13 +241,13 @@ def test_a_stop_ends_the_last_seal_of_a_broken_disk(out, monkeypatch):
     monkeypatch.setattr(Files, "_rename", failing)
     monkeypatch.setattr("enrichkit.engine.driver.SAVE_AGAIN_SECONDS", 0.01)
     settings = {"stages": [COMPANY], "key": "name", "model": "m", "prices": PRICES, "progress": False}
-    job = enrichkit.start(table("Acme"), out=out, client=Teller(), **settings)
+    job = enrichkit.start(in_peru("Acme"), out=out, client=Teller(), **settings)
     wait_for(lambda: "cannot be written" in job.status.waiting)
     with pytest.raises(errors.StoreError, match="cannot be written: Input/output error"):
         job.stop()
     monkeypatch.setattr(Files, "_rename", rename)
     client = Teller()
-    run(table("Acme"), out, client)
+    run(in_peru("Acme"), out, client)
     assert client.asked == []
 
 
@@ -301,7 +273,7 @@ def test_a_stop_is_heeded_though_the_run_had_ended_for_another_reason(ends, out,
     stage = Stage("company", prompt="Research {name}.", answer=Company, search=False, max_output_tokens=1)
     monkeypatch.setattr("enrichkit.engine.driver.SAVE_AGAIN_SECONDS", 0.01)
     names = [f"n{number}" for number in range(4, 9)]
-    job = enrichkit.start(table(*names), out=out, client=filling, stages=[stage], **settings)
+    job = enrichkit.start(in_peru(*names), out=out, client=filling, stages=[stage], **settings)
     wait_for(lambda: job.status.stopping == ends and "cannot be written" in job.status.waiting)
     with pytest.raises(errors.StoreError, match=r"cannot be written: No space.*[1-4] repl(y is|ies are) not saved"):
         job.stop()
@@ -310,7 +282,7 @@ def test_a_stop_is_heeded_though_the_run_had_ended_for_another_reason(ends, out,
 def test_a_stop_is_heeded_before_anything_is_asked(out, monkeypatch):
     """While what an earlier run has left is sealed, and the disk is broken."""
     with pytest.raises(errors.Stopped):
-        run(table("Acme"), out, Teller({"Where": Failure(cause="auth")}), [COMPANY, SITE])
+        run(in_peru("Acme"), out, Teller({"Where": Failure(cause="auth")}), [COMPANY, SITE])
     rename = Files._rename
 
     def failing(self, path, target):
@@ -319,21 +291,21 @@ def test_a_stop_is_heeded_before_anything_is_asked(out, monkeypatch):
     monkeypatch.setattr("enrichkit.engine.driver.SAVE_AGAIN_SECONDS", 0.01)
     monkeypatch.setattr(Files, "_rename", failing)
     settings = {"key": "name", "model": "m", "prices": PRICES, "progress": False, "shard_rows": 1}
-    job = enrichkit.start(table("Acme"), out=out, client=Teller(), stages=[COMPANY], **settings)
+    job = enrichkit.start(in_peru("Acme"), out=out, client=Teller(), stages=[COMPANY], **settings)
     wait_for(lambda: "cannot be written" in job.status.waiting)
     with pytest.raises(errors.StoreError, match="Input/output error"):
         job.stop()
     monkeypatch.setattr(Files, "_rename", rename)
     client = Teller()
-    run(table("Acme"), out, client, [COMPANY])
+    run(in_peru("Acme"), out, client, [COMPANY])
     assert client.asked == []
 
 
 def test_an_answer_serves_another_record_though_its_own_has_moved_on(out):
     """Its row is sealed again with another question before the other one is complete; nothing is paid twice."""
     client = Teller()
-    run(table("Acme", country="Peru"), out, client, [COMPANY, SITE], shard_rows=1)
-    moved = table("Acme", "Bolt", country=["Fiji", "Peru"])
+    run(in_peru("Acme", country="Peru"), out, client, [COMPANY, SITE], shard_rows=1)
+    moved = in_peru("Acme", "Bolt", country=["Fiji", "Peru"])
     enriched = run(moved, out, client, [COMPANY, SITE], shard_rows=1, on_change="redo")
     assert enriched["company._status"].tolist() == ["done", "done"]
     assert sum("Peru" in text for text in client.asked) == 1
@@ -343,7 +315,7 @@ def test_an_answer_serves_another_record_though_its_own_has_moved_on(out):
 def test_a_stage_added_changes_no_other_question(out):
     """Not even where it answers a column that another stage's prompt reads, and that the table has."""
     look = Stage("look", prompt="Look at {name} at {site.address}", answer=Company, search=False)
-    frame = table("Acme", "Acme too", **{"site.address": ["a.example", "b.example"]})
+    frame = in_peru("Acme", "Acme too", **{"site.address": ["a.example", "b.example"]})
     client = Teller()
     run(frame, out, client, [look])
     run(frame, out, client, [look, SITE])
@@ -352,10 +324,10 @@ def test_a_stage_added_changes_no_other_question(out):
 
 def test_a_damaged_cost_is_not_taken_for_nothing(out):
     """A budget needs all that was spent."""
-    run(table("Acme", "Bolt"), out, Teller())
+    run(in_peru("Acme", "Bolt"), out, Teller())
     crashes.damage(out, "company._cost_usd")
     with pytest.raises(errors.DamagedError):
-        run(table("Acme", "Bolt", "Cask"), out, Teller(), [COMPANY, SITE], budget_usd=5.5)
+        run(in_peru("Acme", "Bolt", "Cask"), out, Teller(), [COMPANY, SITE], budget_usd=5.5)
 
 
 def test_a_broken_connection_may_have_been_charged(out):
@@ -368,7 +340,7 @@ def test_a_broken_connection_may_have_been_charged(out):
         return Reply(text='{"industry": "Tea"}', usage=USAGE)
 
     settings = {"stages": [COMPANY], "key": "name", "model": "m", "prices": PRICES, "progress": False}
-    job = enrichkit.start(table("Acme"), out=out, client=client, budget_usd=50, **settings)
+    job = enrichkit.start(in_peru("Acme"), out=out, client=client, budget_usd=50, **settings)
     assert job.result()["_status"].tolist() == ["done"]
     assert 1 < job.status.money.possibly_usd < 2.5
 
@@ -376,35 +348,35 @@ def test_a_broken_connection_may_have_been_charged(out):
 def test_a_column_named_shard_is_refused(out):
     """Foreign readers take the folders' names for a column of that name."""
     with pytest.raises(errors.InputError, match="cannot be named 'shard'"):
-        run(table("Acme", shard=[1]), out, Teller())
+        run(in_peru("Acme", shard=[1]), out, Teller())
 
 
 def test_what_is_quarantined_is_kept(out):
     """However often the same shard is damaged."""
     for _ in range(3):
-        run(table("Acme"), out, Teller())
+        run(in_peru("Acme"), out, Teller())
         path = next(out.rglob("*.parquet"))
         path.write_bytes(path.read_bytes()[:-9])
         with pytest.warns(UserWarning, match="put aside"):
-            run(table("Acme"), out, Teller(), redo_damaged=True)
+            run(in_peru("Acme"), out, Teller(), redo_damaged=True)
     assert len(list((out.parent / "out.work" / "quarantine").iterdir())) == 3
 
 
 def test_two_stages_never_write_one_column(out):
     """Not in two calls either."""
     one, two = (Stage(name, prompt="Where is {name}?", answer=Website, columns="x") for name in ("one", "two"))
-    run(table("Acme"), out, Teller(), [one])
+    run(in_peru("Acme"), out, Teller(), [one])
     with pytest.raises(
         errors.StageError, match=r"writes the column 'x\.address', which holds the answers of stage 'one'"
     ):
-        run(table("Acme"), out, Teller(), [two])
+        run(in_peru("Acme"), out, Teller(), [two])
 
 
 def test_an_enriched_table_may_be_enriched_again(out):
     """What a stage answers is no part of what another one is asked about, though the table has it by now."""
     look = Stage("look", prompt="Look at {site.address} of {name}", answer=Company, search=False)
     client = Teller()
-    frame = table("Acme", "Bolt")
+    frame = in_peru("Acme", "Bolt")
     for _ in range(3):
         frame = run(frame, out, client, [SITE, look])
     assert len(client.asked) == 4
@@ -414,26 +386,30 @@ def test_an_enriched_table_may_be_enriched_again(out):
 def test_files_where_folders_should_be_are_told(tmp_path, out):
     """Whatever is called: one sentence."""
     out.write_text("a file")
-    for verb in (lambda: run(table("Acme"), out, Teller()), lambda: enrichkit.read(out), lambda: enrichkit.verify(out)):
+    for verb in (
+        lambda: run(in_peru("Acme"), out, Teller()),
+        lambda: enrichkit.read(out),
+        lambda: enrichkit.verify(out),
+    ):
         with pytest.raises(errors.StoreError):
             verb()
     link = tmp_path / "link"
     link.symlink_to(tmp_path / "nowhere")
     with pytest.raises(errors.StoreError, match="link to nowhere"):
-        run(table("Acme"), link, Teller())
+        run(in_peru("Acme"), link, Teller())
 
 
 def test_strange_files_stop_nobody(out):
     """`verify` names them, the run goes on beside them."""
     with pytest.raises(errors.Stopped):
-        run(table("Acme"), out, Teller({"Where": Failure(cause="auth")}), [COMPANY, SITE])
+        run(in_peru("Acme"), out, Teller({"Where": Failure(cause="auth")}), [COMPANY, SITE])
     pending = Path(f"{out}.work") / "pending"
     (part,) = pending.iterdir()
     shutil.copy(part, pending / f"copy of {part.name}")
     (out / "shard=s0007").write_text("no folder")
     assert "is no shard" in "".join(enrichkit.verify(out).problems)
     client = Teller()
-    run(table("Acme"), out, client, [COMPANY, SITE])
+    run(in_peru("Acme"), out, client, [COMPANY, SITE])
     assert len(client.asked) == 1
     assert booked(out) == float(Decimal(2))
 
@@ -442,7 +418,7 @@ def test_strange_files_stop_nobody(out):
 @pytest.mark.parametrize("where", ["column", "cell", "answer"])
 def test_a_text_that_looks_like_the_checksum_is_a_text(where, text, out):
     """Whoever writes it, the shard is sound, and nothing is asked twice."""
-    frame = table("Acme", "Bolt", **{"column": {text: "x"}, "cell": {"note": text}}.get(where, {}))
+    frame = in_peru("Acme", "Bolt", **{"column": {text: "x"}, "cell": {"note": text}}.get(where, {}))
     client = Teller({"Peru": f'{{"industry": "Tea", "notes": "! {text}"}}'} if where == "answer" else ())
     for _ in range(2):
         assert run(frame, out, client)["_status"].tolist() == ["done", "done"]
@@ -456,22 +432,22 @@ def test_a_shard_that_nobody_could_read_is_not_written(out, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr("enrichkit.store.parquet._footer_is_sound", lambda source: False)
         with pytest.raises(errors.StoreError, match="cannot be read again"):
-            run(table("Acme"), out, client)
+            run(in_peru("Acme"), out, client)
     assert list(out.rglob("*.parquet")) == []
-    assert run(table("Acme"), out, client)["_status"].tolist() == ["done"]
+    assert run(in_peru("Acme"), out, client)["_status"].tolist() == ["done"]
     assert len(client.asked) == 1
 
 
 def test_columns_of_the_users_that_are_named_like_ours_stay_theirs(out):
     """Only a stage's own facts are the store's."""
-    frame = table("Acme", **{"x._issues": "hello", "y._replies": "p", "z._status": "s"})
+    frame = in_peru("Acme", **{"x._issues": "hello", "y._replies": "p", "z._status": "s"})
     run(frame, out, Teller())
     assert enrichkit.read(out).loc[0, ["x._issues", "y._replies", "z._status"]].tolist() == ["hello", "p", "s"]
 
 
 def test_a_table_that_is_changed_meanwhile_keeps_its_answers_in_their_rows(out):
     """The run has a copy."""
-    frame = table("d", "b", "c", "a")
+    frame = in_peru("d", "b", "c", "a")
     says = {name: f'{{"address": "{name}.example"}}' for name in "dbca"}
     client = Teller({f"⟦{name}⟧": told for name, told in says.items()}, seconds=0.05)
     job = enrichkit.start(frame, out=out, client=client, stages=[SITE], key="name", progress=False)

@@ -12,12 +12,8 @@ import pyarrow.dataset as ds
 import pytest
 
 import enrichkit
-from enrichkit import Answer, Reply, Stage
-
-
-class Company(Answer):
-    industry: str | None = None
-
+from enrichkit import Reply, Stage
+from support.tables import Company
 
 COMPANY = Stage("company", prompt="Research {name}.", answer=Company, search=False)
 SITE = Stage("site", prompt="Where is {name}?", answer=Company, search=False)

@@ -10,20 +10,12 @@ import pandas as pd
 import pytest
 
 import enrichkit
-from enrichkit import Answer, Price, Reply, Stage, Usage, errors
+from enrichkit import Price, Reply, Stage, Usage, errors
 from enrichkit.gemini.simulator import Simulator
-
-
-class Company(Answer):
-    industry: str | None = None
-
+from support.tables import Company, numbered
 
 COMPANY = Stage("company", prompt="Research {name}.", answer=Company, search=False, max_output_tokens=1000)
 PRICES = {"m": Price(input_usd=1000, output_usd=1000)}
-
-
-def table(records):
-    return pd.DataFrame({"name": [f"Firm {number}" for number in range(records)]})
 
 
 def run(records, out, usage, **settings):
@@ -31,7 +23,7 @@ def run(records, out, usage, **settings):
         return Reply(text='{"industry": "Tea"}', usage=usage, model_version="m")
 
     given = {"stages": [COMPANY], "key": "name", "model": "m", "prices": PRICES, "progress": False, "workers": 1}
-    return enrichkit.run(table(records), out=out, client=client, **given | settings)
+    return enrichkit.run(numbered(records, "Firm "), out=out, client=client, **given | settings)
 
 
 def test_a_budget_counts_what_earlier_runs_spent_without_saying_how_much(tmp_path):
@@ -69,19 +61,19 @@ def test_a_plan_takes_no_unknown_cost_for_nothing(tmp_path):
     out = tmp_path / "out"
     run(3, out, Usage(prompt_tokens=1000))
     settings = {"stages": [COMPANY], "key": "name", "model": "m", "out": out}
-    plan = enrichkit.plan(table(10), prices=PRICES, **settings)
+    plan = enrichkit.plan(numbered(10, "Firm "), prices=PRICES, **settings)
     assert plan.cost_usd[0] > 0
     assert "usual sizes" in str(plan)
     assert "and your own for m" in str(plan)
-    assert "requests of unknown cost (prices: genai-prices" in str(enrichkit.plan(table(10), **settings))
+    assert "requests of unknown cost (prices: genai-prices" in str(enrichkit.plan(numbered(10, "Firm "), **settings))
 
 
 def test_a_plan_says_everything_is_stored_only_if_it_is(tmp_path):
     """A limit leaves the rest, and a failed record is not done."""
     settings = {"stages": [COMPANY], "key": "name", "model": "simulator", "out": tmp_path / "out"}
-    assert "Nothing to ask in this call." in str(enrichkit.plan(table(2), limit=0, **settings))
-    enrichkit.run(table(2), progress=False, **settings)
-    assert "everything is stored" in str(enrichkit.plan(table(2), **settings))
+    assert "Nothing to ask in this call." in str(enrichkit.plan(numbered(2, "Firm "), limit=0, **settings))
+    enrichkit.run(numbered(2, "Firm "), progress=False, **settings)
+    assert "everything is stored" in str(enrichkit.plan(numbered(2, "Firm "), **settings))
 
 
 @pytest.mark.parametrize("wrong", [float("nan"), "a", -1, True, None, float("inf")])
@@ -122,7 +114,7 @@ def test_paid_failures_make_no_saving_negative(tmp_path, monkeypatch):
     with Simulator(faults={"truncated": 1}) as server:
         monkeypatch.setenv("GOOGLE_GEMINI_BASE_URL", server.url)
         monkeypatch.setenv("GOOGLE_API_KEY", "a-key-for-nothing")
-        enrichkit.run(table(3), stages=[COMPANY], key="name", out=tmp_path / "out", progress=False)
+        enrichkit.run(numbered(3, "Firm "), stages=[COMPANY], key="name", out=tmp_path / "out", progress=False)
     found = enrichkit.report(tmp_path / "out")
     assert found.cost.total.wasted == found.cost.total.replies > 0
     assert found.cost.total.cost_usd > 0

@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 
 import enrichkit
-from enrichkit import Answer, Failure, Price, Reply, Stage, Usage, errors
+from enrichkit import Failure, Price, Reply, Stage, Usage, errors
 from enrichkit.cli.flags import in_flags
 from enrichkit.gemini.simulator import Simulator
 from enrichkit.reporting.costs import DOLLARS
@@ -22,14 +22,11 @@ from enrichkit.reporting.report import exact
 from enrichkit.store.replies import answering
 from proof import crashes
 from support.paths import ROOT
+from support.tables import Company
 
 LITE = "gemini-3.5-flash-lite"
 GOOD = '{"industry": "Tea"}'
 HOSTILE = '<img src=x onerror="alert(1)">\x1b[2J$\\frac\ud800'
-
-
-class Company(Answer):
-    industry: str | None = None
 
 
 COMPANY = Stage("company", prompt="Research {name}.", answer=Company)

@@ -10,14 +10,10 @@ import pyarrow as pa
 import pytest
 
 import enrichkit
-from enrichkit import Answer, Failure, Reply, Stage, errors
+from enrichkit import Failure, Reply, Stage, errors
 from enrichkit.store.files import Files
 from enrichkit.store.parquet import encode_parquet, read_parquet
-
-
-class Company(Answer):
-    industry: str | None = None
-
+from support.tables import Company
 
 COMPANY = Stage("company", prompt="Research {name}.", answer=Company)
 SITE = Stage("site", prompt="Where is {name}?", answer=Company)
