@@ -7,7 +7,7 @@ OUT ?= results/enriched-simulated
 MODEL ?= simulator
 
 .DEFAULT_GOAL := help
-.PHONY: help setup enrich test test-slow test-browser torture mutants benchmarks check format notebooks screenshots clean
+.PHONY: help setup enrich test test-slow test-browser torture mutants figures benchmarks check format notebooks screenshots clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -38,6 +38,9 @@ torture: $(READY) ## the store's long proof: 1,000 kills and all crash states, a
 
 mutants: $(READY) ## break the store's promises one by one; each must make a test fail
 	PYTHONPATH=tests $(BIN)/python -m proof.mutants
+
+figures: $(READY) ## how large the package is
+	PYTHONPATH=tests $(BIN)/python -m proof.figures
 
 benchmarks: $(READY) ## measure; benchmarks/README.md has the figures
 	$(BIN)/python benchmarks/speed.py
