@@ -15,6 +15,7 @@ import pandas as pd
 
 from .engine.driver import Engine
 from .engine.recorder import Recorder
+from .engine.shard_writer import reread
 from .errors import StoreError
 from .formatting import many
 from .gemini.client import client_of, is_simulated
@@ -48,16 +49,13 @@ def open_engine(frame: pd.DataFrame, options: Options, opening: contextlib.ExitS
         plan.check()
     store = open_store(options, stages)
     opening.callback(store.close)
+    _check_fits(records, store.index, stages, options)
+    with named(options.folder):
+        reread(store, stages, prices=options.prices)
     if plan is None or not store.index.empty:
         plan = run_plan_of(records, store.index, stages, options)
         plan.check()
     recorder = Recorder(plan, store, prices=options.prices, shard_rows=options.shard_rows)
-    if recorder.to_read_again:
-        with named(options.folder):
-            recorder.read_again()
-            store.reload()
-        plan = run_plan_of(records, store.index, stages, options)
-        recorder = Recorder(plan, store, prices=options.prices, shard_rows=options.shard_rows)
     if not store.enough_space():
         raise StoreError(
             "The disk that holds {folder} is nearly full. Free some space, then run again.", folder=options.folder
@@ -123,8 +121,7 @@ def _indexed(stages: Sequence[Stage]) -> dict[str, Any]:
 
 def run_plan_of(records: Records, index: Index, stages: Sequence[Stage], options: Options) -> RunPlan:
     """Return what a call has to do on a store with this index; raise if the store is not for it."""
-    simulated = is_simulated(options.model, options.client)
-    check_store_fits(index, options.folder, stages=stages, key=records.key, simulated=simulated)
+    _check_fits(records, index, stages, options)
     return make_run_plan(
         records,
         index,
@@ -135,6 +132,11 @@ def run_plan_of(records: Records, index: Index, stages: Sequence[Stage], options
         retry_failed=options.retry_failed,
         limit=options.limit,
     )
+
+
+def _check_fits(records: Records, index: Index, stages: Sequence[Stage], options: Options) -> None:
+    simulated = is_simulated(options.model, options.client)
+    check_store_fits(index, options.folder, stages=stages, key=records.key, simulated=simulated)
 
 
 def look_ahead(frame: pd.DataFrame, options: Options) -> tuple[RunPlan, Index]:

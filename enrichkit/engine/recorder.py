@@ -19,7 +19,6 @@ import pyarrow.compute as pc
 from ..messages import SIMULATOR, question_of
 from ..planning.plan import RunPlan
 from ..pricing.prices import Price
-from ..stages.stage import Stage
 from ..store.rows import RECORD_ID, STATUS, Outcome, meta, read_outcome, record_status, stage_values
 from ..store.store import Store
 from ..table.cells import is_missing
@@ -214,39 +213,6 @@ class Recorder:
                     self._outcomes.pop((place, code), None)
         self.completed.append(record)
         return row
-
-    @property
-    def to_read_again(self) -> list[int]:
-        """The shards whose answers were read in another way than the stages now read theirs."""
-        return [shard for shard in self.store.index.footers if self._outdated(shard)]
-
-    def _outdated(self, shard: int) -> list[Stage]:
-        held = self.store.index.footers[shard].get("stages", {})
-        stages = [work.stage for work in self.work.stages]
-        return [stage for stage in stages if held.get(stage.name, {}).get("reading", stage.reading) != stage.reading]
-
-    def read_again(self) -> None:
-        """Read the stored replies of all records again, in the shards where stages are now read in another way."""
-        for shard in self.to_read_again:
-            old = self.store.shard(shard)
-            rows = {row[RECORD_ID]: row for row in old.to_pylist()}
-            for stage in self._outdated(shard):
-                for row in rows.values():
-                    row.update(self._read_again(stage, row))
-            self.shard_writer.replace(shard, old, rows)
-
-    def _read_again(self, stage: Stage, row: Row) -> Row:
-        question, status = row.get(meta(stage.name, "question")), row.get(meta(stage.name, "status"))
-        held = row.get(meta(stage.name, "replies")) or []
-        own = [payload for payload in held if question_of(payload) in (None, question)]
-        filled = row.get(meta(stage.name, "filled"))
-        if not own or (status == "failed" and filled is not None):
-            return {}
-        outcome = read_outcome(stage, question or "", own, self._prices, booked=len(own))
-        emptied = row | dict.fromkeys(filled or ())
-        return dict.fromkeys(filled or ()) | stage_values(
-            stage, outcome, {name: emptied.get(name) for name in self._visible}
-        )
 
     def completed_rows(self, records: Sequence[int]) -> list[Row]:
         """Return the rows of completed records without the raw replies, from the shards where they are sealed."""

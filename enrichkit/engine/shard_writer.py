@@ -17,10 +17,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ..messages import SIMULATOR
+from ..messages import SIMULATOR, question_of
 from ..planning.plan import RunPlan
+from ..pricing.prices import Price
+from ..stages.stage import Stage
 from ..store.index import FOOTER, VERSION, Index, find
-from ..store.rows import RECORD_ID, STATUS, Spent, booked, build_table, meta, stage_types
+from ..store.rows import RECORD_ID, STATUS, Spent, booked, build_table, meta, read_outcome, stage_types, stage_values
 from ..store.store import Store
 from ..table.arrow import as_type, cells_at, wider
 
@@ -34,9 +36,10 @@ class ShardWriter:
         self._work = work
         self._store = store
         self._shard_rows = shard_rows
-        self.schema = _target_schema(work, store.index)
-        self.given = _given_columns(work, store.index)
+        self._stages = [questions.stage for questions in work.stages]
+        self.given = _given_columns(store.index, work.table.column_names)
         """The columns that are the user's, now or when the store was filled."""
+        self.schema = _target_schema(self._stages, store.index, work.table.schema, given=self.given, key=work.key)
         self._run_id = uuid.uuid4().hex[:12]
         self._layout = _layout(self.schema)
         self.spent: dict[str, Spent] = {}
@@ -83,10 +86,6 @@ class ShardWriter:
         for shard, facts in list(self._store.index.footers.items()):
             if facts.get("layout") != self._layout:
                 self._renew(shard, [])
-
-    def replace(self, shard: int, old: pa.Table, rows: Mapping[str, Row]) -> None:
-        """Seal a shard again, with other rows for its records."""
-        self._store.seal(self._merged(shard, old, rows), (), shard=shard)
 
     def _grow(self, rows: Sequence[tuple[int, Row]]) -> None:
         """Seal rows as a new shard, or with those of the shard that is growing."""
@@ -158,16 +157,8 @@ class ShardWriter:
 
     def _described(self, table: pa.Table, before: Mapping[str, Any]) -> pa.Table:
         """Return a shard's table with each record's status over all stages of the store, and the footer's facts."""
-        names = [work.stage.name for work in self._work.stages]
-        stages = dict.fromkeys([*self._store.index.stages, *names])
-        statuses = [pc.fill_null(table.column(meta(name, "status")), "pending") for name in stages]
-        for name, status in zip(stages, statuses, strict=True):
-            table = table.set_column(table.schema.get_field_index(meta(name, "status")), meta(name, "status"), status)
-        pending, failed = (
-            functools.reduce(pc.or_, [pc.equal(status, word) for status in statuses]) for word in ("pending", "failed")
-        )
-        status = pc.if_else(pending, "pending", pc.if_else(failed, "failed", "done"))
-        table = table.set_column(table.schema.get_field_index(STATUS), STATUS, status)
+        stages = dict.fromkeys([*self._store.index.stages, *(stage.name for stage in self._stages)])
+        table = _with_status(table, stages)
         facts = {
             "version": VERSION,
             "key": list(self._work.key),
@@ -189,7 +180,7 @@ class ShardWriter:
         return table.replace_schema_metadata({FOOTER: json.dumps(facts).encode()})
 
     def _table(self, rows: Sequence[Row]) -> pa.Table:
-        return build_table(rows, self.schema, [stage.stage for stage in self._work.stages])
+        return build_table(rows, self.schema, self._stages)
 
     def _questions(self, rows: Sequence[tuple[int, Row]]) -> set[str]:
         """Return the questions all of whose replies stand in the rows."""
@@ -203,30 +194,93 @@ class ShardWriter:
         return found
 
 
-def _given_columns(work: RunPlan, index: Index) -> list[str]:
-    """Return the columns that are the user's: those of the table, and those of any table that the store has seen."""
+def reread(store: Store, stages: Sequence[Stage], *, prices: Mapping[str, Price]) -> None:
+    """Read the stored replies again in the shards whose answers were read in another way than the stages now read them.
+
+    Nothing is asked: which questions the rows hold, and what they cost, stays as it is.
+    """
+    index = store.index
+    stages = [stage for stage in stages if stage.name in index.stages]
+    outdated = {shard: _read_otherwise(facts, stages) for shard, facts in index.footers.items()}
+    if not any(outdated.values()):
+        return
+    given = _given_columns(index)
+    known = pa.schema([field for field in index.schema if field.name in given])
+    schema = _target_schema(stages, index, known, given=given)
+    visible = {*given, *(name for stage in stages for name in stage.answers)}
+    for shard, others in outdated.items():
+        if others:
+            rows = store.shard(shard).to_pylist()
+            for stage in others:
+                for row in rows:
+                    row.update(_reread_row(stage, row, visible, prices))
+            facts = index.footers[shard]
+            read = {stage.name: {"reading": stage.reading, "answers": list(stage.answers)} for stage in others}
+            held = facts["stages"] | {name: facts["stages"][name] | now for name, now in read.items()}
+            facts = facts | {"version": VERSION, "stages": held, "layout": _layout(schema)}
+            table = _with_status(build_table(rows, schema, stages), index.stages)
+            store.seal(table.replace_schema_metadata({FOOTER: json.dumps(facts).encode()}), (), shard=shard)
+    store.reload()
+
+
+def _read_otherwise(facts: Mapping[str, Any], stages: Sequence[Stage]) -> list[Stage]:
+    """Return the stages whose answers a shard holds in another reading than theirs."""
+    held = facts.get("stages", {})
+    return [stage for stage in stages if held.get(stage.name, {}).get("reading", stage.reading) != stage.reading]
+
+
+def _reread_row(stage: Stage, row: Row, visible: Collection[str], prices: Mapping[str, Price]) -> Row:
+    """Return what a stage's stored replies now become in their row; nothing where an earlier answer stands."""
+    question, status = row.get(meta(stage.name, "question")), row.get(meta(stage.name, "status"))
+    held = row.get(meta(stage.name, "replies")) or []
+    own = [payload for payload in held if question_of(payload) in (None, question)]
+    filled = row.get(meta(stage.name, "filled"))
+    if not own or (status == "failed" and filled is not None):
+        return {}
+    outcome = read_outcome(stage, question or "", own, prices, booked=len(own))
+    emptied = dict.fromkeys(filled or ())
+    cells = row | emptied
+    return emptied | stage_values(stage, outcome, {name: cells.get(name) for name in visible})
+
+
+def _given_columns(index: Index, columns: Sequence[str] = ()) -> list[str]:
+    """Return the columns that are the user's: those of any table that the store has seen, and of the present one."""
     seen = [name for facts in index.footers.values() for name in facts.get("columns", ())]
-    return list(dict.fromkeys([*seen, *work.table.column_names]))
+    return list(dict.fromkeys([*seen, *columns]))
 
 
-def _target_schema(work: RunPlan, index: Index) -> pa.Schema:
+def _target_schema(
+    stages: Sequence[Stage], index: Index, table: pa.Schema, *, given: Collection[str], key: Sequence[str] = ()
+) -> pa.Schema:
     """Return the one schema of the whole store: what it has, the table's columns, the stages' columns.
 
     A stage's column has the type of its answers now, whatever an earlier reading of them was; one that is the user's
     too holds both.
     """
     types: dict[str, pa.DataType] = {field.name: field.type for field in index.schema}
-    given = set(_given_columns(work, index))
     fresh: dict[str, pa.DataType] = {RECORD_ID: pa.string(), STATUS: pa.string()}
-    fresh |= {field.name: field.type for field in work.table.schema}
-    for stage in work.stages:
-        fresh |= stage_types(stage.stage, work.table.schema)
+    fresh |= {field.name: field.type for field in table}
+    for stage in stages:
+        fresh |= stage_types(stage, table)
     for name, kind in fresh.items():
         stored = types.get(name, kind)
         types[name] = wider(stored, kind) if name in given else kind
-        if name in work.key and stored != kind:
+        if name in key and stored != kind:
             types[name] = pa.string()  # as a float, a large whole number would be another key
     return pa.schema(list(types.items()))
+
+
+def _with_status(table: pa.Table, stages: Collection[str]) -> pa.Table:
+    """Return a table with each record's status over all these stages."""
+    statuses = {meta(name, "status"): pc.fill_null(table.column(meta(name, "status")), "pending") for name in stages}
+    pending, failed = (
+        functools.reduce(pc.or_, [pc.equal(status, word) for status in statuses.values()])
+        for word in ("pending", "failed")
+    )
+    overall = pc.if_else(pending, "pending", pc.if_else(failed, "failed", "done"))
+    for name, status in (statuses | {STATUS: overall}).items():
+        table = table.set_column(table.schema.get_field_index(name), name, status)
+    return table
 
 
 def _layout(schema: pa.Schema) -> str:
