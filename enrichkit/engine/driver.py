@@ -26,7 +26,7 @@ from ..status import WARN_AT, Levels, Money, Status, Traffic
 from ..store.rows import Outcome
 from ..store.store import Store
 from .limiter import PauseSwitch, RateLimiter
-from .queue import QuestionQueue, Task
+from .queue import Question, QuestionQueue
 from .recorder import Recorder
 from .workers import News, ReplyArrived, Skipped, WorkerEnded, Workers
 
@@ -198,8 +198,7 @@ class Engine:
         if self._workers.problem is None:
             return ""
         stage, failure = self._workers.problem
-        told = f"{stage}: {failure}"[: 4 * LONGEST_PROBLEM]
-        return plain(" ".join(told.split()), LONGEST_PROBLEM)
+        return plain(" ".join(f"{stage}: {failure}"[: 4 * LONGEST_PROBLEM].split()), LONGEST_PROBLEM)
 
     def drive(self) -> None:
         """Ask everything, commit every reply, seal every complete record; return when all that is done.
@@ -295,7 +294,7 @@ class Engine:
                 # It may be no verdict on its question, and there is nothing to lose.
                 self._workers.release()
                 self._unpaid_failures.append(one)
-                self._queue.finish(one.task)
+                self._queue.finish(one.question)
                 self._watch_failures(one)
             else:
                 if isinstance(one, ReplyArrived):
@@ -326,57 +325,58 @@ class Engine:
         unpaid_failures, self._unpaid_failures = self._unpaid_failures, []
         verdicts = [one for one in unpaid_failures if one.failure is not None and not one.failure.transient]
         if self.reason == END and len(verdicts) < len(unpaid_failures):
-            if self._workers.brought:
+            if self._workers.arrived:
                 return unpaid_failures  # the service answers, but not these
             self.stop("failures", str(unpaid_failures[-1].failure))
         return verdicts
 
     def _commit(self, arrived: Sequence[ReplyArrived | Skipped]) -> None:
         """Make replies durable, then let them count."""
-        brought = [one for one in arrived if isinstance(one, ReplyArrived)]
-        self._save(lambda: self._store.append([one.entry for one in brought]))
-        for one in brought:
-            if not one.unpaid:  # else it was given back when the failure was held back
+        replies = [news for news in arrived if isinstance(news, ReplyArrived)]
+        self._save(lambda: self._store.append([reply.entry for reply in replies]))
+        for reply in replies:
+            if not reply.unpaid:  # else it was given back when the failure was held back
                 self._stored += 1
                 self._workers.release()
         for news in arrived:
             if isinstance(news, Skipped):
-                self._finish(news.task, None)
+                self._finish(news.question, None)
                 continue
             self._account(news)
             if news.outcome is not None:
-                self._finish(news.task, news.outcome, told=news.unpaid)
+                self._finish(news.question, news.outcome, told=news.unpaid)
         if not self._scarce and (self._budget.share or 0) >= WARN_AT:
             self._scarce = True
             self._on_scarce()
 
     def _account(self, one: ReplyArrived) -> None:
         """Add a stored reply to what a person sees."""
-        usage = one.reply.usage
+        usage = one.read.reply.usage
         if one.unpaid:
             return
         self._tokens += usage.total_tokens or (usage.prompt_tokens or 0) + (usage.output_tokens or 0)
-        if one.cost_usd is None:
+        if one.read.cost_usd is None:
             self._unpriced += 1
         else:
-            self._cost += one.cost_usd
+            self._cost += one.read.cost_usd
 
-    def _finish(self, task: Task, outcome: Outcome | None, *, told: bool = False) -> None:
+    def _finish(self, question: Question, outcome: Outcome | None, *, told: bool = False) -> None:
         """Let a question's outcome count, and those be asked that wait for it, unless they were told before."""
-        self._count(task, outcome)
+        self._count(question, outcome)
         # Before its records are complete: whoever sees them done finds what they cost in the forecast.
-        self._forecast.finish(task[0], None if outcome is None or outcome.spent is None else outcome.spent.cost_usd)
-        for record in self._recorder.learn(task, outcome):
+        spent = None if outcome is None else outcome.spent
+        self._forecast.finish(question.stage, None if spent is None else spent.cost_usd)
+        for record in self._recorder.learn(question, outcome):
             self._complete(record)
         if not told:
-            self._queue.finish(task)
+            self._queue.finish(question)
 
-    def _count(self, task: Task, outcome: Outcome | None) -> None:
+    def _count(self, question: Question, outcome: Outcome | None) -> None:
         """Add an answer to the running counts; nothing is ever gone through again for a display."""
         if outcome is None or outcome.answer is None:
             return
-        stage, question = self._work.stages[task[0]], task[1]
-        self._shared += int(stage.start[question + 1] - stage.start[question]) - 1
+        stage, number = self._work.stages[question.stage], question.number
+        self._shared += int(stage.start[number + 1] - stage.start[number]) - 1
         for name, counts in self._levels.items():
             level = str(getattr(outcome.answer, name))  # a stage of one's own may have made it something else
             counts[level if level in counts else NOT_SAID] += 1
@@ -417,4 +417,4 @@ class Engine:
     @property
     def unsaved(self) -> int:
         """Paid replies in memory that are not on the disk yet."""
-        return self._workers.brought - self._stored
+        return self._workers.arrived - self._stored

@@ -1,7 +1,7 @@
 """The ready queue: which question a free worker takes next.
 
 Unlocked questions first, then the plan's own, drawn lazily in the order of the records, so that records complete one
-by one and a million pending questions cost no memory. A question that reads another's answer is set aside under it
+by one and a million pending questions cost no memory. A question that reads another's answer waits behind it
 until that one is finished; no worker waits for another's question while there is anything else to do.
 """
 
@@ -11,14 +11,19 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 
 from ..planning.plan import RunPlan
 from ..stages.stage import waits_for
 
-Task = tuple[int, int]
-"""A stage's number and a question's number."""
+
+class Question(NamedTuple):
+    """A question of a run: the number of its stage, and its own number in that stage."""
+
+    stage: int
+    number: int
 
 
 class QuestionQueue:
@@ -35,26 +40,26 @@ class QuestionQueue:
             for own, stage in enumerate(stages)
         ]
         self._delay_seconds = delay_seconds
-        self._later: deque[tuple[float, Task]] = deque()
+        self._later: deque[tuple[float, Question]] = deque()
         """Unlocked, but for the delay."""
         self._finished = [stage.known.copy() for stage in work.stages]
         self._fresh = self._in_order(work)
-        self._unlocked: deque[Task] = deque()
-        self._aside: dict[Task, list[Task]] = {}
+        self._unlocked: deque[Question] = deque()
+        self._waiting: dict[Question, list[Question]] = {}
         self._open = 0
         self._closed = False
         self._changed = threading.Condition()
 
-    def take(self) -> Task | None:
+    def take(self) -> Question | None:
         """Return the next question; wait only while one in flight may unlock another; None when nothing is left."""
         with self._changed:
             while not self._closed:
                 while self._later and self._later[0][0] <= time.monotonic():
                     self._unlocked.append(self._later.popleft()[1])
-                task = self._unlocked.popleft() if self._unlocked else self._next_fresh()
-                if task is not None:
+                question = self._unlocked.popleft() if self._unlocked else self._next_fresh()
+                if question is not None:
                     self._open += 1
-                    return task
+                    return question
                 if not self._open and not self._later:
                     break
                 self._changed.wait(max(0.0, self._later[0][0] - time.monotonic()) if self._later else None)
@@ -62,12 +67,12 @@ class QuestionQueue:
             self._changed.notify_all()
             return None
 
-    def finish(self, task: Task) -> None:
+    def finish(self, question: Question) -> None:
         """Say that a question has its final reply, and unlock those that read its answer."""
         with self._changed:
             self._open -= 1
-            self._finished[task[0]][task[1]] = True
-            for child in self._aside.pop(task, ()):
+            self._finished[question.stage][question.number] = True
+            for child in self._waiting.pop(question, ()):
                 self._place(child, delay_seconds=self._delay_seconds)
             self._changed.notify_all()
 
@@ -77,37 +82,37 @@ class QuestionQueue:
             self._closed = True
             self._changed.notify_all()
 
-    def _next_fresh(self) -> Task | None:
-        for task in self._fresh:
-            if self._place(task):
+    def _next_fresh(self) -> Question | None:
+        for question in self._fresh:
+            if self._place(question):
                 return self._unlocked.popleft()
         return None
 
-    def _place(self, task: Task, *, delay_seconds: float = 0.0) -> bool:
-        """Put a question among the unlocked ones, or aside under the first it still has to wait for."""
-        if (blocker := self._blocker(task)) is not None:
-            self._aside.setdefault(blocker, []).append(task)
+    def _place(self, question: Question, *, delay_seconds: float = 0.0) -> bool:
+        """Put a question among the unlocked ones, or behind the first that it still has to wait for."""
+        if (blocker := self._blocker(question)) is not None:
+            self._waiting.setdefault(blocker, []).append(question)
             return False
         if delay_seconds:
-            self._later.append((time.monotonic() + delay_seconds, task))
+            self._later.append((time.monotonic() + delay_seconds, question))
         else:
-            self._unlocked.append(task)
+            self._unlocked.append(question)
         return True
 
-    def _blocker(self, task: Task) -> Task | None:
-        stage, question = task
+    def _blocker(self, question: Question) -> Question | None:
+        stage, number = question
         if not self.parents[stage]:
             return None
-        records = self._stages[stage].records(question)
+        records = self._stages[stage].records(number)
         for parent in self.parents[stage]:
             codes = self._stages[parent].code[records]
             codes = codes[codes >= 0]
             waiting = codes[~self._finished[parent][codes]]
             if len(waiting):
-                return parent, int(waiting[0])
+                return Question(parent, int(waiting[0]))
         return None
 
-    def _in_order(self, work: RunPlan) -> Iterator[Task]:
+    def _in_order(self, work: RunPlan) -> Iterator[Question]:
         """Yield each question without a reply once, at the most urgent record that needs it."""
         issued = [stage.known.copy() for stage in work.stages]
         for record in work.order:
@@ -115,7 +120,7 @@ class QuestionQueue:
                 code = int(stage.code[record])
                 if code >= 0 and not issued[place][code]:
                     issued[place][code] = True
-                    yield place, code
+                    yield Question(place, code)
 
 
 def steps_left(work: RunPlan) -> np.ndarray[tuple[int], np.dtype[np.int16]]:

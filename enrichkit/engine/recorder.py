@@ -1,6 +1,6 @@
-"""The book: what a run knows of each question and record, from reply to complete row.
+"""The recorder: what a run knows of each question and record, from reply to complete row.
 
-One writer turns its pages. It keeps each question's outcome for as long as a record needs it, and makes a record's row
+Only the writer changes it. It keeps each question's outcome for as long as a record needs it, and makes a record's row
 when its last question is answered. Everything it knows can be made again from the store.
 """
 
@@ -22,7 +22,7 @@ from ..pricing.prices import Price
 from ..store.rows import RECORD_ID, STATUS, Outcome, meta, read_outcome, record_status, stage_values
 from ..store.store import Store
 from ..table.cells import is_missing
-from .queue import Task, steps_left
+from .queue import Question, steps_left
 from .shard_writer import Row, ShardWriter
 
 
@@ -36,7 +36,7 @@ class Recorder:
         self._shard_rows = shard_rows
         self.shard_writer = ShardWriter(work, store, shard_rows=shard_rows)
         self._names = frozenset(self.shard_writer.schema.names)
-        self._outcomes: dict[Task, Outcome] = {}
+        self._outcomes: dict[Question, Outcome] = {}
         self._needed = [np.diff(stage.start) for stage in work.stages]
         self._left = steps_left(work)
         self.completed = array("i")
@@ -61,74 +61,74 @@ class Recorder:
         """Read the outcomes that records need from the store, a shard at a time rather than one by one."""
         for place, stage in enumerate(self.work.stages):
             codes = np.unique(stage.code[records])
-            tasks = {stage.id(code): (place, int(code)) for code in codes[codes >= 0]}
-            wanted = [question for question, task in tasks.items() if task not in self._outcomes]
-            places = stage.place[[tasks[question][1] for question in wanted]]
+            questions = {stage.id(code): Question(place, int(code)) for code in codes[codes >= 0]}
+            wanted = [question_id for question_id, question in questions.items() if question not in self._outcomes]
+            places = stage.place[[questions[question_id].number for question_id in wanted]]
             sealed = self.store.sealed_replies(stage.stage.name, wanted, places)
-            for question in wanted:
-                self._recall(tasks[question], sealed.get(question))
+            for question_id in wanted:
+                self._recall(questions[question_id], sealed.get(question_id))
 
-    def earlier(self, task: Task) -> tuple[list[bytes], int]:
+    def earlier(self, question: Question) -> tuple[list[bytes], int]:
         """Return the stored replies to a question, oldest first, and how many of them are booked."""
-        return self._replies(self.work.stages[task[0]].id(task[1]), self._sealed(task))
+        return self._replies(self.work.stages[question.stage].id(question.number), self._sealed(question))
 
-    def _sealed(self, task: Task) -> tuple[str, list[bytes]] | None:
+    def _sealed(self, question: Question) -> tuple[str, list[bytes]] | None:
         """Return who paid for a question, and its replies, if it is sealed."""
-        stage, question = self.work.stages[task[0]], self.work.stages[task[0]].id(task[1])
-        place = stage.place[[task[1]]]
-        return None if place < 0 else self.store.sealed_replies(stage.stage.name, [question], place).get(question)
+        stage = self.work.stages[question.stage]
+        question_id, place = stage.id(question.number), stage.place[[question.number]]
+        return None if place < 0 else self.store.sealed_replies(stage.stage.name, [question_id], place).get(question_id)
 
-    def _replies(self, question: str, sealed: tuple[str, list[bytes]] | None) -> tuple[list[bytes], int]:
-        pending = [entry.payload for entry in list(self.store.index.pending.get(question, ()))]
+    def _replies(self, question_id: str, sealed: tuple[str, list[bytes]] | None) -> tuple[list[bytes], int]:
+        pending = [entry.payload for entry in list(self.store.index.pending.get(question_id, ()))]
         if sealed is None:
             return pending, 0
-        self.shard_writer.payer.setdefault(question, sealed[0])
-        replies = [payload for payload in sealed[1] if question_of(payload) in (None, question)]
+        self.shard_writer.payer.setdefault(question_id, sealed[0])
+        replies = [payload for payload in sealed[1] if question_of(payload) in (None, question_id)]
         return [*replies, *(payload for payload in pending if payload not in replies)], len(replies)
 
-    def _read(self, task: Task, sealed: tuple[str, list[bytes]] | None) -> Outcome | None:
+    def _read(self, question: Question, sealed: tuple[str, list[bytes]] | None) -> Outcome | None:
         """Read a question's outcome from its stored replies."""
-        stage = self.work.stages[task[0]]
-        question = stage.id(task[1])
-        payloads, known = self._replies(question, sealed)
-        return read_outcome(stage.stage, question, payloads, self._prices, booked=known) if payloads else None
+        stage = self.work.stages[question.stage]
+        question_id = stage.id(question.number)
+        payloads, known = self._replies(question_id, sealed)
+        return read_outcome(stage.stage, question_id, payloads, self._prices, booked=known) if payloads else None
 
-    def _recall(self, task: Task, sealed: tuple[str, list[bytes]] | None) -> None:
-        if (outcome := self._read(task, sealed)) is not None:
-            self._keep(task, outcome)
+    def _recall(self, question: Question, sealed: tuple[str, list[bytes]] | None) -> None:
+        if (outcome := self._read(question, sealed)) is not None:
+            self._keep(question, outcome)
 
-    def _keep(self, task: Task, outcome: Outcome) -> None:
-        self._outcomes[task] = outcome
+    def _keep(self, question: Question, outcome: Outcome) -> None:
+        self._outcomes[question] = outcome
         if outcome.spent is not None:
             self.shard_writer.spent[outcome.question] = outcome.spent
 
-    def outcome(self, task: Task) -> Outcome | None:
+    def outcome(self, question: Question) -> Outcome | None:
         """Return the final outcome of a question, from memory or from the store; None if it has none yet."""
-        stage = self.work.stages[task[0]]
-        if task not in self._outcomes and stage.known[task[1]]:
-            self._recall(task, self._sealed(task))
-        return self._outcomes.get(task)
+        stage = self.work.stages[question.stage]
+        if question not in self._outcomes and stage.known[question.number]:
+            self._recall(question, self._sealed(question))
+        return self._outcomes.get(question)
 
-    def learn(self, task: Task, outcome: Outcome | None) -> list[int]:
+    def learn(self, question: Question, outcome: Outcome | None) -> list[int]:
         """Take note of a question's final outcome (None: skipped); return the records that are complete by it."""
         if outcome is not None:
-            self._keep(task, outcome)
-        records = self.work.stages[task[0]].records(task[1])
+            self._keep(question, outcome)
+        records = self.work.stages[question.stage].records(question.number)
         self._left[records] -= 1
         if outcome is None:
-            self.work.stages[task[0]].skipped[records] = True
-            self.work.stages[task[0]].code[records] = -1
+            self.work.stages[question.stage].skipped[records] = True
+            self.work.stages[question.stage].code[records] = -1
         return [int(record) for record in records[self._left[records] == 0]]
 
-    def hints(self, task: Task, names: Sequence[str]) -> dict[str, Any]:
+    def hints(self, question: Question, names: Sequence[str]) -> dict[str, Any]:
         """Return what fills a prompt's braces: cells of the first record that has them, or earlier answers."""
-        stage = self.work.stages[task[0]]
+        stage = self.work.stages[question.stage]
         values: dict[str, Any] = {}
-        for record in stage.records(task[1])[:50]:
+        for record in stage.records(question.number)[:50]:
             missing = [name for name in names if name not in values]
             if not missing:
                 break
-            cells = self._cells(int(record), missing, task[0])
+            cells = self._cells(int(record), missing, question.stage)
             for name in missing:
                 if not is_missing(cells.get(name)):
                     values[name] = cells[name]
@@ -145,17 +145,17 @@ class Recorder:
             return cells
         stored = self._stored_row(record) if self.work.shards[record] >= 0 else {}
         asked = [(place, stage) for place, stage in enumerate(self.work.stages) if stage.code[record] >= 0]
-        # What a stage filled in is no hint for the same stage asked anew: it would only confirm itself.
+        # What a stage filled in is no hint for the same stage asked again: it would only confirm itself.
         for _, stage in asked:
             stored |= dict.fromkeys(stored.get(meta(stage.stage.name, "filled")) or ())
         own = stored or self.work.values(record, self._visible)
         found: Row = {}
         for place, stage in asked:
             wanted = lacking & stage.stage.answers.keys() if place < asking else ()
-            task = place, int(stage.code[record])
-            outcome = self._outcomes.get(task) if wanted else None
-            if wanted and outcome is None and stage.known[task[1]]:
-                outcome = self._read(task, self._sealed(task))  # not kept: workers come here, too
+            question = Question(place, int(stage.code[record]))
+            outcome = self._outcomes.get(question) if wanted else None
+            if wanted and outcome is None and stage.known[question.number]:
+                outcome = self._read(question, self._sealed(question))  # not kept: workers come here, too
             if outcome is not None and outcome.answer is not None:
                 values = stage_values(stage.stage, outcome, {name: own.get(name) for name in self._visible})
                 found |= {name: values[name] for name in wanted}
@@ -171,7 +171,8 @@ class Recorder:
         outcomes = {
             place: outcome
             for place, stage in enumerate(self.work.stages)
-            if stage.code[record] >= 0 and (outcome := self.outcome((place, int(stage.code[record])))) is not None
+            if stage.code[record] >= 0
+            and (outcome := self.outcome(Question(place, int(stage.code[record])))) is not None
         }
         for place, outcome in outcomes.items():
             name = self.work.stages[place].stage.name
@@ -210,7 +211,7 @@ class Recorder:
             if code >= 0:
                 self._needed[place][code] -= 1
                 if not self._needed[place][code]:
-                    self._outcomes.pop((place, code), None)
+                    self._outcomes.pop(Question(place, code), None)
         self.completed.append(record)
         return row
 
@@ -237,10 +238,11 @@ class Recorder:
 
     def partial_rows(self) -> Iterator[tuple[int, Row]]:
         """Yield the rows of records some of whose questions are answered."""
-        found = {int(record) for task in self._outcomes for record in self.work.stages[task[0]].records(task[1])} & {
-            int(record) for record in self.work.order if self._left[record]
-        }
-        for record in sorted(found):
+        partial: set[int] = set()
+        for question in self._outcomes:
+            records = self.work.stages[question.stage].records(question.number)
+            partial.update(map(int, records[self._left[records] > 0]))
+        for record in sorted(partial & set(map(int, self.work.order))):
             yield record, self.row(record)
 
     def _stored_row(self, record: int) -> Row:

@@ -25,19 +25,11 @@ SHORTEST_TIMEOUT_SECONDS = 0.001
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """A reply, and the seconds that it took."""
+    """The last reply, the seconds that its request took, and the number of tries so far."""
 
     reply: Reply
     seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """The last reply, how many tries it took, and how long the last one took in seconds."""
-
-    reply: Reply
-    tries: int
-    seconds: float
+    tries: int = 1
 
 
 def ask(
@@ -47,7 +39,7 @@ def ask(
     stop: threading.Event,
     deadline_seconds: float,
     sleep: Callable[[float], None] | None = None,
-) -> Asked | None:
+) -> Sent | None:
     """Send a request until it is answered or there is no point; None if the run stopped first.
 
     A ``send`` that returns None has seen that stop itself, before it sent anything.
@@ -56,7 +48,7 @@ def ask(
     tries = 0
     jitter = tenacity.wait_random_exponential(multiplier=FIRST_WAIT_SECONDS, max=LONGEST_WAIT_SECONDS)
 
-    def once() -> Asked | None:
+    def once() -> Sent | None:
         nonlocal left, tries
         tries += 1
         # Half of what is left: a silent server must leave time for another try.
@@ -65,7 +57,7 @@ def ask(
         if sent is None:
             return None
         left -= sent.seconds
-        return Asked(sent.reply, tries, sent.seconds)
+        return Sent(sent.reply, sent.seconds, tries)
 
     def wait(state: tenacity.RetryCallState) -> float:
         nonlocal left
@@ -88,5 +80,5 @@ def ask(
     return retrying(lambda: done.pop() if done else once())
 
 
-def _transient(asked: Asked | None) -> bool:
-    return asked is not None and asked.reply.failure is not None and asked.reply.failure.transient
+def _transient(sent: Sent | None) -> bool:
+    return sent is not None and sent.reply.failure is not None and sent.reply.failure.transient

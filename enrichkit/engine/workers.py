@@ -1,9 +1,9 @@
 """The workers: they take question after question, ask it within pace, budget and deadline, and pass its reply on.
 
-As many long-lived joblib tasks as requests may be under way, and as many again to relieve them: a worker that waits
-before another try lets one of those ask meanwhile, so that a service that answers one request in ten with an error
+As many long-lived joblib tasks as requests may be under way, and as many spare ones: while a worker backs off
+before another try, a spare one asks instead, so that a service that answers one request in ten with an error
 costs a tenth of the speed, and no more. Failures are values all the way; a worker never raises, since joblib would
-drop what the others have brought.
+drop the replies of the others.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from ..pricing.budget import Budget
 from ..pricing.prices import Price, worst_case
 from ..stages.stage import request_for
 from ..store.journal import JournalEntry
-from ..store.rows import Outcome, outcome_of, read_decoded, read_payload, reply_cost
+from ..store.rows import Outcome, ReadReply, outcome_of, read_decoded, read_payload, reply_cost
 from .limiter import RateLimiter
-from .queue import QuestionQueue, Task
+from .queue import Question, QuestionQueue
 from .recorder import Recorder
 from .retry import Sent, ask
 
@@ -45,10 +45,9 @@ SPARE_PERMITS = 2
 class ReplyArrived:
     """A reply on its way to the writer; the last of its question has the outcome with it."""
 
-    task: Task
+    question: Question
     entry: JournalEntry
-    reply: Reply
-    cost_usd: Decimal | None
+    read: ReadReply
     outcome: Outcome | None
     retried: bool
     """Whether the question had failed in an earlier run."""
@@ -56,19 +55,19 @@ class ReplyArrived:
     @property
     def failure(self) -> Failure | None:
         """Why the question failed with this reply; None if it is answered, or asked again."""
-        return self.reply.failure if self.outcome is not None else None
+        return self.read.reply.failure if self.outcome is not None else None
 
     @property
     def unpaid(self) -> bool:
         """Whether there is nothing to store for its own sake: the service was asked in vain."""
-        return not self.reply.paid
+        return not self.read.reply.paid
 
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
     """A question that needs no asking: what it requires was not found."""
 
-    task: Task
+    question: Question
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,12 +126,12 @@ class Workers:
         """Whether the simulator answers; None before that is known."""
         self._schema_bytes = {one.stage.name: len(json.dumps(one.stage.schema)) for one in recorder.work.stages}
         self._worst_case = functools.lru_cache(maxsize=1000)(self._price_worst_case)
-        self._change = threading.Condition()
-        self._resting = self._relieving = 0
-        self._over = False
+        self._changed = threading.Condition()
+        self._backing_off = self._active_spares = 0
+        self._finished = False
         self.at_work = 0
         """Workers that have not ended."""
-        self.requests = self.in_flight = self.brought = 0
+        self.requests = self.in_flight = self.arrived = 0
         """Requests sent, refused ones included, and those under way; paid replies passed on."""
         self.problem: tuple[str, Failure] | None = None
         """The last request that brought no answer: its stage, and why."""
@@ -142,7 +141,7 @@ class Workers:
         count = self._count
         self.at_work = 2 * count
         parallel = joblib.Parallel(n_jobs=2 * count, backend="threading", return_as="generator_unordered", batch_size=1)
-        loops = [self._loop] * count + [self._relief] * count
+        loops = [self._run_regular] * count + [self._run_spare] * count
         return iter(parallel(joblib.delayed(self._live)(loop) for loop in loops))
 
     def release(self) -> None:
@@ -154,97 +153,98 @@ class Workers:
         defect = None
         try:
             loop()
-        except BaseException as error:  # noqa: BLE001 - passed on; joblib would drop what the others have brought
+        except BaseException as error:  # noqa: BLE001 - passed on; joblib would drop the replies of the others
             defect = error
-        with self._change:
-            self._over = True  # nothing is left for anybody
+        with self._changed:
+            self._finished = True  # nothing is left for anybody
             self.at_work -= 1
-            self._change.notify_all()
+            self._changed.notify_all()
         self._pass_on(WorkerEnded(defect))
 
-    def _loop(self) -> None:
+    def _run_regular(self) -> None:
         """Take question after question until none is left."""
-        while (task := self._queue.take()) is not None:
-            self._ask(task)
+        while (question := self._queue.take()) is not None:
+            self._ask(question)
 
-    def _relief(self) -> None:
-        """Ask while another rests."""
-        while self._needed():
-            if (task := self._queue.take()) is not None:
-                self._ask(task)
-            with self._change:
-                self._relieving -= 1
+    def _run_spare(self) -> None:
+        """Take over questions while a regular worker is backing off."""
+        while self._wait_for_backoff():
+            if (question := self._queue.take()) is not None:
+                self._ask(question)
+            with self._changed:
+                self._active_spares -= 1
 
-    def _needed(self) -> bool:
-        """Wait until a worker rests that nobody relieves yet; False when nothing is left."""
-        with self._change:
-            self._change.wait_for(lambda: self._over or self._relieving < self._resting)
-            self._relieving += not self._over
-            return not self._over
+    def _wait_for_backoff(self) -> bool:
+        """Wait until more workers are backing off than spares are active; False once the run is finished."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._finished or self._active_spares < self._backing_off)
+            if not self._finished:
+                self._active_spares += 1
+            return not self._finished
 
-    def _rest(self, seconds: float) -> None:
+    def _back_off(self, seconds: float) -> None:
         """Wait before another try. The permit is given back meanwhile: there is no reply of this one to store."""
-        with self._change:
-            self._resting += 1
-            self._change.notify()
+        with self._changed:
+            self._backing_off += 1
+            self._changed.notify()
         self.release()
         self._stopped.wait(seconds)
         self._take_permit()
-        with self._change:
-            self._resting -= 1
+        with self._changed:
+            self._backing_off -= 1
 
     def _take_permit(self) -> None:
         while not self._stopped.is_set():
             with contextlib.suppress(queue.Empty):
                 return self._permits.get(timeout=0.1)
 
-    def _ask(self, task: Task) -> None:
+    def _ask(self, question: Question) -> None:
         """Ask one question, again if its answer cannot be read, and pass on every reply."""
-        work = self._work.stages[task[0]]
-        stage, question = work.stage, work.id(task[1])
-        values = self._recorder.hints(task, [*stage.reads, *stage.requires])
+        questions = self._work.stages[question.stage]
+        stage, question_id = questions.stage, questions.id(question.number)
+        values = self._recorder.hints(question, [*stage.reads, *stage.requires])
         if any(name not in values for name in stage.requires):
-            self._pass_on(Skipped(task))
+            self._pass_on(Skipped(question))
             return
         deadline_seconds, prices = self._deadline_seconds, self._prices
-        request = request_for(stage, question, values, model=self._work.model, timeout_seconds=deadline_seconds)
-        payloads, booked = self._recorder.earlier(task)
-        read = [read_payload(stage, payload, prices) for payload in payloads]
-        last = len(read) + ATTEMPTS
-        for attempt in range(len(read) + 1, last + 1):
+        request = request_for(stage, question_id, values, model=self._work.model, timeout_seconds=deadline_seconds)
+        payloads, recorded = self._recorder.earlier(question)
+        replies = [read_payload(stage, payload, prices) for payload in payloads]
+        last = len(replies) + ATTEMPTS
+        for attempt in range(len(replies) + 1, last + 1):
             self._take_permit()
-            asked = ask(request, self._send, stop=self._stopped, deadline_seconds=deadline_seconds, sleep=self._rest)
-            if asked is None or self._ends(asked.reply.failure) or self._mixes(asked.reply):
+            sent = ask(request, self._send, stop=self._stopped, deadline_seconds=deadline_seconds, sleep=self._back_off)
+            if sent is None or self._ends(sent.reply.failure) or self._mixes(sent.reply):
                 self.release()
                 return
             facts = {
-                "question": question,
+                "question": question_id,
                 "attempt": attempt,
                 "at": datetime.now(UTC).isoformat(timespec="milliseconds"),
                 "client": self._client_name,
                 "model": request.model,
-                "seconds": round(asked.seconds, 4),
-                "tries": asked.tries,
+                "seconds": round(sent.seconds, 4),
+                "tries": sent.tries,
             }
             # Stored as it came: what it means is read after, and may be read otherwise later. An SDK's client has
             # parsed the body just as `decode` would; a reply of one's own client changes on its way into JSON.
-            raw_alone = self._client_name in CLIENTS and asked.reply.raw is not None
-            payload = encode(asked.reply, raw_alone=raw_alone, **facts)
-            one = (
-                read_decoded(stage, payload, asked.reply, facts, prices)
+            raw_alone = self._client_name in CLIENTS and sent.reply.raw is not None
+            payload = encode(sent.reply, raw_alone=raw_alone, **facts)
+            read = (
+                read_decoded(stage, payload, sent.reply, facts, prices)
                 if raw_alone
                 else read_payload(stage, payload, prices)
             )
-            read.append(one)
-            if one.reply.failure is not None:
-                self.problem = stage.name, one.reply.failure
-            cause = None if one.reply.failure is None else one.reply.failure.cause
+            replies.append(read)
+            if read.reply.failure is not None:
+                self.problem = stage.name, read.reply.failure
+            cause = None if read.reply.failure is None else read.reply.failure.cause
             again = cause in ASK_AGAIN and attempt < last and not self._stopped.is_set()
-            entry = JournalEntry(question, stage.name, attempt, "again" if again else one.status, payload)
-            outcome = None if again else outcome_of(question, read, booked=booked)
-            with self._change:
-                self.brought += one.reply.paid
-            self._pass_on(ReplyArrived(task, entry, one.reply, one.cost_usd, outcome, retried=last > ATTEMPTS))
+            entry = JournalEntry(question_id, stage.name, attempt, "again" if again else read.status, payload)
+            outcome = None if again else outcome_of(question_id, replies, booked=recorded)
+            with self._changed:
+                self.arrived += read.reply.paid
+            self._pass_on(ReplyArrived(question, entry, read, outcome, retried=last > ATTEMPTS))
             if not again:
                 return
 
@@ -270,21 +270,21 @@ class Workers:
     def _send(self, request: Request) -> Sent | None:
         """Send a request as often as the pace refuses it; None if the run stops first.
 
-        Its worst case is set aside before and settled after. Whatever may be waited for comes before the gate: who has
-        passed that sends at once.
+        Its worst case is reserved before and settled after. Whatever may be waited for comes before the limiter: a
+        request that has passed it is sent at once.
         """
         while (worst := self._reserve(request)) is not None:
             ticket = self._limiter.enter(self._stopped, opened=self._opened)
             if ticket is None:
                 self._budget.settle(worst, Decimal())
                 return None
-            with self._change:
+            with self._changed:
                 self.in_flight += 1
                 self.requests += 1
             started = time.monotonic()
             reply = self._call(request)
             seconds = time.monotonic() - started
-            with self._change:
+            with self._changed:
                 self.in_flight -= 1
             self._settle(request, reply, worst)
             if reply.failure is None or reply.failure.cause != "rate":
@@ -310,7 +310,7 @@ class Workers:
         return reply
 
     def _reserve(self, request: Request) -> Decimal | None:
-        """Set the worst case aside; wait while requests in flight may give some back; end the run if none can."""
+        """Reserve the worst case; wait while requests in flight may give some back; end the run if none can."""
         size = len(request.system) + len(request.text.encode()) + self._schema_bytes[request.stage]
         worst = self._worst_case(request.model, -(-size // 100), request.max_output_tokens, request.search)
         while not self._stopped.is_set():
@@ -341,7 +341,7 @@ class Workers:
             self._end_run(
                 "budget",
                 f"the reply about {self._about(request)} cost {worst + excess:.4f} USD, {excess:.4f} more than the "
-                "worst case that was set aside",
+                "worst case that was reserved",
             )
 
     def _about(self, request: Request) -> str:

@@ -37,13 +37,13 @@ def run(records, out, client, **settings):
 def test_who_waits_before_another_try_lets_another_ask(tmp_path, monkeypatch):
     """Both of two workers wait for another try; all other records are asked meanwhile, never more than two at once."""
     asked, at_once = [], []
-    lock, last, rest = threading.Lock(), threading.Event(), Workers._rest
+    lock, last, rest = threading.Lock(), threading.Event(), Workers._back_off
 
     def resting(workers, seconds):  # until every record is asked, however long that takes
         monkeypatch.setattr(workers._stopped, "wait", lambda seconds: last.wait(60))
         rest(workers, seconds)
 
-    monkeypatch.setattr(Workers, "_rest", resting)
+    monkeypatch.setattr(Workers, "_back_off", resting)
 
     def client(request):
         with lock:
