@@ -48,7 +48,7 @@ def _done(found: argparse.Namespace) -> int:
         try:
             return int(found.command(found))
         except EnrichError as error:
-            _say(str(error))
+            _say(error)
             return exit_code(error) if found.command is _run else 2
         except KeyboardInterrupt as error:
             _say("Interrupted. The same command goes on.")
@@ -77,7 +77,7 @@ def _let_go(stream: io.TextIOWrapper) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
-def _say(text: str) -> None:
+def _say(text: object) -> None:
     """Print a sentence on stderr, without what a terminal would obey."""
     with contextlib.suppress(OSError):  # nowhere is left to say it
         print(plain(f"enrichkit: {in_flags(text)}", most=0), file=sys.stderr)

@@ -157,7 +157,7 @@ class Options:
                 hint="" if self.rpm else hint,
             )
         if not isinstance(self.prices, Mapping) or not all(isinstance(price, Price) for price in self.prices.values()):
-            raise InputError("prices must map models' names to enrichkit.Price(...).")
+            raise InputError("{prices} must map models' names to enrichkit.Price(...).")
         for name in ("rpm", "budget_usd", "deadline_seconds"):
             value = getattr(self, name)
             number = isinstance(value, numbers.Real | Decimal) and not isinstance(value, bool)
@@ -193,12 +193,12 @@ class Options:
             )
         if not callable(self.client) and self.client not in CLIENTS:
             raise InputError(
-                "{client} must be {names}, or a callable, not {value!r}.",
+                "{client} must be {names}, or a callable{in_python}, not {value!r}.",
                 names=" or ".join(map(repr, CLIENTS)),
                 value=self.client,
             )
         if not _is_path(self.out):
-            raise InputError("out must be a folder's path, not {store!r:.200}.", store=self.out)
+            raise InputError("{out} must be a folder's path, not {store!r:.200}.", store=self.out)
 
     @functools.cached_property
     def folder(self) -> Path:

@@ -18,7 +18,7 @@ import pandas as pd
 
 from .engine.shard_writer import Row
 from .errors import Interrupted, SetupError, Stopped
-from .formatting import amount, many
+from .formatting import Sentence, amount, many
 from .opening import open_engine
 from .options import Options
 from .planning.estimate import estimate
@@ -173,7 +173,7 @@ class Run:
             return [f"{type(self._error).__name__}: {self._error}"]
         reason = self._engine.reason
         early = self._over.is_set() and is_early(self.status)
-        return [stop_reason_text(*reason).strip()] if early and reason is not None else []
+        return [str(stop_reason_text(*reason)).strip()] if early and reason is not None else []
 
     def _last_words(self) -> list[str]:
         """Say what stays below the cell: why it ended early, and what the same call would do now."""
@@ -267,7 +267,7 @@ class Run:
         table = {"key": plan.key, "ids": plan.ids, "record": plan.record}
         return enriched(self._options.folder, plan.frame, stages=stages, rows=rows, **table)
 
-    def _stopped(self, kind: type[Stopped], how: str) -> Stopped:
+    def _stopped(self, kind: type[Stopped], how: str | Sentence) -> Stopped:
         status = self.status
         reason = self._engine.reason[0] if self._engine.reason else "interrupt"
         rest = f"{self._rest()}Prices: {status.money.prices}. " if reason == "budget" else ""
@@ -280,7 +280,7 @@ class Run:
             failed=failed,
             are_left=many(status.left, "is", "are"),
             rest=rest,
-            following=next_step(reason) if status.left else "The same call returns the table",
+            following=next_step(reason) if status.left else Sentence("The same {call} returns the table"),
             reason=reason,
             done=status.done + status.failed,
             left=status.left,

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from .formatting import Sentence
+
 WARN_AT = 0.8
 """The share of the budget from which on every display says how much of it is spent."""
 
@@ -185,7 +187,7 @@ class Status:
     pace: PaceView
 
 
-def stop_reason_text(reason: str, detail: str) -> str:
+def stop_reason_text(reason: str, detail: str) -> Sentence:
     """Return a sentence or two about a run's end, from its reason and what was said then."""
     said = f" ({detail})" if detail else ""
     words = {
@@ -196,17 +198,19 @@ def stop_reason_text(reason: str, detail: str) -> str:
         "auth": f"The service refused the key{said}. Check it and its rights. ",
         "model_not_found": f"The service does not know the model{said}. Check its name. ",
         "failures": f"Question after question failed{said}. ",
-        "mixed": f"Simulated and real answers never mix in one store{said}. Look at GOOGLE_GEMINI_BASE_URL, or choose "
-        "another 'out'. ",
+        "mixed": f"Simulated and real answers never mix in one store{said}. Look at GOOGLE_GEMINI_BASE_URL, or choose ",
         "store": f"The store could not be written{said}. ",
     }
-    return words.get(reason, f"Stopped{said}. ")
+    text = words.get(reason, f"Stopped{said}. ")
+    return Sentence(
+        "{text}{choice}", {"text": text, "choice": Sentence("another {out}. ") if reason == "mixed" else ""}
+    )
 
 
-def next_step(reason: str | None) -> str:
+def next_step(reason: str | None) -> Sentence:
     """Return how a run that ended for that reason goes on."""
-    call = "The same call with a higher budget_usd" if reason == "budget" else "The same call"
-    return f"{call} goes on from here"
+    higher = Sentence(" with a higher {budget_usd}") if reason == "budget" else ""
+    return Sentence("The same {call}{higher} goes on from here", {"higher": higher})
 
 
 def _quota_opens() -> str:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
+import functools
 import re
 import shlex
 
-from ..errors import StoreError
+from ..errors import EnrichError, StoreError
 
 IN_FLAGS = {
     "on_change='redo'": "--on-change redo",
@@ -44,17 +46,51 @@ IN_FLAGS = {
     "delay_seconds must": "--delay must",
 }
 """What the library's messages say to do, and how that is said here."""
+PHRASES = {
+    "out": "--checkpoint",
+    "max_output_tokens": "the stage's max_output_tokens (in Python)",
+    "redo": "--on-change redo",
+    "keep": "--on-change keep",
+    "redo_damaged_on": "--redo-damaged",
+    "retry_failed_on": "--retry-failed",
+    "retry_failed_only": "--retry-failed",
+    "give_key": "--key ...",
+    "give_prices": "in Python, give prices",
+    "run": "enrichkit run",
+    "plan": "--dry-run",
+    "read": "in Python, enrichkit.read(out)",
+    "corrections": "in Python, enrichkit.corrections",
+    "weak": "in Python, enrichkit.weak",
+    "report_of": "enrichkit report ",
+    "end_of_call": "",
+    "call": "command",
+    "look": "See what it printed",
+    "in_python": " (in Python)",
+}
+"""How the shell spells the rest of what a sentence names in braces."""
 MAKE_ONE = re.compile(r"enrichkit\.run\(df, out=.*\) makes one\.")
 RUN = re.compile(r"enrichkit\.run\b(?!\()")
 REPORT = re.compile(r"enrichkit\.report\((['\"])(.*?)\1\)")
 
 
-def in_flags(text: str) -> str:
-    """Return a message of the library with the command line's names.
+@functools.cache
+def shell() -> dict[str, str]:
+    """Return how the shell spells what a sentence names in braces; a setting without a flag is one for Python."""
+    from ..options import Options
+
+    fields = dataclasses.fields(Options)
+    return {field.name: field.metadata.get("flag", f"{field.name} (in Python)") for field in fields} | PHRASES
+
+
+def in_flags(text: object) -> str:
+    """Return a message of the library with the command line's names; an error's by its template.
 
     >>> in_flags("Raise budget_usd to go on.")
     'Raise --budget to go on.'
     """
+    if isinstance(text, EnrichError):
+        return text.sentence.text(shell())
+    text = str(text)
     for name, flag in IN_FLAGS.items():
         text = text.replace(name, flag)
     text = RUN.sub("enrichkit run", MAKE_ONE.sub("enrichkit run makes one.", text))

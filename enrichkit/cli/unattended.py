@@ -149,7 +149,7 @@ def _follow(run: Run, logbook: Logbook, output: Path, out: Path, *, rows: Sequen
     if isinstance(error, KeyboardInterrupt) and not isinstance(error, Interrupted):
         error = Interrupted("Interrupted. The same command goes on.", reason="interrupt", done=0, left=run.status.left)
     ended, code = _ending(error, table)
-    why = in_flags(str(error)) if isinstance(error, EnrichError) else type(error).__name__ if error else ""
+    why = in_flags(error) if isinstance(error, EnrichError) else type(error).__name__ if error else ""
     try:
         logbook.close(table, ended, why)
     except OSError as failed:

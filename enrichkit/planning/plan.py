@@ -17,7 +17,7 @@ import pandas as pd
 import pyarrow.compute as pc
 
 from ..errors import ChangedError, InputError, StageError
-from ..formatting import many
+from ..formatting import Sentence, many
 from ..stages import funds
 from ..stages.stage import Stage, arrange
 from ..store.index import Index
@@ -45,7 +45,7 @@ class RunPlan(Records):
     """The shard of each record, -1 where it is not sealed."""
     later: int
     """How many records have something to do, and are left for a later call."""
-    changed: str
+    changed: Sentence | None
     """Which stored answers belong to another question, in words, if that is to be refused."""
     filled: str
     """Which answers of an earlier run the table has in its cells and would be asked for again, in words."""
@@ -80,7 +80,7 @@ def choose_stages(stages: Sequence[str | Stage], frame: pd.DataFrame) -> list[St
     for stage in stages:
         if not isinstance(stage, Stage) and not (isinstance(stage, str) and stage in funds.STAGES):
             raise StageError(
-                "There is no stage {stage!r}. Built in: {names}; or give a Stage.",
+                "There is no stage {stage!r}. Built in: {names}; or give a Stage{in_python}.",
                 stage=stage,
                 names=", ".join(funds.STAGES),
             )
@@ -165,7 +165,7 @@ def make_run_plan(
     for asked in questions:
         asked.leave_out(left_out)
     left = {"retry_failed='only'": len(order) - len(wanted), f"limit={limit}": len(wanted) - len(chosen)}
-    changed = _changed(questions, out) if on_change == "refuse" else ""
+    changed = _changed(questions, out) if on_change == "refuse" else None
     filled = "" if changed else "".join(_filled_before(first, stage) for stage in questions).rstrip()
     shards = index.shards[np.maximum(places, 0)] if len(index.shards) else np.full(len(places), -1, np.int32)
     return RunPlan(
@@ -189,12 +189,12 @@ def _left(reasons: Mapping[str, int]) -> Iterator[str]:
             yield f"{many(count, 'record is', 'records are')} left for a later call ({setting})."
 
 
-def _notes(keyless: str, changed: str, stages: Sequence[Stage], index: Index) -> Iterator[str]:
+def _notes(keyless: str, changed: Sentence | None, stages: Sequence[Stage], index: Index) -> Iterator[str]:
     """Yield what else is to be known of what is to do, a sentence each."""
     if keyless:
         yield f"{keyless} Until then run refuses this table; the plan is for its other rows."
     if changed:
-        yield changed
+        yield str(changed)
     if again := sum(_read_otherwise(stage, index) for stage in stages):
         answers = many(again, "stored answer")
         yield f"{answers} will be read again, at no cost: types, checks or columns changed."
@@ -210,14 +210,17 @@ def _read_otherwise(stage: Stage, index: Index) -> int:
     return int((asked & np.isin(index.shards, shards)).sum())
 
 
-def _changed(stages: Sequence[StageQuestions], out: Path) -> str:
-    """Return which stored answers belong to another question, and what to do; nothing if none do."""
+def _changed(stages: Sequence[StageQuestions], out: Path) -> Sentence | None:
+    """Return which stored answers belong to another question, and what to do; None if none do."""
     counts = [stage.counts for stage in stages]
     changed = "; ".join(f"{count.name}: {many(count.changed, 'stored answer')}" for count in counts if count.changed)
-    return changed and (
-        f"The question has changed ({changed}) since {out} was filled: its prompt, fields, model, search, settings or "
-        "what it is about. on_change='redo' asks them again and pays for it, on_change='keep' keeps the old "
-        "answers and asks the rest the new way, another 'out' starts afresh."
+    if not changed:
+        return None
+    return Sentence(
+        "The question has changed ({changed}) since {store} was filled: its prompt, fields, model, search, settings or "
+        "what it is about. {redo} asks them again and pays for it, {keep} keeps the old answers and asks the rest the "
+        "new way, another {out} starts afresh.",
+        {"changed": changed, "store": out},
     )
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from ..errors import BudgetError
-from ..formatting import amount, as_html, as_text, duration, many, plain
+from ..formatting import Sentence, amount, as_html, as_text, duration, many, plain
 from ..gemini.client import access, check_capabilities
 from ..messages import SIMULATOR, Client
 from ..pricing.budget import Budget
@@ -177,7 +177,9 @@ def make_plan(
 ) -> Plan:
     """Return what a person sees of a run's plan."""
     about = estimate(run_plan, folder, workers=workers, rpm=rpm, prices=prices)
-    unpriced = list(dict.fromkeys(_unpriced([stage.stage for stage in run_plan.stages], run_plan.model, prices)))
+    unpriced = list(
+        dict.fromkeys(map(str, _unpriced([stage.stage for stage in run_plan.stages], run_plan.model, prices)))
+    )
     worst_usd = worst_request(run_plan, prices)
     holds = budget_holds(budget, about, to_ask=run_plan.to_ask, worst_usd=worst_usd)
     fix_first = run_plan.fix_first
@@ -205,7 +207,7 @@ def _shown(cell: object) -> str:
     return plain(cell) if isinstance(cell, str) else f"{cell:,}"
 
 
-def _unpriced(stages: Sequence[Stage], model: str, prices: Mapping[str, Price]) -> Iterator[str]:
+def _unpriced(stages: Sequence[Stage], model: str, prices: Mapping[str, Price]) -> Iterator[Sentence]:
     """Yield which price of a stage's model is not known, in words."""
     for stage in stages:
         if price := lacking(stage.model or model, search=stage.search, prices=prices):

@@ -15,6 +15,7 @@ from datetime import datetime
 from decimal import Decimal
 
 from ..errors import InputError
+from ..formatting import Sentence
 from ..messages import DEFAULT_MODEL, SIMULATOR, Usage
 
 MOST_SEARCHES = 10
@@ -166,18 +167,22 @@ def rates(
     return _own(own) if own else _bundled(model, None if at is None else at.date().isoformat(), thousands)
 
 
-def lacking(model: str, *, search: bool, prices: Mapping[str, Price]) -> str:
-    """Return which price of a model nobody knows, and how to give it, in words; empty if all are known.
+def lacking(model: str, *, search: bool, prices: Mapping[str, Price]) -> Sentence | None:
+    """Return which price of a model nobody knows, and how to give it, in words; None if all are known.
 
     >>> lacking("my-model", search=True, prices={"my-model": Price(input_usd=1, output_usd=2, search_usd=0)})
-    ''
     """
     rate = rates(model, prompt_tokens=1, prices=prices)
     if rate is None:
-        return f"The price of {model!r} is unknown: give prices={{{model!r}: enrichkit.Price(...)}}"
+        return Sentence(
+            "The price of {name!r} is unknown: {give_prices}={{{name!r}: enrichkit.Price(...)}}", {"name": model}
+        )
     if search and rate.search is None:
-        return f"The price of a search by {model!r} is unknown: give its enrichkit.Price a search_usd, 0 if free"
-    return ""
+        return Sentence(
+            "The price of a search by {name!r} is unknown: give its enrichkit.Price a search_usd, 0 if free",
+            {"name": model},
+        )
+    return None
 
 
 def per_prompt(model_version: str) -> bool:

@@ -87,9 +87,7 @@ def is_store(out: Path) -> bool:
 def check_store(out: Path) -> None:
     """Raise `StoreError` if there is no store to read."""
     if not is_store(out):
-        raise StoreError(
-            "There is no store at {store}. enrichkit.run(df, out={folder!r}) makes one.", store=out, folder=str(out)
-        )
+        raise StoreError("There is no store at {store}. {run} makes one.", store=out)
 
 
 def stray_work_area(out: Path) -> Path | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import pickle
 import string
 from collections.abc import Iterator
@@ -10,8 +11,10 @@ from collections.abc import Iterator
 import pytest
 
 from enrichkit import errors
+from enrichkit.cli.flags import shell
 from enrichkit.errors import EnrichError, InputError, Interrupted, Stopped
 from enrichkit.formatting import PYTHON, Sentence, joined
+from enrichkit.options import Options
 from support.paths import PACKAGE
 
 RAISED = {name for name in errors.__all__ if issubclass(getattr(errors, name), EnrichError)}
@@ -68,3 +71,9 @@ def test_errors_survive_pickling(kind):
     copy = pickle.loads(pickle.dumps(error))
     assert (type(copy), str(copy), copy.reason, copy.done, copy.left) == (kind, "{odd} call goes on.", "budget", 3, 2)
     assert copy.sentence == error.sentence
+
+
+def test_python_and_the_shell_spell_the_same_names():
+    """Both tables have the same keys; each setting is one of them."""
+    assert shell().keys() == PYTHON.keys()
+    assert {field.name for field in dataclasses.fields(Options)} <= PYTHON.keys()
