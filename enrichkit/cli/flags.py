@@ -18,10 +18,7 @@ IN_FLAGS = {
     "retry_failed='only'": "--retry-failed",
     "budget_usd": "--budget",
     "model='simulator'": "--model simulator",
-    "key=...": "--key ...",
     "another 'out'": "another --checkpoint",
-    "an 'out' inside": "a --checkpoint inside",
-    "enrichkit.plan(...)": "--dry-run",
     "enrichkit.corrections(": "in Python, enrichkit.corrections(",
     "enrichkit.weak(": "in Python, enrichkit.weak(",
     "give prices=": "in Python, give prices=",
@@ -32,18 +29,6 @@ IN_FLAGS = {
     "See where it was called": "See what it printed",
     "(limit=": "(--limit ",
     ", or give the stage more columns in 'per'": "",
-    "; or give a Stage": "",
-    ", or a callable": "",
-    "client must": "--client must",
-    "model must": "--model must",
-    "notify must": "--notify must",
-    "notify needs": "--notify needs",
-    "leave notify out": "leave --notify out",
-    "workers must": "--max-workers must",
-    "explicit rpm": "explicit --rpm",
-    "rpm must": "--rpm must",
-    "limit must": "--limit must",
-    "delay_seconds must": "--delay must",
 }
 """What the library's messages say to do, and how that is said here."""
 PHRASES = {
@@ -68,7 +53,6 @@ PHRASES = {
     "in_python": " (in Python)",
 }
 """How the shell spells the rest of what a sentence names in braces."""
-MAKE_ONE = re.compile(r"enrichkit\.run\(df, out=.*\) makes one\.")
 RUN = re.compile(r"enrichkit\.run\b(?!\()")
 REPORT = re.compile(r"enrichkit\.report\((['\"])(.*?)\1\)")
 
@@ -93,7 +77,7 @@ def in_flags(text: object) -> str:
     text = str(text)
     for name, flag in IN_FLAGS.items():
         text = text.replace(name, flag)
-    text = RUN.sub("enrichkit run", MAKE_ONE.sub("enrichkit run makes one.", text))
+    text = RUN.sub("enrichkit run", text)
     return REPORT.sub(lambda found: f"enrichkit report {shlex.quote(found[2])}", text)
 
 
