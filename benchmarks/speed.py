@@ -134,7 +134,7 @@ def run(frame: pd.DataFrame, out: Path, **more: Any) -> pd.DataFrame:
     return enrichkit.run(frame, out=out, stages=[COMPANY], key="name", workers=WORKERS, progress=False, **more)
 
 
-def requests_for(records: int) -> list[enrichkit.Request]:
+def requests_for(records: int) -> list[enrichkit.messages.Request]:
     """Return the requests that the product sends."""
     rows = table(records).to_dict("records")
     return [COMPANY.request("", row, model=MODEL, timeout_seconds=90.0) for row in rows]
@@ -159,7 +159,7 @@ def bare_sdk(records: int, url: str) -> Took:
     with timed(took):
         client = genai.Client(api_key=KEY, http_options=types.HttpOptions(api_version="v1beta", base_url=url))
 
-        def ask(request: enrichkit.Request) -> str:
+        def ask(request: enrichkit.messages.Request) -> str:
             reply = client.models.generate_content(model=MODEL, contents=request.text, config=config)
             return reply.sdk_http_response.body
 
@@ -176,7 +176,7 @@ def bare_http(records: int, url: str) -> Took:
     headers = {"x-goog-api-key": KEY, "Content-Type": "application/json"}
     asked, took, own = requests_for(records), list[Took](), threading.local()
 
-    def ask(request: enrichkit.Request) -> dict[str, Any]:
+    def ask(request: enrichkit.messages.Request) -> dict[str, Any]:
         body = {
             "contents": [{"role": "user", "parts": [{"text": request.text}]}],
             "systemInstruction": {"role": "user", "parts": [{"text": request.system}]},

@@ -39,16 +39,16 @@ class Company(enrichkit.Answer):
 COMPANY = enrichkit.Stage("company", prompt="Research {name} in {country}.", answer=Company)
 HISTORY = enrichkit.Stage("history", prompt="Tell how {name} began.", answer=Company)
 SOURCES = tuple(
-    enrichkit.Source(url=f"https://example.com/{number}/a-page-about-a-firm", title=f"Page {number}")
+    enrichkit.messages.Source(url=f"https://example.com/{number}/a-page-about-a-firm", title=f"Page {number}")
     for number in range(8)
 )
 
 
-def answer(request: enrichkit.Request) -> enrichkit.Reply:
+def answer(request: enrichkit.messages.Request) -> enrichkit.messages.Reply:
     """Answer at once, in the size that is usual."""
-    return enrichkit.Reply(
+    return enrichkit.messages.Reply(
         text='{"industry": "Tea", "employees": 3, "confidence": "high", "notes": "Found on its own pages."}',
-        usage=enrichkit.Usage(prompt_tokens=1500, output_tokens=300, searches=1),
+        usage=enrichkit.messages.Usage(prompt_tokens=1500, output_tokens=300, searches=1),
         sources=SOURCES,
         model_version="gemini-3.5-flash-lite",
     )
@@ -237,7 +237,7 @@ def pending(names: list[str]) -> None:
         frame = table(1_000_000)
         asked = threading.Event()
 
-        def slow(request: enrichkit.Request) -> enrichkit.Reply:
+        def slow(request: enrichkit.messages.Request) -> enrichkit.messages.Reply:
             asked.set()
             time.sleep(0.05)
             return answer(request)
@@ -279,7 +279,7 @@ def writer() -> Iterator[Row]:
 
         return mock.patch.object(kind, name, measured)
 
-    def slow(request: enrichkit.Request) -> enrichkit.Reply:
+    def slow(request: enrichkit.messages.Request) -> enrichkit.messages.Reply:
         time.sleep(1)
         return answer(request)
 

@@ -1,8 +1,7 @@
-from . import errors
+from . import errors, messages
 from .api import batches, plan, run, start
 from .errors import EnrichError, Stopped
 from .gemini import simulator
-from .messages import Failure, Reply, Request, Source, Support, Usage
 from .options import check_parameters
 from .planning.summary import Plan
 from .pricing.prices import Price
@@ -17,25 +16,21 @@ from .runner import Run
 from .stages import funds
 from .stages.answer import Answer, Issue
 from .stages.stage import Stage
+from .status import Status
 from .store.reader import read
 
 __all__ = [
     "Answer",
     "Dossier",
     "EnrichError",
-    "Failure",
     "Issue",
     "Plan",
     "Price",
-    "Reply",
     "Report",
-    "Request",
     "Run",
-    "Source",
     "Stage",
+    "Status",
     "Stopped",
-    "Support",
-    "Usage",
     "Verification",
     "batches",
     "check_parameters",
@@ -46,6 +41,7 @@ __all__ = [
     "evidence",
     "export",
     "funds",
+    "messages",
     "plan",
     "plots",
     "read",

@@ -1,6 +1,6 @@
 """Everything `enrichkit` raises: one tree under `EnrichError`.
 
-A request that fails is not here: it is a value (`enrichkit.Failure`) that ends up in the record's row.
+A request that fails is not here: it is a value (`enrichkit.messages.Failure`) that ends up in the record's row.
 Exceptions are for a caller's mistake, and for runs that end early.
 """
 

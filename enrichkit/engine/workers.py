@@ -300,7 +300,7 @@ class Workers:
         try:
             reply = self._client(request)
             if not isinstance(reply, Reply):
-                raise TypeError(f"the client returned a {type(reply).__name__}, not an enrichkit.Reply")
+                raise TypeError(f"the client returned a {type(reply).__name__}, not an enrichkit.messages.Reply")
         except BaseException as error:  # noqa: BLE001 - a client of one's own may raise anything
             cause: Cause = "network" if isinstance(error, OSError) else "client"
             cause = "timeout" if isinstance(error, TimeoutError) else cause

@@ -17,10 +17,11 @@ import pandas as pd
 import pytest
 
 import enrichkit
-from enrichkit import Failure, Reply, Stage, errors
+from enrichkit import Stage, errors
 from enrichkit.engine.driver import Engine
 from enrichkit.engine.limiter import PauseSwitch
 from enrichkit.gemini.simulator import Simulator
+from enrichkit.messages import Failure, Reply
 from support.tables import Company
 from support.waiting import hold_after, wait_for
 

@@ -12,7 +12,8 @@ import pandas as pd
 import pytest
 
 import enrichkit
-from enrichkit import Answer, Failure, Reply, Stage, errors
+from enrichkit import Answer, Stage, errors
+from enrichkit.messages import Failure, Reply
 from enrichkit.store.files import Files
 from support.clients import BLOCKED, USAGE, Teller
 from support.tables import PRICES, in_peru

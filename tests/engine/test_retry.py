@@ -6,8 +6,8 @@ import threading
 
 import pytest
 
-from enrichkit import Failure, Reply, Request
 from enrichkit.engine.retry import Sent, ask
+from enrichkit.messages import Failure, Reply, Request
 
 REQUEST = Request(question="q", stage="s", model="m", system="", text="", schema={})
 GOOD = Reply(text="{}")

@@ -17,8 +17,9 @@ import pandas as pd
 import pytest
 
 import enrichkit
-from enrichkit import Answer, Reply, Stage, errors
+from enrichkit import Answer, Stage, errors
 from enrichkit.gemini.simulator import Simulator
+from enrichkit.messages import Reply
 from support.paths import TABLE
 from support.waiting import hold_after, wait_for
 

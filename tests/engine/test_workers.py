@@ -10,10 +10,11 @@ import time
 import pytest
 
 import enrichkit
-from enrichkit import Failure, Reply, Stage, errors
+from enrichkit import Stage, errors
 from enrichkit.engine.pace import Pace
 from enrichkit.engine.workers import Workers
 from enrichkit.gemini.simulator import Quota
+from enrichkit.messages import Failure, Reply
 from enrichkit.store.files import Files
 from enrichkit.store.store import Store
 from support.tables import Company, numbered

@@ -24,12 +24,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import enrichkit
-from enrichkit import Reply, Request, Stage
+from enrichkit import Stage
 from enrichkit.errors import SetupError
 from enrichkit.gemini.client import Gemini, check_capabilities, connect
 from enrichkit.gemini.simulator import Simulator
 from enrichkit.gemini.wire import classify, parse
-from enrichkit.messages import CLIENTS
+from enrichkit.messages import CLIENTS, Reply, Request
 from enrichkit.pricing.prices import cost
 from enrichkit.stages.answer import read_answer
 from enrichkit.stages.funds import DEEP, FUND, POC

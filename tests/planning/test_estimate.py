@@ -12,8 +12,9 @@ import pandas as pd
 import pytest
 
 import enrichkit
-from enrichkit import Answer, Failure, Price, Reply, Stage, Usage
+from enrichkit import Answer, Price, Stage
 from enrichkit.formatting import many
+from enrichkit.messages import Failure, Reply, Usage
 from enrichkit.planning.estimate import STUDENT, carry_over
 from support.paths import TABLE
 from support.tables import Company

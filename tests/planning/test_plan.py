@@ -11,7 +11,8 @@ import pandas as pd
 import pytest
 
 import enrichkit
-from enrichkit import Failure, Price, Reply, Stage, errors
+from enrichkit import Price, Stage, errors
+from enrichkit.messages import Failure, Reply
 from support.paths import TABLE
 from support.tables import Company
 

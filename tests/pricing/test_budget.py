@@ -13,7 +13,8 @@ from decimal import Decimal
 import pytest
 
 import enrichkit
-from enrichkit import Failure, Price, Reply, Stage, Usage, errors
+from enrichkit import Price, Stage, errors
+from enrichkit.messages import Failure, Reply, Usage
 from enrichkit.progress.view import one_line
 from support.tables import Company, numbered
 from support.waiting import wait_for

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from enrichkit import Price, Usage
+from enrichkit import Price
+from enrichkit.messages import Usage
 from enrichkit.pricing.budget import Budget, Forecast
 from enrichkit.pricing.prices import cost, worst_case
 

@@ -159,7 +159,7 @@ def test_a_saved_notebook_shows_the_final_figures_untrusted_and_without_a_kernel
 def test_hostile_text_is_shown_and_not_run(opened):
     """In the live view, in its summary and in what a run says of itself."""
     client = (
-        "def hostile(request):\n    time.sleep(0.3)\n    return Reply(failure=enrichkit.Failure(cause='blocked', "
+        "def hostile(request):\n    time.sleep(0.3)\n    return Reply(failure=Failure(cause='blocked', "
         "message='<img src=x onerror=window.harmed=1> $1 and $2'))\n"
     )
     start = call("out-hostile", 8) + client + "job = enrichkit.start(frame, **settings | {'client': hostile})"
@@ -177,7 +177,7 @@ def test_hostile_text_is_shown_and_not_run(opened):
 def test_a_long_word_of_anybody_pushes_nothing_out_of_half_a_screen(opened):
     """The summary wraps it: the levels beside it stay in sight."""
     client = (
-        "def hostile(request):\n    bad = Reply(failure=enrichkit.Failure(cause='blocked', message='x' * 400))\n"
+        "def hostile(request):\n    bad = Reply(failure=Failure(cause='blocked', message='x' * 400))\n"
         "    return bad if 'Company 7⟧' in request.text else client(request)\n"
     )
     start = call("out-long", 8) + client + "job = enrichkit.start(frame, **settings | {'client': hostile})"

@@ -18,8 +18,9 @@ from jupyter_client.manager import start_new_kernel
 from nbclient import NotebookClient
 
 import enrichkit
-from enrichkit import Reply, errors
+from enrichkit import errors
 from enrichkit.gemini.simulator import Simulator
+from enrichkit.messages import Reply
 from support.calls import call
 from support.paths import ROOT
 from support.waiting import wait_for
@@ -280,7 +281,8 @@ def test_a_signal_to_papermill_loses_nothing_that_was_counted(sign, tmp_path, mo
 
 FAST = """
 import pandas as pd, time, enrichkit
-from enrichkit import Answer, Reply, Stage
+from enrichkit import Answer, Stage
+from enrichkit.messages import Reply
 
 class Company(Answer):
     industry: str | None = None

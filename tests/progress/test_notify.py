@@ -29,7 +29,8 @@ from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import AuthResult
 
 import enrichkit
-from enrichkit import Failure, Price, Reply, Stage, Usage, errors
+from enrichkit import Price, Stage, errors
+from enrichkit.messages import Failure, Reply, Usage
 from enrichkit.options import Options
 from enrichkit.store.store import Files
 from support.calls import enrich
@@ -377,7 +378,7 @@ class Company(enrichkit.Answer):
 def client(request):
     print("asked", flush=True)
     time.sleep(0.05)
-    return enrichkit.Reply(text='{{"industry": "Tea"}}')
+    return enrichkit.messages.Reply(text='{{"industry": "Tea"}}')
 stage = enrichkit.Stage("company", prompt="Research {{name}}.", answer=Company, search=False)
 enrichkit.run(pd.DataFrame({{"name": [f"n{{n}}" for n in range(2000)]}}), stages=[stage], key="name", client=client,
               out={str(out)!r}, progress=False, notify={hook(web)!r})
@@ -665,7 +666,7 @@ class Company(enrichkit.Answer):
     industry: str | None = None
 stage = enrichkit.Stage("company", prompt="Research {name}.", answer=Company, search=False)
 enrichkit.run(pd.DataFrame({"name": ["Acme"]}), stages=[stage], key="name", progress=False, out=sys.argv[2],
-              client=lambda request: enrichkit.Reply(text='{"industry": "Tea"}'), notify=sys.argv[1])
+              client=lambda request: enrichkit.messages.Reply(text='{"industry": "Tea"}'), notify=sys.argv[1])
 """
 
 

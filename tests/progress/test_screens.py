@@ -140,11 +140,11 @@ def test_lines_say_why_a_run_has_ended_early(tmp_path, capfd):
     """In one line of its own, whoever's words are in it; nothing of the kind where all went well."""
     space = {}
     exec(call(tmp_path / "out"), space)
-    refused = enrichkit.Failure(cause="auth", message="no\n\x1b[2J")
+    refused = enrichkit.messages.Failure(cause="auth", message="no\n\x1b[2J")
     with pytest.raises(enrichkit.Stopped):
         enrichkit.run(
             space["frame"],
-            **space["settings"] | {"client": lambda _: enrichkit.Reply(failure=refused)},
+            **space["settings"] | {"client": lambda _: enrichkit.messages.Reply(failure=refused)},
             progress="text",
         )
     why = capfd.readouterr().err.splitlines()[-1]
@@ -177,7 +177,7 @@ def test_a_terminal_gets_a_bar_with_tokens_failures_speed_and_time(tmp_path):
         call(tmp_path / "out")
         + BESIDE
         + (
-            "from enrichkit import Failure\n"
+            "from enrichkit.messages import Failure\n"
             "def failing(request):\n"
             "    if '⟦Company 30⟧' in request.text:\n"
             "        shown(lambda status: status.left_seconds)\n"

@@ -25,7 +25,8 @@ import pandas as pd
 import pyarrow.parquet as pq
 
 import enrichkit
-from enrichkit import Answer, Failure, Price, Reply, Stage, Usage
+from enrichkit import Answer, Price, Stage
+from enrichkit.messages import Failure, Reply, Usage
 from enrichkit.store.files import Files
 from enrichkit.store.store import Store
 from proof.money import disagreements
@@ -75,7 +76,7 @@ class Teller:
         self.asked: list[str] = []
         self.refuses = refuses
 
-    def __call__(self, request: enrichkit.Request) -> Reply:
+    def __call__(self, request: enrichkit.messages.Request) -> Reply:
         self.asked.append(request.question)
         time.sleep(0 if SEAL_SECONDS else 0.003)  # one by one: replies that come together are sealed together
         usage = Usage(prompt_tokens=1000, output_tokens=0, searches=0)
@@ -88,7 +89,7 @@ class Teller:
 PRICES = {"m": Price(input_usd=1000, output_usd=0)}
 
 
-def call(phase: str, out: Path, client: Callable[[enrichkit.Request], Reply]) -> pd.DataFrame:
+def call(phase: str, out: Path, client: Callable[[enrichkit.messages.Request], Reply]) -> pd.DataFrame:
     """Make one of the calls."""
     settings = {"key": "name", "model": "m", "prices": PRICES, "workers": 2, "progress": False}
     settings["shard_rows"] = 2 if SEAL_SECONDS else 3  # two records share a country, and are complete together

@@ -67,7 +67,7 @@ def victim(phase: str, out: Path, url: str, stored_replies: Path, seal_seconds: 
     recorder = os.open(stored_replies, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     ask, append = Gemini.__call__, Store.append
 
-    def asking(self: Gemini, request: enrichkit.Request) -> enrichkit.Reply:
+    def asking(self: Gemini, request: enrichkit.messages.Request) -> enrichkit.messages.Reply:
         os.write(recorder, f"asked {request.question}\n".encode())
         return ask(self, request)
 

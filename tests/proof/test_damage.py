@@ -12,7 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 
 import enrichkit
-from enrichkit import Failure, Reply, Stage, errors
+from enrichkit import Stage, errors
+from enrichkit.messages import Failure, Reply
 from enrichkit.store.files import Files
 from enrichkit.store.journal import decode_journal
 from enrichkit.store.parquet import read_parquet

@@ -12,7 +12,8 @@ import pandas as pd
 import pytest
 
 import enrichkit
-from enrichkit import Answer, Failure, Reply, Stage, Usage, errors
+from enrichkit import Answer, Stage, errors
+from enrichkit.messages import Failure, Reply, Usage
 from enrichkit.store.files import Files
 from enrichkit.store.store import Store
 from proof import crashes

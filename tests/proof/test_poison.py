@@ -11,7 +11,8 @@ import pyarrow.dataset as ds
 import pytest
 
 import enrichkit
-from enrichkit import Answer, Reply, Stage
+from enrichkit import Answer, Stage
+from enrichkit.messages import Reply
 
 
 class Company(Answer):

@@ -12,7 +12,8 @@ import pyarrow.dataset as ds
 import pytest
 
 import enrichkit
-from enrichkit import Reply, Stage
+from enrichkit import Stage
+from enrichkit.messages import Reply
 from support.tables import Company
 
 COMPANY = Stage("company", prompt="Research {name}.", answer=Company, search=False)

@@ -10,8 +10,9 @@ import pandas as pd
 import pytest
 
 import enrichkit
-from enrichkit import Price, Reply, Stage, Usage, errors
+from enrichkit import Price, Stage, errors
 from enrichkit.gemini.simulator import Simulator
+from enrichkit.messages import Reply, Usage
 from support.tables import Company, numbered
 
 COMPANY = Stage("company", prompt="Research {name}.", answer=Company, search=False, max_output_tokens=1000)

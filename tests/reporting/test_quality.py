@@ -12,9 +12,10 @@ import pyarrow.dataset
 import pytest
 
 import enrichkit
-from enrichkit import Answer, Issue, Reply, Source, Stage, Support
+from enrichkit import Answer, Issue, Stage
 from enrichkit.errors import InputError
 from enrichkit.gemini.wire import parse
+from enrichkit.messages import Reply, Source, Support
 from enrichkit.reporting.dossier import IN_A_TAB
 from enrichkit.stages.funds import OF_POC, says_nothing
 from enrichkit.stages.grounding import NO_VALUE_SAID, evidence
@@ -325,7 +326,7 @@ def test_the_weakest_come_first_and_can_be_run_again(tmp_path):
 
 def test_a_failed_stage_is_weak_and_an_unknown_stage_is_an_error(tmp_path):
     """The message names the stages that there are."""
-    failed = Reply(failure=enrichkit.Failure(cause="blocked", message="SAFETY"))
+    failed = Reply(failure=enrichkit.messages.Failure(cause="blocked", message="SAFETY"))
     asked(pd.DataFrame({"name": ["Acme"]}), failed, tmp_path / "out")
     assert enrichkit.weak(tmp_path / "out")["_why"].tolist() == ["company failed: blocked: SAFETY"]
     for stages in (["fund"], "company"):
@@ -344,7 +345,7 @@ def test_the_report_counts_what_is_there(tmp_path):
         for name, text in texts.items():
             if f"⟦{name}⟧" in request.text:
                 return replied(text, ("one", (0,)))
-        return Reply(failure=enrichkit.Failure(cause="truncated", message=HOSTILE))
+        return Reply(failure=enrichkit.messages.Failure(cause="truncated", message=HOSTILE))
 
     frame = pd.DataFrame({"name": ["A", "B", "C"], "company.city": ["Bergen", None, None]})
     asked(frame, None, tmp_path / "out", client=client)
@@ -399,7 +400,7 @@ def test_a_run_counts_levels_as_replies_come(tmp_path):
         for name, text in texts.items():
             if f"⟦{name}⟧" in request.text:
                 return replied(text)
-        return Reply(failure=enrichkit.Failure(cause="blocked", message="SAFETY"))
+        return Reply(failure=enrichkit.messages.Failure(cause="blocked", message="SAFETY"))
 
     frame = pd.DataFrame({"name": ["A", "A", "B", "C"], "id": [1, 2, 3, 4]})
     settings = {"key": "id", "out": tmp_path / "out", "stages": [COMPANY], "progress": False}
@@ -419,7 +420,7 @@ def test_a_dossier_shows_whole_values_what_checks_found_and_the_suggestions_of_t
     frame = pd.DataFrame({"name": ["Acme"]})
     asked(frame, reply, tmp_path / "out")
     changed = Stage("company", prompt="Look up {name}.", per=("name",), answer=Company, checks=(too_many,))
-    failed = Reply(failure=enrichkit.Failure(cause="blocked", message="SAFETY"))
+    failed = Reply(failure=enrichkit.messages.Failure(cause="blocked", message="SAFETY"))
     asked(frame, failed, tmp_path / "out", stages=[changed], on_change="redo")
     page = enrichkit.dossier(tmp_path / "out", enrichkit.read(tmp_path / "out")["_record_id"].iloc[0])
     assert page.suggestions == ("<a>fish</a>",)

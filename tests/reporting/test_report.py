@@ -14,9 +14,10 @@ import pandas as pd
 import pytest
 
 import enrichkit
-from enrichkit import Failure, Price, Reply, Stage, Usage, errors
+from enrichkit import Price, Stage, errors
 from enrichkit.cli.flags import in_flags
 from enrichkit.gemini.simulator import Simulator
+from enrichkit.messages import Failure, Reply, Usage
 from enrichkit.reporting.costs import DOLLARS
 from enrichkit.reporting.report import exact
 from enrichkit.store.replies import answering

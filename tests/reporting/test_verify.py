@@ -10,7 +10,8 @@ import pyarrow as pa
 import pytest
 
 import enrichkit
-from enrichkit import Failure, Reply, Stage, errors
+from enrichkit import Stage, errors
+from enrichkit.messages import Failure, Reply
 from enrichkit.store.files import Files
 from enrichkit.store.parquet import encode_parquet, read_parquet
 from support.tables import Company

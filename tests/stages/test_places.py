@@ -254,9 +254,9 @@ def test_the_tables_are_there_before_the_first_request(tmp_path: Path) -> None:
     places._cities.cache_clear()
     loaded: list[int] = []
 
-    def client(request: enrichkit.Request) -> enrichkit.Reply:
+    def client(request: enrichkit.messages.Request) -> enrichkit.messages.Reply:
         loaded.append(places._cities.cache_info().currsize)
-        return enrichkit.Reply(text="{}", model_version="mine")
+        return enrichkit.messages.Reply(text="{}", model_version="mine")
 
     frame = pd.DataFrame({"fund.title": ["Acme"]})
     enrichkit.run(frame, stages=["fund"], client=client, out=tmp_path, key="fund.title", progress=False)

@@ -26,7 +26,8 @@ CALL = """
 import time
 import pandas as pd
 import enrichkit
-from enrichkit import Answer, Reply, Stage, Usage
+from enrichkit import Answer, Stage
+from enrichkit.messages import Failure, Reply, Usage
 
 class Company(Answer):
     industry: str | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 
-from enrichkit import Failure, Reply, Request, Usage
+from enrichkit.messages import Failure, Reply, Request, Usage
 
 USAGE = Usage(prompt_tokens=1000, output_tokens=0, searches=0)
 """What each reply of a `Teller` used: one dollar's worth by `support.tables.PRICES`."""
