@@ -78,7 +78,7 @@ def access() -> dict[str, Any]:
     key_name = next((name for name in KEY_NAMES if os.environ.get(name, "").strip()), None)
     if key_name is None:
         raise MissingKeyError(
-            "No API key is set. Set {names} in the environment, or use model={simulator!r}, which needs none.",
+            "No API key is set. Set {names} in the environment, or use {model}={simulator!r}, which needs none.",
             names=" or ".join(KEY_NAMES),
             simulator=SIMULATOR,
         )
@@ -105,7 +105,7 @@ def check_capabilities(name: str, *, thinking: str | int | None) -> None:
     """Raise `SetupError` if a client cannot send what is asked for."""
     if name == "google-generativeai" and thinking is not None:
         raise SetupError(
-            "client='google-generativeai' cannot set 'thinking'. Use client='google-genai', or leave it out.",
+            "{client}='google-generativeai' cannot set 'thinking'. Use {client}='google-genai', or leave it out.",
         )
 
 
