@@ -36,6 +36,13 @@ def plan(df: pd.DataFrame, options: Options) -> Plan:
     Plan
         The counts and the estimate; printed or shown in a notebook, it says all of this in words.
 
+    Raises
+    ------
+    InputError, StageError
+        If the table, a setting or a stage cannot be used.
+    StoreError
+        If the store cannot be read.
+
     Examples
     --------
     >>> import pandas as pd, enrichkit
@@ -79,6 +86,23 @@ def check(frame: pd.DataFrame, options: Options) -> None:
 
 def batches(df: pd.DataFrame, rows: int) -> Iterator[pd.DataFrame]:
     """Yield the table piece by piece, for a look in between; the same store carries on.
+
+    Parameters
+    ----------
+    df : DataFrame
+        One row per record.
+    rows : int
+        The number of rows of a piece; the last one may have fewer.
+
+    Returns
+    -------
+    iterator of DataFrame
+        The pieces, in order, each with its part of the index.
+
+    Raises
+    ------
+    InputError
+        If ``rows`` is not a whole number above 0.
 
     Examples
     --------
@@ -146,6 +170,11 @@ def start(df: pd.DataFrame, options: Options) -> Run:
     -------
     Run
         The run, which is under way.
+
+    Raises
+    ------
+    InputError, StageError, SetupError, MissingKeyError, ChangedError, StoreError, LockedError, DamagedError
+        As `run`, before any request. What ends the run early is raised by `Run.result`.
 
     Examples
     --------

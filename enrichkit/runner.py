@@ -51,6 +51,14 @@ class Run:
     own body ends the loop only: the run goes on in the background, and `stop` stops it.
 
     Its eight public names are the buttons of the live view and what a notebook asks of a run, each in a word.
+
+    Examples
+    --------
+    >>> import pandas as pd, enrichkit, tempfile
+    >>> df, out = pd.DataFrame({"fund.title": ["Borealis Ventures"]}), tempfile.mkdtemp() + "/enriched"
+    >>> job = enrichkit.start(df, model="simulator", stages=["fund"], out=out, progress=False)
+    >>> [row["_status"] for row in job], job.done
+    (['done'], True)
     """
 
     def __init__(
@@ -85,18 +93,60 @@ class Run:
             self._live.begin(way)
 
     def stop(self) -> pd.DataFrame:
-        """Ask nothing more, keep what is in flight, and return the table as it stands. An interrupt leaves at once."""
+        """Ask nothing more, keep what is in flight, and return the table as it stands. An interrupt leaves at once.
+
+        Returns
+        -------
+        DataFrame
+            The table, also with answers of records that are not complete.
+
+        Raises
+        ------
+        StoreError
+            If the store could not be written.
+        Interrupted
+            If it was interrupted while requests were in flight.
+
+        Examples
+        --------
+        >>> import pandas as pd, enrichkit, tempfile
+        >>> df, out = pd.DataFrame({"fund.title": ["Borealis Ventures"]}), tempfile.mkdtemp() + "/enriched"
+        >>> job = enrichkit.start(df, model="simulator", stages=["fund"], out=out, progress=False)
+        >>> job.stop()["_status"].tolist() in (["done"], ["pending"])
+        True
+        """
         self._engine.stop("stop")
         self._drain()
         self._raise_defect()
         return self._frame()
 
     def pause(self) -> None:
-        """Send nothing new until `resume`; what is in flight finishes and is stored. `stop` works meanwhile."""
+        """Send nothing new until `resume`; what is in flight finishes and is stored. `stop` works meanwhile.
+
+        Examples
+        --------
+        >>> import pandas as pd, enrichkit, tempfile
+        >>> df, out = pd.DataFrame({"fund.title": ["Borealis Ventures"]}), tempfile.mkdtemp() + "/enriched"
+        >>> job = enrichkit.start(df, model="simulator", stages=["fund"], out=out, progress=False)
+        >>> job.pause()
+        >>> job.resume()
+        >>> job.result()["_status"].tolist()
+        ['done']
+        """
         self._engine.pause()
 
     def resume(self) -> None:
-        """Go on after `pause`."""
+        """Go on after `pause`; without one, nothing happens.
+
+        Examples
+        --------
+        >>> import pandas as pd, enrichkit, tempfile
+        >>> df, out = pd.DataFrame({"fund.title": ["Borealis Ventures"]}), tempfile.mkdtemp() + "/enriched"
+        >>> job = enrichkit.start(df, model="simulator", stages=["fund"], out=out, progress=False)
+        >>> job.resume()
+        >>> job.result()["_status"].tolist()
+        ['done']
+        """
         self._engine.resume()
 
     def show(self) -> None:
@@ -104,6 +154,14 @@ class Run:
 
         After the browser has lost its page, this brings the live view back. A run started with ``progress=False`` is
         shown from now on.
+
+        Examples
+        --------
+        >>> import pandas as pd, enrichkit, tempfile
+        >>> df, out = pd.DataFrame({"fund.title": ["Borealis Ventures"]}), tempfile.mkdtemp() + "/enriched"
+        >>> job = enrichkit.start(df, model="simulator", stages=["fund"], out=out, progress=False)
+        >>> _ = job.result()
+        >>> job.show()
         """
         want = wanted("auto")
         self._live.show(choose("auto" if want == "off" else want, look_around()))
@@ -115,12 +173,25 @@ class Run:
 
         In the main thread, SIGTERM (how a scheduler ends a program) counts as an interrupt.
 
+        Returns
+        -------
+        DataFrame
+            As of `enrichkit.run`.
+
         Raises
         ------
         Stopped
             If the run ended before everything was asked.
         Interrupted
             If the person interrupted it: once lets requests in flight finish, twice leaves at once.
+
+        Examples
+        --------
+        >>> import pandas as pd, enrichkit, tempfile
+        >>> df, out = pd.DataFrame({"fund.title": ["Borealis Ventures"]}), tempfile.mkdtemp() + "/enriched"
+        >>> job = enrichkit.start(df, model="simulator", stages=["fund"], out=out, progress=False)
+        >>> job.result()["_status"].tolist()
+        ['done']
         """
         with _terminated_as_interrupted(), self._interruptible():
             self._wait()

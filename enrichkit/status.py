@@ -13,6 +13,8 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from .formatting import Sentence
 
+__all__ = ["Levels", "Money", "PaceView", "Status", "Traffic"]
+
 WARN_AT = 0.8
 """The share of the budget from which on every display says how much of it is spent."""
 
@@ -166,6 +168,15 @@ class Status:
         Answers by confidence and by search quality.
     pace : PaceView
         How fast it may go, as learned so far, and what is waited for.
+
+    Examples
+    --------
+    >>> import pandas as pd, enrichkit, tempfile
+    >>> df, out = pd.DataFrame({"fund.title": ["Borealis Ventures"]}), tempfile.mkdtemp() + "/enriched"
+    >>> job = enrichkit.start(df, model="simulator", stages=["fund"], out=out, progress=False)
+    >>> _ = job.result()
+    >>> job.status.done, job.status.left, job.status.money.simulated
+    (1, 0, True)
     """
 
     records: int

@@ -27,7 +27,20 @@ FAILED, ANSWERED = 1, 2
 
 @dataclass(frozen=True, slots=True)
 class StagePlan:
-    """What a stage has before it; records, but ``to_ask`` counts questions, each one request if all goes well."""
+    """What a stage has before it, in counts of records, but for ``to_ask``.
+
+    Attributes
+    ----------
+    name : str
+        The stage.
+    done, failed, skipped, shared : int
+        Records with an answer, with a failure that stays, without what the stage requires, and with an answer that
+        another record's question brings.
+    changed : int
+        Records whose stored answer belongs to another question than the stage asks now.
+    to_ask : int
+        Different questions, each one request if all goes well.
+    """
 
     name: str
     done: int

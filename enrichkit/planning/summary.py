@@ -61,6 +61,13 @@ class Plan:
     -----
     After a pilot, such as ``enrichkit.run(df.sample(10))``, the estimate goes by what that used, and its range is one
     that the true figure should be in 19 times out of 20.
+
+    Examples
+    --------
+    >>> import pandas as pd, enrichkit
+    >>> ahead = enrichkit.plan(pd.DataFrame({"fund.title": ["Borealis Ventures"]}), stages=["fund"], model="simulator")
+    >>> ahead.records, ahead.to_ask, ahead.model
+    (1, 1, 'simulator')
     """
 
     rows: int

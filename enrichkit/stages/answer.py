@@ -97,6 +97,11 @@ class Issue:
         What was seen, for a person.
     instead : object
         ``None`` empties the field, another value replaces it; left out, the value stays as it is.
+
+    Examples
+    --------
+    >>> print(Issue("website", "not_a_url", "n/a", instead=None))
+    website: not_a_url: n/a
     """
 
     field: str

@@ -296,6 +296,16 @@ def read(out: str | Path = "enriched") -> pd.DataFrame:
     ``_status`` is over all stages that any call asked for. While no record is complete, there are no rows, and
     of the columns only ``_record_id`` and ``_status``.
 
+    Parameters
+    ----------
+    out : str or Path
+        The folder of the shards.
+
+    Returns
+    -------
+    DataFrame
+        A row per record: the user's columns, the answers, and what is known of them.
+
     Raises
     ------
     StoreError

@@ -99,6 +99,7 @@ TODAY: dict[str, dict[str, int]] = {
         "engine/driver": 420,
         "engine/workers": 353,
         "reporting/plots": 401,
+        "runner": 406,
         "store/rows": 352,
     },
     "public methods of a class": {
@@ -113,7 +114,7 @@ TODAY: dict[str, dict[str, int]] = {
         "": 600,
     },
     "code lines": {
-        "": 9200,
+        "": 9300,
     },
     "core": {
         "": 5500,

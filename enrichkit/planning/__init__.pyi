@@ -1,0 +1,3 @@
+from .questions import StagePlan
+
+__all__ = ["StagePlan"]
