@@ -365,7 +365,7 @@ class Engine:
         self._count(question, outcome)
         # Before its records are complete: whoever sees them done finds what they cost in the forecast.
         spent = None if outcome is None else outcome.spent
-        self._forecast.finish(question.stage, None if spent is None else spent.cost_usd)
+        self._forecast.finish(question.stage, None if spent is None else spent["cost_usd"])
         for record in self._recorder.learn(question, outcome):
             self._complete(record)
         if not told:

@@ -258,7 +258,7 @@ def _unsealed(
             payloads = [entry.payload for entry in entries]
             outcome = read_outcome(questions.stage, question, payloads, prices, booked=0)
             if outcome.spent is not None:
-                yield outcome.spent.facts | {"model": outcome.reply.model_version}
+                yield outcome.spent | {"model": outcome.best.reply.model_version}
 
 
 def spent_before(

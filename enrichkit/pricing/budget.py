@@ -90,12 +90,12 @@ class Forecast:
         self._finished = [0] * len(left)
         self._cost = [Decimal()] * len(left)
 
-    def finish(self, stage: int, cost_usd: Decimal | None) -> None:
+    def finish(self, stage: int, cost_usd: Decimal | float | None) -> None:
         """Note what one of a stage's questions cost in the end; None if nobody knows, or it was not asked at all."""
         self._left[stage] -= 1
         if cost_usd is not None:
             self._finished[stage] += 1
-            self._cost[stage] += cost_usd
+            self._cost[stage] += Decimal(str(cost_usd))
 
     @property
     def rest_usd(self) -> Decimal | None:

@@ -16,7 +16,7 @@ from typing import Any, Literal
 import pyarrow as pa
 
 from ..gemini.wire import parse
-from ..messages import Failure, Reply, Usage, decode
+from ..messages import Failure, Reply, decode
 from ..pricing.prices import Cost, Price, cost, total
 from ..stages.answer import Answer, Issue, check_answer, read_answer
 from ..stages.grounding import evidence, state
@@ -57,10 +57,16 @@ META: dict[str, pa.DataType] = {
     "question": pa.string(),
     "replies": pa.list_(pa.binary()),
 }
-SPENT = (
-    *("attempts", "seconds", "input_tokens", "cached_tokens", "thinking_tokens", "tool_tokens", "output_tokens"),
-    *("searches", "cost_usd"),
-)
+COUNTS = {
+    "input_tokens": "prompt_tokens",
+    "cached_tokens": "cached_tokens",
+    "thinking_tokens": "thinking_tokens",
+    "tool_tokens": "tool_tokens",
+    "output_tokens": "output_tokens",
+    "searches": "searches",
+}
+"""The columns of what a reply used, and the fields of `Usage` that they hold."""
+SPENT = ("attempts", "seconds", *COUNTS, "cost_usd")
 """What a stage has used for a record, whichever question it was asked: these only grow."""
 STANDS = "the earlier answer stands"
 ABOUT_THE_ANSWER = tuple(name for name in META if name not in {*SPENT, "paid_by", "replies"})
@@ -78,52 +84,16 @@ def facts_of(stages: Iterable[str]) -> set[str]:
     return {RECORD_ID, STATUS, *(meta(stage, name) for stage in stages for name in META)}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Spent:
-    """What some replies used, all together; ``cost_usd`` is None where a price is unknown."""
-
-    attempts: int
-    seconds: float
-    usage: Usage
-    cost_usd: Decimal | None
-
-    @property
-    def facts(self) -> dict[str, Any]:
-        """The values of a row's columns."""
-        return {
-            "attempts": self.attempts,
-            "seconds": self.seconds,
-            "input_tokens": self.usage.prompt_tokens,
-            "cached_tokens": self.usage.cached_tokens,
-            "thinking_tokens": self.usage.thinking_tokens,
-            "tool_tokens": self.usage.tool_tokens,
-            "output_tokens": self.usage.output_tokens,
-            "searches": self.usage.searches,
-            "cost_usd": None if self.cost_usd is None else float(self.cost_usd),
-        }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
-    """What is known of one question: the answer read from the best of its replies.
-
-    ``backed`` says which of the reply's sources back a field.
-    ``spent`` is what those of the replies used that no sealed row has booked yet; None if there are none.
-    """
-
-    question: str
-    status: Status
-    answer: Answer | None = None
-    issues: tuple[Issue, ...] = ()
-    backed: Mapping[str, tuple[int, ...]]
-    reply: Reply
-    payloads: tuple[bytes, ...]
-    spent: Spent | None = None
+Spent = dict[str, Any]
+"""What some replies used, all together, by the names of `SPENT`; ``cost_usd`` is None where a price is unknown."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReadReply:
-    """A stored reply as it is read now: the answer in it, None if there is none, and what came with it."""
+    """A stored reply as it is read now: the answer in it, None if there is none, and what came with it.
+
+    ``backed`` says which of the reply's sources back a field.
+    """
 
     payload: bytes
     reply: Reply
@@ -138,6 +108,24 @@ class ReadReply:
     def status(self) -> Literal["done", "failed"]:
         """What the question comes to with this reply."""
         return "failed" if self.answer is None else "done"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What is known of one question: the best of its replies, and all of them as they are stored.
+
+    ``spent`` is what those of the replies used that no sealed row has recorded yet; None if there are none.
+    """
+
+    question: str
+    best: ReadReply
+    payloads: tuple[bytes, ...]
+    spent: Spent | None
+
+    @property
+    def answer(self) -> Answer | None:
+        """The answer, None if the question failed."""
+        return self.best.answer
 
 
 def read_payload(stage: Stage, payload: bytes, prices: Mapping[str, Price]) -> ReadReply:
@@ -176,26 +164,25 @@ def read_outcome(
 def outcome_of(question: str, read: Sequence[ReadReply], *, booked: int) -> Outcome:
     """Return the outcome of a question: its newest answer, else its newest failure."""
     best = next((reply for reply in reversed(read) if reply.answer is not None), read[-1])
-    return Outcome(
-        question=question,
-        status=best.status,
-        answer=best.answer,
-        issues=best.issues,
-        backed=best.backed,
-        reply=dataclasses.replace(best.reply, raw=None),
-        payloads=tuple(reply.payload for reply in read),
-        spent=add_up(read[booked:]) if read[booked:] else None,
-    )
+    best = dataclasses.replace(best, reply=dataclasses.replace(best.reply, raw=None))  # its payload holds the body
+    return Outcome(question, best, tuple(reply.payload for reply in read), add_up(read[booked:]))
 
 
-def add_up(replies: Sequence[ReadReply]) -> Spent:
-    """Return what replies used, all together."""
-    return Spent(
-        attempts=sum(int(reply.facts.get("tries", 1)) for reply in replies),
-        seconds=sum(float(reply.facts.get("seconds", 0.0)) for reply in replies),
-        usage=total_usage([reply.reply.usage for reply in replies if reply.reply.paid]),
-        cost_usd=total(reply.cost_usd for reply in replies).known_usd,
-    )
+def add_up(replies: Sequence[ReadReply]) -> Spent | None:
+    """Return what replies used, all together; a count that no reply gave stays unknown."""
+    if not replies:
+        return None
+    usages = [reply.reply.usage for reply in replies if reply.reply.paid]
+    cost_usd = total(reply.cost_usd for reply in replies).known_usd
+    spent: Spent = {
+        "attempts": sum(int(reply.facts.get("tries", 1)) for reply in replies),
+        "seconds": sum(float(reply.facts.get("seconds", 0.0)) for reply in replies),
+        "cost_usd": None if cost_usd is None else float(cost_usd),
+    }
+    for name, count in COUNTS.items():
+        given = [value for usage in usages if (value := getattr(usage, count)) is not None]
+        spent[name] = sum(given) if given else None
+    return spent
 
 
 def reply_cost(reply: Reply, facts: Mapping[str, Any], prices: Mapping[str, Price]) -> Decimal | None:
@@ -208,17 +195,6 @@ def cost_by_kind(reply: Reply, facts: Mapping[str, Any], prices: Mapping[str, Pr
     """Return the same by kind."""
     at = datetime.fromisoformat(facts["at"]) if "at" in facts else None
     return cost(reply.usage, reply.model_version or str(facts.get("model", "")), prices=prices, at=at)
-
-
-def total_usage(usages: Sequence[Usage]) -> Usage:
-    """Return the sum; a count that no reply gave stays unknown."""
-    if len(usages) == 1:
-        return usages[0]
-    sums: dict[str, Any] = {}
-    for field in dataclasses.fields(Usage):
-        given = [value for usage in usages if (value := getattr(usage, field.name)) is not None]
-        sums[field.name] = any(given) if field.name == "combined" else sum(given) if given else None
-    return Usage(**sums)
 
 
 def stage_types(stage: Stage, table: pa.Schema) -> dict[str, pa.DataType]:
@@ -240,25 +216,24 @@ def stage_values(
     """
     if answered and outcome is not None and outcome.answer is None:
         facts: dict[str, Any] = {
-            "status": outcome.status,
+            "status": "failed",
             "question": outcome.question,
-            "error": f"{outcome.reply.failure}; {STANDS}",
+            "error": f"{outcome.best.reply.failure}; {STANDS}",
         }
         return {meta(stage.name, name): value for name, value in facts.items()}
     values: dict[str, Any] = {column: record.get(column) for column in stage.answers}
-    facts = dict.fromkeys(ABOUT_THE_ANSWER)
-    if outcome is None:
-        facts["status"] = "skipped"
-    else:
+    facts = dict.fromkeys(ABOUT_THE_ANSWER) | {"status": "skipped"}
+    if outcome is not None:
+        best = outcome.best
         facts |= {
-            "status": outcome.status,
+            "status": best.status,
             "question": outcome.question,
-            "error": None if outcome.answer else str(outcome.reply.failure),
-            "model": outcome.reply.model_version,
-            "sources": [{"url": source.url, "title": source.title} for source in outcome.reply.sources],
+            "error": None if best.answer else str(best.reply.failure),
+            "model": best.reply.model_version,
+            "sources": [{"url": source.url, "title": source.title} for source in best.reply.sources],
         }
-        if outcome.answer is not None:
-            cells, more = _answered(stage, outcome, outcome.answer, record)
+        if best.answer is not None:
+            cells, more = _answered(stage, best, best.answer, record)
             values |= cells
             facts |= more
     return values | {meta(stage.name, name): value for name, value in facts.items()}
@@ -266,13 +241,13 @@ def stage_values(
 
 def booked(stage: str, row: Mapping[str, Any], spent: Spent | None, payer: str) -> dict[str, Any]:
     """Return a row's columns of what its stage has used: what they hold, and what was ``spent`` since."""
-    if row.get(meta(stage, "paid_by")) is None:  # nothing was booked yet
-        total = dict.fromkeys(SPENT, 0) | {"seconds": 0.0, "cost_usd": 0.0} if spent is None else spent.facts
+    if row.get(meta(stage, "paid_by")) is None:  # nothing was recorded yet
+        used = dict.fromkeys(SPENT, 0) if spent is None else spent
     else:
-        total = {name: row.get(meta(stage, name)) for name in SPENT}
+        used = {name: row.get(meta(stage, name)) for name in SPENT}
         if spent is not None:
-            total = {name: _sum(name, total[name], new) for name, new in spent.facts.items()}
-    return {meta(stage, name): value for name, value in total.items()} | {meta(stage, "paid_by"): payer}
+            used = {name: _sum(name, held, spent[name]) for name, held in used.items()}
+    return {meta(stage, name): value for name, value in used.items()} | {meta(stage, "paid_by"): payer}
 
 
 def _sum(name: str, held: Any, new: Any) -> Any:
@@ -283,12 +258,12 @@ def _sum(name: str, held: Any, new: Any) -> Any:
 
 
 def _answered(
-    stage: Stage, outcome: Outcome, answer: Answer, record: Mapping[str, Any]
+    stage: Stage, reply: ReadReply, answer: Answer, record: Mapping[str, Any]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the cells to fill, and the facts about the answer."""
     texts = {name: cell_text(value) for name, value in record.items() if not is_missing(value)}
     kept, failed = check_answer(answer, stage.checks, texts)
-    unreadable = {issue.field for issue in outcome.issues}
+    unreadable = {issue.field for issue in reply.issues}
     cells: dict[str, Any] = {}
     corrections, states = [], []
     for column, field in stage.answers.items():
@@ -298,7 +273,7 @@ def _answered(
             corrections.append({"column": column, "answer": as_text(value)})
         elif value is not None and column not in texts:
             cells[column] = value
-        sources = outcome.backed.get(field, ())
+        sources = reply.backed.get(field, ())
         verdict = state(
             getattr(answer, field),
             value,
@@ -315,7 +290,7 @@ def _answered(
         "fields_found": [field for field, value in kept.items() if value is not None],
         "filled": list(cells),
         "corrections": corrections,
-        "issues": [str(issue) for issue in (*outcome.issues, *failed)],
+        "issues": [str(issue) for issue in (*reply.issues, *failed)],
         "states": states,
     }
 
