@@ -112,11 +112,7 @@ def priced_as(model_version: str) -> str:
 
 
 def cost(
-    usage: Usage,
-    model_version: str,
-    *,
-    prices: Mapping[str, Price] | None = None,
-    at: datetime | None = None,
+    usage: Usage, model_version: str, *, prices: Mapping[str, Price] | None = None, at: datetime | None = None
 ) -> Cost | None:
     """Return what a reply cost; None if its model's price, or what it used, is unknown.
 

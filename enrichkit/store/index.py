@@ -84,12 +84,6 @@ def is_store(out: Path) -> bool:
     return (out.is_dir() or not out.exists()) and (work_area(out).is_dir() or any(out.glob("shard=s*")))
 
 
-def check_store(out: Path) -> None:
-    """Raise `StoreError` if there is no store to read."""
-    if not is_store(out):
-        raise StoreError("There is no store at {store}. {run} makes one.", store=out)
-
-
 def stray_work_area(out: Path) -> Path | None:
     """Return a work area with pending replies that was left beside a link, as when the store behind it was moved."""
     beside = out.with_name(out.name + ".work")
@@ -122,11 +116,6 @@ def read_shards(
     return {number: value for number, value in zip(paths, taken, strict=True) if value is not None}
 
 
-def read_footers(files: Files, paths: Mapping[int, Path], columns: Collection[str] | None) -> dict[int, dict[str, Any]]:
-    """Return what each shard says of itself, unless it is damaged in one of these columns; None: in any."""
-    return read_shards(files, paths, columns, lambda table: footer(table.schema))
-
-
 def footer(schema: pa.Schema) -> dict[str, Any]:
     """Return what a shard says of itself: version, key, stages, whether it is simulated."""
     return dict(json.loads((schema.metadata or {}).get(FOOTER, b"{}")))
@@ -135,11 +124,6 @@ def footer(schema: pa.Schema) -> dict[str, Any]:
 def stages_of(footers: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     """Return the stages that any of the shards has columns of, in the order in which they came."""
     return {name: facts for shard in footers for name, facts in shard.get("stages", {}).items()}
-
-
-def answers_of(footers: Iterable[Mapping[str, Any]]) -> dict[str, list[str]]:
-    """Return the columns of each stage's answers."""
-    return {name: list(map(str, facts.get("answers", ()))) for name, facts in stages_of(footers).items()}
 
 
 def scan(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import warnings
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,12 +19,13 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ..errors import StoreError
 from ..pricing.prices import Price
 from ..stages.stage import Stage
 from ..table.arrow import cells_at
 from ..table.cells import is_missing
 from .files import files_of, folder_of
-from .index import answers_of, check_store, find, footer, read_footers, read_shards, shard_paths
+from .index import T, find, footer, is_store, read_shards, shard_paths, stages_of
 from .journal import read_journal
 from .parquet import join, read_or_none
 from .replies import COST, MONEY, StoredReplies, collect_replies, cost_in_rows
@@ -75,28 +76,23 @@ class StoreReader:
         The store's folder.
     journal : dict of Path to list of JournalEntry
         The entries of each journal file; None for a damaged file.
-    paths : dict of int to Path
-        The file of each shard that is not known to be damaged.
+    paths, footers : dict of int to Path, dict of int to dict
+        The file of each shard that is not known to be damaged, and what it says of itself.
     damaged : list of Path
         The shards that were left out so far; `check_everything` finds all of them.
     """
 
     def __init__(self, out: str | Path, *, warn: bool = True) -> None:
         self.folder = folder_of(out)
-        check_store(self.folder)
+        if not is_store(self.folder):
+            raise StoreError("There is no store at {store}. {run} makes one.", store=self.folder)
         self._files = files_of(self.folder)
         self._warn = warn
-        self._footers: dict[int, dict[str, Any]] = {}
         self.journal = dict(read_journal(self._files, self.folder))
         self.paths = shard_paths(self._files, self.folder)
         self.damaged: list[Path] = []
-
-    @property
-    def footers(self) -> dict[int, dict[str, Any]]:
-        """What each shard says of itself."""
-        if self._footers.keys() != self.paths.keys():
-            self._take_footers(())
-        return self._footers
+        self.footers: dict[int, dict[str, Any]] = {}
+        self.footers = self._take((), lambda table: footer(table.schema))
 
     @property
     def key(self) -> list[str]:
@@ -106,7 +102,8 @@ class StoreReader:
     @property
     def stages(self) -> dict[str, list[str]]:
         """The stages with the columns of their answers, in the order in which they came."""
-        return answers_of(self.footers.values())
+        stages = stages_of(self.footers.values())
+        return {name: list(map(str, facts.get("answers", ()))) for name, facts in stages.items()}
 
     @property
     def given(self) -> list[str]:
@@ -121,11 +118,7 @@ class StoreReader:
 
     def rows(self, columns: Collection[str] | None = None) -> pa.Table:
         """Return the sealed rows with all columns, or those of some that any shard has."""
-        tables = read_shards(self._files, self.paths, columns, lambda table: table)
-        for number, table in tables.items():
-            self._footers.setdefault(number, footer(table.schema))
-        self._leave_out(self.paths.keys() - tables.keys())
-        return join(list(tables.values()))
+        return join(list(self._take(columns, lambda table: table).values()))
 
     def facts(self, names: Collection[str], columns: Collection[str] = ()) -> pa.Table:
         """Return some facts about every stage, such as ``status``, and some other columns, of the sealed rows."""
@@ -169,25 +162,26 @@ class StoreReader:
             failed=counts["failed"],
             pending=counts["pending"],
             unsealed=len({entry.question for entries in self.journal.values() for entry in entries or ()}),
-            tokens=_tokens(table),
+            tokens=sum(pc.sum(table.column(name)).as_py() or 0 for name in table.column_names if name.endswith(TOKENS)),
             cost_usd=float(cost_in_rows(table).usd),
             simulated=bool(self.simulated),
         )
 
     def check_everything(self) -> None:
         """Find the shards that are damaged in any column, not only in those that are read."""
-        self._take_footers(None)
+        self._take(None, lambda table: True)
 
-    def _take_footers(self, columns: Collection[str] | None) -> None:
-        footers = read_footers(self._files, self.paths, columns)
-        self._footers = footers | self._footers
-        self._leave_out(self.paths.keys() - footers.keys())
+    def _take(self, columns: Collection[str] | None, take: Callable[[pa.Table], T]) -> dict[int, T]:
+        """Return what is to be taken of each shard's table, of all columns or some."""
+        taken = read_shards(self._files, self.paths, columns, take)
+        self._leave_out(self.paths.keys() - taken.keys())
+        return taken
 
     def _leave_out(self, numbers: Collection[int]) -> None:
         """Leave damaged shards out of everything that is read from now on."""
         for number in sorted(numbers):
             path = self.paths.pop(number)
-            self._footers.pop(number, None)
+            self.footers.pop(number, None)
             self.damaged.append(path)
             if self._warn:
                 warnings.warn(
@@ -195,11 +189,6 @@ class StoreReader:
                     "redo_damaged=True to ask, and pay, for them again.",
                     stacklevel=4,
                 )
-
-
-def _tokens(table: pa.Table) -> int:
-    names = [name for name in table.column_names if name.rpartition("._")[2] in TOKENS]
-    return sum((pc.sum(table.column(name)).as_py() or 0 for name in names), 0)
 
 
 def to_frame(table: pa.Table) -> pd.DataFrame:

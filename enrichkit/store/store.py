@@ -30,7 +30,7 @@ import pyarrow.compute as pc
 
 from ..errors import DamagedError, LockedError, StoreError
 from .files import Files, work_area
-from .index import find, footer, read_footers, scan, shard_paths, stray_work_area
+from .index import find, footer, read_shards, scan, shard_paths, stray_work_area
 from .journal import JournalEntry, encode_journal, read_journal
 from .parquet import encode_parquet, join, read_or_none
 
@@ -106,20 +106,17 @@ class Store:
 
     def shard(self, number: int, columns: Collection[str] | None = None) -> pa.Table:
         """Return a sealed shard's table, all of it or some columns."""
-        return self._sound(self._path(number), columns)
+        table = read_or_none(self.files, self._path(number), columns)
+        if table is None:
+            raise _damaged(self._path(number))
+        return table
 
     def _path(self, number: int) -> Path:
         return self.out / f"shard=s{number:04d}" / "part-0.parquet"
 
-    def _sound(self, path: Path, columns: Collection[str] | None) -> pa.Table:
-        table = read_or_none(self.files, path, columns)
-        if table is None:
-            raise _damaged(path)
-        return table
-
     def sealed(self, columns: Collection[str]) -> pa.Table:
         """Return some columns of all sealed rows."""
-        return join([self._sound(path, columns) for path in shard_paths(self.files, self.out).values()])
+        return join([self.shard(number, columns) for number in shard_paths(self.files, self.out)])
 
     def reload(self) -> None:
         """Read the index anew, after shards were sealed that it knows as they were before."""
@@ -213,7 +210,8 @@ class Store:
     def _quarantine_damaged(self) -> None:
         """Move every shard that fails a checksum, in whatever column, out of the way."""
         paths = shard_paths(self.files, self.out)
-        for number in sorted(paths.keys() - read_footers(self.files, paths, None).keys()):
+        sound = read_shards(self.files, paths, None, lambda table: True)
+        for number in sorted(paths.keys() - sound.keys()):
             self._quarantine(paths[number], f"s{number:04d}-{paths[number].name}")
 
     def _quarantine(self, path: Path, name: str) -> None:
@@ -240,8 +238,8 @@ class Store:
         columns = {f"{entries[0].stage}._replies" for entries in pending.values()}
         wanted = pa.array({entry.payload for entries in pending.values() for entry in entries}, pa.binary())
         held: set[bytes] = set()
-        for path in shard_paths(self.files, self.out).values():
-            for column in self._sound(path, columns).columns:
+        for number in shard_paths(self.files, self.out):
+            for column in self.shard(number, columns).columns:
                 replies = pc.list_flatten(column)
                 held.update(replies.filter(pc.is_in(replies, value_set=wanted)).to_pylist())
         self._forget([name for name, entries in pending.items() if all(entry.payload in held for entry in entries)])
