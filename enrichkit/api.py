@@ -9,7 +9,7 @@ import pandas as pd
 from .errors import InputError
 from .opening import check_setup, look_ahead
 from .options import Options, takes
-from .planning.estimate import cost_before, spent_before
+from .planning.estimate import spent_before
 from .planning.summary import Plan, make_plan
 from .pricing.budget import Budget
 from .progress.screens import wanted
@@ -63,7 +63,6 @@ def plan_of(frame: pd.DataFrame, options: Options) -> Plan:
         run_plan,
         budget_usd=options.budget_usd,
         prices=options.prices,
-        by_columns=lambda: cost_before(options.folder, index),
     )
     return make_plan(
         run_plan,

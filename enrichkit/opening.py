@@ -28,7 +28,6 @@ from .progress.notify import check_addresses
 from .progress.screens import warn
 from .stages.stage import Stage
 from .store.index import Index, indexed, scan
-from .store.replies import cost_in_store
 from .store.rows import RECORD_ID, answers_and_facts
 from .store.store import Store
 
@@ -77,7 +76,6 @@ def open_engine(frame: pd.DataFrame, options: Options, opening: contextlib.ExitS
             plan,
             budget_usd=options.budget_usd,
             prices=options.prices,
-            by_columns=lambda: cost_in_store(store, options.prices),
         ),
         on_scarce=lambda: warn(engine.status),
     )

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -24,13 +24,12 @@ import pyarrow.compute as pc
 
 from ..formatting import many
 from ..messages import SIMULATOR, Usage
-from ..pricing.prices import Price, Total, cost, worst_case
+from ..pricing.prices import Price, cost, worst_case
 from ..stages import funds
 from ..stages.stage import LONGEST_VALUE, SYSTEM, Stage
-from ..store.index import Index, find, footer, is_store, stages_of
+from ..store.index import Index, damaged_error, find, footer, is_store, stages_of
 from ..store.journal import JournalEntry, by_question
 from ..store.reader import StoreReader
-from ..store.replies import COST, cost_in_rows
 from ..store.rows import META, RECORD_ID, SPENT, meta, read_outcome
 from .plan import RunPlan
 from .questions import StageQuestions
@@ -262,32 +261,27 @@ def _unsealed(
 
 
 def spent_before(
-    out: Path,
-    index: Index,
-    run_plan: RunPlan,
-    *,
-    budget_usd: float | None,
-    prices: Mapping[str, Price],
-    by_columns: Callable[[], Total | None],
+    out: Path, index: Index, run_plan: RunPlan, *, budget_usd: float | None, prices: Mapping[str, Price]
 ) -> Decimal:
     """Return what a budget counts of earlier runs; what is of unknown price counts as the worst that it may be.
 
-    The rows hold prices of the day they were booked, and nothing where one was unknown. Where prices of one's own are
-    given, or one was unknown, the replies are gone through one by one.
+    The rows hold the prices of the day they were sealed, and nothing where one was unknown. Where prices of one's own
+    are given, one was unknown or rows were lost, the replies are gone through one by one.
+
+    Raises
+    ------
+    DamagedError
+        If a shard is damaged, so that nobody knows what it cost.
     """
     if budget_usd is None or index.empty:
         return Decimal()
-    known = None if prices else by_columns()
-    if known is not None and not known.unpriced:
-        return known.usd
-    cost = StoreReader(out, warn=False).replies(prices).cost
+    reader = StoreReader(out, warn=False)
+    cost = None if prices else reader.recorded_cost(prices)
+    if cost is None or cost.unpriced:
+        cost = reader.replies(prices).cost
+    if reader.damaged:
+        raise damaged_error(reader.damaged[0])
     return cost.usd + cost.unpriced * worst_request(run_plan, prices)
-
-
-def cost_before(out: Path, index: Index) -> Total | None:
-    """Return what the rows of a store say they cost; None if replies are pending, which they do not include."""
-    columns = [meta(stage, fact) for stage in index.stages for fact in COST]
-    return None if index.pending else cost_in_rows(StoreReader(out, warn=False).rows(columns))
 
 
 def worst_request(run_plan: RunPlan, prices: Mapping[str, Price]) -> Decimal:

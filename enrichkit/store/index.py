@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from ..errors import StoreError
+from ..errors import DamagedError, StoreError
 from .files import Files, files_of, work_area
 from .journal import JournalEntry, by_question, read_journal
 from .parquet import join, read_or_none, widest
@@ -124,6 +124,25 @@ def footer(schema: pa.Schema) -> dict[str, Any]:
 def stages_of(footers: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     """Return the stages that any of the shards has columns of, in the order in which they came."""
     return {name: facts for shard in footers for name, facts in shard.get("stages", {}).items()}
+
+
+def damaged_error(path: Path) -> DamagedError:
+    """Return the error of a shard that is damaged."""
+    return DamagedError(
+        "The shard {path} is damaged: its checksum fails. Restore it from a copy, or let {redo_damaged_on} put it "
+        "aside and ask, and pay, for its records again.",
+        path=path,
+    )
+
+
+def sealed_among(payloads: Collection[bytes], tables: Iterable[pa.Table]) -> set[bytes]:
+    """Return which replies stand in some row; the tables hold nothing but columns of replies."""
+    wanted, sealed = pa.array(payloads, pa.binary()), set[bytes]()
+    for table in tables:
+        for column in table.columns:
+            replies = pc.list_flatten(column)
+            sealed.update(replies.filter(pc.is_in(replies, value_set=wanted)).to_pylist())
+    return sealed
 
 
 def scan(

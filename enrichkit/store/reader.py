@@ -20,15 +20,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..errors import StoreError
-from ..pricing.prices import Price
+from ..pricing.prices import Price, Total
 from ..stages.stage import Stage
 from ..table.arrow import cells_at
 from ..table.cells import is_missing
 from .files import files_of, folder_of
-from .index import T, find, footer, is_store, read_shards, shard_paths, stages_of
+from .index import T, find, footer, is_store, read_shards, sealed_among, shard_paths, stages_of
 from .journal import read_journal
 from .parquet import join, read_or_none
-from .replies import COST, MONEY, StoredReplies, collect_replies, cost_in_rows
+from .replies import COST, MONEY, StoredReplies, collect_replies, cost_in_rows, cost_of_payloads, lost_costs
 from .rows import RECORD_ID, STATUS, answers_and_facts, meta, record_status
 
 TOKENS = ("input_tokens", "tool_tokens", "thinking_tokens", "output_tokens")
@@ -152,6 +152,21 @@ class StoreReader:
         stored = collect_replies(tables, entries, stages=self.stages, simulated=self.simulated, prices=prices)
         stored.damaged = len(self.damaged)
         return stored
+
+    def recorded_cost(self, prices: Mapping[str, Price]) -> Total | None:
+        """Return what the columns of the rows say that they cost, and what the replies cost that are in no row.
+
+        It is much faster than going through all replies. None if a row that paid for others was lost with its shard:
+        its cost is gone from the columns, while other rows still hold the reply.
+        """
+        rows = self.facts((*COST, "attempts"), [RECORD_ID])
+        if lost_costs(rows):
+            return None
+        entries = [entry for entries in self.journal.values() for entry in entries or ()]
+        payloads = {entry.payload for entry in entries}
+        columns = {meta(entry.stage, "replies") for entry in entries}
+        sealed = sealed_among(payloads, (table for _, table in self.shards(columns))) if entries else set()
+        return cost_in_rows(rows) + cost_of_payloads(payloads - sealed, prices)
 
     def status(self) -> StoreStatus:
         """Return how far the store is; see `enrichkit.report` for a bill that counts everything."""

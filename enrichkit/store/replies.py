@@ -21,8 +21,7 @@ from ..messages import SIMULATOR, Usage, decode
 from ..pricing.prices import Cost, Price, Total, total
 from ..stages.answer import locate_object
 from .journal import JournalEntry
-from .rows import cost_by_kind, meta, reply_cost
-from .store import Store
+from .rows import RECORD_ID, cost_by_kind, meta, reply_cost
 
 
 @dataclass(slots=True)
@@ -213,17 +212,19 @@ def cost_in_rows(rows: pa.Table) -> Total:
     return sum(sums, Total())
 
 
-def cost_in_store(store: Store, prices: Mapping[str, Price]) -> Total:
-    """Return what all runs on an open store have spent: by the columns of its rows, and by the replies in none."""
-    cost = cost_in_rows(store.sealed({meta(stage, fact) for stage in store.index.stages for fact in COST}))
-    pending = store.index.pending
-    for stage in {entries[0].stage for entries in pending.values()}:
-        entries = [entry for same in pending.values() for entry in same if entry.stage == stage]
-        sealed = store.sealed_replies(stage, list({entry.question for entry in entries}))
-        decoded = [
-            decode(entry.payload, parse)
-            for entry in entries
-            if entry.payload not in sealed.get(entry.question, ("", []))[1]
-        ]
-        cost += total(reply_cost(reply, facts, prices) for reply, facts in decoded if reply.paid)
-    return cost
+def lost_costs(rows: pa.Table) -> bool:
+    """Whether a row that paid is gone, or was made again from another's reply and so says that nothing was tried."""
+    for name in rows.column_names:
+        if name.endswith("._paid_by"):
+            payers, ids = rows.column(name), rows.column(RECORD_ID)
+            unpaid = pc.and_(pc.equal(payers, ids), pc.equal(rows.column(f"{name.removesuffix('paid_by')}attempts"), 0))
+            gone = pc.and_(pc.is_valid(payers), pc.invert(pc.is_in(payers, value_set=ids)))
+            if pc.any(pc.or_kleene(unpaid, gone)).as_py():
+                return True
+    return False
+
+
+def cost_of_payloads(payloads: Iterable[bytes], prices: Mapping[str, Price]) -> Total:
+    """Return what stored replies cost."""
+    decoded = [decode(payload, parse) for payload in payloads]
+    return total(reply_cost(reply, facts, prices) for reply, facts in decoded if reply.paid)

@@ -26,13 +26,12 @@ import filelock
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from ..errors import DamagedError, LockedError, StoreError
 from .files import Files, work_area
-from .index import find, footer, read_shards, scan, shard_paths, stray_work_area
+from .index import damaged_error, find, footer, read_shards, scan, sealed_among, shard_paths, stray_work_area
 from .journal import JournalEntry, encode_journal, read_journal
-from .parquet import encode_parquet, join, read_or_none
+from .parquet import encode_parquet, read_or_none
 
 MOST_PARTS = 1000
 LEAST_FREE_BYTES = 64 * 2**20
@@ -72,7 +71,8 @@ class Store:
                 self._quarantine_damaged()
             self.index = self._scan()
             if self.index.damaged:
-                raise DamagedError("{damage} Nothing was changed.", damage=_damaged(self.index.damaged[0]).sentence)
+                damage = damaged_error(self.index.damaged[0]).sentence
+                raise DamagedError("{damage} Nothing was changed.", damage=damage)
             self._next = max(self.index.footers, default=-1) + 1
             self._recover_parts()
         except BaseException:
@@ -108,15 +108,11 @@ class Store:
         """Return a sealed shard's table, all of it or some columns."""
         table = read_or_none(self.files, self._path(number), columns)
         if table is None:
-            raise _damaged(self._path(number))
+            raise damaged_error(self._path(number))
         return table
 
     def _path(self, number: int) -> Path:
         return self.out / f"shard=s{number:04d}" / "part-0.parquet"
-
-    def sealed(self, columns: Collection[str]) -> pa.Table:
-        """Return some columns of all sealed rows."""
-        return join([self.shard(number, columns) for number in shard_paths(self.files, self.out)])
 
     def reload(self) -> None:
         """Read the index anew, after shards were sealed that it knows as they were before."""
@@ -124,14 +120,12 @@ class Store:
         self._forget_sealed()
 
     def sealed_replies(
-        self, stage: str, questions: Sequence[str], places: npt.NDArray[np.integer[Any]] | None = None
+        self, stage: str, questions: Sequence[str], places: npt.NDArray[np.integer[Any]]
     ) -> dict[str, tuple[str, list[bytes]]]:
-        """Return, for sealed questions of a stage, who paid and its row's replies, oldest first.
+        """Return, for questions of a stage in these places of the index, who paid and its row's replies, oldest first.
 
         The row may have been sealed again since, with another question: its earlier replies are there all the same.
-        ``places`` in the index, where they are known, save looking for the questions in all of it.
         """
-        places = self.index.places_of(stage, questions) if places is None else places
         columns = {self._id_column, f"{stage}._paid_by", f"{stage}._replies"}
         replies_of: dict[str, tuple[str, list[bytes]]] = {}
         for number in np.unique(self.index.shards[places[places >= 0]]):
@@ -236,12 +230,9 @@ class Store:
         if not pending:
             return
         columns = {f"{entries[0].stage}._replies" for entries in pending.values()}
-        wanted = pa.array({entry.payload for entries in pending.values() for entry in entries}, pa.binary())
-        held: set[bytes] = set()
-        for number in shard_paths(self.files, self.out):
-            for column in self.shard(number, columns).columns:
-                replies = pc.list_flatten(column)
-                held.update(replies.filter(pc.is_in(replies, value_set=wanted)).to_pylist())
+        payloads = {entry.payload for entries in pending.values() for entry in entries}
+        tables = (self.shard(number, columns) for number in shard_paths(self.files, self.out))
+        held = sealed_among(payloads, tables)
         self._forget([name for name, entries in pending.items() if all(entry.payload in held for entry in entries)])
 
     def _forget(self, questions: Collection[str]) -> None:
@@ -270,14 +261,6 @@ class Store:
         old = list(self._parts)
         self._put_part([entry for entries in self.index.pending.values() for entry in entries])
         self._remove(old)
-
-
-def _damaged(path: Path) -> DamagedError:
-    return DamagedError(
-        "The shard {path} is damaged: its checksum fails. Restore it from a copy, or let {redo_damaged_on} put it "
-        "aside and ask, and pay, for its records again.",
-        path=path,
-    )
 
 
 def _owner(out: Path) -> str:

@@ -15,6 +15,7 @@ import enrichkit
 from enrichkit import Answer, Stage, errors
 from enrichkit.messages import Failure, Reply, Usage
 from enrichkit.store.files import Files
+from enrichkit.store.reader import StoreReader
 from enrichkit.store.store import Store
 from proof import crashes
 from proof.money import disagreements
@@ -110,6 +111,29 @@ def test_a_shared_answer_is_booked_in_one_shard_only(out):
     run(in_peru("Acme", "Bolt", "Cask"), out, client, shard_rows=1)
     assert len(list(out.rglob("*.parquet"))) == 3
     assert booked(out) == len(client.asked) == 1
+
+
+def test_the_cost_of_a_shared_answer_outlives_the_row_that_paid(out):
+    """The row's shard is damaged and put aside; a budget counts the reply, which other rows hold, before and after."""
+    asked = {"key": "name", "model": "gemini-3.5-flash-lite", "prices": {}, "shard_rows": 1, "progress": False}
+    run(in_peru("Acme", "Bolt", "Cask"), out, Teller(), **asked)
+    reader = StoreReader(out)
+    cost = reader.recorded_cost({})
+    assert cost == reader.replies({}).cost
+    assert cost.usd > 0
+    shard = out / "shard=s0000" / "part-0.parquet"
+    aside = out.with_name("aside.parquet")
+    shard.rename(aside)
+    assert StoreReader(out).recorded_cost({}) is None
+    shutil.copy(aside, shard)
+    crashes.damage(out, "country")
+    client = Teller()
+    with pytest.warns(UserWarning, match="put aside"):
+        run(in_peru("Acme", "Bolt", "Cask"), out, client, redo_damaged=True, **asked)
+    assert (client.asked, enrichkit.read(out)["company._cost_usd"].sum()) == ([], 0)
+    again = enrichkit.start(in_peru("Acme"), out=out, client=client, stages=[COMPANY], budget_usd=1, **asked)
+    again.result()
+    assert again.status.money.spent_usd == float(cost.usd)
 
 
 def test_two_stages_that_ask_alike_are_two(out):

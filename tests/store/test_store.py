@@ -124,7 +124,7 @@ def test_sealed_replies_come_back_with_their_payer(out: Path) -> None:
     store.seal(rows("a", "b"), {"a", "b"})
     store.close()
     again = opened(out)
-    assert again.sealed_replies("s", ["b", "zz"]) == {"b": ("x", [b"b1"])}
+    assert again.sealed_replies("s", ["b", "zz"], again.index.places_of("s", ["b", "zz"])) == {"b": ("x", [b"b1"])}
     again.close()
 
 
