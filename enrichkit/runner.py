@@ -9,7 +9,7 @@ import signal
 import threading
 import warnings
 import weakref
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ import pandas as pd
 
 from .engine.shard_writer import Row
 from .errors import Interrupted, SetupError, Stopped
-from .formatting import Sentence, amount, many
+from .formatting import PYTHON, Sentence, amount, many
 from .opening import open_engine
 from .options import Options
 from .planning.estimate import estimate
@@ -67,11 +67,11 @@ class Run:
         options: Options,
         *,
         says_why: bool = True,
-        reword: Callable[[str], str] = str,
+        spelling: Mapping[str, str] = PYTHON,
     ) -> None:
         self._options = options
-        self._reword = reword
-        """Puts the notification into the words of who called, such as the command line's."""
+        self._spelling = spelling
+        """How the notification names settings, such as by the command line's flags."""
         self._over = threading.Event()
         self._done = threading.Event()
         """Set once the notification of the end is out, too."""
@@ -248,7 +248,7 @@ class Run:
 
     def _last_words(self) -> list[str]:
         """Say what stays below the cell: why it ended early, and what the same call would do now."""
-        return [*self._notes(), *again(self.status)]
+        return [*self._notes(), *filter(None, [str(again(self.status))])]
 
     async def _awaited(self) -> pd.DataFrame:
         try:
@@ -315,7 +315,7 @@ class Run:
             finally:
                 self._over.set()
                 options = self._options
-                notify(options.addresses, options.folder, lambda: self.status, self._error, reword=self._reword)
+                notify(options.addresses, options.folder, lambda: self.status, self._error, spelling=self._spelling)
                 self._done.set()
 
     def _finished(self) -> pd.DataFrame:

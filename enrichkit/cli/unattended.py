@@ -35,7 +35,7 @@ from ..store.index import is_store
 from ..store.reader import StoreReader, StoreStatus
 from ..store.rows import RECORD_ID, STATUS, facts_of
 from .aside import set_aside
-from .flags import in_flags, put
+from .flags import in_flags, put, shell
 from .logbook import ERRORS, Logbook
 
 DONE, FAILED, STOPPED = 0, 1, 3
@@ -99,7 +99,7 @@ def run_file(found: argparse.Namespace) -> int:
         every_records=found.checkpoint_interval,
         verbose=found.verbose,
     )
-    run = Run(frame, options, says_why=False, reword=in_flags)  # `_follow` says it
+    run = Run(frame, options, says_why=False, spelling=shell())  # `_follow` says it
     return _follow(run, logbook, output, out, rows=rows)
 
 

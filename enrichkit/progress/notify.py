@@ -14,14 +14,15 @@ import logging
 import os
 import platform
 import re
+import shlex
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from ..errors import InputError, LockedError, SetupError, StoreError
-from ..formatting import plain
+from ..formatting import PYTHON, Sentence, joined, plain
 from ..messages import KEY_NAMES
 from ..status import Status, next_step, stop_reason_text
 from .view import again, is_early, one_line
@@ -80,21 +81,20 @@ def notify(
     status: Callable[[], Status],
     error: BaseException | None,
     *,
-    reword: Callable[[str], str] = str,
+    spelling: Mapping[str, str] = PYTHON,
 ) -> None:
     """Send a run's notification, if there is one to send; return after `LONGEST_SECONDS` at the latest, never raise.
 
-    ``reword`` puts what is to be done into the words of who called.
+    ``spelling`` names what is to be done as the caller knows it, in Python or in the shell.
 
     A failure is logged rather than warned of: this is the run's own thread, where a warning that is an error would end
     it before it is done.
     """
     try:
-        notification = notification_of(status(), folder, error) if addresses else None
+        notification = notification_of(status(), folder, error, spelling) if addresses else None
         if notification is None:
             return
-        message = notification._replace(body=reword(notification.body))._asdict()
-        arrived = dict(_ask_sender(addresses, message))
+        arrived = dict(_ask_sender(addresses, notification._asdict()))
         for place in range(len(addresses)):
             if not arrived.get(place):
                 cause = "it was refused or not answered" if place in arrived else f"no answer in {LONGEST_SECONDS:g} s"
@@ -104,7 +104,9 @@ def notify(
             LOG.warning("The notification of the run's end failed (%s).", type(mistake).__name__)
 
 
-def notification_of(status: Status, folder: Path, error: BaseException | None) -> Notification | None:
+def notification_of(
+    status: Status, folder: Path, error: BaseException | None, spelling: Mapping[str, str]
+) -> Notification | None:
     """Return what to say of a run that has ended; None if all was done before it began."""
     kind: Kind = "success"
     ending = "done"
@@ -119,24 +121,29 @@ def notification_of(status: Status, folder: Path, error: BaseException | None) -
     lines = [
         one_line(status, ended=True),
         f"Store: {plain(str(folder), most=0)} on {plain(platform.node())}",
-        _next(status, str(folder), error),
+        _what_next(status, repr(str(folder)) if spelling is PYTHON else shlex.quote(str(folder)), error).text(spelling),
     ]
     title = f"enrichkit: {plain(folder.name)}: {ending}"
     return Notification(title, "\n".join(lines), kind)
 
 
-def _next(status: Status, out: str, error: BaseException | None) -> str:
+def _what_next(status: Status, store: str, error: BaseException | None) -> Sentence:
     """Return what to do now. What the service or an error said is left out: it may quote a record."""
     if isinstance(error, LockedError):
-        return "Another run has taken the store over. When that has ended, the same call goes on."
+        return Sentence("Another run has taken the store over. When that has ended, the same {call} goes on.")
     if isinstance(error, StoreError):
-        return "The store could not be written. Fix the disk; then the same call goes on from what is saved."
+        return Sentence(
+            "The store could not be written. Fix the disk; then the same {call} goes on from what is saved."
+        )
     if error is not None:
-        return f"A defect ended it: {type(error).__name__}. See where it was called; then the same call goes on."
+        kind = type(error).__name__
+        return Sentence("A defect ended it: {kind}. {look}; then the same {call} goes on.", {"kind": kind})
     if status.stopping is not None and is_early(status):
-        return f"{stop_reason_text(status.stopping, '')}{next_step(status.stopping)}."
-    report = plain(f"enrichkit.report({out!r})", most=0)
-    return ". ".join([f"Next: {report}{' says why some failed' if status.failed else ''}", *again(status)])
+        return joined([stop_reason_text(status.stopping, ""), next_step(status.stopping), "."], "")
+    why = " says why some failed" if status.failed else ""
+    report = Sentence("Next: {report_of}{store}{end_of_call}{why}", {"store": plain(store, most=0), "why": why})
+    following = again(status)
+    return joined([report, following], ". ") if following.template else report
 
 
 def _which(addresses: Sequence[str], place: int) -> str:

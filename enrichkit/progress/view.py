@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from ..formatting import LONGEST_CELL, amount, duration, escaped, many, plain
+from ..formatting import LONGEST_CELL, Sentence, amount, duration, escaped, joined, many, plain
 from ..status import Money, Status, next_step
 
 LONGEST_TEXT = 3 * LONGEST_CELL
@@ -38,19 +38,22 @@ def describe(status: Status, *, ended: bool = False) -> list[Fact]:
     """Return what a person should know about a run, most important first."""
     traffic, money = status.traffic, status.money
     finished, percent = status.done + status.failed, f"{money.percent_spent} % of budget" * money.nearly_spent
-    lagging = traffic.unsaved and (ended or status.waiting)  # a few are always on their way to the disk
     spaced = status.left and not ended and not status.waiting
     facts = [
         Fact("waiting for", "" if ended else _waiting(status), 0),
         Fact("progress", f"{finished:,} of {many(status.records, 'record')}", 0, f"{finished:,}/{status.records:,}"),
+        _unsaved(status, ended=ended),
         *_times(status, ended=ended),
         Fact("failures", f"{status.failed:,} failed" if status.failed else "", 1),
         Fact("not asked", left_for_later(status) if status.later else "", LINE_RANK),
         Fact("budget", _budget(money), 2 if percent else LINE_RANK, percent),
         Fact("cost", _cost(status), 3, f"{amount(money.cost_usd)} USD{', simulated' * money.simulated}"),
-        Fact("unknown price", f"{_replies(money.unpriced)} of unknown price" if money.unpriced else "", LINE_RANK),
+        Fact(
+            "unknown price",
+            f"{many(money.unpriced, 'reply', 'replies')} of unknown price" if money.unpriced else "",
+            LINE_RANK,
+        ),
         Fact("unclear", _unclear(money), LINE_RANK),
-        Fact("not saved", f"{_replies(traffic.unsaved)} not saved yet" if lagging else "", LINE_RANK),
         Fact(
             "traffic",
             f"{many(traffic.tokens, 'token')} in {many(traffic.requests, 'request')}",
@@ -85,6 +88,17 @@ def _times(status: Status, *, ended: bool) -> list[Fact]:
     return [speed, Fact("time", f"{duration(left)} left", 1, f"{_briefly(left)} left")]
 
 
+def _unsaved(status: Status, *, ended: bool) -> Fact:
+    """Return what is not on the disk, if that matters: while all goes well, a few replies are always on their way."""
+    if not status.traffic.unsaved or not (ended or status.waiting):
+        return Fact("not saved", "")
+    replies = many(status.traffic.unsaved, "reply", "replies")
+    if ended:
+        text = f"{replies} could not be saved, and will be asked, and paid for, again"
+        return Fact("not saved", text, 0, f"{replies} not saved")
+    return Fact("not saved", f"{replies} not saved yet", LINE_RANK)
+
+
 def _cost(status: Status) -> str:
     """Return what is spent, and about what this call will cost in all."""
     money, text = status.money, f"{amount(status.money.cost_usd)} USD"
@@ -104,10 +118,6 @@ def _budget(money: Money) -> str:
 def _unclear(money: Money) -> str:
     possibly = money.possibly_usd
     return f"{amount(possibly)} USD may have been charged without a reply" if possibly else ""
-
-
-def _replies(count: int) -> str:
-    return many(count, "reply", "replies")
 
 
 def budget_warning(money: Money) -> str:
@@ -181,16 +191,20 @@ def next_call(status: Status, *, ended: bool) -> str:
         calls = ".resume() goes on" if status.paused else ".pause() lets it rest"
         return f".show() shows it here, {calls}, .stop() ends it, .result() waits for the table."
     if is_early(status):
-        return " ".join(again(status))
-    return " ".join([".result() is the table, enrichkit.read(out) has all that is known of it.", *again(status)])
+        return str(again(status))
+    return f".result() is the table, enrichkit.read(out) has all that is known of it. {again(status)}".rstrip()
 
 
-def again(status: Status) -> list[str]:
+def again(status: Status) -> Sentence:
     """Return what the same call does after a run that has ended; nothing where it would do nothing."""
     if is_early(status):
-        return [f"{next_step(status.stopping)}; enrichkit.read(out) has what is stored."]
-    on = ["The same call goes on with those that are left."] if status.later and status.records else []
-    return [*on, *["The same call with retry_failed=True asks the failed ones again."] * bool(status.failed)]
+        return Sentence("{next_step}; {read} has what is stored.", {"next_step": next_step(status.stopping)})
+    sentences = []
+    if status.later and status.records:
+        sentences.append(Sentence("The same {call} goes on with those that are left."))
+    if status.failed:
+        sentences.append(Sentence("The same {call} with {retry_failed_on} asks the failed ones again."))
+    return joined(sentences)
 
 
 def live_html(status: Status) -> str:

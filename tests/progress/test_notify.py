@@ -428,7 +428,8 @@ def test_a_store_that_fails_is_told(web, out, monkeypatch):
         job.stop()
     (notice,) = web.notices
     assert notice["title"] == "enrichkit: nightly: failed"
-    assert re.search(r"\d repl(y|ies) not saved", notice["message"])
+    lost = r"\d repl(y|ies) could not be saved, and will be asked, and paid for, again"
+    assert re.search(lost, notice["message"])
     assert "The store could not be written. Fix the disk;" in notice["message"]
 
 

@@ -196,18 +196,19 @@ def test_what_a_limit_left_out_is_told_wherever_a_run_is_shown():
         *(show(limited, ended=True) for show in (summary_html, summary_text)),
     ):
         assert "28 more are left for a later call" in told
-    assert again(limited) == ["The same call goes on with those that are left."]
-    assert again(limited)[0] in next_call(limited, ended=True)
-    assert again(changed(limited, records=0, done=0)) == []
+    assert str(again(limited)) == "The same call goes on with those that are left."
+    assert str(again(limited)) in next_call(limited, ended=True)
+    assert not str(again(changed(limited, records=0, done=0)))
     assert "later" not in one_line(STATUS) + live_html(STATUS)
 
 
 def test_the_same_call_is_named_where_it_would_do_something():
     """On with the rest, with a higher budget where the budget was in the way; failed ones again; else nothing."""
-    assert again(changed(left=0, failed=0)) == []
-    assert again(changed(left=0)) == ["The same call with retry_failed=True asks the failed ones again."]
-    (told,) = again(changed(stopping="budget"))
-    assert told.startswith("The same call with a higher budget_usd goes on from here;")
+    assert not str(again(changed(left=0, failed=0)))
+    assert str(again(changed(left=0))) == "The same call with retry_failed=True asks the failed ones again."
+    assert str(again(changed(stopping="budget"))).startswith(
+        "The same call with a higher budget_usd goes on from here;"
+    )
 
 
 def test_what_holds_it_back_and_what_is_uncertain_is_told():
@@ -219,6 +220,8 @@ def test_what_holds_it_back_and_what_is_uncertain_is_told():
     assert told["cost"] == "1.50 USD of about 8.00, 0.0147 a record"
     assert told["unknown price"] == "4 replies of unknown price"
     assert told["unclear"].startswith("0.5000 USD")
+    ended = {fact.name: fact for fact in describe(status, ended=True)}["not saved"]
+    assert (ended.text, ended.rank) == ("3 replies could not be saved, and will be asked, and paid for, again", 0)
     assert "waiting for" not in {fact.name for fact in describe(status, ended=True)}
     wide = "paused, the disk · 102/544 · 1.7/s · 4 min left · 2 failed · 1.50 USD · 300k tok"
     assert brief_line(status, width=200) == wide
