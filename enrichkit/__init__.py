@@ -2,7 +2,7 @@
 
 >>> import enrichkit
 >>> sorted(enrichkit.__all__)[:4]
-['Answer', 'Dossier', 'EnrichError', 'Issue']
+['Answer', 'EnrichError', 'Issue', 'Plan']
 
 The public names stand in ``__init__.pyi``. They are loaded at their first use, so that importing the package stays
 quick and brings in no SDK, no widget and no plot library.

@@ -5,13 +5,11 @@ from .gemini import simulator
 from .options import check_parameters
 from .planning.summary import Plan
 from .pricing.prices import Price
-from .reporting import plots
-from .reporting.costs import costs, what_if
-from .reporting.dossier import Dossier, dossier
+from .reporting import plots, trust
+from .reporting.costs import costs
 from .reporting.report import Report, report
 from .reporting.tablefiles import export
-from .reporting.trust import corrections, evidence, weak
-from .reporting.verify import Verification, verify
+from .reporting.verify import verify
 from .runner import Run
 from .stages import funds
 from .stages.answer import Answer, Issue
@@ -21,7 +19,6 @@ from .store.reader import read
 
 __all__ = [
     "Answer",
-    "Dossier",
     "EnrichError",
     "Issue",
     "Plan",
@@ -31,14 +28,10 @@ __all__ = [
     "Stage",
     "Status",
     "Stopped",
-    "Verification",
     "batches",
     "check_parameters",
-    "corrections",
     "costs",
-    "dossier",
     "errors",
-    "evidence",
     "export",
     "funds",
     "messages",
@@ -49,7 +42,6 @@ __all__ = [
     "run",
     "simulator",
     "start",
+    "trust",
     "verify",
-    "weak",
-    "what_if",
 ]

@@ -1,3 +1,8 @@
-from . import plots
+from . import plots, trust
+from .bill import Bill, CostLine
+from .costs import what_if
+from .quality import Finding, Quality
+from .report import Throughput
+from .verify import Verification
 
-__all__ = ["plots"]
+__all__ = ["Bill", "CostLine", "Finding", "Quality", "Throughput", "Verification", "plots", "trust", "what_if"]

@@ -114,10 +114,11 @@ def what_if(
 
     Examples
     --------
-    >>> import pandas as pd, enrichkit
+    >>> import pandas as pd
+    >>> from enrichkit.reporting import what_if
     >>> tokens = {"input_tokens": [2600], "output_tokens": [700], "searches": [2]}
-    >>> found = enrichkit.what_if(pd.DataFrame(tokens), ["gemini-3.5-flash", "gemini-3.5-flash-lite"])
-    >>> found["cost_usd"].round(5).to_dict()
+    >>> table = what_if(pd.DataFrame(tokens), ["gemini-3.5-flash", "gemini-3.5-flash-lite"])
+    >>> table["cost_usd"].round(5).to_dict()
     {'gemini-3.5-flash-lite': 0.03053, 'gemini-3.5-flash': 0.0382}
     """
     if "input_tokens" not in paid.columns:

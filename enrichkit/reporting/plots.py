@@ -86,13 +86,13 @@ def cost_by_stage(paid: pd.DataFrame, ax: Axes | None = None) -> Axes:
 
 
 def cost_by_model(found: pd.DataFrame, ax: Axes | None = None) -> Axes:
-    """Draw what each model would have cost, as `enrichkit.what_if` returns it; those of unknown price are left out.
+    """Draw what each model would have cost, as `what_if` returns it; those of unknown price are left out.
 
     Examples
     --------
     >>> import matplotlib, pandas as pd, enrichkit
     >>> matplotlib.use("agg")
-    >>> enrichkit.plots.cost_by_model(enrichkit.what_if(enrichkit.plots.example())).get_xlabel()
+    >>> enrichkit.plots.cost_by_model(enrichkit.reporting.what_if(enrichkit.plots.example())).get_xlabel()
     'cost (USD)'
     """
     names = [f"{kind}_usd" for kind in KINDS]
@@ -208,7 +208,7 @@ def fill_rate(found: Report, ax: Axes | None = None) -> Axes:
 
 
 def states(found: Report, ax: Axes | None = None) -> Axes:
-    """Draw how far the answers are backed, by column: see `enrichkit.evidence` for the states, `confidence` for how.
+    """Draw how far the answers are backed, by column: `enrichkit.trust.evidence` explains the states.
 
     Examples
     --------

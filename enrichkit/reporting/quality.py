@@ -7,7 +7,7 @@ second. Records that share an answer each count, since each of them has it.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +19,9 @@ from ..stages.answer import CONFIDENCE, NOT_SAID, SEARCH_QUALITY
 from ..stages.grounding import STATES
 from ..store.reader import StoreReader
 from ..store.rows import RECORD_ID, STATUS, meta
+from ..table.arrow import as_text as cell_text
 from ..table.arrow import has_value
+from ..table.cells import is_missing
 
 ADVICE = {
     "blocked": "its text or answer is refused; look at the record",
@@ -66,7 +68,7 @@ class Quality:
     fields_found : mapping of str to mapping
         By stage, records by how many of its fields have a value.
     states : mapping of str to mapping
-        By column, records by the state of the answer: see `enrichkit.evidence`.
+        By column, records by the state of the answer: see `enrichkit.trust.evidence`.
     corrections : int
         Answers that differ from a filled cell.
     issues : tuple of Finding
@@ -308,3 +310,27 @@ def advice(cause: str) -> str:
     "raise the stage's max_output_tokens, then retry_failed=True"
     """
     return ADVICE.get(cause, RETRY)
+
+
+def fields(row: Mapping[str, Any], stage: str, columns: Collection[str]) -> Iterator[dict[str, Any]]:
+    """Yield what is known of each field that a stage answered in a row."""
+    pages = [source["url"] for source in row.get(meta(stage, "sources")) or ()]
+    proposed = {entry["column"]: entry["answer"] for entry in row.get(meta(stage, "corrections")) or ()}
+    states = {state["field"]: state for state in row.get(meta(stage, "states")) or ()}
+    answered = set(row.get(meta(stage, "fields_found")) or ())
+    for column in columns:
+        field = column.rpartition(".")[2]
+        if (state := states.get(field)) is None:
+            continue
+        cell = row.get(column)
+        text = None if is_missing(cell) else cell_text(cell)
+        yield {
+            "stage": stage,
+            "column": column,
+            "state": state["state"],
+            "answer": proposed.get(column, text if field in answered else None),
+            "cell": text if column in proposed else None,
+            "issues": [issue for issue in row.get(meta(stage, "issues")) or () if issue.startswith(f"{field}: ")],
+            "sources": [pages[place] for place in state["sources"] if place < len(pages)],
+            "confidence": row.get(meta(stage, "confidence")),
+        }

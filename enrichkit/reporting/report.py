@@ -188,9 +188,9 @@ class Report:
             if status.get("failed"):
                 yield "enrichkit.run with retry_failed=True asks the failed ones again"
         if self.quality.corrections:
-            yield f"enrichkit.corrections({self.out!r}) lists the answers that differ"
+            yield f"enrichkit.trust.corrections({self.out!r}) lists the answers that differ"
         if self.quality.records:
-            yield f"enrichkit.weak({self.out!r}) lists the records worth another look"
+            yield f"enrichkit.trust.weak({self.out!r}) lists the records worth another look"
 
 
 def report(out: str | Path = "enriched", *, prices: Mapping[str, Price] | None = None) -> Report:

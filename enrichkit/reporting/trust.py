@@ -1,8 +1,13 @@
-"""The review: what a person looks at after a run — each value's evidence, proposed corrections, the weak records."""
+"""How far to trust the answers: each value's evidence, proposed corrections, the weak records, a record's dossier.
+
+Nothing is looked up or asked again, and nothing is written to the store.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+import html
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +15,15 @@ import pandas as pd
 import pyarrow as pa
 
 from ..errors import InputError
+from ..formatting import Listing, as_html, as_text, escaped, many
+from ..gemini.wire import parse
+from ..messages import decode
 from ..stages.grounding import STATES
 from ..store.reader import StoreReader, to_frame
 from ..store.rows import RECORD_ID, WHY, meta
-from ..table.arrow import as_text
-from ..table.cells import is_missing
-from .quality import read_answers
+from .quality import fields, read_answers
+
+__all__ = ["Dossier", "corrections", "dossier", "evidence", "weak"]
 
 COLUMNS = ("stage", "column", "state", "answer", "cell", "issues", "sources", "confidence")
 DOUBTFUL = {"invalid": 2, "conflict": 1, "unsupported": 1}
@@ -25,6 +33,11 @@ LOW = {("confidence", "low"): 4, ("search_quality", "poor"): 4, ("search_quality
 FAILED = 10
 WEAK_POINTS = 4
 """As many as a low confidence alone, or two fields that failed a check."""
+LONGEST_VALUE = 1000
+IN_A_TAB = '<base target="_blank">'
+"""Before the suggestions: their links open in a tab of their own; in the small frame Google refuses to show itself."""
+SANDBOX = "allow-popups allow-popups-to-escape-sandbox"
+"""Links may be followed; no script runs, and nothing of the notebook's page is in reach."""
 
 
 def evidence(out: str | Path = "enriched") -> pd.DataFrame:
@@ -58,8 +71,8 @@ def evidence(out: str | Path = "enriched") -> pd.DataFrame:
     >>> df = pd.DataFrame({"fund.title": ["Borealis Ventures"], "fund.city": ["Oslo"]})
     >>> out = tempfile.mkdtemp() + "/enriched"
     >>> _ = enrichkit.run(df, model="simulator", stages=["fund"], out=out, progress=False)
-    >>> found = enrichkit.evidence(out)
-    >>> found["column"].tolist()[:2], len(found)
+    >>> fields = enrichkit.trust.evidence(out)
+    >>> fields["column"].tolist()[:2], len(fields)
     (['fund.linkedin', 'fund.crunchbase'], 6)
     """
     reader = StoreReader(out)
@@ -67,36 +80,12 @@ def evidence(out: str | Path = "enriched") -> pd.DataFrame:
     facts = ("status", "confidence", "fields_found", "states", "issues", "corrections", "sources")
     table, stages = read_answers(reader, facts, key)
     rows = [
-        {name: row.get(name) for name in (RECORD_ID, *key)} | one
+        {name: row.get(name) for name in (RECORD_ID, *key)} | field
         for row in table.to_pylist()
         for stage, columns in stages.items()
-        for one in fields(row, stage, columns)
+        for field in fields(row, stage, columns)
     ]
     return pd.DataFrame(rows, columns=[RECORD_ID, *key, *COLUMNS])
-
-
-def fields(row: Mapping[str, Any], stage: str, columns: Collection[str]) -> Iterator[dict[str, Any]]:
-    """Yield what is known of each field that a stage answered in a row."""
-    pages = [source["url"] for source in row.get(meta(stage, "sources")) or ()]
-    proposed = {one["column"]: one["answer"] for one in row.get(meta(stage, "corrections")) or ()}
-    by_field = {one["field"]: one for one in row.get(meta(stage, "states")) or ()}
-    answered = set(row.get(meta(stage, "fields_found")) or ())
-    for column in columns:
-        field = column.rpartition(".")[2]
-        if (one := by_field.get(field)) is None:
-            continue
-        cell = row.get(column)
-        told = None if is_missing(cell) else as_text(cell)
-        yield {
-            "stage": stage,
-            "column": column,
-            "state": one["state"],
-            "answer": proposed.get(column, told if field in answered else None),
-            "cell": told if column in proposed else None,
-            "issues": [issue for issue in row.get(meta(stage, "issues")) or () if issue.startswith(f"{field}: ")],
-            "sources": [pages[place] for place in one["sources"] if place < len(pages)],
-            "confidence": row.get(meta(stage, "confidence")),
-        }
 
 
 def corrections(out: str | Path = "enriched") -> pd.DataFrame:
@@ -113,18 +102,23 @@ def corrections(out: str | Path = "enriched") -> pd.DataFrame:
         The key columns, ``column``, ``old``, ``new``, ``sources`` (addresses that back the new value), ``issues``,
         ``confidence`` and ``_record_id``; those with sources first.
 
+    Raises
+    ------
+    StoreError
+        If there is no store.
+
     Examples
     --------
     >>> import pandas as pd, enrichkit, tempfile
     >>> df = pd.DataFrame({"fund.title": ["Borealis Ventures"], "fund.linkedin": ["no page"]})
     >>> out = tempfile.mkdtemp() + "/enriched"
     >>> _ = enrichkit.run(df, model="simulator", stages=["fund"], out=out, progress=False)
-    >>> enrichkit.corrections(out)[["column", "old"]].values.tolist()
+    >>> enrichkit.trust.corrections(out)[["column", "old"]].values.tolist()
     [['fund.linkedin', 'no page']]
     """
-    found = evidence(out)
-    key = list(found.columns[1 : -len(COLUMNS)])
-    differing = found[found["cell"].notna()].rename(columns={"cell": "old", "answer": "new"})
+    backing = evidence(out)
+    key = list(backing.columns[1 : -len(COLUMNS)])
+    differing = backing[backing["cell"].notna()].rename(columns={"cell": "old", "answer": "new"})
     backed = differing["sources"].map(len) > 0
     ordered = differing.assign(backed=backed).sort_values("backed", ascending=False, kind="stable", ignore_index=True)
     return ordered[[*key, "column", "old", "new", "sources", "issues", "confidence", RECORD_ID]]
@@ -152,6 +146,13 @@ def weak(
     DataFrame
         The table's own columns, without what answers filled in, and ``_why``, which `run` leaves aside.
 
+    Raises
+    ------
+    InputError
+        If ``stages`` names a stage that the store does not have.
+    StoreError
+        If there is no store.
+
     Examples
     --------
     Ask about the strategy of the weak ones only, or ask them all again with another model in a store of its own:
@@ -160,29 +161,29 @@ def weak(
     >>> df = pd.DataFrame({"fund.title": ["Borealis Ventures", "Tern Fund"]})
     >>> out = tempfile.mkdtemp() + "/enriched"
     >>> _ = enrichkit.run(df, model="simulator", stages=["fund"], out=out, progress=False)
-    >>> again = enrichkit.weak(out, points=0)
+    >>> again = enrichkit.trust.weak(out, points=0)
     >>> len(enrichkit.run(again, model="simulator", stages=["deep"], out=out, progress=False))
     2
     """
     reader = StoreReader(out)
     given = reader.given
     facts = ("status", "error", "confidence", "search_quality", "filled", "states")
-    table, found = read_answers(reader, facts, given)
-    unknown = sorted(set(stages or ()) - found.keys())
+    table, known = read_answers(reader, facts, given)
+    unknown = sorted(set(stages or ()) - known.keys())
     if isinstance(stages, str) or unknown:
         raise InputError(
-            "{stages} must name stages of this store: {names}; not {given!r}.", names=", ".join(found), given=stages
+            "{stages} must name stages of this store: {names}; not {given!r}.", names=", ".join(known), given=stages
         )
-    chosen = [stage for stage in found if stages is None or stage in stages]
+    chosen = [stage for stage in known if stages is None or stage in stages]
     rows = []
     for row in table.to_pylist():
         doubts = [doubt for stage in chosen for doubt in _doubts(row, stage)]
         total = sum(weight for weight, _ in doubts)
         if total >= points:
-            filled = {name for stage in found for name in row.get(meta(stage, "filled")) or ()}
-            why = "; ".join(told for _, told in sorted(doubts, key=lambda one: -one[0]))
+            filled = {name for stage in known for name in row.get(meta(stage, "filled")) or ()}
+            why = "; ".join(doubt for _, doubt in sorted(doubts, key=lambda doubt: -doubt[0]))
             rows.append((total, row | dict.fromkeys(filled) | {WHY: why}))
-    rows.sort(key=lambda one: -one[0])
+    rows.sort(key=lambda row: -row[0])
     own = [table.schema.field(name) for name in given if name in table.column_names]
     schema = pa.schema([*own, pa.field(WHY, pa.string())])
     return to_frame(pa.Table.from_pylist([row for _, row in rows], schema=schema))
@@ -197,10 +198,151 @@ def _doubts(row: Mapping[str, Any], stage: str) -> Iterator[tuple[int, str]]:
             yield weight, f"{stage}: {level} {fact.replace('_', ' ')}"
     by_state: dict[str, list[str]] = {}
     states = row.get(meta(stage, "states")) or ()
-    for one in states:
-        by_state.setdefault(one["state"], []).append(one["field"])
-    if not any(one["sources"] for one in states):
+    for state in states:
+        by_state.setdefault(state["state"], []).append(state["field"])
+    if not any(state["sources"] for state in states):
         by_state.pop("unsupported", None)  # the reply marks nothing, which says nothing of any field
-    for state in STATES:
-        if state in DOUBTFUL and state in by_state:
-            yield DOUBTFUL[state] * len(by_state[state]), f"{stage}: {state} {', '.join(by_state[state])}"
+    for name in STATES:
+        if name in DOUBTFUL and name in by_state:
+            yield DOUBTFUL[name] * len(by_state[name]), f"{stage}: {name} {', '.join(by_state[name])}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dossier:
+    """What `enrichkit.trust.dossier` returns; shows itself as a page in a notebook and as text in a terminal.
+
+    Attributes
+    ----------
+    record_id : str
+        The record.
+    key : mapping of str to object
+        The cells that identify it.
+    answers : tuple of mapping
+        Its answered fields, as the rows of `evidence`.
+    issues : tuple of str
+        What checks found, each after its stage's name.
+    notes : mapping of str to str
+        What the model said of its answer, by stage.
+    suggestions : tuple of str
+        Google's search suggestions to its answers: HTML, shown in a frame that runs no script.
+
+    Examples
+    --------
+    >>> from enrichkit import trust
+    >>> print(trust.Dossier(record_id="1f", key={"name": "Acme"}, answers=(), issues=(), notes={}, suggestions=()))
+    name: Acme
+    """
+
+    record_id: str
+    key: Mapping[str, Any]
+    answers: tuple[Mapping[str, Any], ...]
+    issues: tuple[str, ...]
+    notes: Mapping[str, str]
+    suggestions: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return as_text(self._lines(), self._listings())
+
+    def __repr__(self) -> str:
+        summary = f"<enrichkit.Dossier, {self._lines()[0]}: {many(len(self.answers), 'answer')}>"
+        return as_text([f"{summary} print() shows all of it."], [])
+
+    def _repr_html_(self) -> str:
+        frames = "".join(
+            f'<iframe sandbox="{SANDBOX}" srcdoc="{html.escape(IN_A_TAB + suggestion)}" '
+            'title="Google search suggestions" style="width:100%;height:70px;border:0"></iframe>'
+            for suggestion in self.suggestions
+        )
+        pages = "".join(
+            f"<li>{escaped(answer['column'])}: {', '.join(map(_link, answer['sources']))}</li>"
+            for answer in self.answers
+            if answer["sources"]
+        )
+        sources = f"<p><b>pages that back a value, as the service says</b></p><ul>{pages}</ul>" if pages else ""
+        return as_html(self._lines(), self._listings(), more=sources + frames)
+
+    def _lines(self) -> list[str]:
+        key = ", ".join(f"{name}: {value}" for name, value in self.key.items() if value is not None)
+        return [key, *(f"{stage}: {note}" for stage, note in self.notes.items())]
+
+    def _listings(self) -> list[Listing]:
+        columns = {"column": "column", "state": "state", "cell": "the table has", "answer": "answer"}
+        rows = tuple(tuple(str(answer[name] or "") for name in columns) for answer in self.answers)
+        tables = [
+            Listing("answers", tuple(columns.values()), rows, words=(0, 1, 2, 3), most=LONGEST_VALUE),
+            Listing("what checks found", ("finding",), tuple((issue,) for issue in self.issues), most=LONGEST_VALUE),
+        ]
+        return [table for table in tables if table.rows]
+
+
+def dossier(out: str | Path, record_id: str) -> Dossier:
+    """Return everything that is known of one record: each value with its state and sources, and the suggestions.
+
+    Google's terms ask that its search suggestions are shown with grounded answers; this is where they are.
+
+    Parameters
+    ----------
+    out : str or Path
+        The store's folder.
+    record_id : str
+        The record, as ``_record_id`` names it in `read`, `evidence` and `corrections`.
+
+    Returns
+    -------
+    Dossier
+        A page in a notebook, and text when printed.
+
+    Raises
+    ------
+    InputError
+        If the store has no such record.
+    StoreError
+        If there is no store.
+
+    Examples
+    --------
+    >>> import pandas as pd, enrichkit, tempfile
+    >>> df = pd.DataFrame({"fund.title": ["Borealis Ventures"]})
+    >>> out = tempfile.mkdtemp() + "/enriched"
+    >>> _ = enrichkit.run(df, model="simulator", stages=["fund"], out=out, progress=False)
+    >>> page = enrichkit.trust.dossier(out, enrichkit.read(out)["_record_id"].iloc[0])
+    >>> page.key, len(page.answers)
+    ({'fund.title': 'Borealis Ventures'}, 6)
+    """
+    if not isinstance(record_id, str):
+        raise InputError(
+            "record_id must be a text, as enrichkit.read(out)['_record_id'] has it; not {record_id!r}.",
+            record_id=record_id,
+        )
+    reader = StoreReader(out)
+    row = reader.row(record_id)
+    if row is None:
+        raise InputError(
+            "{store} has no sealed record {record_id!r}. enrichkit.read(out)['_record_id'] names them.",
+            store=out,
+            record_id=record_id,
+        )
+    stages = reader.stages
+    suggestions = (_suggestions(row.get(meta(stage, "replies")) or ()) for stage in stages)
+    return Dossier(
+        record_id=record_id,
+        key={name: row.get(name) for name in reader.key},
+        answers=tuple(field for stage, columns in stages.items() for field in fields(row, stage, columns)),
+        issues=tuple(f"{stage}: {issue}" for stage in stages for issue in row.get(meta(stage, "issues")) or ()),
+        notes={stage: note for stage in stages if (note := row.get(meta(stage, "notes")))},
+        suggestions=tuple(filter(None, suggestions)),
+    )
+
+
+def _suggestions(payloads: Sequence[bytes]) -> str | None:
+    """Return the suggestions to the newest answer; a later failure leaves it standing, and its suggestions too."""
+    replies = (decode(payload, parse)[0] for payload in reversed(payloads))
+    return next((reply.suggestions_html for reply in replies if reply.failure is None), None)
+
+
+def _link(address: str) -> str:
+    """Return a link to a web page; any other address is shown as text."""
+    shown = escaped(address)
+    if not address.startswith(("https://", "http://")):
+        return shown
+    return f'<a href="{html.escape(address)}" target="_blank" rel="noopener noreferrer nofollow">{shown}</a>'

@@ -29,7 +29,7 @@ Status = Literal["done", "failed", "skipped", "pending"]
 RECORD_ID = "_record_id"
 STATUS = "_status"
 WHY = "_why"
-"""Why a record is worth another look: what `enrichkit.weak` adds, and a run leaves aside."""
+"""Why a record is worth another look: what `enrichkit.trust.weak` adds, and a run leaves aside."""
 TEXTS = pa.list_(pa.string())
 META: dict[str, pa.DataType] = {
     "status": pa.string(),

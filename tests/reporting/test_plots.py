@@ -9,8 +9,8 @@ import pytest
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
-import enrichkit
 from enrichkit import Price, errors, plots
+from enrichkit.reporting import what_if
 from enrichkit.reporting.costs import DOLLARS
 
 OWN = {"$m{": Price(input_usd=1, output_usd=1)}
@@ -71,7 +71,7 @@ def test_simulated_and_unknown_costs_are_said_in_the_title(figure, paid):
     assert "unknown prices left out: 1" in title
 
 
-@pytest.mark.parametrize("figure", [*FIGURES, lambda paid: plots.cost_by_model(enrichkit.what_if(paid, prices=OWN))])
+@pytest.mark.parametrize("figure", [*FIGURES, lambda paid: plots.cost_by_model(what_if(paid, prices=OWN))])
 def test_whose_prices_they_are_is_said_in_the_title(figure, paid):
     """As the frame says; one that somebody else has made may not."""
     paid.attrs["prices"] = f"genai-prices {importlib.metadata.version('genai-prices')}, and your own for $m{{"
@@ -99,13 +99,13 @@ def test_hostile_names_are_drawn_as_text(paid):
     """Dollar signs and backslashes are no formula."""
     paid["stage"] = "$\\nonsense{$"
     plots.cost_by_stage(paid).figure.canvas.draw()
-    found = enrichkit.what_if(paid).rename({"gemini-2.5-pro": "$\\nonsense{$\x1b"})
+    found = what_if(paid).rename({"gemini-2.5-pro": "$\\nonsense{$\x1b"})
     plots.cost_by_model(found).figure.canvas.draw()
 
 
 def test_models_of_unknown_price_are_left_out(paid):
     """An empty bar would say that they cost nothing."""
-    found = enrichkit.what_if(paid, ["gemini-3.5-flash", "nobody-knows"])
+    found = what_if(paid, ["gemini-3.5-flash", "nobody-knows"])
     labels = [label.get_text() for label in plots.cost_by_model(found).get_yticklabels()]
     assert labels == ["gemini-3.5-flash"]
 

@@ -12,11 +12,11 @@ import pyarrow.dataset
 import pytest
 
 import enrichkit
-from enrichkit import Answer, Issue, Stage
+from enrichkit import Answer, Issue, Stage, trust
 from enrichkit.errors import InputError
 from enrichkit.gemini.wire import parse
 from enrichkit.messages import Reply, Source, Support
-from enrichkit.reporting.dossier import IN_A_TAB
+from enrichkit.reporting.trust import IN_A_TAB
 from enrichkit.stages.funds import OF_POC, says_nothing
 from enrichkit.stages.grounding import NO_VALUE_SAID, evidence
 from enrichkit.table.arrow import alike
@@ -75,7 +75,7 @@ def asked(frame, reply, out, **more):
 
 
 def states(out):
-    found = enrichkit.evidence(out)
+    found = trust.evidence(out)
     return dict(zip(found["column"].str.removeprefix("company."), found["state"], strict=True))
 
 
@@ -204,7 +204,7 @@ def test_each_state_from_one_reply(tmp_path):
         "tags": "unsupported",
         "employees": "not_found",
     }
-    found = enrichkit.evidence(tmp_path / "out").set_index("column")
+    found = trust.evidence(tmp_path / "out").set_index("column")
     assert found.loc["company.industry", "sources"] == ["https://page.example/1"]
     assert found.loc["company.city", ["answer", "cell"]].tolist() == ["Oslo", "Bergen"]
 
@@ -233,7 +233,7 @@ def test_a_cell_that_says_the_same_is_no_conflict(tmp_path):
     )
     asked(frame, replied('{"city": "Oslo", "industry": "https://food.example"}'), tmp_path / "out")
     assert set(states(tmp_path / "out").values()) == {"unsupported", "not_found"}
-    assert enrichkit.corrections(tmp_path / "out").empty
+    assert trust.corrections(tmp_path / "out").empty
 
 
 def test_a_cell_of_signs_alone_is_no_address():
@@ -260,7 +260,7 @@ def test_an_emptied_value_beside_a_cell_is_not_the_cells(tmp_path):
     """The table's own value is never shown as the model's."""
     frame = pd.DataFrame({"name": ["Acme"], "company.employees": ["120"]})
     asked(frame, replied('{"industry": "Food", "employees": -5}'), tmp_path / "out")
-    found = enrichkit.evidence(tmp_path / "out").set_index("column").loc["company.employees"]
+    found = trust.evidence(tmp_path / "out").set_index("column").loc["company.employees"]
     assert (found["state"], found["issues"]) == ("invalid", ["employees: too_few: -5"])
     assert pd.isna(found["answer"])
 
@@ -277,7 +277,7 @@ def test_a_reply_of_ones_own_client_keeps_its_marks_in_the_store(tmp_path):
     asked(frame, replied('{"industry": "Food"}', ("Food", (1,))), tmp_path / "out")
     other = Stage("company", prompt="Research {name}.", per=("name",), answer=Company, columns="firm")
     asked(frame, None, tmp_path / "out", stages=[other])
-    found = enrichkit.evidence(tmp_path / "out")
+    found = trust.evidence(tmp_path / "out")
     assert found[found["column"] == "firm.industry"]["state"].tolist() == ["supported"]
 
 
@@ -290,7 +290,7 @@ def test_corrections_have_old_new_and_evidence(tmp_path):
     text = '{"industry": "Food", "city": "Oslo"}'
     enriched = asked(frame, replied(text, ("Oslo", (1,))), tmp_path / "out")
     assert enriched["company.city"].tolist() == ["Bergen"]
-    found = enrichkit.corrections(tmp_path / "out")
+    found = trust.corrections(tmp_path / "out")
     assert found[["name", "column", "old", "new"]].to_numpy().tolist() == [
         ["Acme", "company.city", "Bergen", "Oslo"],
         ["Acme", "company.industry", "Steel", "Food"],
@@ -311,7 +311,7 @@ def test_the_weakest_come_first_and_can_be_run_again(tmp_path):
 
     frame = pd.DataFrame({"name": list(texts), "extra": ["1", "2", "3"]})
     asked(frame, None, tmp_path / "out", client=client)
-    weak = enrichkit.weak(tmp_path / "out")
+    weak = trust.weak(tmp_path / "out")
     assert weak["name"].tolist() == ["Bad", "Doubtful"]
     assert weak["_why"].tolist()[0].startswith("company: low confidence; company: poor search quality; company: inv")
     assert weak["extra"].tolist() == ["3", "2"]
@@ -321,17 +321,17 @@ def test_the_weakest_come_first_and_can_be_run_again(tmp_path):
     assert not [text for text in seen if "Food" in text]
     assert "_why" not in enrichkit.read(tmp_path / "again").columns
     assert again["name"].tolist() == ["Bad", "Doubtful"]
-    assert len(enrichkit.weak(tmp_path / "out", points=0)) == 3
+    assert len(trust.weak(tmp_path / "out", points=0)) == 3
 
 
 def test_a_failed_stage_is_weak_and_an_unknown_stage_is_an_error(tmp_path):
     """The message names the stages that there are."""
     failed = Reply(failure=enrichkit.messages.Failure(cause="blocked", message="SAFETY"))
     asked(pd.DataFrame({"name": ["Acme"]}), failed, tmp_path / "out")
-    assert enrichkit.weak(tmp_path / "out")["_why"].tolist() == ["company failed: blocked: SAFETY"]
+    assert trust.weak(tmp_path / "out")["_why"].tolist() == ["company failed: blocked: SAFETY"]
     for stages in (["fund"], "company"):
         with pytest.raises(InputError, match="company"):
-            enrichkit.weak(tmp_path / "out", stages=stages)
+            trust.weak(tmp_path / "out", stages=stages)
 
 
 def test_the_report_counts_what_is_there(tmp_path):
@@ -422,7 +422,7 @@ def test_a_dossier_shows_whole_values_what_checks_found_and_the_suggestions_of_t
     changed = Stage("company", prompt="Look up {name}.", per=("name",), answer=Company, checks=(too_many,))
     failed = Reply(failure=enrichkit.messages.Failure(cause="blocked", message="SAFETY"))
     asked(frame, failed, tmp_path / "out", stages=[changed], on_change="redo")
-    page = enrichkit.dossier(tmp_path / "out", enrichkit.read(tmp_path / "out")["_record_id"].iloc[0])
+    page = trust.dossier(tmp_path / "out", enrichkit.read(tmp_path / "out")["_record_id"].iloc[0])
     assert page.suggestions == ("<a>fish</a>",)
     assert page.issues == ("company: employees: too_many: 2000000",)
     assert repr(page) == "<enrichkit.Dossier, name: Acme: 4 answers> print() shows all of it."
@@ -436,7 +436,7 @@ def test_a_record_that_is_not_there_is_named(record_id, tmp_path):
     """With a word on where to find them."""
     asked(pd.DataFrame({"name": ["Acme"]}), replied('{"industry": "Food"}'), tmp_path / "out")
     with pytest.raises(InputError, match=r"_record_id.*"):
-        enrichkit.dossier(tmp_path / "out", record_id)
+        trust.dossier(tmp_path / "out", record_id)
 
 
 def test_a_store_without_states_is_reported_and_read_anew(tmp_path, monkeypatch):
@@ -452,7 +452,7 @@ def test_a_store_without_states_is_reported_and_read_anew(tmp_path, monkeypatch)
     table = pyarrow.dataset.dataset(path).to_table()
     if "company._states" in table.column_names:
         pytest.fail("this test must write a store without states")
-    assert enrichkit.evidence(path).empty
+    assert trust.evidence(path).empty
     assert enrichkit.report(path).quality.states == {}
     asked(frame, None, path)
     assert states(path)["industry"] == "supported"
@@ -476,8 +476,8 @@ def test_hostile_text_shows_as_text_on_every_page(tmp_path):
     )
     frame = pd.DataFrame({"name": [HOSTILE], "company.city": [f"Oslo{HOSTILE}"]})
     asked(frame, reply, tmp_path / "out")
-    found = enrichkit.evidence(tmp_path / "out")
-    page = enrichkit.dossier(tmp_path / "out", found["_record_id"].iloc[0])
+    found = trust.evidence(tmp_path / "out")
+    page = trust.dossier(tmp_path / "out", found["_record_id"].iloc[0])
     shown = page._repr_html_() + enrichkit.report(tmp_path / "out")._repr_html_()
     frames = [f'srcdoc="{html.escape(IN_A_TAB + one)}"' for one in page.suggestions]
     assert frames
@@ -497,7 +497,7 @@ def test_no_part_of_a_dossier_is_read_as_mathematics(tmp_path):
     page = Source(r"https://$\href{javascript:alert(1)}{x}$", "t")
     reply = Reply(text='{"industry": "Food"}', sources=(page,), supports=(Support(0, 19, (0,)),), model_version="mine")
     asked(pd.DataFrame({"name": ["Acme"]}), reply, tmp_path / "out")
-    shown = enrichkit.dossier(tmp_path / "out", enrichkit.read(tmp_path / "out")["_record_id"].iloc[0])._repr_html_()
+    shown = trust.dossier(tmp_path / "out", enrichkit.read(tmp_path / "out")["_record_id"].iloc[0])._repr_html_()
     assert r"\href" in shown
     assert shown.startswith('<div class="mathjax_ignore tex2jax_ignore">')
     assert shown.endswith("</div>")

@@ -18,6 +18,7 @@ from enrichkit import Price, Stage, errors
 from enrichkit.cli.flags import in_flags
 from enrichkit.gemini.simulator import Simulator
 from enrichkit.messages import Failure, Reply, Usage
+from enrichkit.reporting import what_if
 from enrichkit.reporting.costs import DOLLARS
 from enrichkit.reporting.report import exact
 from enrichkit.store.replies import answering
@@ -200,7 +201,7 @@ def test_an_unknown_price_is_counted_and_never_zero(tmp_path):
     assert "and your own for nobody-knows" in found.cost.prices
     paid = enrichkit.costs(tmp_path / "out", prices=own)
     assert paid["cost_usd"].notna().all()
-    frames = [paid, enrichkit.what_if(paid, prices=own), found.cost.by_field(), found.cost.for_records([10])]
+    frames = [paid, what_if(paid, prices=own), found.cost.by_field(), found.cost.for_records([10])]
     assert {frame.attrs["prices"] for frame in frames} == {found.cost.prices}
 
 
@@ -348,7 +349,7 @@ def test_hostile_text_is_shown_and_does_nothing(tmp_path):
     shown = HOSTILE.replace("\ud800", "?")
     assert json.loads(found.to_json())["cost"]["by_model"].keys() == {shown}
     assert set(enrichkit.costs(out)["model"]) == {shown}
-    assert "<img" not in enrichkit.what_if(enrichkit.costs(out), [shown])._repr_html_()
+    assert "<img" not in what_if(enrichkit.costs(out), [shown])._repr_html_()
 
 
 def test_the_json_is_as_documented(tmp_path):
@@ -383,14 +384,14 @@ def test_what_other_models_would_have_cost(tmp_path):
     """The same model costs what it cost; an older one is charged per grounded prompt; an unknown one is unknown."""
     store(tmp_path / "out", lambda _: reply(searches=3, thinking_tokens=50, cached_tokens=200))
     paid = enrichkit.costs(tmp_path / "out")
-    found = enrichkit.what_if(paid, [LITE, "gemini-2.5-flash", "nobody-knows"])
+    found = what_if(paid, [LITE, "gemini-2.5-flash", "nobody-knows"])
     assert found.loc[LITE, list(DOLLARS)].astype(float).tolist() == pytest.approx(paid[list(DOLLARS)].sum().tolist())
     assert found.loc["gemini-2.5-flash", "search_usd"] == pytest.approx(3 * 0.035)
     assert found.loc["nobody-knows", list(DOLLARS)].isna().all()
     assert found["unpriced"].to_dict() == {LITE: 0, "gemini-2.5-flash": 0, "nobody-knows": 3}
-    assert enrichkit.what_if(paid)["cost_usd"].notna().all()
+    assert what_if(paid)["cost_usd"].notna().all()
     with pytest.raises(errors.InputError, match="costs"):
-        enrichkit.what_if(enrichkit.read(tmp_path / "out"))
+        what_if(enrichkit.read(tmp_path / "out"))
 
 
 @pytest.mark.parametrize("odd", [float("inf"), -float("inf"), "many"])
@@ -398,8 +399,8 @@ def test_what_is_no_count_of_tokens_is_named(odd):
     """With its row; an empty cell is unknown, and no mistake."""
     paid = pd.DataFrame({"input_tokens": [10, 10, 10], "output_tokens": pd.Series([None, 1, odd], dtype=object)})
     with pytest.raises(errors.InputError, match=r"output_tokens holds .* in row 3, which is no count"):
-        enrichkit.what_if(paid)
-    assert enrichkit.what_if(paid.head(2))["unpriced"].eq(1).all()
+        what_if(paid)
+    assert what_if(paid.head(2))["unpriced"].eq(1).all()
 
 
 def test_importing_the_package_brings_no_plot_library():
@@ -414,10 +415,8 @@ def test_a_stage_of_some_records_only_is_told_by_name(tmp_path):
     enrichkit.run(frame.head(1), **(call | {"stages": [SITE]}))
     found = enrichkit.report(tmp_path / "out")
     assert str(found).startswith("3 records: 1 done, 2 pending (site not asked of 2); ")
-    expected = (
-        "Next: enrichkit.run with site among its stages asks the pending ones, if its table has them; enrichkit.weak("
-    )
-    assert found.next_line.startswith(expected)
+    expected = "Next: enrichkit.run with site among its stages asks the pending ones, if its table has them; "
+    assert found.next_line.startswith(f"{expected}enrichkit.trust.weak(")
     stages = json.loads(found.to_json())["quality"]["stages"]
     assert {stage: facts["pending"] for stage, facts in stages.items()} == {"company": 0, "site": 2}
     enrichkit.run(frame, **(call | {"stages": [COMPANY, SITE]}))
@@ -442,10 +441,10 @@ def test_it_says_what_to_call_next(tmp_path):
     texts = {"a": GOOD, "b": "no", "c": GOOD}
     store(tmp_path / "out", lambda request: reply(texts[re.search("⟦(.)⟧", request.text)[1]]))
     for told in (str(enrichkit.report(tmp_path / "out")), enrichkit.report(tmp_path / "out")._repr_html_()):
-        assert "Next: enrichkit.run with retry_failed=True asks the failed ones again; enrichkit.weak(" in told
+        assert "Next: enrichkit.run with retry_failed=True asks the failed ones again; enrichkit.trust.weak(" in told
     store(tmp_path / "whole", lambda _: reply(GOOD))
     whole = enrichkit.report(tmp_path / "whole")
     first, last = repr(whole).splitlines()
     assert first.startswith("<enrichkit.Report, 3 records: 3 done; 0 answers differ from the table; ")
     assert last == whole.next_line
-    assert last.startswith("Next: enrichkit.weak(")
+    assert last.startswith("Next: enrichkit.trust.weak(")
