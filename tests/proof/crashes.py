@@ -14,7 +14,7 @@ import random
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -375,7 +375,7 @@ def prove(
     phase : str
         The call.
     most : int, optional
-        How many states at the most, chosen at random.
+        How many states at the most, chosen at random; and as many of each recovery that crashes.
     deeper : int
         For so many states the recovery crashes too, at each of its steps.
     told : callable
@@ -394,13 +394,14 @@ def prove(
         deep = set(chance.sample(range(len(states)), min(deeper, len(states))))
         for place, state in enumerate(states):
             _try(verdict, phase, state, Path(scratch))
-            for second in _crash_again(phase, state, Path(scratch), chance) if place in deep else ():
+            seconds = _crash_again(phase, state, Path(scratch), chance) if place in deep else []
+            for second in _some(seconds, most, chance):
                 _try(verdict, phase, second, Path(scratch))
             told(verdict.states)
     return verdict
 
 
-def _some(states: Iterator[State], most: int | None, chance: random.Random) -> list[State]:
+def _some(states: Iterable[State], most: int | None, chance: random.Random) -> list[State]:
     every = list(states)
     return every if most is None or len(every) <= most else chance.sample(every, most)
 
