@@ -71,7 +71,7 @@ class Verification:
 
 
 def verify(out: str | Path = "enriched") -> Verification:
-    """Check every checksum, key, question and pending part of a store, and change nothing.
+    """Check every checksum, key, question and journal file of a store, and change nothing.
 
     It needs no lock; beside a run under way, what that run is just doing may look wrong for a moment.
 
@@ -202,15 +202,15 @@ def _wrong_replies(row: Mapping[str, Any], stage: str) -> Iterator[str]:
 
 
 def _pending(reader: StoreReader) -> tuple[set[bytes], list[str]]:
-    """Return the replies in the pending parts, and what is wrong with those."""
+    """Return the replies in the journal, and what is wrong with those."""
     payloads: set[bytes] = set()
     problems = []
     for path, entries in reader.journal.items():
         if entries is None:
-            problems.append(f"The part {path} is damaged; the next run puts it aside, and asks again what it held.")
+            problems.append(f"The journal file {path} is damaged; the next run quarantines it and asks again.")
         for entry in entries or ():
             payloads.add(entry.payload)
             facts = {"question": entry.question, "replies": [entry.payload], "paid_by": "nobody yet"}
             row = {meta(entry.stage, name): value for name, value in facts.items()}
-            problems += [f"The part {path}, {entry.stage}: {told}" for told in _wrong_replies(row, entry.stage)]
+            problems += [f"The journal file {path}, {entry.stage}: {told}" for told in _wrong_replies(row, entry.stage)]
     return payloads, problems

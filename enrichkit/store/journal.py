@@ -1,4 +1,4 @@
-"""The part: replies that are stored and not yet sealed, as lines in a file of the work area.
+"""The journal: replies that are stored and not yet sealed, as lines in files of the work area.
 
 It knows replies as bytes.
 """
@@ -26,10 +26,10 @@ class JournalEntry:
 
 
 def encode_journal(entries: Sequence[JournalEntry]) -> bytes:
-    """Return replies as the bytes of a part: a line with the others' CRC-32, then a line each, tabs between its fields.
+    """Return replies as the bytes of a journal file: a line with the others' CRC-32, then a line each, fields by tabs.
 
-    A part lives for minutes and has no readers but us: Parquet would take ten times as long. No field can hold a tab or
-    a line's end: a payload is JSON in ASCII.
+    The file lives for minutes and has no readers but us: Parquet would take ten times as long. No field can hold a tab
+    or a line's end: a payload is JSON in ASCII.
     """
     lines = [
         (entry.question, entry.stage, str(entry.attempt), entry.status, entry.payload.decode("ascii"))
@@ -40,7 +40,7 @@ def encode_journal(entries: Sequence[JournalEntry]) -> bytes:
 
 
 def decode_journal(data: bytes) -> list[JournalEntry] | None:
-    """Return the replies in a part, or None if it is damaged.
+    """Return the replies in a journal file, or None if it is damaged.
 
     >>> decode_journal(encode_journal([JournalEntry("q", "poc", 1, "done", b"{}")]))
     [JournalEntry(question='q', stage='poc', attempt=1, status='done', payload=b'{}')]
@@ -56,7 +56,7 @@ def decode_journal(data: bytes) -> list[JournalEntry] | None:
 
 
 def read_journal(files: Files, out: Path) -> Iterator[tuple[Path, list[JournalEntry] | None]]:
-    """Yield each pending part with its replies, None for a damaged one."""
+    """Yield each journal file with its replies, None for a damaged one."""
     folder = work_area(out) / "pending"
     for name in files.names(folder):
         with contextlib.suppress(FileNotFoundError):  # sealed and removed between listing and reading

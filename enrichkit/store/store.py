@@ -1,9 +1,9 @@
-"""The store: sealed shards that are checkpoint and output in one, and the pending parts beside them.
+"""The store: sealed shards that are checkpoint and output in one, and the journal beside them.
 
 ``OUT/shard=s0007/part-0.parquet`` holds one row per record, and only such files lie under ``OUT``: anything else
-doubles rows or breaks a foreign reader. ``OUT.work`` holds the lock, the replies since the last seal, and what was put
-aside. A reply counts once `Store.append` returns. A part goes only after the shard that contains its replies is
-durable, so a crash at any instant leaves a reply in one of them or in both, never in none.
+doubles rows or breaks a foreign reader. ``OUT.work`` holds the lock, the journal of replies since the last seal, and
+what was quarantined. A reply counts once `Store.append` returns. A journal file goes only after the shard that contains
+its replies is durable, so a crash at any instant leaves a reply in one of them or in both, never in none.
 
 It knows replies as bytes and rows as Arrow tables, and asks nobody what they mean.
 """
@@ -33,16 +33,16 @@ from .index import damaged_error, find, footer, read_shards, scan, sealed_among,
 from .journal import JournalEntry, encode_journal, read_journal
 from .parquet import encode_parquet, read_or_none
 
-MOST_PARTS = 1000
+MOST_JOURNAL_FILES = 1000
 LEAST_FREE_BYTES = 64 * 2**20
 
 
 class Store:
     """A store opened for writing, by one run at a time.
 
-    Opening takes the lock and recovers: leftovers of a killed run are cleared, damaged parts put aside, parts removed
-    whose replies are sealed. The index then holds these ``columns``. A shard that is damaged in one of them, or of the
-    columns ``checked``, is refused, or with ``redo_damaged`` put aside.
+    Opening takes the lock and recovers: leftovers of a killed run are cleared, damaged journal files quarantined, those
+    removed whose replies are sealed. The index then holds these ``columns``. A shard that is damaged in one of them, or
+    of the columns ``checked``, is refused, or with ``redo_damaged`` quarantined.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class Store:
         self.files = files or Files(self.work / "tmp")
         self._id_column = id_column
         self.quarantined: list[Path] = []
-        self._parts: dict[Path, set[str]] = {}
+        self._journal: dict[Path, set[str]] = {}
         self._serial = 0
         self._lock, self._inode = self._take_lock()
         try:
@@ -74,27 +74,27 @@ class Store:
                 damage = damaged_error(self.index.damaged[0]).sentence
                 raise DamagedError("{damage} Nothing was changed.", damage=damage)
             self._next = max(self.index.footers, default=-1) + 1
-            self._recover_parts()
+            self._recover_journal()
         except BaseException:
             self.close()
             raise
 
     def append(self, entries: Sequence[JournalEntry]) -> None:
-        """Store replies durably, as one part. Once this returns, they are never lost."""
+        """Store replies durably, as one journal file. Once this returns, they are never lost."""
         if not entries:
             return
         self._check_lock()
-        self._put_part(entries)
+        self._put_journal(entries)
         for entry in entries:
             self.index.pending.setdefault(entry.question, []).append(entry)
-        if len(self._parts) > MOST_PARTS:
+        if len(self._journal) > MOST_JOURNAL_FILES:
             with contextlib.suppress(OSError):  # what is to be stored is; a merge can wait
-                self._merge_parts()
+                self._merge_journal()
 
     def seal(self, table: pa.Table, questions: Collection[str], *, shard: int | None = None) -> int:
         """Store finished rows durably as a shard, a new one or in place of ``shard``; return its number.
 
-        Then, and only then, the parts go whose replies are among ``questions`` or sealed before.
+        Then, and only then, the journal files go whose replies are among ``questions`` or sealed before.
         """
         self._check_lock()
         number = self._next if shard is None else shard
@@ -209,17 +209,17 @@ class Store:
             self._quarantine(paths[number], f"s{number:04d}-{paths[number].name}")
 
     def _quarantine(self, path: Path, name: str) -> None:
-        """Move a damaged file to where it stays, whatever else was put aside under its name."""
+        """Move a damaged file to where it stays, whatever else was quarantined under its name."""
         aside = self.work / "quarantine" / f"{uuid.uuid4().hex[:8]}-{name}"
         self.files.move(path, aside)
         self.quarantined.append(aside)
 
-    def _recover_parts(self) -> None:
+    def _recover_journal(self) -> None:
         for path, entries in list(read_journal(self.files, self.out)):
             if entries is None:
                 self._quarantine(path, path.name)
             else:
-                self._parts[path] = {entry.question for entry in entries}
+                self._journal[path] = {entry.question for entry in entries}
                 serial = re.match(r"\d+", path.name)
                 self._serial = max(self._serial, 1 + int(serial[0]) if serial else 0)
         self._forget_sealed()
@@ -236,30 +236,30 @@ class Store:
         self._forget([name for name, entries in pending.items() if all(entry.payload in held for entry in entries)])
 
     def _forget(self, questions: Collection[str]) -> None:
-        """Remove the parts that hold nothing but sealed replies."""
+        """Remove the journal files that hold nothing but sealed replies."""
         for question in questions:
             self.index.pending.pop(question, None)
-        for held in self._parts.values():
+        for held in self._journal.values():
             held.difference_update(questions)
-        self._remove([path for path, held in self._parts.items() if not held])
+        self._remove([path for path, held in self._journal.items() if not held])
 
-    def _remove(self, parts: Sequence[Path]) -> None:
-        """Remove parts that are needed no more; one that cannot go now does no harm, and goes another time."""
-        for path in parts:
+    def _remove(self, paths: Sequence[Path]) -> None:
+        """Remove journal files that are no longer needed; one that cannot go now does no harm and goes later."""
+        for path in paths:
             with contextlib.suppress(OSError):
                 self.files.remove(path)
-                del self._parts[path]
+                del self._journal[path]
 
-    def _put_part(self, entries: Sequence[JournalEntry]) -> None:
+    def _put_journal(self, entries: Sequence[JournalEntry]) -> None:
         path = self.work / "pending" / f"{self._serial:010d}-{os.getpid()}.tsv"
         self._serial += 1
         self.files.put(path, encode_journal(entries))
-        self._parts[path] = {entry.question for entry in entries}
+        self._journal[path] = {entry.question for entry in entries}
 
-    def _merge_parts(self) -> None:
-        """Put all pending replies into one part, then remove the many: reading twenty thousand takes seconds."""
-        old = list(self._parts)
-        self._put_part([entry for entries in self.index.pending.values() for entry in entries])
+    def _merge_journal(self) -> None:
+        """Put all pending replies into one file, then remove the many: reading twenty thousand takes seconds."""
+        old = list(self._journal)
+        self._put_journal([entry for entries in self.index.pending.values() for entry in entries])
         self._remove(old)
 
 

@@ -94,7 +94,7 @@ def call(phase: str, out: Path, client: Callable[[enrichkit.messages.Request], R
     settings = {"key": "name", "model": "m", "prices": PRICES, "workers": 2, "progress": False}
     settings["shard_rows"] = 2 if SEAL_SECONDS else 3  # two records share a country, and are complete together
     with (
-        mock.patch("enrichkit.store.store.MOST_PARTS", 2),  # so that parts are merged, too
+        mock.patch("enrichkit.store.store.MOST_JOURNAL_FILES", 2),  # so that journal files are merged, too
         mock.patch.multiple("enrichkit.engine.driver", SEAL_SECONDS=SEAL_SECONDS, SEAL_SHARE=0),
     ):
         return enrichkit.run(TABLE, out=out, client=client, **settings, **PHASES[phase])

@@ -173,7 +173,7 @@ def test_a_disk_that_fails_at_every_operation_costs_nothing(code, tmp_path, monk
 
 
 def test_a_shard_that_could_not_be_cleared_away_is_sealed_once(tmp_path, monkeypatch):
-    """The part that a seal replaces cannot be removed: the shard is not written a second time under another number."""
+    """The journal file that a seal replaces cannot be removed: the shard is not written again under another number."""
     real = Files._unlink
 
     def refusing(files, path):

@@ -51,7 +51,7 @@ def run(out: Path, client, **settings) -> pd.DataFrame:
 
 @pytest.fixture(scope="module")
 def image(tmp_path_factory):
-    """A store of two shards and one pending part: its files by name."""
+    """A store of two shards and one journal file: its files by name."""
     root = tmp_path_factory.mktemp("sound")
     with pytest.raises(errors.Stopped):
         run(root / "out", Teller(fails=True))

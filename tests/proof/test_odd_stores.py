@@ -73,12 +73,12 @@ def test_damage_in_a_shared_answer_names_the_shard(out):
 
 
 @pytest.fixture
-def parts_stay(monkeypatch):
-    """As if each run was killed between a seal and the removal of its parts."""
-    monkeypatch.setattr(Store, "_remove", lambda store, parts: None)
+def journal_stays(monkeypatch):
+    """As if each run was killed between a seal and the removal of its journal files."""
+    monkeypatch.setattr(Store, "_remove", lambda store, paths: None)
 
 
-def test_a_part_left_behind_is_not_booked_again(out, parts_stay):
+def test_a_journal_file_left_behind_is_not_booked_again(out, journal_stays):
     """Where a failed question of two records is retried for one of them, then for both."""
     failing = Teller({"Research": BLOCKED})
     run(in_peru("Acme", "Bolt"), out, failing)
@@ -88,14 +88,14 @@ def test_a_part_left_behind_is_not_booked_again(out, parts_stay):
     assert booked(out) == len(failing.asked) + len(client.asked) == 2
 
 
-def test_a_part_of_another_calls_stage_is_not_counted_again(out, parts_stay):
-    """A budget counts what is sealed once, though its part is still there."""
+def test_a_journal_file_of_another_calls_stage_is_not_counted_again(out, journal_stays):
+    """A budget counts what is sealed once, though its journal file is still there."""
     run(in_peru("Acme", "Bolt", country=["Peru", "Fiji"]), out, Teller())
     run(in_peru("Acme", "Bolt"), out, Teller(), [SITE], budget_usd=30)
     assert booked(out) == 4
 
 
-def test_an_answer_to_an_older_question_is_not_booked_again(out, parts_stay):
+def test_an_answer_to_an_older_question_is_not_booked_again(out, journal_stays):
     """Also where its row has another one by now, and the old question is asked once more."""
     other = Stage("company", prompt="Tell of {country}.", answer=Company, search=False, max_output_tokens=1)
     client = Teller()
@@ -255,7 +255,7 @@ def test_another_reading_may_be_of_another_kind(out):
 
 
 def test_a_stop_ends_the_last_seal_of_a_broken_disk(out, monkeypatch):
-    """It does not wait for ever; what could not be sealed lies in the pending parts."""
+    """It does not wait for ever; what could not be sealed lies in the journal."""
     rename = Files._rename
 
     def failing(self, path, target):

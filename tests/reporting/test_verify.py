@@ -113,7 +113,7 @@ def test_a_row_that_was_tampered_with_is_named(edit, told, out):
 
 
 def test_damage_and_strangers_are_named(out):
-    """A shard, a part, a file that does not belong there, and what was put aside."""
+    """A shard, a journal file, a file that does not belong there, and what was put aside."""
     shard = out / "shard=s0001" / "part-0.parquet"
     shard.write_bytes(shard.read_bytes()[:-5])
     (part,) = (out.parent / "out.work" / "pending").iterdir()

@@ -59,7 +59,7 @@ def rows(*names: str) -> pa.Table:
     return pa.Table.from_pylist(values, schema=SCHEMA)
 
 
-def parts(out: Path) -> list[str]:
+def journal_files(out: Path) -> list[str]:
     folder = work_area(out) / "pending"
     return sorted(os.listdir(folder)) if folder.exists() else []
 
@@ -83,9 +83,9 @@ def test_a_seal_takes_the_parts_place(out: Path) -> None:
     store.append([entry("a"), entry("b")])
     store.append([entry("c")])
     store.seal(rows("a"), {"a"})
-    assert len(parts(out)) == 2
+    assert len(journal_files(out)) == 2
     store.seal(rows("b", "c"), {"b", "c"})
-    assert parts(out) == []
+    assert journal_files(out) == []
     store.close()
     index = scan(out, {"s._question", "s._status"}, id_column=ID)
     assert index.ids.to_pylist() == ["ra", "rb", "rc"]
@@ -96,14 +96,14 @@ def test_a_part_left_behind_by_a_crash_is_recognised(out: Path) -> None:
     """Killed between seal and removal: the replies are in both places and count once."""
     store = opened(out)
     store.append([entry("a")])
-    kept = {name: (work_area(out) / "pending" / name).read_bytes() for name in parts(out)}
+    kept = {name: (work_area(out) / "pending" / name).read_bytes() for name in journal_files(out)}
     store.seal(rows("a"), {"a"})
     store.close()
     for name, data in kept.items():
         (work_area(out) / "pending" / name).write_bytes(data)
     again = opened(out)
     assert again.index.pending == {}
-    assert parts(out) == []
+    assert journal_files(out) == []
     again.close()
 
 
@@ -130,11 +130,11 @@ def test_sealed_replies_come_back_with_their_payer(out: Path) -> None:
 
 def test_many_parts_are_merged_into_one(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Reading back stays quick however many commits there were, and nothing is lost in the merge."""
-    monkeypatch.setattr("enrichkit.store.store.MOST_PARTS", 10)
+    monkeypatch.setattr("enrichkit.store.store.MOST_JOURNAL_FILES", 10)
     store = opened(out)
     for number in range(25):
         store.append([entry(str(number))])
-    assert len(parts(out)) <= 11
+    assert len(journal_files(out)) <= 11
     store.close()
     again = opened(out)
     assert len(again.index.pending) == 25
@@ -172,12 +172,12 @@ def test_a_damaged_shard_is_named_and_left_alone(out: Path) -> None:
 
 
 def test_a_damaged_part_is_quarantined(out: Path) -> None:
-    """A part that cannot be read does not stop the run, and is kept for whoever wants to look."""
+    """A journal file that cannot be read does not stop the run, and is kept for whoever wants to look."""
     store = opened(out)
     store.append([entry("a")])
     store.append([entry("b")])
     store.close()
-    path = work_area(out) / "pending" / parts(out)[0]
+    path = work_area(out) / "pending" / journal_files(out)[0]
     path.write_bytes(path.read_bytes()[:-20])
     again = opened(out)
     assert list(again.index.pending) == ["b"]
