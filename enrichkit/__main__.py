@@ -4,29 +4,50 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import importlib.metadata
 import io
 import json
 import math
 import os
+import re
 import sys
 import threading
 import traceback
 import warnings
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from .cli.flags import in_flags, put
+from .cli.flags import flags_of_settings, in_flags, put
 from .errors import EnrichError, InputError, Stopped, StoreError
-from .formatting import plain
+from .formatting import duration, many, plain
 from .gemini.simulator import FAULTS, Quota, Simulator
+from .options import Options, described
 
 CODES = (
     "Exit codes: 0 all done; 1 done, but some records failed; 2 wrong use or input; 3 stopped early; 130 interrupted. "
     "After 130 the same command goes on; after 3 too, once the cause is gone (budget, quota, key, disk)."
 )
 MOST_PORT = 65_535
+KINDS = "CSV, TSV, Parquet, JSON lines or Excel"
+CHECKPOINT = (
+    "the store, default: beside the output; a name that ends in .json is the progress file's, and the store lies "
+    "beside it"
+)
+INTERVAL = "bring progress file and output up to date every N records, too (default: 10); each reply is on disk anyway"
+SHELL_HELP = {
+    "stages": "what is asked, with commas between (default: poc,fund); also deep",
+    "key": "a column that identifies a record; may be given again",
+    "client": "google-genai (default) or google-generativeai",
+    "priority": "a column with a number per record; the highest are asked first",
+    "retry_failed": "ask only what failed; an --output of its own gets just those rows",
+    "notify": "send a notification when the run ends: an address of apprise; may be given again. Others can see a "
+    "command's arguments: ENRICHKIT_NOTIFY in the environment takes addresses, too, with blanks between them",
+    "progress": "auto (default), text or off",
+}
+"""Where the command line says something else than the setting's own text."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -41,15 +62,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _let_go(stream)
 
 
-def _done(found: argparse.Namespace) -> int:
+def _done(args: argparse.Namespace) -> int:
     """Do what was said; return the exit code."""
     with warnings.catch_warnings():
         warnings.showwarning = lambda message, *_: _say(str(message))
         try:
-            return int(found.command(found))
+            return int(args.command(args))
         except EnrichError as error:
             _say(error)
-            return exit_code(error) if found.command is _run else 2
+            return exit_code(error) if args.command is _run else 2
         except KeyboardInterrupt as error:
             _say("Interrupted. The same command goes on.")
             return exit_code(error)
@@ -57,8 +78,8 @@ def _done(found: argparse.Namespace) -> int:
             if isinstance(error, OSError) and error.filename:
                 _say(f"{error.filename} cannot be used: {error.strerror}.")
                 return exit_code(error)
-            for told in traceback.format_exc().splitlines():
-                _say(told)
+            for line in traceback.format_exc().splitlines():
+                _say(line)
             return exit_code(error)
 
 
@@ -103,105 +124,71 @@ def _parser() -> argparse.ArgumentParser:
             allow_abbrev=False,
         )
     )
-    for name, command, told in (
+    for name, command, text in (
         ("status", _status, "say how far a store is, also while a run is under way"),
         ("report", _report, "say how good a store's answers are, and what they cost"),
         ("verify", _verify, "check every checksum, key and question of a store; 1 if something is wrong"),
         ("export", _export, "write a store's records into a file, one row each, in the order they were completed in"),
     ):
-        one = commands.add_parser(name, help=told, description=told, allow_abbrev=False)
-        one.add_argument("dir", type=_path, metavar="DIR", help="the store, its progress file (.json), or an --output")
-        one.set_defaults(command=command)
+        short = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
+        short.add_argument(
+            "dir", type=_path, metavar="DIR", help="the store, its progress file (.json), or an --output"
+        )
+        short.set_defaults(command=command)
         if name == "report":
-            one.add_argument("--json", action="store_true", help="as JSON")
+            short.add_argument("--json", action="store_true", help="as JSON")
         if name == "export":
-            one.add_argument(
+            short.add_argument(
                 "file",
                 type=_path,
                 metavar="FILE",
                 help="its suffix says which kind: .csv, .parquet, ...; replaces a file of that name, but not the input "
                 "of the store's last run",
             )
-            one.add_argument("--only-new", action="store_true", help="only the key and the new columns")
-            one.add_argument("--lists", choices=("readable", "json"), default="readable", help="lists in CSV and Excel")
-            one.add_argument("--formulas", choices=("safe", "raw"), default="safe", help="text like =1+1 in those")
+            short.add_argument("--only-new", action="store_true", help="only the key and the new columns")
+            short.add_argument(
+                "--lists", choices=("readable", "json"), default="readable", help="lists in CSV and Excel"
+            )
+            short.add_argument("--formulas", choices=("safe", "raw"), default="safe", help="text like =1+1 in those")
     _add_simulate(commands)
     return parser
 
 
 def _add_run(run: argparse.ArgumentParser) -> None:
     files = run.add_argument_group("files")
-    files.add_argument(
-        "--input", type=_path, required=True, metavar="FILE", help="CSV, TSV, Parquet, JSON lines, Excel"
-    )
+    files.add_argument("--input", type=_path, required=True, metavar="FILE", help=f"the table: {KINDS}")
     files.add_argument("--output", type=_path, metavar="FILE", help="default: the input's name with _enriched")
-    files.add_argument(
-        "--checkpoint",
-        type=_path,
-        metavar="DIR",
-        help="the store, default: beside the output; a name that ends in .json is the progress file's, and the store "
-        "lies beside it",
-    )
-    files.add_argument(
-        "--checkpoint-interval",
-        type=_count,
-        default=10,
-        metavar="N",
-        help="bring progress file and output up to date every N records, too (default: 10); each reply is on the disk "
-        "at once anyway",
-    )
-    files.add_argument("--shard-rows", type=_count, metavar="N", help="rows per shard (default: 50)")
-    what = run.add_argument_group("what is asked")
-    what.add_argument(
-        "--stages",
-        type=lambda text: [one.strip() for one in text.split(",")],
-        metavar="NAMES",
-        help="default: poc,fund; also deep",
-    )
-    what.add_argument("--key", action="append", metavar="COLUMN", help="what identifies a record; may be given again")
-    what.add_argument("--limit", type=int, metavar="N", help="so many records at most; the rest stays pending")
-    what.add_argument("--priority", metavar="COLUMN", help="highest number first")
-    what.add_argument(
-        "--resume", action="store_true", help="insist that there is something to go on with; a rerun goes on anyway"
-    )
-    what.add_argument("--fresh", action="store_true", help="a new store; the old one is moved aside, never deleted")
-    what.add_argument(
-        "--retry-failed", action="store_true", help="ask only what failed; an --output of its own gets just those rows"
-    )
-    what.add_argument(
-        "--on-change",
-        choices=("refuse", "redo", "keep"),
-        help="where a stage asks another question than the one that was answered (default: refuse)",
-    )
-    what.add_argument("--redo-damaged", action="store_true", default=None, help="put damaged shards aside, ask again")
-    how = run.add_argument_group("how it is asked")
-    how.add_argument("--model", help="a model's name, or simulator: no key, no cost")
-    how.add_argument("--client", metavar="NAME", help="google-genai (default) or google-generativeai")
-    how.add_argument(
-        "--max-workers", type=int, dest="workers", metavar="N", help="requests at a time, 1 to 20 (default: 10)"
-    )
-    how.add_argument("--rpm", type=float, metavar="N", help="requests a minute at most; default: learned from refusals")
-    how.add_argument(
-        "--delay",
-        type=float,
-        dest="delay_seconds",
-        metavar="SECONDS",
-        help="wait between a record's stages (default: 0; the pace does that work)",
-    )
-    how.add_argument("--budget", type=float, dest="budget_usd", metavar="USD", help="never spend more on this store")
-    show = run.add_argument_group("what is shown")
-    show.add_argument("--dry-run", action="store_true", help="show the plan and its price; ask and write nothing")
-    show.add_argument("--yes", action="store_true", help="do not ask whether to go on")
-    show.add_argument("--progress", type=_progress, metavar="HOW", help="auto (default), text or off")
-    show.add_argument(
-        "--notify",
-        action="append",
-        metavar="URL",
-        help="send a notice when the run ends: an address of apprise; may be given again. Others can see a command's "
-        "arguments: the environment variable ENRICHKIT_NOTIFY takes addresses, too, with blanks between them",
-    )
-    show.add_argument("-v", "--verbose", action="store_true", help="show what goes into run.log")
+    files.add_argument("--checkpoint", type=_path, metavar="DIR", help=CHECKPOINT)
+    files.add_argument("--checkpoint-interval", type=_count, default=10, metavar="N", help=INTERVAL)
+    call = run.add_argument_group("this call")
+    call.add_argument("--dry-run", action="store_true", help="show the plan and its price; ask and write nothing")
+    call.add_argument("--yes", action="store_true", help="do not ask whether to go on")
+    call.add_argument("--resume", action="store_true", help="fail if there is no run to resume; any rerun resumes")
+    call.add_argument("--fresh", action="store_true", help="a new store; the old one is moved aside, never deleted")
+    _add_settings(run.add_argument_group("settings"))
     run.set_defaults(command=_run)
+
+
+def _add_settings(settings: Any) -> None:
+    """Add a flag for each setting that has one; the first sentence of its text is the help."""
+    texts, fields = described(), {field.name: field for field in dataclasses.fields(Options)}
+    special: dict[str, dict[str, Any]] = {
+        "stages": {"type": lambda text: [name.strip() for name in text.split(",")]},
+        "key": {"action": "append"},
+        "notify": {"action": "append"},
+        "progress": {"type": _progress},
+        "on_change": {"choices": ("refuse", "redo", "keep")},
+        "retry_failed": {"action": "store_true"},
+        "redo_damaged": {"action": "store_true", "default": None},
+    }
+    for name, flag in flags_of_settings().items():
+        field, text = fields[name], re.split(r"[.;] ", texts[name].rstrip("."))[0].replace("``", "")
+        if isinstance(field.default, str | int | float) and not isinstance(field.default, bool):
+            text += f" (default: {field.default})"
+        number = next((kind for kind in (int, float) if str(field.type).startswith(kind.__name__)), str)
+        facts = {"help": SHELL_HELP.get(name, text[0].lower() + text[1:])} | special.get(name, {"type": number})
+        metavar = {"metavar": field.metadata["metavar"]} if "metavar" in field.metadata else {}
+        settings.add_argument(flag, dest=name, **facts, **metavar)
 
 
 def _add_simulate(commands: Any) -> None:
@@ -270,25 +257,25 @@ def _fault(text: str) -> tuple[str, float]:
     raise argparse.ArgumentTypeError(f"a probability from 0 to 1 is needed for {name}, not {probability!r}")
 
 
-def _run(found: argparse.Namespace) -> int:
-    from .cli.unattended import run_file
+def _run(args: argparse.Namespace) -> int:
+    from .cli.run import run_file
 
-    return run_file(found)
+    return run_file(args)
 
 
-def _store(found: argparse.Namespace) -> Path:
+def _store(args: argparse.Namespace) -> Path:
     """Return the store that a command is about."""
-    from .cli.unattended import store_of
+    from .cli.run import store_of
     from .store.index import is_store
 
-    out, _ = store_of(found.dir)
+    out, _ = store_of(args.dir)
     if out.is_file():  # an output, whose store lies beside it unless --checkpoint said otherwise, or an input
         beside = [out.with_suffix(""), out.with_name(f"{out.stem}_enriched")]
-        if not (stores := [one for one in beside if is_store(one)]):
+        if not (stores := [path for path in beside if is_store(path)]):
             raise InputError(
                 "{dir} is a file, and no store lies beside it, neither {name} nor {other}. "
                 "Give the folder that was --checkpoint, or its progress file.",
-                dir=found.dir,
+                dir=args.dir,
                 name=beside[0].name,
                 other=beside[1].name,
             )
@@ -296,55 +283,80 @@ def _store(found: argparse.Namespace) -> Path:
     return out
 
 
-def _status(found: argparse.Namespace) -> int:
-    from .cli.standing import describe_store
+def _status(args: argparse.Namespace) -> int:
+    from .store.files import read_progress
+    from .store.reader import StoreReader
 
-    put(describe_store(_store(found)))
+    out = _store(args)
+    held, run = StoreReader(out).status(), read_progress(out)
+    more = f", {held.pending:,} waiting for a stage" if held.pending else ""
+    more += f", {many(held.unsealed, 'question')} answered, not sealed yet" if held.unsealed else ""
+    label = "simulated; " if held.simulated else ""
+    lines = [
+        f"{out}: {many(held.done, 'record')} done, {held.failed:,} failed{more}",
+        f"{many(held.tokens, 'token')}, {held.cost_usd:.4f} USD ({label}sealed records, known prices)",
+    ]
+    if run:
+        lines.append(_last_run(run))
+    put("\n".join(plain(line, most=0) for line in lines))
     return 0
 
 
-def _report(found: argparse.Namespace) -> int:
+def _last_run(run: dict[str, Any]) -> str:
+    """Say what the last run wrote about itself, and how long ago."""
+    ago = ""
+    with contextlib.suppress(KeyError, TypeError, ValueError):
+        ago = f" {duration((datetime.now(UTC) - datetime.fromisoformat(run['last_updated'])).total_seconds())} ago"
+    pace = f", {run.get('rate_per_second')} records/s" if run.get("state") == "running" else ""
+    pace += f", {duration(run['left_seconds'])} left" if pace and run.get("left_seconds") else ""
+    return (
+        f"The last run: {run.get('state')}, updated{ago}: {run.get('completed_count')} of {run.get('total_records')} "
+        f"records complete, {run.get('failed_count')} failed{pace}"
+    )
+
+
+def _report(args: argparse.Namespace) -> int:
     from .reporting.report import report
 
-    told = report(_store(found))
-    put(told.to_json() if found.json else in_flags(str(told)))
+    whole = report(_store(args))
+    put(whole.to_json() if args.json else in_flags(str(whole)))
     return 0
 
 
-def _verify(found: argparse.Namespace) -> int:
+def _verify(args: argparse.Namespace) -> int:
     from .reporting.verify import verify
 
-    verified = verify(_store(found))
+    verified = verify(_store(args))
     put("\n".join(plain(line, most=0) for line in str(verified).splitlines()))
     return 0 if verified.ok else 1
 
 
-def _export(found: argparse.Namespace) -> int:
+def _export(args: argparse.Namespace) -> int:
     from .reporting.tablefiles import export
 
-    out = _store(found)
+    out = _store(args)
     try:
-        export(out, found.file, only_new=found.only_new, lists=found.lists, formulas=found.formulas)
+        export(out, args.file, only_new=args.only_new, lists=args.lists, formulas=args.formulas)
     except OSError as error:
         raise InputError(
-            "{file} cannot be written: {reason}.", file=found.file, reason=error.strerror or error
+            "{file} cannot be written: {reason}.", file=args.file, reason=error.strerror or error
         ) from error
-    put(f"Written: {plain(str(found.file), most=0)}")
+    put(f"Written: {plain(str(args.file), most=0)}")
     return 0
 
 
-def _simulate(found: argparse.Namespace) -> int:
+def _simulate(args: argparse.Namespace) -> int:
     try:
         simulator = Simulator(
-            port=found.port,
-            seed=found.seed,
-            latency_seconds=found.latency,
-            quota=Quota(found.per_minute) if found.per_minute else None,
-            requests_per_day=found.per_day,
-            faults=dict(found.fault),
+            port=args.port,
+            seed=args.seed,
+            latency_seconds=args.latency,
+            quota=Quota(args.per_minute) if args.per_minute else None,
+            requests_per_day=args.per_day,
+            faults=dict(args.fault),
         )
     except OSError as error:
-        _say(f"Port {found.port} cannot be used: {error.strerror}. Choose another with --port.")
+        _say(f"Port {args.port} cannot be used: {error.strerror}. Choose another with --port.")
         return 2
     with simulator:
         put(f"A simulated Gemini answers at {simulator.url} until you press Ctrl-C. Its answers are invented.")

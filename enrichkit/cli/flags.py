@@ -62,8 +62,15 @@ def shell() -> dict[str, str]:
     """Return how the shell spells what a sentence names in braces; a setting without a flag is one for Python."""
     from ..options import Options
 
-    fields = dataclasses.fields(Options)
-    return {field.name: field.metadata.get("flag", f"{field.name} (in Python)") for field in fields} | PHRASES
+    in_python = {field.name: f"{field.name} (in Python)" for field in dataclasses.fields(Options)}
+    return in_python | flags_of_settings() | PHRASES
+
+
+def flags_of_settings() -> dict[str, str]:
+    """Return the flag of each setting that has one."""
+    from ..options import Options
+
+    return {field.name: flag for field in dataclasses.fields(Options) if (flag := field.metadata.get("flag"))}
 
 
 def in_flags(text: object) -> str:
@@ -78,7 +85,7 @@ def in_flags(text: object) -> str:
     for name, flag in IN_FLAGS.items():
         text = text.replace(name, flag)
     text = RUN.sub("enrichkit run", text)
-    return REPORT.sub(lambda found: f"enrichkit report {shlex.quote(found[2])}", text)
+    return REPORT.sub(lambda match: f"enrichkit report {shlex.quote(match[2])}", text)
 
 
 def put(text: object) -> None:

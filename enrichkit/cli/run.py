@@ -9,7 +9,6 @@ import argparse
 import contextlib
 import dataclasses
 import functools
-import importlib.metadata
 import os
 import re
 import signal
@@ -34,98 +33,81 @@ from ..store.files import folder_of, read_progress, work_area
 from ..store.index import is_store
 from ..store.reader import StoreReader, StoreStatus
 from ..store.rows import RECORD_ID, STATUS, facts_of
-from .aside import set_aside
-from .flags import in_flags, put, shell
-from .logbook import ERRORS, Logbook
+from .files import ERRORS, RunFiles, set_aside
+from .flags import flags_of_settings, in_flags, put, shell
 
 DONE, FAILED, STOPPED = 0, 1, 3
 """The exit codes; the others belong to what is raised."""
 SAMPLE = 10
 """So many records measure what the rest will cost."""
-FLAGS = {"workers": "--max-workers", "delay_seconds": "--delay", "budget_usd": "--budget"}
-"""The flags that have another name than what they set."""
 SHARD_FOLDER = re.compile(r"shard=s\d+")
-SETTINGS = (
-    *("stages", "model", "client", "workers", "rpm", "budget_usd", "limit", "priority", "shard_rows"),
-    *("delay_seconds", "on_change", "redo_damaged", "retry_failed", "progress", "notify"),
-)
 
 
-def run_file(found: argparse.Namespace) -> int:
+def run_file(args: argparse.Namespace) -> int:
     """Enrich the table in a file, as the command line says; return the exit code."""
-    if found.fresh and (found.resume or found.retry_failed):
+    if args.fresh and (args.resume or args.retry_failed):
         raise InputError(
-            "--fresh begins a new store, in which there is nothing to resume or to retry. "
-            "Leave it out, or leave out --resume and --retry-failed.",
+            "--fresh begins a new store, in which there is nothing to resume or to retry. Leave it out, or leave out "
+            "--resume and --retry-failed."
         )
     for name in ("SIGTERM", "SIGHUP"):  # a scheduler's end is an interrupt, from the first moment to the last
         if hasattr(signal, name) and signal.getsignal(getattr(signal, name)) is signal.SIG_DFL:
             signal.signal(getattr(signal, name), signal.default_int_handler)
-    if found.input.is_dir():
-        raise InputError("--input {input} is a folder. Give the table's file.", input=found.input)
-    output = found.output or found.input.with_name(f"{found.input.stem}_enriched{found.input.suffix}")
-    out, named = store_of(found.checkpoint or output.with_suffix(""))
-    _check_names(found.input, output, out)
-    frame = read_sheet(found.input)
-    _check_columns(found.input, frame)
+    if args.input.is_dir():
+        raise InputError("--input {input} is a folder. Give the table's file.", input=args.input)
+    output = args.output or args.input.with_name(f"{args.input.stem}_enriched{args.input.suffix}")
+    out, named = store_of(args.checkpoint or output.with_suffix(""))
+    _check_names(args.input, output, out)
+    frame = read_sheet(args.input)
+    _check_columns(args.input, frame)
     _check_output(output, frame, out)
-    _check_store(found, output, out, named)
-    options, rows = _options(found, frame, output, out)
-    ahead = _look_ahead(found, frame, options)
-    if found.dry_run:
+    _check_store(args, output, out, named)
+    options, rows = _options(args, frame, output, out)
+    ahead = _look_ahead(args, frame, options)
+    if args.dry_run:
         return DONE
-    if ahead.to_ask and not _agreed(found):
+    if ahead.to_ask and not _agreed(args):
         put("Nothing was asked.")
         return STOPPED
-    if found.fresh and (aside := set_aside(out)):
+    if args.fresh and (aside := set_aside(out)):
         put(f"The old store is now {plain(str(aside), most=0)}.")
-    logbook = Logbook(
+    whole = str(output.absolute()) if rows is None else read_progress(out).get("output")
+    files = RunFiles(
         out,
         named=named,
         ids=record_ids(frame, options.key),
-        begins=[
-            f"enrichkit {importlib.metadata.version('enrichkit')}: {_given(found)}",
-            f"From {found.input.absolute()} to {output.absolute()}, store {out}",
-            in_flags(ahead.price_line),
-        ],
-        write=functools.partial(
-            _write,
-            output=output,
-            original=frame,
-            rows=rows,
-        ),
-        given=str(found.input.absolute()),
-        output=str(output.absolute()) if rows is None else read_progress(out).get("output"),
-        every_records=found.checkpoint_interval,
-        verbose=found.verbose,
+        facts={"input": str(args.input.absolute()), "output": whole},
+        write=functools.partial(_write, output=output, original=frame, rows=rows),
+        every_records=args.checkpoint_interval,
     )
     run = Run(frame, options, says_why=False, spelling=shell())  # `_follow` says it
-    return _follow(run, logbook, output, out, rows=rows)
+    return _follow(run, files, output, out, rows=rows)
 
 
 def _options(
-    found: argparse.Namespace, frame: pd.DataFrame, output: Path, out: Path
+    args: argparse.Namespace, frame: pd.DataFrame, output: Path, out: Path
 ) -> tuple[Options, Sequence[bool] | None]:
     """Return the run's options; and which rows the output of a retry gets, if it is one of its own."""
-    settings = {name: getattr(found, name) for name in SETTINGS if getattr(found, name, None) is not None}
-    settings |= {"out": out} | ({"key": key} if (key := _key(found.key, frame)) else {})
+    given = {name: getattr(args, name, None) for name in flags_of_settings()}
+    settings = {name: value for name, value in given.items() if value is not None}
+    settings |= {"out": out} | ({"key": key} if (key := _key(args.key, frame)) else {})
     rows = None
-    if found.retry_failed:
+    if args.retry_failed:
         settings["retry_failed"] = "only"
-        if _of_its_own(found, output, out):
+        if _of_its_own(args, output, out):
             rows = _rows(frame, settings, _failed(out, settings) | _records_in(output, settings))
     return Options(**settings), rows
 
 
-def _look_ahead(found: argparse.Namespace, frame: pd.DataFrame, options: Options) -> Plan:
+def _look_ahead(args: argparse.Namespace, frame: pd.DataFrame, options: Options) -> Plan:
     """Return the plan, having told it, and refused what the run would be refused for."""
-    seen = dataclasses.replace(options, out=_no_store(options.folder)) if found.fresh else options
+    seen = dataclasses.replace(options, out=_no_store(options.folder)) if args.fresh else options
     ahead = dataclasses.replace(plan_of(frame, seen), out=str(options.folder))
     put(in_flags(str(ahead).removesuffix(ahead.next_line).rstrip()))
-    with contextlib.suppress(*[MissingKeyError] * found.dry_run):  # a plan needs no key
+    with contextlib.suppress(*[MissingKeyError] * args.dry_run):  # a plan needs no key
         check(frame, seen)
-    if found.dry_run:
-        sample = ahead.to_ask and not ahead.done and ahead.records > SAMPLE and found.limit is None
+    if args.dry_run:
+        sample = ahead.to_ask and not ahead.done and ahead.records > SAMPLE and args.limit is None
         more = f", with --limit {SAMPLE} first, to measure what it costs" if sample else ""
         put(
             f"Next: {in_flags(ahead.fix_first)}."
@@ -135,12 +117,12 @@ def _look_ahead(found: argparse.Namespace, frame: pd.DataFrame, options: Options
     return ahead
 
 
-def _follow(run: Run, logbook: Logbook, output: Path, out: Path, *, rows: Sequence[bool] | None) -> int:
+def _follow(run: Run, files: RunFiles, output: Path, out: Path, *, rows: Sequence[bool] | None) -> int:
     """Wait for the end, write everything a last time, and say what came of it."""
     error: BaseException | None = None
     left = False
     try:
-        logbook.follow(run)
+        files.follow(run)
         table = run.result()
     except (KeyboardInterrupt, Exception) as raised:  # noqa: BLE001 - told below, once the files are written
         error = raised
@@ -149,9 +131,8 @@ def _follow(run: Run, logbook: Logbook, output: Path, out: Path, *, rows: Sequen
     if isinstance(error, KeyboardInterrupt) and not isinstance(error, Interrupted):
         error = Interrupted("Interrupted. The same command goes on.", reason="interrupt", done=0, left=run.status.left)
     ended, code = _ending(error, table)
-    why = in_flags(error) if isinstance(error, EnrichError) else type(error).__name__ if error else ""
     try:
-        logbook.close(table, ended, why)
+        files.close(table, ended)
     except OSError as failed:
         raise StoreError(
             "{output} cannot be written: {reason}. The answers are safe in {store}: mend the "
@@ -163,19 +144,19 @@ def _follow(run: Run, logbook: Logbook, output: Path, out: Path, *, rows: Sequen
     if left and sys.stderr.isatty():  # the cursor stands behind a bar that nobody has closed
         print(file=sys.stderr)
     counts, status = Counter(table[STATUS]), run.status
-    told = ", ".join(f"{counts[word]:,} {word}" for word in ("done", "failed", "pending") if counts[word])
+    parts = ", ".join(f"{counts[word]:,} {word}" for word in ("done", "failed", "pending") if counts[word])
     cost = f"{status.money.cost_usd:.4f} USD{' (simulated)' * status.money.simulated}"
-    put(f"{many(len(table), 'row')}: {told}; this run: {many(status.traffic.tokens, 'token')}, {cost}")
+    put(f"{many(len(table), 'row')}: {parts}; this run: {many(status.traffic.tokens, 'token')}, {cost}")
     name, store = (plain(str(path), most=0) for path in (output, out))
     if rows is None or any(rows):
         selected = f" ({many(sum(rows), 'row')})" if rows else ""
         put(f"Written: {name}{selected}; the store is {store}")
     else:
         put(f"Nothing in this table had failed, so {name} was not written; the store is {store}")
-    if causes := Counter(str(one["cause"]).partition(":")[0] for one in logbook.failures):
-        told = ", ".join(f"{count:,} {plain(cause)}" for cause, count in causes.most_common())
+    if causes := Counter(str(failure["cause"]).partition(":")[0] for failure in files.failures):
+        parts = ", ".join(f"{count:,} {plain(cause)}" for cause, count in causes.most_common())
         where = plain(str(work_area(out) / ERRORS), most=0)
-        put(f"Failed stages: {told}; see {where}. To ask them again, add --retry-failed.")
+        put(f"Failed stages: {parts}; see {where}. To ask them again, add --retry-failed.")
     if error is not None:
         raise error
     return code
@@ -188,16 +169,6 @@ def _ending(error: BaseException | None, table: pd.DataFrame) -> tuple[str, int]
     if error is not None:
         return "store" if isinstance(error, StoreError) else "error", STOPPED
     return "done", FAILED if (table[STATUS] == "failed").any() else DONE
-
-
-def _given(found: argparse.Namespace) -> str:
-    """Return the flags that were given, but not the addresses of notices: those are secrets."""
-    told = []
-    for name, value in vars(found).items():
-        if name not in ("command", "notify") and value is not None and value is not False:
-            flag = FLAGS.get(name, f"--{name.replace('_', '-')}")
-            told.append(flag if value is True else f"{flag} {','.join(value) if isinstance(value, list) else value}")
-    return " ".join(told)
 
 
 def store_of(path: Path) -> tuple[Path, Path | None]:
@@ -238,7 +209,7 @@ def _check_output(output: Path, frame: pd.DataFrame, out: Path) -> None:
             "--checkpoint and --output are both {output}. The store is a folder: give it another name.", output=output
         )
     check_outside(output, out)
-    folder = next(one for one in output.absolute().parents if one.exists())
+    folder = next(parent for parent in output.absolute().parents if parent.exists())
     if not os.access(folder, os.W_OK | os.X_OK):
         raise InputError(
             "{output} cannot be written: {folder} is not yours to write in. Give --output another name.",
@@ -247,7 +218,7 @@ def _check_output(output: Path, frame: pd.DataFrame, out: Path) -> None:
         )
 
 
-def _check_store(found: argparse.Namespace, output: Path, out: Path, named: Path | None) -> None:
+def _check_store(args: argparse.Namespace, output: Path, out: Path, named: Path | None) -> None:
     """Refuse a store that is none, or is not there though it has to be; and what would be written over."""
     if named is not None and named.is_dir():
         raise InputError(
@@ -256,19 +227,19 @@ def _check_store(found: argparse.Namespace, output: Path, out: Path, named: Path
     if out.exists() and not out.is_dir():
         raise InputError("--checkpoint {store} is a file. The store is a folder: give it another name.", store=out)
     shards, others = _within(out)
-    if others and (found.fresh or not shards):
+    if others and (args.fresh or not shards):
         raise InputError(
             "{store}, where the store would be, is a folder with other things in it, such as "
             "{others}. Give --checkpoint another name, or move them away.",
             store=out,
             others=others[0],
         )
-    if output.exists() and output.samefile(found.input):
+    if output.exists() and output.samefile(args.input):
         raise InputError("--output {output} is the input itself. Give it another name.", output=output)
-    if found.retry_failed or found.resume:
+    if args.retry_failed or args.resume:
         held = StoreReader(out).status() if is_store(out) else StoreStatus()
         if held == StoreStatus():
-            verb = "resume" if found.resume else "retry"
+            verb = "resume" if args.resume else "retry"
             raise InputError(
                 "There is nothing to {verb}: no store at {store}. Name it with --checkpoint; "
                 "without that, it is looked for beside --output.",
@@ -280,21 +251,20 @@ def _check_store(found: argparse.Namespace, output: Path, out: Path, named: Path
 def _check_columns(path: Path, frame: pd.DataFrame) -> None:
     """Refuse what a run would write over, such as an output given as input, which would be asked and paid anew."""
     ours = facts_of(funds.STAGES)
-    if found := [name for name in frame.columns if name in ours]:
-        more = f" and {len(found) - 1:,} more" if len(found) > 1 else ""
+    if written := [name for name in frame.columns if name in ours]:
+        more = f" and {len(written) - 1:,} more" if len(written) > 1 else ""
         raise InputError(
-            "{path} has the column {found!r}{more}, which a run writes. If it is an earlier "
-            "run's output, give the --input of that run, and the same --checkpoint; if not, "
-            "rename or drop them.",
+            "{path} has the column {name!r}{more}, which a run writes. If it is an earlier run's output, give the "
+            "--input of that run, and the same --checkpoint; if not, rename or drop them.",
             path=path,
-            found=found[0],
+            name=written[0],
             more=more,
         )
 
 
 def _within(out: Path) -> tuple[list[str], list[str]]:
     """Return a folder's shards, and what else is in it: a fresh start would carry it off."""
-    names = sorted(one.name for one in out.glob("[!._]*"))
+    names = sorted(path.name for path in out.glob("[!._]*"))
     shards = [name for name in names if SHARD_FOLDER.fullmatch(name)]
     return shards, [name for name in names if name not in shards]
 
@@ -302,12 +272,12 @@ def _within(out: Path) -> tuple[list[str], list[str]]:
 def _key(named: Sequence[str] | None, frame: pd.DataFrame) -> list[str]:
     """Return the key's columns: each name is one, or several with commas between."""
     columns = {str(name) for name in frame.columns}
-    return [one for name in named or () for one in ([name] if name in columns else name.split(","))]
+    return [column for name in named or () for column in ([name] if name in columns else name.split(","))]
 
 
-def _agreed(found: argparse.Namespace) -> bool:
+def _agreed(args: argparse.Namespace) -> bool:
     """Ask a person at a terminal whether to go on; nobody else is asked."""
-    if found.yes or not (sys.stdin.isatty() and sys.stderr.isatty()):
+    if args.yes or not (sys.stdin.isatty() and sys.stderr.isatty()):
         return True
     print("Go on? [y/N] ", end="", file=sys.stderr, flush=True)  # stdout may go to `tee`
     try:
@@ -331,9 +301,9 @@ def _failed(out: Path, settings: dict[str, Any]) -> set[str]:
     return {record for record, *statuses in zip(records, *columns, strict=True) if "failed" in statuses}
 
 
-def _of_its_own(found: argparse.Namespace, output: Path, out: Path) -> bool:
+def _of_its_own(args: argparse.Namespace, output: Path, out: Path) -> bool:
     """Whether the output of a retry is another file than the whole table's."""
-    if found.output is None:
+    if args.output is None:
         return False
     whole = read_progress(out).get("output")
     return Path(whole) != output.absolute() if isinstance(whole, str) else not output.exists()
