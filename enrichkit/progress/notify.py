@@ -19,7 +19,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 from ..errors import InputError, LockedError, SetupError, StoreError
 from ..formatting import PYTHON, Sentence, joined, plain
@@ -35,33 +35,18 @@ NOTIFY = "ENRICHKIT_NOTIFY"
 """The environment variable with the addresses, separated by blanks, for calls that name none."""
 
 
-Kind = Literal["success", "warning", "failure"]
-
-
-class Notification(NamedTuple):
-    """What a person is told about a run that has ended."""
-
-    title: str
-    body: str
-    notify_type: Kind
-
-
 def check_addresses(addresses: Sequence[str]) -> None:
     """Raise if notifications are wanted and one could not be sent; nothing is sent."""
     if not addresses:
         return
-    if importlib.util.find_spec("apprise") is None:
-        raise SetupError(
-            "{notify} (or {variable}) needs the package apprise: pip install 'enrichkit[notify]'",
-            variable=NOTIFY,
-        )
-    services = dict(_ask_sender(addresses, None))
+    installed = importlib.util.find_spec("apprise") is not None
+    services = dict(_ask_sender(addresses, None)) if installed else {}
     if len(services) < len(addresses):
         raise SetupError(
-            "{notify} (or {variable}) needs the package apprise, which does not start with "
-            "{reason}: pip install --upgrade 'enrichkit[notify]', or notify=[].",
+            "{notify} (or {variable}) needs the package apprise{trouble}: "
+            "pip install 'enrichkit[notify]' --upgrade, or give an empty list.",
             variable=NOTIFY,
-            reason=sys.executable or "no Python at all",
+            trouble=f", which does not start with {sys.executable or 'no Python at all'}" if installed else "",
         )
     unknown = [place for place, service in services.items() if service is None]
     if unknown:
@@ -94,7 +79,7 @@ def notify(
         notification = notification_of(status(), folder, error, spelling) if addresses else None
         if notification is None:
             return
-        arrived = dict(_ask_sender(addresses, notification._asdict()))
+        arrived = dict(_ask_sender(addresses, notification))
         for place in range(len(addresses)):
             if not arrived.get(place):
                 cause = "it was refused or not answered" if place in arrived else f"no answer in {LONGEST_SECONDS:g} s"
@@ -106,25 +91,25 @@ def notify(
 
 def notification_of(
     status: Status, folder: Path, error: BaseException | None, spelling: Mapping[str, str]
-) -> Notification | None:
-    """Return what to say of a run that has ended; None if all was done before it began."""
-    kind: Kind = "success"
-    ending = "done"
+) -> dict[str, str] | None:
+    """Return what to say of a run that has ended, as `apprise` takes it; None if all was done before it began."""
     if error is not None:
         ending, kind = "failed", "failure"
     elif is_early(status):
         ending, kind = f"stopped ({status.stopping})", "warning"
     elif status.failed:
         ending, kind = f"done, {status.failed:,} failed", "warning"
-    elif not status.records:
+    elif status.records:
+        ending, kind = "done", "success"
+    else:
         return None
+    store = repr(str(folder)) if spelling is PYTHON else shlex.quote(str(folder))
     lines = [
         one_line(status, ended=True),
         f"Store: {plain(str(folder), most=0)} on {plain(platform.node())}",
-        _what_next(status, repr(str(folder)) if spelling is PYTHON else shlex.quote(str(folder)), error).text(spelling),
+        _what_next(status, plain(store, most=0), error).text(spelling),
     ]
-    title = f"enrichkit: {plain(folder.name)}: {ending}"
-    return Notification(title, "\n".join(lines), kind)
+    return {"title": f"enrichkit: {plain(folder.name)}: {ending}", "body": "\n".join(lines), "notify_type": kind}
 
 
 def _what_next(status: Status, store: str, error: BaseException | None) -> Sentence:
@@ -141,7 +126,7 @@ def _what_next(status: Status, store: str, error: BaseException | None) -> Sente
     if status.stopping is not None and is_early(status):
         return joined([stop_reason_text(status.stopping, ""), next_step(status.stopping), "."], "")
     why = " says why some failed" if status.failed else ""
-    report = Sentence("Next: {report_of}{store}{end_of_call}{why}", {"store": plain(store, most=0), "why": why})
+    report = Sentence("Next: {report_of}{store}{end_of_call}{why}", {"store": store, "why": why})
     following = again(status)
     return joined([report, following], ". ") if following.template else report
 

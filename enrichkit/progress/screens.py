@@ -16,7 +16,7 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TextIO
 
 from ..errors import InputError
 from ..formatting import plain
@@ -26,7 +26,6 @@ from . import view
 Way = Literal["widget", "html", "bar", "text"]
 VARIABLE = "ENRICHKIT_PROGRESS"
 LOG = logging.getLogger("enrichkit")
-WORDS = ("auto", "widget", "html", "text", "off")
 BAR_LETTERS = 6
 """So narrow that 80 columns hold all that is wanted beside the bar."""
 AT_FIRST = "The live view of a run. enrichkit.read(out) has what is stored."
@@ -56,15 +55,14 @@ def wanted(progress: Literal["auto", "widget", "html", "text"] | bool) -> str:
         return "off"
     if progress not in ("auto", True):
         return str(progress)
-    said = os.environ.get(VARIABLE, "").strip().lower() or "auto"
-    if said not in WORDS:
+    named = os.environ.get(VARIABLE, "").strip().lower() or "auto"
+    if named not in ("auto", "widget", "html", "text", "off"):
         raise InputError(
-            "The environment variable {variable} must be one of {names}, not {said!r}.",
+            "The environment variable {variable} must be one of auto, widget, html, text or off, not {named!r}.",
             variable=VARIABLE,
-            names=", ".join(WORDS),
-            said=said,
+            named=named,
         )
-    return said
+    return named
 
 
 def choose(want: str, place: Place) -> Way | None:
@@ -89,9 +87,9 @@ def look_around() -> Place:
     kernel = _kernel()
     if kernel is None:
         return Place(terminal=_is_terminal())
-    asked: dict[str, Any] = kernel.get_parent().get("content") or {}
+    question = kernel.get_parent().get("content") or {}
     widgets = importlib.util.find_spec("ipywidgets") is not None
-    return Place(kernel=True, attended=bool(asked.get("allow_stdin")), widgets=widgets)
+    return Place(kernel=True, attended=bool(question.get("allow_stdin")), widgets=widgets)
 
 
 def _is_terminal() -> bool:
@@ -126,72 +124,6 @@ def warn(status: Status) -> None:
         )
 
 
-class Lines:
-    """A line every few seconds, for logs; on stdout in a kernel, where stderr would be a red box."""
-
-    every_seconds = 5.0
-
-    def __init__(self) -> None:
-        self._kernel = _kernel() is not None
-        self._begun = self._told = self._over = False
-
-    def show(self, status: Status) -> None:
-        if self._begun and not self._over:  # after the end, `end` says it
-            self.tell(status)
-        self._begun = True
-
-    def tell(self, status: Status) -> None:
-        # The first line says whose prices they are; the others need not say it again.
-        idle, rank = self._over and not status.records, view.LINE_RANK if self._told else view.FIRST_RANK
-        self._print(view.headline(status, ended=True) if idle else view.one_line(status, rank, ended=self._over))
-        self._told = True
-
-    def end(self, status: Status, notes: Sequence[str]) -> None:
-        self._over = True
-        self.tell(status)
-        self._print(*notes)
-
-    def _print(self, *texts: str) -> None:
-        if texts and (log := sys.stdout if self._kernel else sys.stderr) is not None:  # None would be stdout
-            print(_on_one_line(texts), file=log, flush=True)
-
-
-class Bar:
-    """A bar in a terminal."""
-
-    every_seconds = 0.2
-
-    def __init__(self) -> None:
-        self._bar: Any = None
-
-    def show(self, status: Status) -> None:
-        if self._bar is None:
-            from tqdm.std import tqdm
-
-            form = f"{{percentage:3.0f}}%|{{bar:{BAR_LETTERS}}}| {{desc}}"
-            self._bar = tqdm(total=status.records, bar_format=form, dynamic_ncols=True, file=sys.stderr)
-        elif self._bar.disable:  # closed
-            print(view.one_line(status, ended=True), file=sys.stderr)
-        self.tell(status)
-
-    def tell(self, status: Status, *, ended: bool = False) -> None:
-        self._bar.n = status.done + status.failed
-        width = (self._bar.format_dict["ncols"] or 80) - len("100%|| ") - BAR_LETTERS
-        self._bar.set_description_str(view.brief_line(status, ended=ended, width=width), refresh=False)
-        self._bar.refresh()
-
-    def end(self, status: Status, notes: Sequence[str]) -> None:
-        self.tell(status, ended=True)
-        self._bar.close()
-        if notes:
-            print(_on_one_line(notes), file=sys.stderr)
-
-
-def _on_one_line(texts: Sequence[str]) -> str:
-    """Return sentences as a line for a log or a terminal, whoever's words are in them."""
-    return plain(" ".join(" ".join(texts).split()), most=0)
-
-
 @dataclass(frozen=True, slots=True)
 class Controls:
     """What the buttons call. Each returns at once."""
@@ -201,15 +133,106 @@ class Controls:
     resume: Callable[[], None]
 
 
-class Widget:
+class Lines:
+    """A line every few seconds, for logs; on stdout in a kernel, where stderr would be a red box."""
+
+    every_seconds = 5.0
+
+    def __init__(self, controls: Controls) -> None:
+        self._kernel = _kernel() is not None
+        self._begun = self._over = False
+        self._rank = view.FIRST_RANK
+
+    def show(self, status: Status) -> None:
+        if self._begun and not self._over:  # after the end, `end` says it
+            self.tell(status)
+        self._begun = True
+
+    def tell(self, status: Status) -> None:
+        idle = self._over and not status.records
+        line = view.headline(status, ended=True) if idle else view.one_line(status, self._rank, ended=self._over)
+        self._rank = view.LINE_RANK  # the first line says whose prices they are; the others need not say it again
+        _put(line, log=sys.stdout if self._kernel else sys.stderr)
+
+    def end(self, status: Status, notes: Sequence[str]) -> None:
+        self._over = True
+        self.tell(status)
+        _put(*notes, log=sys.stdout if self._kernel else sys.stderr)
+
+
+class Bar:
+    """A bar in a terminal."""
+
+    every_seconds = 0.2
+
+    def __init__(self, controls: Controls) -> None:
+        self._bar: Any = None
+
+    def show(self, status: Status) -> None:
+        if self._bar is None:
+            from tqdm.std import tqdm
+
+            form = f"{{percentage:3.0f}}%|{{bar:{BAR_LETTERS}}}| {{desc}}"
+            self._bar = tqdm(total=status.records, bar_format=form, dynamic_ncols=True, file=sys.stderr)
+        elif self._bar.disable:  # closed
+            _put(view.one_line(status, ended=True), log=sys.stderr)
+        self.tell(status)
+
+    def tell(self, status: Status, *, ended: bool = False) -> None:
+        self._bar.n = status.done + status.failed
+        width = (self._bar.format_dict["ncols"] or 80) - len("100%|| ") - BAR_LETTERS
+        self._bar.set_description_str(view.brief_line(status, ended=ended, width=width))
+
+    def end(self, status: Status, notes: Sequence[str]) -> None:
+        self.tell(status, ended=True)
+        self._bar.close()
+        _put(*notes, log=sys.stderr)
+
+
+def _put(*sentences: str, log: TextIO | None) -> None:
+    """Print sentences, which may quote anybody, as a line of a log or terminal; without one, nothing."""
+    if sentences and log is not None:  # None would be stdout
+        print(plain(" ".join(" ".join(sentences).split()), most=0), file=log, flush=True)
+
+
+class Html:
+    """The live view as HTML in a notebook."""
+
+    every_seconds = 0.5  # a refresh goes through the notebook's document
+
+    def __init__(self, controls: Controls) -> None:
+        self._handle: Any = None
+
+    def show(self, status: Status) -> None:
+        from IPython.display import DisplayHandle
+
+        if self._handle is None:  # every display is under one id: what changes one changes all of them
+            self._handle = DisplayHandle()  # type: ignore[no-untyped-call]
+        self._handle.display(self._live(status), raw=True)
+
+    def tell(self, status: Status) -> None:
+        self._handle.update(self._live(status), raw=True)
+
+    def end(self, status: Status, notes: Sequence[str]) -> None:
+        html, text = (make(status, ended=True, notes=notes) for make in (view.summary_html, view.summary_text))
+        self._handle.update({"text/html": html, "text/plain": text}, raw=True)
+
+    def _live(self, status: Status) -> dict[str, Any]:
+        return {"text/html": view.live_html(status), "text/plain": view.one_line(status)}
+
+
+class Widget(Html):
     """The live view with a button that stops and one that pauses; the only class that knows ipywidgets.
 
     The buttons may be answered in any thread, so all they do is call what sets an event.
     """
 
+    every_seconds = 0.25  # a refresh goes past the notebook's document
+
     def __init__(self, controls: Controls) -> None:
         import ipywidgets
 
+        super().__init__(controls)
         self._paused = False
         self._html = ipywidgets.HTML()
         self._stop = ipywidgets.Button(description="Stop", icon="stop", tooltip="Keep what is in flight, then end")
@@ -219,60 +242,27 @@ class Widget:
         self._pause.on_click(lambda _: controls.resume() if self._paused else controls.pause())
         self._buttons = ipywidgets.HBox([self._stop, self._pause])
         self._box = ipywidgets.VBox([self._html, self._buttons])
-        self._bundle = {**self._box._repr_mimebundle_(), "text/plain": AT_FIRST}
 
-    def refresh(self, status: Status) -> dict[str, Any]:
-        """Show the run as it is; return what a notebook displays."""
+    def tell(self, status: Status) -> None:
         self._html.value = view.live_html(status)
         if status.paused != self._paused:
             self._paused = status.paused
             self._pause.description, self._pause.icon = ("Resume", "play") if self._paused else ("Pause", "pause")
-        if status.stopping:
-            self._stop.disabled = self._pause.disabled = True
-        return self._bundle
-
-    def end(self, html: str) -> None:
-        """Show what stays. Where a reloaded page has lost track of the display, this is how it gets there."""
-        self._html.value = html
-        self._buttons.layout.display = "none"
-
-
-class Notebook:
-    """Displays in a notebook, all under one id: what changes one changes all of them."""
-
-    def __init__(self, widget: Widget | None) -> None:
-        self._widget = widget
-        self._handle: Any = None
-        # A refresh of HTML goes through the notebook's document, one of a widget past it.
-        self.every_seconds = 0.5 if widget is None else 0.25
-
-    def show(self, status: Status) -> None:
-        from IPython.display import DisplayHandle
-
-        if self._handle is None:
-            self._handle = DisplayHandle()  # type: ignore[no-untyped-call]
-        self._handle.display(self._live(status), raw=True)
-
-    def tell(self, status: Status) -> None:
-        if self._widget is None:
-            self._handle.update(self._live(status), raw=True)
-        else:
-            self._widget.refresh(status)
+        self._stop.disabled = self._pause.disabled = status.stopping is not None
 
     def end(self, status: Status, notes: Sequence[str]) -> None:
-        html, text = (make(status, ended=True, notes=notes) for make in (view.summary_html, view.summary_text))
-        self._handle.update({"text/html": html, "text/plain": text}, raw=True)
-        if self._widget is not None:
-            self._widget.end(html)
+        super().end(status, notes)
+        # Where a reloaded page has lost track of the display, this is how the summary gets there.
+        self._html.value = view.summary_html(status, ended=True, notes=notes)
+        self._buttons.layout.display = "none"
 
     def _live(self, status: Status) -> dict[str, Any]:
-        if self._widget is None:
-            return {"text/html": view.live_html(status), "text/plain": view.one_line(status)}
-        return self._widget.refresh(status)
+        self.tell(status)
+        return {**self._box._repr_mimebundle_(), "text/plain": AT_FIRST}
 
 
-Screen = Lines | Bar | Notebook
-"""One way to show a run: `show` where the caller is, `tell` everywhere, and `end` with what stays."""
+SCREENS: dict[Way, type[Lines | Bar | Html]] = {"text": Lines, "bar": Bar, "html": Html, "widget": Widget}
+"""The ways to show a run: `show` where the caller is, `tell` everywhere, and `end` with what stays."""
 
 
 class Live:
@@ -288,7 +278,7 @@ class Live:
     ) -> None:
         self._status, self._done, self._notes, self._controls = status, done, notes, controls
         self._lock = threading.Lock()
-        self._screen: Screen | None = None
+        self._screen: Lines | Bar | Html | None = None
         self._thread: threading.Thread | None = None
         self._over = False
 
@@ -307,12 +297,10 @@ class Live:
                 if self._over:
                     self._screen.end(self._status(), self._notes())
             elif way is not None:
-                screen = _screen(way, self._controls)
+                screen = SCREENS[way](self._controls)
                 screen.show(self._status())
                 self._screen = screen
-                self._thread = threading.Thread(
-                    target=self._follow, args=(screen,), name="enrichkit-progress", daemon=True
-                )
+                self._thread = threading.Thread(target=self._follow, name="enrichkit-progress", daemon=True)
                 self._thread.start()
 
     def wait(self, seconds: float) -> None:
@@ -320,9 +308,9 @@ class Live:
         if self._thread is not None:
             self._thread.join(seconds)
 
-    def _follow(self, screen: Screen) -> None:
-        logged = False
-        while not self._over:
+    def _follow(self) -> None:
+        screen, logged = self._screen, False
+        while screen is not None and not self._over:
             over = self._done.wait(screen.every_seconds)
             with self._lock:
                 self._over = over
@@ -340,9 +328,3 @@ class Live:
 def _log_failure(error: Exception) -> None:
     with contextlib.suppress(Exception):  # stderr may be what is closed
         LOG.warning("The run goes on, but its progress cannot be shown: %s: %s", type(error).__name__, error)
-
-
-def _screen(way: Way, controls: Controls) -> Screen:
-    if way == "text":
-        return Lines()
-    return Bar() if way == "bar" else Notebook(Widget(controls) if way == "widget" else None)

@@ -11,6 +11,7 @@ import json
 import os
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TextIO
 
 LONGEST_SECONDS = 10.0
@@ -34,12 +35,9 @@ def main(read: TextIO, write: TextIO) -> None:
         known = service is not None and notifier.add(service)
         _say(write, place, known and bool(notifier.notify(**wanted["message"], body_format="text")))
 
-    # Side by side, so that an address that hangs holds up no other.
-    threads = [threading.Thread(target=deliver, args=each, daemon=True) for each in enumerate(services)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(LONGEST_SECONDS)
+    with ThreadPoolExecutor(len(services)) as pool:  # side by side, so that an address that hangs holds up no other
+        for place, service in enumerate(services):
+            pool.submit(deliver, place, service)
 
 
 def _say(write: TextIO, place: int, answer: str | bool | None) -> None:

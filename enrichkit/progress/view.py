@@ -36,9 +36,12 @@ class Fact(NamedTuple):
 
 def describe(status: Status, *, ended: bool = False) -> list[Fact]:
     """Return what a person should know about a run, most important first."""
-    traffic, money = status.traffic, status.money
-    finished, percent = status.done + status.failed, f"{money.percent_spent} % of budget" * money.nearly_spent
+    traffic, money, finished = status.traffic, status.money, status.done + status.failed
+    percent = f"{money.percent_spent} % of budget" if money.nearly_spent else ""
     spaced = status.left and not ended and not status.waiting
+    sent = f"{many(traffic.tokens, 'token')} in {many(traffic.requests, 'request')}"
+    unpriced = f"{many(money.unpriced, 'reply', 'replies')} of unknown price" if money.unpriced else ""
+    unclear = f"{amount(money.possibly_usd)} USD may have been charged without a reply" if money.possibly_usd else ""
     facts = [
         Fact("waiting for", "" if ended else _waiting(status), 0),
         Fact("progress", f"{finished:,} of {many(status.records, 'record')}", 0, f"{finished:,}/{status.records:,}"),
@@ -48,18 +51,9 @@ def describe(status: Status, *, ended: bool = False) -> list[Fact]:
         Fact("not asked", left_for_later(status) if status.later else "", LINE_RANK),
         Fact("budget", _budget(money), 2 if percent else LINE_RANK, percent),
         Fact("cost", _cost(status), 3, f"{amount(money.cost_usd)} USD{', simulated' * money.simulated}"),
-        Fact(
-            "unknown price",
-            f"{many(money.unpriced, 'reply', 'replies')} of unknown price" if money.unpriced else "",
-            LINE_RANK,
-        ),
-        Fact("unclear", _unclear(money), LINE_RANK),
-        Fact(
-            "traffic",
-            f"{many(traffic.tokens, 'token')} in {many(traffic.requests, 'request')}",
-            4,
-            f"{_roughly(traffic.tokens)} tok",
-        ),
+        Fact("unknown price", unpriced, LINE_RANK),
+        Fact("unclear", unclear, LINE_RANK),
+        Fact("traffic", sent, 4, f"{_roughly(traffic.tokens)} tok"),
         Fact("pace", str(status.pace) if spaced else "", LINE_RANK),
         Fact("prices", f"priced by {money.prices}", FIRST_RANK),
         Fact("shared", f"{many(status.shared, 'answer')} shared" if status.shared else ""),
@@ -82,10 +76,8 @@ def _times(status: Status, *, ended: bool) -> list[Fact]:
     if ended or not status.left:
         return [Fact("time", duration(status.seconds), 1)]
     rate, left = f"{status.rate_per_second:.1f}", status.left_seconds
-    speed = Fact("speed", f"{rate} records/s", 1, f"{rate}/s")
-    if left is None:
-        return [speed]
-    return [speed, Fact("time", f"{duration(left)} left", 1, f"{_briefly(left)} left")]
+    times = [] if left is None else [Fact("time", f"{duration(left)} left", 1, f"{_briefly(left)} left")]
+    return [Fact("speed", f"{rate} records/s", 1, f"{rate}/s"), *times]
 
 
 def _unsaved(status: Status, *, ended: bool) -> Fact:
@@ -113,11 +105,6 @@ def _budget(money: Money) -> str:
     text = f"{amount(money.spent_usd)} of a budget of {amount(money.budget_usd)} USD spent"
     reserved = f", {amount(money.reserved_usd)} reserved" if money.reserved_usd else ""
     return f"{text}{reserved}" + f"; {budget_warning(money)}" * money.nearly_spent
-
-
-def _unclear(money: Money) -> str:
-    possibly = money.possibly_usd
-    return f"{amount(possibly)} USD may have been charged without a reply" if possibly else ""
 
 
 def budget_warning(money: Money) -> str:
@@ -209,13 +196,12 @@ def again(status: Status) -> Sentence:
 
 def live_html(status: Status) -> str:
     """Return a running run as HTML with inline SVG, for a page that is trusted, at half a screen's width or more."""
-    finished = status.done + status.failed
     histograms = "".join(histogram(title, counts) for title, counts in _levels(status).items())
     return (
         f'<div {ROOT} style="font-size:13px;line-height:1.5;max-width:680px;font-variant-numeric:tabular-nums;'
-        f'color:var(--jp-content-font-color1,inherit)"><b>{headline(status, ended=False)}</b>'
-        f'<progress value="{finished}" max="{max(status.records, 1)}" style="display:block;width:100%"></progress>'
-        f'<div style="display:flex;flex-wrap:wrap;gap:12px 32px"><div style="flex:1 1 330px">'
+        f'color:var(--jp-content-font-color1,inherit)"><b>{headline(status, ended=False)}</b><progress '
+        f'value="{status.done + status.failed}" max="{max(status.records, 1)}" style="display:block;width:100%">'
+        f'</progress><div style="display:flex;flex-wrap:wrap;gap:12px 32px"><div style="flex:1 1 330px">'
         f'{_table(describe(status))}</div><div style="flex:0 0 220px">{histograms}</div></div></div>'
     )
 
@@ -226,19 +212,19 @@ def histogram(title: str, counts: Mapping[str, int]) -> str:
     >>> print(histogram("confidence", {"high": 3})[:54])
     <svg width="220" height="34" viewBox="0 0 220 34" role
     """
-    most, rows = max([*counts.values(), 1]), []
-    for place, (level, count) in enumerate(counts.items()):
-        y, width = 18 + 16 * place, max(1, round(BAR_WIDTH * count / most)) if count else 0
+    most = max([*counts.values(), 1])
+    rows = [f'<text y="11" font-weight="bold">{_escaped(title)}</text>']
+    for y, (level, count) in enumerate(counts.items()):
+        width = max(1, round(BAR_WIDTH * count / most)) if count else 0
         rows.append(
-            f'<text x="0" y="{y + 10}" opacity=".65">{_escaped(level)}</text>'
-            f'<rect x="64" y="{y + 1}" width="{width}" height="10" rx="2" opacity=".55"/>'
-            f'<text x="{68 + width}" y="{y + 10}">{count:,}</text>'
+            f'<g transform="translate(0 {18 + 16 * y})"><text y="10" opacity=".65">{_escaped(level)}</text>'
+            f'<rect x="64" y="1" width="{width}" height="10" rx="2" opacity=".55"/>'
+            f'<text x="{68 + width}" y="10">{count:,}</text></g>'
         )
     height = 18 + 16 * len(counts)
     return (
         f'<svg width="220" height="{height}" viewBox="0 0 220 {height}" role="img" fill="currentColor" '
-        f'style="display:block;margin-bottom:6px;font-size:11px"><text x="0" y="11" font-weight="bold">'
-        f"{_escaped(title)}</text>{''.join(rows)}</svg>"
+        f'style="display:block;margin-bottom:6px;font-size:11px">{"".join(rows)}</svg>'
     )
 
 
