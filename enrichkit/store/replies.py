@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
@@ -91,13 +91,27 @@ def collect_replies(
 ) -> StoredReplies:
     """Return the replies in shards and in the journal, each once."""
     stored, seen = StoredReplies(stages=list(stages), simulated=simulated), set[bytes]()
+
+    def enter(payload: bytes, stage: str, asked: str | None, record: str | None = None) -> bool:
+        """Enter a reply, and say whether it is met for the first time; records that share a question hold it, too."""
+        digest = hashlib.blake2b(payload, digest_size=16).digest()
+        if digest in seen:
+            return False
+        seen.add(digest)
+        stored.replies.append(read_reply(payload, stage, record=record, asked=asked, prices=prices))
+        return True
+
     for table in tables:
         stored.records += table.num_rows
         for stage in stored.stages:
             if meta(stage, "replies") in table.column_names:
-                _enter_rows(stored, table, stage, prices, seen)
+                _enter_rows(stored, table, stage, enter)
     sealed = len(stored.replies)
-    _enter_pending(stored, entries, prices, seen)
+    for entry in entries:
+        if entry.stage not in stored.stages:
+            stored.stages.append(entry.stage)
+        if enter(entry.payload, entry.stage, entry.question):
+            stored.answered[entry.question] = stored.answered.get(entry.question, False) or entry.status == "done"
     stored.not_sealed = sum(reply.paid for reply in stored.replies[sealed:])
     if stored.simulated is None and stored.paid:
         stored.simulated = any(reply.model.startswith(SIMULATOR) for reply in stored.paid)
@@ -105,9 +119,7 @@ def collect_replies(
     return stored
 
 
-def _enter_rows(
-    stored: StoredReplies, table: pa.Table, stage: str, prices: Mapping[str, Price], seen: set[bytes]
-) -> None:
+def _enter_rows(stored: StoredReplies, table: pa.Table, stage: str, enter: Callable[..., bool]) -> None:
     """Enter a stage's replies and questions of one shard."""
     question, status, payer, replies = (
         table.column(meta(stage, fact)).to_pylist() for fact in ("question", "status", "paid_by", "replies")
@@ -120,30 +132,7 @@ def _enter_rows(
             if state in ("done", "failed"):
                 stored.answered[asked] = stored.answered.get(asked, False) or state == "done"
         for payload in payloads or ():
-            if _is_new(payload, seen):
-                stored.replies.append(read_reply(payload, stage, record=record, asked=asked, prices=prices))
-
-
-def _enter_pending(
-    stored: StoredReplies, entries: Iterable[JournalEntry], prices: Mapping[str, Price], seen: set[bytes]
-) -> None:
-    """Enter the replies that no shard holds yet."""
-    for entry in entries:
-        if entry.stage not in stored.stages:
-            stored.stages.append(entry.stage)
-        if _is_new(entry.payload, seen):
-            stored.answered[entry.question] = stored.answered.get(entry.question, False) or entry.status == "done"
-            stored.replies.append(
-                read_reply(entry.payload, entry.stage, record=None, asked=entry.question, prices=prices)
-            )
-
-
-def _is_new(payload: bytes, seen: set[bytes]) -> bool:
-    """Whether a reply is met for the first time; records that share a question hold it, too."""
-    digest = hashlib.blake2b(payload, digest_size=16).digest()
-    known = digest in seen
-    seen.add(digest)
-    return not known
+            enter(payload, stage, asked, record)
 
 
 def read_reply(
@@ -152,7 +141,6 @@ def read_reply(
     """Return a stored reply, decoded once; ``asked`` is the question that its row holds now."""
     reply, facts = decode(payload, parse)
     question = str(facts.get("question") or asked or "")
-
     return StoredReply(
         record=record,
         stage=stage,

@@ -241,12 +241,11 @@ def stage_values(
 
 def booked(stage: str, row: Mapping[str, Any], spent: Spent | None, payer: str) -> dict[str, Any]:
     """Return a row's columns of what its stage has used: what they hold, and what was ``spent`` since."""
+    used: dict[str, Any] = {name: row.get(meta(stage, name)) for name in SPENT}
     if row.get(meta(stage, "paid_by")) is None:  # nothing was recorded yet
-        used = dict.fromkeys(SPENT, 0) if spent is None else spent
-    else:
-        used = {name: row.get(meta(stage, name)) for name in SPENT}
-        if spent is not None:
-            used = {name: _sum(name, held, spent[name]) for name, held in used.items()}
+        used = spent or dict.fromkeys(SPENT, 0)
+    elif spent is not None:
+        used = {name: _sum(name, held, spent[name]) for name, held in used.items()}
     return {meta(stage, name): value for name, value in used.items()} | {meta(stage, "paid_by"): payer}
 
 
