@@ -28,7 +28,7 @@ from ..status import Status, next_step, stop_reason_text
 from .view import again, is_early, one_line
 
 LONGEST_SECONDS = 10.0
-"""A run's end waits no longer than that for its notifications."""
+"""How long the end of a run waits for its notifications."""
 SENDER = Path(__file__).with_name("sender.py")
 LOG = logging.getLogger("enrichkit")
 NOTIFY = "ENRICHKIT_NOTIFY"
@@ -36,7 +36,7 @@ NOTIFY = "ENRICHKIT_NOTIFY"
 
 
 def check_addresses(addresses: Sequence[str]) -> None:
-    """Raise if notifications are wanted and one could not be sent; nothing is sent."""
+    """Raise if any of the notifications could not be sent; nothing is sent."""
     if not addresses:
         return
     installed = importlib.util.find_spec("apprise") is not None
@@ -132,7 +132,7 @@ def _what_next(status: Status, store: str, error: BaseException | None) -> Sente
 
 
 def _which(addresses: Sequence[str], place: int) -> str:
-    """Return which address it is, by its place and scheme only."""
+    """Name an address by its place in the list and its scheme, since the rest is secret."""
     scheme = re.match(r"([a-z]{2,16})://", addresses[place], flags=re.IGNORECASE)
     return f"address {place + 1} of {len(addresses)}" + (f" ({scheme[0].lower()})" if scheme else "")
 

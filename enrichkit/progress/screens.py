@@ -1,9 +1,9 @@
 """The screens: how a run shows itself, and the one thread that does it.
 
 A widget or HTML in a notebook, a bar in a terminal, a line every few seconds in a log: which one is decided once, from
-what the caller wants and from where he is. The thread only reads the run's status; workers never show anything, and
-only `show` is called where the person is, since a cell's output belongs to its caller. What there is to say is for the
-view to decide.
+what the caller wants and where the call was made. The thread only reads the run's status; workers never show anything,
+and only `show` runs in the person's own cell, since a cell's output belongs to its caller. The view decides what there
+is to say.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ Way = Literal["widget", "html", "bar", "text"]
 VARIABLE = "ENRICHKIT_PROGRESS"
 LOG = logging.getLogger("enrichkit")
 BAR_LETTERS = 6
-"""So narrow that 80 columns hold all that is wanted beside the bar."""
+"""So narrow that all five figures fit beside the bar in 80 columns."""
 AT_FIRST = "The live view of a run. enrichkit.read(out) has what is stored."
 """What a saved copy says where no widget can be shown: it keeps the text of the first moment, so no figures."""
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where the caller is: in a notebook's kernel, perhaps with ipywidgets; or where stderr is a terminal."""
+    """Where the call was made: in a notebook's kernel, perhaps with ipywidgets; or where stderr is a terminal."""
 
     kernel: bool = False
     attended: bool = False
@@ -110,7 +110,7 @@ def _kernel() -> Any:
 
 
 def warn(status: Status) -> None:
-    """Log that most of the budget is spent, for those who follow no progress.
+    """Log that most of the budget is spent, for a run whose progress is not shown.
 
     A log rather than a warning: this comes from the run's own thread, where a warning that is an error would end it.
     """
@@ -266,7 +266,7 @@ SCREENS: dict[Way, type[Lines | Bar | Html]] = {"text": Lines, "bar": Bar, "html
 
 
 class Live:
-    """What a person sees of a run, wherever he looks, until it ends and after."""
+    """What a person sees of a run, in every cell that shows it, until it ends and after."""
 
     def __init__(
         self,
@@ -304,7 +304,7 @@ class Live:
                 self._thread.start()
 
     def wait(self, seconds: float) -> None:
-        """Wait for the last word, so that it stands above what comes next."""
+        """Wait until the end is shown, so that it stands above what comes next."""
         if self._thread is not None:
             self._thread.join(seconds)
 

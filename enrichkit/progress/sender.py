@@ -1,8 +1,8 @@
 """The sender: a process of its own that knows `apprise`, checks addresses and delivers one message.
 
 `apprise` and the libraries below it log addresses, warn, and keep threads that outlive a timeout and hold up the end of
-a program. Here all that is shut away: addresses come in by stdin, only places and yes or no go out by stdout, and
-whoever started it can end it. It imports nothing of the package, and the package never imports `apprise`.
+a program. This process keeps all that away from the run: addresses come in by stdin, only places and yes or no go out
+by stdout, and the run can end it. It imports nothing of the package, and the package never imports `apprise`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TextIO
 
 LONGEST_SECONDS = 10.0
-"""It ends by itself after that, should nobody be left to end it."""
+"""The process ends itself after that, in case its parent is gone."""
 
 
 def main(read: TextIO, write: TextIO) -> None:

@@ -23,7 +23,7 @@ CELL = "text-align:left;vertical-align:top;border:none;padding:1px 14px 1px 0"
 
 
 class Fact(NamedTuple):
-    """Something to know about a run; the text speaks for itself, without the name, and may quote anybody.
+    """Something to know about a run; the text makes sense without the name, and may quote a service or a table.
 
     Rank 0 is always shown; where space is short, the highest ranks go first. ``brief`` is the text for a narrow place.
     """
