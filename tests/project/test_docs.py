@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import re
 import shutil
@@ -99,3 +100,16 @@ def test_every_option_of_the_command_line_is_documented():
     docs = "".join(page.read_text("utf-8") for page in PAGES)
     missing = set(re.findall(r"--[a-z][a-z-]+", told)) - set(re.findall(r"--[a-z][a-z-]+", docs))
     assert missing <= {"--help"}
+
+
+def test_the_map_names_what_there_is():
+    """Every room, definition, test and target in ARCHITECTURE.md exists."""
+    text = (ROOT / "ARCHITECTURE.md").read_text("utf-8")
+    package = ROOT / "enrichkit"
+    for name in re.findall(r"`([^`\s]+)`", text):
+        if "/" in name:
+            places = (ROOT / name, package / name, package / f"{name}.py")
+            assert any(place.exists() for place in places), name
+        elif "." in name:
+            room, _, thing = name.rpartition(".")
+            assert hasattr(importlib.import_module(f"enrichkit.{room}"), thing), name
