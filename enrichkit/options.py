@@ -35,12 +35,6 @@ INJECTED = "# Parameters\n"
 
 P = ParamSpec("P")
 T = TypeVar("T")
-CHOICES = {
-    "retry_failed": (True, "only", False),
-    "on_change": ("refuse", "redo", "keep"),
-    "progress": ("auto", "widget", "html", "text", True, False),
-}
-"""The options that are one of a few words."""
 
 
 class Addresses(tuple[str, ...]):
@@ -57,6 +51,53 @@ class Addresses(tuple[str, ...]):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Addresses, ()
+
+
+def _whole(value: object, least: int = 1) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+def _positive(value: Any) -> bool:
+    number = isinstance(value, numbers.Real | Decimal) and not isinstance(value, bool)
+    return number and bool(value > 0)
+
+
+def _is_path(out: object) -> bool:
+    """Whether there may be a folder there; a name that is too long, say, cannot even be asked for."""
+    if not isinstance(out, str | Path) or not str(out).strip():
+        return False
+    try:
+        folder = folder_of(out)
+        folder.is_dir()
+    except (OSError, RuntimeError, ValueError):
+        return False
+    return folder.name not in ("", "..")
+
+
+RULES: dict[str, tuple[Callable[[Any], bool], str | Sentence]] = {
+    "rpm": (lambda value: value is None or _positive(value), "a number above 0"),
+    "budget_usd": (lambda value: value is None or _positive(value), "a number above 0"),
+    "deadline_seconds": (_positive, "a number above 0"),
+    "delay_seconds": (lambda value: isinstance(value, int | float) and 0 <= value < math.inf, "a number of seconds"),
+    "shard_rows": (_whole, "a whole number above 0"),
+    "limit": (lambda value: value is None or _whole(value, 0), "a number of records"),
+    "retry_failed": (lambda value: value in (True, "only", False), "True, 'only' or False"),
+    "on_change": (lambda value: value in ("refuse", "redo", "keep"), "'refuse', 'redo' or 'keep'"),
+    "progress": (
+        lambda value: value in ("auto", "widget", "html", "text", True, False),
+        "'auto', 'widget', 'html', 'text', True or False",
+    ),
+    "model": (
+        lambda value: isinstance(value, str) and bool(value.strip()),
+        f"a model's name, such as {DEFAULT_MODEL!r} or {SIMULATOR!r}",
+    ),
+    "client": (
+        lambda value: callable(value) or value in CLIENTS,
+        Sentence("{names}, or a callable{in_python}", {"names": " or ".join(map(repr, CLIENTS))}),
+    ),
+    "out": (_is_path, "a folder's path"),
+}
+"""What each setting must be, as far as it can be told without the others."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,47 +199,11 @@ class Options:
             )
         if not isinstance(self.prices, Mapping) or not all(isinstance(price, Price) for price in self.prices.values()):
             raise InputError("{prices} must map models' names to enrichkit.Price(...).")
-        for name in ("rpm", "budget_usd", "deadline_seconds"):
-            value = getattr(self, name)
-            number = isinstance(value, numbers.Real | Decimal) and not isinstance(value, bool)
-            if value is not None and not (number and value > 0):
-                raise InputError("{name} must be a number above 0, not {value!r}.", name=setting(name), value=value)
-        if not isinstance(self.delay_seconds, int | float) or not 0 <= self.delay_seconds < math.inf:
-            raise InputError(
-                "{delay_seconds} must be a number of seconds, not {value!r}.",
-                value=self.delay_seconds,
-            )
-        if not _whole(self.shard_rows) or self.shard_rows < 1:
-            raise InputError(
-                "{shard_rows} must be a whole number above 0, not {value!r}.",
-                value=self.shard_rows,
-            )
-        if self.limit is not None and (not _whole(self.limit) or self.limit < 0):
-            raise InputError("{limit} must be a number of records, not {value!r}.", value=self.limit)
-        for name, choices in CHOICES.items():
-            if (value := getattr(self, name)) not in choices:
-                *most_of_them, last = map(repr, choices)
+        for name, (holds, what) in RULES.items():
+            if not holds(value := getattr(self, name)):
                 raise InputError(
-                    "{name} must be {names} or {last}, not {value!r}.",
-                    name=setting(name),
-                    names=", ".join(most_of_them),
-                    last=last,
-                    value=value,
+                    "{name} must be {what}, not {value!r:.200}.", name=setting(name), what=what, value=value
                 )
-        if not isinstance(self.model, str) or not self.model.strip():
-            raise InputError(
-                "{model} must be a model's name, such as {default_model!r} or {simulator!r}.",
-                default_model=DEFAULT_MODEL,
-                simulator=SIMULATOR,
-            )
-        if not callable(self.client) and self.client not in CLIENTS:
-            raise InputError(
-                "{client} must be {names}, or a callable{in_python}, not {value!r}.",
-                names=" or ".join(map(repr, CLIENTS)),
-                value=self.client,
-            )
-        if not _is_path(self.out):
-            raise InputError("{out} must be a folder's path, not {store!r:.200}.", store=self.out)
 
     @functools.cached_property
     def folder(self) -> Path:
@@ -216,18 +221,6 @@ class Options:
         return self.client if isinstance(self.client, str) else getattr(self.client, "__name__", "callable")
 
 
-def _is_path(out: object) -> bool:
-    """Whether there may be a folder there; a name that is too long, say, cannot even be asked for."""
-    if not isinstance(out, str | Path) or not str(out).strip():
-        return False
-    try:
-        folder = folder_of(out)
-        folder.is_dir()
-    except (OSError, RuntimeError, ValueError):
-        return False
-    return folder.name not in ("", "..")
-
-
 def _addresses(value: object) -> Addresses:
     """Return the addresses for notifications; what is wrong with them is said without repeating them."""
     if value is None:
@@ -236,10 +229,6 @@ def _addresses(value: object) -> Addresses:
     if given is None or not all(isinstance(address, str) and address.strip() for address in given):
         raise InputError("{notify} must be an address such as json://host/path, or a list of such.")
     return Addresses(address.strip() for address in given)
-
-
-def _whole(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def takes(
