@@ -8,6 +8,7 @@ import dataclasses
 import importlib.metadata
 import io
 import json
+import logging
 import math
 import os
 import re
@@ -20,7 +21,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from .cli.flags import flags_of_settings, in_flags, put
+from .cli.flags import LibraryWarnings, flags_of_settings, in_flags, put, say
 from .errors import EnrichError, InputError, Stopped, StoreError
 from .formatting import duration, many, plain
 from .gemini.simulator import FAULTS, Quota, Simulator
@@ -55,9 +56,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     streams = [stream for stream in (sys.stdout, sys.stderr) if isinstance(stream, io.TextIOWrapper)]
     for stream in streams:  # cron's may be ASCII: no letter that it lacks may end a run
         stream.reconfigure(errors="backslashreplace")
+    library, handler = logging.getLogger("enrichkit"), LibraryWarnings(logging.WARNING)
+    library.addHandler(handler)
     try:
         return _done(_parser().parse_args(arguments))
     finally:
+        library.removeHandler(handler)
         for stream in streams:
             _let_go(stream)
 
@@ -65,21 +69,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _done(args: argparse.Namespace) -> int:
     """Do what was said; return the exit code."""
     with warnings.catch_warnings():
-        warnings.showwarning = lambda message, *_: _say(str(message))
+        warnings.showwarning = lambda message, *_: say(str(message))
         try:
             return int(args.command(args))
         except EnrichError as error:
-            _say(error)
+            say(error)
             return exit_code(error) if args.command is _run else 2
         except KeyboardInterrupt as error:
-            _say("Interrupted. The same command goes on.")
+            say("Interrupted. The same command goes on.")
             return exit_code(error)
         except Exception as error:  # noqa: BLE001 - a defect, too, has to say by its exit code that a rerun goes on
             if isinstance(error, OSError) and error.filename:
-                _say(f"{error.filename} cannot be used: {error.strerror}.")
+                say(f"{error.filename} cannot be used: {error.strerror}.")
                 return exit_code(error)
             for line in traceback.format_exc().splitlines():
-                _say(line)
+                say(line)
             return exit_code(error)
 
 
@@ -96,12 +100,6 @@ def _let_go(stream: io.TextIOWrapper) -> None:
         stream.flush()
     except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-
-
-def _say(text: object) -> None:
-    """Print a sentence on stderr, without what a terminal would obey."""
-    with contextlib.suppress(OSError):  # nowhere is left to say it
-        print(plain(f"enrichkit: {in_flags(text)}", most=0), file=sys.stderr)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -356,7 +354,7 @@ def _simulate(args: argparse.Namespace) -> int:
             faults=dict(args.fault),
         )
     except OSError as error:
-        _say(f"Port {args.port} cannot be used: {error.strerror}. Choose another with --port.")
+        say(f"Port {args.port} cannot be used: {error.strerror}. Choose another with --port.")
         return 2
     with simulator:
         put(f"A simulated Gemini answers at {simulator.url} until you press Ctrl-C. Its answers are invented.")

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import errno
 import functools
+import logging
 import re
-import shlex
+import sys
 
 from ..errors import EnrichError, StoreError
+from ..formatting import plain
 
 IN_FLAGS = {
     "on_change='redo'": "--on-change redo",
@@ -17,7 +20,6 @@ IN_FLAGS = {
     "retry_failed=True": "--retry-failed",
     "retry_failed='only'": "--retry-failed",
     "budget_usd": "--budget",
-    "model='simulator'": "--model simulator",
     "another 'out'": "another --checkpoint",
     "enrichkit.trust.corrections(": "in Python, enrichkit.trust.corrections(",
     "enrichkit.trust.weak(": "in Python, enrichkit.trust.weak(",
@@ -25,8 +27,6 @@ IN_FLAGS = {
     ". prices= takes": ". In Python, prices= takes",
     "raise the stage's max_output_tokens": "in Python, raise the stage's max_output_tokens",
     "raise deadline_seconds": "in Python, raise deadline_seconds",
-    "same call": "same command",
-    "See where it was called": "See what it printed",
     "(limit=": "(--limit ",
     ", or give the stage more columns in 'per'": "",
 }
@@ -54,7 +54,6 @@ PHRASES = {
 }
 """How the shell spells the rest of what a sentence names in braces."""
 RUN = re.compile(r"enrichkit\.run\b(?!\()")
-REPORT = re.compile(r"enrichkit\.report\((['\"])(.*?)\1\)")
 
 
 @functools.cache
@@ -84,8 +83,7 @@ def in_flags(text: object) -> str:
     text = str(text)
     for name, flag in IN_FLAGS.items():
         text = text.replace(name, flag)
-    text = RUN.sub("enrichkit run", text)
-    return REPORT.sub(lambda match: f"enrichkit report {shlex.quote(match[2])}", text)
+    return RUN.sub("enrichkit run", text)
 
 
 def put(text: object) -> None:
@@ -103,3 +101,17 @@ def put(text: object) -> None:
             raise StoreError(
                 "stdout cannot be written: {reason}. Mend that, then run again.", reason=error.strerror
             ) from error
+
+
+def say(text: object) -> None:
+    """Print a sentence on stderr, without what a terminal would obey."""
+    with contextlib.suppress(OSError):  # nowhere is left to say it
+        print(plain(f"enrichkit: {in_flags(text)}", most=0), file=sys.stderr)
+
+
+class LibraryWarnings(logging.Handler):
+    """The library's warnings on stderr: Python alone would print there what a terminal obeys."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print a warning as a sentence."""
+        say(record.getMessage())

@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import importlib.metadata
 import json
+import logging
 import os
 import pty
 import re
@@ -24,6 +25,7 @@ import pandas as pd
 import pytest
 
 import enrichkit
+from enrichkit.cli.flags import LibraryWarnings
 from enrichkit.gemini.simulator import Quota
 from support.calls import enrich
 from support.paths import TABLE
@@ -547,6 +549,12 @@ def test_the_librarys_warnings_reach_stderr(folder, simulator, monkeypatch):
     assert shown.count("did not reach address 1 of 1 (json://)") == 1
     assert "with a higher --budget" in shown
     assert "canary" not in shown
+
+
+def test_a_warning_of_the_library_is_escaped(capsys):
+    """It may hold what a record or a service says, and a terminal would obey that."""
+    LibraryWarnings().handle(logging.makeLogRecord({"msg": "odd: %s", "args": ("\x1b[2J",)}))
+    assert capsys.readouterr().err == "enrichkit: odd: ?[2J\n"
 
 
 # Asking whether to go on
