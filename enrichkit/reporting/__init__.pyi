@@ -1,8 +1,19 @@
 from . import plots, trust
-from .bill import Bill, CostLine
+from .bill import Bill, CostLine, StageCost
 from .costs import what_if
 from .quality import Finding, Quality
 from .report import Throughput
 from .verify import Verification
 
-__all__ = ["Bill", "CostLine", "Finding", "Quality", "Throughput", "Verification", "plots", "trust", "what_if"]
+__all__ = [
+    "Bill",
+    "CostLine",
+    "Finding",
+    "Quality",
+    "StageCost",
+    "Throughput",
+    "Verification",
+    "plots",
+    "trust",
+    "what_if",
+]

@@ -1,4 +1,7 @@
-"""The costs: every paid reply of a store as a table, and what other models would have cost for the same."""
+"""The costs: every paid reply as a table, and what other models would have cost for the same tokens and searches.
+
+Sums are of exact decimals. What is unknown is counted, and never taken for 0.
+"""
 
 from __future__ import annotations
 
@@ -13,17 +16,15 @@ import pandas as pd
 from ..errors import InputError
 from ..formatting import rows_told
 from ..messages import SIMULATOR, Usage
-from ..pricing.prices import Cost, Price, cost, prices_told
+from ..pricing.prices import Price, cost, prices_told
 from ..store.reader import StoreReader
 from ..store.replies import StoredReply
 
 KINDS = ("input", "cached", "thinking", "output", "search")
 """What is paid for in a reply."""
-FACTS = ("record", "stage", "question", "model", "at", "attempt")
-COUNTS = (
-    *("input_tokens", "cached_tokens", "tool_tokens", "thinking_tokens", "output_tokens", "total_tokens"),
-    "searches",
-)
+FACTS = ("record", "stage", "question", "model", "at", "attempt", "tries", "paid")
+COUNTED = ("input_tokens", "cached_tokens", "tool_tokens", "thinking_tokens", "output_tokens", "searches")
+COUNTS = (*COUNTED[:-1], "total_tokens", "searches")
 DOLLARS = (*(f"{kind}_usd" for kind in KINDS), "cost_usd")
 """The columns of `costs`, with ``wasted``."""
 MODELS = (
@@ -69,22 +70,30 @@ def costs(out: str | Path = "enriched", *, prices: Mapping[str, Price] | None = 
     """
     reader = StoreReader(out)
     reader.check_everything()
-    stored = reader.replies(prices or {})
-    found = pd.DataFrame([_cells(one) for one in stored.paid], columns=[*FACTS, *COUNTS, *DOLLARS, "wasted"])
-    found["at"] = pd.to_datetime(found["at"], utc=True)
+    table = reply_table(reader.replies(prices or {}).paid).drop(columns=["tries", "paid"])
+    table["at"] = pd.to_datetime(table["at"], utc=True)
     types = dict.fromkeys(COUNTS, "Int64") | dict.fromkeys(DOLLARS, "float64")
-    found = found.astype({**types, "attempt": "int64", "wasted": "bool"})
-    found = found.sort_values("at", kind="stable", ignore_index=True)
-    found.attrs["prices"] = prices_told(prices or {})
-    return found
+    table = table.astype({**types, "attempt": "int64", "wasted": "bool"})
+    table = table.sort_values("at", kind="stable", ignore_index=True)
+    table.attrs["prices"] = prices_told(prices or {})
+    return table
 
 
-def _cells(one: StoredReply) -> tuple[Any, ...]:
-    used = (getattr(one.usage, name.replace("input", "prompt")) for name in COUNTS)
-    cost = one.cost
-    kinds = [None] * len(KINDS) if cost is None else [float(getattr(cost, f"{kind}_usd")) for kind in KINDS]
-    total = None if cost is None else float(cost.total_usd)
-    return *(getattr(one, name) for name in FACTS), *used, *kinds, total, one.wasted
+def reply_table(replies: Sequence[StoredReply]) -> pd.DataFrame:
+    """Return replies, one row each, with what they used and exactly what they cost."""
+    rows = []
+    for reply in replies:
+        used = [getattr(reply.usage, name.replace("input", "prompt")) for name in COUNTS]
+        kinds = [None if reply.cost is None else getattr(reply.cost, f"{kind}_usd") for kind in (*KINDS, "total")]
+        rows.append([*(getattr(reply, name) for name in FACTS), *used, *kinds, reply.wasted])
+    return pd.DataFrame(rows, columns=[*FACTS, *COUNTS, *DOLLARS, "wasted"], dtype=object)
+
+
+def by_kind(paid: pd.DataFrame, nothing: Any = 0.0) -> pd.DataFrame:
+    """Return what each paid reply cost by kind; what brought no answer is wasted, all kinds together."""
+    wasted = paid["wasted"].astype(bool)
+    kinds = paid[list(DOLLARS[:-1])].mask(wasted, nothing).set_axis(list(KINDS), axis="columns")
+    return kinds.assign(wasted=paid["cost_usd"].where(wasted, nothing))
 
 
 def what_if(
@@ -92,8 +101,8 @@ def what_if(
 ) -> pd.DataFrame:
     """Return what other models would have cost for the same tokens and searches, cheapest first.
 
-    Each reply is priced anew, for its own day. Another model would think, write and search more or less than the one
-    that answered, so this compares prices, not models.
+    Each reply is priced for its own day. Another model would think, write and search more or less than the one that
+    answered, so this compares prices, not models.
 
     Parameters
     ----------
@@ -112,24 +121,33 @@ def what_if(
         whose prices these are, with the version of the data; ``attrs["simulated"]``, whether the simulator made up the
         tokens.
 
+    Raises
+    ------
+    InputError
+        If the table lacks the tokens, or holds something that is not a count.
+
     Examples
     --------
     >>> import pandas as pd
     >>> from enrichkit.reporting import what_if
     >>> tokens = {"input_tokens": [2600], "output_tokens": [700], "searches": [2]}
-    >>> table = what_if(pd.DataFrame(tokens), ["gemini-3.5-flash", "gemini-3.5-flash-lite"])
-    >>> table["cost_usd"].round(5).to_dict()
+    >>> what_if(pd.DataFrame(tokens), ["gemini-3.5-flash", "gemini-3.5-flash-lite"])["cost_usd"].round(5).to_dict()
     {'gemini-3.5-flash-lite': 0.03053, 'gemini-3.5-flash': 0.0382}
     """
     if "input_tokens" not in paid.columns:
-        raise InputError(
-            "what_if takes paid replies, as enrichkit.costs(out) returns them; this has no input_tokens.",
-        )
-    used = list(_usages(paid))
-    rows = {model: _sums([cost(usage, model, prices=prices, at=at) for usage, at in used]) for model in models}
-    found = pd.DataFrame.from_dict(rows, orient="index").rename_axis("model").sort_values("cost_usd")
-    found.attrs |= {"simulated": is_simulated(paid), "prices": prices_told(prices or {})}
-    return found
+        raise InputError("what_if takes paid replies, as enrichkit.costs(out) returns them; this has no input_tokens.")
+    usages, rows = list(_usages(paid)), {}
+    for model in models:
+        priced = [cost(usage, model, prices=prices, at=at) for usage, at in usages]
+        known = [reply for reply in priced if reply is not None]
+        sums = {name: sum(getattr(reply, name) for reply in known) for name in (*DOLLARS[:-1], "total_usd")}
+        unknown = bool(priced) and not known
+        rows[model] = {name: float("nan") if unknown else float(usd) for name, usd in sums.items()}
+        rows[model]["unpriced"] = len(priced) - len(known)
+    table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("model").rename(columns={"total_usd": "cost_usd"})
+    table = table.astype({"unpriced": "int64"}).sort_values("cost_usd")
+    table.attrs |= {"simulated": is_simulated(paid), "prices": prices_told(prices or {})}
+    return table
 
 
 def is_simulated(paid: pd.DataFrame) -> bool:
@@ -143,28 +161,17 @@ def _usages(paid: pd.DataFrame) -> Iterator[tuple[Usage, datetime | None]]:
     for name in names:
         finite = np.isfinite(pd.to_numeric(paid[name], errors="coerce").to_numpy(float, na_value=np.nan))
         if len(odd := np.flatnonzero(paid[name].notna() & ~finite)):
-            held = paid[name].iloc[odd[0]]
             raise InputError(
                 "{name} holds {held!s} in {rows}, which is no count.",
                 name=name,
-                held=held,
+                held=paid[name].iloc[odd[0]],
                 rows=rows_told(odd, paid.index),
             )
     days = paid["at"] if "at" in paid.columns else pd.Series([None] * len(paid))
     for at, *counts in zip(days, *(paid[name] for name in names), strict=True):
-        given = zip(names, counts, strict=True)
         known: dict[str, Any] = {
-            name.replace("input", "prompt"): int(value) for name, value in given if not pd.isna(value)
+            name.replace("input", "prompt"): int(count)
+            for name, count in zip(names, counts, strict=True)
+            if not pd.isna(count)
         }
         yield Usage(**known), None if pd.isna(at) else at
-
-
-def _sums(found: Sequence[Cost | None]) -> dict[str, float | int]:
-    """Return the sums of costs by kind; unknown if none is known."""
-    known = [one for one in found if one is not None]
-    names = [f"{kind}_usd" for kind in KINDS]
-    sums = {name: float(sum(getattr(one, name) for one in known)) for name in names}
-    sums["cost_usd"] = float(sum(one.total_usd for one in known))
-    if found and not known:
-        sums = dict.fromkeys(sums, float("nan"))
-    return sums | {"unpriced": len(found) - len(known)}

@@ -16,12 +16,12 @@ from ..pricing.prices import Price
 from ..store.files import Files, folder_of, work_area
 from ..store.reader import StoreReader
 from ..store.replies import StoredReplies
-from .bill import ALL_KINDS, COUNTED, Bill, CostLine, make_bill
+from .bill import ALL_KINDS, Bill, CostLine, StageCost, make_bill
+from .costs import COUNTED
 from .quality import Quality, as_json, listings, read_quality
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 FILE = "enrichment_report.json"
-RATIO_DIGITS = 10
 SIMULATED = "simulated, nothing was charged; at the default model's prices"
 
 
@@ -89,7 +89,7 @@ class Report:
         return as_text(self._lines(), self._listings())
 
     def __repr__(self) -> str:
-        told = f"{self._lines()[0]}; {self.cost.total.told} USD{', simulated' * bool(self.simulated)}"
+        told = f"{self._lines()[0]}; {_sum_text(self.cost.total)} USD{', simulated' * bool(self.simulated)}"
         return as_text([f"<enrichkit.Report, {told}> print() shows all of it.", self.next_line], [])
 
     def _repr_html_(self) -> str:
@@ -115,21 +115,20 @@ class Report:
                 "by_stage": {
                     name: _line_json(line)
                     | {
-                        "filled_cells": bill.filled_cells(name),
-                        "filled_by_column": dict(bill.filled.get(name, {})),
-                        "per_filled_cell_usd": exact(bill.per_filled_cell_usd(name), RATIO_DIGITS),
-                        "shared_answers": bill.shared.get(name, 0),
-                        "sharing_saved_usd": exact(bill.saved_usd(name)),
+                        "filled_cells": sum(line.filled.values()),
+                        "filled_by_column": dict(line.filled),
+                        "per_filled_cell_usd": exact(line.per_filled_cell_usd),
+                        "shared_answers": line.shared,
+                        "sharing_saved_usd": exact(line.saved_usd),
                     }
                     for name, line in bill.by_stage.items()
                 },
                 "by_model": {name: _line_json(line) for name, line in bill.by_model.items()},
                 "records": bill.records,
-                "per_record_usd": exact(bill.per_record_usd, RATIO_DIGITS),
-                "per_filled_cell_usd": exact(bill.per_filled_cell_usd(), RATIO_DIGITS),
-                "sharing_saved_usd": exact(bill.saved_usd()),
-                "shared_unpriced": bill.shared_unpriced,
-                "resuming_saved_usd": None,
+                "per_record_usd": exact(bill.per_record_usd),
+                "per_filled_cell_usd": exact(bill.total.per_filled_cell_usd),
+                "sharing_saved_usd": exact(bill.total.saved_usd),
+                "shared_unpriced": bill.total.shared_unpriced,
                 "stored_answers_usd": exact(bill.kept_usd),
                 "not_sealed": bill.not_sealed,
                 "may_be_charged": bill.may_be_charged,
@@ -147,7 +146,7 @@ class Report:
         return target
 
     def _listings(self) -> list[Listing]:
-        return [*listings(self.quality), *([] if self.cost.total.lost else _listings(self.cost))]
+        return [*listings(self.quality), *([] if _is_lost(self.cost.total) else _listings(self.cost))]
 
     def _lines(self) -> list[str]:
         bill, quality = self.cost, self.quality
@@ -158,11 +157,11 @@ class Report:
             f"{many(quality.records, 'record')}{f': {status}' if status else ''}{f' ({waiting})' if waiting else ''}; "
             f"{many(quality.corrections, 'answer differs', 'answers differ')} from the table",
             *self.pace.lines,
-            f"{self.out}: {bill.total.told} USD ({label}prices: {bill.prices})",
+            f"{self.out}: {_sum_text(bill.total)} USD ({label}prices: {bill.prices})",
             f"{many(bill.records, 'record')}, {many(bill.total.replies, 'paid reply', 'paid replies')}, "
             f"{many(bill.total.attempts, 'attempt')}; "
-            f"{usd(bill.per_record_usd)} USD a record, {usd(bill.per_filled_cell_usd())} USD a filled cell",
-            *([] if bill.total.lost else _savings(bill)),
+            f"{usd(bill.per_record_usd)} USD a record, {usd(bill.total.per_filled_cell_usd)} USD a filled cell",
+            *([] if _is_lost(bill.total) else _savings(bill)),
             *self.notes,
             self.next_line,
         ]
@@ -219,8 +218,8 @@ def report(out: str | Path = "enriched", *, prices: Mapping[str, Price] | None =
     >>> out = tempfile.mkdtemp() + "/enriched"
     >>> _ = enrichkit.run(df, model="simulator", stages=["fund"], out=out, progress=False)
     >>> found = enrichkit.report(out)
-    >>> found.simulated, found.cost.total.replies, found.cost.shared
-    (True, 1, {'fund': 1})
+    >>> found.simulated, found.cost.total.replies, found.cost.total.shared
+    (True, 1, 1)
     """
     reader = StoreReader(out)
     reader.check_everything()
@@ -247,21 +246,28 @@ def _throughput(stored: StoredReplies) -> Throughput:
     )
 
 
-def exact(value: Decimal | None, digits: int | None = None) -> str | None:
-    """Return an amount as text, every digit of it or so many decimals, without an exponent.
+def exact(value: Decimal | None) -> str | None:
+    """Return an amount as text with every digit of it, without an exponent.
 
-    >>> exact(Decimal("1.50")), exact(Decimal("0E-7")), exact(Decimal(2) / 3, digits=4), exact(None)
-    ('1.5', '0', '0.6667', None)
+    >>> exact(Decimal("1.50")), exact(Decimal("0E-7")), exact(None)
+    ('1.5', '0', None)
     """
-    if value is None:
-        return None
-    return f"{(value if digits is None else round(value, digits)).normalize():f}"
+    return None if value is None else f"{value.normalize():f}"
+
+
+def _is_lost(line: CostLine) -> bool:
+    """Whether a damaged shard may have held all the replies that there were."""
+    return line.cost_usd is None and not line.replies
+
+
+def _sum_text(line: CostLine) -> str:
+    return usd(line.cost_usd) + (f" + {line.unpriced:,} unknown" if line.unpriced and line.cost_usd is not None else "")
 
 
 def _line_json(line: CostLine) -> dict[str, Any]:
     return {
         "cost_usd": exact(line.cost_usd),
-        "by_kind_usd": {kind: exact(value) for kind, value in line.by_kind.items()},
+        "by_kind_usd": {kind: exact(value) for kind, value in line.usd.items()},
         "replies": line.replies,
         "wasted_replies": line.wasted,
         "unpriced_replies": line.unpriced,
@@ -288,33 +294,33 @@ def _listings(bill: Bill) -> list[Listing]:
         Listing(
             "what it brought",
             ("stage", "filled cells", "USD a cell", "shared answers", "saved by sharing, USD"),
-            tuple(_gain_row(bill, name) for name in bill.by_stage),
+            tuple(_gain_row(*line) for line in bill.by_stage.items()),
         ),
     ]
 
 
 def _cost_row(name: str, line: CostLine) -> tuple[str, ...]:
-    return name, *map(usd, line.by_kind.values()), line.told
+    return name, *map(usd, line.usd.values()), _sum_text(line)
 
 
 def _use_row(name: str, line: CostLine) -> tuple[str, ...]:
     return name, *(f"{count:,}" for count in (line.attempts, line.replies, line.wasted, *line.counts.values()))
 
 
-def _gain_row(bill: Bill, name: str) -> tuple[str, ...]:
-    cells, shared = bill.filled_cells(name), bill.shared.get(name, 0)
-    cell = usd(bill.per_filled_cell_usd(name)) if cells else "-"
-    return name, f"{cells:,}", cell, f"{shared:,}", usd(bill.saved_usd(name))
+def _gain_row(name: str, line: StageCost) -> tuple[str, ...]:
+    cells = sum(line.filled.values())
+    cell = usd(line.per_filled_cell_usd) if cells else "-"
+    return name, f"{cells:,}", cell, f"{line.shared:,}", usd(line.saved_usd)
 
 
 def _savings(bill: Bill) -> list[str]:
     """Return what sharing and resuming saved, in words."""
-    unknown = f", and what {bill.shared_unpriced:,} of unknown price would have cost" if bill.shared_unpriced else ""
+    line = bill.total
+    unknown = f", and what {line.shared_unpriced:,} of unknown price would have cost" if line.shared_unpriced else ""
     return [
-        f"Sharing saved {usd(bill.saved_usd())} USD{unknown}: "
-        f"{many(sum(bill.shared.values()), 'answer')} came from another record's question.",
-        f"Resuming saves {usd(bill.kept_usd)} USD in each later call that finds all these answers here. What it has "
-        "saved so far cannot be told: a store does not record calls.",
+        f"Sharing saved {usd(line.saved_usd)} USD{unknown}: "
+        f"{many(line.shared, 'answer')} came from another record's question.",
+        f"Resuming saves {usd(bill.kept_usd)} USD in each later call that finds all these answers here.",
     ]
 
 

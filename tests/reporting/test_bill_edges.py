@@ -107,7 +107,7 @@ def test_failed_questions_save_nothing_by_being_shared(tmp_path):
     shared = Stage("company", prompt="Research {country}.", answer=Company, search=False)
     frame = pd.DataFrame({"name": ["a", "b", "c"], "country": ["Peru"] * 3})
     enrichkit.run(frame, stages=[shared], key="name", out=tmp_path / "out", client=client, progress=False, model="m")
-    assert enrichkit.report(tmp_path / "out", prices=PRICES).cost.shared == {"company": 0}
+    assert enrichkit.report(tmp_path / "out", prices=PRICES).cost.by_stage["company"].shared == 0
 
 
 def test_paid_failures_make_no_saving_negative(tmp_path, monkeypatch):

@@ -159,12 +159,13 @@ def test_what_sharing_saved(tmp_path):
     """The records that share a question, less the one that paid, times what it cost; by stage."""
     store(tmp_path / "out", lambda _: reply(), stages=[COMPANY, SITE])
     bill = enrichkit.report(tmp_path / "out").cost
-    assert (bill.shared, bill.records) == ({"company": 0, "site": 2}, 3)
-    assert bill.shared_usd == {"company": 0, "site": 2 * Decimal("0.00055")}
-    assert bill.per_record_usd == 4 * Decimal("0.00055") / 3
-    assert bill.filled == {"company": {"company.industry": 3}, "site": {"site.industry": 3}}
-    assert bill.per_filled_cell_usd("site") == Decimal("0.00055") / 3
-    assert bill.per_filled_cell_usd() == 4 * Decimal("0.00055") / 6
+    company, site = bill.by_stage["company"], bill.by_stage["site"]
+    assert (company.shared, site.shared, bill.total.shared, bill.records) == (0, 2, 2, 3)
+    assert (company.saved_usd, site.saved_usd) == (0, 2 * Decimal("0.00055"))
+    assert bill.per_record_usd == round(4 * Decimal("0.00055") / 3, 10)
+    assert (company.filled, site.filled) == ({"company.industry": 3}, {"site.industry": 3})
+    assert site.per_filled_cell_usd == round(Decimal("0.00055") / 3, 10)
+    assert bill.total.per_filled_cell_usd == round(4 * Decimal("0.00055") / 6, 10)
     assert bill.kept_usd == bill.total.cost_usd
 
 
@@ -302,7 +303,7 @@ def test_what_is_not_in_the_damaged_shard_is_known(tmp_path):
         found = enrichkit.report(tmp_path / "out")
     assert (found.damaged, found.cost.total.cost_usd) == (1, Decimal("0.00055"))
     assert found.cost.by_stage["company"].cost_usd == Decimal("0.00055")
-    assert found.cost.by_stage["site"].cost_usd is found.cost.saved_usd("site") is None
+    assert found.cost.by_stage["site"].cost_usd is found.cost.by_stage["site"].saved_usd is None
     assert json.loads(found.to_json())["cost"]["by_stage"]["site"]["sharing_saved_usd"] is None
 
 
@@ -353,10 +354,10 @@ def test_hostile_text_is_shown_and_does_nothing(tmp_path):
 
 
 def test_the_json_is_as_documented(tmp_path):
-    """Every name stands in docs/report.md, and the version is 2."""
+    """Every name stands in docs/report.md, and the version is 3."""
     store(tmp_path / "out", lambda _: reply(), stages=[COMPANY, SITE])
     found = json.loads(enrichkit.report(tmp_path / "out").to_json())
-    assert found["version"] == 2
+    assert found["version"] == 3
     assert found["cost"]["total"]["cost_usd"] == "0.0022"
     assert found["cost"]["by_stage"]["site"]["sharing_saved_usd"] == "0.0011"
     documented = (ROOT / "docs" / "report.md").read_text(encoding="utf-8")
