@@ -99,24 +99,22 @@ TODAY: dict[str, dict[str, int]] = {
         "engine/workers": 353,
         "reporting/plots": 401,
         "runner": 406,
-        "store/rows": 352,
     },
     "public methods of a class": {
-        "engine/recorder.Recorder": 13,
+        "engine/recorder.Recorder": 11,
         "reporting/quality._Stage": 9,
         "runner.Run": 8,
         "store/files.Files": 8,
         "store/reader.StoreReader": 12,
-        "store/store.Store": 8,
     },
     "vague names": {
-        "": 600,
+        "": 350,
     },
     "code lines": {
-        "": 9300,
+        "": 9000,
     },
     "core": {
-        "": 5500,
+        "": 5420,
     },
 }
 """What passes its limit for now, by its name: may shrink and never grow.

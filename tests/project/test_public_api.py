@@ -65,7 +65,7 @@ def described(value):
 
 
 def test_the_public_names_are_few():
-    """Twenty-six names, and no more without a reason; some are still to go."""
+    """Twenty-six names, and no more without a reason."""
     assert len(enrichkit.__all__) <= 26
 
 
