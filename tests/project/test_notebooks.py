@@ -20,6 +20,7 @@ import pytest
 
 import enrichkit
 from enrichkit import errors
+from enrichkit.formatting import usd
 from support.paths import ROOT
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -142,7 +143,7 @@ def test_papermill_runs_it_and_a_second_run_asks_nothing(tmp_path):
         assert sum("image/png" in output.get("data", {}) for output in outputs) == figures
         assert not [output for output in outputs if output.get("name") == "stderr"]
     bill = enrichkit.report(out).cost
-    assert f"{bill.total.told} USD" in json.dumps(outputs)
+    assert f"{usd(bill.total.cost_usd)} USD" in json.dumps(outputs)
     assert (bill.records, bill.total.replies) == (542, 788)
 
 

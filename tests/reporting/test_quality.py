@@ -366,7 +366,7 @@ def test_the_report_counts_what_is_there(tmp_path):
         ("company.industry", 2, "https://one.example")
     ]
     told = json.loads(found.to_json())
-    assert told["version"] == 2
+    assert told["version"] == 3
     assert told["quality"]["failures"][0]["what_to_do"].startswith("raise the stage's max_output_tokens")
     assert "max_output_tokens" in str(found)
     assert json.loads(found.write().read_text()) == told
