@@ -28,7 +28,7 @@ test: $(READY) ## all quick tests
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m 'not slow and not live and not browser'
 
 test-slow: $(READY) ## the slow tests
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -n 2 -m slow
 
 test-browser: $(READY) ## JupyterLab in a real Chromium, which must be installed
 	$(BIN)/python -m pytest -m browser
