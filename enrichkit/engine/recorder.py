@@ -69,7 +69,7 @@ class Recorder:
                 self._recall(questions[question_id], sealed.get(question_id))
 
     def earlier(self, question: Question) -> tuple[list[bytes], int]:
-        """Return the stored replies to a question, oldest first, and how many of them are booked."""
+        """Return the stored replies to a question, oldest first, and how many of them are recorded."""
         return self._replies(self.work.stages[question.stage].id(question.number), self._sealed(question))
 
     def _sealed(self, question: Question) -> tuple[str, list[bytes]] | None:
@@ -91,7 +91,7 @@ class Recorder:
         stage = self.work.stages[question.stage]
         question_id = stage.id(question.number)
         payloads, known = self._replies(question_id, sealed)
-        return read_outcome(stage.stage, question_id, payloads, self._prices, booked=known) if payloads else None
+        return read_outcome(stage.stage, question_id, payloads, self._prices, recorded=known) if payloads else None
 
     def _recall(self, question: Question, sealed: tuple[str, list[bytes]] | None) -> None:
         if (outcome := self._read(question, sealed)) is not None:
@@ -162,7 +162,7 @@ class Recorder:
         return cells | {name: found.get(name, stored.get(name)) for name in lacking}
 
     def row(self, record: int) -> Row:
-        """Return a record's row as far as it is known, but for what was spent, which is booked at the seal."""
+        """Return a record's row as far as it is known, but for what was spent, which is recorded at the seal."""
         stored = self._stored_row(record) if self.work.shards[record] >= 0 else {}
         base = dict(stored) or self.work.values(record, self.work.table.column_names)
         row = {name: value for name, value in base.items() if name in self._names}

@@ -1,7 +1,7 @@
-"""The sealing: complete rows become shards of one schema, full ones and one that grows.
+"""The shard writer: complete rows become shards of one schema, full ones and one that grows.
 
-What a question has cost is booked in the first row that is sealed with it: so it stands in the store once, wherever a
-crash falls. It asks nobody what a row means.
+What a question has cost is recorded in the first row that is sealed with it: so it stands in the store once, wherever
+a crash falls. It does not interpret rows.
 """
 
 from __future__ import annotations
@@ -22,7 +22,17 @@ from ..planning.plan import RunPlan
 from ..pricing.prices import Price
 from ..stages.stage import Stage
 from ..store.index import FOOTER, VERSION, Index, find
-from ..store.rows import RECORD_ID, STATUS, Spent, booked, build_table, meta, read_outcome, stage_types, stage_values
+from ..store.rows import (
+    RECORD_ID,
+    STATUS,
+    Spent,
+    build_table,
+    meta,
+    read_outcome,
+    stage_types,
+    stage_values,
+    usage_columns,
+)
 from ..store.store import Store
 from ..table.arrow import as_type, cells_at, wider
 
@@ -43,7 +53,7 @@ class ShardWriter:
         self._run_id = uuid.uuid4().hex[:12]
         self._layout = _layout(self.schema)
         self.spent: dict[str, Spent] = {}
-        """What was spent on a question since it was last booked, that is, written into a sealed row."""
+        """What was spent on a question since a sealed row last recorded it."""
         self.payer: dict[str, str] = {}
         """The record that paid for a question."""
         self._unsealed: list[tuple[int, Row]] = []
@@ -90,19 +100,19 @@ class ShardWriter:
     def _grow(self, rows: Sequence[tuple[int, Row]]) -> None:
         """Seal rows as a new shard, or with those of the shard that is growing."""
         number, held = self._growing
-        more, paid = self._booked(rows)
+        more, paid = self._with_usage(rows)
         grown = [*held, *more]
         number = self._seal(self._described(self._table(grown), {}), rows, paid, number)
         self._growing = (number, grown) if len(grown) < self._shard_rows else (None, [])
 
     def _renew(self, shard: int, rows: Sequence[tuple[int, Row]]) -> None:
         """Seal rows into the shard that holds their records."""
-        new, paid = self._booked(rows)
+        new, paid = self._with_usage(rows)
         merged = self._merged(shard, self._store.shard(shard), {row[RECORD_ID]: row for row in new})
         self._seal(merged, rows, paid, shard)
 
-    def _booked(self, rows: Sequence[tuple[int, Row]]) -> tuple[list[Row], dict[str, str]]:
-        """Return rows with what their questions have cost since they were last booked; and by question who pays."""
+    def _with_usage(self, rows: Sequence[tuple[int, Row]]) -> tuple[list[Row], dict[str, str]]:
+        """Return rows with what their questions have cost since it was last recorded; and by question who pays."""
         paid: dict[str, str] = {}
         finished = []
         for record, made in rows:
@@ -114,7 +124,7 @@ class ShardWriter:
                 spent = None if question in paid else self.spent.get(question)
                 if spent is not None or question not in {*paid, *self.payer}:
                     paid[question] = row[RECORD_ID]
-                row |= booked(stage.stage.name, row, spent, paid.get(question) or self.payer[question])
+                row |= usage_columns(stage.stage.name, row, spent, paid.get(question) or self.payer[question])
             finished.append(row)
         return finished, paid
 
@@ -237,7 +247,7 @@ def _reread_row(stage: Stage, row: Row, visible: Collection[str], prices: Mappin
     filled = row.get(meta(stage.name, "filled"))
     if not own or (status == "failed" and filled is not None):
         return {}
-    outcome = read_outcome(stage, question or "", own, prices, booked=len(own))
+    outcome = read_outcome(stage, question or "", own, prices, recorded=len(own))
     emptied = dict.fromkeys(filled or ())
     cells = row | emptied
     return emptied | stage_values(stage, outcome, {name: cells.get(name) for name in visible})

@@ -241,7 +241,7 @@ class Workers:
             cause = None if read.reply.failure is None else read.reply.failure.cause
             again = cause in ASK_AGAIN and attempt < last and not self._stopped.is_set()
             entry = JournalEntry(question_id, stage.name, attempt, "again" if again else read.status, payload)
-            outcome = None if again else outcome_of(question_id, replies, booked=recorded)
+            outcome = None if again else outcome_of(question_id, replies, recorded=recorded)
             with self._changed:
                 self.arrived += read.reply.paid
             self._pass_on(ReplyArrived(question, entry, read, outcome, retried=last > ATTEMPTS))

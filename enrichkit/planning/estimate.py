@@ -255,7 +255,7 @@ def _unsealed(
         needed = place >= 0 and questions.place[place] < 0 and len(questions.records(place))
         if needed and entries[-1].status != "again":
             payloads = [entry.payload for entry in entries]
-            outcome = read_outcome(questions.stage, question, payloads, prices, booked=0)
+            outcome = read_outcome(questions.stage, question, payloads, prices, recorded=0)
             if outcome.spent is not None:
                 yield outcome.spent | {"model": outcome.best.reply.model_version}
 

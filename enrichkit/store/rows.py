@@ -152,20 +152,20 @@ def read_decoded(
 
 
 def read_outcome(
-    stage: Stage, question: str, payloads: Sequence[bytes], prices: Mapping[str, Price], *, booked: int
+    stage: Stage, question: str, payloads: Sequence[bytes], prices: Mapping[str, Price], *, recorded: int
 ) -> Outcome:
     """Return the outcome of a question from its stored replies, oldest first.
 
-    The first ``booked`` of them stand in sealed rows already, with what they cost.
+    The first ``recorded`` of them stand in sealed rows already, with what they cost.
     """
-    return outcome_of(question, [read_payload(stage, payload, prices) for payload in payloads], booked=booked)
+    return outcome_of(question, [read_payload(stage, payload, prices) for payload in payloads], recorded=recorded)
 
 
-def outcome_of(question: str, read: Sequence[ReadReply], *, booked: int) -> Outcome:
+def outcome_of(question: str, read: Sequence[ReadReply], *, recorded: int) -> Outcome:
     """Return the outcome of a question: its newest answer, else its newest failure."""
     best = next((reply for reply in reversed(read) if reply.answer is not None), read[-1])
     best = dataclasses.replace(best, reply=dataclasses.replace(best.reply, raw=None))  # its payload holds the body
-    return Outcome(question, best, tuple(reply.payload for reply in read), add_up(read[booked:]))
+    return Outcome(question, best, tuple(reply.payload for reply in read), add_up(read[recorded:]))
 
 
 def add_up(replies: Sequence[ReadReply]) -> Spent | None:
@@ -209,7 +209,7 @@ def stage_types(stage: Stage, table: pa.Schema) -> dict[str, pa.DataType]:
 def stage_values(
     stage: Stage, outcome: Outcome | None, record: Mapping[str, Any], *, answered: bool = False
 ) -> dict[str, Any]:
-    """Return what a stage writes into a record's row, but for what was spent: `booked` adds that at the seal.
+    """Return what a stage writes into a record's row, but for what was spent: `usage_columns` adds that at the seal.
 
     The outcome is None for a record that the stage skips. Where the row was ``answered`` before, that answer stands if
     the question fails.
@@ -239,7 +239,7 @@ def stage_values(
     return values | {meta(stage.name, name): value for name, value in facts.items()}
 
 
-def booked(stage: str, row: Mapping[str, Any], spent: Spent | None, payer: str) -> dict[str, Any]:
+def usage_columns(stage: str, row: Mapping[str, Any], spent: Spent | None, payer: str) -> dict[str, Any]:
     """Return a row's columns of what its stage has used: what they hold, and what was ``spent`` since."""
     used: dict[str, Any] = {name: row.get(meta(stage, name)) for name in SPENT}
     if row.get(meta(stage, "paid_by")) is None:  # nothing was recorded yet

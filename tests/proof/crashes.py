@@ -355,7 +355,7 @@ def _wrong_answers(phase: str, enriched: pd.DataFrame, root: Path) -> Iterator[s
         yield f"the store has the records {sorted(stored.index)}"
     cost = sum(stored[column].sum() for column in stored.columns if column.endswith("._cost_usd"))
     if cost != found.replies or found.pending:
-        yield f"{found.replies} replies are stored and {found.pending} pending, {cost:.0f} are booked"
+        yield f"{found.replies} replies are stored and {found.pending} pending, {cost:.0f} are recorded"
     for stage in PHASES[phase]["stages"]:
         about = "country" if stage.name == "land" else "name"
         failed = {"Bolt"} if stage.name == "company" and phase == "stage added" else set()

@@ -72,7 +72,7 @@ MUTANTS = (
     Mutant("journal files that are sealed are not known again", "store/store", "        self._forget([name for name, entries in pending.items()", "        ([name for name, entries in pending.items()"),
     Mutant("the permit is not waited for", "engine/workers", "            self._take_permit()\n            sent", "            sent"),
     Mutant("replies in flight are dropped when the writer fails", "engine/driver", "            self._rescue()\n        self._commit", "        self._commit"),
-    Mutant("what was spent is booked twice", "engine/shard_writer", "            self.spent.pop(question, None)\n", ""),
+    Mutant("what was spent is recorded twice", "engine/shard_writer", "            self.spent.pop(question, None)\n", ""),
     Mutant("a growing shard loses its earlier rows", "engine/shard_writer", "        grown = [*held, *more]\n", "        grown = list(more)\n"),
     Mutant("a text like the checksum is taken for it", "store/parquet", "data.rindex(CHECKSUM, start)", "data.index(CHECKSUM, start)"),
     Mutant("what stands in a broken object is an answer", "stages/answer", "            end = max(_closes(text, start, braces) for braces in BRACES)\n", "            end = start + 1\n"),

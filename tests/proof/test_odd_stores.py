@@ -1,4 +1,4 @@
-"""Stores that met with something odd: no paid answer is lost or booked twice, and each trouble is one sentence."""
+"""Stores that met with something odd: no paid answer is lost or recorded twice, and each trouble is one sentence."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def run(frame, out, client, stages=(COMPANY,), **settings):
     return enrichkit.run(frame, out=out, client=client, stages=stages, **(given | settings))
 
 
-def booked(out):
+def recorded(out):
     """What the store says was spent, in dollars."""
     stored = enrichkit.read(out)
     return stored[[name for name in stored if name.endswith("._cost_usd")]].sum().sum()
@@ -78,39 +78,39 @@ def journal_stays(monkeypatch):
     monkeypatch.setattr(Store, "_remove", lambda store, paths: None)
 
 
-def test_a_journal_file_left_behind_is_not_booked_again(out, journal_stays):
+def test_a_journal_file_left_behind_is_not_recorded_again(out, journal_stays):
     """Where a failed question of two records is retried for one of them, then for both."""
     failing = Teller({"Research": BLOCKED})
     run(in_peru("Acme", "Bolt"), out, failing)
     client = Teller()
     run(in_peru("Bolt"), out, client, retry_failed=True)
     run(in_peru("Acme", "Bolt"), out, client, retry_failed=True)
-    assert booked(out) == len(failing.asked) + len(client.asked) == 2
+    assert recorded(out) == len(failing.asked) + len(client.asked) == 2
 
 
 def test_a_journal_file_of_another_calls_stage_is_not_counted_again(out, journal_stays):
     """A budget counts what is sealed once, though its journal file is still there."""
     run(in_peru("Acme", "Bolt", country=["Peru", "Fiji"]), out, Teller())
     run(in_peru("Acme", "Bolt"), out, Teller(), [SITE], budget_usd=30)
-    assert booked(out) == 4
+    assert recorded(out) == 4
 
 
-def test_an_answer_to_an_older_question_is_not_booked_again(out, journal_stays):
+def test_an_answer_to_an_older_question_is_not_recorded_again(out, journal_stays):
     """Also where its row has another one by now, and the old question is asked once more."""
     other = Stage("company", prompt="Tell of {country}.", answer=Company, search=False, max_output_tokens=1)
     client = Teller()
     run(in_peru("Acme"), out, client)
     run(in_peru("Acme"), out, client, [other], on_change="redo")
     run(in_peru("Bolt"), out, client)
-    assert booked(out) == len(client.asked)
+    assert recorded(out) == len(client.asked)
 
 
-def test_a_shared_answer_is_booked_in_one_shard_only(out):
+def test_a_shared_answer_is_recorded_in_one_shard_only(out):
     """Three records in three shards share it."""
     client = Teller()
     run(in_peru("Acme", "Bolt", "Cask"), out, client, shard_rows=1)
     assert len(list(out.rglob("*.parquet"))) == 3
-    assert booked(out) == len(client.asked) == 1
+    assert recorded(out) == len(client.asked) == 1
 
 
 def test_the_cost_of_a_shared_answer_outlives_the_row_that_paid(out):
@@ -141,7 +141,7 @@ def test_two_stages_that_ask_alike_are_two(out):
     one, two = (Stage(name, prompt="Where is {name}?", answer=Website, search=False) for name in ("one", "two"))
     client = Teller()
     run(in_peru("Acme", "Bolt"), out, client, [one, two])
-    assert booked(out) == len(client.asked) == 4
+    assert recorded(out) == len(client.asked) == 4
     assert enrichkit.read(out)["two._attempts"].tolist() == [1, 1]
 
 
@@ -334,7 +334,7 @@ def test_an_answer_serves_another_record_though_its_own_has_moved_on(out):
     enriched = run(moved, out, client, [COMPANY, SITE], shard_rows=1, on_change="redo")
     assert enriched["company._status"].tolist() == ["done", "done"]
     assert sum("Peru" in text for text in client.asked) == 1
-    assert booked(out) == len(client.asked) == 4
+    assert recorded(out) == len(client.asked) == 4
 
 
 def test_a_stage_added_changes_no_other_question(out):
@@ -436,7 +436,7 @@ def test_strange_files_stop_nobody(out):
     client = Teller()
     run(in_peru("Acme"), out, client, [COMPANY, SITE])
     assert len(client.asked) == 1
-    assert booked(out) == float(Decimal(2))
+    assert recorded(out) == float(Decimal(2))
 
 
 @pytest.mark.parametrize("text", ["enrichkit.crc32=zz12345678", "enrichkit.crc32=zz00000000"])
