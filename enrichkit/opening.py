@@ -16,6 +16,7 @@ import pandas as pd
 from .engine.driver import Engine
 from .engine.recorder import Recorder
 from .engine.shard_writer import reread
+from .engine.workers import Asking
 from .errors import StoreError
 from .formatting import many
 from .gemini.client import client_of, is_simulated
@@ -24,6 +25,7 @@ from .planning.estimate import spent_before
 from .planning.plan import RunPlan, check_store_fits, choose_stages, make_run_plan
 from .planning.records import Records, read_records
 from .planning.summary import check_call
+from .pricing.budget import Budget
 from .progress.notify import check_addresses
 from .progress.screens import warn
 from .stages.stage import Stage
@@ -60,23 +62,19 @@ def open_engine(frame: pd.DataFrame, options: Options, opening: contextlib.ExitS
             "The disk that holds {folder} is nearly full. Free some space, then run again.", folder=options.folder
         )
     client = opening.enter_context(client_of(options.client, model=options.model, needed=plan.to_ask > 0))
+    spent_usd = spent_before(options.folder, store.index, plan, budget_usd=options.budget_usd, prices=options.prices)
     engine = Engine(
         recorder,
-        client=client,
-        client_name=options.client_name,
-        workers=options.workers,
-        rpm=options.rpm,
-        prices=options.prices,
-        budget_usd=options.budget_usd,
-        delay_seconds=options.delay_seconds,
-        deadline_seconds=options.deadline_seconds,
-        spent_usd=spent_before(
-            options.folder,
-            store.index,
-            plan,
-            budget_usd=options.budget_usd,
+        Asking(
+            client=client,
+            client_name=options.client_name,
+            workers=options.workers,
+            rpm=options.rpm,
+            deadline_seconds=options.deadline_seconds,
             prices=options.prices,
         ),
+        budget=Budget(options.budget_usd, spent_usd),
+        delay_seconds=options.delay_seconds,
         on_scarce=lambda: warn(engine.status),
     )
     return engine, recorder

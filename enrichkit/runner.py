@@ -333,7 +333,7 @@ class Run:
         return self._enriched([*self._recorder.shard_writer.unsealed_rows(), *self._recorder.partial_rows()])
 
     def _enriched(self, rows: list[tuple[int, Row]]) -> pd.DataFrame:
-        plan = self._recorder.work
+        plan = self._recorder.plan
         stages = [questions.stage for questions in plan.stages]
         table = {"key": plan.key, "ids": plan.ids, "record": plan.record}
         return enriched(self._options.folder, plan.frame, stages=stages, rows=rows, **table)
@@ -365,7 +365,7 @@ class Run:
             with contextlib.suppress(OSError):  # the store may be what ended the run
                 options = self._options
                 about = estimate(
-                    self._recorder.work,
+                    self._recorder.plan,
                     options.folder,
                     workers=options.workers,
                     rpm=options.rpm,

@@ -4,15 +4,19 @@ A refusal may name a delay that is exact (a window that opens then), false (a bu
 none at all. So nothing is believed before a probe has shown it; once a closure has ended just when it was said to, the
 next opening passes at full speed what the one before it passed. Everything is reckoned by when a request was sent, and
 a request counts as accepted until it is refused: how long answers take does not matter. Only where refusals all come
-at as many under way, and hardly an answer does, that many are kept under way, whatever the speed.
+at the same number under way, and hardly an answer does, that many are kept under way, whatever the speed.
 
-`Pace` decides, purely, in whatever time it is given; `RateLimiter` keeps the workers waiting.
+`Pace` decides, purely, in whatever time it is given. `RateLimiter` keeps the workers waiting, so many at a time; and
+nothing passes the `PauseSwitch` while there is a reason to pause, such as a full disk or a person's wish.
 """
 
 from __future__ import annotations
 
 import math
+import threading
+import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -32,6 +36,7 @@ ENOUGH = 10
 OF_LATE, RECENT = 20, 200
 FULL_AFTER, DOUBTFUL = 3, 0.05
 """So many refusals in a row at as many under way mean a limit on those, if hardly an answer came at as many."""
+LOOKS_EVERY_SECONDS = 0.1
 OPENING = 50
 """An opening that passed so many has shown its speed; a smaller one only its share of the whole cycle."""
 
@@ -151,7 +156,7 @@ class Pace:
         self._climb = min(LONGEST_CLIMB, self._climb * 2)
         self._full.append(ticket.others)
         most = min(self._full) if len(self._full) == FULL_AFTER else 0
-        if most and sum(one.others >= most for one in self._recent) <= len(self._recent) * DOUBTFUL:
+        if most and sum(ticket.others >= most for ticket in self._recent) <= len(self._recent) * DOUBTFUL:
             self._most_at_once = most
         self._allowance = None
         self._try_alone(now)
@@ -172,7 +177,7 @@ class Pace:
         Between two refusals a bucket passes exactly its refill; of late, some of its burst as well. Requests sent after
         the refused one are of unknown fate, and do not count.
         """
-        decided = [one for one in self._recent if one.at < ticket.at]
+        decided = [earlier for earlier in self._recent if earlier.at < ticket.at]
         sent = max(0, self._sent - (len(self._recent) - len(decided)))
         elapsed = max(SHORTEST_SECONDS, ticket.at - self._since)
         late, high = decided[-OF_LATE:], self.rate(now)
@@ -232,3 +237,105 @@ class Pace:
             return PaceView(rate, 0.0, "" if rate is None else "as asked" if self._base is None else "as learned")
         reason = "the service is closed for now" if self._state == "closed" else "the service asked to slow down"
         return PaceView(rate, max(0.0, self._probe_at - now), reason)
+
+
+class PauseSwitch:
+    """Shut for as long as anybody has a reason.
+
+    >>> switch = PauseSwitch()
+    >>> switch.shut("pause")
+    >>> switch.shut("disk")
+    >>> switch.lift("pause")
+    >>> switch.opened.is_set(), "disk" in switch
+    (False, True)
+    """
+
+    def __init__(self) -> None:
+        self._reasons: set[str] = set()
+        self._lock = threading.Lock()
+        self.opened = threading.Event()
+        self.opened.set()
+
+    def __contains__(self, reason: str) -> bool:
+        return reason in self._reasons
+
+    def shut(self, reason: str) -> None:
+        """Let nobody through before this reason is lifted."""
+        with self._lock:
+            self._reasons.add(reason)
+            self.opened.clear()
+
+    def lift(self, reason: str) -> None:
+        """Say that a reason is over."""
+        with self._lock:
+            self._reasons.discard(reason)
+            if not self._reasons:
+                self.opened.set()
+
+
+class RateLimiter:
+    """Lets requests through one by one, as fast as the `Pace` allows, and so many at a time."""
+
+    def __init__(self, *, workers: int, rpm: float | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+        self._pace = Pace(rpm=rpm)
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._places = threading.Semaphore(workers)
+        self._turn = threading.Lock()
+        self._news = threading.Event()
+
+    def enter(self, stop: threading.Event, *, opened: threading.Event | None = None) -> Ticket | None:
+        """Wait for the next free place and take it; None if the run stopped meanwhile.
+
+        Nobody passes while ``opened`` is not set, however long it has waited for the pace before.
+        """
+        while not self._places.acquire(timeout=LOOKS_EVERY_SECONDS):
+            if stop.is_set():
+                return None
+        ticket = self._pass(stop, opened)
+        if ticket is None:
+            self._places.release()
+        return ticket
+
+    def _pass(self, stop: threading.Event, opened: threading.Event | None) -> Ticket | None:
+        # One worker waits for the pace, the others for their turn: no herd wakes up for one place.
+        while not self._turn.acquire(timeout=LOOKS_EVERY_SECONDS):
+            if stop.is_set():
+                return None
+        try:
+            while not stop.is_set():
+                if opened is not None and not opened.wait(LOOKS_EVERY_SECONDS):
+                    continue
+                with self._lock:
+                    now = self._clock()
+                    wait = self._pace.wait(now)
+                    if wait <= 0:
+                        return self._pace.sent(now)
+                    self._news.clear()
+                if wait < 0.002:
+                    time.sleep(wait)
+                else:
+                    self._news.wait(min(wait, LOOKS_EVERY_SECONDS))
+            return None
+        finally:
+            self._turn.release()
+
+    def accepted(self, ticket: Ticket) -> None:
+        """Learn that a request was not refused, and give its place back."""
+        with self._lock:
+            self._pace.accepted(ticket)
+        self._places.release()
+        self._news.set()
+
+    def refused(self, ticket: Ticket, retry_after_seconds: float | None) -> None:
+        """Learn from a refusal, and give the request's place back."""
+        with self._lock:
+            self._pace.refused(ticket, self._clock(), retry_after_seconds)
+        self._places.release()
+        self._news.set()
+
+    @property
+    def view(self) -> PaceView:
+        """The pace at this moment."""
+        with self._lock:
+            return self._pace.view(self._clock())

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
+import pyarrow.compute as pc
 
 from ..planning.plan import RunPlan
 from ..stages.stage import waits_for
@@ -32,9 +33,9 @@ class QuestionQueue:
     With a delay, a record's stages are asked one after the other, so long after the last.
     """
 
-    def __init__(self, work: RunPlan, *, delay_seconds: float) -> None:
-        self._stages = work.stages
-        stages = [work.stage for work in work.stages]
+    def __init__(self, plan: RunPlan, *, delay_seconds: float) -> None:
+        self._stages = plan.stages
+        stages = [questions.stage for questions in plan.stages]
         self.parents = [
             [place for place in range(own) if delay_seconds or waits_for(stage, stages[place])]
             for own, stage in enumerate(stages)
@@ -42,8 +43,8 @@ class QuestionQueue:
         self._delay_seconds = delay_seconds
         self._later: deque[tuple[float, Question]] = deque()
         """Unlocked, but for the delay."""
-        self._finished = [stage.known.copy() for stage in work.stages]
-        self._fresh = self._in_order(work)
+        self._finished = [stage.known.copy() for stage in plan.stages]
+        self._fresh = self._in_order(plan)
         self._unlocked: deque[Question] = deque()
         self._waiting: dict[Question, list[Question]] = {}
         self._open = 0
@@ -112,20 +113,28 @@ class QuestionQueue:
                 return Question(parent, int(waiting[0]))
         return None
 
-    def _in_order(self, work: RunPlan) -> Iterator[Question]:
+    def _in_order(self, plan: RunPlan) -> Iterator[Question]:
         """Yield each question without a reply once, at the most urgent record that needs it."""
-        issued = [stage.known.copy() for stage in work.stages]
-        for record in work.order:
-            for place, stage in enumerate(work.stages):
+        issued = [stage.known.copy() for stage in plan.stages]
+        for record in plan.order:
+            for place, stage in enumerate(plan.stages):
                 code = int(stage.code[record])
                 if code >= 0 and not issued[place][code]:
                     issued[place][code] = True
                     yield Question(place, code)
 
 
-def steps_left(work: RunPlan) -> np.ndarray[tuple[int], np.dtype[np.int16]]:
+def steps_left(plan: RunPlan) -> np.ndarray[tuple[int], np.dtype[np.int16]]:
     """Return for each record how many of its questions have no final reply yet."""
-    left = np.zeros(len(work.ids), np.int16)
-    for stage in work.stages:
+    left = np.zeros(len(plan.ids), np.int16)
+    for stage in plan.stages:
         left += (stage.code >= 0) & ~stage.known[stage.code]
     return left
+
+
+def name_question(plan: RunPlan, stage: str, question: str) -> str:
+    """Return what a question is about, in words: the first record that needs it, and its stage."""
+    questions = next(questions for questions in plan.stages if questions.stage.name == stage)
+    record = int(questions.records(pc.index(questions.questions, question).as_py())[0])
+    key = ", ".join(f"{name} {value!r}" for name, value in plan.values(record, plan.key).items())
+    return f"{key} (stage {stage})"

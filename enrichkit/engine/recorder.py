@@ -12,11 +12,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ..messages import SIMULATOR, question_of
+from ..messages import question_of
 from ..planning.plan import RunPlan
 from ..pricing.prices import Price
 from ..store.rows import RECORD_ID, STATUS, Outcome, meta, read_outcome, record_status, stage_values
@@ -29,100 +28,79 @@ from .shard_writer import Row, ShardWriter
 class Recorder:
     """The records of one run on one store, which is open for writing."""
 
-    def __init__(self, work: RunPlan, store: Store, *, prices: Mapping[str, Price], shard_rows: int) -> None:
-        self.work = work
+    def __init__(self, plan: RunPlan, store: Store, *, prices: Mapping[str, Price], shard_rows: int) -> None:
+        self.plan = plan
         self.store = store
         self._prices = prices
         self._shard_rows = shard_rows
-        self.shard_writer = ShardWriter(work, store, shard_rows=shard_rows)
+        self.shard_writer = ShardWriter(plan, store, shard_rows=shard_rows)
         self._names = frozenset(self.shard_writer.schema.names)
         self._outcomes: dict[Question, Outcome] = {}
-        self._needed = [np.diff(stage.start) for stage in work.stages]
-        self._left = steps_left(work)
+        self._needed = [np.diff(stage.start) for stage in plan.stages]
+        self._left = steps_left(plan)
         self.completed = array("i")
         """The records that this run has completed, in their order."""
         self._stored_shard = functools.lru_cache(maxsize=16)(self._read_shard)
 
-    @property
-    def simulated(self) -> bool | None:
-        """Whether the store holds simulated answers or real ones; None if it has none yet."""
-        kinds = [kind for facts in self.store.index.footers.values() if (kind := facts.get("simulated")) is not None]
-        return True if self.work.model == SIMULATOR else kinds[0] if kinds else None
-
     def complete_already(self) -> Iterator[int]:
         """Yield the records that need no question of their own: shared, skipped, or replied to before a kill."""
-        records = self.work.order[self._left[self.work.order] == 0]
+        records = self.plan.order[self._left[self.plan.order] == 0]
         for start in range(0, len(records), self._shard_rows):
             some = records[start : start + self._shard_rows]
-            self._fetch(some)
+            # The outcomes that they need, a shard at a time rather than one by one.
+            for place, stage in enumerate(self.plan.stages):
+                numbers = [int(number) for number in np.unique(stage.code[some]) if number >= 0]
+                unread = [number for number in numbers if Question(place, number) not in self._outcomes]
+                for question, payloads, recorded in self._stored_replies(place, unread):
+                    self._keep(question, self._read(question, payloads, recorded))
             yield from map(int, some)
 
-    def _fetch(self, records: npt.NDArray[np.int32]) -> None:
-        """Read the outcomes that records need from the store, a shard at a time rather than one by one."""
-        for place, stage in enumerate(self.work.stages):
-            codes = np.unique(stage.code[records])
-            questions = {stage.id(code): Question(place, int(code)) for code in codes[codes >= 0]}
-            wanted = [question_id for question_id, question in questions.items() if question not in self._outcomes]
-            places = stage.place[[questions[question_id].number for question_id in wanted]]
-            sealed = self.store.sealed_replies(stage.stage.name, wanted, places)
-            for question_id in wanted:
-                self._recall(questions[question_id], sealed.get(question_id))
-
     def earlier(self, question: Question) -> tuple[list[bytes], int]:
-        """Return the stored replies to a question, oldest first, and how many of them are recorded."""
-        return self._replies(self.work.stages[question.stage].id(question.number), self._sealed(question))
+        """Return the stored replies to a question, oldest first, and how many of them a sealed row has recorded."""
+        [(_, payloads, recorded)] = self._stored_replies(question.stage, [question.number])
+        return payloads, recorded
 
-    def _sealed(self, question: Question) -> tuple[str, list[bytes]] | None:
-        """Return who paid for a question, and its replies, if it is sealed."""
-        stage = self.work.stages[question.stage]
-        question_id, place = stage.id(question.number), stage.place[[question.number]]
-        return None if place < 0 else self.store.sealed_replies(stage.stage.name, [question_id], place).get(question_id)
+    def _stored_replies(self, place: int, numbers: Sequence[int]) -> Iterator[tuple[Question, list[bytes], int]]:
+        """Yield questions of a stage with their stored replies, and how many of them a sealed row has recorded."""
+        stage = self.plan.stages[place]
+        question_ids = [stage.id(number) for number in numbers]
+        sealed = self.store.sealed_replies(stage.stage.name, question_ids, stage.place[numbers])
+        for number, question_id in zip(numbers, question_ids, strict=True):
+            replies: list[bytes] = []
+            if question_id in sealed:
+                payer, in_row = sealed[question_id]
+                self.shard_writer.payer.setdefault(question_id, payer)
+                replies = [payload for payload in in_row if question_of(payload) in (None, question_id)]
+            pending = [entry.payload for entry in list(self.store.index.pending.get(question_id, ()))]
+            unsealed = [payload for payload in pending if payload not in replies]
+            yield Question(place, number), [*replies, *unsealed], len(replies)
 
-    def _replies(self, question_id: str, sealed: tuple[str, list[bytes]] | None) -> tuple[list[bytes], int]:
-        pending = [entry.payload for entry in list(self.store.index.pending.get(question_id, ()))]
-        if sealed is None:
-            return pending, 0
-        self.shard_writer.payer.setdefault(question_id, sealed[0])
-        replies = [payload for payload in sealed[1] if question_of(payload) in (None, question_id)]
-        return [*replies, *(payload for payload in pending if payload not in replies)], len(replies)
-
-    def _read(self, question: Question, sealed: tuple[str, list[bytes]] | None) -> Outcome | None:
-        """Read a question's outcome from its stored replies."""
-        stage = self.work.stages[question.stage]
+    def _read(self, question: Question, payloads: Sequence[bytes], recorded: int) -> Outcome | None:
+        """Read a question's outcome from its stored replies; None if there are none."""
+        stage = self.plan.stages[question.stage]
         question_id = stage.id(question.number)
-        payloads, known = self._replies(question_id, sealed)
-        return read_outcome(stage.stage, question_id, payloads, self._prices, recorded=known) if payloads else None
+        return read_outcome(stage.stage, question_id, payloads, self._prices, recorded=recorded) if payloads else None
 
-    def _recall(self, question: Question, sealed: tuple[str, list[bytes]] | None) -> None:
-        if (outcome := self._read(question, sealed)) is not None:
-            self._keep(question, outcome)
-
-    def _keep(self, question: Question, outcome: Outcome) -> None:
-        self._outcomes[question] = outcome
-        if outcome.spent is not None:
-            self.shard_writer.spent[outcome.question] = outcome.spent
-
-    def outcome(self, question: Question) -> Outcome | None:
-        """Return the final outcome of a question, from memory or from the store; None if it has none yet."""
-        stage = self.work.stages[question.stage]
-        if question not in self._outcomes and stage.known[question.number]:
-            self._recall(question, self._sealed(question))
-        return self._outcomes.get(question)
+    def _keep(self, question: Question, outcome: Outcome | None) -> None:
+        if outcome is not None:
+            self._outcomes[question] = outcome
+            if outcome.spent is not None:
+                self.shard_writer.spent[outcome.question] = outcome.spent
 
     def learn(self, question: Question, outcome: Outcome | None) -> list[int]:
         """Take note of a question's final outcome (None: skipped); return the records that are complete by it."""
-        if outcome is not None:
-            self._keep(question, outcome)
-        records = self.work.stages[question.stage].records(question.number)
+        self._keep(question, outcome)
+        stage = self.plan.stages[question.stage]
+        records = stage.records(question.number)
         self._left[records] -= 1
         if outcome is None:
-            self.work.stages[question.stage].skipped[records] = True
-            self.work.stages[question.stage].code[records] = -1
+            stage.skipped[records] = True
+            stage.code[records] = -1
         return [int(record) for record in records[self._left[records] == 0]]
 
     def hints(self, question: Question, names: Sequence[str]) -> dict[str, Any]:
         """Return what fills a prompt's braces: cells of the first record that has them, or earlier answers."""
-        stage = self.work.stages[question.stage]
+        stage = self.plan.stages[question.stage]
         values: dict[str, Any] = {}
         for record in stage.records(question.number)[:50]:
             missing = [name for name in names if name not in values]
@@ -134,50 +112,56 @@ class Recorder:
                     values[name] = cells[name]
         return values
 
+    def _outcome(self, question: Question) -> Outcome | None:
+        """Return the final outcome of a question, from memory or from the store; None if it has none yet."""
+        if question not in self._outcomes and self.plan.stages[question.stage].known[question.number]:
+            self._keep(question, self._read(question, *self.earlier(question)))
+        return self._outcomes.get(question)
+
     def _cells(self, record: int, names: Sequence[str], asking: int) -> Row:
         """Return a record's cells: the table's own, else what earlier stages have found, else what the store has.
 
         What a later stage may have found already does not count: a prompt must not depend on who was quicker.
         """
-        cells = self.work.values(record, names)
+        cells = self.plan.values(record, names)
         lacking = {name for name in names if is_missing(cells.get(name))}
         if not lacking:
             return cells
-        stored = self._stored_row(record) if self.work.shards[record] >= 0 else {}
-        asked = [(place, stage) for place, stage in enumerate(self.work.stages) if stage.code[record] >= 0]
+        stored = self._stored_row(record) if self.plan.shards[record] >= 0 else {}
+        asked = [(place, stage) for place, stage in enumerate(self.plan.stages) if stage.code[record] >= 0]
         # What a stage filled in is no hint for the same stage asked again: it would only confirm itself.
         for _, stage in asked:
             stored |= dict.fromkeys(stored.get(meta(stage.stage.name, "filled")) or ())
-        own = stored or self.work.values(record, self._visible)
-        found: Row = {}
+        own = stored or self.plan.values(record, self._visible)
+        answered: Row = {}
         for place, stage in asked:
             wanted = lacking & stage.stage.answers.keys() if place < asking else ()
             question = Question(place, int(stage.code[record]))
             outcome = self._outcomes.get(question) if wanted else None
             if wanted and outcome is None and stage.known[question.number]:
-                outcome = self._read(question, self._sealed(question))  # not kept: workers come here, too
+                outcome = self._read(question, *self.earlier(question))  # not kept: workers come here, too
             if outcome is not None and outcome.answer is not None:
                 values = stage_values(stage.stage, outcome, {name: own.get(name) for name in self._visible})
-                found |= {name: values[name] for name in wanted}
-        return cells | {name: found.get(name, stored.get(name)) for name in lacking}
+                answered |= {name: values[name] for name in wanted}
+        return cells | {name: answered.get(name, stored.get(name)) for name in lacking}
 
-    def row(self, record: int) -> Row:
+    def _row(self, record: int) -> Row:
         """Return a record's row as far as it is known, but for what was spent, which is recorded at the seal."""
-        stored = self._stored_row(record) if self.work.shards[record] >= 0 else {}
-        base = dict(stored) or self.work.values(record, self.work.table.column_names)
+        stored = self._stored_row(record) if self.plan.shards[record] >= 0 else {}
+        base = dict(stored) or self.plan.values(record, self.plan.table.column_names)
         row = {name: value for name, value in base.items() if name in self._names}
-        row |= self.work.values(record, self.new_columns) if stored else {}
-        row[RECORD_ID] = self.work.id(record)
+        row |= self.plan.values(record, self._new_columns) if stored else {}
+        row[RECORD_ID] = self.plan.id(record)
         outcomes = {
             place: outcome
-            for place, stage in enumerate(self.work.stages)
+            for place, stage in enumerate(self.plan.stages)
             if stage.code[record] >= 0
-            and (outcome := self.outcome(Question(place, int(stage.code[record])))) is not None
+            and (outcome := self._outcome(Question(place, int(stage.code[record])))) is not None
         }
         for place, outcome in outcomes.items():
-            name = self.work.stages[place].stage.name
+            name = self.plan.stages[place].stage.name
             row |= dict.fromkeys(row.get(meta(name, "filled")) or () if outcome.answer else ())
-        for place, stage in enumerate(self.work.stages):
+        for place, stage in enumerate(self.plan.stages):
             name = stage.stage.name
             cells = {column: row.get(column) for column in self._visible}
             if stage.skipped[record] and row.get(meta(name, "question")) is None:
@@ -195,18 +179,18 @@ class Recorder:
     @functools.cached_property
     def _visible(self) -> set[str]:
         """The columns that checks may look at: the table's, and all answers'."""
-        return {*self.shard_writer.given, *(name for stage in self.work.stages for name in stage.stage.answers)}
+        return {*self.shard_writer.given, *(name for stage in self.plan.stages for name in stage.stage.answers)}
 
     @functools.cached_property
-    def new_columns(self) -> list[str]:
+    def _new_columns(self) -> list[str]:
         """Columns of the table that the store does not have yet."""
-        return [name for name in self.work.table.column_names if name not in self.store.index.schema.names]
+        return [name for name in self.plan.table.column_names if name not in self.store.index.schema.names]
 
     def complete(self, record: int) -> Row:
         """Make a complete record's row and put it up for sealing."""
-        row = self.row(record)
+        row = self._row(record)
         self.shard_writer.add(record, row)
-        for place, stage in enumerate(self.work.stages):
+        for place, stage in enumerate(self.plan.stages):
             code = int(stage.code[record])
             if code >= 0:
                 self._needed[place][code] -= 1
@@ -217,36 +201,36 @@ class Recorder:
 
     def completed_rows(self, records: Sequence[int]) -> list[Row]:
         """Return the rows of completed records without the raw replies, from the shards where they are sealed."""
-        found = dict(self.shard_writer.unsealed_rows())
-        stages = {*self.store.index.stages, *(work.stage.name for work in self.work.stages)}
+        rows = dict(self.shard_writer.unsealed_rows())
+        stages = {*self.store.index.stages, *(questions.stage.name for questions in self.plan.stages)}
         raw = {meta(stage, "replies") for stage in stages}
         names = [name for name in self.shard_writer.schema.names if name not in raw]
         by_shard: dict[int, dict[str, int]] = {}
         for record in records:
-            if record not in found:
-                by_shard.setdefault(int(self.work.shards[record]), {})[self.work.id(record)] = record
+            if record not in rows:
+                by_shard.setdefault(int(self.plan.shards[record]), {})[self.plan.id(record)] = record
         for shard, wanted in by_shard.items():
             table = self.store.shard(shard, names)
             sealed = table.filter(pc.is_in(table.column(RECORD_ID), value_set=pa.array(wanted, pa.string())))
-            found |= {wanted[row[RECORD_ID]]: row for row in sealed.to_pylist()}
+            rows |= {wanted[row[RECORD_ID]]: row for row in sealed.to_pylist()}
         # The status in a shard is over all its stages, here as elsewhere over those of this call.
-        status = {record: self._status(found[record]) for record in records}
-        return [{name: found[record].get(name) for name in names} | {STATUS: status[record]} for record in records]
+        status = {record: self._status(rows[record]) for record in records}
+        return [{name: rows[record].get(name) for name in names} | {STATUS: status[record]} for record in records]
 
     def _status(self, row: Row) -> str:
-        return record_status([row.get(meta(stage.stage.name, "status")) for stage in self.work.stages])
+        return record_status([row.get(meta(stage.stage.name, "status")) for stage in self.plan.stages])
 
     def partial_rows(self) -> Iterator[tuple[int, Row]]:
         """Yield the rows of records some of whose questions are answered."""
         partial: set[int] = set()
         for question in self._outcomes:
-            records = self.work.stages[question.stage].records(question.number)
+            records = self.plan.stages[question.stage].records(question.number)
             partial.update(map(int, records[self._left[records] > 0]))
-        for record in sorted(partial & set(map(int, self.work.order))):
-            yield record, self.row(record)
+        for record in sorted(partial & set(map(int, self.plan.order))):
+            yield record, self._row(record)
 
     def _stored_row(self, record: int) -> Row:
-        return dict(self._stored_shard(int(self.work.shards[record]))[self.work.id(record)])
+        return dict(self._stored_shard(int(self.plan.shards[record]))[self.plan.id(record)])
 
     def _read_shard(self, number: int) -> dict[str, Row]:
         return {row[RECORD_ID]: row for row in self.store.shard(number).to_pylist()}

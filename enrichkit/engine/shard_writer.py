@@ -1,7 +1,7 @@
 """The shard writer: complete rows become shards of one schema, full ones and one that grows.
 
-What a question has cost is recorded in the first row that is sealed with it: so it stands in the store once, wherever
-a crash falls. It does not interpret rows.
+What a question has cost is recorded in the first row that is sealed with it: so it stands in the store once, wherever a
+crash falls. What a row means is no concern of this room.
 """
 
 from __future__ import annotations
@@ -42,30 +42,30 @@ Row = dict[str, Any]
 class ShardWriter:
     """The rows of one run on their way into the shards of a store, which is open for writing."""
 
-    def __init__(self, work: RunPlan, store: Store, *, shard_rows: int) -> None:
-        self._work = work
+    def __init__(self, plan: RunPlan, store: Store, *, shard_rows: int) -> None:
+        self._plan = plan
         self._store = store
         self._shard_rows = shard_rows
-        self._stages = [questions.stage for questions in work.stages]
-        self.given = _given_columns(store.index, work.table.column_names)
+        self._stages = [questions.stage for questions in plan.stages]
+        self.given = _given_columns(store.index, plan.table.column_names)
         """The columns that are the user's, now or when the store was filled."""
-        self.schema = _target_schema(self._stages, store.index, work.table.schema, given=self.given, key=work.key)
+        self.schema = _target_schema(self._stages, store.index, plan.table.schema, given=self.given, key=plan.key)
         self._run_id = uuid.uuid4().hex[:12]
         self._layout = _layout(self.schema)
         self.spent: dict[str, Spent] = {}
-        """What was spent on a question since a sealed row last recorded it."""
+        """What was spent on a question since that was last recorded in a sealed row."""
         self.payer: dict[str, str] = {}
         """The record that paid for a question."""
         self._unsealed: list[tuple[int, Row]] = []
         self._growing: tuple[int | None, list[Row]] = None, []
         """The newest shard while it is not full, and its rows: it is sealed again as it grows."""
         self._changed: dict[int, list[tuple[int, Row]]] = {}
-        shards = work.shards[work.order]
+        shards = plan.shards[plan.order]
         self._expected = dict(zip(*np.unique(shards[shards >= 0], return_counts=True), strict=True))
 
     def add(self, record: int, row: Row) -> None:
         """Put a complete record's row up for sealing."""
-        shard = int(self._work.shards[record])
+        shard = int(self._plan.shards[record])
         (self._unsealed if shard < 0 else self._changed.setdefault(shard, [])).append((record, row))
 
     def unsealed_rows(self) -> Iterator[tuple[int, Row]]:
@@ -111,20 +111,24 @@ class ShardWriter:
         merged = self._merged(shard, self._store.shard(shard), {row[RECORD_ID]: row for row in new})
         self._seal(merged, rows, paid, shard)
 
+    def _asked_in(self, record: int, row: Row) -> Iterator[tuple[str, str]]:
+        """Yield the stages that this run asks about a record, each with the question that its row answers."""
+        for stage in self._plan.stages:
+            question = row.get(meta(stage.stage.name, "question")) if stage.code[record] >= 0 else None
+            if question is not None:
+                yield stage.stage.name, question
+
     def _with_usage(self, rows: Sequence[tuple[int, Row]]) -> tuple[list[Row], dict[str, str]]:
-        """Return rows with what their questions have cost since it was last recorded; and by question who pays."""
+        """Return rows with what was spent on their questions and not recorded yet; and by question who pays."""
         paid: dict[str, str] = {}
         finished = []
-        for record, made in rows:
-            row = dict(made)
-            for stage in self._work.stages:
-                question = row.get(meta(stage.stage.name, "question")) if stage.code[record] >= 0 else None
-                if question is None:
-                    continue
+        for record, unfinished in rows:
+            row = dict(unfinished)
+            for stage, question in self._asked_in(record, row):
                 spent = None if question in paid else self.spent.get(question)
                 if spent is not None or question not in {*paid, *self.payer}:
                     paid[question] = row[RECORD_ID]
-                row |= usage_columns(stage.stage.name, row, spent, paid.get(question) or self.payer[question])
+                row |= usage_columns(stage, row, spent, paid.get(question) or self.payer[question])
             finished.append(row)
         return finished, paid
 
@@ -132,8 +136,8 @@ class ShardWriter:
         self, table: pa.Table, rows: Sequence[tuple[int, Row]], paid: Mapping[str, str], shard: int | None
     ) -> int:
         """Seal a shard's table with these rows new in it, and take note of who has paid; return its number."""
-        number = self._store.seal(table, self._questions(rows), shard=shard)
-        self._work.shards[[record for record, _ in rows]] = number
+        number = self._store.seal(table, self._settled(rows), shard=shard)
+        self._plan.shards[[record for record, _ in rows]] = number
         for question, payer in paid.items():
             self.payer[question] = payer
             self.spent.pop(question, None)
@@ -159,11 +163,11 @@ class ShardWriter:
 
     def _new_cells(self, stored: Sequence[str], field: pa.Field) -> pa.Array:
         """Return the cells of a column that is new in the table, for records sealed before."""
-        if field.name not in self._work.table.column_names:
+        if field.name not in self._plan.table.column_names:
             return pa.nulls(len(stored), field.type)
-        records = find(stored, self._work.ids)
-        rows = np.where(records < 0, -1, self._work.row[records])
-        return as_type(cells_at(self._work.table.column(field.name).combine_chunks(), rows), field.type)
+        records = find(stored, self._plan.ids)
+        rows = np.where(records < 0, -1, self._plan.row[records])
+        return as_type(cells_at(self._plan.table.column(field.name).combine_chunks(), rows), field.type)
 
     def _described(self, table: pa.Table, before: Mapping[str, Any]) -> pa.Table:
         """Return a shard's table with each record's status over all stages of the store, and the footer's facts."""
@@ -171,19 +175,18 @@ class ShardWriter:
         table = _with_status(table, stages)
         facts = {
             "version": VERSION,
-            "key": list(self._work.key),
+            "key": list(self._plan.key),
             "columns": self.given,
             "stages": before.get("stages", {})
             | {
-                work.stage.name: {
-                    "question": work.fingerprint,
-                    "reading": work.stage.reading,
-                    "answers": list(work.stage.answers),
-                    "per": list(work.per),
+                questions.stage.name: {
+                    "question": questions.fingerprint,
+                    "per": list(questions.per),
+                    **_reading_facts(questions.stage),
                 }
-                for work in self._work.stages
+                for questions in self._plan.stages
             },
-            "simulated": True if self._work.model == SIMULATOR else _is_simulated(table, stages),
+            "simulated": True if self._plan.model == SIMULATOR else _is_simulated(table, stages),
             "run": self._run_id,
             "layout": self._layout,
         }
@@ -192,16 +195,15 @@ class ShardWriter:
     def _table(self, rows: Sequence[Row]) -> pa.Table:
         return build_table(rows, self.schema, self._stages)
 
-    def _questions(self, rows: Sequence[tuple[int, Row]]) -> set[str]:
+    def _settled(self, rows: Sequence[tuple[int, Row]]) -> set[str]:
         """Return the questions all of whose replies stand in the rows."""
-        found = set()
+        questions = set()
         for record, row in rows:
-            for stage in self._work.stages:
-                question = row.get(meta(stage.stage.name, "question")) if stage.code[record] >= 0 else None
-                replies = row.get(meta(stage.stage.name, "replies")) or []
-                if question and all(entry.payload in replies for entry in self._store.index.pending.get(question, ())):
-                    found.add(question)
-        return found
+            for stage, question in self._asked_in(record, row):
+                replies = row.get(meta(stage, "replies")) or []
+                if all(entry.payload in replies for entry in self._store.index.pending.get(question, ())):
+                    questions.add(question)
+        return questions
 
 
 def reread(store: Store, stages: Sequence[Stage], *, prices: Mapping[str, Price]) -> None:
@@ -225,8 +227,9 @@ def reread(store: Store, stages: Sequence[Stage], *, prices: Mapping[str, Price]
                 for row in rows:
                     row.update(_reread_row(stage, row, visible, prices))
             facts = index.footers[shard]
-            read = {stage.name: {"reading": stage.reading, "answers": list(stage.answers)} for stage in others}
-            held = facts["stages"] | {name: facts["stages"][name] | now for name, now in read.items()}
+            held = facts["stages"] | {
+                stage.name: facts["stages"][stage.name] | _reading_facts(stage) for stage in others
+            }
             facts = facts | {"version": VERSION, "stages": held, "layout": _layout(schema)}
             table = _with_status(build_table(rows, schema, stages), index.stages)
             store.seal(table.replace_schema_metadata({FOOTER: json.dumps(facts).encode()}), (), shard=shard)
@@ -237,6 +240,11 @@ def _read_otherwise(facts: Mapping[str, Any], stages: Sequence[Stage]) -> list[S
     """Return the stages whose answers a shard holds in another reading than theirs."""
     held = facts.get("stages", {})
     return [stage for stage in stages if held.get(stage.name, {}).get("reading", stage.reading) != stage.reading]
+
+
+def _reading_facts(stage: Stage) -> dict[str, Any]:
+    """Return what a shard's footer says of how a stage's answers were read."""
+    return {"reading": stage.reading, "answers": list(stage.answers)}
 
 
 def _reread_row(stage: Stage, row: Row, visible: Collection[str], prices: Mapping[str, Price]) -> Row:

@@ -21,16 +21,16 @@ from datetime import UTC, datetime
 from decimal import Decimal
 
 import joblib
-import pyarrow.compute as pc
 
 from ..messages import CLIENTS, SIMULATOR, Cause, Client, Failure, Reply, Request, encode
 from ..pricing.budget import Budget
 from ..pricing.prices import Price, worst_case
-from ..stages.stage import request_for
+from ..stages.stage import Stage, request_for
+from ..store.index import simulated_of
 from ..store.journal import JournalEntry
 from ..store.rows import Outcome, ReadReply, outcome_of, read_decoded, read_payload, reply_cost
-from .limiter import RateLimiter
-from .queue import Question, QuestionQueue
+from .pace import RateLimiter
+from .queue import Question, QuestionQueue, name_question
 from .recorder import Recorder
 from .retry import Sent, ask
 
@@ -39,6 +39,18 @@ ATTEMPTS = 3
 ASK_AGAIN = frozenset({"unreadable", "empty"})
 SPARE_PERMITS = 2
 """Replies on their way to the disk while all workers ask: without them each would wait for its commit."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asking:
+    """How a run asks: through which client, so many requests at a time and a minute, for so long, at which prices."""
+
+    client: Client
+    client_name: str
+    workers: int
+    rpm: float | None
+    deadline_seconds: float
+    prices: Mapping[str, Price]
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,12 +103,8 @@ class Workers:
         self,
         recorder: Recorder,
         ready: QuestionQueue,
+        asking: Asking,
         *,
-        client: Client,
-        client_name: str,
-        workers: int,
-        deadline_seconds: float,
-        prices: Mapping[str, Price],
         limiter: RateLimiter,
         budget: Budget,
         opened: threading.Event,
@@ -104,28 +112,27 @@ class Workers:
         pass_on: Callable[[News], None],
         end_run: Callable[[str, str], None],
     ) -> None:
-        self._work = recorder.work
+        self._plan = recorder.plan
         self._recorder = recorder
         self._queue = ready
-        self._client = client
+        self._asking = asking
         self._limiter = limiter
         self._budget = budget
-        self._client_name = client_name
-        self._count = workers
-        self._deadline_seconds = deadline_seconds
-        self._prices = prices
         self._opened = opened
         self._stopped = stopped
         self._pass_on = pass_on
         self._end_run = end_run
         # A queue made of C where a semaphore is made of Python: a third of its time with twenty workers.
         self._permits: queue.SimpleQueue[None] = queue.SimpleQueue()
-        for _ in range(workers + SPARE_PERMITS):
+        for _ in range(asking.workers + SPARE_PERMITS):
             self._permits.put(None)
-        self.simulated = recorder.simulated
+        footers = recorder.store.index.footers.values()
+        self.simulated = True if self._plan.model == SIMULATOR else simulated_of(footers)
         """Whether the simulator answers; None before that is known."""
-        self._schema_bytes = {one.stage.name: len(json.dumps(one.stage.schema)) for one in recorder.work.stages}
-        self._worst_case = functools.lru_cache(maxsize=1000)(self._price_worst_case)
+        self._schema_bytes = {
+            questions.stage.name: len(json.dumps(questions.stage.schema)) for questions in self._plan.stages
+        }
+        self._worst_case = functools.lru_cache(maxsize=1000)(functools.partial(worst_case, prices=asking.prices))
         self._changed = threading.Condition()
         self._backing_off = self._active_spares = 0
         self._finished = False
@@ -138,7 +145,7 @@ class Workers:
 
     def start(self) -> Iterator[None]:
         """Let them begin; the iterator ends when all of them have."""
-        count = self._count
+        count = self._asking.workers
         self.at_work = 2 * count
         parallel = joblib.Parallel(n_jobs=2 * count, backend="threading", return_as="generator_unordered", batch_size=1)
         loops = [self._run_regular] * count + [self._run_spare] * count
@@ -200,47 +207,30 @@ class Workers:
 
     def _ask(self, question: Question) -> None:
         """Ask one question, again if its answer cannot be read, and pass on every reply."""
-        questions = self._work.stages[question.stage]
+        questions, asking = self._plan.stages[question.stage], self._asking
         stage, question_id = questions.stage, questions.id(question.number)
         values = self._recorder.hints(question, [*stage.reads, *stage.requires])
         if any(name not in values for name in stage.requires):
             self._pass_on(Skipped(question))
             return
-        deadline_seconds, prices = self._deadline_seconds, self._prices
-        request = request_for(stage, question_id, values, model=self._work.model, timeout_seconds=deadline_seconds)
+        deadline_seconds = asking.deadline_seconds
+        request = request_for(stage, question_id, values, model=self._plan.model, timeout_seconds=deadline_seconds)
         payloads, recorded = self._recorder.earlier(question)
-        replies = [read_payload(stage, payload, prices) for payload in payloads]
+        replies = [read_payload(stage, payload, asking.prices) for payload in payloads]
         last = len(replies) + ATTEMPTS
         for attempt in range(len(replies) + 1, last + 1):
             self._take_permit()
             sent = ask(request, self._send, stop=self._stopped, deadline_seconds=deadline_seconds, sleep=self._back_off)
-            if sent is None or self._ends(sent.reply.failure) or self._mixes(sent.reply):
+            if sent is None or self._ends_run(sent.reply):
                 self.release()
                 return
-            facts = {
-                "question": question_id,
-                "attempt": attempt,
-                "at": datetime.now(UTC).isoformat(timespec="milliseconds"),
-                "client": self._client_name,
-                "model": request.model,
-                "seconds": round(sent.seconds, 4),
-                "tries": sent.tries,
-            }
-            # Stored as it came: what it means is read after, and may be read otherwise later. An SDK's client has
-            # parsed the body just as `decode` would; a reply of one's own client changes on its way into JSON.
-            raw_alone = self._client_name in CLIENTS and sent.reply.raw is not None
-            payload = encode(sent.reply, raw_alone=raw_alone, **facts)
-            read = (
-                read_decoded(stage, payload, sent.reply, facts, prices)
-                if raw_alone
-                else read_payload(stage, payload, prices)
-            )
+            read = self._read(stage, request, sent, attempt)
             replies.append(read)
-            if read.reply.failure is not None:
-                self.problem = stage.name, read.reply.failure
-            cause = None if read.reply.failure is None else read.reply.failure.cause
-            again = cause in ASK_AGAIN and attempt < last and not self._stopped.is_set()
-            entry = JournalEntry(question_id, stage.name, attempt, "again" if again else read.status, payload)
+            failure = read.reply.failure
+            if failure is not None:
+                self.problem = stage.name, failure
+            again = failure is not None and failure.cause in ASK_AGAIN and attempt < last and not self._stopped.is_set()
+            entry = JournalEntry(question_id, stage.name, attempt, "again" if again else read.status, read.payload)
             outcome = None if again else outcome_of(question_id, replies, recorded=recorded)
             with self._changed:
                 self.arrived += read.reply.paid
@@ -248,23 +238,39 @@ class Workers:
             if not again:
                 return
 
-    def _ends(self, failure: Failure | None) -> bool:
-        """End the run if every other request would fail alike."""
-        if failure is None or not failure.ends_run:
-            return False
-        self._end_run(failure.cause, failure.quota or failure.message)
-        return True
+    def _read(self, stage: Stage, request: Request, sent: Sent, attempt: int) -> ReadReply:
+        """Return a reply as it is stored, and what it means to its stage."""
+        client_name, prices = self._asking.client_name, self._asking.prices
+        facts = {
+            "question": request.question,
+            "attempt": attempt,
+            "at": datetime.now(UTC).isoformat(timespec="milliseconds"),
+            "client": client_name,
+            "model": request.model,
+            "seconds": round(sent.seconds, 4),
+            "tries": sent.tries,
+        }
+        # Stored as it came: what it means is read after, and may be read otherwise later. An SDK's client has
+        # parsed the body just as `decode` would; a reply of one's own client changes on its way into JSON.
+        raw_alone = client_name in CLIENTS and sent.reply.raw is not None
+        payload = encode(sent.reply, raw_alone=raw_alone, **facts)
+        if raw_alone:
+            return read_decoded(stage, payload, sent.reply, facts, prices)
+        return read_payload(stage, payload, prices)
 
-    def _mixes(self, reply: Reply) -> bool:
-        """End the run if a simulated answer came to a store of real ones, or the other way round."""
-        if reply.model_version is None:
+    def _ends_run(self, reply: Reply) -> bool:
+        """End the run if every other request would fail alike, or if simulated answers and real ones would mix."""
+        failure, version = reply.failure, reply.model_version
+        if failure is not None and failure.ends_run:
+            self._end_run(failure.cause, failure.quota or failure.message)
+            return True
+        if version is None:
             return False
-        simulated = reply.model_version.startswith(SIMULATOR)
+        simulated = version.startswith(SIMULATOR)
         if self.simulated is None:
             self.simulated = simulated
         if simulated != self.simulated:
-            told = f"{reply.model_version} answered, which is {'' if simulated else 'not '}the simulator"
-            self._end_run("mixed", told)
+            self._end_run("mixed", f"{version} answered, which is {'' if simulated else 'not '}the simulator")
         return simulated != self.simulated
 
     def _send(self, request: Request) -> Sent | None:
@@ -298,21 +304,30 @@ class Workers:
     def _call(self, request: Request) -> Reply:
         """Return the client's reply; what it raises is a failure, too."""
         try:
-            reply = self._client(request)
+            reply = self._asking.client(request)
             if not isinstance(reply, Reply):
                 raise TypeError(f"the client returned a {type(reply).__name__}, not an enrichkit.messages.Reply")
         except BaseException as error:  # noqa: BLE001 - a client of one's own may raise anything
             cause: Cause = "network" if isinstance(error, OSError) else "client"
             cause = "timeout" if isinstance(error, TimeoutError) else cause
             unsent = isinstance(error, ConnectionRefusedError | socket.gaierror)
-            told = f"{type(error).__name__}: {error}"[:300]
-            return Reply(failure=Failure(cause=cause, message=told, may_be_charged=not unsent))
+            message = f"{type(error).__name__}: {error}"[:300]
+            return Reply(failure=Failure(cause=cause, message=message, may_be_charged=not unsent))
         return reply
 
     def _reserve(self, request: Request) -> Decimal | None:
         """Reserve the worst case; wait while requests in flight may give some back; end the run if none can."""
         size = len(request.system) + len(request.text.encode()) + self._schema_bytes[request.stage]
-        worst = self._worst_case(request.model, -(-size // 100), request.max_output_tokens, request.search)
+        hundreds = -(-size // 100)  # so that the cache is met
+        worst = (
+            self._worst_case(
+                request.model,
+                prompt_bytes=100 * hundreds,
+                max_output_tokens=request.max_output_tokens,
+                search=request.search,
+            )
+            or Decimal()
+        )
         while not self._stopped.is_set():
             if self._budget.reserve(worst):
                 return worst
@@ -322,32 +337,14 @@ class Workers:
             self._stopped.wait(0.05)
         return None
 
-    def _price_worst_case(self, model: str, prompt_hundreds: int, max_output_tokens: int, search: bool) -> Decimal:
-        found = worst_case(
-            model,
-            prompt_bytes=100 * prompt_hundreds,
-            max_output_tokens=max_output_tokens,
-            search=search,
-            prices=self._prices,
-        )
-        return found or Decimal()
-
     def _settle(self, request: Request, reply: Reply, worst: Decimal) -> None:
         if reply.failure is not None and (reply.failure.may_be_charged or reply.failure.cause == "timeout"):
             self._budget.keep(worst)
             return
-        paid = reply_cost(reply, {"model": request.model}, self._prices) if reply.paid else Decimal()
+        paid = reply_cost(reply, {"model": request.model}, self._asking.prices) if reply.paid else Decimal()
         if excess := self._budget.settle(worst, paid):
             self._end_run(
                 "budget",
-                f"the reply about {self._about(request)} cost {worst + excess:.4f} USD, {excess:.4f} more than the "
+                f"the reply about {name_question(self._plan, request.stage, request.question)} cost {worst + excess:.4f} USD, {excess:.4f} more than the "
                 "worst case that was reserved",
             )
-
-    def _about(self, request: Request) -> str:
-        """Return what a request is about, in words: its stage, and the first record that needs it."""
-        stage = next(one for one in self._work.stages if one.stage.name == request.stage)
-        question = pc.index(stage.questions, request.question).as_py()
-        record = int(stage.records(question)[0])
-        key = ", ".join(f"{name} {value!r}" for name, value in self._work.values(record, self._work.key).items())
-        return f"{key} (stage {request.stage})"

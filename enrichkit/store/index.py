@@ -121,6 +121,12 @@ def footer(schema: pa.Schema) -> dict[str, Any]:
     return dict(json.loads((schema.metadata or {}).get(FOOTER, b"{}")))
 
 
+def simulated_of(footers: Iterable[Mapping[str, Any]]) -> bool | None:
+    """Return whether the answers of shards are simulated; None if no shard says so."""
+    kinds = [facts["simulated"] for facts in footers if facts.get("simulated") is not None]
+    return any(kinds) if kinds else None
+
+
 def stages_of(footers: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     """Return the stages that any of the shards has columns of, in the order in which they came."""
     return {name: facts for shard in footers for name, facts in shard.get("stages", {}).items()}

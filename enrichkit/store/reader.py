@@ -25,7 +25,7 @@ from ..stages.stage import Stage
 from ..table.arrow import cells_at
 from ..table.cells import is_missing
 from .files import files_of, folder_of
-from .index import T, find, footer, is_store, read_shards, sealed_among, shard_paths, stages_of
+from .index import T, find, footer, is_store, read_shards, sealed_among, shard_paths, simulated_of, stages_of
 from .journal import read_journal
 from .parquet import join, read_or_none
 from .replies import COST, MONEY, StoredReplies, collect_replies, cost_in_rows, cost_of_payloads, lost_costs
@@ -113,8 +113,7 @@ class StoreReader:
     @property
     def simulated(self) -> bool | None:
         """Whether a simulator answered; None if no shard says so."""
-        said = [facts["simulated"] for facts in self.footers.values() if facts.get("simulated") is not None]
-        return any(said) if said else None
+        return simulated_of(self.footers.values())
 
     def rows(self, columns: Collection[str] | None = None) -> pa.Table:
         """Return the sealed rows with all columns, or those of some that any shard has."""

@@ -19,7 +19,7 @@ import pytest
 import enrichkit
 from enrichkit import Stage, errors
 from enrichkit.engine.driver import Engine
-from enrichkit.engine.limiter import PauseSwitch
+from enrichkit.engine.pace import PauseSwitch
 from enrichkit.gemini.simulator import Simulator
 from enrichkit.messages import Failure, Reply
 from support.tables import Company

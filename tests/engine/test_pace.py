@@ -13,8 +13,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from enrichkit.engine.limiter import LOOKS_EVERY_SECONDS, RateLimiter
-from enrichkit.engine.pace import Pace
+from enrichkit.engine.pace import LOOKS_EVERY_SECONDS, Pace, RateLimiter
 from enrichkit.status import PaceView
 
 

@@ -95,13 +95,10 @@ TODAY: dict[str, dict[str, int]] = {
     },
     "lines in a room": {
         "__main__": 371,
-        "engine/driver": 420,
-        "engine/workers": 353,
         "reporting/plots": 401,
         "runner": 406,
     },
     "public methods of a class": {
-        "engine/recorder.Recorder": 11,
         "reporting/quality._Stage": 9,
         "runner.Run": 8,
         "store/files.Files": 8,
@@ -114,7 +111,7 @@ TODAY: dict[str, dict[str, int]] = {
         "": 9000,
     },
     "core": {
-        "": 5420,
+        "": 5330,
     },
 }
 """What passes its limit for now, by its name: may shrink and never grow.

@@ -14,8 +14,7 @@ import pytest
 
 import enrichkit
 from enrichkit import errors
-from enrichkit.engine.limiter import PauseSwitch
-from enrichkit.engine.pace import Pace
+from enrichkit.engine.pace import Pace, PauseSwitch
 from enrichkit.store.files import Files
 from proof import crashes
 
