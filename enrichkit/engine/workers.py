@@ -318,16 +318,9 @@ class Workers:
     def _reserve(self, request: Request) -> Decimal | None:
         """Reserve the worst case; wait while requests in flight may give some back; end the run if none can."""
         size = len(request.system) + len(request.text.encode()) + self._schema_bytes[request.stage]
-        hundreds = -(-size // 100)  # so that the cache is met
-        worst = (
-            self._worst_case(
-                request.model,
-                prompt_bytes=100 * hundreds,
-                max_output_tokens=request.max_output_tokens,
-                search=request.search,
-            )
-            or Decimal()
-        )
+        rounded, most = 100 * -(-size // 100), request.max_output_tokens  # rounded up, so that the cache is hit
+        cost_usd = self._worst_case(request.model, prompt_bytes=rounded, max_output_tokens=most, search=request.search)
+        worst = cost_usd or Decimal()
         while not self._stopped.is_set():
             if self._budget.reserve(worst):
                 return worst
@@ -343,8 +336,6 @@ class Workers:
             return
         paid = reply_cost(reply, {"model": request.model}, self._asking.prices) if reply.paid else Decimal()
         if excess := self._budget.settle(worst, paid):
-            self._end_run(
-                "budget",
-                f"the reply about {name_question(self._plan, request.stage, request.question)} cost {worst + excess:.4f} USD, {excess:.4f} more than the "
-                "worst case that was reserved",
-            )
+            about = name_question(self._plan, request.stage, request.question)
+            above = f"{excess:.4f} more than the worst case that was reserved"
+            self._end_run("budget", f"the reply about {about} cost {worst + excess:.4f} USD, {above}")
