@@ -22,8 +22,12 @@ ROWS_TOLD = 5
 
 LONGEST_LABEL = 40
 
-
 LONGEST_CELL = 60
+
+NO_TABLES: Mapping[str, pd.DataFrame] = {}
+
+NO_MATHEMATICS = "mathjax_ignore tex2jax_ignore"
+"""The classes that keep a notebook from reading text as mathematics, in which a link can hide."""
 
 
 PYTHON = {
@@ -112,61 +116,64 @@ def spelled(text: object, spelling: Mapping[str, str]) -> str:
     return text.text(spelling) if isinstance(text, Sentence) else str(text)
 
 
-@dataclass(frozen=True, slots=True)
-class Listing:
-    """A title, a heading per column, and rows of text; ``words`` are the places of the columns that hold no numbers.
+def text_page(lines: Iterable[str], tables: Mapping[str, pd.DataFrame] = NO_TABLES, *, most: int = LONGEST_CELL) -> str:
+    """Return sentences, and tables by their titles, as plain text; tables without rows are left out.
 
     Cells are cut after ``most`` characters.
-    """
 
-    title: str
-    columns: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    words: tuple[int, ...] = (0,)
-    most: int = LONGEST_CELL
-
-
-def as_text(lines: Sequence[str], listings: Sequence[Listing]) -> str:
-    """Return sentences and tables as plain text.
-
-    >>> print(as_text(["A store"], [Listing("cost", ("stage", "USD"), (("poc", "1.2"), ("fund", "10.4")))]))
+    >>> print(text_page(["A store"], {"cost": pd.DataFrame({"stage": ["poc", "fund"], "USD": [1, 1200]})}))
     A store
     <BLANKLINE>
     cost
-      stage   USD
-      poc     1.2
-      fund   10.4
+      stage    USD
+      poc        1
+      fund   1,200
     """
-    told = [plain(line, most=0) for line in lines]
-    for one in listings:
-        table = [tuple(plain(cell, one.most) for cell in row) for row in (one.columns, *one.rows)]
-        widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-        told += ["", plain(one.title)]
-        for row in table:
-            cells = (
-                cell.ljust(width) if place in one.words else cell.rjust(width)
-                for place, (cell, width) in enumerate(zip(row, widths, strict=True))
-            )
-            told.append("  ".join(["", *cells]).rstrip())
-    return "\n".join(told)
+    parts = [plain(line, 0) for line in lines]
+    for title, table in tables.items():
+        columns = []
+        for name, (heading, texts) in zip(table, _readable(table, most).items(), strict=True):
+            cells = [str(heading), *texts]
+            width = max(map(len, cells))
+            words = pd.api.types.is_string_dtype(table[name])
+            columns.append([cell.ljust(width) if words else cell.rjust(width) for cell in cells])
+        if len(table):
+            parts += ["", title, *("  ".join(["", *row]).rstrip() for row in zip(*columns, strict=True))]
+    return "\n".join(parts)
 
 
-def as_html(lines: Sequence[str], listings: Sequence[Listing], *, more: str = "") -> str:
+def html_page(
+    lines: Iterable[str],
+    tables: Mapping[str, pd.DataFrame] = NO_TABLES,
+    *,
+    more: str = "",
+    most: int = LONGEST_CELL,
+) -> str:
     """Return the same as HTML, everything escaped, and ``more`` after it, which is HTML already.
 
-    The class keeps a notebook from reading anything in it as mathematics, in which a link can hide.
-
-    >>> as_html(["<b>"], [])
+    >>> html_page(["<b>"])
     '<div class="mathjax_ignore tex2jax_ignore"><p>&lt;b&gt;</p></div>'
     """
     parts = [f"<p>{'<br>'.join(escaped(line, most=0) for line in lines)}</p>"]
-    for one in listings:
-        head = _cells("th", one.columns, one.words)
-        body = "".join(f"<tr>{_cells('td', row, one.words, one.most)}</tr>" for row in one.rows)
-        parts.append(
-            f"<p><b>{escaped(one.title)}</b></p><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-        )
-    return f'<div class="mathjax_ignore tex2jax_ignore">{"".join(parts)}{more}</div>'
+    for title, table in tables.items():
+        if len(table):
+            with pd.option_context("display.max_colwidth", None):
+                markup = _readable(table, most).to_html(index=False, border=0, escape=True, classes=NO_MATHEMATICS)
+            parts.append(f"<p><b>{escaped(title)}</b></p>{markup}")
+    return f'<div class="{NO_MATHEMATICS}">{"".join(parts)}{more}</div>'
+
+
+def _readable(table: pd.DataFrame, most: int) -> pd.DataFrame:
+    """Return a table whose cells are text for people; an underscore in a heading is a blank."""
+    return table.map(lambda cell: _readable_cell(cell, most)).rename(columns=lambda name: name.replace("_", " "))
+
+
+def _readable_cell(cell: object, most: int) -> str:
+    if isinstance(cell, str):
+        return plain(cell, most)
+    if cell is None or isinstance(cell, Decimal):
+        return usd(cell)
+    return f"{cell:,.1f}" if isinstance(cell, float) else f"{cell:,}"
 
 
 def plain(text: str, most: int = LONGEST_CELL) -> str:
@@ -203,13 +210,6 @@ def usd(value: Decimal | None) -> str:
 def escaped(text: str, most: int = LONGEST_CELL) -> str:
     """Return text for HTML, wherever in it, not longer than ``most`` (0: as long as it is)."""
     return html.escape(plain(text, most))
-
-
-def _cells(tag: str, texts: Sequence[str], words: Sequence[int], most: int = LONGEST_CELL) -> str:
-    """Return a row's cells as HTML, those at the places of words on the left."""
-    sides = ("left" if place in words else "right" for place in range(len(texts)))
-    told = zip(texts, sides, strict=True)
-    return "".join(f'<{tag} style="text-align:{side}">{escaped(text, most)}</{tag}>' for text, side in told)
 
 
 def duration(seconds: float) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from ..errors import BudgetError
-from ..formatting import Sentence, amount, as_html, as_text, duration, many, plain
+from ..formatting import Sentence, amount, duration, html_page, many, text_page
 from ..gemini.client import access, check_capabilities
 from ..messages import SIMULATOR, Client
 from ..pricing.budget import Budget
@@ -111,19 +111,17 @@ class Plan:
         for stage in self.stages:
             counts = "".join(f", {count:,} {name}" for name in COUNTS if (count := getattr(stage, name)))
             stages.append(f"  {stage.name}: {stage.to_ask:,} to ask{counts}")
-        return as_text([self._table_line, *stages, *self._money_lines, *self.notes, self.next_line], [])
+        return text_page([self._table_line, *stages, *self._money_lines, *self.notes, self.next_line])
 
     def __repr__(self) -> str:
         summary = f"<enrichkit.Plan, {many(self.records, 'record')}: {self.price_line}> print() shows all of it."
-        return as_text([summary, self.next_line], [])
+        return text_page([summary, self.next_line])
 
     def _repr_html_(self) -> str:
-        names = ["to_ask", *(name for name in COUNTS if any(getattr(stage, name) for stage in self.stages))]
-        stages = pd.DataFrame([asdict(stage) for stage in self.stages])[["name", *names]]
-        stages = stages.rename(columns={"name": "stage", "to_ask": "to ask"}).map(_shown)
-        table = stages.to_html(index=False, border=0, classes="mathjax_ignore tex2jax_ignore")
-        notes = as_html([*self.notes, self.next_line], [])
-        return as_html([self._table_line, *self._money_lines], [], more=table + notes)
+        names = ["name", "to_ask", *(name for name in COUNTS if any(getattr(stage, name) for stage in self.stages))]
+        stages = pd.DataFrame([asdict(stage) for stage in self.stages])[names].rename(columns={"name": "stage"})
+        lines = [self._table_line, *self._money_lines, *self.notes, self.next_line]
+        return html_page(lines, {"questions": stages})
 
     @property
     def _table_line(self) -> str:
@@ -208,10 +206,6 @@ def make_plan(
         notes=(*run_plan.notes, *checkup(run_plan)),
         **asdict(about),
     )
-
-
-def _shown(cell: object) -> str:
-    return plain(cell) if isinstance(cell, str) else f"{cell:,}"
 
 
 def _unpriced(stages: Sequence[Stage], model: str, prices: Mapping[str, Price]) -> Iterator[Sentence]:

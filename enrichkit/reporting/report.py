@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
 
-from ..formatting import Listing, as_html, as_text, many, usd
+import pandas as pd
+
+from ..formatting import html_page, many, text_page, usd
 from ..pricing.prices import Price
 from ..store.files import Files, folder_of, work_area
 from ..store.reader import StoreReader
 from ..store.replies import StoredReplies
-from .bill import ALL_KINDS, Bill, CostLine, StageCost, make_bill
-from .costs import COUNTED
-from .quality import Quality, as_json, listings, read_quality
+from .bill import Bill, CostLine, make_bill
+from .quality import MOST_SHOWN, Quality, quality_tables, read_quality
 
 SCHEMA_VERSION = 3
 FILE = "enrichment_report.json"
@@ -43,16 +42,6 @@ class Throughput:
     median_per_minute: int
     most_per_minute: int
     repeated: int
-
-    @property
-    def lines(self) -> list[str]:
-        """The same in words."""
-        if not self.busy_minutes:
-            return []
-        return [
-            f"Minutes in which replies came: {self.busy_minutes:,}, with {self.median_per_minute:,} in the usual one, "
-            f"{self.most_per_minute:,} at most; tries repeated after errors: {self.repeated:,}."
-        ]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,55 +75,27 @@ class Report:
     notes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        return as_text(self._lines(), self._listings())
+        return text_page(self._lines(), self._tables())
 
     def __repr__(self) -> str:
-        told = f"{self._lines()[0]}; {_sum_text(self.cost.total)} USD{', simulated' * bool(self.simulated)}"
-        return as_text([f"<enrichkit.Report, {told}> print() shows all of it.", self.next_line], [])
+        summary = f"{self._lines()[0]}; {_sum_text(self.cost.total)} USD{', simulated' * bool(self.simulated)}"
+        return text_page([f"<enrichkit.Report, {summary}> print() shows all of it.", self.next_line])
 
     def _repr_html_(self) -> str:
-        return as_html(self._lines(), self._listings())
+        return html_page(self._lines(), self._tables())
 
     def to_json(self) -> str:
         """Return the report as JSON; ``docs/report.md`` describes it.
 
         Amounts are texts with exact decimals, in USD; null is unknown. ``version`` changes when a name does.
+
+        Returns
+        -------
+        str
+            The names of the attributes, and of theirs in turn.
         """
-        bill = self.cost
-        found = {
-            "version": SCHEMA_VERSION,
-            "out": self.out,
-            "simulated": self.simulated,
-            "damaged_shards": self.damaged,
-            "notes": list(self.notes),
-            "quality": as_json(self.quality),
-            "pace": dataclasses.asdict(self.pace),
-            "cost": {
-                "prices": bill.prices,
-                "total": _line_json(bill.total),
-                "by_stage": {
-                    name: _line_json(line)
-                    | {
-                        "filled_cells": sum(line.filled.values()),
-                        "filled_by_column": dict(line.filled),
-                        "per_filled_cell_usd": exact(line.per_filled_cell_usd),
-                        "shared_answers": line.shared,
-                        "sharing_saved_usd": exact(line.saved_usd),
-                    }
-                    for name, line in bill.by_stage.items()
-                },
-                "by_model": {name: _line_json(line) for name, line in bill.by_model.items()},
-                "records": bill.records,
-                "per_record_usd": exact(bill.per_record_usd),
-                "per_filled_cell_usd": exact(bill.total.per_filled_cell_usd),
-                "sharing_saved_usd": exact(bill.total.saved_usd),
-                "shared_unpriced": bill.total.shared_unpriced,
-                "stored_answers_usd": exact(bill.kept_usd),
-                "not_sealed": bill.not_sealed,
-                "may_be_charged": bill.may_be_charged,
-            },
-        }
-        return json.dumps(found, indent=2)
+        shown = replace(self, quality=replace(self.quality, same_address=self.quality.same_address[:MOST_SHOWN]))
+        return json.dumps({"version": SCHEMA_VERSION, **asdict(shown)}, indent=2, default=exact)
 
     def write(self, path: str | Path | None = None) -> Path:
         """Write `to_json` to a file, all of it or nothing; default: ``enrichment_report.json`` beside the store.
@@ -145,8 +106,8 @@ class Report:
         Files(target.parent).put(target, self.to_json().encode())
         return target
 
-    def _listings(self) -> list[Listing]:
-        return [*listings(self.quality), *([] if _is_lost(self.cost.total) else _listings(self.cost))]
+    def _tables(self) -> dict[str, pd.DataFrame]:
+        return quality_tables(self.quality) | ({} if _is_lost(self.cost.total) else cost_tables(self.cost))
 
     def _lines(self) -> list[str]:
         bill, quality = self.cost, self.quality
@@ -156,7 +117,7 @@ class Report:
         return [
             f"{many(quality.records, 'record')}{f': {status}' if status else ''}{f' ({waiting})' if waiting else ''}; "
             f"{many(quality.corrections, 'answer differs', 'answers differ')} from the table",
-            *self.pace.lines,
+            *_pace_lines(self.pace),
             f"{self.out}: {_sum_text(bill.total)} USD ({label}prices: {bill.prices})",
             f"{many(bill.records, 'record')}, {many(bill.total.replies, 'paid reply', 'paid replies')}, "
             f"{many(bill.total.attempts, 'attempt')}; "
@@ -236,23 +197,23 @@ def report(out: str | Path = "enriched", *, prices: Mapping[str, Price] | None =
 
 
 def _throughput(stored: StoredReplies) -> Throughput:
-    minutes = Counter(one.at.replace(second=0, microsecond=0) for one in stored.paid if one.at is not None)
+    minutes = Counter(reply.at.replace(second=0, microsecond=0) for reply in stored.paid if reply.at is not None)
     counts = sorted(minutes.values()) or [0]
     return Throughput(
         busy_minutes=len(minutes),
         median_per_minute=counts[len(counts) // 2],
         most_per_minute=counts[-1],
-        repeated=sum(max(0, one.tries - 1) for one in stored.replies),
+        repeated=sum(max(0, reply.tries - 1) for reply in stored.replies),
     )
 
 
-def exact(value: Decimal | None) -> str | None:
+def exact(value: Decimal) -> str:
     """Return an amount as text with every digit of it, without an exponent.
 
-    >>> exact(Decimal("1.50")), exact(Decimal("0E-7")), exact(None)
-    ('1.5', '0', None)
+    >>> exact(Decimal("1.50")), exact(Decimal("0E-7"))
+    ('1.5', '0')
     """
-    return None if value is None else f"{value.normalize():f}"
+    return f"{value.normalize():f}"
 
 
 def _is_lost(line: CostLine) -> bool:
@@ -264,53 +225,44 @@ def _sum_text(line: CostLine) -> str:
     return usd(line.cost_usd) + (f" + {line.unpriced:,} unknown" if line.unpriced and line.cost_usd is not None else "")
 
 
-def _line_json(line: CostLine) -> dict[str, Any]:
+def cost_tables(bill: Bill) -> dict[str, pd.DataFrame]:
+    """Return a bill as tables, by their titles."""
+    stages = [*bill.by_stage.items(), ("total", bill.total)]
+    used = [
+        {"stage": name, "attempts": line.attempts, "replies": line.replies, "wasted": line.wasted}
+        | {"unpriced": line.unpriced}
+        | {kind.removesuffix("_tokens"): count for kind, count in line.counts.items()}
+        for name, line in stages
+    ]
+    brought = [
+        {
+            "stage": name,
+            "filled cells": sum(line.filled.values()),
+            "USD a cell": line.per_filled_cell_usd if line.filled else "-",
+            "shared answers": line.shared,
+            "saved by sharing, USD": line.saved_usd,
+        }
+        for name, line in bill.by_stage.items()
+    ]
     return {
-        "cost_usd": exact(line.cost_usd),
-        "by_kind_usd": {kind: exact(value) for kind, value in line.usd.items()},
-        "replies": line.replies,
-        "wasted_replies": line.wasted,
-        "unpriced_replies": line.unpriced,
-        "attempts": line.attempts,
-        **line.counts,
+        "cost by stage, USD": _cost_table("stage", stages),
+        "cost by model that answered, USD": _cost_table("model", bill.by_model.items()),
+        "what was used": pd.DataFrame(used),
+        "what it brought": pd.DataFrame(brought),
     }
 
 
-def _listings(bill: Bill) -> list[Listing]:
-    """Return the tables of a bill."""
-    stages = [*bill.by_stage.items(), ("total", bill.total)]
+def _cost_table(name: str, lines: Iterable[tuple[str, CostLine]]) -> pd.DataFrame:
+    return pd.DataFrame([{name: text, **line.usd, "total": line.cost_usd} for text, line in lines])
+
+
+def _pace_lines(pace: Throughput) -> list[str]:
+    if not pace.busy_minutes:
+        return []
     return [
-        Listing("cost by stage, USD", ("stage", *ALL_KINDS, "total"), tuple(_cost_row(*line) for line in stages)),
-        Listing(
-            "cost by model that answered, USD",
-            ("model", *ALL_KINDS, "total"),
-            tuple(_cost_row(*line) for line in bill.by_model.items()),
-        ),
-        Listing(
-            "what was used",
-            ("stage", "attempts", "replies", "wasted", *(name.removesuffix("_tokens") for name in COUNTED)),
-            tuple(_use_row(*line) for line in stages),
-        ),
-        Listing(
-            "what it brought",
-            ("stage", "filled cells", "USD a cell", "shared answers", "saved by sharing, USD"),
-            tuple(_gain_row(*line) for line in bill.by_stage.items()),
-        ),
+        f"Median {many(pace.median_per_minute, 'reply', 'replies')} a minute, at most {pace.most_per_minute:,}, over "
+        f"{many(pace.busy_minutes, 'active minute')}; {many(pace.repeated, 'retry', 'retries')}."
     ]
-
-
-def _cost_row(name: str, line: CostLine) -> tuple[str, ...]:
-    return name, *map(usd, line.usd.values()), _sum_text(line)
-
-
-def _use_row(name: str, line: CostLine) -> tuple[str, ...]:
-    return name, *(f"{count:,}" for count in (line.attempts, line.replies, line.wasted, *line.counts.values()))
-
-
-def _gain_row(name: str, line: StageCost) -> tuple[str, ...]:
-    cells = sum(line.filled.values())
-    cell = usd(line.per_filled_cell_usd) if cells else "-"
-    return name, f"{cells:,}", cell, f"{line.shared:,}", usd(line.saved_usd)
 
 
 def _savings(bill: Bill) -> list[str]:
@@ -326,11 +278,11 @@ def _savings(bill: Bill) -> list[str]:
 
 def _notes(stored: StoredReplies) -> list[str]:
     """Return what limits the figures, in words."""
-    unpriced = sum(one.cost is None for one in stored.paid)
-    possibly = sum(one.may_be_charged for one in stored.replies)
+    unpriced = sum(reply.cost is None for reply in stored.paid)
+    possibly = sum(reply.may_be_charged for reply in stored.replies)
     notes = []
     if unpriced:
-        models = ", ".join(sorted({one.model for one in stored.paid if one.cost is None}))
+        models = ", ".join(sorted({reply.model for reply in stored.paid if reply.cost is None}))
         notes.append(
             f"Replies of unknown price, which are in no sum: {unpriced:,} (of the model {models}; or they do not say "
             "what they used). prices= takes prices of your own, with search_usd for replies that searched."

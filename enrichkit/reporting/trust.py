@@ -15,7 +15,7 @@ import pandas as pd
 import pyarrow as pa
 
 from ..errors import InputError
-from ..formatting import Listing, as_html, as_text, escaped, many
+from ..formatting import escaped, html_page, many, text_page
 from ..gemini.wire import parse
 from ..messages import decode
 from ..stages.grounding import STATES
@@ -241,11 +241,11 @@ class Dossier:
     suggestions: tuple[str, ...]
 
     def __str__(self) -> str:
-        return as_text(self._lines(), self._listings())
+        return text_page(self._lines(), self._tables(), most=LONGEST_VALUE)
 
     def __repr__(self) -> str:
         summary = f"<enrichkit.Dossier, {self._lines()[0]}: {many(len(self.answers), 'answer')}>"
-        return as_text([f"{summary} print() shows all of it."], [])
+        return text_page([f"{summary} print() shows all of it."])
 
     def _repr_html_(self) -> str:
         frames = "".join(
@@ -259,20 +259,17 @@ class Dossier:
             if answer["sources"]
         )
         sources = f"<p><b>pages that back a value, as the service says</b></p><ul>{pages}</ul>" if pages else ""
-        return as_html(self._lines(), self._listings(), more=sources + frames)
+        return html_page(self._lines(), self._tables(), more=sources + frames, most=LONGEST_VALUE)
 
     def _lines(self) -> list[str]:
         key = ", ".join(f"{name}: {value}" for name, value in self.key.items() if value is not None)
         return [key, *(f"{stage}: {note}" for stage, note in self.notes.items())]
 
-    def _listings(self) -> list[Listing]:
-        columns = {"column": "column", "state": "state", "cell": "the table has", "answer": "answer"}
-        rows = tuple(tuple(str(answer[name] or "") for name in columns) for answer in self.answers)
-        tables = [
-            Listing("answers", tuple(columns.values()), rows, words=(0, 1, 2, 3), most=LONGEST_VALUE),
-            Listing("what checks found", ("finding",), tuple((issue,) for issue in self.issues), most=LONGEST_VALUE),
-        ]
-        return [table for table in tables if table.rows]
+    def _tables(self) -> dict[str, pd.DataFrame]:
+        headings = {"column": "column", "state": "state", "cell": "the table has", "answer": "answer"}
+        answers = [{heading: str(answer[name] or "") for name, heading in headings.items()} for answer in self.answers]
+        issues = [{"finding": issue} for issue in self.issues]
+        return {"answers": pd.DataFrame(answers), "what checks found": pd.DataFrame(issues)}
 
 
 def dossier(out: str | Path, record_id: str) -> Dossier:

@@ -122,7 +122,7 @@ def test_paid_failures_make_no_saving_negative(tmp_path, monkeypatch):
     larger = found.cost.for_records([1000])
     assert (larger["usd_nothing_shared"] >= larger["usd_shared_alike"]).all()
     cost = json.loads(found.to_json())["cost"]
-    assert (cost["sharing_saved_usd"], cost["by_stage"]["company"]["sharing_saved_usd"]) == ("0", "0")
+    assert (cost["total"]["saved_usd"], cost["by_stage"]["company"]["saved_usd"]) == ("0", "0")
 
 
 def test_no_escape_sequence_reaches_a_terminal(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import subprocess
@@ -18,7 +19,7 @@ from enrichkit import Price, Stage, errors
 from enrichkit.cli.flags import in_flags
 from enrichkit.gemini.simulator import Simulator
 from enrichkit.messages import Failure, Reply, Usage
-from enrichkit.reporting import what_if
+from enrichkit.reporting import Finding, what_if
 from enrichkit.reporting.costs import DOLLARS
 from enrichkit.reporting.report import exact
 from enrichkit.store.replies import answering
@@ -285,7 +286,7 @@ def test_what_a_damaged_shard_alone_held_is_unknown(tmp_path):
     assert "out: unknown USD (prices: " in told
     assert not re.search("Sharing|Resuming|values by column|confidence|cost by stage", told)
     assert {value for name, value in bill.items() if name.endswith("_usd")} == {None}
-    assert {*bill["total"]["by_kind_usd"].values(), bill["total"]["cost_usd"]} == {None}
+    assert {*bill["total"]["usd"].values(), bill["total"]["cost_usd"]} == {None}
     assert found.cost.for_records([10]).iloc[:, 1:].isna().all(axis=None)
     assert found.next_line.startswith(
         "Next: restore the damaged shards from a copy, or enrichkit.run with redo_damaged"
@@ -304,7 +305,7 @@ def test_what_is_not_in_the_damaged_shard_is_known(tmp_path):
     assert (found.damaged, found.cost.total.cost_usd) == (1, Decimal("0.00055"))
     assert found.cost.by_stage["company"].cost_usd == Decimal("0.00055")
     assert found.cost.by_stage["site"].cost_usd is found.cost.by_stage["site"].saved_usd is None
-    assert json.loads(found.to_json())["cost"]["by_stage"]["site"]["sharing_saved_usd"] is None
+    assert json.loads(found.to_json())["cost"]["by_stage"]["site"]["saved_usd"] is None
 
 
 def test_a_failure_that_may_have_been_charged_is_counted_apart(tmp_path):
@@ -359,20 +360,20 @@ def test_the_json_is_as_documented(tmp_path):
     found = json.loads(enrichkit.report(tmp_path / "out").to_json())
     assert found["version"] == 3
     assert found["cost"]["total"]["cost_usd"] == "0.0022"
-    assert found["cost"]["by_stage"]["site"]["sharing_saved_usd"] == "0.0011"
+    assert found["cost"]["by_stage"]["site"]["saved_usd"] == "0.0011"
     documented = (ROOT / "docs" / "report.md").read_text(encoding="utf-8")
 
     def names(value):
         for name, inner in value.items():
             yield name
             if isinstance(inner, dict) and name not in (
-                *("by_stage", "by_model", "filled_by_column", "status", "columns", "stages"),
+                *("by_stage", "by_model", "filled", "filled_before", "filled_after", "status", "pending"),
                 *("states", "fields_found", "confidence", "search_quality"),
             ):
                 yield from names(inner)
 
-    every = {*names(found), *names(found["cost"]["by_stage"]["site"]), *names(found["quality"]["stages"]["site"])}
-    every |= {*names(next(iter(found["quality"]["columns"].values()))), *names(found["cost"]["by_model"][LITE])}
+    every = {*names(found), *names(found["cost"]["by_stage"]["site"]), *names(found["cost"]["by_model"][LITE])}
+    every |= {field.name for field in dataclasses.fields(Finding)}
     assert {name for name in every if f"`{name}`" not in documented} == set()
 
 
@@ -418,8 +419,7 @@ def test_a_stage_of_some_records_only_is_told_by_name(tmp_path):
     assert str(found).startswith("3 records: 1 done, 2 pending (site not asked of 2); ")
     expected = "Next: enrichkit.run with site among its stages asks the pending ones, if its table has them; "
     assert found.next_line.startswith(f"{expected}enrichkit.trust.weak(")
-    stages = json.loads(found.to_json())["quality"]["stages"]
-    assert {stage: facts["pending"] for stage, facts in stages.items()} == {"company": 0, "site": 2}
+    assert json.loads(found.to_json())["quality"]["pending"] == {"company": 0, "site": 2}
     enrichkit.run(frame, **(call | {"stages": [COMPANY, SITE]}))
     assert str(enrichkit.report(tmp_path / "out")).startswith("3 records: 3 done; ")
 
