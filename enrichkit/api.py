@@ -66,6 +66,7 @@ def plan_of(frame: pd.DataFrame, options: Options) -> Plan:
     )
     return make_plan(
         run_plan,
+        index,
         out=options.out,
         folder=options.folder,
         workers=options.workers,

@@ -363,14 +363,9 @@ class Run:
         rest = status.money.rest_usd
         if rest is None and not status.money.unpriced:
             with contextlib.suppress(OSError):  # the store may be what ended the run
-                options = self._options
-                about = estimate(
-                    self._recorder.plan,
-                    options.folder,
-                    workers=options.workers,
-                    rpm=options.rpm,
-                    prices=options.prices,
-                )
+                options, recorder = self._options, self._recorder
+                known = recorder.plan, recorder.store.index, options.folder
+                about = estimate(*known, workers=options.workers, rpm=options.rpm, prices=options.prices)
                 rest = None if about.cost_usd is None else about.cost_usd[1]
         return f"They will cost about {amount(rest)} USD more. " if rest and status.left else ""
 

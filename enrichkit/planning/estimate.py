@@ -1,9 +1,9 @@
-"""The estimate: about how many tokens, how much money and time what is to ask will take, as low, middle and high.
+"""The estimate: about how many tokens, how much money and time the open questions will take, as low, middle and high.
 
-Where the store has replies of a stage, their mean is carried over to what is left, with a range that is wider the
-fewer they are and the more they differ; two thousand questions tell as much as a million, so only the newest shards
-are read. Else the prompt's length and the stage's usual sizes have to do. Both are closed formulas: the same store and
-table give the same estimate.
+Where the store has replies of a stage, their mean is carried over to the open questions. The range is wider the fewer
+the replies are and the more they differ. Two thousand questions tell as much as a million, so only the newest shards
+are read. A stage without replies is estimated from the length of its prompt and the usual sizes. Both are closed
+formulas: the same store and table give the same estimate.
 """
 
 from __future__ import annotations
@@ -26,23 +26,21 @@ from ..formatting import many
 from ..messages import SIMULATOR, Usage
 from ..pricing.prices import Price, cost, worst_case
 from ..stages import funds
-from ..stages.stage import LONGEST_VALUE, SYSTEM, Stage
-from ..store.index import Index, damaged_error, find, footer, is_store, stages_of
-from ..store.journal import JournalEntry, by_question
+from ..stages.stage import LONGEST_VALUE, SYSTEM
+from ..store.index import Index, damaged_error, footer, newest_shards, stages_of
 from ..store.reader import StoreReader
-from ..store.rows import META, RECORD_ID, SPENT, meta, read_outcome
+from ..store.rows import COUNTS, META, RECORD_ID, SPENT, meta, read_outcome
 from .plan import RunPlan
 from .questions import StageQuestions
 
 LONGEST_PROMPT_BYTES = 10_000
 ENOUGH_ROWS = 2000
 USAGE = pa.schema([(name, META[name]) for name in (*SPENT, "model")])
+TOKENS = ["input_tokens", "tool_tokens", "thinking_tokens", "output_tokens"]
 
 Range = tuple[float, float, float]
 """Low, middle, high."""
 Numbers = npt.NDArray[np.float64]
-Sizes = list[tuple[str, pd.DataFrame, int]]
-"""A stage's name, what its questions take, a row each, and how many of them are to ask."""
 
 # The usual sizes of one question, seen on investor records: low, middle, high.
 BYTES_PER_TOKEN = np.array([5, 4, 3])
@@ -57,73 +55,85 @@ SECONDS: Range = (4.0, 10.0, 30.0)
 SIMULATED_SECONDS: Range = (0.005, 0.02, 0.1)
 
 OWN_SECONDS: Range = (0.001, 0.002, 0.006)
-"""What a request takes of this computer, whatever the service does."""
+"""What a request takes on this computer, however fast the service is."""
 STUDENT = ((12, 2.461), (5, 3.003), (0, 3.896))
-"""Student's t from so many degrees of freedom on: 97 of 100 true values lie within, were they of normal shape."""
+"""Student's t from these degrees of freedom on; with normally distributed values, 97 of 100 ranges hold the truth."""
 PRIOR_QUESTIONS = 3
 PRIOR_SPREAD = 0.6
-"""A few replies happen to look alike: so they are joined by as many thought ones, spread by so much of the mean."""
+"""A few replies may look alike by chance, so imagined ones join them, with a spread of this share of the mean."""
 LEAST_SPREAD = 0.03
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """What is to ask will take about so much; ``cost_usd`` is None where a price is unknown."""
+    """About what the open questions will take; ``cost_usd`` is None where a price is unknown."""
 
     tokens: Range
     cost_usd: Range | None
     seconds: Range
     basis: str
-    """What the sizes were taken from, in words."""
+    """Where the sizes come from, in words."""
 
 
-def estimate(run_plan: RunPlan, out: Path, *, workers: int, rpm: float | None, prices: Mapping[str, Price]) -> Estimate:
-    """Return about what the open questions of a table will take; ``out`` is the store whose replies it goes by."""
-    usage = read_usage(out, run_plan.stages, prices)
-    measured: Sizes = []
-    guessed: Sizes = []
-    for questions in run_plan.stages:
-        if count := questions.to_ask:
-            stage = questions.stage
-            sizes = usage[stage.name] if stage.name in usage else _usual_sizes(run_plan, stage)
-            sizes = _priced(sizes, stage.model or run_plan.model, prices)
-            (measured if stage.name in usage else guessed).append((stage.name, sizes, count))
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """What questions of a stage take, a row each, and how many more of its questions are to be asked."""
+
+    stage: str
+    to_ask: int
+    sizes: pd.DataFrame
+    measured: bool
+    """Whether the rows are replies of this store; otherwise they are the usual sizes: low, middle, high."""
+
+
+def estimate(
+    run_plan: RunPlan, index: Index, out: Path, *, workers: int, rpm: float | None, prices: Mapping[str, Price]
+) -> Estimate:
+    """Return about what a plan's open questions will take; ``out`` is the store that has the replies to go by."""
+    samples = list(_samples(run_plan, index, out, prices))
+    tokens, cost_usd, seconds = (_total(quantity, samples) for quantity in ("tokens", "cost_usd", "seconds"))
     requests, at_once = run_plan.to_ask, max(1, min(workers, run_plan.to_ask))
     allowed = 0.0 if rpm is None else (requests - 1) * 60 / rpm
     low, middle, high = (
-        max(seconds / at_once, own * requests, allowed)
-        for seconds, own in zip(_total("seconds", measured, guessed), OWN_SECONDS, strict=True)
+        max(time / at_once, own * requests, allowed) for time, own in zip(seconds, OWN_SECONDS, strict=True)
     )
-    unpriced = any(sizes["cost_usd"].hasnans for _, sizes, _ in [*measured, *guessed])
-    return Estimate(
-        tokens=_total("tokens", measured, guessed),
-        cost_usd=None if unpriced else _total("cost_usd", measured, guessed),
-        seconds=(low, middle, high),
-        basis=_basis(measured, guessed),
-    )
+    unpriced = any(sample.sizes["cost_usd"].hasnans for sample in samples)
+    return Estimate(tokens, None if unpriced else cost_usd, (low, middle, high), _basis(samples))
 
 
-def _total(quantity: str, measured: Sizes, guessed: Sizes) -> Range:
-    """Return the range of a quantity over all that is to ask."""
-    low, middle, high = carry_over([(sizes[quantity].to_numpy(float), count) for _, sizes, count in measured])
-    for _, sizes, count in guessed:
-        least, usual, most = sizes[quantity].to_numpy(float) * count
-        low, middle, high = low + least, middle + usual, high + most
+def _samples(run_plan: RunPlan, index: Index, out: Path, prices: Mapping[str, Price]) -> Iterator[Sample]:
+    """Yield what to go by for each stage with open questions, with their tokens and their cost of today."""
+    asking = [questions for questions in run_plan.stages if questions.to_ask]
+    shards = _newest(out, [questions.stage.name for questions in asking]) if asking else []
+    for questions in asking:
+        used = _used(questions, index, shards, prices)
+        sizes = used if len(used) else _usual_sizes(run_plan, questions)
+        priced = _priced(sizes, questions.stage.model or run_plan.model, prices)
+        yield Sample(questions.stage.name, questions.to_ask, priced, measured=len(used) > 0)
+
+
+def _total(quantity: str, samples: Sequence[Sample]) -> Range:
+    """Return the range of a quantity over all that is to be asked."""
+    values = [(sample.sizes[quantity].to_numpy(float), sample) for sample in samples]
+    measured = carry_over([(used, sample.to_ask) for used, sample in values if sample.measured])
+    usual = (sizes * sample.to_ask for sizes, sample in values if not sample.measured)
+    low, middle, high = sum(usual, np.array(measured)).tolist()
     return low, middle, high
 
 
-def _basis(measured: Sizes, guessed: Sizes) -> str:
-    if not measured:
+def _basis(samples: Sequence[Sample]) -> str:
+    replies = sum(len(sample.sizes) for sample in samples if sample.measured)
+    if not replies:
         return "from the usual sizes"
-    replies = many(sum(len(sizes) for _, sizes, _ in measured), "reply", "replies")
-    usual = " and ".join(name for name, _, _ in guessed)
-    return f"measured on {replies} of this store" + (f", but {usual} from the usual sizes" if usual else "")
+    usual = " and ".join(sample.stage for sample in samples if not sample.measured)
+    but = f", but {usual} from the usual sizes" if usual else ""
+    return f"measured on {many(replies, 'reply', 'replies')} of this store{but}"
 
 
 def carry_over(samples: Sequence[tuple[Numbers, int]]) -> Range:
     """Return the range of a total: each sample's mean for as many more of its kind, all kinds together.
 
-    The ends are as far from the middle as a new sample's sum may be, by Student's t; as factors rather than
+    The ends are as far from the middle as a new sample's sum may be, by Student's t. They are factors rather than
     differences, since what replies use is skewed: a few take much more than most.
 
     >>> low, middle, high = carry_over([(np.array([1.0, 2.0, 3.0]), 100)])
@@ -145,47 +155,34 @@ def carry_over(samples: Sequence[tuple[Numbers, int]]) -> Range:
 def _priced(sizes: pd.DataFrame, model: str, prices: Mapping[str, Price]) -> pd.DataFrame:
     """Return questions with their tokens of all kinds, and what they would cost today.
 
-    By the version that answered where it is given, else by the model that is to be asked. Where the tokens are not
-    known, the cost of then stands.
+    The price is that of the version that answered, or else of the model that is to be asked. Where the tokens are not
+    known, the recorded cost stands.
     """
     costs = []
     for question in sizes.to_dict("records"):
-        usage = Usage(
-            prompt_tokens=question["input_tokens"],
-            cached_tokens=question["cached_tokens"],
-            tool_tokens=question["tool_tokens"],
-            thinking_tokens=question["thinking_tokens"],
-            output_tokens=question["output_tokens"],
-            searches=question["searches"],
-        )
+        usage = Usage(**{count: question[name] for name, count in COUNTS.items()})
         version = model if pd.isna(question["model"]) else question["model"]
         price = cost(usage, version, prices=prices)
         known = usage.prompt_tokens is not None and usage.output_tokens is not None
         costs.append(question["cost_usd"] if not known else None if price is None else float(price.total_usd))
-    kinds = ["input_tokens", "tool_tokens", "thinking_tokens", "output_tokens"]
-    return sizes.assign(tokens=sizes[kinds].sum(axis="columns"), cost_usd=np.array(costs, dtype=float))
+    return sizes.assign(tokens=sizes[TOKENS].sum(axis="columns"), cost_usd=np.array(costs, dtype=float))
 
 
-def _usual_sizes(run_plan: RunPlan, stage: Stage) -> pd.DataFrame:
+def _usual_sizes(run_plan: RunPlan, questions: StageQuestions) -> pd.DataFrame:
     """Return what one question of a stage usually takes: low, middle, high."""
-    table = run_plan.table
+    stage, table = questions.stage, run_plan.table
     length = len(SYSTEM) + len(stage.prompt) + len(json.dumps(stage.schema))
     length += sum(_mean_length(table.column(name)) for name in stage.reads if name in table.column_names)
-    built_in = stage.name in OUTPUT and stage.answer is funds.STAGES[stage.name].answer
-    output = (
-        np.array(OUTPUT[stage.name])
-        if built_in
-        else OUTPUT_OF_ANY + OUTPUT_OF_A_FIELD * len(stage.schema["properties"])
-    )
-    sizes = pd.DataFrame(
-        {
-            "input_tokens": np.round(length / BYTES_PER_TOKEN) + SEARCH_TOKENS * stage.search,
-            "output_tokens": np.minimum(output, stage.max_output_tokens),
-            "searches": SEARCHES * stage.search,
-            "seconds": SIMULATED_SECONDS if run_plan.model == SIMULATOR else SECONDS,
-        }
-    )
-    return sizes.assign(model=None, cost_usd=None, cached_tokens=0, tool_tokens=0, thinking_tokens=0)
+    output = OUTPUT_OF_ANY + OUTPUT_OF_A_FIELD * len(stage.schema["properties"])
+    if stage.name in OUTPUT and stage.answer is funds.STAGES[stage.name].answer:
+        output = np.array(OUTPUT[stage.name])
+    usual = {
+        "input_tokens": np.round(length / BYTES_PER_TOKEN) + SEARCH_TOKENS * stage.search,
+        "output_tokens": np.minimum(output, stage.max_output_tokens),
+        "searches": SEARCHES * stage.search,
+        "seconds": SIMULATED_SECONDS if run_plan.model == SIMULATOR else SECONDS,
+    }
+    return pd.DataFrame(usual).reindex(columns=USAGE.names)
 
 
 def _mean_length(column: pa.ChunkedArray) -> int:
@@ -195,43 +192,34 @@ def _mean_length(column: pa.ChunkedArray) -> int:
     return min(LONGEST_VALUE, round((pc.sum(pc.binary_length(column)).as_py() or 0) / len(column)))
 
 
-def read_usage(out: Path, stages: Sequence[StageQuestions], prices: Mapping[str, Price]) -> dict[str, pd.DataFrame]:
-    """Return what a store's newest paid questions used, a row each, by stage; a stage without any is left out.
-
-    Repetitions are included. ``model`` is the version that answered, or None where another model or another question
-    was asked than now.
-    """
-    asking = [questions for questions in stages if questions.to_ask]
-    if not asking or not is_store(out):
-        return {}
-    reader = StoreReader(out, warn=False)
-    names = {meta(questions.stage.name, fact) for questions in asking for fact in (*USAGE.names, "paid_by")}
+def _newest(out: Path, stages: Sequence[str]) -> list[pa.Table]:
+    """Return the newest shards, enough of them, with what the questions of some stages used."""
+    columns = {RECORD_ID, *(meta(stage, fact) for stage in stages for fact in (*USAGE.names, "paid_by"))}
     tables: list[pa.Table] = []
-    for _, table in reader.shards({RECORD_ID, *names}, newest_first=True):
+    for table in newest_shards(out, columns):
         tables.append(table)
         if sum(table.num_rows for table in tables) >= ENOUGH_ROWS:
             break
-    pending = by_question(entry for entries in reader.journal.values() for entry in entries or ())
-    usage = {questions.stage.name: _usage(questions, tables, pending, prices) for questions in asking}
-    return {name: sizes for name, sizes in usage.items() if len(sizes)}
+    return tables
 
 
-def _usage(
-    questions: StageQuestions,
-    tables: Sequence[pa.Table],
-    pending: Mapping[str, Sequence[JournalEntry]],
-    prices: Mapping[str, Price],
+def _used(
+    questions: StageQuestions, index: Index, shards: Sequence[pa.Table], prices: Mapping[str, Price]
 ) -> pd.DataFrame:
-    """Return what one stage's questions used: those asked just as now, if there are any."""
+    """Return what a stage's paid questions used, repetitions included, a row each.
+
+    These are the questions that were asked just as they would be now. If there are none, they are those of another
+    model or another question, without the version that answered.
+    """
     name = questions.stage.name
-    having = [table for table in tables if meta(name, "paid_by") in table.column_names]
-    asked = [stages_of([footer(table.schema)]).get(name, {}).get("question") for table in having]
-    same = [table for table, question in zip(having, asked, strict=True) if question == questions.fingerprint]
-    unsealed = pa.Table.from_pylist(list(_unsealed(questions, pending, prices)), USAGE)
-    usage = _known([unsealed, *(_paid(table, name) for table in same)])
-    if len(usage) or not having:
-        return usage
-    return _known([_paid(table, name) for table in having]).assign(model=None)
+    paid = [
+        (stages_of([footer(table.schema)]).get(name, {}).get("question"), _paid(table, name))
+        for table in shards
+        if meta(name, "paid_by") in table.column_names
+    ]
+    pending = pa.Table.from_pylist(list(_pending(questions, index, prices)), USAGE)
+    usage = _known([pending, *(used for question, used in paid if question == questions.fingerprint)])
+    return usage if len(usage) else _known([pending, *(used for _, used in paid)]).assign(model=None)
 
 
 def _known(usage: Sequence[pa.Table]) -> pd.DataFrame:
@@ -246,18 +234,13 @@ def _paid(table: pa.Table, stage: str) -> pa.Table:
     return pa.table([rows.column(meta(stage, fact)) for fact in USAGE.names], schema=USAGE)
 
 
-def _unsealed(
-    questions: StageQuestions, pending: Mapping[str, Sequence[JournalEntry]], prices: Mapping[str, Price]
-) -> Iterator[dict[str, Any]]:
-    """Yield what those used that have their final reply in no shard yet, and whose records wait for other stages."""
-    places = find(list(pending), questions.questions) if pending else ()
-    for place, (question, entries) in zip(places, pending.items(), strict=True):
-        needed = place >= 0 and questions.place[place] < 0 and len(questions.records(place))
-        if needed and entries[-1].status != "again":
+def _pending(questions: StageQuestions, index: Index, prices: Mapping[str, Price]) -> Iterator[dict[str, Any]]:
+    """Yield what those questions used whose final reply is in no shard yet, as their records wait for other stages."""
+    for number, entries in questions.pending(index):
+        if questions.place[number] < 0 and len(questions.records(number)) and entries[-1].status != "again":
             payloads = [entry.payload for entry in entries]
-            outcome = read_outcome(questions.stage, question, payloads, prices, recorded=0)
-            if outcome.spent is not None:
-                yield outcome.spent | {"model": outcome.best.reply.model_version}
+            outcome = read_outcome(questions.stage, questions.id(number), payloads, prices, recorded=0)
+            yield (outcome.spent or {}) | {"model": outcome.best.reply.model_version}
 
 
 def spent_before(

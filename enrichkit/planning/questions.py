@@ -5,7 +5,7 @@ Arrays throughout, so that a million pending records cost megabytes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 
 from ..stages.stage import Stage
 from ..store.index import Index, find
+from ..store.journal import JournalEntry
 from ..store.rows import meta
 from ..table.arrow import cells_at, has_value, is_true
 from ..table.cells import column_texts, digests, group, ids
@@ -146,11 +147,17 @@ class StageQuestions:
         self.place[needed] = at
         status = cells_at(index.column(meta(self.stage.name, "status")), at)
         self._state[needed] = np.where(is_true(pc.equal(status, "done")), ANSWERED, np.where(at >= 0, FAILED, 0))
-        places = find(list(index.pending), self.questions) if index.pending else ()
-        for place, entries in zip(places, index.pending.values(), strict=True):
+        for number, entries in self.pending(index):
             statuses = {entry.status for entry in entries}
-            if place >= 0 and self._state[place] != ANSWERED and statuses & {"done", "failed"}:
-                self._state[place] = ANSWERED if "done" in statuses else FAILED
+            if self._state[number] != ANSWERED and statuses & {"done", "failed"}:
+                self._state[number] = ANSWERED if "done" in statuses else FAILED
+
+    def pending(self, index: Index) -> Iterator[tuple[int, list[JournalEntry]]]:
+        """Yield the questions that have replies in the journal, with these replies."""
+        numbers = find(list(index.pending), self.questions) if index.pending else ()
+        for number, entries in zip(numbers, index.pending.values(), strict=True):
+            if number >= 0:
+                yield int(number), entries
 
     def leave_out(self, records: npt.NDArray[np.int32]) -> None:
         """Take records out, once, and settle the rest: a question that no other record needs is not asked."""

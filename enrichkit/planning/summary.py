@@ -17,6 +17,7 @@ from ..messages import SIMULATOR, Client
 from ..pricing.budget import Budget
 from ..pricing.prices import Price, lacking, prices_told
 from ..stages.stage import Stage
+from ..store.index import Index
 from .estimate import Estimate, Range, estimate, worst_request
 from .lint import checkup
 from .plan import RunPlan
@@ -172,6 +173,7 @@ class Plan:
 
 def make_plan(
     run_plan: RunPlan,
+    index: Index,
     *,
     out: str | Path,
     folder: Path,
@@ -181,7 +183,7 @@ def make_plan(
     budget: Budget,
 ) -> Plan:
     """Return what a person sees of a run's plan."""
-    about = estimate(run_plan, folder, workers=workers, rpm=rpm, prices=prices)
+    about = estimate(run_plan, index, folder, workers=workers, rpm=rpm, prices=prices)
     unpriced = list(
         dict.fromkeys(map(str, _unpriced([stage.stage for stage in run_plan.stages], run_plan.model, prices)))
     )

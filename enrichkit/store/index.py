@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -114,6 +114,14 @@ def read_shards(
     with ThreadPoolExecutor(max_workers=4) as pool:
         taken = list(pool.map(read, paths.values()))
     return {number: value for number, value in zip(paths, taken, strict=True) if value is not None}
+
+
+def newest_shards(out: Path, columns: Collection[str]) -> Iterator[pa.Table]:
+    """Yield some columns of each sealed shard, the newest first; a damaged shard is left out."""
+    files = files_of(out)
+    for path in reversed(shard_paths(files, out).values()):
+        if (table := read_or_none(files, path, columns)) is not None:
+            yield table
 
 
 def footer(schema: pa.Schema) -> dict[str, Any]:

@@ -123,9 +123,9 @@ class StoreReader:
         """Return some facts about every stage, such as ``status``, and some other columns, of the sealed rows."""
         return self.rows([*columns, *(meta(stage, name) for stage in self.stages for name in names)])
 
-    def shards(self, columns: Collection[str] | None, *, newest_first: bool = False) -> Iterator[tuple[int, pa.Table]]:
+    def shards(self, columns: Collection[str] | None) -> Iterator[tuple[int, pa.Table]]:
         """Yield the number and the table of each shard, one after the other; together they may not fit into memory."""
-        for number in sorted(self.paths, reverse=newest_first):
+        for number in sorted(self.paths):
             if (table := self._shard(number, columns)) is not None:
                 yield number, table
 
