@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pandas as pd
 
+from .ending import terminated_as_interrupted
 from .errors import InputError
 from .opening import check_setup, look_ahead
 from .options import Options, takes
@@ -13,7 +14,7 @@ from .planning.estimate import spent_before
 from .planning.summary import Plan, make_plan
 from .pricing.budget import Budget
 from .progress.screens import wanted
-from .runner import Run, _terminated_as_interrupted
+from .runner import Run
 
 
 @takes(Options)
@@ -152,7 +153,7 @@ def run(df: pd.DataFrame, options: Options) -> pd.DataFrame:
     >>> enrichkit.run(df, model="simulator", stages=["fund"], out=out, progress=False)["_status"].tolist()
     ['done']
     """
-    with _terminated_as_interrupted():  # from before the first request: a display may take its time to come up
+    with terminated_as_interrupted():  # from before the first request: a display may take its time to come up
         return Run(df, options).result()
 
 

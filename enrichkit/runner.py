@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import signal
 import threading
 import warnings
 import weakref
@@ -16,16 +15,16 @@ from typing import Any
 
 import pandas as pd
 
+from .ending import stopped, terminated_as_interrupted
 from .engine.shard_writer import Row
 from .errors import Interrupted, SetupError, Stopped
-from .formatting import PYTHON, Sentence, amount, many
+from .formatting import PYTHON, Sentence, many
 from .opening import open_engine
 from .options import Options
-from .planning.estimate import estimate
 from .progress.notify import notify
 from .progress.screens import Controls, Live, choose, look_around, wanted
 from .progress.view import again, headline, is_early, next_call, one_line, summary_html
-from .status import Status, next_step, stop_reason_text
+from .status import Status, stop_reason_text
 from .store.reader import enriched
 
 WAIT_SECONDS = 0.1
@@ -115,9 +114,7 @@ class Run:
         >>> job.stop()["_status"].tolist() in (["done"], ["pending"])
         True
         """
-        self._engine.stop("stop")
-        self._drain()
-        self._raise_defect()
+        self._end("stop")
         return self._frame()
 
     def pause(self) -> None:
@@ -193,7 +190,7 @@ class Run:
         >>> job.result()["_status"].tolist()
         ['done']
         """
-        with _terminated_as_interrupted(), self._interruptible():
+        with terminated_as_interrupted(), self._interruptible():
             self._wait()
         return self._finished()
 
@@ -286,10 +283,14 @@ class Run:
         try:
             yield
         except KeyboardInterrupt:
-            self._engine.stop("interrupt")
-            self._drain()
-            self._raise_defect()
+            self._end("interrupt")
             raise self._stopped(Interrupted, "Interrupted. ") from None
+
+    def _end(self, reason: str) -> None:
+        """Ask nothing more, and wait for what is in flight."""
+        self._engine.stop(reason)
+        self._drain()
+        self._raise_defect()
 
     def _drain(self) -> None:
         """Wait for what is in flight; an interrupt leaves at once."""
@@ -339,35 +340,8 @@ class Run:
         return enriched(self._options.folder, plan.frame, stages=stages, rows=rows, **table)
 
     def _stopped(self, kind: type[Stopped], how: str | Sentence) -> Stopped:
-        status = self.status
         reason = self._engine.reason[0] if self._engine.reason else "interrupt"
-        rest = f"{self._rest()}Prices: {status.money.prices}. " if reason == "budget" else ""
-        failed = f"{status.failed:,} failed, " if status.failed else ""
-        return kind(
-            "{how}{complete:,} of {records} done and saved, {failed}{are_left} left. {rest}{following}.",
-            how=how,
-            complete=status.done,
-            records=many(status.records, "record is", "records are"),
-            failed=failed,
-            are_left=many(status.left, "is", "are"),
-            rest=rest,
-            following=next_step(reason) if status.left else Sentence("The same {call} returns the table"),
-            reason=reason,
-            done=status.done + status.failed,
-            left=status.left,
-        )
-
-    def _rest(self) -> str:
-        """Say what the rest will cost, by what this run's questions have cost; before any has, as a plan would."""
-        status = self.status
-        rest = status.money.rest_usd
-        if rest is None and not status.money.unpriced:
-            with contextlib.suppress(OSError):  # the store may be what ended the run
-                options, recorder = self._options, self._recorder
-                known = recorder.plan, recorder.store.index, options.folder
-                about = estimate(*known, workers=options.workers, rpm=options.rpm, prices=options.prices)
-                rest = None if about.cost_usd is None else about.cost_usd[1]
-        return f"They will cost about {amount(rest)} USD more. " if rest and status.left else ""
+        return stopped(kind, how, reason=reason, status=self.status, recorder=self._recorder, options=self._options)
 
 
 def _as_of(*, ended: bool) -> list[str]:
@@ -387,15 +361,3 @@ def _let_earlier_runs_end(folder: Path) -> None:
                 stacklevel=5,
             )
             run._drain()
-
-
-@contextlib.contextmanager
-def _terminated_as_interrupted() -> Iterator[None]:
-    ours = threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
-    if ours:
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        if ours:
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
