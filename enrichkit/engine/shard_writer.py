@@ -47,7 +47,7 @@ class ShardWriter:
         self._store = store
         self._shard_rows = shard_rows
         self._stages = [questions.stage for questions in plan.stages]
-        self.given = _given_columns(store.index, plan.table.column_names)
+        self.given = list(dict.fromkeys([*store.index.given, *plan.table.column_names]))
         """The columns that are the user's, now or when the store was filled."""
         self.schema = _target_schema(self._stages, store.index, plan.table.schema, given=self.given, key=plan.key)
         self._run_id = uuid.uuid4().hex[:12]
@@ -216,7 +216,7 @@ def reread(store: Store, stages: Sequence[Stage], *, prices: Mapping[str, Price]
     outdated = {shard: _read_otherwise(facts, stages) for shard, facts in index.footers.items()}
     if not any(outdated.values()):
         return
-    given = _given_columns(index)
+    given = index.given
     known = pa.schema([field for field in index.schema if field.name in given])
     schema = _target_schema(stages, index, known, given=given)
     visible = {*given, *(name for stage in stages for name in stage.answers)}
@@ -259,12 +259,6 @@ def _reread_row(stage: Stage, row: Row, visible: Collection[str], prices: Mappin
     emptied = dict.fromkeys(filled or ())
     cells = row | emptied
     return emptied | stage_values(stage, outcome, {name: cells.get(name) for name in visible})
-
-
-def _given_columns(index: Index, columns: Sequence[str] = ()) -> list[str]:
-    """Return the columns that are the user's: those of any table that the store has seen, and of the present one."""
-    seen = [name for facts in index.footers.values() for name in facts.get("columns", ())]
-    return list(dict.fromkeys([*seen, *columns]))
 
 
 def _target_schema(

@@ -26,7 +26,6 @@ from ..messages import CLIENTS, SIMULATOR, Cause, Client, Failure, Reply, Reques
 from ..pricing.budget import Budget
 from ..pricing.prices import Price, worst_case
 from ..stages.stage import Stage, request_for
-from ..store.index import simulated_of
 from ..store.journal import JournalEntry
 from ..store.rows import Outcome, ReadReply, outcome_of, read_decoded, read_payload, reply_cost
 from .pace import RateLimiter
@@ -126,8 +125,7 @@ class Workers:
         self._permits: queue.SimpleQueue[None] = queue.SimpleQueue()
         for _ in range(asking.workers + SPARE_PERMITS):
             self._permits.put(None)
-        footers = recorder.store.index.footers.values()
-        self.simulated = True if self._plan.model == SIMULATOR else simulated_of(footers)
+        self.simulated = True if self._plan.model == SIMULATOR else recorder.store.index.simulated
         """Whether the simulator answers; None before that is known."""
         self._schema_bytes = {
             questions.stage.name: len(json.dumps(questions.stage.schema)) for questions in self._plan.stages

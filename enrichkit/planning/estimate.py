@@ -27,7 +27,7 @@ from ..messages import SIMULATOR, Usage
 from ..pricing.prices import Price, cost, worst_case
 from ..stages import funds
 from ..stages.stage import LONGEST_VALUE, SYSTEM
-from ..store.index import Index, damaged_error, footer, newest_shards, stages_of
+from ..store.index import Index, damaged_error, footer, newest_shards
 from ..store.reader import StoreReader
 from ..store.rows import COUNTS, META, RECORD_ID, SPENT, meta, read_outcome
 from .plan import RunPlan
@@ -213,7 +213,7 @@ def _used(
     """
     name = questions.stage.name
     paid = [
-        (stages_of([footer(table.schema)]).get(name, {}).get("question"), _paid(table, name))
+        (footer(table.schema).get("stages", {}).get(name, {}).get("question"), _paid(table, name))
         for table in shards
         if meta(name, "paid_by") in table.column_names
     ]

@@ -113,8 +113,8 @@ def check_store_fits(
                 new=kinds[1],
             )
     for stage in stages:
-        for name, facts in index.stages.items():
-            both = sorted(stage.answers.keys() & set(facts.get("answers", ()))) if name != stage.name else ()
+        for name, columns in index.answers.items():
+            both = sorted(stage.answers.keys() & set(columns)) if name != stage.name else ()
             if both:
                 raise StageError(
                     "Stage {name!r} writes the column {both!r}, which holds the answers of "

@@ -118,7 +118,7 @@ def read_answers(
     reader: StoreReader, facts: Iterable[str], more: Iterable[str] = ()
 ) -> tuple[pa.Table, dict[str, list[str]]]:
     """Return the sealed rows' columns of these facts and of all answers, and each stage's answer columns."""
-    stages = reader.stages
+    stages = reader.answers
     columns = {RECORD_ID, STATUS, *more, *(column for columns in stages.values() for column in columns)}
     return reader.facts(list(facts), columns), stages
 

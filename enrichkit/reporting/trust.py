@@ -319,7 +319,7 @@ def dossier(out: str | Path, record_id: str) -> Dossier:
             store=out,
             record_id=record_id,
         )
-    stages = reader.stages
+    stages = reader.answers
     suggestions = (_suggestions(row.get(meta(stage, "replies")) or ()) for stage in stages)
     return Dossier(
         record_id=record_id,

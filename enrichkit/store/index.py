@@ -30,8 +30,40 @@ T = TypeVar("T")
 _SHARD = re.compile(r"shard=s(\d+)")
 
 
+class Described:
+    """What the footers of a store's shards say of the whole store."""
+
+    footers: dict[int, dict[str, Any]]
+
+    @property
+    def key(self) -> list[str]:
+        """The columns that identify a record."""
+        return next((list(map(str, facts["key"])) for facts in self.footers.values() if "key" in facts), [])
+
+    @property
+    def stages(self) -> dict[str, dict[str, Any]]:
+        """The stages that any shard has columns of, in the order in which they came, with what is said of them."""
+        return {name: facts for shard in self.footers.values() for name, facts in shard.get("stages", {}).items()}
+
+    @property
+    def answers(self) -> dict[str, list[str]]:
+        """The columns of each stage's answers."""
+        return {name: list(map(str, facts.get("answers", ()))) for name, facts in self.stages.items()}
+
+    @property
+    def given(self) -> list[str]:
+        """The columns that were the user's in any table that the store has seen."""
+        return list(dict.fromkeys(str(name) for facts in self.footers.values() for name in facts.get("columns", ())))
+
+    @property
+    def simulated(self) -> bool | None:
+        """Whether a simulator answered; None if no shard says so."""
+        known = [facts["simulated"] for facts in self.footers.values() if facts.get("simulated") is not None]
+        return any(known) if known else None
+
+
 @dataclass(slots=True)
-class Index:
+class Index(Described):
     """What is stored, without the answers: which records are sealed where, which questions have a reply.
 
     ``shards`` numbers the shard of each sealed row; ``columns`` holds the columns asked for, one value per row.
@@ -65,11 +97,6 @@ class Index:
         sealed, status = self.column(f"{stage}._question"), self.column(f"{stage}._status")
         answered = find(questions, pc.if_else(pc.equal(status, "done"), sealed, pa.scalar(None, pa.string())))
         return np.where(answered >= 0, answered, find(questions, sealed))
-
-    @property
-    def stages(self) -> dict[str, Any]:
-        """The stages that any shard has columns of, in the order in which they came."""
-        return stages_of(self.footers.values())
 
 
 def find(values: Sequence[str] | pa.Array, among: pa.Array) -> npt.NDArray[np.int64]:
@@ -127,17 +154,6 @@ def newest_shards(out: Path, columns: Collection[str]) -> Iterator[pa.Table]:
 def footer(schema: pa.Schema) -> dict[str, Any]:
     """Return what a shard says of itself: version, key, stages, whether it is simulated."""
     return dict(json.loads((schema.metadata or {}).get(FOOTER, b"{}")))
-
-
-def simulated_of(footers: Iterable[Mapping[str, Any]]) -> bool | None:
-    """Return whether the answers of shards are simulated; None if no shard says so."""
-    kinds = [facts["simulated"] for facts in footers if facts.get("simulated") is not None]
-    return any(kinds) if kinds else None
-
-
-def stages_of(footers: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the stages that any of the shards has columns of, in the order in which they came."""
-    return {name: facts for shard in footers for name, facts in shard.get("stages", {}).items()}
 
 
 def damaged_error(path: Path) -> DamagedError:

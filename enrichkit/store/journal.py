@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,7 +63,7 @@ def read_journal(files: Files, out: Path) -> Iterator[tuple[Path, list[JournalEn
             yield folder / name, decode_journal(files.read(folder / name))
 
 
-def by_question(entries: Iterator[JournalEntry]) -> dict[str, list[JournalEntry]]:
+def by_question(entries: Iterable[JournalEntry]) -> dict[str, list[JournalEntry]]:
     """Return the pending replies of each question, oldest attempt first, each once."""
     questions: dict[str, dict[tuple[int, bytes], JournalEntry]] = {}
     for entry in entries:

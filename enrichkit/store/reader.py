@@ -25,8 +25,8 @@ from ..stages.stage import Stage
 from ..table.arrow import cells_at
 from ..table.cells import is_missing
 from .files import files_of, folder_of
-from .index import T, find, footer, is_store, read_shards, sealed_among, shard_paths, simulated_of, stages_of
-from .journal import read_journal
+from .index import Described, T, find, footer, is_store, read_shards, sealed_among, shard_paths
+from .journal import JournalEntry, read_journal
 from .parquet import join, read_or_none
 from .replies import COST, MONEY, StoredReplies, collect_replies, cost_in_rows, cost_of_payloads, lost_costs
 from .rows import RECORD_ID, STATUS, answers_and_facts, meta, record_status
@@ -61,7 +61,7 @@ class StoreStatus:
     simulated: bool = False
 
 
-class StoreReader:
+class StoreReader(Described):
     """A snapshot of a store, for reading; it needs no lock, and a run may be under way.
 
     It reads the journal before it lists the shards, so that a reply that is sealed in between is seen twice and counted
@@ -95,25 +95,9 @@ class StoreReader:
         self.footers = self._take((), lambda table: footer(table.schema))
 
     @property
-    def key(self) -> list[str]:
-        """The columns that identify a record."""
-        return next((list(map(str, facts["key"])) for facts in self.footers.values() if "key" in facts), [])
-
-    @property
-    def stages(self) -> dict[str, list[str]]:
-        """The stages with the columns of their answers, in the order in which they came."""
-        stages = stages_of(self.footers.values())
-        return {name: list(map(str, facts.get("answers", ()))) for name, facts in stages.items()}
-
-    @property
-    def given(self) -> list[str]:
-        """The user's columns."""
-        return list(dict.fromkeys(str(name) for facts in self.footers.values() for name in facts.get("columns", ())))
-
-    @property
-    def simulated(self) -> bool | None:
-        """Whether a simulator answered; None if no shard says so."""
-        return simulated_of(self.footers.values())
+    def entries(self) -> list[JournalEntry]:
+        """The replies in the sound files of the journal."""
+        return [entry for entries in self.journal.values() for entry in entries or ()]
 
     def rows(self, columns: Collection[str] | None = None) -> pa.Table:
         """Return the sealed rows with all columns, or those of some that any shard has."""
@@ -147,8 +131,7 @@ class StoreReader:
         """Return every stored reply once, with what it used and cost."""
         columns = {RECORD_ID, *(meta(stage, fact) for stage in self.stages for fact in MONEY)}
         tables = (table for _, table in self.shards(columns))
-        entries = (entry for entries in self.journal.values() for entry in entries or ())
-        stored = collect_replies(tables, entries, stages=self.stages, simulated=self.simulated, prices=prices)
+        stored = collect_replies(tables, self.entries, stages=self.stages, simulated=self.simulated, prices=prices)
         stored.damaged = len(self.damaged)
         return stored
 
@@ -161,10 +144,9 @@ class StoreReader:
         rows = self.facts((*COST, "attempts"), [RECORD_ID])
         if lost_costs(rows):
             return None
-        entries = [entry for entries in self.journal.values() for entry in entries or ()]
-        payloads = {entry.payload for entry in entries}
-        columns = {meta(entry.stage, "replies") for entry in entries}
-        sealed = sealed_among(payloads, (table for _, table in self.shards(columns))) if entries else set()
+        payloads = {entry.payload for entry in self.entries}
+        columns = {meta(entry.stage, "replies") for entry in self.entries}
+        sealed = sealed_among(payloads, (table for _, table in self.shards(columns))) if payloads else set()
         return cost_in_rows(rows) + cost_of_payloads(payloads - sealed, prices)
 
     def status(self) -> StoreStatus:
@@ -175,7 +157,7 @@ class StoreReader:
             done=counts["done"],
             failed=counts["failed"],
             pending=counts["pending"],
-            unsealed=len({entry.question for entries in self.journal.values() for entry in entries or ()}),
+            unsealed=len({entry.question for entry in self.entries}),
             tokens=sum(pc.sum(table.column(name)).as_py() or 0 for name in table.column_names if name.endswith(TOKENS)),
             cost_usd=float(cost_in_rows(table).usd),
             simulated=bool(self.simulated),
@@ -329,6 +311,6 @@ def read(out: str | Path = "enriched") -> pd.DataFrame:
         table = pa.table(dict.fromkeys((RECORD_ID, STATUS), pa.array([], pa.string())))
     raw = {meta(stage, "replies") for stage in reader.stages}
     frame = to_frame(table.select([name for name in table.column_names if name not in raw]))
-    given = set(reader.given).difference(*reader.stages.values())
+    given = set(reader.given).difference(*reader.answers.values())
     frame.attrs[ORIGIN] = {"key": reader.key, "written": [name for name in frame.columns if name not in given]}
     return frame
