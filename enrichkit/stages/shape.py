@@ -83,9 +83,8 @@ def shape_of(annotation: Any, *, where: str) -> Shape:
             fields.append((name, shape, info.description or ""))
         return Shape("object", fields=tuple(fields))
     raise StageError(
-        "The answer field {where!r} has the type {annotation!r}, which cannot be asked for and "
-        "stored. Use str, int, float, bool, Literal of strings, list[...] or a pydantic model, "
-        "each with '| None'.",
+        "The answer field {where!r} has the type {annotation!r}, which cannot be asked for and stored. Use str, int, "
+        "float, bool, Literal of strings, list[...] or a pydantic model, each with '| None'.",
         where=where,
         annotation=annotation,
     )

@@ -106,9 +106,8 @@ def _as_text(column: pd.Series[Any], name: str) -> pa.Array:
     for row, (text, value) in enumerate(zip(texts, column, strict=True)):
         if text is None and not is_missing(value):
             raise InputError(
-                "Column {name!r} holds a value of type {kind} in {rows}, which cannot be "
-                "stored in a column with its other cells. Turn the column into text, numbers, "
-                "dates or lists of one kind.",
+                "Column {name!r} holds a value of type {kind} in {rows}, which cannot be stored in a column with its "
+                "other cells. Turn the column into text, numbers, dates or lists of one kind.",
                 name=name,
                 kind=type(value).__name__,
                 rows=rows_told([row], column.index),
