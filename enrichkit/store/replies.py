@@ -1,14 +1,15 @@
-"""The ledger: every reply that a store holds, each once, with what it used and what it cost.
+"""The stored replies: every reply that a store holds, each once, with what it used and what it cost.
 
 Worked out from the raw replies, not from the columns beside them: by the model version that answered, at the prices of
-the reply's own day. It asks nobody and writes nothing.
+the reply's own day. The columns know a store's cost, too: faster, at the prices of the day on which they were sealed.
+It writes nothing.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
@@ -159,45 +160,26 @@ def read_reply(
     )
 
 
-def mark_wasted(replies: Sequence[StoredReply], answered: Mapping[str, bool]) -> None:
-    """Say of each reply whether it brought the answer to its question."""
-    questions: dict[tuple[str, str], list[StoredReply]] = {}
-    for reply in replies:
-        if reply.paid:
-            questions.setdefault((reply.stage, reply.question), []).append(reply)
-    for (_, question), same in questions.items():
-        same.sort(key=lambda reply: reply.attempt)
-        place = answering([reply.readable for reply in same], answered.get(question))
-        if place is not None:
-            same[place].wasted = False
+def mark_wasted(replies: Iterable[StoredReply], answered: Mapping[str, bool]) -> None:
+    """Say of each paid reply whether it brought the answer to its question.
 
-
-def answering(readable: Sequence[bool], answered: bool | None) -> int | None:
-    """Return which of a question's replies, oldest first, brought the answer; None if none did.
-
-    Asking ends with the first answer, so it is in the last reply. ``answered`` is None for a question that no row holds
-    any more: it was answered if anything readable came.
-
-    >>> answering([False, True], True), answering([True, True], False), answering([True, False], None)
-    (1, None, 0)
+    Asking ends with the first answer, so the last readable reply holds it, or the last one where none looks readable.
+    A question that no row holds any more was answered if anything readable came.
     """
-    if answered is False:
-        return None
-    places = [place for place, answers in enumerate(readable) if answers]
-    if places:
-        return places[-1]
-    return len(readable) - 1 if answered else None
+    in_order = sorted(replies, key=lambda reply: (reply.readable, reply.attempt))
+    newest = {(reply.stage, reply.question): reply for reply in in_order if reply.paid}
+    for (_, question), reply in newest.items():
+        reply.wasted = not answered.get(question, reply.readable)
 
 
 def cost_in_rows(rows: pa.Table) -> Total:
     """Return what sealed rows cost by their columns: fast, at the prices of the day on which they were sealed."""
-    sums = []
+    costs = []
     for name in rows.column_names:
         if name.endswith("._cost_usd"):
-            costs, payer = rows.column(name), rows.column(name.removesuffix("cost_usd") + "paid_by")
-            unpriced = pc.sum(pc.and_(pc.is_null(costs), pc.is_valid(payer))).as_py() or 0
-            sums.append(Total(sum((Decimal(str(usd)) for usd in costs.to_pylist() if usd), Decimal()), unpriced))
-    return sum(sums, Total())
+            payer = rows.column(name.removesuffix("cost_usd") + "paid_by")
+            costs += rows.column(name).filter(pc.is_valid(payer)).to_pylist()
+    return total(None if usd is None else Decimal(str(usd)) for usd in costs)
 
 
 def lost_costs(rows: pa.Table) -> bool:

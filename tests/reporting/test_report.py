@@ -22,7 +22,7 @@ from enrichkit.messages import Failure, Reply, Usage
 from enrichkit.reporting import Finding, what_if
 from enrichkit.reporting.costs import DOLLARS
 from enrichkit.reporting.report import exact
-from enrichkit.store.replies import answering
+from enrichkit.store.replies import StoredReply, mark_wasted
 from proof import crashes
 from support.paths import ROOT
 from support.tables import Company
@@ -153,7 +153,11 @@ def test_an_answer_that_was_replaced_was_not_wasted(tmp_path):
 )
 def test_the_reply_that_brought_the_answer(readable, answered, place):
     """The last readable one, if there is an answer at all."""
-    assert answering(readable, answered) == place
+    same = {"record": None, "stage": "s", "question": "q", "at": None, "model": "m", "tries": 1, "paid": True}
+    same |= {"may_be_charged": False, "usage": Usage(), "cost": None}
+    replies = [StoredReply(attempt=attempt, readable=answers, **same) for attempt, answers in enumerate(readable)]
+    mark_wasted(replies, {} if answered is None else {"q": answered})
+    assert [attempt for attempt, reply in enumerate(replies) if not reply.wasted] == [place] * (place is not None)
 
 
 def test_what_sharing_saved(tmp_path):
