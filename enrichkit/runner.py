@@ -337,7 +337,8 @@ class Run:
         plan = self._recorder.plan
         stages = [questions.stage for questions in plan.stages]
         table = {"key": plan.key, "ids": plan.ids, "record": plan.record}
-        return enriched(self._options.folder, plan.frame, stages=stages, rows=rows, **table)
+        unsealed = {"rows": [row for _, row in rows], "schema": self._recorder.shard_writer.schema}
+        return enriched(self._options.folder, plan.frame, stages=stages, **table, **unsealed)
 
     def _stopped(self, kind: type[Stopped], how: str | Sentence) -> Stopped:
         reason = self._engine.reason[0] if self._engine.reason else "interrupt"

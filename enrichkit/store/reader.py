@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import warnings
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ import pyarrow.compute as pc
 from ..errors import StoreError
 from ..pricing.prices import Price, Total
 from ..stages.stage import Stage
-from ..table.arrow import cells_at
+from ..table.arrow import as_column, cells_at
 from ..table.cells import is_missing
 from .files import files_of, folder_of
 from .index import Described, T, find, footer, is_store, read_shards, sealed_among, shard_paths
@@ -192,11 +192,9 @@ def to_frame(table: pa.Table) -> pd.DataFrame:
     return pd.DataFrame({name: _series(table.column(name)) for name in table.column_names})
 
 
-def _series(column: pa.ChunkedArray) -> pd.Series[Any]:
-    if pa.types.is_nested(column.type) or pa.types.is_binary(column.type):
-        values = np.empty(len(column), dtype=object)
-        values[:] = column.to_pylist()
-        return pd.Series(values, dtype=object)
+def _series(column: pa.Array | pa.ChunkedArray) -> pd.Series[Any]:
+    if pa.types.is_nested(column.type):
+        return pd.Series(column.to_pylist(), dtype=object)
     if pa.types.is_integer(column.type) and column.null_count:
         kind = "UInt64" if column.type == pa.uint64() else "Int64"
         return pd.Series(column.to_pandas(integer_object_nulls=True), dtype=kind)
@@ -211,26 +209,24 @@ def enriched(
     stages: Sequence[Stage],
     ids: pa.StringArray,
     record: npt.NDArray[np.int32],
-    rows: Iterable[tuple[int, Mapping[str, Any]]],
+    rows: Sequence[Mapping[str, Any]],
+    schema: pa.Schema,
 ) -> pd.DataFrame:
     """Return the user's rows, in their order and with their index, with what is known of them filled in.
 
     ``ids`` are the records' ids, ``record`` says which of them each row is, and ``rows`` are records' rows that are
-    not in a shard yet.
+    not in a shard yet, with the ``schema`` of the next one.
     """
     answers, facts = answers_and_facts(stages)
-    table = StoreReader(out).rows([RECORD_ID, *answers, *facts])
-    place = np.full(len(ids), -1)
-    if table.num_rows:
-        place = find(ids, table.column(RECORD_ID).combine_chunks())
-    known = dict(rows)
+    columns = [RECORD_ID, *answers, *facts]
+    unsealed = {name: as_column([row.get(name) for row in rows], schema.field(name).type)[0] for name in columns}
+    table = join([pa.table(unsealed), StoreReader(out).rows(columns)])
+    place = find(ids, table.column(RECORD_ID).combine_chunks())
     result = frame.copy()
     for column in (*answers, *facts):
-        values = _values(table, column, place, known)
-        if column in facts or column not in result.columns:
-            result[column] = values.iloc[record].set_axis(result.index)
-        else:
-            result[column] = _filled(result[column], values.iloc[record])
+        cells = cells_at(table.column(column).combine_chunks(), place)
+        values = _series(cells).iloc[record].set_axis(result.index)
+        result[column] = _filled(result[column], values) if column in answers and column in result.columns else values
     statuses = [meta(stage.name, "status") for stage in stages]
     result[statuses] = result[statuses].fillna("pending")
     # Of the stages of this call: another one, asked of some records only, leaves the others pending in the store.
@@ -238,23 +234,6 @@ def enriched(
     result[STATUS] = combined.set_axis(result.index)
     result.attrs[ORIGIN] = {"key": list(key), "written": [*answers, *facts]}
     return result
-
-
-def _values(
-    table: pa.Table, column: str, place: npt.NDArray[np.int64], rows: Mapping[int, Mapping[str, Any]]
-) -> pd.Series[Any]:
-    """Return a column's value for each record."""
-    if column in table.column_names:
-        values = _series(pa.chunked_array([cells_at(table.column(column).combine_chunks(), place)]))
-    else:
-        values = pd.Series([None] * len(place), dtype=object)
-    known = {record: row[column] for record, row in rows.items() if row.get(column) is not None}
-    if known:
-        values = values.astype(object)
-        for record, value in known.items():
-            values.iat[record] = value
-        values = values if any(isinstance(value, list | dict) for value in known.values()) else values.infer_objects()
-    return values
 
 
 def _filled(own: pd.Series[Any], values: pd.Series[Any]) -> pd.Series[Any]:
