@@ -336,9 +336,10 @@ class Run:
     def _enriched(self, rows: list[tuple[int, Row]]) -> pd.DataFrame:
         plan = self._recorder.plan
         stages = [questions.stage for questions in plan.stages]
-        table = {"key": plan.key, "ids": plan.ids, "record": plan.record}
-        unsealed = {"rows": [row for _, row in rows], "schema": self._recorder.shard_writer.schema}
-        return enriched(self._options.folder, plan.frame, stages=stages, **table, **unsealed)
+        table = {"key": plan.key, "ids": plan.ids, "record": plan.record, "rows": [row for _, row in rows]}
+        return enriched(
+            self._options.folder, plan.frame, stages=stages, schema=self._recorder.shard_writer.schema, **table
+        )
 
     def _stopped(self, kind: type[Stopped], how: str | Sentence) -> Stopped:
         reason = self._engine.reason[0] if self._engine.reason else "interrupt"
