@@ -334,12 +334,10 @@ class Run:
         return self._enriched([*self._recorder.shard_writer.unsealed_rows(), *self._recorder.partial_rows()])
 
     def _enriched(self, rows: list[tuple[int, Row]]) -> pd.DataFrame:
-        plan = self._recorder.plan
+        plan, schema = self._recorder.plan, self._recorder.shard_writer.schema
         stages = [questions.stage for questions in plan.stages]
         table = {"key": plan.key, "ids": plan.ids, "record": plan.record, "rows": [row for _, row in rows]}
-        return enriched(
-            self._options.folder, plan.frame, stages=stages, schema=self._recorder.shard_writer.schema, **table
-        )
+        return enriched(self._options.folder, plan.frame, stages=stages, schema=schema, **table)
 
     def _stopped(self, kind: type[Stopped], how: str | Sentence) -> Stopped:
         reason = self._engine.reason[0] if self._engine.reason else "interrupt"
