@@ -58,7 +58,7 @@ format: $(READY) ## put the code into its format
 notebooks: $(READY) ## run the notebooks and keep their outputs
 	$(BIN)/python notebooks/keep_outputs.py
 
-screenshots: $(READY) ## make the pictures of the README anew, with a real Chromium
+screenshots: $(READY) ## make the pictures of the README again, with a real Chromium
 	PYTHONPATH=tests $(BIN)/python -m proof.screenshots
 
 clean: ## remove what make made, but no results

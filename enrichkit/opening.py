@@ -93,7 +93,7 @@ def open_store(options: Options, stages: Sequence[Stage]) -> Store:
     if store.quarantined:
         files = many(len(store.quarantined), "damaged file was", "damaged files were")
         warnings.warn(
-            f"{files} put aside in {store.quarantined[0].parent}; what was in there is asked, and paid, again.",
+            f"{files} quarantined in {store.quarantined[0].parent}; what was in there is asked, and paid, again.",
             stacklevel=6,
         )
     return store
@@ -150,7 +150,7 @@ def named(out: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise StoreError(
-            "The store {store} cannot be used: {reason}. Mend the disk, then run again.",
+            "The store {store} cannot be used: {reason}. Fix the disk, then run again.",
             store=out,
             reason=error.strerror or error,
         ) from error

@@ -99,7 +99,7 @@ def put(text: object) -> None:
     except OSError as error:
         if error.errno not in (errno.EPIPE, errno.EIO):
             raise StoreError(
-                "stdout cannot be written: {reason}. Mend that, then run again.", reason=error.strerror
+                "stdout cannot be written: {reason}. Fix that, then run again.", reason=error.strerror
             ) from error
 
 

@@ -330,7 +330,7 @@ class Engine:
                 if last:
                     raise StoreError(
                         "The store {store} cannot be written: {why}. {count} not saved and "
-                        "will be asked, and paid, again. Mend the disk, then run again.",
+                        "will be asked, and paid, again. Fix the disk, then run again.",
                         store=self._store.out,
                         why=why,
                         count=many(self.unsaved, "reply is", "replies are"),

@@ -2,7 +2,7 @@
 
 A refusal may name a delay that is exact (a window that opens then), false (a bucket that refills all the time), or
 none at all. So nothing is believed before a probe has shown it; once a closure has ended just when it was said to, the
-next opening passes at full speed what the one before it passed. Everything is reckoned by when a request was sent, and
+next opening passes at full speed what the one before it passed. Everything is counted by when a request was sent, and
 a request counts as accepted until it is refused: how long answers take does not matter. Only where refusals all come
 at the same number under way, and hardly an answer does, that many are kept under way, whatever the speed.
 

@@ -9,7 +9,7 @@ from typing import Any
 
 
 class Budget:
-    """What may still be spent. The worst case is set aside before a request, and settled by what it cost."""
+    """What may still be spent. The worst case is reserved before a request, and settled by what it cost."""
 
     def __init__(self, limit_usd: Any, spent_usd: Any = 0) -> None:
         self.limit_usd = None if limit_usd is None else Decimal(str(limit_usd))
@@ -20,7 +20,7 @@ class Budget:
 
     @property
     def left_usd(self) -> Decimal:
-        """What is neither spent nor set aside; without a limit, infinity."""
+        """What is neither spent nor reserved; without a limit, infinity."""
         if self.limit_usd is None:
             return Decimal("Infinity")
         return self.limit_usd - self.spent_usd - self.reserved_usd - self.possibly_usd
@@ -32,7 +32,7 @@ class Budget:
 
     @property
     def left_text(self) -> str:
-        """What is left, in words; what is set aside for requests in flight may be among it."""
+        """What is left, in words; what is reserved for requests in flight may be among it."""
         possibly = f", {self.possibly_usd:.4f} may have been spent on requests that got no reply"
         left = self.left_usd + self.reserved_usd
         left_text = f"{left:.4f} are left" if left >= 0 else f"the budget is overspent by {-left:.4f} USD"
@@ -44,7 +44,7 @@ class Budget:
             return worst_usd > self.left_usd + self.reserved_usd
 
     def reserve(self, worst_usd: Decimal) -> bool:
-        """Set the worst case aside, if there is enough left."""
+        """Reserve the worst case, if there is enough left."""
         with self._lock:
             if worst_usd > self.left_usd:
                 return False

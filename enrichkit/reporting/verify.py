@@ -121,7 +121,7 @@ def verify(out: str | Path = "enriched") -> Verification:
     problems += more
     if aside := files_of(folder).names(area / "quarantine"):
         problems.append(
-            f"{many(len(aside), 'damaged file was', 'damaged files were')} put aside in {area / 'quarantine'}: "
+            f"{many(len(aside), 'damaged file was', 'damaged files were')} quarantined in {area / 'quarantine'}: "
             f"{', '.join(aside[:3])}."
         )
     return Verification(

@@ -175,7 +175,7 @@ def test_a_redo_that_fails_leaves_the_old_answer(tmp_path):
 
 
 def test_a_reply_that_breaks_the_users_model_is_kept(tmp_path):
-    """A validator that raises makes a failed row, not a lost payment; mended, it reads the stored reply for nothing."""
+    """A validator that raises makes a failed row, not a lost payment; corrected, it reads the reply for nothing."""
     broken = True
 
     class Strict(Answer):
@@ -192,8 +192,8 @@ def test_a_reply_that_breaks_the_users_model_is_kept(tmp_path):
     assert "boom" in stored(tmp_path / "out").loc["Acme", "company._error"]
     broken = False
     asked = len(client.asked)
-    mended = Stage("company", prompt=stage.prompt, answer=Strict, search=False, checks=(lambda answer, record: [],))
-    enriched = run(in_peru("Acme"), tmp_path / "out", client, [mended])
+    corrected = Stage("company", prompt=stage.prompt, answer=Strict, search=False, checks=(lambda answer, record: [],))
+    enriched = run(in_peru("Acme"), tmp_path / "out", client, [corrected])
     assert enriched["company.industry"].tolist() == ["Tea"]
     assert len(client.asked) == asked
 
@@ -382,7 +382,7 @@ def test_a_damaged_part_is_told(tmp_path):
         run(in_peru("Acme"), tmp_path / "out", Teller({"Where": Failure(cause="auth")}), [COMPANY, SITE], workers=1)
     (part,) = (tmp_path / "out.work" / "pending").iterdir()
     part.write_bytes(part.read_bytes()[:-9])
-    with pytest.warns(UserWarning, match="put aside"):
+    with pytest.warns(UserWarning, match="quarantined"):
         run(in_peru("Acme"), tmp_path / "out", Teller({}), [COMPANY, SITE])
 
 

@@ -442,7 +442,7 @@ def test_a_full_disk_below_stdout_is_one_sentence(folder, simulator, monkeypatch
     with Path("/dev/full").open("w") as full:
         command = [COMMAND, *RUN]
         done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False, timeout=100)
-    assert done.stderr == "enrichkit: stdout cannot be written: No space left on device. Mend that, then run again.\n"
+    assert done.stderr == "enrichkit: stdout cannot be written: No space left on device. Fix that, then run again.\n"
     assert (done.returncode, simulator.counts()["requests"]) == (3, 0)
 
 

@@ -131,7 +131,7 @@ def caught_by(mutant: Mutant | None) -> str | None:
 def main() -> int:
     """Test every mutant, print what caught it, and return 1 if one was not caught."""
     if found := caught_by(None):
-        print(f"Without any mutant {found} fails; mend that first.")
+        print(f"Without any mutant {found} fails; fix that first.")
         return 1
     alive = 0
     with ThreadPoolExecutor(max_workers=2) as pool:

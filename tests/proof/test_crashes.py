@@ -85,7 +85,7 @@ class Breaking:
         steps = ("_write", "_rename", "_unlink", "_mkdir", "_sync_folder")
         return type("Breaking", (Files,), {name: wrapped(name) for name in steps})
 
-    def mend(self) -> None:
+    def repair(self) -> None:
         """Let the disk work again."""
         self.down = False
 
@@ -115,10 +115,10 @@ def broken_run(phase: str, number: int, code: int, root: Path, monkeypatch, *, e
             late[-1] += 1
         return sent(pace, now)
 
-    def mend_later():
+    def repair_later():
         while not over.wait(0.001):
             if disk.down and time.monotonic() > disk.since + 0.1:
-                disk.mend()
+                disk.repair()
 
     over = threading.Event()
     with monkeypatch.context() as patch:
@@ -126,18 +126,18 @@ def broken_run(phase: str, number: int, code: int, root: Path, monkeypatch, *, e
         patch.setattr("enrichkit.engine.driver.SAVE_AGAIN_SECONDS", 0.005)
         patch.setattr(PauseSwitch, "shut", shutting)
         patch.setattr(Pace, "sent", passing)
-        mender = threading.Thread(target=mend_later)
-        mender.start()
+        repairer = threading.Thread(target=repair_later)
+        repairer.start()
         try:
             try:
                 crashes.call(phase, root / "out", teller)
             except errors.StoreError:  # while the store was opened: nothing was asked yet
                 assert teller.asked == []
-                disk.mend()
+                disk.repair()
                 crashes.call(phase, root / "out", teller)
         finally:
             over.set()
-            mender.join()
+            repairer.join()
     assert max(late, default=0) <= 1  # who had seen the door open
     assert list(crashes.check(phase, root, frozenset(teller.asked))) == []
     assert len(teller.asked) == len(set(teller.asked))
@@ -148,7 +148,7 @@ def broken_run(phase: str, number: int, code: int, root: Path, monkeypatch, *, e
 @pytest.mark.parametrize("ever", [False, True], ids=["once", "for a while"])
 @pytest.mark.parametrize("phase", ["first", "question changed"])
 def test_a_disk_that_fails_at_any_operation_costs_nothing(phase, ever, tmp_path, monkeypatch):
-    """Every third operation, each error in turn: no request starts meanwhile, and the run goes on when it is mended."""
+    """Every third operation, each error in turn: no request starts meanwhile; the run goes on when it works again."""
     codes = itertools.cycle([errno.ENOSPC, errno.EIO, errno.EROFS])
     before = with_calls_before(phase, tmp_path / "before")
     for number in itertools.count(1, 3):

@@ -101,7 +101,7 @@ def test_a_damaged_shard_is_noticed_or_says_what_it_said(damaged, image, tmp_pat
 
 
 def recovered(image: dict[Path, bytes], name: Path, data: bytes, root: Path) -> str:
-    """Run again on a store with one damaged file, mend it, and say how the first run ended."""
+    """Run again on a store with one damaged file, repair it, and say how the first run ended."""
     crashes.materialize(image | {name: data}, root)
     client = Teller()
     with warnings.catch_warnings(record=True) as told:
@@ -123,7 +123,7 @@ def recovered(image: dict[Path, bytes], name: Path, data: bytes, root: Path) -> 
     assert len(client.asked) == len(set(client.asked)) <= 1 + 6  # the one that was missing, and one shard's
     assert sorted(enrichkit.read(root / "out")["name"]) == list(NAMES)
     assert not list(disagreements(root / "out", {}))
-    assert {problem for problem in enrichkit.verify(root / "out").problems if "put aside" not in problem} == set()
+    assert {problem for problem in enrichkit.verify(root / "out").problems if "quarantined" not in problem} == set()
     return ending
 
 
@@ -153,7 +153,7 @@ def test_no_damage_leaves_an_answer_out_of_the_table(column, tmp_path):
         run(tmp_path / "out", client)
     planned = enrichkit.plan(TABLE, out=tmp_path / "out", stages=[COMPANY, SITE], key="name")
     assert [note for note in planned.notes if "is damaged" in note]
-    with pytest.warns(UserWarning, match="1 damaged file was put aside"):
+    with pytest.warns(UserWarning, match="1 damaged file was quarantined"):
         pd.testing.assert_frame_equal(run(tmp_path / "out", client, redo_damaged=True), before)
 
 

@@ -59,7 +59,7 @@ def test_damage_found_on_the_way_loses_no_reply_in_flight(column, out):
     with pytest.raises(errors.DamagedError, match=r"The shard .* is damaged"):
         run(in_peru(*names), out, client, [COMPANY, SITE], shard_rows=10, workers=5)
     again = Teller()
-    with pytest.warns(UserWarning, match="put aside"):
+    with pytest.warns(UserWarning, match="quarantined"):
         run(in_peru(*names), out, again, [COMPANY, SITE], shard_rows=10, redo_damaged=True)
     assert len(client.asked) + sum("Where" in text for text in again.asked) == 40
 
@@ -114,7 +114,7 @@ def test_a_shared_answer_is_recorded_in_one_shard_only(out):
 
 
 def test_the_cost_of_a_shared_answer_outlives_the_row_that_paid(out):
-    """The row's shard is damaged and put aside; a budget counts the reply, which other rows hold, before and after."""
+    """The row's damaged shard is quarantined; a budget counts the reply, which other rows hold, before and after."""
     asked = {"key": "name", "model": "gemini-3.5-flash-lite", "prices": {}, "shard_rows": 1, "progress": False}
     run(in_peru("Acme", "Bolt", "Cask"), out, Teller(), **asked)
     reader = StoreReader(out)
@@ -128,7 +128,7 @@ def test_the_cost_of_a_shared_answer_outlives_the_row_that_paid(out):
     shutil.copy(aside, shard)
     crashes.damage(out, "country")
     client = Teller()
-    with pytest.warns(UserWarning, match="put aside"):
+    with pytest.warns(UserWarning, match="quarantined"):
         run(in_peru("Acme", "Bolt", "Cask"), out, client, redo_damaged=True, **asked)
     assert (client.asked, enrichkit.read(out)["company._cost_usd"].sum()) == ([], 0)
     again = enrichkit.start(in_peru("Acme"), out=out, client=client, stages=[COMPANY], budget_usd=1, **asked)
@@ -382,7 +382,7 @@ def test_what_is_quarantined_is_kept(out):
         run(in_peru("Acme"), out, Teller())
         path = next(out.rglob("*.parquet"))
         path.write_bytes(path.read_bytes()[:-9])
-        with pytest.warns(UserWarning, match="put aside"):
+        with pytest.warns(UserWarning, match="quarantined"):
             run(in_peru("Acme"), out, Teller(), redo_damaged=True)
     assert len(list((out.parent / "out.work" / "quarantine").iterdir())) == 3
 

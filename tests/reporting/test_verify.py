@@ -113,7 +113,7 @@ def test_a_row_that_was_tampered_with_is_named(edit, told, out):
 
 
 def test_damage_and_strangers_are_named(out):
-    """A shard, a journal file, a file that does not belong there, and what was put aside."""
+    """A shard, a journal file, a file that does not belong there, and what was quarantined."""
     shard = out / "shard=s0001" / "part-0.parquet"
     shard.write_bytes(shard.read_bytes()[:-5])
     (part,) = (out.parent / "out.work" / "pending").iterdir()
@@ -124,7 +124,7 @@ def test_damage_and_strangers_are_named(out):
     shutil.copy(shard, quarantine)
     before = state(out)
     told = str(enrichkit.verify(out))
-    for word in ("shard=s0001", part.name, "_SUCCESS", "1 damaged file was put aside in"):
+    for word in ("shard=s0001", part.name, "_SUCCESS", "1 damaged file was quarantined in"):
         assert word in told
     assert state(out) == before
 
@@ -163,7 +163,7 @@ def test_a_damaged_shard_is_redone_only_when_told(out):
         enrichkit.run(frame, **settings)
     assert path.read_bytes() == bytes(data)
     assert asked == []
-    with pytest.warns(UserWarning, match="put aside"):
+    with pytest.warns(UserWarning, match="quarantined"):
         enriched = enrichkit.run(frame, redo_damaged=True, **settings)
     assert enriched["_status"].tolist() == ["done"] * 7
     assert len(asked) == 8
