@@ -21,7 +21,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from .cli.flags import LibraryWarnings, flags_of_settings, in_flags, put, say
+from .cli.flags import LibraryWarnings, flags_of_settings, put, say, shell
 from .errors import EnrichError, InputError, Stopped, StoreError
 from .formatting import duration, many, plain
 from .gemini.simulator import FAULTS, Quota, Simulator
@@ -69,11 +69,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _done(args: argparse.Namespace) -> int:
     """Do what was said; return the exit code."""
     with warnings.catch_warnings():
-        warnings.showwarning = lambda message, *_: say(str(message))
+        warnings.showwarning = lambda message, *_: say(message.args[0] if isinstance(message, Warning) else message)
         try:
             return int(args.command(args))
         except EnrichError as error:
-            say(error)
+            say(error.sentence)
             return exit_code(error) if args.command is _run else 2
         except KeyboardInterrupt as error:
             say("Interrupted. The same command goes on.")
@@ -317,7 +317,7 @@ def _report(args: argparse.Namespace) -> int:
     from .reporting.report import report
 
     whole = report(_store(args))
-    put(whole.to_json() if args.json else in_flags(str(whole)))
+    put(whole.to_json() if args.json else whole.text(shell()))
     return 0
 
 

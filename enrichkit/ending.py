@@ -16,7 +16,7 @@ from .status import Status, next_step
 
 
 def stopped(
-    kind: type[Stopped], how: str | Sentence, *, reason: str, status: Status, recorder: Recorder, options: Options
+    kind: type[Stopped], how: str, *, reason: str, status: Status, recorder: Recorder, options: Options
 ) -> Stopped:
     """Return the error of a run that ended early: how it ended, what is done, what the same call would do."""
     cost = f"{_rest(status, recorder, options)}Prices: {status.money.prices}. " if reason == "budget" else ""

@@ -44,12 +44,11 @@ class EnrichError(Exception):
     """
 
     def __init__(self, template: str, **facts: object) -> None:
-        self.sentence = Sentence(template, facts)
-        super().__init__(self.sentence.text())
+        self.sentence = Sentence(template, **facts)
+        super().__init__(str(self.sentence))
 
     def __reduce__(self) -> tuple[Any, ...]:  # unpickling must not take the finished text for a template
-        facts: dict[str, Any] = dict(self.sentence.facts)
-        return functools.partial(type(self), **facts), (self.sentence.template,)
+        return functools.partial(type(self), **self.sentence.facts), (self.sentence.template,)
 
     def _render_traceback_(self) -> list[str]:
         """Show one sentence in a notebook: these errors speak of the table or the set-up, not of code."""

@@ -8,11 +8,11 @@ dark, and on pages that drop styles.
 
 from __future__ import annotations
 
+import functools
 import html
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -72,28 +72,27 @@ PYTHON = {
 """How Python spells what a sentence names in braces: the settings, and what else the command line says otherwise."""
 
 
-@dataclass(frozen=True, slots=True, repr=False)
-class Sentence:
-    """A sentence that names settings in braces; the face that shows it chooses their spelling.
+class Sentence(str):
+    """A sentence that names settings in braces: text in Python's spelling, from which `spelled` makes another.
 
-    >>> sentence = Sentence("Raise {budget_usd} above {spent} USD.", {"spent": 5})
-    >>> str(sentence), sentence.text({"budget_usd": "--budget"})
+    The template is a literal, since a cell may contain braces; what it says besides the settings are its facts.
+
+    >>> sentence = Sentence("Raise {budget_usd} above {spent} USD.", spent=5)
+    >>> str(sentence), spelled(sentence, {"budget_usd": "--budget"})
     ('Raise budget_usd above 5 USD.', 'Raise --budget above 5 USD.')
     """
 
+    __slots__ = ("facts", "template")
     template: str
-    facts: Mapping[str, object] = field(default_factory=dict)
+    facts: dict[str, Any]
 
-    def text(self, spelling: Mapping[str, str] = PYTHON) -> str:
-        """Return the sentence; sentences among its facts get the same spelling."""
-        inner = {name: fact.text(spelling) for name, fact in self.facts.items() if isinstance(fact, Sentence)}
-        return self.template.format_map({**spelling, **self.facts, **inner})
+    def __new__(cls, template: str, /, **facts: object) -> Self:
+        sentence = super().__new__(cls, template.format_map({**PYTHON, **facts}))
+        sentence.template, sentence.facts = template, facts
+        return sentence
 
-    def __str__(self) -> str:
-        return self.text()
-
-    def __repr__(self) -> str:
-        return repr(self.text())
+    def __reduce__(self) -> tuple[Any, ...]:  # unpickling must not take the finished text for a template
+        return functools.partial(Sentence, **self.facts), (self.template,)
 
 
 def setting(name: str) -> Sentence:
@@ -101,19 +100,22 @@ def setting(name: str) -> Sentence:
     return Sentence(f"{{{name}}}")
 
 
-def joined(parts: Iterable[object], between: str = " ") -> Sentence:
+def joined(parts: Iterable[str], between: str = " ") -> Sentence:
     """Return sentences, or plain texts, as one.
 
-    >>> joined(["Oslo", Sentence("{workers}")], ", ").text({"workers": "--max-workers"})
+    >>> spelled(joined(["Oslo", Sentence("{workers}")], ", "), {"workers": "--max-workers"})
     'Oslo, --max-workers'
     """
     facts = {f"part_{number}": part for number, part in enumerate(parts)}
-    return Sentence(between.join(f"{{{name}}}" for name in facts), facts)
+    return Sentence(between.join(f"{{{name}}}" for name in facts), **facts)
 
 
-def spelled(text: object, spelling: Mapping[str, str]) -> str:
-    """Return a sentence in a spelling; anything else as the text that it is."""
-    return text.text(spelling) if isinstance(text, Sentence) else str(text)
+def spelled(text: str, spelling: Mapping[str, str]) -> str:
+    """Return a sentence, and those among its facts, in a spelling; other text as it is."""
+    if not isinstance(text, Sentence):
+        return text
+    facts = {name: spelled(fact, spelling) if isinstance(fact, str) else fact for name, fact in text.facts.items()}
+    return text.template.format_map({**spelling, **facts})
 
 
 def text_page(lines: Iterable[str], tables: Mapping[str, pd.DataFrame] = NO_TABLES, *, most: int = LONGEST_CELL) -> str:

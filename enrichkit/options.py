@@ -74,7 +74,7 @@ def _is_path(out: object) -> bool:
     return folder.name not in ("", "..")
 
 
-RULES: dict[str, tuple[Callable[[Any], bool], str | Sentence]] = {
+RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "rpm": (lambda value: value is None or _positive(value), "a number above 0"),
     "budget_usd": (lambda value: value is None or _positive(value), "a number above 0"),
     "deadline_seconds": (_positive, "a number above 0"),
@@ -93,7 +93,7 @@ RULES: dict[str, tuple[Callable[[Any], bool], str | Sentence]] = {
     ),
     "client": (
         lambda value: callable(value) or value in CLIENTS,
-        Sentence("{names}, or a callable{in_python}", {"names": " or ".join(map(repr, CLIENTS))}),
+        Sentence("{names}, or a callable{in_python}", names=" or ".join(map(repr, CLIENTS))),
     ),
     "out": (_is_path, "a folder's path"),
 }

@@ -18,7 +18,7 @@ import pandas as pd
 from .ending import stopped, terminated_as_interrupted
 from .engine.shard_writer import Row
 from .errors import Interrupted, SetupError, Stopped
-from .formatting import PYTHON, Sentence, many
+from .formatting import PYTHON, many
 from .opening import open_engine
 from .options import Options
 from .progress.notify import notify
@@ -241,11 +241,11 @@ class Run:
             return [f"{type(self._error).__name__}: {self._error}"]
         reason = self._engine.reason
         early = self._over.is_set() and is_early(self.status)
-        return [str(stop_reason_text(*reason)).strip()] if early and reason is not None else []
+        return [stop_reason_text(*reason).strip()] if early and reason is not None else []
 
     def _last_words(self) -> list[str]:
         """Say what stays below the cell: why it ended early, and what the same call would do now."""
-        return [*self._notes(), *filter(None, [str(again(self.status))])]
+        return [*self._notes(), *filter(None, [again(self.status)])]
 
     async def _awaited(self) -> pd.DataFrame:
         try:
@@ -339,7 +339,7 @@ class Run:
         table = {"key": plan.key, "ids": plan.ids, "record": plan.record, "rows": [row for _, row in rows]}
         return enriched(self._options.folder, plan.frame, stages=stages, schema=schema, **table)
 
-    def _stopped(self, kind: type[Stopped], how: str | Sentence) -> Stopped:
+    def _stopped(self, kind: type[Stopped], how: str) -> Stopped:
         reason = self._engine.reason[0] if self._engine.reason else "interrupt"
         return stopped(kind, how, reason=reason, status=self.status, recorder=self._recorder, options=self._options)
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from .formatting import Sentence
+from .formatting import Sentence, joined
 
 __all__ = ["Levels", "Money", "PaceView", "Status", "Traffic"]
 
@@ -213,15 +213,13 @@ def stop_reason_text(reason: str, detail: str) -> Sentence:
         "store": f"The store could not be written{said}. ",
     }
     text = words.get(reason, f"Stopped{said}. ")
-    return Sentence(
-        "{text}{choice}", {"text": text, "choice": Sentence("another {out}. ") if reason == "mixed" else ""}
-    )
+    return joined([text, Sentence("another {out}. ") if reason == "mixed" else ""], "")
 
 
 def next_step(reason: str | None) -> Sentence:
     """Return how a run that ended for that reason goes on."""
     higher = Sentence(" with a higher {budget_usd}") if reason == "budget" else ""
-    return Sentence("The same {call}{higher} goes on from here", {"higher": higher})
+    return Sentence("The same {call}{higher} goes on from here", higher=higher)
 
 
 def _quota_opens() -> str:

@@ -23,6 +23,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..errors import EnrichError, LockedError, StoreError
+from ..formatting import spelled
 from ..reporting.quality import advice
 from ..reporting.report import FILE as REPORT
 from ..reporting.report import report
@@ -32,7 +33,7 @@ from ..store.index import is_store
 from ..store.reader import ORIGIN, StoreReader
 from ..store.rows import RECORD_ID, STATUS, meta
 from ..table.cells import cell_text
-from .flags import in_flags
+from .flags import shell
 
 ERRORS = "enrichment_errors.log"
 RUNNING = "running"
@@ -196,7 +197,7 @@ def _failures(out: Path, key: Sequence[str] = ()) -> list[dict[str, Any]]:
                     "stage": stage,
                     "cause": error,
                     "attempts": row[meta(stage, "attempts")],
-                    "what_to_do": in_flags(advice(error.partition(":")[0])),
+                    "what_to_do": spelled(advice(error.partition(":")[0]), shell()),
                 }
             )
     return failures

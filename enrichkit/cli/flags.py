@@ -7,30 +7,11 @@ import dataclasses
 import errno
 import functools
 import logging
-import re
 import sys
 
-from ..errors import EnrichError, StoreError
-from ..formatting import plain
+from ..errors import StoreError
+from ..formatting import plain, spelled
 
-IN_FLAGS = {
-    "on_change='redo'": "--on-change redo",
-    "on_change='keep'": "--on-change keep",
-    "redo_damaged=True": "--redo-damaged",
-    "retry_failed=True": "--retry-failed",
-    "retry_failed='only'": "--retry-failed",
-    "budget_usd": "--budget",
-    "another 'out'": "another --checkpoint",
-    "enrichkit.trust.corrections(": "in Python, enrichkit.trust.corrections(",
-    "enrichkit.trust.weak(": "in Python, enrichkit.trust.weak(",
-    "give prices=": "in Python, give prices=",
-    ". prices= takes": ". In Python, prices= takes",
-    "raise the stage's max_output_tokens": "in Python, raise the stage's max_output_tokens",
-    "raise deadline_seconds": "in Python, raise deadline_seconds",
-    "(limit=": "(--limit ",
-    ", or give the stage more columns in 'per'": "",
-}
-"""What the library's messages say to do, and how that is said here."""
 PHRASES = {
     "out": "--checkpoint",
     "max_output_tokens": "the stage's max_output_tokens (in Python)",
@@ -53,7 +34,6 @@ PHRASES = {
     "in_python": " (in Python)",
 }
 """How the shell spells the rest of what a sentence names in braces."""
-RUN = re.compile(r"enrichkit\.run\b(?!\()")
 
 
 @functools.cache
@@ -70,20 +50,6 @@ def flags_of_settings() -> dict[str, str]:
     from ..options import Options
 
     return {field.name: flag for field in dataclasses.fields(Options) if (flag := field.metadata.get("flag"))}
-
-
-def in_flags(text: object) -> str:
-    """Return a message of the library with the command line's names; an error's by its template.
-
-    >>> in_flags("Raise budget_usd to go on.")
-    'Raise --budget to go on.'
-    """
-    if isinstance(text, EnrichError):
-        return text.sentence.text(shell())
-    text = str(text)
-    for name, flag in IN_FLAGS.items():
-        text = text.replace(name, flag)
-    return RUN.sub("enrichkit run", text)
 
 
 def put(text: object) -> None:
@@ -103,10 +69,10 @@ def put(text: object) -> None:
             ) from error
 
 
-def say(text: object) -> None:
-    """Print a sentence on stderr, without what a terminal would obey."""
+def say(text: str) -> None:
+    """Print a sentence on stderr, with flags for settings, without what a terminal would obey."""
     with contextlib.suppress(OSError):  # nowhere is left to say it
-        print(plain(f"enrichkit: {in_flags(text)}", most=0), file=sys.stderr)
+        print(plain(f"enrichkit: {spelled(text, shell())}", most=0), file=sys.stderr)
 
 
 class LibraryWarnings(logging.Handler):

@@ -22,10 +22,10 @@ import pandas as pd
 
 from ..api import check, plan_of
 from ..errors import EnrichError, InputError, Interrupted, MissingKeyError, Stopped, StoreError
-from ..formatting import many, plain
+from ..formatting import many, plain, spelled
 from ..options import Options
 from ..planning.records import record_ids
-from ..planning.summary import Plan
+from ..planning.summary import Plan, lines_of
 from ..reporting.tablefiles import as_written, check_outside, check_size, format_of, read_sheet, write_sheet
 from ..runner import Run
 from ..stages import funds
@@ -34,7 +34,7 @@ from ..store.index import is_store
 from ..store.reader import StoreReader, StoreStatus
 from ..store.rows import RECORD_ID, STATUS, facts_of
 from .files import ERRORS, RunFiles, set_aside
-from .flags import flags_of_settings, in_flags, put, shell
+from .flags import flags_of_settings, put, shell
 
 DONE, FAILED, STOPPED = 0, 1, 3
 """The exit codes; the others belong to what is raised."""
@@ -103,14 +103,14 @@ def _look_ahead(args: argparse.Namespace, frame: pd.DataFrame, options: Options)
     """Return the plan, having told it, and refused what the run would be refused for."""
     seen = dataclasses.replace(options, out=_no_store(options.folder)) if args.fresh else options
     ahead = dataclasses.replace(plan_of(frame, seen), out=str(options.folder))
-    put(in_flags(str(ahead).removesuffix(ahead.next_line).rstrip()))
+    put("\n".join(plain(spelled(line, shell()), most=0) for line in lines_of(ahead)))
     with contextlib.suppress(*[MissingKeyError] * args.dry_run):  # a plan needs no key
         check(frame, seen)
     if args.dry_run:
         sample = ahead.to_ask and not ahead.done and ahead.records > SAMPLE and args.limit is None
         more = f", with --limit {SAMPLE} first, to measure what it costs" if sample else ""
         put(
-            f"Next: {in_flags(ahead.fix_first)}."
+            f"Next: {spelled(ahead.fix_first, shell())}."
             if ahead.fix_first
             else f"Next: the same command without --dry-run{more}."
         )

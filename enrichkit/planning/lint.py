@@ -16,7 +16,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ..formatting import many, rows_told
+from ..formatting import Sentence, joined, many, rows_told
 from ..stages.answer import NOTHING
 from ..stages.stage import LONGEST_VALUE
 from ..table.arrow import has_value, is_true
@@ -27,6 +27,7 @@ from .questions import StageQuestions
 NOTES_TOLD = 10
 """So many sentences of one sort; the rest is counted."""
 LONGEST_EXAMPLE = 40
+TO_PART_THEM = Sentence("To part them, name them differently, or give the stage more columns in 'per'{in_python}.")
 
 PLACEHOLDERS = sorted(
     {*NOTHING, "nil", "nan", "n.a.", "not applicable", "tbd", "tba", "?", "--", "---", "–", "—", "#n/a"} - {""}
@@ -165,11 +166,9 @@ def two_in_one(run_plan: RunPlan, questions: StageQuestions) -> Iterator[str]:
     for place in np.flatnonzero((differing > 1) & (differing > agreeing)):
         about = ", ".join(repr(str(frame[name].iloc[rows[place]])) for name in questions.per)
         another = ", ".join(name for name in hints if differs[name].iloc[place])
-        yield (
-            f"{questions.stage.name}: {about} may be two that share a name, asked about as one: "
-            f"{rows_told(rows[[place]], frame.index)} has another {another}. To part them, name them differently, or "
-            "give the stage more columns in 'per'."
-        )
+        where = rows_told(rows[[place]], frame.index)
+        doubt = f"{questions.stage.name}: {about} may be two that share a name, asked about as one"
+        yield joined([f"{doubt}: {where} has another {another}.", TO_PART_THEM])
 
 
 def _codes(column: pd.Series[Any]) -> npt.NDArray[np.float64]:

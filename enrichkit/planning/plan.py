@@ -6,7 +6,7 @@ megabytes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -17,7 +17,7 @@ import pandas as pd
 import pyarrow.compute as pc
 
 from ..errors import ChangedError, InputError, StageError
-from ..formatting import Sentence, many
+from ..formatting import Sentence, joined, many
 from ..stages import funds
 from ..stages.stage import Stage, arrange
 from ..store.index import Index
@@ -27,9 +27,10 @@ from ..table.cells import column_texts
 from .questions import OnChange, StageQuestions
 from .records import Records, run_columns
 
-FIX_KEY = "fill in the key where it is missing, or drop such rows; until then enrichkit.run refuses the table"
-FIX_FILLED = "give the table as it was before the earlier run; until then enrichkit.run refuses it"
-FIX_CHANGE = "give on_change='redo' or on_change='keep', or another 'out'; until then enrichkit.run refuses the call"
+FIX_KEY = Sentence("fill in the key where it is missing, or drop such rows; until then {run} refuses the table")
+FIX_FILLED = Sentence("give the table as it was before the earlier run; until then {run} refuses it")
+RESTORE = Sentence("Restore it, or give {redo_damaged_on}.")
+FIX_CHANGE = Sentence("give {redo} or {keep}, or another {out}; until then {run} refuses the call")
 
 
 @dataclass(kw_only=True)
@@ -45,7 +46,7 @@ class RunPlan(Records):
     """The shard of each record, -1 where it is not sealed."""
     later: int
     """How many records have something to do, and are left for a later call."""
-    changed: Sentence | None
+    changed: str
     """Which stored answers belong to another question, in words, if that is to be refused."""
     filled: str
     """Which answers of an earlier run the table has in its cells and would be asked for again, in words."""
@@ -164,8 +165,11 @@ def make_run_plan(
     left_out = np.setdiff1d(order, chosen)
     for asked in questions:
         asked.leave_out(left_out)
-    left = {"retry_failed='only'": len(order) - len(wanted), f"limit={limit}": len(wanted) - len(chosen)}
-    changed = _changed(questions, out) if on_change == "refuse" else None
+    left = [
+        *_left(len(order) - len(wanted), Sentence("{retry_failed_only}")),
+        *_left(len(wanted) - len(chosen), Sentence("{limit}={most}", most=limit)),
+    ]
+    changed = _changed(questions, out) if on_change == "refuse" else ""
     filled = "" if changed else "".join(_filled_before(first, stage) for stage in questions).rstrip()
     shards = index.shards[np.maximum(places, 0)] if len(index.shards) else np.full(len(places), -1, np.int32)
     return RunPlan(
@@ -178,28 +182,28 @@ def make_run_plan(
         later=len(order) - len(chosen),
         changed=changed,
         filled=filled,
-        notes=[*_notes(records.keyless, changed, stages, index), *[filled] * bool(filled), *_left(left)],
+        notes=[*_notes(records.keyless, changed, stages, index), *[filled] * bool(filled), *left],
     )
 
 
-def _left(reasons: Mapping[str, int]) -> Iterator[str]:
-    """Yield how many records are left for a later call, by the setting that leaves them."""
-    for setting, count in reasons.items():
-        if count:
-            yield f"{many(count, 'record is', 'records are')} left for a later call ({setting})."
+def _left(count: int, setting: Sentence) -> Iterator[str]:
+    """Yield how many records a setting leaves for a later call, if any."""
+    if count:
+        records = many(count, "record is", "records are")
+        yield Sentence("{records} left for a later call ({setting}).", records=records, setting=setting)
 
 
-def _notes(keyless: str, changed: Sentence | None, stages: Sequence[Stage], index: Index) -> Iterator[str]:
+def _notes(keyless: str, changed: str, stages: Sequence[Stage], index: Index) -> Iterator[str]:
     """Yield what else is to be known of what is to do, a sentence each."""
     if keyless:
         yield f"{keyless} Until then run refuses this table; the plan is for its other rows."
     if changed:
-        yield str(changed)
+        yield changed
     if again := sum(_read_otherwise(stage, index) for stage in stages):
         answers = many(again, "stored answer")
         yield f"{answers} will be read again, at no cost: types, checks or columns changed."
     for path in index.damaged:
-        yield f"The shard {path} is damaged: its records count as not asked. Restore it, or give redo_damaged=True."
+        yield joined([f"The shard {path} is damaged: its records count as not asked.", RESTORE])
 
 
 def _read_otherwise(stage: Stage, index: Index) -> int:
@@ -210,17 +214,18 @@ def _read_otherwise(stage: Stage, index: Index) -> int:
     return int((asked & np.isin(index.shards, shards)).sum())
 
 
-def _changed(stages: Sequence[StageQuestions], out: Path) -> Sentence | None:
-    """Return which stored answers belong to another question, and what to do; None if none do."""
+def _changed(stages: Sequence[StageQuestions], out: Path) -> str:
+    """Return which stored answers belong to another question, and what to do; empty if none do."""
     counts = [stage.counts for stage in stages]
     changed = "; ".join(f"{count.name}: {many(count.changed, 'stored answer')}" for count in counts if count.changed)
     if not changed:
-        return None
+        return ""
     return Sentence(
         "The question has changed ({changed}) since {store} was filled: its prompt, fields, model, search, settings or "
         "what it is about. {redo} asks them again and pays for it, {keep} keeps the old answers and asks the rest the "
         "new way, another {out} starts afresh.",
-        {"changed": changed, "store": out},
+        changed=changed,
+        store=out,
     )
 
 

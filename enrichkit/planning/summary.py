@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from ..errors import BudgetError
-from ..formatting import Sentence, amount, duration, html_page, many, text_page
+from ..formatting import Sentence, amount, duration, html_page, joined, many, text_page
 from ..gemini.client import access, check_capabilities
 from ..messages import SIMULATOR, Client
 from ..pricing.budget import Budget
@@ -108,11 +108,7 @@ class Plan:
         return sum(stage.done for stage in self.stages)
 
     def __str__(self) -> str:
-        stages = []
-        for stage in self.stages:
-            counts = "".join(f", {count:,} {name}" for name in COUNTS if (count := getattr(stage, name)))
-            stages.append(f"  {stage.name}: {stage.to_ask:,} to ask{counts}")
-        return text_page([self._table_line, *stages, *self._money_lines, *self.notes, self.next_line])
+        return text_page([*lines_of(self), self.next_line])
 
     def __repr__(self) -> str:
         summary = f"<enrichkit.Plan, {many(self.records, 'record')}: {self.price_line}> print() shows all of it."
@@ -140,8 +136,9 @@ class Plan:
             whole = self.done and not self.later and not any(stage.failed for stage in self.stages)
             return "Nothing to ask: everything is stored." if whole else "Nothing to ask in this call."
         if self.cost_usd is None:
-            why = "" if self.budget else " The price of a version that answered is unknown: give prices= for it."
-            return f"{many(self.to_ask, 'request')} of unknown cost ({self.prices}).{why}"
+            cost = f"{many(self.to_ask, 'request')} of unknown cost ({self.prices})."
+            why = Sentence("The price of a version that answered is unknown: {give_prices}= for it.")
+            return cost if self.budget else joined([cost, why])
         low, middle, high = map(amount, self.cost_usd)
         whose = "simulated, nothing is charged; at the default model's prices " if self.model == SIMULATOR else ""
         about = f"about {middle} USD ({low} to {high}, {self.basis}; {self.prices})"
@@ -162,13 +159,22 @@ class Plan:
     def next_line(self) -> str:
         """One line: what to call next."""
         if self.fix_first:
-            return f"Next: {self.fix_first}."
+            return Sentence("Next: {fix}.", fix=self.fix_first)
         if not self.to_ask:
             failed = any(stage.failed for stage in self.stages)
             again = "; with retry_failed=True it asks the failed ones again" if failed else ""
             return f"Next: enrichkit.run with the same arguments returns the table and asks nothing{again}."
         sample = "" if self.done or self.rows <= 10 else " with df.sample(10) first, to measure what it costs; then"
         return f"Next: enrichkit.run{sample} with the same arguments; or enrichkit.start, in the background."
+
+
+def lines_of(plan: Plan) -> list[str]:
+    """Return all that a plan says, but what to call next."""
+    stages = []
+    for stage in plan.stages:
+        counts = "".join(f", {count:,} {name}" for name in COUNTS if (count := getattr(stage, name)))
+        stages.append(f"  {stage.name}: {stage.to_ask:,} to ask{counts}")
+    return [plan._table_line, *stages, *plan._money_lines, *plan.notes]
 
 
 def make_plan(
@@ -184,16 +190,14 @@ def make_plan(
 ) -> Plan:
     """Return what a person sees of a run's plan."""
     about = estimate(run_plan, index, folder, workers=workers, rpm=rpm, prices=prices)
-    unpriced = list(
-        dict.fromkeys(map(str, _unpriced([stage.stage for stage in run_plan.stages], run_plan.model, prices)))
-    )
+    unpriced = dict.fromkeys(_unpriced([stage.stage for stage in run_plan.stages], run_plan.model, prices))
     worst_usd = worst_request(run_plan, prices)
     holds = budget_holds(budget, about, to_ask=run_plan.to_ask, worst_usd=worst_usd)
     fix_first = run_plan.fix_first
     if not fix_first and unpriced and budget.limit_usd is not None:
-        fix_first = "give that price, or leave budget_usd out; until then enrichkit.run refuses the call"
+        fix_first = Sentence("give that price, or leave {budget_usd} out; until then {run} refuses the call")
     elif not fix_first and run_plan.to_ask and budget.never(worst_usd):
-        fix_first = "raise budget_usd; until then enrichkit.run asks little or nothing"
+        fix_first = Sentence("raise {budget_usd}; until then {run} asks little or nothing")
     return Plan(
         rows=len(run_plan.frame),
         records=len(run_plan.ids),
@@ -204,7 +208,7 @@ def make_plan(
         prices=f"prices: {prices_told(prices)}",
         later=run_plan.later,
         fix_first=fix_first,
-        budget=f"{'. '.join(unpriced)}. Until then run refuses a budget_usd." if unpriced else holds,
+        budget=joined([*unpriced, Sentence("Until then run refuses a {budget_usd}.")], ". ") if unpriced else holds,
         notes=(*run_plan.notes, *checkup(run_plan)),
         **asdict(about),
     )

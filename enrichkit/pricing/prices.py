@@ -171,12 +171,12 @@ def lacking(model: str, *, search: bool, prices: Mapping[str, Price]) -> Sentenc
     rate = rates(model, prompt_tokens=1, prices=prices)
     if rate is None:
         return Sentence(
-            "The price of {name!r} is unknown: {give_prices}={{{name!r}: enrichkit.Price(...)}}", {"name": model}
+            "The price of {name!r} is unknown: {give_prices}={{{name!r}: enrichkit.Price(...)}}", name=model
         )
     if search and rate.search is None:
         return Sentence(
             "The price of a search by {name!r} is unknown: give its enrichkit.Price a search_usd, 0 if free",
-            {"name": model},
+            name=model,
         )
     return None
 

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError, LockedError, SetupError, StoreError
-from ..formatting import PYTHON, Sentence, joined, plain
+from ..formatting import PYTHON, Sentence, joined, plain, spelled
 from ..messages import KEY_NAMES
 from ..status import Status, next_step, stop_reason_text
 from .view import again, is_early, one_line
@@ -107,7 +107,7 @@ def notification_of(
     lines = [
         one_line(status, ended=True),
         f"Store: {plain(str(folder), most=0)} on {plain(platform.node())}",
-        _what_next(status, plain(store, most=0), error).text(spelling),
+        spelled(_what_next(status, plain(store, most=0), error), spelling),
     ]
     return {"title": f"enrichkit: {plain(folder.name)}: {ending}", "body": "\n".join(lines), "notify_type": kind}
 
@@ -122,13 +122,12 @@ def _what_next(status: Status, store: str, error: BaseException | None) -> Sente
         )
     if error is not None:
         kind = type(error).__name__
-        return Sentence("A defect ended it: {kind}. {look}; then the same {call} goes on.", {"kind": kind})
+        return Sentence("A defect ended it: {kind}. {look}; then the same {call} goes on.", kind=kind)
     if status.stopping is not None and is_early(status):
         return joined([stop_reason_text(status.stopping, ""), next_step(status.stopping), "."], "")
     why = " says why some failed" if status.failed else ""
-    report = Sentence("Next: {report_of}{store}{end_of_call}{why}", {"store": store, "why": why})
-    following = again(status)
-    return joined([report, following], ". ") if following.template else report
+    report = Sentence("Next: {report_of}{store}{end_of_call}{why}", store=store, why=why)
+    return joined(filter(None, [report, again(status)]), ". ")
 
 
 def _which(addresses: Sequence[str], place: int) -> str:

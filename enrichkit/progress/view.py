@@ -178,14 +178,14 @@ def next_call(status: Status, *, ended: bool) -> str:
         calls = ".resume() goes on" if status.paused else ".pause() lets it rest"
         return f".show() shows it here, {calls}, .stop() ends it, .result() waits for the table."
     if is_early(status):
-        return str(again(status))
+        return again(status)
     return f".result() is the table, enrichkit.read(out) has all that is known of it. {again(status)}".rstrip()
 
 
 def again(status: Status) -> Sentence:
     """Return what the same call does after a run that has ended; nothing where it would do nothing."""
     if is_early(status):
-        return Sentence("{next_step}; {read} has what is stored.", {"next_step": next_step(status.stopping)})
+        return Sentence("{next_step}; {read} has what is stored.", next_step=next_step(status.stopping))
     sentences = []
     if status.later and status.records:
         sentences.append(Sentence("The same {call} goes on with those that are left."))

@@ -15,6 +15,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ..formatting import Sentence, spelled
 from ..stages.answer import CONFIDENCE, NOT_SAID, SEARCH_QUALITY
 from ..stages.grounding import STATES
 from ..store.reader import StoreReader
@@ -24,12 +25,12 @@ from ..table.cells import is_missing
 
 ADVICE = {
     "blocked": "its text or answer is refused; look at the record",
-    "truncated": "raise the stage's max_output_tokens, then retry_failed=True",
-    "empty": "retry_failed=True; often it answers later",
-    "unreadable": "retry_failed=True; if it stays, simplify the stage's answer model",
+    "truncated": Sentence("raise {max_output_tokens}, then {retry_failed_on}"),
+    "empty": Sentence("{retry_failed_on}; often it answers later"),
+    "unreadable": Sentence("{retry_failed_on}; if it stays, simplify the stage's answer model"),
     "bad_request": "the request itself is refused; look at the message and the stage's settings",
-    "timeout": "raise deadline_seconds, then retry_failed=True",
-    "client": "your client raised; fix it, then retry_failed=True",
+    "timeout": Sentence("raise {deadline_seconds}, then {retry_failed_on}"),
+    "client": Sentence("your client raised; fix it, then {retry_failed_on}"),
 }
 """What to do about a failure, by its cause."""
 FACTS = (
@@ -41,7 +42,7 @@ MOST_SHOWN = 10
 """Addresses that are shown of those that stand for several questions."""
 SAME_ADDRESS = "one address for several questions: wrong for some, or they ask about the same"
 LONGEST_EXAMPLE = 300
-RETRY = "retry_failed=True; the service or the network was in trouble"
+RETRY = Sentence("{retry_failed_on}; the service or the network was in trouble")
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,8 +275,9 @@ def _ranked(findings: Iterable[Finding]) -> tuple[Finding, ...]:
     return tuple(sorted(findings, key=lambda finding: (-finding.count, finding.stage, finding.name, finding.example)))
 
 
-def quality_tables(quality: Quality) -> dict[str, pd.DataFrame]:
+def quality_tables(quality: Quality, spelling: Mapping[str, str]) -> dict[str, pd.DataFrame]:
     """Return a store's quality as tables, by their titles."""
+    failures = [replace(failure, what_to_do=spelled(advice(failure.name), spelling)) for failure in quality.failures]
     unknown = dict.fromkeys(STATES, 0)
     values = [
         {"column": column, "before": quality.filled_before[column], "now": now, **quality.states.get(column, unknown)}
@@ -287,7 +289,7 @@ def quality_tables(quality: Quality) -> dict[str, pd.DataFrame]:
         "answers by what the model says of its search": _by_stage(quality.search_quality),
         "fields found per answer": _by_stage({stage: _mean(counts) for stage, counts in quality.fields_found.items()}),
         "what checks found": _finding_table(quality.issues, "check"),
-        "failures": _finding_table(quality.failures, "cause"),
+        "failures": _finding_table(failures, "cause"),
         SAME_ADDRESS: _finding_table(quality.same_address[:MOST_SHOWN], "column"),
     }
 

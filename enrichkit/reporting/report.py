@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from ..formatting import html_page, many, text_page, usd
+from ..formatting import PYTHON, Sentence, html_page, joined, many, spelled, text_page, usd
 from ..pricing.prices import Price
 from ..store.files import Files, folder_of, work_area
 from ..store.reader import StoreReader
@@ -75,7 +75,7 @@ class Report:
     notes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        return text_page(self._lines(), self._tables())
+        return self.text()
 
     def __repr__(self) -> str:
         summary = f"{self._lines()[0]}; {_sum_text(self.cost.total)} USD{', simulated' * bool(self.simulated)}"
@@ -83,6 +83,10 @@ class Report:
 
     def _repr_html_(self) -> str:
         return html_page(self._lines(), self._tables())
+
+    def text(self, spelling: Mapping[str, str] = PYTHON) -> str:
+        """Return all of the report as text; ``spelling`` says how it names settings."""
+        return text_page([spelled(line, spelling) for line in self._lines()], self._tables(spelling))
 
     def to_json(self) -> str:
         """Return the report as JSON; ``docs/report.md`` describes it.
@@ -106,8 +110,8 @@ class Report:
         Files(target.parent).put(target, self.to_json().encode())
         return target
 
-    def _tables(self) -> dict[str, pd.DataFrame]:
-        return quality_tables(self.quality) | ({} if _is_lost(self.cost.total) else cost_tables(self.cost))
+    def _tables(self, spelling: Mapping[str, str] = PYTHON) -> dict[str, pd.DataFrame]:
+        return quality_tables(self.quality, spelling) | ({} if _is_lost(self.cost.total) else cost_tables(self.cost))
 
     def _lines(self) -> list[str]:
         bill, quality = self.cost, self.quality
@@ -130,27 +134,29 @@ class Report:
     @property
     def next_line(self) -> str:
         """One line: what to call next."""
-        return f"Next: {'; '.join(self._calls())}."
+        return Sentence("Next: {calls}.", calls=joined(self._calls(), "; "))
 
     def _calls(self) -> Iterator[str]:
         status = self.quality.status
         if self.damaged:
-            yield (
-                "restore the damaged shards from a copy, or enrichkit.run with redo_damaged=True asks, and pays, for "
-                "their records again"
+            yield Sentence(
+                "restore the damaged shards from a copy, or {run} with {redo_damaged_on} asks, and pays, for their "
+                "records again"
             )
         else:
             if not self.quality.records:
-                yield "enrichkit.run with the same arguments goes on, unless a run is under way"
+                yield Sentence("{run} with the same arguments goes on, unless a run is under way")
             if waiting := [stage for stage, count in self.quality.pending.items() if count]:
-                told = " and ".join(waiting)
-                yield f"enrichkit.run with {told} among its stages asks the pending ones, if its table has them"
+                yield Sentence(
+                    "{run} with {names} among its stages asks the pending ones, if its table has them",
+                    names=" and ".join(waiting),
+                )
             if status.get("failed"):
-                yield "enrichkit.run with retry_failed=True asks the failed ones again"
+                yield Sentence("{run} with {retry_failed_on} asks the failed ones again")
         if self.quality.corrections:
-            yield f"enrichkit.trust.corrections({self.out!r}) lists the answers that differ"
+            yield Sentence("{corrections}({folder!r}) lists the answers that differ", folder=self.out)
         if self.quality.records:
-            yield f"enrichkit.trust.weak({self.out!r}) lists the records worth another look"
+            yield Sentence("{weak}({folder!r}) lists the records worth another look", folder=self.out)
 
 
 def report(out: str | Path = "enriched", *, prices: Mapping[str, Price] | None = None) -> Report:
@@ -276,25 +282,18 @@ def _savings(bill: Bill) -> list[str]:
     ]
 
 
-def _notes(stored: StoredReplies) -> list[str]:
-    """Return what limits the figures, in words."""
-    unpriced = sum(reply.cost is None for reply in stored.paid)
-    possibly = sum(reply.may_be_charged for reply in stored.replies)
-    notes = []
-    if unpriced:
-        models = ", ".join(sorted({reply.model for reply in stored.paid if reply.cost is None}))
-        notes.append(
-            f"Replies of unknown price, which are in no sum: {unpriced:,} (of the model {models}; or they do not say "
-            "what they used). prices= takes prices of your own, with search_usd for replies that searched."
+def _notes(stored: StoredReplies) -> Iterator[str]:
+    """Yield what limits the figures, a sentence each."""
+    if models := {reply.model for reply in stored.paid if reply.cost is None}:
+        yield Sentence(
+            "Replies of unknown price, which are in no sum: {unpriced:,} (of the model {models}; or they do not say "
+            "what they used). To price them, {give_prices}=, with search_usd for replies that searched.",
+            unpriced=sum(reply.cost is None for reply in stored.paid),
+            models=", ".join(sorted(models)),
         )
-    if possibly:
-        notes.append(f"Failures that may have been charged, nobody knows, and are in no sum: {possibly:,}.")
+    if possibly := sum(reply.may_be_charged for reply in stored.replies):
+        yield f"Failures that may have been charged, nobody knows, and are in no sum: {possibly:,}."
     if stored.not_sealed:
-        notes.append(
-            f"Paid replies that are not sealed yet, so that their records do not count: {stored.not_sealed:,}."
-        )
-    if stored.damaged:
-        notes.append(
-            f"Damaged shards, which could not be read, so that their answers and costs are missing: {stored.damaged:,}."
-        )
-    return notes
+        yield f"Paid replies that are not sealed yet, so that their records do not count: {stored.not_sealed:,}."
+    if count := stored.damaged:
+        yield f"Damaged shards, which could not be read, so that their answers and costs are missing: {count:,}."

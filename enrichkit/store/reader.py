@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..errors import StoreError
+from ..formatting import Sentence, joined
 from ..pricing.prices import Price, Total
 from ..stages.stage import Stage
 from ..table.arrow import as_column, cells_at
@@ -32,6 +33,7 @@ from .replies import COST, MONEY, StoredReplies, collect_replies, cost_in_rows, 
 from .rows import RECORD_ID, STATUS, answers_and_facts, meta, record_status
 
 TOKENS = ("input_tokens", "tool_tokens", "thinking_tokens", "output_tokens")
+RESTORE = Sentence("Restore it from a copy, or give run {redo_damaged_on} to ask, and pay, for them again.")
 ORIGIN = "enrichkit"
 """The entry of a frame's ``attrs`` that says which columns are its key, and which a model wrote into."""
 
@@ -181,9 +183,7 @@ class StoreReader(Described):
             self.damaged.append(path)
             if self._warn:
                 warnings.warn(
-                    f"The shard {path} is damaged; its records are left out. Restore it from a copy, or give run "
-                    "redo_damaged=True to ask, and pay, for them again.",
-                    stacklevel=4,
+                    joined([f"The shard {path} is damaged; its records are left out.", RESTORE]), stacklevel=4
                 )
 
 

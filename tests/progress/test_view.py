@@ -196,19 +196,17 @@ def test_what_a_limit_left_out_is_told_wherever_a_run_is_shown():
         *(show(limited, ended=True) for show in (summary_html, summary_text)),
     ):
         assert "28 more are left for a later call" in told
-    assert str(again(limited)) == "The same call goes on with those that are left."
-    assert str(again(limited)) in next_call(limited, ended=True)
-    assert not str(again(changed(limited, records=0, done=0)))
+    assert again(limited) == "The same call goes on with those that are left."
+    assert again(limited) in next_call(limited, ended=True)
+    assert not again(changed(limited, records=0, done=0))
     assert "later" not in one_line(STATUS) + live_html(STATUS)
 
 
 def test_the_same_call_is_named_where_it_would_do_something():
     """On with the rest, with a higher budget where the budget was in the way; failed ones again; else nothing."""
-    assert not str(again(changed(left=0, failed=0)))
-    assert str(again(changed(left=0))) == "The same call with retry_failed=True asks the failed ones again."
-    assert str(again(changed(stopping="budget"))).startswith(
-        "The same call with a higher budget_usd goes on from here;"
-    )
+    assert not again(changed(left=0, failed=0))
+    assert again(changed(left=0)) == "The same call with retry_failed=True asks the failed ones again."
+    assert again(changed(stopping="budget")).startswith("The same call with a higher budget_usd goes on from here;")
 
 
 def test_what_holds_it_back_and_what_is_uncertain_is_told():

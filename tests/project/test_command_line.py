@@ -309,7 +309,7 @@ def test_messages_speak_the_command_lines_language(folder, simulator):
     told = enrich(*RUN, "--dry-run", "--stages", "poc, fund")
     assert told.endswith("Next: the same command without --dry-run.\n")
     told += enrich(*RUN, "--limit", 1) + enrich("status", "nothing", code=2)
-    assert "9 records are left for a later call (--limit 1)." in told
+    assert "9 records are left for a later call (--limit=1)." in told
     assert "enrichkit run makes one" in told
     told += enrich(*RUN, "--stages", "found", code=2) + enrich(*RUN, "--client", "mine", code=2)
     assert "give a Stage (in Python)" in told

@@ -16,7 +16,8 @@ import pytest
 
 import enrichkit
 from enrichkit import Price, Stage, errors
-from enrichkit.cli.flags import in_flags
+from enrichkit.cli.flags import shell
+from enrichkit.formatting import spelled
 from enrichkit.gemini.simulator import Simulator
 from enrichkit.messages import Failure, Reply, Usage
 from enrichkit.reporting import Finding, what_if
@@ -295,7 +296,7 @@ def test_what_a_damaged_shard_alone_held_is_unknown(tmp_path):
     assert found.next_line.startswith(
         "Next: restore the damaged shards from a copy, or enrichkit.run with redo_damaged"
     )
-    assert "enrichkit run with --redo-damaged asks" in in_flags(found.next_line)
+    assert "enrichkit run with --redo-damaged asks" in spelled(found.next_line, shell())
     assert not re.search("retry|weak", found.next_line)
 
 
