@@ -6,6 +6,9 @@ READY := $(VENV)/.ready
 OUT ?= results/enriched-simulated
 MODEL ?= simulator
 
+# Where it is set, each of the tests' many processes would compile everything again.
+export PYTHONDONTWRITEBYTECODE :=
+
 .DEFAULT_GOAL := help
 .PHONY: help setup enrich test test-slow test-browser torture mutants figures benchmarks check format notebooks screenshots clean
 

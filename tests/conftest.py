@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import signal
+import sys
+
 import pytest
 from hypothesis import HealthCheck, settings
 
 import support.faults  # noqa: F401 - their names are known to every simulator of a test
 from enrichkit.gemini.simulator import Simulator
+
+# A shell lets what it starts in the background ignore Ctrl-C; here, tests send it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# To check a format that no notebook has, jsonschema would build a grammar for more than a second, in each process.
+sys.modules["rfc3987_syntax"] = None  # type: ignore[assignment]
 
 # How long an example takes, or to think of one, says something of the machine only.
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
