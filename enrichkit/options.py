@@ -10,7 +10,7 @@ import math
 import numbers
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
@@ -32,9 +32,10 @@ from .store.files import folder_of
 INJECTED = "# Parameters\n"
 """papermill's cell begins so."""
 
-
 P = ParamSpec("P")
 T = TypeVar("T")
+Rule = tuple[Callable[[Any], bool], str]
+"""Whether a value of a setting is allowed, and what it must be, in words."""
 
 
 class Addresses(tuple[str, ...]):
@@ -64,29 +65,29 @@ def _positive(value: Any) -> bool:
 
 def _is_path(out: object) -> bool:
     """Whether there may be a folder there; a name that is too long, say, cannot even be asked for."""
-    if not isinstance(out, str | Path) or not str(out).strip():
-        return False
     try:
-        folder = folder_of(out)
+        folder = folder_of(out) if isinstance(out, str | Path) and str(out).strip() else Path()
         folder.is_dir()
     except (OSError, RuntimeError, ValueError):
         return False
     return folder.name not in ("", "..")
 
 
-RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
+def _choice(*values: object) -> Rule:
+    *others, last = map(repr, values)
+    return lambda value: value in values, f"{', '.join(others)} or {last}"
+
+
+RULES: dict[str, Rule] = {
     "rpm": (lambda value: value is None or _positive(value), "a number above 0"),
     "budget_usd": (lambda value: value is None or _positive(value), "a number above 0"),
     "deadline_seconds": (_positive, "a number above 0"),
     "delay_seconds": (lambda value: isinstance(value, int | float) and 0 <= value < math.inf, "a number of seconds"),
     "shard_rows": (_whole, "a whole number above 0"),
     "limit": (lambda value: value is None or _whole(value, 0), "a number of records"),
-    "retry_failed": (lambda value: value in (True, "only", False), "True, 'only' or False"),
-    "on_change": (lambda value: value in ("refuse", "redo", "keep"), "'refuse', 'redo' or 'keep'"),
-    "progress": (
-        lambda value: value in ("auto", "widget", "html", "text", True, False),
-        "'auto', 'widget', 'html', 'text', True or False",
-    ),
+    "retry_failed": _choice(True, "only", False),
+    "on_change": _choice(*get_args(OnChange)),
+    "progress": _choice("auto", "widget", "html", "text", True, False),
     "model": (
         lambda value: isinstance(value, str) and bool(value.strip()),
         f"a model's name, such as {DEFAULT_MODEL!r} or {SIMULATOR!r}",
@@ -96,8 +97,13 @@ RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
         Sentence("{names}, or a callable{in_python}", names=" or ".join(map(repr, CLIENTS))),
     ),
     "out": (_is_path, "a folder's path"),
+    "prices": (
+        lambda value: isinstance(value, Mapping) and all(isinstance(price, Price) for price in value.values()),
+        "a mapping of models' names to enrichkit.Price(...)",
+    ),
 }
 """What each setting must be, as far as it can be told without the others."""
+WORKERS = Sentence("a whole number from 1 to 20, or to 1000 with an explicit {rpm}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,17 +195,8 @@ class Options:
     def __post_init__(self) -> None:
         object.__setattr__(self, "notify", _addresses(self.notify))
         most = 20 if self.rpm is None else 1000
-        if not _whole(self.workers) or not 1 <= self.workers <= most:
-            hint = Sentence(" More than 20 need an explicit {rpm}, the requests a minute that your quota allows.")
-            raise InputError(
-                "{workers} must be a whole number from 1 to {most}, not {value!r}.{hint}",
-                most=most,
-                value=self.workers,
-                hint="" if self.rpm else hint,
-            )
-        if not isinstance(self.prices, Mapping) or not all(isinstance(price, Price) for price in self.prices.values()):
-            raise InputError("{prices} must map models' names to enrichkit.Price(...).")
-        for name, (holds, what) in RULES.items():
+        workers: Rule = (lambda value: _whole(value) and value <= most, WORKERS)
+        for name, (holds, what) in (RULES | {"workers": workers}).items():
             if not holds(value := getattr(self, name)):
                 raise InputError(
                     "{name} must be {what}, not {value!r:.200}.", name=setting(name), what=what, value=value
@@ -240,24 +237,27 @@ def takes(
     """
 
     def decorate(verb: Callable[[pd.DataFrame, Options], T]) -> Callable[Concatenate[pd.DataFrame, P], T]:
+        known = inspect.signature(options).parameters
+
         @functools.wraps(verb)
         def call(df: pd.DataFrame, /, *args: P.args, **settings: P.kwargs) -> T:
-            if unknown := sorted(settings.keys() - known):
-                like = difflib.get_close_matches(unknown[0], known, 1)
-                hint = f" Did you mean {like[0]!r}?" if like else ""
-                raise InputError(
-                    "{kind} has no argument {unknown!r}.{hint}", kind=verb.__name__, unknown=unknown[0], hint=hint
-                )
+            for name in sorted(settings.keys() - known):
+                hint = _perhaps(name, known)
+                raise InputError("{verb} has no argument {name!r}.{hint}", verb=verb.__name__, name=name, hint=hint)
             return verb(df, options(*args, **settings))
 
         frame, *_ = inspect.signature(verb).parameters.values()
-        known = inspect.signature(options).parameters
         returns = inspect.signature(verb).return_annotation
         call.__doc__ = inspect.cleandoc(verb.__doc__ or "").replace("{settings}", _settings_text())
         call.__signature__ = inspect.Signature([frame, *known.values()], return_annotation=returns)  # type: ignore[attr-defined]
         return call
 
     return decorate
+
+
+def _perhaps(name: str, known: Iterable[str]) -> str:
+    """Return a question about the name that a mistyped one is most like, if there is any."""
+    return "".join(f" Did you mean {like!r}?" for like in difflib.get_close_matches(name, known, 1))
 
 
 def _settings_text() -> str:
@@ -301,14 +301,8 @@ def check_parameters(namespace: Mapping[str, Any], /, **types: type | UnionType)
     """
     for name in _injected(namespace):
         if name not in types:
-            close = difflib.get_close_matches(name, types, 1)
-            hint = f" Is {close[0]} meant?" if close else ""
-            raise InputError(
-                "The notebook has no parameter {name!r}.{hint} It has: {names}.",
-                name=name,
-                hint=hint,
-                names=", ".join(types),
-            )
+            hint = f"{_perhaps(name, types)} It has: {', '.join(types)}"
+            raise InputError("The notebook has no parameter {name!r}.{hint}.", name=name, hint=hint)
     for name, expected_type in types.items():
         value = namespace[name]
         kinds = get_args(expected_type) or (expected_type,)

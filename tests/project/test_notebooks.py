@@ -152,7 +152,7 @@ def test_papermill_runs_it_and_a_second_run_asks_nothing(tmp_path):
     [
         ({"workers": "ten"}, "parameter workers must be int, not 'ten'"),
         ({"stages": "poc"}, "parameter stages must be list, not 'poc'"),
-        ({"workers": 0}, "workers must be a whole number from 1 to 20, not 0"),
+        ({"workers": 0}, "workers must be a whole number from 1 to 20, or to 1000 with an explicit rpm, not 0"),
         ({"table": "../data/none.csv"}, "No such file"),
     ],
 )
@@ -173,7 +173,7 @@ def test_a_parameter_that_there_is_not_is_an_error(tmp_path):
     """papermill alone would warn, and go on with the default."""
     done = papermill(tmp_path, worker=10)
     assert done.returncode == 1
-    assert "no parameter 'worker'. Is workers meant?" in done.stderr
+    assert "no parameter 'worker'. Did you mean 'workers'?" in done.stderr
     assert not (tmp_path / "results").exists()
 
 

@@ -87,7 +87,7 @@ def test_a_price_is_a_number_of_dollars(wrong):
 @pytest.mark.parametrize("prices", [{"m": 0.5}, [1]])
 def test_prices_map_models_to_prices(prices, tmp_path):
     """Not to numbers."""
-    with pytest.raises(errors.InputError, match="prices must map"):
+    with pytest.raises(errors.InputError, match="prices must be a mapping"):
         run(1, tmp_path / "out", Usage(), prices=prices)
 
 
