@@ -22,6 +22,16 @@ MOST_SEARCHES = 10
 """Searches that one grounded request is taken to make at most."""
 SEARCH_TOKENS = 20_000
 """Tokens that search results may add to a prompt at most."""
+KINDS = ("input", "cached", "thinking", "output", "search")
+"""What is paid for in a reply."""
+DOLLARS = (*(f"{kind}_usd" for kind in KINDS), "cost_usd")
+"""The columns of tables with costs: by kind, and the sum."""
+MODELS = (
+    *("gemini-3.5-flash-lite", "gemini-3.8-flash", "gemini-3.7-flash", "gemini-3.6-flash", "gemini-3.5-flash"),
+    *("gemini-3.1-flash-lite", "gemini-4-argon", "gemini-3.1-pro-preview"),
+    *("gemini-2.5-flash", "gemini-2.5-flash-lite", "gemini-2.5-pro"),
+)
+"""Models whose prices are worth comparing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

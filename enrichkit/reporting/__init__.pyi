@@ -1,6 +1,5 @@
 from . import plots, trust
-from .bill import Bill, CostLine, StageCost
-from .costs import what_if
+from .costs import Bill, CostLine, StageCost, what_if
 from .quality import Finding, Quality
 from .report import Throughput
 from .verify import Verification

@@ -1,12 +1,15 @@
-"""The costs: every paid reply as a table, and what other models would have cost for the same tokens and searches.
+"""The costs: every paid reply as a table, the bill that they add up to, and what other models would have cost.
 
-Sums are of exact decimals. What is unknown is counted, and never taken for 0.
+The bill's sums are exact. What is unknown is counted, and never taken for 0.
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from datetime import datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -16,23 +19,148 @@ import pandas as pd
 from ..errors import InputError
 from ..formatting import rows_told
 from ..messages import SIMULATOR, Usage
-from ..pricing.prices import Price, cost, prices_told
+from ..pricing.prices import DOLLARS, KINDS, MODELS, Price, cost, prices_told, total
 from ..store.reader import StoreReader
-from ..store.replies import StoredReply
+from ..store.replies import StoredReplies, StoredReply
+from ..store.rows import COUNTS
 
-KINDS = ("input", "cached", "thinking", "output", "search")
-"""What is paid for in a reply."""
-FACTS = ("record", "stage", "question", "model", "at", "attempt", "tries", "paid")
-COUNTED = ("input_tokens", "cached_tokens", "tool_tokens", "thinking_tokens", "output_tokens", "searches")
-COUNTS = (*COUNTED[:-1], "total_tokens", "searches")
-DOLLARS = (*(f"{kind}_usd" for kind in KINDS), "cost_usd")
-"""The columns of `costs`, with ``wasted``."""
-MODELS = (
-    *("gemini-3.5-flash-lite", "gemini-3.8-flash", "gemini-3.7-flash", "gemini-3.6-flash", "gemini-3.5-flash"),
-    *("gemini-3.1-flash-lite", "gemini-4-argon", "gemini-3.1-pro-preview"),
-    *("gemini-2.5-flash", "gemini-2.5-flash-lite", "gemini-2.5-pro"),
-)
-"""The models that `what_if` compares."""
+FACTS = ("record", "stage", "question", "model", "at", "attempt")
+"""The first columns of `costs`."""
+USED = COUNTS | {"total_tokens": "total_tokens"}
+"""What was used: the columns of `costs`, and the fields of `Usage` that they hold."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CostLine:
+    """What some replies have cost.
+
+    Attributes
+    ----------
+    cost_usd : Decimal or None
+        The cost in USD of all kinds, as far as prices are known; None if none is, or if there is no reply and a damaged
+        shard may have held some.
+    usd : mapping of str to Decimal or None
+        The cost in USD by kind: ``input``, ``cached`` (input that was cached), ``thinking``, ``output`` and ``search``
+        of the replies that brought an answer; ``wasted``, all kinds together, of paid replies that brought none:
+        failed, or asked again. None where ``cost_usd`` is.
+    replies, wasted, unpriced : int
+        Paid replies; those of them that brought no answer; those whose price is unknown, which are in no sum.
+    attempts : int
+        Requests that it took, refusals (429) apart.
+    counts : mapping of str to int
+        Tokens by kind, and searches, of all paid replies; ``input_tokens`` includes ``cached_tokens``.
+    """
+
+    cost_usd: Decimal | None
+    usd: Mapping[str, Decimal | None]
+    replies: int
+    wasted: int
+    unpriced: int
+    attempts: int
+    counts: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageCost(CostLine):
+    """What a stage, or all of them, have cost and brought; the attributes of `CostLine`, and these.
+
+    Attributes
+    ----------
+    filled : mapping of str to int
+        The cells that answers filled, by column.
+    per_filled_cell_usd : Decimal or None
+        The cost in USD, divided by these cells, to ten decimals; None if any price is unknown or no cell is filled.
+    shared : int
+        Answers that records got from another record's question.
+    saved_usd : Decimal or None
+        What sharing saved in USD: for each question, the records that share it less one, times what it cost. None if a
+        damaged shard held all the replies.
+    shared_unpriced : int
+        Shared answers whose cost is unknown, and so is what they saved.
+    """
+
+    filled: Mapping[str, int]
+    per_filled_cell_usd: Decimal | None
+    shared: int
+    saved_usd: Decimal | None
+    shared_unpriced: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bill:
+    """What a store has cost.
+
+    Attributes
+    ----------
+    prices : str
+        Whose prices, with the version of the data.
+    total : StageCost
+        All replies.
+    by_stage : mapping of str to StageCost
+        The same by stage.
+    by_model : mapping of str to CostLine
+        The same by the model version that answered (of paid replies).
+    records : int
+        Records in the sealed shards.
+    per_record_usd : Decimal or None
+        The cost in USD, divided by the records, to ten decimals; None if any price is unknown or there are no records.
+    kept_usd : Decimal or None
+        What the replies that brought an answer cost in USD: a later call that finds them all saves it. None if unknown.
+    not_sealed : int
+        Paid replies in the work area, in no shard yet; they are counted, but for the records and the cells.
+    may_be_charged : int
+        Stored failures that may have been charged, or not; they are in no sum.
+    """
+
+    prices: str
+    total: StageCost
+    by_stage: Mapping[str, StageCost]
+    by_model: Mapping[str, CostLine]
+    records: int
+    per_record_usd: Decimal | None
+    kept_usd: Decimal | None
+    not_sealed: int
+    may_be_charged: int
+
+    def by_field(self) -> pd.DataFrame:
+        """Return for each column that answers filled how often, and what a cell of it cost.
+
+        Returns
+        -------
+        DataFrame
+            ``stage``, ``column``, ``records``, ``filled_cells`` and ``usd_per_cell``: the stage's cost in USD, divided
+            by the cells of this column, as if no other were of use. ``attrs["prices"]`` says whose prices these are.
+        """
+        rows = [
+            (stage, column, self.records, cells, ratio(line, cells))
+            for stage, line in self.by_stage.items()
+            for column, cells in sorted(line.filled.items(), key=lambda item: -item[1])
+        ]
+        return self._priced(rows, ["stage", "column", "records", "filled_cells"], ["usd_per_cell"])
+
+    def for_records(self, sizes: Sequence[int]) -> pd.DataFrame:
+        """Return what larger tables would cost, if their records cost what these do.
+
+        Parameters
+        ----------
+        sizes : sequence of int
+            The numbers of records.
+
+        Returns
+        -------
+        DataFrame
+            ``records``; ``usd_shared_alike``, the cost in USD if they share as much as these do; and
+            ``usd_nothing_shared``, if each pays for all its questions. ``attrs["prices"]`` says whose prices these are.
+        """
+        saved = None if self.total.shared_unpriced else self.total.saved_usd
+        alike, extra = (float("nan") if usd is None else float(usd) for usd in (self.per_record_usd, saved))
+        rows = [(size, size * alike, size * (alike + extra / (self.records or 1))) for size in sizes]
+        return self._priced(rows, ["records"], ["usd_shared_alike", "usd_nothing_shared"])
+
+    def _priced(self, rows: Sequence[Sequence[Any]], names: Sequence[str], dollars: Sequence[str]) -> pd.DataFrame:
+        frame = pd.DataFrame(rows, columns=[*names, *dollars]).astype(dict.fromkeys(dollars, "float64"))
+        frame.attrs["prices"] = self.prices
+        return frame
 
 
 def costs(out: str | Path = "enriched", *, prices: Mapping[str, Price] | None = None) -> pd.DataFrame:
@@ -70,30 +198,79 @@ def costs(out: str | Path = "enriched", *, prices: Mapping[str, Price] | None = 
     """
     reader = StoreReader(out)
     reader.check_everything()
-    table = reply_table(reader.replies(prices or {}).paid).drop(columns=["tries", "paid"])
+    replies = reader.replies(prices or {}).paid
+    table = pd.DataFrame({name: [getattr(reply, name) for reply in replies] for name in FACTS}, dtype=object)
     table["at"] = pd.to_datetime(table["at"], utc=True)
-    types = dict.fromkeys(COUNTS, "Int64") | dict.fromkeys(DOLLARS, "float64")
-    table = table.astype({**types, "attempt": "int64", "wasted": "bool"})
-    table = table.sort_values("at", kind="stable", ignore_index=True)
+    for name, field in USED.items():
+        table[name] = pd.Series([getattr(reply.usage, field) for reply in replies], dtype="Int64")
+    for name in DOLLARS:
+        usd = [reply.cost and getattr(reply.cost, name.replace("cost", "total")) for reply in replies]
+        table[name] = pd.Series(usd, dtype="float64")
+    table["wasted"] = pd.Series([reply.wasted for reply in replies], dtype="bool")
+    table = table.astype({"attempt": "int64"}).sort_values("at", kind="stable", ignore_index=True)
     table.attrs["prices"] = prices_told(prices or {})
     return table
 
 
-def reply_table(replies: Sequence[StoredReply]) -> pd.DataFrame:
-    """Return replies, one row each, with what they used and exactly what they cost."""
-    rows = []
-    for reply in replies:
-        used = [getattr(reply.usage, name.replace("input", "prompt")) for name in COUNTS]
-        kinds = [None if reply.cost is None else getattr(reply.cost, f"{kind}_usd") for kind in (*KINDS, "total")]
-        rows.append([*(getattr(reply, name) for name in FACTS), *used, *kinds, reply.wasted])
-    return pd.DataFrame(rows, columns=[*FACTS, *COUNTS, *DOLLARS, "wasted"], dtype=object)
+def make_bill(stored: StoredReplies, *, own: Mapping[str, Price]) -> Bill:
+    """Return what the replies of a store add up to."""
+    whole = _stage_cost(stored, stored.stages)
+    models = dict.fromkeys(reply.model for reply in stored.paid)
+    return Bill(
+        prices=prices_told(own),
+        total=whole,
+        by_stage={stage: _stage_cost(stored, [stage]) for stage in stored.stages},
+        by_model={model: _cost_line([reply for reply in stored.paid if reply.model == model]) for model in models},
+        records=stored.records,
+        per_record_usd=ratio(whole, stored.records),
+        kept_usd=None if whole.cost_usd is None else whole.cost_usd - (whole.usd["wasted"] or 0),
+        not_sealed=stored.not_sealed,
+        may_be_charged=sum(reply.may_be_charged for reply in stored.replies),
+    )
 
 
-def by_kind(paid: pd.DataFrame, nothing: Any = 0.0) -> pd.DataFrame:
-    """Return what each paid reply cost by kind; what brought no answer is wasted, all kinds together."""
-    wasted = paid["wasted"].astype(bool)
-    kinds = paid[list(DOLLARS[:-1])].mask(wasted, nothing).set_axis(list(KINDS), axis="columns")
-    return kinds.assign(wasted=paid["cost_usd"].where(wasted, nothing))
+def _cost_line(replies: Sequence[StoredReply], *, unread: bool = False) -> CostLine:
+    """Return what replies cost; ``unread`` says whether there may be more of them, which cannot be read."""
+    paid = [reply for reply in replies if reply.paid]
+    priced = [(reply.wasted, reply.cost) for reply in paid if reply.cost is not None]
+    usd = {kind: total(getattr(cost, f"{kind}_usd") for wasted, cost in priced if not wasted).usd for kind in KINDS}
+    usd["wasted"] = total(cost.total_usd for wasted, cost in priced if wasted).usd
+    unknown = not priced and (unread or bool(paid))
+    return CostLine(
+        cost_usd=None if unknown else total(usd.values()).usd,
+        usd=dict.fromkeys(usd) if unknown else usd,
+        replies=len(paid),
+        wasted=sum(reply.wasted for reply in paid),
+        unpriced=len(paid) - len(priced),
+        attempts=sum(reply.tries for reply in replies),
+        counts={name: sum(getattr(reply.usage, field) or 0 for reply in paid) for name, field in COUNTS.items()},
+    )
+
+
+def _stage_cost(stored: StoredReplies, stages: Sequence[str]) -> StageCost:
+    """Return what stages cost and brought."""
+    line = _cost_line([reply for reply in stored.replies if reply.stage in stages], unread=bool(stored.damaged))
+    by_question = defaultdict[tuple[str, str], list[Decimal | None]](list)
+    for reply in stored.paid:
+        by_question[reply.stage, reply.question].append(None if reply.cost is None else reply.cost.total_usd)
+    # A question that failed has its answer in no record at all.
+    asked_by = {asked: records for asked, records in stored.asked_by.items() if asked[0] in stages and records > 1}
+    shared = [(records - 1, total(by_question[asked])) for asked, records in asked_by.items()]
+    filled = {column: cells for stage in stages for column, cells in stored.filled.get(stage, {}).items()}
+    lost = line.cost_usd is None and not line.replies
+    return StageCost(
+        **asdict(line),
+        filled=filled,
+        per_filled_cell_usd=ratio(line, sum(filled.values())),
+        shared=sum(count for count, _ in shared),
+        saved_usd=None if lost else total(count * cost.usd for count, cost in shared if not cost.unpriced).usd,
+        shared_unpriced=sum(count for count, cost in shared if cost.unpriced),
+    )
+
+
+def ratio(line: CostLine, count: int) -> Decimal | None:
+    """Return the cost, divided by a count, to ten decimals; None if that is 0 or any price is unknown."""
+    return None if not count or line.unpriced or line.cost_usd is None else round(line.cost_usd / count, 10)
 
 
 def what_if(
@@ -157,21 +334,17 @@ def is_simulated(paid: pd.DataFrame) -> bool:
 
 def _usages(paid: pd.DataFrame) -> Iterator[tuple[Usage, datetime | None]]:
     """Yield what each reply used, and when."""
-    names = [name for name in COUNTS if name in paid.columns]
+    names = [name for name in USED if name in paid.columns]
+    numbers = paid[names].apply(pd.to_numeric, errors="coerce").astype("float64")
     for name in names:
-        finite = np.isfinite(pd.to_numeric(paid[name], errors="coerce").to_numpy(float, na_value=np.nan))
-        if len(odd := np.flatnonzero(paid[name].notna() & ~finite)):
+        if len(odd := np.flatnonzero(paid[name].notna() & ~np.isfinite(numbers[name]))):
             raise InputError(
                 "{name} holds {held!s} in {rows}, which is no count.",
                 name=name,
                 held=paid[name].iloc[odd[0]],
                 rows=rows_told(odd, paid.index),
             )
-    days = paid["at"] if "at" in paid.columns else pd.Series([None] * len(paid))
-    for at, *counts in zip(days, *(paid[name] for name in names), strict=True):
-        known: dict[str, Any] = {
-            name.replace("input", "prompt"): int(count)
-            for name, count in zip(names, counts, strict=True)
-            if not pd.isna(count)
-        }
-        yield Usage(**known), None if pd.isna(at) else at
+    fields = [USED[name] for name in names]
+    days = paid["at"] if "at" in paid.columns else [None] * len(paid)
+    for at, counts in zip(days, numbers.itertuples(index=False, name=None), strict=True):
+        yield Usage(**dict(zip(fields, counts, strict=True))), None if pd.isna(at) else at

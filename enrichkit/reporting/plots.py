@@ -21,7 +21,8 @@ import pandas as pd
 
 from ..errors import InputError, SetupError
 from ..formatting import plain, usd
-from .costs import KINDS, is_simulated
+from ..pricing.prices import KINDS
+from .costs import is_simulated
 from .quality import Quality
 from .report import Report
 
@@ -59,8 +60,7 @@ STATE_COLOURS = {
     "invalid": "#D55E00",
     "not_found": "#BFBFBF",
 }
-MOST_LABELLED = 20
-"""So many bars have their number written on them."""
+MOST_LABELLED = 20  # bars whose number is written on them
 SIZE = (7.0, 3.6)
 NOT_CHARGED = "simulated, nothing was charged"
 

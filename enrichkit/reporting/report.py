@@ -16,7 +16,7 @@ from ..pricing.prices import Price
 from ..store.files import Files, folder_of, work_area
 from ..store.reader import StoreReader
 from ..store.replies import StoredReplies
-from .bill import Bill, CostLine, make_bill
+from .costs import Bill, CostLine, make_bill
 from .quality import MOST_SHOWN, Quality, quality_tables, read_quality
 
 SCHEMA_VERSION = 3

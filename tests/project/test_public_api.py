@@ -56,10 +56,14 @@ def documented(value):
 
 
 def described(value):
-    """Return what a docstring says of each parameter or attribute: its type and its description."""
+    """Return what a docstring says of each parameter or attribute: its type and its description.
+
+    What a class inherits, its parent describes.
+    """
     return {
         name.strip().lstrip("*"): (param.type_name or "", param.description or "")
-        for param in documented(value).params
+        for source in ([*reversed(value.__mro__[:-1])] if inspect.isclass(value) else [value])
+        for param in documented(source).params
         for name in param.arg_name.split(",")
     }
 

@@ -10,8 +10,8 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from enrichkit import Price, errors, plots
+from enrichkit.pricing.prices import DOLLARS
 from enrichkit.reporting import what_if
-from enrichkit.reporting.costs import DOLLARS
 
 OWN = {"$m{": Price(input_usd=1, output_usd=1)}
 FIGURES = [plots.cost_by_stage, plots.cost_per_record, plots.cost_over_time]

@@ -20,8 +20,8 @@ from enrichkit.cli.flags import shell
 from enrichkit.formatting import spelled
 from enrichkit.gemini.simulator import Simulator
 from enrichkit.messages import Failure, Reply, Usage
+from enrichkit.pricing.prices import DOLLARS
 from enrichkit.reporting import Finding, what_if
-from enrichkit.reporting.costs import DOLLARS
 from enrichkit.reporting.report import exact
 from enrichkit.store.replies import StoredReply, mark_wasted
 from proof import crashes
