@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,11 +22,10 @@ import pyarrow.parquet as pq
 from ..errors import DamagedError, StoreError
 from .files import Files, files_of, work_area
 from .journal import JournalEntry, by_question, read_journal
-from .parquet import join, read_or_none, widest
+from .parquet import join, read_parquet, widest
 
 VERSION = 1
 FOOTER = b"enrichkit"
-T = TypeVar("T")
 _SHARD = re.compile(r"shard=s(\d+)")
 
 
@@ -127,27 +126,33 @@ def shard_paths(files: Files, out: Path) -> dict[int, Path]:
 
 
 def read_shards(
-    files: Files, paths: Mapping[int, Path], columns: Collection[str] | None, take: Callable[[pa.Table], T]
-) -> dict[int, T]:
-    """Return what is to be taken of each shard's table, of all columns or some; a damaged shard is left out.
+    files: Files,
+    paths: Mapping[int, Path],
+    columns: Collection[str] | None = None,
+    *,
+    keep: Collection[str] | None = None,
+) -> dict[int, pa.Table]:
+    """Return each shard's table, of all columns or some; a damaged shard is left out.
 
-    Only the columns that are read are checked.
+    Only the columns that are read are checked; in memory stay all of them, or those to ``keep``.
     """
 
-    def read(path: Path) -> T | None:
-        table = read_or_none(files, path, columns)
-        return None if table is None else take(table)
+    def read(path: Path) -> pa.Table | None:
+        table = read_parquet(files, path, columns)
+        if table is None or keep is None:
+            return table
+        return table.select([name for name in table.column_names if name in keep])
 
     with ThreadPoolExecutor(max_workers=4) as pool:
-        taken = list(pool.map(read, paths.values()))
-    return {number: value for number, value in zip(paths, taken, strict=True) if value is not None}
+        tables = zip(paths, pool.map(read, paths.values()), strict=True)
+        return {number: table for number, table in tables if table is not None}
 
 
 def newest_shards(out: Path, columns: Collection[str]) -> Iterator[pa.Table]:
     """Yield some columns of each sealed shard, the newest first; a damaged shard is left out."""
     files = files_of(out)
     for path in reversed(shard_paths(files, out).values()):
-        if (table := read_or_none(files, path, columns)) is not None:
+        if (table := read_parquet(files, path, columns)) is not None:
             yield table
 
 
@@ -165,10 +170,10 @@ def damaged_error(path: Path) -> DamagedError:
     )
 
 
-def sealed_among(payloads: Collection[bytes], tables: Iterable[pa.Table]) -> set[bytes]:
-    """Return which replies stand in some row; the tables hold nothing but columns of replies."""
-    wanted, sealed = pa.array(payloads, pa.binary()), set[bytes]()
-    for table in tables:
+def sealed_among(entries: Sequence[JournalEntry], read: Callable[[set[str]], Iterable[pa.Table]]) -> set[bytes]:
+    """Return which replies of the journal stand in some row; ``read`` returns some columns of each shard."""
+    wanted, sealed = pa.array([entry.payload for entry in entries], pa.binary()), set[bytes]()
+    for table in read({f"{entry.stage}._replies" for entry in entries}) if entries else ():
         for column in table.columns:
             replies = pc.list_flatten(column)
             sealed.update(replies.filter(pc.is_in(replies, value_set=wanted)).to_pylist())
@@ -185,11 +190,7 @@ def scan(
     files = files or files_of(out)
     paths = shard_paths(files, out)
     kept = {id_column, *columns}
-
-    def keep(table: pa.Table) -> pa.Table:
-        return table.select([name for name in table.column_names if name in kept])
-
-    tables = read_shards(files, paths, {*kept, *checked}, keep)
+    tables = read_shards(files, paths, {*kept, *checked}, keep=kept)
     footers = {number: footer(table.schema) for number, table in tables.items()}
     newer = [number for number, facts in footers.items() if facts.get("version", VERSION) > VERSION]
     if newer:

@@ -61,10 +61,15 @@ def _footer_is_sound(source: pa.NativeFile) -> bool:
     return checksum.group(1) == b"%08x" % zlib.crc32(zeroed)
 
 
-def read_parquet(files: Files, path: Path, columns: Collection[str] | None = None) -> pa.Table:
-    """Return a file's table, footer and pages verified; of ``columns``, those that it has."""
-    with files.source(path) as source:
-        return _read(source, columns)
+def read_parquet(files: Files, path: Path, columns: Collection[str] | None = None) -> pa.Table | None:
+    """Return a file's table, footer and pages verified; of ``columns``, those that it has. None if it is damaged."""
+    try:
+        with files.source(path) as source:
+            return _read(source, columns)
+    except (pa.ArrowException, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # the disk, not the file
+        return None
 
 
 def _read(source: pa.NativeFile, columns: Collection[str] | None) -> pa.Table:
@@ -75,27 +80,15 @@ def _read(source: pa.NativeFile, columns: Collection[str] | None) -> pa.Table:
     return file.read(columns=None if columns is None else [name for name in names if name in columns])
 
 
-def read_or_none(files: Files, path: Path, columns: Collection[str] | None) -> pa.Table | None:
-    """Return a file's table, or None if it is damaged."""
-    try:
-        return read_parquet(files, path, columns)
-    except (pa.ArrowException, OSError) as error:
-        if isinstance(error, OSError) and error.errno is not None:
-            raise  # the disk, not the file
-        return None
-
-
 def join(tables: Sequence[pa.Table]) -> pa.Table:
     """Return tables under one another; a column that some lack is missing there, one of two types is the wider."""
-    if not tables:
-        return pa.table({})
     types = widest([table.schema for table in tables])
 
     def widened(table: pa.Table) -> pa.Table:
         columns = [(name, as_type(table.column(name), types[name])) for name in table.column_names]
         return pa.table(dict(columns)) if columns else table.replace_schema_metadata(None)
 
-    return pa.concat_tables([widened(table) for table in tables], promote_options="default")
+    return pa.concat_tables(map(widened, tables), promote_options="default") if tables else pa.table({})
 
 
 def widest(schemas: Sequence[pa.Schema]) -> dict[str, pa.DataType]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import warnings
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,9 +26,9 @@ from ..stages.stage import Stage
 from ..table.arrow import as_column, cells_at
 from ..table.cells import is_missing
 from .files import files_of, folder_of
-from .index import Described, T, find, footer, is_store, read_shards, sealed_among, shard_paths
+from .index import Described, find, footer, is_store, read_shards, sealed_among, shard_paths
 from .journal import JournalEntry, read_journal
-from .parquet import join, read_or_none
+from .parquet import join, read_parquet
 from .replies import COST, MONEY, StoredReplies, collect_replies, cost_in_rows, cost_of_payloads, lost_costs
 from .rows import RECORD_ID, STATUS, answers_and_facts, meta, record_status
 
@@ -94,7 +94,7 @@ class StoreReader(Described):
         self.paths = shard_paths(self._files, self.folder)
         self.damaged: list[Path] = []
         self.footers: dict[int, dict[str, Any]] = {}
-        self.footers = self._take((), lambda table: footer(table.schema))
+        self.footers = {number: footer(table.schema) for number, table in self._tables(()).items()}
 
     @property
     def entries(self) -> list[JournalEntry]:
@@ -103,7 +103,7 @@ class StoreReader(Described):
 
     def rows(self, columns: Collection[str] | None = None) -> pa.Table:
         """Return the sealed rows with all columns, or those of some that any shard has."""
-        return join(list(self._take(columns, lambda table: table).values()))
+        return join(list(self._tables(columns).values()))
 
     def facts(self, names: Collection[str], columns: Collection[str] = ()) -> pa.Table:
         """Return some facts about every stage, such as ``status``, and some other columns, of the sealed rows."""
@@ -116,7 +116,7 @@ class StoreReader(Described):
                 yield number, table
 
     def _shard(self, number: int, columns: Collection[str] | None) -> pa.Table | None:
-        table = read_or_none(self._files, self.paths[number], columns)
+        table = read_parquet(self._files, self.paths[number], columns)
         if table is None:
             self._leave_out({number})
         return table
@@ -146,10 +146,8 @@ class StoreReader(Described):
         rows = self.facts((*COST, "attempts"), [RECORD_ID])
         if lost_costs(rows):
             return None
-        payloads = {entry.payload for entry in self.entries}
-        columns = {meta(entry.stage, "replies") for entry in self.entries}
-        sealed = sealed_among(payloads, (table for _, table in self.shards(columns))) if payloads else set()
-        return cost_in_rows(rows) + cost_of_payloads(payloads - sealed, prices)
+        sealed = sealed_among(self.entries, lambda columns: (table for _, table in self.shards(columns)))
+        return cost_in_rows(rows) + cost_of_payloads({entry.payload for entry in self.entries} - sealed, prices)
 
     def status(self) -> StoreStatus:
         """Return how far the store is; see `enrichkit.report` for a bill that counts everything."""
@@ -167,13 +165,12 @@ class StoreReader(Described):
 
     def check_everything(self) -> None:
         """Find the shards that are damaged in any column, not only in those that are read."""
-        self._take(None, lambda table: True)
+        self._tables(None, keep=())
 
-    def _take(self, columns: Collection[str] | None, take: Callable[[pa.Table], T]) -> dict[int, T]:
-        """Return what is to be taken of each shard's table, of all columns or some."""
-        taken = read_shards(self._files, self.paths, columns, take)
-        self._leave_out(self.paths.keys() - taken.keys())
-        return taken
+    def _tables(self, columns: Collection[str] | None, *, keep: Collection[str] | None = None) -> dict[int, pa.Table]:
+        tables = read_shards(self._files, self.paths, columns, keep=keep)
+        self._leave_out(self.paths.keys() - tables.keys())
+        return tables
 
     def _leave_out(self, numbers: Collection[int]) -> None:
         """Leave damaged shards out of everything that is read from now on."""

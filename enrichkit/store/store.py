@@ -31,7 +31,7 @@ from ..errors import DamagedError, LockedError, StoreError
 from .files import Files, work_area
 from .index import damaged_error, find, footer, read_shards, scan, sealed_among, shard_paths, stray_work_area
 from .journal import JournalEntry, encode_journal, read_journal
-from .parquet import encode_parquet, read_or_none
+from .parquet import encode_parquet, read_parquet
 
 MOST_JOURNAL_FILES = 1000
 LEAST_FREE_BYTES = 64 * 2**20
@@ -106,7 +106,7 @@ class Store:
 
     def shard(self, number: int, columns: Collection[str] | None = None) -> pa.Table:
         """Return a sealed shard's table, all of it or some columns."""
-        table = read_or_none(self.files, self._path(number), columns)
+        table = read_parquet(self.files, self._path(number), columns)
         if table is None:
             raise damaged_error(self._path(number))
         return table
@@ -204,7 +204,7 @@ class Store:
     def _quarantine_damaged(self) -> None:
         """Move every shard that fails a checksum, in whatever column, out of the way."""
         paths = shard_paths(self.files, self.out)
-        sound = read_shards(self.files, paths, None, lambda table: True)
+        sound = read_shards(self.files, paths, keep=())
         for number in sorted(paths.keys() - sound.keys()):
             self._quarantine(paths[number], f"s{number:04d}-{paths[number].name}")
 
@@ -227,12 +227,9 @@ class Store:
     def _forget_sealed(self) -> None:
         """Forget the pending questions all of whose replies stand in some sealed row, whatever that row asks now."""
         pending = self.index.pending
-        if not pending:
-            return
-        columns = {f"{entries[0].stage}._replies" for entries in pending.values()}
-        payloads = {entry.payload for entries in pending.values() for entry in entries}
-        tables = (self.shard(number, columns) for number in shard_paths(self.files, self.out))
-        held = sealed_among(payloads, tables)
+        entries = [entry for entries in pending.values() for entry in entries]
+        numbers = shard_paths(self.files, self.out)
+        held = sealed_among(entries, lambda columns: (self.shard(number, columns) for number in numbers))
         self._forget([name for name, entries in pending.items() if all(entry.payload in held for entry in entries)])
 
     def _forget(self, questions: Collection[str]) -> None:

@@ -7,7 +7,6 @@ import warnings
 from pathlib import Path
 
 import pandas as pd
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -93,10 +92,9 @@ def test_a_damaged_shard_is_noticed_or_says_what_it_said(damaged, image, tmp_pat
     noticed = 0
     for _ in range(300):
         path.write_bytes(damaged(image[name], chance))
-        try:
-            assert read_parquet(files, path).equals(expected)
-        except (OSError, pa.ArrowException):
-            noticed += 1
+        table = read_parquet(files, path)
+        assert table is None or table.equals(expected)
+        noticed += table is None
     assert noticed > 200  # the others turned a bit of some page's header that no reader looks at
 
 
