@@ -29,7 +29,7 @@ from .pricing.budget import Budget
 from .progress.notify import check_addresses
 from .progress.screens import warn
 from .stages.stage import Stage
-from .store.index import Index, indexed, scan
+from .store.index import Index, indexed
 from .store.rows import RECORD_ID, answers_and_facts
 from .store.store import Store
 
@@ -101,7 +101,7 @@ def open_store(options: Options, stages: Sequence[Stage]) -> Store:
 
 def index_of(folder: Path, stages: Sequence[Stage]) -> Index:
     """Return the index of a call's store, reading only."""
-    return scan(folder, **_indexed(stages))
+    return Index(folder, **_indexed(stages))
 
 
 def _indexed(stages: Sequence[Stage]) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from ..messages import SIMULATOR, Usage
 from ..pricing.prices import Price, cost, worst_case
 from ..stages import funds
 from ..stages.stage import LONGEST_VALUE, SYSTEM
-from ..store.index import Index, damaged_error, footer, newest_shards
+from ..store.index import Index, Snapshot, damaged_error, footer
 from ..store.reader import StoreReader
 from ..store.rows import COUNTS, META, RECORD_ID, SPENT, meta, read_outcome
 from .plan import RunPlan
@@ -196,7 +196,7 @@ def _newest(out: Path, stages: Sequence[str]) -> list[pa.Table]:
     """Return the newest shards, enough of them, with what the questions of some stages used."""
     columns = {RECORD_ID, *(meta(stage, fact) for stage in stages for fact in (*USAGE.names, "paid_by"))}
     tables: list[pa.Table] = []
-    for table in newest_shards(out, columns):
+    for _, table in Snapshot(out).each_shard(columns, newest_first=True):
         tables.append(table)
         if sum(table.num_rows for table in tables) >= ENOUGH_ROWS:
             break

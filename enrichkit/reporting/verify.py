@@ -102,7 +102,7 @@ def verify(out: str | Path = "enriched") -> Verification:
     seen: dict[str, int] = {}
     payers: set[str] = set()
     payloads: set[bytes] = set()
-    for number, table in reader.shards(None):
+    for number, table in reader.each_shard():
         rows = table.to_pylist()
         problems += _wrong_rows(f"Shard s{number:04d}", table, rows)
         for row in rows:

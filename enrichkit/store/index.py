@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,8 @@ from .parquet import join, read_parquet, widest
 VERSION = 1
 FOOTER = b"enrichkit"
 _SHARD = re.compile(r"shard=s(\d+)")
+Columns = Collection[str] | None
+"""Some columns, or all."""
 
 
 class Described:
@@ -61,20 +63,133 @@ class Described:
         return any(known) if known else None
 
 
-@dataclass(slots=True)
-class Index(Described):
-    """What is stored, without the answers: which records are sealed where, which questions have a reply.
+class Snapshot(Described):
+    """The shards and the journal of a store at one moment; it needs no lock and changes nothing.
 
-    ``shards`` numbers the shard of each sealed row; ``columns`` holds the columns asked for, one value per row.
+    It reads the journal before it lists the shards, so that a reply that is sealed in between is seen twice and counted
+    once, never missed. A shard that turns out to be damaged in a column that is read is left out from then on.
+
+    Attributes
+    ----------
+    folder : Path
+        The store's folder.
+    journal : dict of Path to list of JournalEntry
+        The entries of each journal file; None for a damaged file.
+    paths : dict of int to Path
+        The file of each shard that is not known to be damaged.
+    footers : dict of int to dict
+        What each of these says of itself, once `tables` has read them.
+    damaged : list of Path
+        The shards that were left out so far; `check_everything` finds all of them.
     """
 
-    ids: pa.Array
-    shards: npt.NDArray[np.int32]
-    columns: dict[str, pa.Array]
-    footers: dict[int, dict[str, Any]]
-    schema: pa.Schema
-    pending: dict[str, list[JournalEntry]] = field(default_factory=dict)
-    damaged: tuple[Path, ...] = ()
+    def __init__(self, folder: Path, *, files: Files | None = None, warn: bool = False) -> None:
+        self.folder = folder
+        self._files = files or files_of(folder)
+        self._warn = warn
+        self.journal = dict(read_journal(self._files, folder))
+        self.paths = shard_paths(self._files, folder)
+        self.footers = {}
+        self.damaged: list[Path] = []
+
+    @property
+    def entries(self) -> list[JournalEntry]:
+        """The replies in the sound files of the journal."""
+        return [entry for entries in self.journal.values() for entry in entries or ()]
+
+    def tables(self, columns: Columns = None, *, keep: Columns = None) -> dict[int, pa.Table]:
+        """Return each shard's table, of all columns or some; only what is read is checked for damage.
+
+        In memory stay all columns that were read, or those to ``keep``.
+        """
+
+        def read(path: Path) -> pa.Table | None:
+            table = read_parquet(self._files, path, columns)
+            if table is None or keep is None:
+                return table
+            return table.select([name for name in table.column_names if name in keep])
+
+        with ThreadPoolExecutor(max_workers=4) as pool:
+            read_tables = zip(self.paths, pool.map(read, self.paths.values()), strict=True)
+            tables = {number: table for number, table in read_tables if table is not None}
+        self._leave_out(sorted(self.paths.keys() - tables.keys()))
+        self.footers = {number: footer(table.schema) for number, table in tables.items()}
+        return tables
+
+    def each_shard(self, columns: Columns = None, *, newest_first: bool = False) -> Iterator[tuple[int, pa.Table]]:
+        """Yield the number and the table of each shard, one after the other; together they may not fit into memory."""
+        for number in sorted(self.paths, reverse=newest_first):
+            if (table := self._table(number, columns)) is not None:
+                yield number, table
+
+    def check_everything(self) -> None:
+        """Find the shards that are damaged in any column, not only in those that are read."""
+        self.tables(keep=())
+
+    def _table(self, number: int, columns: Columns = None) -> pa.Table | None:
+        table = read_parquet(self._files, self.paths[number], columns)
+        if table is None:
+            self._leave_out([number])
+        return table
+
+    def _leave_out(self, numbers: Collection[int]) -> None:
+        """Leave damaged shards out of everything that is read from now on."""
+        for number in numbers:
+            path = self.paths.pop(number)
+            self.footers.pop(number, None)
+            self.damaged.append(path)
+            if self._warn:
+                warnings.warn(
+                    f"The shard {path} is damaged; its records are left out. Restore it from a copy, or give run "
+                    "redo_damaged=True to ask, and pay, for them again.",
+                    stacklevel=4,
+                )
+
+
+class Index(Snapshot):
+    """What is stored, without the answers: which records are sealed where, which questions have a reply.
+
+    A shard counts as damaged, too, where one of the columns ``checked`` is, of which the index knows nothing else.
+
+    Attributes
+    ----------
+    ids : Array
+        The id of each sealed row.
+    shards : array
+        The number of its shard.
+    columns : dict of str to Array
+        The columns asked for, one value per row.
+    schema : Schema
+        All columns of the store.
+    pending : dict of str to list of JournalEntry
+        The replies in the journal, by question.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        columns: Collection[str],
+        *,
+        id_column: str,
+        checked: Collection[str] = (),
+        files: Files | None = None,
+    ) -> None:
+        super().__init__(folder, files=files)
+        kept = {id_column, *columns}
+        tables = self.tables({*kept, *checked}, keep=kept)
+        newer = [number for number, facts in self.footers.items() if facts.get("version", VERSION) > VERSION]
+        if newer:
+            what = "Shard s{newer:04d} in {store} was written by a newer enrichkit. Upgrade enrichkit."
+            raise StoreError(what, newer=newer[0], store=folder)
+        merged = join(list(tables.values())).combine_chunks()
+        self.columns = {name: merged.column(name).chunk(0) for name in merged.column_names}
+        self.ids = self.columns.pop(id_column, pa.array([], pa.string()))
+        self.shards = np.repeat(np.array(list(tables), np.int32), [table.num_rows for table in tables.values()])
+        # One shard of each layout knows all columns: reading them all would double the time.
+        layouts = {str(facts.get("layout")): self.paths[number] for number, facts in self.footers.items()}
+        types = widest([pq.read_schema(self._files.source(path)) for path in layouts.values()])
+        self.schema = pa.schema(list(types.items()))
+        self.pending = by_question(self.entries)
 
     @property
     def empty(self) -> bool:
@@ -125,37 +240,6 @@ def shard_paths(files: Files, out: Path) -> dict[int, Path]:
     return {number: path for number, path in sorted(paths.items()) if path.name in files.names(path.parent)}
 
 
-def read_shards(
-    files: Files,
-    paths: Mapping[int, Path],
-    columns: Collection[str] | None = None,
-    *,
-    keep: Collection[str] | None = None,
-) -> dict[int, pa.Table]:
-    """Return each shard's table, of all columns or some; a damaged shard is left out.
-
-    Only the columns that are read are checked; in memory stay all of them, or those to ``keep``.
-    """
-
-    def read(path: Path) -> pa.Table | None:
-        table = read_parquet(files, path, columns)
-        if table is None or keep is None:
-            return table
-        return table.select([name for name in table.column_names if name in keep])
-
-    with ThreadPoolExecutor(max_workers=4) as pool:
-        tables = zip(paths, pool.map(read, paths.values()), strict=True)
-        return {number: table for number, table in tables if table is not None}
-
-
-def newest_shards(out: Path, columns: Collection[str]) -> Iterator[pa.Table]:
-    """Yield some columns of each sealed shard, the newest first; a damaged shard is left out."""
-    files = files_of(out)
-    for path in reversed(shard_paths(files, out).values()):
-        if (table := read_parquet(files, path, columns)) is not None:
-            yield table
-
-
 def footer(schema: pa.Schema) -> dict[str, Any]:
     """Return what a shard says of itself: version, key, stages, whether it is simulated."""
     return dict(json.loads((schema.metadata or {}).get(FOOTER, b"{}")))
@@ -180,46 +264,6 @@ def sealed_among(entries: Sequence[JournalEntry], read: Callable[[set[str]], Ite
     return sealed
 
 
-def scan(
-    out: Path, columns: Collection[str], *, id_column: str, checked: Collection[str] = (), files: Files | None = None
-) -> Index:
-    """Return the index of a store, reading only; it needs no lock and changes nothing.
-
-    A shard counts as damaged, too, where one of the columns ``checked`` is, of which the index knows nothing else.
-    """
-    files = files or files_of(out)
-    paths = shard_paths(files, out)
-    kept = {id_column, *columns}
-    tables = read_shards(files, paths, {*kept, *checked}, keep=kept)
-    footers = {number: footer(table.schema) for number, table in tables.items()}
-    newer = [number for number, facts in footers.items() if facts.get("version", VERSION) > VERSION]
-    if newer:
-        raise StoreError(
-            "Shard s{newer:04d} in {store} was written by a newer enrichkit. Upgrade enrichkit.",
-            newer=newer[0],
-            store=out,
-        )
-    merged = join(list(tables.values()))
-    flat = {name: _flat(merged.column(name)) for name in merged.column_names}
-    ids = flat.pop(id_column, pa.array([], pa.string()))
-    # One shard of each layout knows all columns: reading them all would double the time.
-    layouts = {str(facts.get("layout")): paths[number] for number, facts in footers.items()}
-    types = widest([pq.read_schema(files.source(path)) for path in layouts.values()])
-    return Index(
-        ids=ids,
-        shards=np.repeat(np.array(list(tables), np.int32), [table.num_rows for table in tables.values()]),
-        columns=flat,
-        footers=footers,
-        schema=pa.schema(list(types.items())),
-        pending=by_question(entry for _, entries in read_journal(files, out) for entry in entries or ()),
-        damaged=tuple(path for number, path in paths.items() if number not in tables),
-    )
-
-
 def indexed(stages: Collection[str], columns: Collection[str] = ()) -> set[str]:
     """Return the columns of an index that knows what is answered in these stages."""
     return {*columns, *(f"{stage}._{fact}" for stage in stages for fact in ("question", "status"))}
-
-
-def _flat(column: pa.ChunkedArray) -> pa.Array:
-    return column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)

@@ -6,9 +6,8 @@ It changes nothing, and waits for nobody.
 from __future__ import annotations
 
 import contextlib
-import warnings
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,15 +19,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..errors import StoreError
-from ..formatting import Sentence, joined
+from ..formatting import Sentence
 from ..pricing.prices import Price, Total
 from ..stages.stage import Stage
 from ..table.arrow import as_column, cells_at
 from ..table.cells import is_missing
-from .files import files_of, folder_of
-from .index import Described, find, footer, is_store, read_shards, sealed_among, shard_paths
-from .journal import JournalEntry, read_journal
-from .parquet import join, read_parquet
+from .files import folder_of
+from .index import Columns, Snapshot, find, is_store, sealed_among
+from .parquet import join
 from .replies import COST, MONEY, StoredReplies, collect_replies, cost_in_rows, cost_of_payloads, lost_costs
 from .rows import RECORD_ID, STATUS, answers_and_facts, meta, record_status
 
@@ -63,68 +61,28 @@ class StoreStatus:
     simulated: bool = False
 
 
-class StoreReader(Described):
-    """A snapshot of a store, for reading; it needs no lock, and a run may be under way.
-
-    It reads the journal before it lists the shards, so that a reply that is sealed in between is seen twice and counted
-    once, never missed. It reads only the columns it is asked for. A shard that turns out to be damaged in one of those
-    is left out from then on, with one warning.
-
-    It has more than seven public methods and properties because nothing else reads a store without its lock.
-
-    Attributes
-    ----------
-    folder : Path
-        The store's folder.
-    journal : dict of Path to list of JournalEntry
-        The entries of each journal file; None for a damaged file.
-    paths, footers : dict of int to Path, dict of int to dict
-        The file of each shard that is not known to be damaged, and what it says of itself.
-    damaged : list of Path
-        The shards that were left out so far; `check_everything` finds all of them.
-    """
+class StoreReader(Snapshot):
+    """A snapshot of a store and what it means: rows, money, status; it warns once of each damaged shard."""
 
     def __init__(self, out: str | Path, *, warn: bool = True) -> None:
-        self.folder = folder_of(out)
-        if not is_store(self.folder):
-            raise StoreError("There is no store at {store}. {run} makes one.", store=self.folder)
-        self._files = files_of(self.folder)
-        self._warn = warn
-        self.journal = dict(read_journal(self._files, self.folder))
-        self.paths = shard_paths(self._files, self.folder)
-        self.damaged: list[Path] = []
-        self.footers: dict[int, dict[str, Any]] = {}
-        self.footers = {number: footer(table.schema) for number, table in self._tables(()).items()}
+        folder = folder_of(out)
+        if not is_store(folder):
+            raise StoreError("There is no store at {store}. {run} makes one.", store=folder)
+        super().__init__(folder, warn=warn)
+        self.tables(())
 
-    @property
-    def entries(self) -> list[JournalEntry]:
-        """The replies in the sound files of the journal."""
-        return [entry for entries in self.journal.values() for entry in entries or ()]
-
-    def rows(self, columns: Collection[str] | None = None) -> pa.Table:
+    def rows(self, columns: Columns = None) -> pa.Table:
         """Return the sealed rows with all columns, or those of some that any shard has."""
-        return join(list(self._tables(columns).values()))
+        return join(list(self.tables(columns).values()))
 
     def facts(self, names: Collection[str], columns: Collection[str] = ()) -> pa.Table:
         """Return some facts about every stage, such as ``status``, and some other columns, of the sealed rows."""
         return self.rows([*columns, *(meta(stage, name) for stage in self.stages for name in names)])
 
-    def shards(self, columns: Collection[str] | None) -> Iterator[tuple[int, pa.Table]]:
-        """Yield the number and the table of each shard, one after the other; together they may not fit into memory."""
-        for number in sorted(self.paths):
-            if (table := self._shard(number, columns)) is not None:
-                yield number, table
-
-    def _shard(self, number: int, columns: Collection[str] | None) -> pa.Table | None:
-        table = read_parquet(self._files, self.paths[number], columns)
-        if table is None:
-            self._leave_out({number})
-        return table
-
     def row(self, record: str) -> dict[str, Any] | None:
         """Return a record's row; None if no sound shard has it."""
-        for number, ids in self.shards([RECORD_ID]):
-            if record in ids.column(RECORD_ID).to_pylist() and (table := self._shard(number, None)) is not None:
+        for number, ids in self.each_shard([RECORD_ID]):
+            if record in ids.column(RECORD_ID).to_pylist() and (table := self._table(number)) is not None:
                 row: dict[str, Any] = table.filter(pc.equal(table.column(RECORD_ID), record)).to_pylist()[0]
                 return row
         return None
@@ -132,7 +90,7 @@ class StoreReader(Described):
     def replies(self, prices: Mapping[str, Price]) -> StoredReplies:
         """Return every stored reply once, with what it used and cost."""
         columns = {RECORD_ID, *(meta(stage, fact) for stage in self.stages for fact in MONEY)}
-        tables = (table for _, table in self.shards(columns))
+        tables = (table for _, table in self.each_shard(columns))
         stored = collect_replies(tables, self.entries, stages=self.stages, simulated=self.simulated, prices=prices)
         stored.damaged = len(self.damaged)
         return stored
@@ -146,7 +104,7 @@ class StoreReader(Described):
         rows = self.facts((*COST, "attempts"), [RECORD_ID])
         if lost_costs(rows):
             return None
-        sealed = sealed_among(self.entries, lambda columns: (table for _, table in self.shards(columns)))
+        sealed = sealed_among(self.entries, lambda columns: (table for _, table in self.each_shard(columns)))
         return cost_in_rows(rows) + cost_of_payloads({entry.payload for entry in self.entries} - sealed, prices)
 
     def status(self) -> StoreStatus:
@@ -162,26 +120,6 @@ class StoreReader(Described):
             cost_usd=float(cost_in_rows(table).usd),
             simulated=bool(self.simulated),
         )
-
-    def check_everything(self) -> None:
-        """Find the shards that are damaged in any column, not only in those that are read."""
-        self._tables(None, keep=())
-
-    def _tables(self, columns: Collection[str] | None, *, keep: Collection[str] | None = None) -> dict[int, pa.Table]:
-        tables = read_shards(self._files, self.paths, columns, keep=keep)
-        self._leave_out(self.paths.keys() - tables.keys())
-        return tables
-
-    def _leave_out(self, numbers: Collection[int]) -> None:
-        """Leave damaged shards out of everything that is read from now on."""
-        for number in sorted(numbers):
-            path = self.paths.pop(number)
-            self.footers.pop(number, None)
-            self.damaged.append(path)
-            if self._warn:
-                warnings.warn(
-                    joined([f"The shard {path} is damaged; its records are left out.", RESTORE]), stacklevel=4
-                )
 
 
 def to_frame(table: pa.Table) -> pd.DataFrame:

@@ -29,8 +29,8 @@ import pyarrow as pa
 
 from ..errors import DamagedError, LockedError, StoreError
 from .files import Files, work_area
-from .index import damaged_error, find, footer, read_shards, scan, sealed_among, shard_paths, stray_work_area
-from .journal import JournalEntry, encode_journal, read_journal
+from .index import Index, Snapshot, damaged_error, find, footer, sealed_among, shard_paths, stray_work_area
+from .journal import JournalEntry, encode_journal
 from .parquet import encode_parquet, read_parquet
 
 MOST_JOURNAL_FILES = 1000
@@ -66,7 +66,7 @@ class Store:
         try:
             for name in self.files.names(self.work / "tmp"):
                 self.files.remove(self.work / "tmp" / name)
-            self._scan = functools.partial(scan, out, columns, id_column=id_column, checked=checked, files=self.files)
+            self._scan = functools.partial(Index, out, columns, id_column=id_column, checked=checked, files=self.files)
             if redo_damaged:
                 self._quarantine_damaged()
             self.index = self._scan()
@@ -203,10 +203,10 @@ class Store:
 
     def _quarantine_damaged(self) -> None:
         """Move every shard that fails a checksum, in whatever column, out of the way."""
-        paths = shard_paths(self.files, self.out)
-        sound = read_shards(self.files, paths, keep=())
-        for number in sorted(paths.keys() - sound.keys()):
-            self._quarantine(paths[number], f"s{number:04d}-{paths[number].name}")
+        store = Snapshot(self.out, files=self.files)
+        store.check_everything()
+        for path in store.damaged:
+            self._quarantine(path, f"{path.parent.name.removeprefix('shard=')}-{path.name}")
 
     def _quarantine(self, path: Path, name: str) -> None:
         """Move a damaged file to where it stays, whatever else was quarantined under its name."""
@@ -215,7 +215,7 @@ class Store:
         self.quarantined.append(aside)
 
     def _recover_journal(self) -> None:
-        for path, entries in list(read_journal(self.files, self.out)):
+        for path, entries in self.index.journal.items():
             if entries is None:
                 self._quarantine(path, path.name)
             else:

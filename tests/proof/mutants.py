@@ -54,7 +54,7 @@ MUTANTS = (
         named=True,
     ),
     Mutant("sealed ids ignored", "planning/plan", "    places = index.rows_of(records.ids)\n", "    places = np.full(len(records.ids), -1)\n", named=True),
-    Mutant("pending replies ignored", "store/index", "for entry in entries or ()),", "for entry in ()),"),
+    Mutant("pending replies ignored", "store/index", "for entry in entries or ()]", "for entry in ()]"),
     Mutant("replies not written", "store/store", "        self._put_journal(entries)\n        for entry", "        for entry"),
     Mutant(
         "journal files removed before they are merged",

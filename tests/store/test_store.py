@@ -15,7 +15,7 @@ import pytest
 
 from enrichkit.errors import DamagedError, LockedError, StoreError
 from enrichkit.store.files import work_area
-from enrichkit.store.index import FOOTER, indexed, scan
+from enrichkit.store.index import FOOTER, Index, indexed
 from enrichkit.store.journal import JournalEntry
 from enrichkit.store.store import Store
 
@@ -87,7 +87,7 @@ def test_a_seal_takes_the_parts_place(out: Path) -> None:
     store.seal(rows("b", "c"), {"b", "c"})
     assert journal_files(out) == []
     store.close()
-    index = scan(out, {"s._question", "s._status"}, id_column=ID)
+    index = Index(out, {"s._question", "s._status"}, id_column=ID)
     assert index.ids.to_pylist() == ["ra", "rb", "rc"]
     assert index.shards.tolist() == [0, 1, 1]
 
