@@ -179,8 +179,9 @@ class Index(Snapshot):
         tables = self.tables({*kept, *checked}, keep=kept)
         newer = [number for number, facts in self.footers.items() if facts.get("version", VERSION) > VERSION]
         if newer:
-            what = "Shard s{newer:04d} in {store} was written by a newer enrichkit. Upgrade enrichkit."
-            raise StoreError(what, newer=newer[0], store=folder)
+            raise StoreError(
+                "Shard s{newer:04d} in {store} is of a newer enrichkit. Upgrade yours.", newer=newer[0], store=folder
+            )
         merged = join(list(tables.values())).combine_chunks()
         self.columns = {name: merged.column(name).chunk(0) for name in merged.column_names}
         self.ids = self.columns.pop(id_column, pa.array([], pa.string()))
