@@ -17,14 +17,15 @@ from .engine.driver import Engine
 from .engine.recorder import Recorder
 from .engine.shard_writer import reread
 from .engine.workers import Asking
-from .errors import StoreError
+from .errors import BudgetError, StoreError
 from .formatting import many
-from .gemini.client import client_of, is_simulated
+from .gemini.client import access, check_capabilities, client_of, is_simulated
+from .messages import SIMULATOR
 from .options import Options
 from .planning.estimate import spent_before
 from .planning.plan import RunPlan, check_store_fits, choose_stages, make_run_plan
 from .planning.records import Records, read_records
-from .planning.summary import check_call
+from .planning.summary import unknown_prices
 from .pricing.budget import Budget
 from .progress.notify import check_addresses
 from .progress.screens import warn
@@ -81,8 +82,14 @@ def open_engine(frame: pd.DataFrame, options: Options, opening: contextlib.ExitS
 
 
 def check_setup(options: Options, stages: Sequence[Stage]) -> None:
-    """Raise for what a request or a notification would fail for."""
-    check_call(stages, model=options.model, client=options.client, prices=options.prices, budget_usd=options.budget_usd)
+    """Raise for what a request or a notification would fail for: no key, an unknown price, a wrong address, ..."""
+    if isinstance(options.client, str):
+        for stage in stages:
+            check_capabilities(options.client, thinking=stage.thinking)
+    for price in unknown_prices(stages, options.model, options.prices) if options.budget_usd is not None else ():
+        raise BudgetError("{price}. Or leave {budget_usd} out: without that price it cannot be held.", price=price)
+    if isinstance(options.client, str) and options.model != SIMULATOR:
+        access()
     check_addresses(options.addresses)
 
 

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..messages import SIMULATOR, question_of
-from ..planning.plan import RunPlan
+from ..planning.plan import RunPlan, read_otherwise
 from ..pricing.prices import Price
 from ..stages.stage import Stage
 from ..store.index import FOOTER, VERSION, Index, find
@@ -213,7 +213,7 @@ def reread(store: Store, stages: Sequence[Stage], *, prices: Mapping[str, Price]
     """
     index = store.index
     stages = [stage for stage in stages if stage.name in index.stages]
-    outdated = {shard: _read_otherwise(facts, stages) for shard, facts in index.footers.items()}
+    outdated = {shard: read_otherwise(facts, stages) for shard, facts in index.footers.items()}
     if not any(outdated.values()):
         return
     given = index.given
@@ -234,12 +234,6 @@ def reread(store: Store, stages: Sequence[Stage], *, prices: Mapping[str, Price]
             table = _with_status(build_table(rows, schema, stages), index.stages)
             store.seal(table.replace_schema_metadata({FOOTER: json.dumps(facts).encode()}), (), shard=shard)
     store.reload()
-
-
-def _read_otherwise(facts: Mapping[str, Any], stages: Sequence[Stage]) -> list[Stage]:
-    """Return the stages whose answers a shard holds in another reading than theirs."""
-    held = facts.get("stages", {})
-    return [stage for stage in stages if held.get(stage.name, {}).get("reading", stage.reading) != stage.reading]
 
 
 def _reading_facts(stage: Stage) -> dict[str, Any]:

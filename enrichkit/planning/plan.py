@@ -6,10 +6,10 @@ megabytes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -27,10 +27,7 @@ from ..table.cells import column_texts
 from .questions import OnChange, StageQuestions
 from .records import Records, run_columns
 
-FIX_KEY = Sentence("fill in the key where it is missing, or drop such rows; until then {run} refuses the table")
-FIX_FILLED = Sentence("give the table as it was before the earlier run; until then {run} refuses it")
 RESTORE = Sentence("Restore it, or give {redo_damaged_on}.")
-FIX_CHANGE = Sentence("give {redo} or {keep}, or another {out}; until then {run} refuses the call")
 
 
 @dataclass(kw_only=True)
@@ -56,11 +53,6 @@ class RunPlan(Records):
     def to_ask(self) -> int:
         """Different questions without a final reply."""
         return sum(questions.to_ask for questions in self.stages)
-
-    @property
-    def fix_first(self) -> str:
-        """What to do first, if a run would refuse the call."""
-        return FIX_KEY if self.keyless else FIX_CHANGE if self.changed else FIX_FILLED if self.filled else ""
 
     def check(self) -> None:
         """Raise for what a run is refused for, although a plan can be shown."""
@@ -96,31 +88,29 @@ def check_store_fits(
 
     ``simulated`` says whether the simulator answers, as far as that is known beforehand.
     """
-    for facts in index.footers.values():
-        if tuple(facts.get("key", key)) != key:
-            raise InputError(
-                "The store {store} identifies records by {names}, this call by {other_key}. "
-                "Choose another {out}, or give the same key.",
-                store=out,
-                names=", ".join(facts["key"]),
-                other_key=", ".join(key),
-            )
-        if simulated is not None and facts.get("simulated") not in (None, simulated):
-            kinds = ("real", "simulated") if simulated else ("simulated", "real")
-            raise InputError(
-                "The store {store} holds {held} answers; {new} ones never mix with them. Choose another {out}.",
-                store=out,
-                held=kinds[0],
-                new=kinds[1],
-            )
+    if index.key and tuple(index.key) != key:
+        raise InputError(
+            "The store {store} identifies records by {names}, this call by {other_key}. "
+            "Choose another {out}, or give the same key.",
+            store=out,
+            names=", ".join(index.key),
+            other_key=", ".join(key),
+        )
+    if simulated is not None and index.simulated not in (None, simulated):
+        held, new = ("real", "simulated") if simulated else ("simulated", "real")
+        raise InputError(
+            "The store {store} holds {held} answers; {new} ones never mix with them. Choose another {out}.",
+            store=out,
+            held=held,
+            new=new,
+        )
     for stage in stages:
         for name, columns in index.answers.items():
             both = sorted(stage.answers.keys() & set(columns)) if name != stage.name else ()
             if both:
                 raise StageError(
-                    "Stage {name!r} writes the column {both!r}, which holds the answers of "
-                    "stage {other!r} in {store}. Give it another 'columns', or choose another "
-                    "{out}.",
+                    "Stage {name!r} writes the column {both!r}, which holds the answers of stage {other!r} in {store}. "
+                    "Give it another 'columns', or choose another {out}.",
                     name=stage.name,
                     both=both[0],
                     other=name,
@@ -139,24 +129,13 @@ def make_run_plan(
     retry_failed: bool | Literal["only"],
     limit: int | None,
 ) -> RunPlan:
-    """Return what is to do, by what is stored."""
+    """Return what is to be done, judging by what is stored."""
     places = index.rows_of(records.ids)
     first = records.first
+    settings: dict[str, Any] = {"model": model, "on_change": on_change, "retry_failed": retry_failed}
     questions: list[StageQuestions] = []
     for stage in stages:
-        questions.append(
-            StageQuestions(
-                stage,
-                first,
-                index,
-                places,
-                before=questions,
-                key=records.key,
-                model=model,
-                on_change=on_change,
-                retry_failed=retry_failed,
-            )
-        )
+        questions.append(StageQuestions(stage, first, index, places, before=questions, key=records.key, **settings))
     todo = np.logical_or.reduce([places < 0, *(stage.needs for stage in questions)])
     order = records.order[todo[records.order]]
     failed = np.logical_or.reduce([stage.has_failed for stage in questions])
@@ -165,12 +144,20 @@ def make_run_plan(
     left_out = np.setdiff1d(order, chosen)
     for asked in questions:
         asked.leave_out(left_out)
-    left = [
-        *_left(len(order) - len(wanted), Sentence("{retry_failed_only}")),
-        *_left(len(wanted) - len(chosen), Sentence("{limit}={most}", most=limit)),
-    ]
     changed = _changed(questions, out) if on_change == "refuse" else ""
     filled = "" if changed else "".join(_filled_before(first, stage) for stage in questions).rstrip()
+    left = {
+        Sentence("{retry_failed_only}"): len(order) - len(wanted),
+        Sentence("{limit}={most}", most=limit): len(wanted) - len(chosen),
+    }
+    notes = [
+        f"{records.keyless} Until then run refuses this table; the plan is for its other rows." * bool(records.keyless),
+        changed,
+        _to_read_again(stages, index),
+        *(joined([f"The shard {path} is damaged: its records count as not asked.", RESTORE]) for path in index.damaged),
+        filled,
+        *(_left_for_later(count, setting) for setting, count in left.items()),
+    ]
     shards = index.shards[np.maximum(places, 0)] if len(index.shards) else np.full(len(places), -1, np.int32)
     return RunPlan(
         **{name: getattr(records, name) for name in ("frame", "key", "record", "row", "ids", "keyless")},
@@ -182,51 +169,46 @@ def make_run_plan(
         later=len(order) - len(chosen),
         changed=changed,
         filled=filled,
-        notes=[*_notes(records.keyless, changed, stages, index), *[filled] * bool(filled), *left],
+        notes=[note for note in notes if note],
     )
 
 
-def _left(count: int, setting: Sentence) -> Iterator[str]:
-    """Yield how many records a setting leaves for a later call, if any."""
-    if count:
-        records = many(count, "record is", "records are")
-        yield Sentence("{records} left for a later call ({setting}).", records=records, setting=setting)
+def read_otherwise(footer: Mapping[str, Any], stages: Sequence[Stage]) -> list[Stage]:
+    """Return the stages that now read their answers in another way than those of a shard with this footer were read."""
+    held = footer.get("stages", {})
+    return [stage for stage in stages if held.get(stage.name, {}).get("reading", stage.reading) != stage.reading]
 
 
-def _notes(keyless: str, changed: str, stages: Sequence[Stage], index: Index) -> Iterator[str]:
-    """Yield what else is to be known of what is to do, a sentence each."""
-    if keyless:
-        yield f"{keyless} Until then run refuses this table; the plan is for its other rows."
-    if changed:
-        yield changed
-    if again := sum(_read_otherwise(stage, index) for stage in stages):
-        answers = many(again, "stored answer")
-        yield f"{answers} will be read again, at no cost: types, checks or columns changed."
-    for path in index.damaged:
-        yield joined([f"The shard {path} is damaged: its records count as not asked.", RESTORE])
+def _to_read_again(stages: Sequence[Stage], index: Index) -> str:
+    """Return how many stored answers will be read again, in words; empty if none will be."""
+    answers = 0
+    for stage in stages:
+        shards = [shard for shard, footer in index.footers.items() if read_otherwise(footer, [stage])]
+        asked = is_true(pc.is_valid(index.column(meta(stage.name, "question"))))
+        answers += int((asked & np.isin(index.shards, shards)).sum())
+    again = "will be read again, at no cost: types, checks or columns changed."
+    return f"{many(answers, 'stored answer')} {again}" if answers else ""
 
 
-def _read_otherwise(stage: Stage, index: Index) -> int:
-    """Return how many stored answers of a stage were read in another way than it reads them now."""
-    held = {shard: facts.get("stages", {}).get(stage.name, {}) for shard, facts in index.footers.items()}
-    shards = [shard for shard, facts in held.items() if facts.get("reading", stage.reading) != stage.reading]
-    asked = is_true(pc.is_valid(index.column(meta(stage.name, "question"))))
-    return int((asked & np.isin(index.shards, shards)).sum())
+def _left_for_later(count: int, setting: Sentence) -> str:
+    """Return how many records a setting leaves for a later call, in words; empty if none."""
+    records = many(count, "record is", "records are")
+    left = Sentence("{records} left for a later call ({setting}).", records=records, setting=setting)
+    return left if count else ""
 
 
 def _changed(stages: Sequence[StageQuestions], out: Path) -> str:
     """Return which stored answers belong to another question, and what to do; empty if none do."""
-    counts = [stage.counts for stage in stages]
-    changed = "; ".join(f"{count.name}: {many(count.changed, 'stored answer')}" for count in counts if count.changed)
-    if not changed:
-        return ""
-    return Sentence(
+    counts = [stage.counts for stage in stages if stage.counts.changed]
+    changed = "; ".join(f"{count.name}: {many(count.changed, 'stored answer')}" for count in counts)
+    sentence = Sentence(
         "The question has changed ({changed}) since {store} was filled: its prompt, fields, model, search, settings or "
         "what it is about. {redo} asks them again and pays for it, {keep} keeps the old answers and asks the rest the "
         "new way, another {out} starts afresh.",
         changed=changed,
         store=out,
     )
+    return sentence if changed else ""
 
 
 def _filled_before(first: pd.DataFrame, questions: StageQuestions) -> str:
@@ -235,14 +217,12 @@ def _filled_before(first: pd.DataFrame, questions: StageQuestions) -> str:
     Cells that are filled count as the user's: the new answers would be paid for, and not be seen.
     """
     name = meta(questions.stage.name, "status")
-    if name not in first.columns:
-        return ""
     asked = (questions.code >= 0) & ~questions.known[questions.code]
-    count = int((asked & is_true(pc.equal(column_texts(first[name]), "done"))).sum())
-    if not count:
-        return ""
-    return (
+    done = is_true(pc.equal(column_texts(first[name]), "done")) if name in first.columns else False
+    count = int((asked & done).sum())
+    sentence = (
         f"The table has answers of an earlier run in its cells ({name!r} is 'done'), and {count:,} of them would be "
         "asked, and paid, again, without being replaced. Give the table as it was before that run; or drop the column "
         f"{name!r}, if these values are to stay and only what is empty is to be filled in. "
     )
+    return sentence if count else ""

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from decimal import Decimal
 from pathlib import Path
 
 import pandas as pd
 
-from ..errors import BudgetError
 from ..formatting import Sentence, amount, duration, html_page, joined, many, text_page
-from ..gemini.client import access, check_capabilities
-from ..messages import SIMULATOR, Client
+from ..messages import SIMULATOR
 from ..pricing.budget import Budget
 from ..pricing.prices import Price, lacking, prices_told
 from ..stages.stage import Stage
@@ -23,6 +21,11 @@ from .lint import checkup
 from .plan import RunPlan
 from .questions import StagePlan
 
+FIX_KEY = Sentence("fill in the key where it is missing, or drop such rows; until then {run} refuses the table")
+FIX_CHANGE = Sentence("give {redo} or {keep}, or another {out}; until then {run} refuses the call")
+FIX_FILLED = Sentence("give the table as it was before the earlier run; until then {run} refuses it")
+FIX_PRICE = Sentence("give that price, or leave {budget_usd} out; until then {run} refuses the call")
+FIX_BUDGET = Sentence("raise {budget_usd}; until then {run} asks little or nothing")
 COUNTS = ("done", "failed", "skipped", "changed", "shared")
 """What is said of a stage besides what it is to ask, where there is any."""
 
@@ -117,17 +120,13 @@ class Plan:
     def _repr_html_(self) -> str:
         names = ["name", "to_ask", *(name for name in COUNTS if any(getattr(stage, name) for stage in self.stages))]
         stages = pd.DataFrame([asdict(stage) for stage in self.stages])[names].rename(columns={"name": "stage"})
-        lines = [self._table_line, *self._money_lines, *self.notes, self.next_line]
-        return html_page(lines, {"questions": stages})
+        return html_page([*self._lines(), self.next_line], {"questions": stages})
 
-    @property
-    def _table_line(self) -> str:
-        rows = many(self.rows, "row")
-        return f"{many(self.records, 'record')} in {rows}, store {self.out}, model {self.model}"
-
-    @property
-    def _money_lines(self) -> list[str]:
-        return list(filter(None, [self.price_line, self.budget, self.time_line if self.to_ask else ""]))
+    def _lines(self, stages: Sequence[str] = ()) -> list[str]:
+        """Return all that it says, but what to call next."""
+        about = f"{many(self.records, 'record')} in {many(self.rows, 'row')}, store {self.out}, model {self.model}"
+        time = self.time_line if self.to_ask else ""
+        return [about, *stages, *filter(None, [self.price_line, self.budget, time]), *self.notes]
 
     @property
     def price_line(self) -> str:
@@ -174,7 +173,7 @@ def lines_of(plan: Plan) -> list[str]:
     for stage in plan.stages:
         counts = "".join(f", {count:,} {name}" for name in COUNTS if (count := getattr(stage, name)))
         stages.append(f"  {stage.name}: {stage.to_ask:,} to ask{counts}")
-    return [plan._table_line, *stages, *plan._money_lines, *plan.notes]
+    return plan._lines(stages)
 
 
 def make_plan(
@@ -190,14 +189,16 @@ def make_plan(
 ) -> Plan:
     """Return what a person sees of a run's plan."""
     about = estimate(run_plan, index, folder, workers=workers, rpm=rpm, prices=prices)
-    unpriced = dict.fromkeys(_unpriced([stage.stage for stage in run_plan.stages], run_plan.model, prices))
+    unpriced = unknown_prices([questions.stage for questions in run_plan.stages], run_plan.model, prices)
     worst_usd = worst_request(run_plan, prices)
     holds = budget_holds(budget, about, to_ask=run_plan.to_ask, worst_usd=worst_usd)
-    fix_first = run_plan.fix_first
-    if not fix_first and unpriced and budget.limit_usd is not None:
-        fix_first = Sentence("give that price, or leave {budget_usd} out; until then {run} refuses the call")
-    elif not fix_first and run_plan.to_ask and budget.never(worst_usd):
-        fix_first = Sentence("raise {budget_usd}; until then {run} asks little or nothing")
+    in_the_way = {
+        FIX_KEY: run_plan.keyless,
+        FIX_CHANGE: run_plan.changed,
+        FIX_FILLED: run_plan.filled,
+        FIX_PRICE: unpriced and budget.limit_usd is not None,
+        FIX_BUDGET: run_plan.to_ask and budget.never(worst_usd),
+    }
     return Plan(
         rows=len(run_plan.frame),
         records=len(run_plan.ids),
@@ -207,18 +208,17 @@ def make_plan(
         workers=workers,
         prices=f"prices: {prices_told(prices)}",
         later=run_plan.later,
-        fix_first=fix_first,
+        fix_first=next((fix for fix, needed in in_the_way.items() if needed), ""),
         budget=joined([*unpriced, Sentence("Until then run refuses a {budget_usd}.")], ". ") if unpriced else holds,
         notes=(*run_plan.notes, *checkup(run_plan)),
         **asdict(about),
     )
 
 
-def _unpriced(stages: Sequence[Stage], model: str, prices: Mapping[str, Price]) -> Iterator[Sentence]:
-    """Yield which price of a stage's model is not known, in words."""
-    for stage in stages:
-        if price := lacking(stage.model or model, search=stage.search, prices=prices):
-            yield price
+def unknown_prices(stages: Sequence[Stage], model: str, prices: Mapping[str, Price]) -> list[str]:
+    """Return which prices of the stages' models are unknown, in words, each once."""
+    said = (lacking(stage.model or model, search=stage.search, prices=prices) for stage in stages)
+    return list(dict.fromkeys(filter(None, said)))
 
 
 def budget_holds(budget: Budget, about: Estimate, *, to_ask: int, worst_usd: Decimal) -> str:
@@ -240,21 +240,3 @@ def budget_holds(budget: Budget, about: Estimate, *, to_ask: int, worst_usd: Dec
         asked = math.floor(room * to_ask / about.cost_usd[1]) + 1
         return f"{limit}: the run will stop after about {asked:,} of {many(to_ask, 'question')}."
     return f"{limit}: holds the estimate{', but not its high end' if high > room else ''}."
-
-
-def check_call(
-    stages: Sequence[Stage],
-    *,
-    model: str,
-    client: str | Client,
-    prices: Mapping[str, Price],
-    budget_usd: float | None,
-) -> None:
-    """Raise for whatever a request would fail for: no key, a client that lacks something, a price nobody knows."""
-    for stage in stages:
-        if isinstance(client, str):
-            check_capabilities(client, thinking=stage.thinking)
-    for price in _unpriced(stages, model, prices) if budget_usd is not None else ():
-        raise BudgetError("{price}. Or leave {budget_usd} out: without that price it cannot be held.", price=price)
-    if isinstance(client, str) and model != SIMULATOR:
-        access()
