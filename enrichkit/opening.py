@@ -157,7 +157,7 @@ def named(out: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise StoreError(
-            "The store {store} cannot be used: {reason}. Fix the disk, then run again.",
+            "The store {store} cannot be used: {reason}. Choose another {out}, or fix the disk, then run again.",
             store=out,
             reason=error.strerror or error,
         ) from error

@@ -48,10 +48,6 @@ class Files:
         """Return a file for reading at any place: a few columns need not read the rest."""
         return pa.OSFile(str(path))
 
-    def read(self, path: Path) -> bytes:
-        """Return all of a file."""
-        return path.read_bytes()
-
     def names(self, folder: Path) -> list[str]:
         """Return the names in a folder, sorted; none if there is no such folder."""
         try:
@@ -79,11 +75,8 @@ class Files:
         self._made.add(folder)
 
     def free_bytes(self, folder: Path) -> int:
-        """Return the space left on the disk that holds a folder, or its nearest parent that exists."""
-        try:
-            return shutil.disk_usage(folder).free
-        except FileNotFoundError:
-            return self.free_bytes(folder.parent)
+        """Return the space left on the disk that holds a folder."""
+        return shutil.disk_usage(folder).free
 
     def _write(self, path: Path, data: bytes) -> None:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, self._mode)
@@ -133,10 +126,11 @@ def folder_of(out: str | Path) -> Path:
 
 def read_progress(out: Path) -> dict[str, Any]:
     """Return what the last run wrote about itself; nothing if it did not, or cannot be read."""
-    return _read(work_area(out) / PROGRESS)
+    return read_json(work_area(out) / PROGRESS)
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """Return what a JSON file holds; nothing if it holds no object, or cannot be read."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):

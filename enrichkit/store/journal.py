@@ -60,7 +60,7 @@ def read_journal(files: Files, out: Path) -> Iterator[tuple[Path, list[JournalEn
     folder = work_area(out) / "pending"
     for name in files.names(folder):
         with contextlib.suppress(FileNotFoundError):  # sealed and removed between listing and reading
-            yield folder / name, decode_journal(files.read(folder / name))
+            yield folder / name, decode_journal((folder / name).read_bytes())
 
 
 def by_question(entries: Iterable[JournalEntry]) -> dict[str, list[JournalEntry]]:

@@ -28,7 +28,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from ..errors import DamagedError, LockedError, StoreError
-from .files import Files, work_area
+from .files import OWNER, Files, read_json, work_area
 from .index import Index, Snapshot, damaged_error, find, footer, sealed_among, shard_paths, stray_work_area
 from .journal import JournalEntry, encode_journal
 from .parquet import encode_parquet, read_parquet
@@ -140,32 +140,24 @@ class Store:
     def enough_space(self) -> bool:
         """Whether the disk has room for what is under way; one that cannot be looked at has none."""
         try:
-            return self.files.free_bytes(self.work) > LEAST_FREE_BYTES
+            return self.files.free_bytes(self.work.parent) > LEAST_FREE_BYTES
         except OSError:
             return False
 
     def close(self) -> None:
         """Give the lock back."""
         with contextlib.suppress(OSError):  # it only says who works here, and the lock says whether
-            self.files.remove(self.work / "owner.json")
+            self.files.remove(self.work / OWNER)
         self._lock.release()
 
     def _take_lock(self) -> tuple[filelock.BaseFileLock, int]:
         for folder in (self.out, self.work):
-            try:
-                self.files.make_folder(folder)
-            except OSError as error:
-                raise StoreError(
-                    "The folder {folder} cannot be made: {reason}. Choose another {out}.",
-                    folder=folder,
-                    reason=error.strerror,
-                ) from error
+            self.files.make_folder(folder)
             if not folder.is_dir():
                 raise StoreError("{folder} is no folder, or a link to nowhere. Choose another {out}.", folder=folder)
         if os.stat(self.out).st_dev != os.stat(self.work).st_dev:
             raise StoreError(
-                "{store} and {work} lie on different disks, so that no shard can be moved into "
-                "its place. Choose an {out} inside a folder of one disk.",
+                "{store} and {work} lie on different disks. Choose an {out} inside a folder of one disk.",
                 store=self.out,
                 work=self.work,
             )
@@ -182,12 +174,8 @@ class Store:
             lock.acquire()
         except filelock.Timeout:
             raise LockedError("{owner} or choose another {out}.", owner=_owner(self.out)) from None
-        except OSError as error:
-            raise StoreError(
-                "The folder {work} cannot be written: {reason}.", work=self.work, reason=error.strerror
-            ) from error
         owner = {"pid": os.getpid(), "host": socket.gethostname(), "started": time.strftime("%Y-%m-%d %H:%M:%S")}
-        (self.work / "owner.json").write_text(json.dumps(owner))
+        (self.work / OWNER).write_text(json.dumps(owner))
         return lock, os.stat(path).st_ino
 
     def _check_lock(self) -> None:
@@ -262,11 +250,9 @@ class Store:
 
 def _owner(out: Path) -> str:
     """Say who has the lock."""
-    try:
-        owner = json.loads((work_area(out) / "owner.json").read_text())
-        if (owner["pid"], owner["host"]) == (os.getpid(), socket.gethostname()):
-            return f"A run of this process works on {out}: wait until it has ended, .stop() it,"
-        details = f" (process {owner['pid']} on {owner['host']}, since {owner['started']})"
-    except (OSError, ValueError, KeyError):
-        details = ""
+    owner = read_json(work_area(out) / OWNER)
+    if (owner.get("pid"), owner.get("host")) == (os.getpid(), socket.gethostname()):
+        return f"A run of this process works on {out}: wait until it has ended, .stop() it,"
+    known = owner.keys() >= {"pid", "host", "started"}
+    details = f" (process {owner['pid']} on {owner['host']}, since {owner['started']})" if known else ""
     return f"Another run works on {out}{details}. Wait for it or stop it,"
