@@ -11,10 +11,12 @@ from .errors import InputError
 from .opening import check_setup, look_ahead
 from .options import Options, takes
 from .planning.estimate import spent_before
+from .planning.plan import RunPlan
 from .planning.summary import Plan, make_plan
 from .pricing.budget import Budget
 from .progress.screens import wanted
 from .runner import Run
+from .store.index import Index
 
 
 @takes(Options)
@@ -52,12 +54,11 @@ def plan(df: pd.DataFrame, options: Options) -> Plan:
     >>> ahead.to_ask, ahead.shared
     (3, 1)
     """
-    return plan_of(df, options)
+    return plan_of(*look_ahead(df, options), options)
 
 
-def plan_of(frame: pd.DataFrame, options: Options) -> Plan:
-    """Return the plan of a call."""
-    run_plan, index = look_ahead(frame, options)
+def plan_of(run_plan: RunPlan, index: Index, options: Options) -> Plan:
+    """Return what a person sees of what a call has to do."""
     spent_usd = spent_before(
         options.folder,
         index,
@@ -77,9 +78,8 @@ def plan_of(frame: pd.DataFrame, options: Options) -> Plan:
     )
 
 
-def check(frame: pd.DataFrame, options: Options) -> None:
+def check(run_plan: RunPlan, options: Options) -> None:
     """Raise for what a run would be refused for, before anything is asked or written."""
-    run_plan, _ = look_ahead(frame, options)
     run_plan.check()
     wanted(options.progress)
     check_setup(options, [questions.stage for questions in run_plan.stages])

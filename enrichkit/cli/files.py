@@ -7,12 +7,14 @@ records and answers is escaped: a terminal shows it, and does not obey it.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -28,7 +30,7 @@ from ..reporting.quality import advice
 from ..reporting.report import FILE as REPORT
 from ..reporting.report import report
 from ..runner import Run
-from ..store.files import PROGRESS, Files, work_area
+from ..store.files import Files, work_area
 from ..store.index import is_store
 from ..store.reader import ORIGIN, StoreReader
 from ..store.rows import RECORD_ID, STATUS, meta
@@ -46,42 +48,34 @@ SHARE = 20
 LOG = logging.getLogger("enrichkit")
 
 
+@dataclass
 class RunFiles:
     """The files of one unattended run on the store ``out``.
 
-    ``named`` is a progress file of the user's choice, beside which report and errors lie, too; ``ids`` are the rows'
-    record ids; ``facts`` stand in the progress file as they are; ``write`` brings the output up to date. All is
-    refreshed every few seconds, and after ``every_records``.
+    Report and errors lie beside each of the ``progress`` files; ``ids`` are the rows' record ids; ``facts`` stand in
+    the progress files as they are; ``write`` brings the output up to date. All is refreshed every few seconds, and
+    after ``every_records``.
     """
 
-    def __init__(
-        self,
-        out: Path,
-        *,
-        named: Path | None,
-        ids: Sequence[str],
-        facts: dict[str, Any],
-        write: Callable[[pd.DataFrame], None],
-        every_records: int,
-    ) -> None:
-        self._out = out
-        self._progress = [work_area(out) / PROGRESS, *([named] if named else [])]
-        self._ids = ids
-        self._facts = facts
-        self._write = write
-        self._every_records = every_records
-        self._started = datetime.now(UTC)
-        self.failures: list[dict[str, Any]] = []
-        """The failed stages of this table as the store has them, those that this run has noticed last."""
-        self._noticed: dict[tuple[str, str], str] = {}
-        known = _failures(out) if is_store(out) else []
-        self._known = {(failure["record"], failure["stage"]): failure["attempts"] for failure in known}
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._follow, name="enrichkit-files", daemon=True)
+    out: Path
+    progress: Sequence[Path]
+    ids: Sequence[str]
+    facts: Mapping[str, Any]
+    write: Callable[[pd.DataFrame], None]
+    every_records: int
+    failures: list[dict[str, Any]] = field(default_factory=list)
+    """The failed stages of this table as the store has them, those that this run has noticed last."""
 
     def follow(self, run: Run) -> None:
         """Keep the files up to date until `close`, from a thread of its own."""
-        self._run = run
+        self._run, self._started = run, datetime.now(UTC)
+        known = failed_stages(self.out) if is_store(self.out) else []
+        self._noticed: dict[Any, tuple[int, str | None]] = {
+            name_of(stage): (stage["attempts"], None) for stage in known
+        }
+        """How often each failed stage had been asked, and when this run noticed."""
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._keep, name="enrichkit-files", daemon=True)
         self._thread.start()
 
     def close(self, table: pd.DataFrame, state: str) -> None:
@@ -96,24 +90,25 @@ class RunFiles:
         self._thread.join()
         self._note_failures(table)
         try:
-            self._write(table)
+            self.write(table)
         finally:
             self._put_progress(table, state)
-        for path in self._progress:
-            _put(path.with_name(REPORT), json.loads(report(self._out).to_json()))
+        found = json.loads(report(self.out).to_json())
+        for path in self.progress:
+            _put(path.with_name(REPORT), found)
 
-    def _follow(self) -> None:
+    def _keep(self) -> None:
         counted, due, earliest = 0, time.monotonic() + EVERY_SECONDS, 0.0
         while not self._over.wait(LOOK_SECONDS):
             status, now = self._run.status, time.monotonic()
             complete = status.done + status.failed
-            if now < due and (now < earliest or complete < counted + self._every_records):
+            if now < (earliest if complete >= counted + self.every_records else due):
                 continue
             try:
                 table = self._run.table
                 self._note_failures(table)
                 if complete > counted:
-                    self._write(table)
+                    self.write(table)
                 self._put_progress(table, RUNNING)  # after the output: it promises no more than that has
             except (OSError, EnrichError, pa.ArrowException, ValueError) as error:
                 LOG.warning("The files could not be brought up to date: %s: %s", type(error).__name__, error)
@@ -122,24 +117,24 @@ class RunFiles:
 
     def _note_failures(self, table: pd.DataFrame) -> None:
         """Take the failures that stand in the store, and log those that were sealed since the last look."""
-        here, new, now = set(self._ids), [], datetime.now(UTC).isoformat(timespec="seconds")
+        here, new, now = set(self.ids), [], datetime.now(UTC).isoformat(timespec="seconds")
         self.failures = []
-        for failure in _failures(self._out, table.attrs[ORIGIN]["key"]):
-            name = failure["record"], failure["stage"]
-            if self._known.get(name) != failure["attempts"]:
-                self._known[name], self._noticed[name] = failure["attempts"], now
-                new.append(as_json({"when": now} | failure) + "\n")
+        for failure in failed_stages(self.out, table.attrs[ORIGIN]["key"]):
+            attempts, when = self._noticed.get(name_of(failure), (None, None))
+            if attempts != failure["attempts"]:
+                when, self._noticed[name_of(failure)] = now, (failure["attempts"], now)
+                new.append(as_json({"when": when} | failure) + "\n")
             if failure["record"] in here and meta(failure["stage"], "status") in table.columns:
-                self.failures.append({"when": self._noticed.get(name)} | failure)
+                self.failures.append({"when": when} | failure)
         self.failures.sort(key=lambda failure: failure["when"] or "")
-        for path in self._progress if new else ():
+        for path in self.progress if new else ():
             with path.with_name(ERRORS).open("a", encoding="utf-8") as log:
                 log.writelines(new)
 
     def _put_progress(self, table: pd.DataFrame, state: str) -> None:
         """Write how far the run is."""
-        status, sealed, running = self._run.status, StoreReader(self._out).status(), state == RUNNING
-        records = dict(zip(self._ids, table[STATUS], strict=True))
+        status, sealed, running = self._run.status, StoreReader(self.out).status(), state == RUNNING
+        records = dict(zip(self.ids, table[STATUS], strict=True))
         ids = {word: [record for record, held in records.items() if held == word] for word in ("done", "failed")}
         left = status.left_seconds if running else None
         now = datetime.now(UTC)
@@ -165,8 +160,8 @@ class RunFiles:
             "waiting": status.waiting if running else "",
             "pid": os.getpid(),
         }
-        for path in self._progress:
-            _put(path, progress | self._facts)
+        for path in self.progress:
+            _put(path, {**progress, **self.facts})
 
 
 def as_json(value: Any, indent: int | None = None) -> str:
@@ -183,7 +178,12 @@ def _put(path: Path, value: Any) -> None:
     Files(path.parent, mode=0o666).put(path, (as_json(value, indent=2) + "\n").encode())
 
 
-def _failures(out: Path, key: Sequence[str] = ()) -> list[dict[str, Any]]:
+def name_of(failure: Mapping[str, Any]) -> tuple[str, str]:
+    """Return which stage of which record has failed."""
+    return failure["record"], failure["stage"]
+
+
+def failed_stages(out: Path, key: Sequence[str] = ()) -> list[dict[str, Any]]:
     """Return the failed stages of the sealed records."""
     table = StoreReader(out).facts(("status", "error", "attempts"), [RECORD_ID, *key])
     failures = []
@@ -214,31 +214,20 @@ def set_aside(out: Path) -> Path | None:
         If it cannot be renamed.
     """
     area, place = work_area(out), out.resolve() if out.is_symlink() else out
-    if not place.exists() and not area.exists():
+    if not out.exists() and not area.exists():
         return None
-    name, number = f"{place.name}.{time.strftime('%Y%m%d-%H%M%S')}", 1
-    aside = place.with_name(name)
-    while aside.exists() or work_area(aside).exists():
-        number += 1
-        aside = place.with_name(f"{name}-{number}")
+    aside = place.with_name(f"{place.name}.{datetime.now():%Y%m%d-%H%M%S-%f}")
+    lock = filelock.FileLock(area / "lock", timeout=0, mode=0o600) if area.is_dir() else contextlib.nullcontext()
     try:
-        if not area.is_dir():
-            _rename(place, aside)
-        else:
-            with filelock.FileLock(str(area / "lock"), timeout=0, mode=0o600):
-                # The shards first: what a crash in between leaves is taken up by the next call, or set aside by it.
-                _rename(place, aside)
-                _rename(area, work_area(aside))
+        with lock:  # the shards first: what a crash in between leaves is taken up by the next call, or set aside by it
+            for path, target in ((place, aside), (area, work_area(aside))):
+                if path.exists():
+                    path.rename(target)
     except filelock.Timeout:
         raise LockedError("Another run works on {store}. Wait for it or stop it.", store=out) from None
     except OSError as error:
         reason = error.strerror or error
         raise StoreError("{store} cannot be moved aside: {reason}.", store=out, reason=reason) from error
-    if out.is_symlink():
+    if out.is_symlink():  # it would lead nowhere
         place.mkdir()
     return aside
-
-
-def _rename(path: Path, target: Path) -> None:
-    if path.exists():
-        path.rename(target)

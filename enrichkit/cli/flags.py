@@ -1,17 +1,28 @@
-"""The flags: what the command line says, and what the library's messages say to do, in the command line's names."""
+"""The flags: how the command line spells the library's settings, in its arguments and in what it prints.
+
+Every flag of a setting comes from the metadata of `Options`, and its help from the text there. Nothing here edits a
+finished message: a sentence that names settings is spelled with their flags.
+"""
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import dataclasses
 import errno
 import functools
 import logging
+import re
 import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 from ..errors import StoreError
 from ..formatting import plain, spelled
+from ..options import Options, described
 
+Argument = tuple[str, dict[str, Any]]
 PHRASES = {
     "out": "--checkpoint",
     "max_output_tokens": "the stage's max_output_tokens (in Python)",
@@ -33,26 +44,85 @@ PHRASES = {
     "look": "See what it printed",
     "in_python": " (in Python)",
 }
-"""How the shell spells the rest of what a sentence names in braces."""
+"""How the shell spells what a sentence names in braces, besides the settings."""
+HELP = {
+    "stages": "what is asked, with commas between (default: poc,fund); also deep",
+    "key": "a column that identifies a record; may be given again",
+    "client": "google-genai (default) or google-generativeai",
+    "priority": "a column with a number per record; the highest are asked first",
+    "retry_failed": "ask only what failed; an --output of its own gets just those rows",
+    "notify": "send a notification when the run ends: an address of apprise; may be given again. Others can see a "
+    "command's arguments: ENRICHKIT_NOTIFY in the environment takes addresses, too, with blanks between them",
+}
+"""Where the command line says something else than the setting's own text."""
+KINDS: dict[str, dict[str, Any]] = {
+    "stages": {"type": lambda text: [name.strip() for name in text.split(",")]},
+    "key": {"action": "append"},
+    "notify": {"action": "append"},
+    "progress": {"choices": ("auto", "text", "off"), "metavar": None},
+    "on_change": {"choices": ("refuse", "redo", "keep")},
+    "retry_failed": {"action": "store_true"},
+    "redo_damaged": {"action": "store_true", "default": None},
+}
+"""How argparse reads the settings that are neither a number nor a text."""
 
 
 @functools.cache
 def shell() -> dict[str, str]:
     """Return how the shell spells what a sentence names in braces; a setting without a flag is one for Python."""
-    from ..options import Options
-
     in_python = {field.name: f"{field.name} (in Python)" for field in dataclasses.fields(Options)}
     return in_python | flags_of_settings() | PHRASES
 
 
 def flags_of_settings() -> dict[str, str]:
     """Return the flag of each setting that has one."""
-    from ..options import Options
-
     return {field.name: flag for field in dataclasses.fields(Options) if (flag := field.metadata.get("flag"))}
 
 
-def put(text: object) -> None:
+def argument(flag: str, text: str, **facts: Any) -> Argument:
+    """Return an argument of a command with its help, and what else `argparse` has to know of it."""
+    return flag, {"help": text, **facts}
+
+
+def settings_arguments() -> list[Argument]:
+    """Return an argument for each setting with a flag; the first sentence of its text is the help."""
+    texts, arguments = described(), []
+    for field in dataclasses.fields(Options):
+        text = re.split(r"[.;] ", texts[field.name].rstrip("."))[0].replace("``", "")
+        if isinstance(field.default, str | int | float) and not isinstance(field.default, bool):
+            text += f" (default: {field.default})"
+        number = next((kind for kind in (int, float) if str(field.type).startswith(kind.__name__)), str)
+        text = HELP.get(field.name, text[0].lower() + text[1:])
+        metavar = {name: value for name, value in field.metadata.items() if name == "metavar"}
+        facts = metavar | KINDS.get(field.name, {"type": number})
+        if flag := field.metadata.get("flag"):
+            arguments.append(argument(flag, text, dest=field.name, **facts))
+    return arguments
+
+
+def path(text: str) -> Path:
+    """Return a path; a shell leaves the ~ in --output=~/x."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        raise argparse.ArgumentTypeError(f"{text}: {error}") from error
+
+
+def number(kind: type[int] | type[float], least: int, most: int = sys.maxsize) -> Callable[[str], Any]:
+    """Return an argument's type: a number from the least to the most."""
+
+    def read(text: str) -> int | float:
+        with contextlib.suppress(ValueError):
+            if least <= (value := kind(text)) <= most:
+                return value
+        name = "a whole number" if kind is int else "a number"
+        limits = f"from {least} to {most}" if most < sys.maxsize else f"from {least} on"
+        raise argparse.ArgumentTypeError(f"{name} {limits} is needed, not {text!r}")
+
+    return read
+
+
+def put(text: str) -> None:
     """Print on stdout; a pipe that nobody reads any more, as after `| head`, or a closed terminal ends no run.
 
     Raises
@@ -67,6 +137,11 @@ def put(text: object) -> None:
             raise StoreError(
                 "stdout cannot be written: {reason}. Fix that, then run again.", reason=error.strerror
             ) from error
+
+
+def put_lines(*lines: str) -> None:
+    """Print sentences on stdout, a line each, with flags for settings, without what a terminal would obey."""
+    put("\n".join(plain(spelled(line, shell()), most=0) for line in lines))
 
 
 def say(text: str) -> None:

@@ -1,0 +1,153 @@
+"""The short commands, each a function of its arguments that returns the exit code; `enrichkit run` is in `run`.
+
+They print what the library's functions return, and decide nothing themselves. A function's text is its command's help.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import threading
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from ..errors import InputError
+from ..formatting import duration, many
+from ..gemini.simulator import FAULTS, Quota, Simulator
+from ..reporting.report import report
+from ..reporting.tablefiles import export
+from ..reporting.verify import verify
+from ..store.files import folder_of, read_progress
+from ..store.index import is_store
+from ..store.reader import StoreReader
+from .flags import number, put, put_lines, shell
+
+
+def status_of_store(args: argparse.Namespace) -> int:
+    """Say how far a store is, also while a run is under way."""
+    out = store_at(args.dir)
+    held, last_run = StoreReader(out).status(), read_progress(out)
+    waiting = f", {held.pending:,} waiting for a stage" if held.pending else ""
+    unsealed = f", {many(held.unsealed, 'question')} answered, not sealed yet" if held.unsealed else ""
+    label = "simulated; " if held.simulated else ""
+    put_lines(
+        f"{out}: {many(held.done, 'record')} done, {held.failed:,} failed{waiting}{unsealed}",
+        f"{many(held.tokens, 'token')}, {held.cost_usd:.4f} USD ({label}sealed records, known prices)",
+        *([_last_run(last_run)] if last_run else []),
+    )
+    return 0
+
+
+def _last_run(progress: dict[str, Any]) -> str:
+    """Say what the last run wrote about itself, and how long ago; the file may be anybody's."""
+    ago = pace = ""
+    with contextlib.suppress(KeyError, TypeError, ValueError):
+        updated = datetime.fromisoformat(progress["last_updated"])
+        ago = f" {duration((datetime.now(UTC) - updated).total_seconds())} ago"
+    if progress.get("state") == "running":
+        left = progress.get("left_seconds")
+        pace = f", {progress.get('rate_per_second')} records/s" + (f", {duration(left)} left" if left else "")
+    return (
+        f"The last run: {progress.get('state')}, updated{ago}: {progress.get('completed_count')} of "
+        f"{progress.get('total_records')} records complete, {progress.get('failed_count')} failed{pace}"
+    )
+
+
+def report_of_store(args: argparse.Namespace) -> int:
+    """Say how good a store's answers are, and what they cost."""
+    found = report(store_at(args.dir))
+    put(found.to_json() if args.json else found.text(shell()))
+    return 0
+
+
+def verify_store(args: argparse.Namespace) -> int:
+    """Check every checksum, key and question of a store; 1 if something is wrong."""
+    verified = verify(store_at(args.dir))
+    put_lines(*str(verified).splitlines())
+    return 0 if verified.ok else 1
+
+
+def export_store(args: argparse.Namespace) -> int:
+    """Write a store's records into a file, one row each, in the order they were completed in."""
+    out = store_at(args.dir)
+    try:
+        export(out, args.file, only_new=args.only_new, lists=args.lists, formulas=args.formulas)
+    except OSError as error:
+        raise InputError(
+            "{file} cannot be written: {reason}.", file=args.file, reason=error.strerror or error
+        ) from error
+    put_lines(f"Written: {args.file}")
+    return 0
+
+
+def simulate(args: argparse.Namespace) -> int:
+    """Serve a simulated Gemini on 127.0.0.1 until interrupted. Everything it answers is invented."""
+    try:
+        simulator = Simulator(
+            port=args.port,
+            seed=args.seed,
+            latency_seconds=args.latency,
+            quota=Quota(args.per_minute) if args.per_minute else None,
+            requests_per_day=args.per_day,
+            faults=dict(args.fault),
+        )
+    except OSError as error:
+        raise InputError(
+            "Port {port} cannot be used: {reason}. Choose another with --port.", port=args.port, reason=error.strerror
+        ) from error
+    with simulator:
+        put(f"A simulated Gemini answers at {simulator.url} until you press Ctrl-C. Its answers are invented.")
+        put(f"To use it: GOOGLE_GEMINI_BASE_URL={simulator.url} GOOGLE_API_KEY=simulated")
+        with contextlib.suppress(KeyboardInterrupt):
+            threading.Event().wait()
+        put("\n" + json.dumps({name: value for name, value in simulator.counts().items() if name != "prompts"}))
+    return 0
+
+
+def latency(text: str) -> tuple[float, float]:
+    """Return how long a simulated reply takes, at least and at most, from one number or a spread such as 0.5-3."""
+    low, _, high = text.partition("-")
+    least, most = (number(float, 0)(seconds) for seconds in (low, high or low))
+    if least > most:
+        raise argparse.ArgumentTypeError(f"the least first, not {text!r}")
+    return least, most
+
+
+def fault(text: str) -> tuple[str, float]:
+    """Return a simulated fault and its probability, from NAME or NAME=P."""
+    name, _, probability = text.partition("=")
+    if name not in FAULTS:
+        raise argparse.ArgumentTypeError(f"there is no fault {name!r}")
+    return name, number(float, 0, 1)(probability or "1")
+
+
+def store_of(path: Path) -> tuple[Path, Path | None]:
+    """Return the store that a path means, and the progress file if it names one.
+
+    >>> store_of(Path("/data/enrichment_progress.json"))[0].as_posix()
+    '/data/enrichment_progress'
+    """
+    folder = folder_of(path)
+    if folder.name in ("", ".."):
+        raise InputError("{path} is no folder for a store. Give another one.", path=path)
+    store = folder.with_suffix("") if folder.suffix in (".json", ".work") else folder
+    return store, folder if folder.suffix == ".json" else None
+
+
+def store_at(path: Path) -> Path:
+    """Return the store that a command is about; a table names the one beside it."""
+    out, _ = store_of(path)
+    if not out.is_file():
+        return out
+    beside = [out.with_suffix(""), out.with_name(f"{out.stem}_enriched")]  # of an output; of an input
+    for folder in beside:
+        if is_store(folder):
+            return folder
+    raise InputError(
+        "{dir} is a file, and no store lies beside it, neither {names}. Give the folder that was --checkpoint, or its "
+        "progress file.",
+        dir=path,
+        names=" nor ".join(folder.name for folder in beside),
+    )
