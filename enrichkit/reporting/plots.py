@@ -12,16 +12,17 @@ is made, with a background of its own, so that it reads on light and dark pages 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import inspect
+from collections.abc import Callable, Iterable
 from decimal import Decimal
-from itertools import cycle
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pandas as pd
 
 from ..errors import InputError, SetupError
 from ..formatting import plain, usd
-from ..pricing.prices import KINDS
+from ..pricing.prices import DOLLARS, KINDS
+from ..stages.grounding import STATES
 from .costs import is_simulated
 from .quality import Quality
 from .report import Report
@@ -43,112 +44,44 @@ __all__ = [
     "states",
 ]
 
-COLOURS = {
-    "input": "#0072B2",
-    "cached": "#56B4E9",
-    "thinking": "#CC79A7",
-    "output": "#009E73",
-    "search": "#E69F00",
-    "wasted": "#7F7F7F",
-}
-"""Okabe's and Ito's, told apart by colour-blind readers too, and on dark pages; what was wasted is grey."""
-STAGE_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")
-STATE_COLOURS = {
-    "supported": "#009E73",
-    "unsupported": "#F0E442",
-    "conflict": "#E69F00",
-    "invalid": "#D55E00",
-    "not_found": "#BFBFBF",
-}
-MOST_LABELLED = 20  # bars whose number is written on them
+PALETTE = ("#0072B2", "#56B4E9", "#CC79A7", "#009E73", "#E69F00", "#D55E00")
+"""Okabe's and Ito's, told apart by colour-blind readers too, and on dark pages."""
+COLOURS = dict(zip((*KINDS, "wasted"), (*PALETTE[:5], "#7F7F7F"), strict=True))
+STATE_COLOURS = dict(zip(STATES, ("#009E73", "#F0E442", "#E69F00", "#D55E00", "#BFBFBF"), strict=True))
+STAGE_COLOURS: list[Any] = [PALETTE[place] for place in (0, 4, 3, 2, 1, 5)]
+MOST_LABELLED = 20
+"""Bars side by side that have their number written on them."""
 SIZE = (7.0, 3.6)
-NOT_CHARGED = "simulated, nothing was charged"
+PAID = ("record", "stage", "model", "at", *DOLLARS, "wasted")
+GIVEN = {
+    "compared": "compared : DataFrame\n    The costs by model, as `enrichkit.reporting.what_if` returns them.",
+    "report": "report : Report\n    What `enrichkit.report` returns.",
+}
+"""What is drawn, where it is no table of paid replies, as docstrings describe it."""
+Figure = TypeVar("Figure", bound=Callable[..., "Axes"])
 
 
-def cost_by_stage(paid: pd.DataFrame, ax: Axes | None = None) -> Axes:
-    """Draw the cost of each stage as a bar of its kinds; what brought no answer is wasted, whatever its kind.
+def _documented(figure: Figure) -> Figure:
+    """Add to a figure's docstring what is the same for all of them.
 
-    A stage of which no price is known has no bar, and is called unknown.
+    Parameters
+    ----------
+    paid : DataFrame
+        The paid replies, as `enrichkit.costs` returns them.
+    ax : Axes, optional
+        Where to draw; default: a figure of its own.
 
-    Examples
-    --------
-    >>> import matplotlib, pandas as pd, enrichkit
-    >>> matplotlib.use("agg")
-    >>> ax = enrichkit.plots.cost_by_stage(enrichkit.plots.example())
-    >>> ax.get_xlabel()
-    'cost (USD)'
-    """
-    ax = _axes(paid, ax)
-    _stack_costs(ax, by_kind(paid))
-    _entitle(ax, paid, "Cost by stage and kind")
-    ax.set(xlabel="cost (USD)", ylabel="stage")
-    return ax
+    Returns
+    -------
+    Axes
+        What was drawn into.
 
-
-def cost_by_model(found: pd.DataFrame, ax: Axes | None = None) -> Axes:
-    """Draw what each model would have cost, as `what_if` returns it; those of unknown price are left out.
-
-    Examples
-    --------
-    >>> import matplotlib, pandas as pd, enrichkit
-    >>> matplotlib.use("agg")
-    >>> enrichkit.plots.cost_by_model(enrichkit.reporting.what_if(enrichkit.plots.example())).get_xlabel()
-    'cost (USD)'
-    """
-    names = [f"{kind}_usd" for kind in KINDS]
-    _check(found, [*names, "cost_usd"])
-    known = found[found["cost_usd"].notna()]
-    ax = _own_axes(len(known)) if ax is None else ax
-    _stack_costs(ax, known[names].set_axis(list(KINDS), axis="columns"))
-    _entitle(ax, found, "The same tokens and searches at other models' prices", simulated=found.attrs.get("simulated"))
-    ax.set(xlabel="cost (USD)", ylabel="model")
-    return ax
-
-
-def cost_per_record(paid: pd.DataFrame, ax: Axes | None = None) -> Axes:
-    """Draw how many records paid how much; those that got all their answers from others paid nothing, and are not here.
-
-    Examples
-    --------
-    >>> import matplotlib, pandas as pd, enrichkit
-    >>> matplotlib.use("agg")
-    >>> enrichkit.plots.cost_per_record(enrichkit.plots.example()).get_xlabel()
-    'cost (USD per record)'
-    """
-    ax = _axes(paid, ax)
-    spent = paid.groupby("record")["cost_usd"].sum(min_count=1).dropna()
-    if len(spent):
-        ax.hist(spent, bins=30, color=COLOURS["input"], edgecolor="white", linewidth=0.4)
-        _mark(ax, float(spent.mean()), f"mean {_amount(float(spent.mean()))} USD")
-    _entitle(ax, paid, f"Cost per record, of the {len(spent):,} that paid")
-    ax.set(xlabel="cost (USD per record)", ylabel="records")
-    return ax
-
-
-def cost_over_time(paid: pd.DataFrame, ax: Axes | None = None) -> Axes:
-    """Draw how the cost added up, from the first reply on; pauses between runs count as time.
-
-    Examples
-    --------
-    >>> import matplotlib, pandas as pd, enrichkit
-    >>> matplotlib.use("agg")
-    >>> enrichkit.plots.cost_over_time(enrichkit.plots.example()).get_ylabel()
-    'cost so far (USD)'
-    """
-    ax = _axes(paid, ax)
-    known = paid[paid["cost_usd"].notna() & paid["at"].notna()].sort_values("at")
-    if len(known):
-        minutes = (known["at"] - known["at"].iloc[0]).dt.total_seconds() / 60
-        total = known["cost_usd"].cumsum()
-        ax.step(minutes, total, where="post", color=COLOURS["input"], linewidth=1.8)
-        ax.set_ylim(bottom=0)
-    _entitle(ax, paid, "Cost over time")
-    ax.set(xlabel="time since the first reply (minutes)", ylabel="cost so far (USD)")
-    return ax
-
-
-def confidence(found: Report, ax: Axes | None = None) -> Axes:
-    """Draw how sure the model says it is, answers by level and stage; ``found`` is what `enrichkit.report` returns.
+    Raises
+    ------
+    InputError
+        If something else is given to be drawn.
+    SetupError
+        If matplotlib is not installed.
 
     Examples
     --------
@@ -156,136 +89,117 @@ def confidence(found: Report, ax: Axes | None = None) -> Axes:
     >>> matplotlib.use("agg")
     >>> df, out = pd.DataFrame({"fund.title": ["Borealis Ventures"]}), tempfile.mkdtemp() + "/enriched"
     >>> _ = enrichkit.run(df, model="simulator", stages=["fund"], out=out, progress=False)
-    >>> enrichkit.plots.confidence(enrichkit.report(out)).get_ylabel()
-    'answers'
+    >>> paid, report = enrichkit.costs(out), enrichkit.report(out)
+    >>> compared = enrichkit.reporting.what_if(paid)
+    >>> ax = enrichkit.plots.cost_by_stage(paid)
     """
-    return _grouped(found, "confidence", "Confidence, as the model says", "confidence", ax)
+    given = next(iter(inspect.signature(figure).parameters))
+    head, ax, rest = inspect.cleandoc(_documented.__doc__ or "").partition("\n\n")[2].partition("ax : ")
+    head = f"Parameters\n----------\n{GIVEN[given]}\n" if given in GIVEN else head
+    rest = rest.replace("cost_by_stage(paid)", f"{figure.__name__}({given})")
+    figure.__doc__ = f"{inspect.cleandoc(figure.__doc__ or '')}\n\n{head}{ax}{rest}"
+    return figure
 
 
-def search_quality(found: Report, ax: Axes | None = None) -> Axes:
-    """Draw how much the search brought, as the model says: answers by level and stage; see `confidence`.
+@_documented
+def cost_by_stage(paid: pd.DataFrame, ax: Axes | None = None) -> Axes:
+    """Draw the cost of each stage as a bar of its kinds; what brought no answer is wasted, whatever its kind.
 
-    Examples
-    --------
-    >>> enrichkit.plots.search_quality(enrichkit.report(out))  # doctest: +SKIP
+    A stage of which no price is known has no bar, and is called unknown.
     """
-    return _grouped(found, "search_quality", "Search quality, as the model says", "search quality", ax)
+    _check(paid, PAID)
+    ax = _costs_stacked(by_kind(paid), ax)
+    return _entitled(ax, _about_costs(paid, "Cost by stage and kind"), "cost (USD)", "stage")
 
 
-def fields_found(found: Report, ax: Axes | None = None) -> Axes:
-    """Draw how many fields the answers fill: answers by number of fields and stage; see `confidence`.
+@_documented
+def cost_by_model(compared: pd.DataFrame, ax: Axes | None = None) -> Axes:
+    """Draw what each model would have cost, as `what_if` returns it; those of unknown price are left out."""
+    _check(compared, DOLLARS)
+    known = compared.loc[compared["cost_usd"].notna(), list(DOLLARS[:-1])]
+    ax = _costs_stacked(known.set_axis(list(KINDS), axis="columns"), ax)
+    title = "The same tokens and searches at other models' prices"
+    return _entitled(ax, _about_costs(compared, title), "cost (USD)", "model")
 
-    Examples
-    --------
-    >>> enrichkit.plots.fields_found(enrichkit.report(out))  # doctest: +SKIP
+
+@_documented
+def cost_per_record(paid: pd.DataFrame, ax: Axes | None = None) -> Axes:
+    """Draw how many records paid how much; those that got all their answers from others paid nothing, and are not here.
+
+    The title says how many paid, and the mean.
     """
-    return _grouped(found, "fields_found", "Fields found per answer", "fields with a value", ax)
+    _check(paid, PAID)
+    ax = ax or _own_axes()
+    spent, title = paid.groupby("record")["cost_usd"].sum(min_count=1).dropna(), "Cost per record"
+    if len(spent):
+        ax.hist(spent, bins=30, color=COLOURS["input"], edgecolor="white", linewidth=0.4)
+        title = f"Cost per record: mean {_amount(spent.mean())} USD, of the {len(spent):,} that paid"
+    return _entitled(ax, _about_costs(paid, title), "cost (USD per record)", "records")
 
 
-def fill_rate(found: Report, ax: Axes | None = None) -> Axes:
-    """Draw the share of records with a value, by column, in the table as it was given and now; see `confidence`.
-
-    Examples
-    --------
-    >>> enrichkit.plots.fill_rate(enrichkit.report(out))  # doctest: +SKIP
-    """
-    quality = _quality_of(found)
-    columns = list(quality.filled_after)
-    ax = _own_axes(len(columns)) if ax is None else ax
-    percent = 100 / max(1, quality.records)
-    before = [quality.filled_before[column] * percent for column in columns]
-    now = [quality.filled_after[column] * percent for column in columns]
-    places = range(len(columns))
-    ax.barh(places, now, color=COLOURS["cached"], height=0.65, label="now")
-    ax.barh(places, before, color=COLOURS["input"], height=0.65, label="before")
-    for place, value in zip(places, now, strict=True):
-        ax.text(value, place, f" {value:.0f} %", va="center", ha="left")
-    _rows(ax, columns)
-    ax.set_xlim(0, 112)
-    _legend(ax)
-    ax.set(title=_about(found, "Fill rate by column"), xlabel="records with a value (%)", ylabel="column")
-    return ax
+@_documented
+def cost_over_time(paid: pd.DataFrame, ax: Axes | None = None) -> Axes:
+    """Draw how the cost added up, from the first reply on; pauses between runs count as time."""
+    _check(paid, PAID)
+    ax = ax or _own_axes()
+    known = paid[paid["cost_usd"].notna() & paid["at"].notna()].sort_values("at")
+    minutes = (known["at"] - known["at"].min()).dt.total_seconds() / 60
+    ax.step(minutes, known["cost_usd"].cumsum(), where="post", color=COLOURS["input"], linewidth=1.8)
+    ax.set_ylim(bottom=0)
+    title = _about_costs(paid, "Cost over time")
+    return _entitled(ax, title, "time since the first reply (minutes)", "cost so far (USD)")
 
 
-def states(found: Report, ax: Axes | None = None) -> Axes:
-    """Draw how far the answers are backed, by column: `enrichkit.trust.evidence` explains the states.
-
-    Examples
-    --------
-    >>> enrichkit.plots.states(enrichkit.report(out))  # doctest: +SKIP
-    """
-    quality = _quality_of(found)
-    counts = pd.DataFrame.from_dict({name: dict(one) for name, one in quality.states.items()}, orient="index")
-    ax = _own_axes(len(counts)) if ax is None else ax
-    known = [state for state in STATE_COLOURS if state in counts]
-    parts = counts[known].rename(columns=lambda state: state.replace("_", " "))
-    _stack(ax, parts, [STATE_COLOURS[state] for state in known])
-    ax.set(title=_about(found, "How far the answers are backed"), xlabel="records", ylabel="column")
-    return ax
+@_documented
+def confidence(report: Report, ax: Axes | None = None) -> Axes:
+    """Draw how sure the model says it is: answers by level and stage."""
+    ax = _side_by_side(pd.DataFrame(_quality_of(report).confidence), ax)
+    return _entitled(ax, _about_answers(report, "Confidence, as the model says"), "confidence", "answers")
 
 
-def issues(found: Report, ax: Axes | None = None) -> Axes:
-    """Draw how often each check found something, by stage; see `confidence`.
-
-    Examples
-    --------
-    >>> enrichkit.plots.issues(enrichkit.report(out))  # doctest: +SKIP
-    """
-    quality = _quality_of(found)
-    checks = list(dict.fromkeys(one.name for one in quality.issues))
-    ax = _own_axes(len(checks)) if ax is None else ax
-    counts = pd.DataFrame(0, index=checks, columns=list(quality.confidence))
-    for one in quality.issues:
-        counts.loc[one.name, one.stage] = one.count
-    for place, total in enumerate(_stack(ax, counts, cycle(STAGE_COLOURS), title="stage")):
-        ax.text(total, place, f" {total:,.0f}", va="center", ha="left")
-    ax.margins(x=0.12)
-    ax.set(title=_about(found, "What checks found"), xlabel="findings", ylabel="check")
-    return ax
+@_documented
+def search_quality(report: Report, ax: Axes | None = None) -> Axes:
+    """Draw how much the search brought, as the model says: answers by level and stage."""
+    ax = _side_by_side(pd.DataFrame(_quality_of(report).search_quality), ax)
+    return _entitled(ax, _about_answers(report, "Search quality, as the model says"), "search quality", "answers")
 
 
-def _grouped(found: Report, name: str, title: str, xlabel: str, ax: Axes | None) -> Axes:
-    """Draw answers by level, a bar for each stage side by side."""
-    by_stage: Mapping[str, Mapping[Any, int]] = getattr(_quality_of(found), name)
-    levels = sorted({level for counts in by_stage.values() for level in counts}, key=_place(by_stage))
-    ax = _own_axes(0) if ax is None else ax
-    width = 0.8 / max(1, len(by_stage))
-    for at, (colour, (stage, counts)) in enumerate(zip(cycle(STAGE_COLOURS), by_stage.items(), strict=False)):
-        places = [place + (at - (len(by_stage) - 1) / 2) * width for place in range(len(levels))]
-        values = [counts.get(level, 0) for level in levels]
-        bars = ax.bar(places, values, width, color=colour, label=plain(stage, 20))
-        if len(levels) * len(by_stage) <= MOST_LABELLED:
-            ax.bar_label(bars, [f"{value:,}" if value else "" for value in values], fontsize="small")
-    ax.set_xticks(range(len(levels)), [str(level) for level in levels])
-    if by_stage:
-        _legend(ax, "stage")
-    ax.set(title=_about(found, title), xlabel=xlabel, ylabel="answers")
-    return ax
+@_documented
+def fields_found(report: Report, ax: Axes | None = None) -> Axes:
+    """Draw how many fields the answers fill: answers by number of fields and stage."""
+    ax = _side_by_side(pd.DataFrame(_quality_of(report).fields_found), ax)
+    return _entitled(ax, _about_answers(report, "Fields found per answer"), "fields with a value", "answers")
 
 
-def _place(by_stage: Mapping[str, Mapping[Any, int]]) -> Callable[[Any], int]:
-    """Return where a level stands among those of the stage that has most of them."""
-    longest = list(max(by_stage.values(), key=len, default=()))
-    return lambda level: longest.index(level) if level in longest else len(longest)
+@_documented
+def fill_rate(report: Report, ax: Axes | None = None) -> Axes:
+    """Draw the share of records with a value, by column, in the table as it was given and now."""
+    quality = _quality_of(report)
+    records = pd.DataFrame({"before": quality.filled_before, "now": quality.filled_after})
+    records["now"] -= records["before"]  # the bar of before is drawn first
+    ax = _stacked(records * 100 / max(1, quality.records), PALETTE, ax, text=lambda percent: f"{percent:.0f} %")
+    return _entitled(ax, _about_answers(report, "Fill rate by column"), "records with a value (%)", "column")
 
 
-def _rows(ax: Axes, names: Sequence[str]) -> None:
-    """Name the rows of horizontal bars, the first on top."""
-    ax.set_yticks(range(len(names)), [plain(name, 28) for name in names])
-    for label in ax.get_yticklabels():
-        label.set_parse_math(False)
-    ax.set_ylim(max(len(names), 1) - 0.5, -0.5)
+@_documented
+def states(report: Report, ax: Axes | None = None) -> Axes:
+    """Draw how far the answers are backed, by column: `enrichkit.trust.evidence` explains the states."""
+    counts = pd.DataFrame.from_dict(dict(_quality_of(report).states), orient="index").reindex(columns=list(STATES))
+    ax = _stacked(counts.rename(columns=lambda state: state.replace("_", " ")), STATE_COLOURS.values(), ax)
+    return _entitled(ax, _about_answers(report, "How far the answers are backed"), "records", "column")
 
 
-def _quality_of(found: Report) -> Quality:
-    quality = getattr(found, "quality", None)
-    if not isinstance(quality, Quality):
-        raise InputError("Give what enrichkit.report returns, not a {kind}.", kind=type(found).__name__)
-    return quality
-
-
-def _about(found: Report, title: str) -> str:
-    return f"{title}\nsimulated answers" if found.simulated else title
+@_documented
+def issues(report: Report, ax: Axes | None = None) -> Axes:
+    """Draw how often each check found something, by stage."""
+    quality = _quality_of(report)
+    counts = {
+        stage: {issue.name: issue.count for issue in quality.issues if issue.stage == stage}
+        for stage in quality.confidence
+    }
+    checks = list(dict.fromkeys(issue.name for issue in quality.issues))
+    ax = _stacked(pd.DataFrame(counts, index=checks).fillna(0), STAGE_COLOURS, ax, text=lambda total: f"{total:,.0f}")
+    return _entitled(ax, _about_answers(report, "What checks found"), "findings", "check")
 
 
 def by_kind(paid: pd.DataFrame) -> pd.DataFrame:
@@ -294,92 +208,107 @@ def by_kind(paid: pd.DataFrame) -> pd.DataFrame:
     >>> by_kind(example()).round(3).loc["poc", ["search", "wasted"]].tolist()
     [0.028, 0.015]
     """
-    names = [f"{kind}_usd" for kind in KINDS]
-    found = paid[names].mask(paid["wasted"], 0.0).set_axis(list(KINDS), axis="columns")
-    found["wasted"] = paid["cost_usd"].where(paid["wasted"], 0.0)
-    known = found.assign(stage=paid["stage"])[paid["cost_usd"].notna()]
-    return known.groupby("stage", sort=False).sum().reindex(paid["stage"].unique()).rename_axis("stage")
+    kinds = paid[list(DOLLARS[:-1])].mask(paid["wasted"], 0.0).set_axis(list(KINDS), axis="columns")
+    kinds["wasted"] = paid["cost_usd"].where(paid["wasted"], 0.0)
+    return kinds[paid["cost_usd"].notna()].groupby(paid["stage"], sort=False).sum().reindex(paid["stage"].unique())
 
 
-def _stack(ax: Axes, parts: pd.DataFrame, colours: Iterable[str], *, title: str | None = None) -> pd.Series[float]:
-    """Draw a horizontal bar per row, made of the columns, but of a row with something unknown; return their ends."""
-    ends = pd.Series(0.0, index=parts.index)
-    places = pd.Series(range(len(parts)), index=parts.index)
-    known = parts.notna().all(axis="columns")
-    for name, colour in zip(parts.columns, colours, strict=False):
-        label = plain(str(name), 20)
-        ax.barh(places[known], parts.loc[known, name], left=ends[known], color=colour, label=label, height=0.65)
-        ends += parts[name].fillna(0)
-    _rows(ax, list(map(str, parts.index)))
+def _side_by_side(counts: pd.DataFrame, ax: Axes | None) -> Axes:
+    """Draw answers by level, a bar for each stage beside the others."""
+    ax = ax or _own_axes()
+    if counts.size:
+        counts.plot.bar(ax=ax, rot=0, width=0.8, color=STAGE_COLOURS, legend=False)
+        containers: Any = ax.containers if counts.size <= MOST_LABELLED else ()
+        for bars in containers:
+            ax.bar_label(bars, fmt=lambda count: f"{count:,.0f}" if count else "", fontsize="small")
+    return ax
+
+
+def _stacked(
+    parts: pd.DataFrame, colours: Iterable[str], ax: Axes | None, *, text: Callable[[float], str] | None = None
+) -> Axes:
+    """Draw a horizontal bar per row, made of the columns, with a text at its end; of what is unknown there is none."""
+    ax = ax or _own_axes(len(parts))
+    parts = parts.rename(index=lambda name: plain(str(name), 28), columns=lambda name: plain(str(name), 20))
+    ends = parts.sum(axis="columns", skipna=False)
     if parts.size:
-        _legend(ax, title)
-    return ends
+        parts.plot.barh(stacked=True, ax=ax, width=0.65, color=list(colours), legend=False)
+        if text is not None:
+            last: Any = ax.containers[-1]
+            ax.bar_label(last, ["unknown" if pd.isna(end) else text(end) for end in ends], padding=4)
+            ax.margins(x=0.2)  # room for it
+        ax.invert_yaxis()
+    return ax
 
 
-def _stack_costs(ax: Axes, kinds: pd.DataFrame) -> None:
-    """Draw the kinds that cost anything as a bar per row, its sum written at its end."""
-    known = kinds.notna().all(axis="columns")
-    paid = [kind for kind in kinds.columns if kinds[kind].fillna(0).any()]
-    ends = _stack(ax, kinds[paid], [COLOURS[kind] for kind in paid], title="kind")
-    for place, (total, certain) in enumerate(zip(ends, known, strict=True)):
-        ax.text(total, place, f"  {_amount(total) if certain else 'unknown'}", va="center", ha="left")
-    ax.set_xlim(0, (float(ends.max()) if len(ends) else 0.0) * 1.25 or 1)
+def _costs_stacked(kinds: pd.DataFrame, ax: Axes | None) -> Axes:
+    """Draw the kinds that cost anything as a bar per row, its sum at its end."""
+    charged = kinds.loc[:, kinds.fillna(0).any()]
+    return _stacked(charged, [COLOURS[str(kind)] for kind in charged], ax, text=_amount)
 
 
-def _legend(ax: Axes, title: str | None = None) -> None:
-    ax.legend(title=title, loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False)
-
-
-def _mark(ax: Axes, value: float, told: str) -> None:
-    """Draw a line at a value, named beside it."""
-    ax.set_ylim(top=ax.get_ylim()[1] * 1.12)  # room for the words above the bars
-    ax.axvline(value, color=ax.xaxis.label.get_color(), linestyle="--", linewidth=1.2)
-    ax.text(value, ax.get_ylim()[1] * 0.98, f" {told}", va="top", ha="left")
+def _entitled(ax: Axes, title: str, xlabel: str, ylabel: str) -> Axes:
+    """Set a figure's words, none of which is a formula: the names of models are anybody's."""
+    ax.set(title=title, xlabel=xlabel, ylabel=ylabel)
+    words = [ax.title, *ax.get_yticklabels()]
+    if ax.get_legend_handles_labels()[0]:
+        words += ax.legend(loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False).get_texts()
+    for text in words:
+        text.set_parse_math(False)
+    return ax
 
 
 def _amount(value: float) -> str:
     return f"{value:,.2f}" if value >= 1 else usd(Decimal(str(value)))
 
 
-def _entitle(ax: Axes, frame: pd.DataFrame, title: str, *, simulated: bool | None = None) -> None:
-    """Set a title that says what was simulated, how much of the cost is unknown, and whose prices they are."""
-    unknown = int(frame["cost_usd"].isna().sum())
-    more = [f"unknown prices left out: {unknown:,}"] if unknown else []
-    if is_simulated(frame) if simulated is None else simulated:
-        more.append(NOT_CHARGED)
-    prices = str(frame.attrs.get("prices", ""))
-    ax.set_title("\n".join(filter(None, [title, "; ".join(more), plain(prices and f"prices: {prices}", 80)])))
-    ax.title.set_parse_math(False)  # the names of models are anybody's
+def _about_costs(frame: pd.DataFrame, title: str) -> str:
+    """Return a title that says what was simulated, how much of the cost is unknown, and whose prices they are."""
+    unknown, prices = int(frame["cost_usd"].isna().sum()), frame.attrs.get("prices")
+    more = [f"unknown prices left out: {unknown:,}"] * bool(unknown)
+    more += ["simulated, nothing was charged"] * frame.attrs.get("simulated", is_simulated(frame))
+    return "\n".join(filter(None, [title, "; ".join(more), prices and plain(f"prices: {prices}", 80)]))
 
 
-def _axes(paid: pd.DataFrame, ax: Axes | None) -> Axes:
-    """Return the Axes to draw into, having looked at what is to be drawn."""
-    names = [f"{kind}_usd" for kind in (*KINDS, "cost")]
-    _check(paid, ["record", "stage", "model", "at", *names, "wasted"])
-    return _own_axes(paid["stage"].nunique()) if ax is None else ax
+def _about_answers(report: Report, title: str) -> str:
+    return f"{title}\nsimulated answers" if report.simulated else title
 
 
-def _check(frame: pd.DataFrame, columns: list[str]) -> None:
-    lacking = [name for name in columns if name not in frame.columns]
-    if lacking:
-        raise InputError(
-            "This table has no {lacking}: give what enrichkit.costs, or what_if, returns.", lacking=lacking[0]
-        )
+def _quality_of(report: Report) -> Quality:
+    if not isinstance(report, Report):
+        raise InputError("Give what enrichkit.report returns, not a {kind}.", kind=type(report).__name__)
+    return report.quality
 
 
-def _own_axes(rows: int) -> Axes:
+def _check(frame: pd.DataFrame, columns: Iterable[str]) -> None:
+    for name in columns:
+        if name not in frame.columns:
+            raise InputError("This table has no {name}: give what enrichkit.costs, or what_if, returns.", name=name)
+
+
+def _own_axes(rows: int = 0) -> Axes:
     try:
         import matplotlib.pyplot as plt
     except ImportError:
         raise SetupError("matplotlib is not installed: pip install 'enrichkit[notebook]'") from None
-    height = max(SIZE[1], 1.2 + 0.32 * rows)
-    _, ax = plt.subplots(figsize=(SIZE[0], height), layout="constrained")
+    _, ax = plt.subplots(figsize=(SIZE[0], max(SIZE[1], 1.2 + 0.32 * rows)), layout="constrained")
     ax.spines[["top", "right"]].set_visible(False)
     return ax
 
 
 def example() -> pd.DataFrame:
-    """Return four invented replies, one of them wasted, to try the figures with."""
+    """Return four invented replies, one of them wasted, to try the figures with.
+
+    Returns
+    -------
+    DataFrame
+        As `enrichkit.costs` returns it.
+
+    Examples
+    --------
+    >>> len(example()), int(example()["wasted"].sum())
+    (4, 1)
+    """
     return pd.DataFrame(
         {
             "record": ["a", "a", "b", "b"],

@@ -64,6 +64,14 @@ class Report:
         Shards that could not be read, and are in none of these figures.
     notes : tuple of str
         What limits these figures, a sentence each.
+
+    Examples
+    --------
+    >>> import pandas as pd, enrichkit, tempfile
+    >>> df, out = pd.DataFrame({"fund.title": ["Borealis Ventures"]}), tempfile.mkdtemp() + "/enriched"
+    >>> _ = enrichkit.run(df, model="simulator", stages=["fund"], out=out, progress=False)
+    >>> enrichkit.report(out).quality.status
+    {'done': 1}
     """
 
     out: str
@@ -85,7 +93,26 @@ class Report:
         return html_page(self._lines(), self._tables())
 
     def text(self, spelling: Mapping[str, str] = PYTHON) -> str:
-        """Return all of the report as text; ``spelling`` says how it names settings."""
+        """Return all of the report as text.
+
+        Parameters
+        ----------
+        spelling : mapping of str to str
+            How settings and calls are spelled, by name; default: as in Python.
+
+        Returns
+        -------
+        str
+            Sentences, then tables.
+
+        Examples
+        --------
+        >>> import pandas as pd, enrichkit, tempfile
+        >>> df, out = pd.DataFrame({"fund.title": ["Borealis Ventures"]}), tempfile.mkdtemp() + "/enriched"
+        >>> _ = enrichkit.run(df, model="simulator", stages=["fund"], out=out, progress=False)
+        >>> enrichkit.report(out).text() == str(enrichkit.report(out))
+        True
+        """
         return text_page([spelled(line, spelling) for line in self._lines()], self._tables(spelling))
 
     def to_json(self) -> str:
@@ -96,15 +123,39 @@ class Report:
         Returns
         -------
         str
-            The names of the attributes, and of theirs in turn.
+            An object with the names of the attributes, and of theirs in turn.
+
+        Examples
+        --------
+        >>> import json, pandas as pd, enrichkit, tempfile
+        >>> df, out = pd.DataFrame({"fund.title": ["Borealis Ventures"]}), tempfile.mkdtemp() + "/enriched"
+        >>> _ = enrichkit.run(df, model="simulator", stages=["fund"], out=out, progress=False)
+        >>> json.loads(enrichkit.report(out).to_json())["cost"]["total"]["replies"]
+        1
         """
         shown = replace(self, quality=replace(self.quality, same_address=self.quality.same_address[:MOST_SHOWN]))
         return json.dumps({"version": SCHEMA_VERSION, **asdict(shown)}, indent=2, default=exact)
 
     def write(self, path: str | Path | None = None) -> Path:
-        """Write `to_json` to a file, all of it or nothing; default: ``enrichment_report.json`` beside the store.
+        """Write `to_json` to a file, all of it or nothing.
 
-        That is in its work area, ``enriched.work`` for ``enriched``. Returns the path.
+        Parameters
+        ----------
+        path : str or Path, optional
+            The file; default: ``enrichment_report.json`` in the store's work area, ``enriched.work`` for ``enriched``.
+
+        Returns
+        -------
+        Path
+            The file.
+
+        Examples
+        --------
+        >>> import pandas as pd, enrichkit, tempfile
+        >>> df, out = pd.DataFrame({"fund.title": ["Borealis Ventures"]}), tempfile.mkdtemp() + "/enriched"
+        >>> _ = enrichkit.run(df, model="simulator", stages=["fund"], out=out, progress=False)
+        >>> enrichkit.report(out).write().name
+        'enrichment_report.json'
         """
         target = work_area(folder_of(self.out)) / FILE if path is None else Path(path).absolute()
         Files(target.parent).put(target, self.to_json().encode())
@@ -114,14 +165,16 @@ class Report:
         return quality_tables(self.quality, spelling) | ({} if _is_lost(self.cost.total) else cost_tables(self.cost))
 
     def _lines(self) -> list[str]:
-        bill, quality = self.cost, self.quality
+        bill, quality, pace = self.cost, self.quality, self.pace
+        rate = f"Median {many(pace.median_per_minute, 'reply', 'replies')} a minute, at most {pace.most_per_minute:,}"
+        retries = many(pace.repeated, "retry", "retries")
         label = f"{SIMULATED}, " if self.simulated else ""
         status = ", ".join(f"{count:,} {word}" for word, count in sorted(quality.status.items()))
         waiting = ", ".join(f"{stage} not asked of {count:,}" for stage, count in quality.pending.items() if count)
         return [
             f"{many(quality.records, 'record')}{f': {status}' if status else ''}{f' ({waiting})' if waiting else ''}; "
             f"{many(quality.corrections, 'answer differs', 'answers differ')} from the table",
-            *_pace_lines(self.pace),
+            *([f"{rate}, over {many(pace.busy_minutes, 'active minute')}; {retries}."] if pace.busy_minutes else []),
             f"{self.out}: {_sum_text(bill.total)} USD ({label}prices: {bill.prices})",
             f"{many(bill.records, 'record')}, {many(bill.total.replies, 'paid reply', 'paid replies')}, "
             f"{many(bill.total.attempts, 'attempt')}; "
@@ -160,11 +213,11 @@ class Report:
 
 
 def report(out: str | Path = "enriched", *, prices: Mapping[str, Price] | None = None) -> Report:
-    """Say how good a store's answers are, and what they cost: by stage, model version and kind, per record and cell.
+    """Return how good a store's answers are, and what they cost: by stage, model version and kind, per record and cell.
 
-    The quality is counted from the sealed rows; the cost is worked out anew from the raw replies, each
-    once, by the model version that answered and at the prices of the reply's day as the installed `genai-prices` knows
-    them. It needs no lock and also works while a run is under way.
+    The quality is counted from the sealed rows. The cost is worked out from the raw replies, each once, by the model
+    version that answered and at the prices of the reply's day as the installed `genai-prices` knows them. It needs no
+    lock and also works while a run is under way.
 
     Parameters
     ----------
@@ -172,6 +225,11 @@ def report(out: str | Path = "enriched", *, prices: Mapping[str, Price] | None =
         The store's folder.
     prices : mapping of str to Price, optional
         Prices of your own, by model: those that `run` was given.
+
+    Returns
+    -------
+    Report
+        The figures; shows itself as tables in a notebook, and printed.
 
     Raises
     ------
@@ -235,10 +293,10 @@ def cost_tables(bill: Bill) -> dict[str, pd.DataFrame]:
     """Return a bill as tables, by their titles."""
     stages = [*bill.by_stage.items(), ("total", bill.total)]
     used = [
-        {"stage": name, "attempts": line.attempts, "replies": line.replies, "wasted": line.wasted}
-        | {"unpriced": line.unpriced}
-        | {kind.removesuffix("_tokens"): count for kind, count in line.counts.items()}
-        for name, line in stages
+        {"stage": stage}
+        | {name: getattr(line, name) for name in ("attempts", "replies", "wasted", "unpriced")}
+        | {name.removesuffix("_tokens"): count for name, count in line.counts.items()}
+        for stage, line in stages
     ]
     brought = [
         {
@@ -260,15 +318,6 @@ def cost_tables(bill: Bill) -> dict[str, pd.DataFrame]:
 
 def _cost_table(name: str, lines: Iterable[tuple[str, CostLine]]) -> pd.DataFrame:
     return pd.DataFrame([{name: text, **line.usd, "total": line.cost_usd} for text, line in lines])
-
-
-def _pace_lines(pace: Throughput) -> list[str]:
-    if not pace.busy_minutes:
-        return []
-    return [
-        f"Median {many(pace.median_per_minute, 'reply', 'replies')} a minute, at most {pace.most_per_minute:,}, over "
-        f"{many(pace.busy_minutes, 'active minute')}; {many(pace.repeated, 'retry', 'retries')}."
-    ]
 
 
 def _savings(bill: Bill) -> list[str]:

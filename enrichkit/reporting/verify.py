@@ -41,6 +41,12 @@ class Verification:
         Replies in the work area, not sealed yet. The next run takes them up.
     problems : tuple of str
         What is wrong, a sentence each.
+
+    Examples
+    --------
+    >>> from enrichkit.reporting import Verification
+    >>> Verification(out="enriched", shards=1, records=2, replies=2, pending=0, problems=())
+    enriched: 2 records in 1 shard, 2 replies, 0 more not sealed yet: all is well.
     """
 
     out: str
@@ -74,6 +80,16 @@ def verify(out: str | Path = "enriched") -> Verification:
     """Check every checksum, key, question and journal file of a store, and change nothing.
 
     It needs no lock; beside a run under way, what that run is just doing may look wrong for a moment.
+
+    Parameters
+    ----------
+    out : str or Path
+        The store's folder.
+
+    Returns
+    -------
+    Verification
+        What was counted, and what is wrong.
 
     Raises
     ------

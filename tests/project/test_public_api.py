@@ -42,9 +42,7 @@ def public_callables():
                 yield from ((f"{path}.{member}", method) for member, method in methods.items() if member[0] != "_")
 
 
-LEFT = ("plots.", "Report", "report", "costs")
-"""What is still to be documented."""
-CALLABLES = {path: value for path, value in public_callables() if not path.lower().startswith((*LEFT, "verif"))}
+CALLABLES = dict(public_callables())
 FUNCTIONS = {path: value for path, value in CALLABLES.items() if inspect.isfunction(value)}
 EXPLAINED = [path for path, value in CALLABLES.items() if not (inspect.isclass(value) and issubclass(value, Exception))]
 VALUES = {path: value for path, value in CALLABLES.items() if dataclasses.is_dataclass(value)}
