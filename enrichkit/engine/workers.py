@@ -24,7 +24,7 @@ import joblib
 
 from ..messages import CLIENTS, SIMULATOR, Cause, Client, Failure, Reply, Request, encode
 from ..pricing.budget import Budget
-from ..pricing.prices import Price, worst_case
+from ..pricing.prices import Price, total_usd, worst_case
 from ..stages.stage import Stage, request_for
 from ..store.journal import JournalEntry
 from ..store.rows import Outcome, ReadReply, outcome_of, read_decoded, read_payload, reply_cost
@@ -332,7 +332,7 @@ class Workers:
         if reply.failure is not None and (reply.failure.may_be_charged or reply.failure.cause == "timeout"):
             self._budget.keep(worst)
             return
-        paid = reply_cost(reply, {"model": request.model}, self._asking.prices) if reply.paid else Decimal()
+        paid = total_usd(reply_cost(reply, {"model": request.model}, self._asking.prices))
         if excess := self._budget.settle(worst, paid):
             about = name_question(self._plan, request.stage, request.question)
             above = f"{excess:.4f} more than the worst case that was reserved"

@@ -24,7 +24,7 @@ import pyarrow.compute as pc
 
 from ..formatting import many
 from ..messages import SIMULATOR, Usage
-from ..pricing.prices import Price, cost, worst_case
+from ..pricing.prices import Price, cost, total_usd, worst_case
 from ..stages import funds
 from ..stages.stage import LONGEST_VALUE, SYSTEM
 from ..store.index import Index, Snapshot, damaged_error, footer
@@ -162,9 +162,8 @@ def _priced(sizes: pd.DataFrame, model: str, prices: Mapping[str, Price]) -> pd.
     for question in sizes.to_dict("records"):
         usage = Usage(**{count: question[name] for name, count in COUNTS.items()})
         version = model if pd.isna(question["model"]) else question["model"]
-        price = cost(usage, version, prices=prices)
         known = usage.prompt_tokens is not None and usage.output_tokens is not None
-        costs.append(question["cost_usd"] if not known else None if price is None else float(price.total_usd))
+        costs.append(total_usd(cost(usage, version, prices=prices)) if known else question["cost_usd"])
     return sizes.assign(tokens=sizes[TOKENS].sum(axis="columns"), cost_usd=np.array(costs, dtype=float))
 
 

@@ -24,8 +24,6 @@ SEARCH_TOKENS = 20_000
 """Tokens that search results may add to a prompt at most."""
 KINDS = ("input", "cached", "thinking", "output", "search")
 """What is paid for in a reply."""
-DOLLARS = (*(f"{kind}_usd" for kind in KINDS), "cost_usd")
-"""The columns of tables with costs: by kind, and the sum."""
 MODELS = (
     *("gemini-3.5-flash-lite", "gemini-3.8-flash", "gemini-3.7-flash", "gemini-3.6-flash", "gemini-3.5-flash"),
     *("gemini-3.1-flash-lite", "gemini-4-argon", "gemini-3.1-pro-preview"),
@@ -70,20 +68,13 @@ class Price:
                 )
 
 
-@dataclass(frozen=True, slots=True)
-class Cost:
-    """What a reply cost, in USD, by kind; ``input_usd`` without what was cached."""
+Cost = Mapping[str, Decimal]
+"""What a reply cost in USD, by kind; ``input`` without what was cached."""
 
-    input_usd: Decimal
-    cached_usd: Decimal
-    output_usd: Decimal
-    thinking_usd: Decimal
-    search_usd: Decimal
 
-    @property
-    def total_usd(self) -> Decimal:
-        """The sum."""
-        return self.input_usd + self.cached_usd + self.output_usd + self.thinking_usd + self.search_usd
+def total_usd(cost: Cost | None) -> Decimal | None:
+    """Return a cost of all kinds together; None if it is unknown."""
+    return None if cost is None else sum(cost.values(), Decimal())
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +118,7 @@ def cost(
     """Return what a reply cost; None if its model's price, or what it used, is unknown.
 
     >>> usage = Usage(prompt_tokens=1000, output_tokens=500, searches=1)
-    >>> cost(usage, "gemini-3.5-flash-lite").total_usd
+    >>> total_usd(cost(usage, "gemini-3.5-flash-lite"))
     Decimal('0.01555')
     """
     if usage.prompt_tokens is None or (usage.output_tokens is None and usage.total_tokens is None):
@@ -143,13 +134,13 @@ def cost(
     if rate is None or (searches and rate.search is None):
         return None
     million = Decimal(1_000_000)
-    return Cost(
-        input_usd=rate.input * (usage.prompt_tokens - cached + tool) / million,
-        cached_usd=rate.cached * cached / million,
-        output_usd=rate.output * output / million,
-        thinking_usd=rate.output * thinking / million,
-        search_usd=(rate.search or Decimal()) * searches / 1000,
-    )
+    return {
+        "input": rate.input * (usage.prompt_tokens - cached + tool) / million,
+        "cached": rate.cached * cached / million,
+        "output": rate.output * output / million,
+        "thinking": rate.output * thinking / million,
+        "search": (rate.search or Decimal()) * searches / 1000,
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,8 +232,7 @@ def worst_case(
         output_tokens=max_output_tokens,
         searches=MOST_SEARCHES if search else 0,
     )
-    worst = cost(usage, model, prices=prices, at=at)
-    return None if worst is None else worst.total_usd
+    return total_usd(cost(usage, model, prices=prices, at=at))
 
 
 def prices_told(own: Mapping[str, Price]) -> str:

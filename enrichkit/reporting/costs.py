@@ -19,7 +19,7 @@ import pandas as pd
 from ..errors import InputError
 from ..formatting import rows_told
 from ..messages import SIMULATOR, Usage
-from ..pricing.prices import DOLLARS, KINDS, MODELS, Price, cost, prices_told, total
+from ..pricing.prices import KINDS, MODELS, Price, cost, prices_told, total, total_usd
 from ..store.reader import StoreReader
 from ..store.replies import StoredReplies, StoredReply
 from ..store.rows import COUNTS
@@ -203,9 +203,9 @@ def costs(out: str | Path = "enriched", *, prices: Mapping[str, Price] | None = 
     table["at"] = pd.to_datetime(table["at"], utc=True)
     for name, field in USED.items():
         table[name] = pd.Series([getattr(reply.usage, field) for reply in replies], dtype="Int64")
-    for name in DOLLARS:
-        usd = [reply.cost and getattr(reply.cost, name.replace("cost", "total")) for reply in replies]
-        table[name] = pd.Series(usd, dtype="float64")
+    for kind in KINDS:
+        table[f"{kind}_usd"] = pd.Series([reply.cost and reply.cost[kind] for reply in replies], dtype="float64")
+    table["cost_usd"] = pd.Series([total_usd(reply.cost) for reply in replies], dtype="float64")
     table["wasted"] = pd.Series([reply.wasted for reply in replies], dtype="bool")
     table = table.astype({"attempt": "int64"}).sort_values("at", kind="stable", ignore_index=True)
     table.attrs["prices"] = prices_told(prices or {})
@@ -233,8 +233,8 @@ def _cost_line(replies: Sequence[StoredReply], *, unread: bool = False) -> CostL
     """Return what replies cost; ``unread`` says whether there may be more of them, which cannot be read."""
     paid = [reply for reply in replies if reply.paid]
     priced = [(reply.wasted, reply.cost) for reply in paid if reply.cost is not None]
-    usd = {kind: total(getattr(cost, f"{kind}_usd") for wasted, cost in priced if not wasted).usd for kind in KINDS}
-    usd["wasted"] = total(cost.total_usd for wasted, cost in priced if wasted).usd
+    usd = {kind: total(cost[kind] for wasted, cost in priced if not wasted).usd for kind in KINDS}
+    usd["wasted"] = total(total_usd(cost) for wasted, cost in priced if wasted).usd
     unknown = not priced and (unread or bool(paid))
     return CostLine(
         cost_usd=None if unknown else total(usd.values()).usd,
@@ -252,7 +252,7 @@ def _stage_cost(stored: StoredReplies, stages: Sequence[str]) -> StageCost:
     line = _cost_line([reply for reply in stored.replies if reply.stage in stages], unread=bool(stored.damaged))
     by_question = defaultdict[tuple[str, str], list[Decimal | None]](list)
     for reply in stored.paid:
-        by_question[reply.stage, reply.question].append(None if reply.cost is None else reply.cost.total_usd)
+        by_question[reply.stage, reply.question].append(total_usd(reply.cost))
     # A question that failed has its answer in no record at all.
     asked_by = {asked: records for asked, records in stored.asked_by.items() if asked[0] in stages and records > 1}
     shared = [(records - 1, total(by_question[asked])) for asked, records in asked_by.items()]
@@ -316,12 +316,12 @@ def what_if(
     usages, rows = list(_usages(paid)), {}
     for model in models:
         priced = [cost(usage, model, prices=prices, at=at) for usage, at in usages]
-        known = [reply for reply in priced if reply is not None]
-        sums = {name: sum(getattr(reply, name) for reply in known) for name in (*DOLLARS[:-1], "total_usd")}
+        known = [{**usd, "cost": total_usd(usd)} for usd in priced if usd is not None]
+        sums = {f"{kind}_usd": total(usd[kind] for usd in known).usd for kind in (*KINDS, "cost")}
         unknown = bool(priced) and not known
         rows[model] = {name: float("nan") if unknown else float(usd) for name, usd in sums.items()}
         rows[model]["unpriced"] = len(priced) - len(known)
-    table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("model").rename(columns={"total_usd": "cost_usd"})
+    table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("model")
     table = table.astype({"unpriced": "int64"}).sort_values("cost_usd")
     table.attrs |= {"simulated": is_simulated(paid), "prices": prices_told(prices or {})}
     return table

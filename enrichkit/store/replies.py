@@ -19,10 +19,10 @@ import pyarrow.compute as pc
 
 from ..gemini.wire import parse
 from ..messages import SIMULATOR, Usage, decode
-from ..pricing.prices import Cost, Price, Total, total
+from ..pricing.prices import Cost, Price, Total, total, total_usd
 from ..stages.answer import locate_object
 from .journal import JournalEntry
-from .rows import RECORD_ID, cost_by_kind, meta, reply_cost
+from .rows import RECORD_ID, meta, reply_cost
 
 
 @dataclass(slots=True)
@@ -73,7 +73,7 @@ class StoredReplies:
     @property
     def cost(self) -> Total:
         """What they cost: exact, as each reply says, at the prices of its day."""
-        return total(None if reply.cost is None else reply.cost.total_usd for reply in self.paid)
+        return total(total_usd(reply.cost) for reply in self.paid)
 
 
 COST = ("cost_usd", "paid_by")
@@ -156,7 +156,7 @@ def read_reply(
         # Its row's status tells of the question that is asked now; of an earlier one, only the text does.
         readable=reply.failure is None and (question == asked or locate_object(reply.text or "")[1] is not None),
         usage=reply.usage,
-        cost=cost_by_kind(reply, facts, prices) if reply.paid else None,
+        cost=reply_cost(reply, facts, prices),
     )
 
 
@@ -196,5 +196,4 @@ def lost_costs(rows: pa.Table) -> bool:
 
 def cost_of_payloads(payloads: Iterable[bytes], prices: Mapping[str, Price]) -> Total:
     """Return what stored replies cost."""
-    decoded = [decode(payload, parse) for payload in payloads]
-    return total(reply_cost(reply, facts, prices) for reply, facts in decoded if reply.paid)
+    return total(total_usd(reply_cost(*decode(payload, parse), prices)) for payload in payloads)

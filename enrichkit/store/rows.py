@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from ..gemini.wire import parse
 from ..messages import Failure, Reply, decode
-from ..pricing.prices import Cost, Price, cost, total
+from ..pricing.prices import Cost, Price, cost, total, total_usd
 from ..stages.answer import Answer, Issue, check_answer, read_answer
 from ..stages.grounding import evidence, state
 from ..stages.stage import Stage
@@ -147,7 +147,7 @@ def read_decoded(
             named = Failure(cause="unreadable", message=f"{why[:200]}: {seen}")
             reply = dataclasses.replace(reply, failure=named)
     backed = {} if answer is None else evidence(reply.text or "", reply.supports, frozenset(stage.fields))
-    cost_usd = reply_cost(reply, facts, prices) if reply.paid else Decimal()
+    cost_usd = total_usd(reply_cost(reply, facts, prices))
     return ReadReply(payload, reply, facts, answer, tuple(issues), backed, cost_usd)
 
 
@@ -185,14 +185,10 @@ def add_up(replies: Sequence[ReadReply]) -> Spent | None:
     return spent
 
 
-def reply_cost(reply: Reply, facts: Mapping[str, Any], prices: Mapping[str, Price]) -> Decimal | None:
-    """Return what a paid reply cost in USD, by the model version that answered; None if its price is unknown."""
-    by_kind = cost_by_kind(reply, facts, prices)
-    return None if by_kind is None else by_kind.total_usd
-
-
-def cost_by_kind(reply: Reply, facts: Mapping[str, Any], prices: Mapping[str, Price]) -> Cost | None:
-    """Return the same by kind."""
+def reply_cost(reply: Reply, facts: Mapping[str, Any], prices: Mapping[str, Price]) -> Cost | None:
+    """Return what a reply cost, by the model version that answered; empty if it is not charged for, None if unknown."""
+    if not reply.paid:
+        return {}
     at = datetime.fromisoformat(facts["at"]) if "at" in facts else None
     return cost(reply.usage, reply.model_version or str(facts.get("model", "")), prices=prices, at=at)
 

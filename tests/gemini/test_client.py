@@ -30,7 +30,7 @@ from enrichkit.gemini.client import Gemini, check_capabilities, connect
 from enrichkit.gemini.simulator import Simulator
 from enrichkit.gemini.wire import classify, parse
 from enrichkit.messages import CLIENTS, Reply, Request
-from enrichkit.pricing.prices import cost
+from enrichkit.pricing.prices import cost, total_usd
 from enrichkit.stages.answer import read_answer
 from enrichkit.stages.funds import DEEP, FUND, POC
 from enrichkit.stages.stage import render, request_for
@@ -416,7 +416,7 @@ def test_whatever_a_reply_says_it_used_is_priced_to_the_last_digit(queries, mode
     for usage in USAGES:
         reply = parse(json.dumps(billed(usage, queries, model)))
         found = cost(reply.usage, reply.model_version, at=datetime(2026, 11, 24, tzinfo=UTC))
-        assert (None if found is None else found.total_usd) == by_hand(usage, queries, model), usage
+        assert total_usd(found) == by_hand(usage, queries, model), usage
 
 
 def test_a_search_that_left_sources_but_no_queries_is_charged_once():

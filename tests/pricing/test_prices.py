@@ -14,15 +14,14 @@ from hypothesis import strategies as st
 from enrichkit import Price
 from enrichkit.messages import Usage
 from enrichkit.pricing.budget import Budget, Forecast
-from enrichkit.pricing.prices import cost, worst_case
+from enrichkit.pricing.prices import cost, total_usd, worst_case
 
 LITE = "gemini-3.5-flash-lite"
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
 
 
 def usd(usage, model=LITE, **settings):
-    found = cost(usage, model, at=NOW, **settings)
-    return None if found is None else found.total_usd
+    return total_usd(cost(usage, model, at=NOW, **settings))
 
 
 def test_each_kind_of_token_has_its_price():
@@ -42,7 +41,7 @@ def test_a_long_prompt_has_its_own_price(model, tokens):
     """As the price list says for just so many tokens, though prices are looked up by the thousand."""
     used = genai_prices.Usage(input_tokens=tokens, output_tokens=500)
     listed = genai_prices.calc_price(used, model_ref=model, provider_id="google").total_price
-    assert cost(Usage(prompt_tokens=tokens, output_tokens=500, searches=0), model).total_usd == listed
+    assert total_usd(cost(Usage(prompt_tokens=tokens, output_tokens=500, searches=0), model)) == listed
 
 
 def test_older_models_are_charged_per_grounded_prompt():
