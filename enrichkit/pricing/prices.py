@@ -24,6 +24,8 @@ SEARCH_TOKENS = 20_000
 """Tokens that search results may add to a prompt at most."""
 KINDS = ("input", "cached", "thinking", "output", "search")
 """What is paid for in a reply."""
+DOLLARS = (*(f"{kind}_usd" for kind in KINDS), "cost_usd")
+"""The columns of tables with costs: by kind, and the sum."""
 MODELS = (
     *("gemini-3.5-flash-lite", "gemini-3.8-flash", "gemini-3.7-flash", "gemini-3.6-flash", "gemini-3.5-flash"),
     *("gemini-3.1-flash-lite", "gemini-4-argon", "gemini-3.1-pro-preview"),

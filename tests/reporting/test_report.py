@@ -20,7 +20,7 @@ from enrichkit.cli.flags import shell
 from enrichkit.formatting import spelled
 from enrichkit.gemini.simulator import Simulator
 from enrichkit.messages import Failure, Reply, Usage
-from enrichkit.pricing.prices import KINDS
+from enrichkit.pricing.prices import DOLLARS
 from enrichkit.reporting import Finding, what_if
 from enrichkit.reporting.report import exact
 from enrichkit.store.replies import StoredReply, mark_wasted
@@ -28,7 +28,6 @@ from proof import crashes
 from support.paths import ROOT
 from support.tables import Company
 
-DOLLARS = [*(f"{kind}_usd" for kind in KINDS), "cost_usd"]
 LITE = "gemini-3.5-flash-lite"
 GOOD = '{"industry": "Tea"}'
 HOSTILE = '<img src=x onerror="alert(1)">\x1b[2J$\\frac\ud800'
@@ -393,9 +392,9 @@ def test_what_other_models_would_have_cost(tmp_path):
     store(tmp_path / "out", lambda _: reply(searches=3, thinking_tokens=50, cached_tokens=200))
     paid = enrichkit.costs(tmp_path / "out")
     found = what_if(paid, [LITE, "gemini-2.5-flash", "nobody-knows"])
-    assert found.loc[LITE, DOLLARS].astype(float).tolist() == pytest.approx(paid[DOLLARS].sum().tolist())
+    assert found.loc[LITE, list(DOLLARS)].astype(float).tolist() == pytest.approx(paid[list(DOLLARS)].sum().tolist())
     assert found.loc["gemini-2.5-flash", "search_usd"] == pytest.approx(3 * 0.035)
-    assert found.loc["nobody-knows", DOLLARS].isna().all()
+    assert found.loc["nobody-knows", list(DOLLARS)].isna().all()
     assert found["unpriced"].to_dict() == {LITE: 0, "gemini-2.5-flash": 0, "nobody-knows": 3}
     assert what_if(paid)["cost_usd"].notna().all()
     with pytest.raises(errors.InputError, match="costs"):
