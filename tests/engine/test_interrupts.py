@@ -14,6 +14,7 @@ from jupyter_client.manager import start_new_kernel
 import enrichkit
 from enrichkit.gemini.simulator import Simulator
 from support.paths import TABLE
+from support.programs import Program
 from support.waiting import hold_after, wait_for
 
 CALL = """
@@ -48,7 +49,7 @@ def call(out, progress=False):
 
 def started(out, progress=False):
     """Run the call in a process of its own."""
-    return subprocess.Popen([sys.executable, "-c", call(out, progress)], stderr=subprocess.PIPE, text=True)
+    return Program([sys.executable, "-c", call(out, progress)], stderr=subprocess.PIPE, text=True)
 
 
 @pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])

@@ -8,7 +8,6 @@ import json
 import os
 import re
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -22,6 +21,7 @@ from enrichkit.engine.driver import Engine
 from enrichkit.engine.pace import PauseSwitch
 from enrichkit.gemini.simulator import Simulator
 from enrichkit.messages import Failure, Reply
+from support import programs
 from support.tables import Company
 from support.waiting import hold_after, wait_for
 
@@ -218,7 +218,7 @@ def test_the_next_cell_and_another_kernel_read_it_while_it_runs(server, settings
     wait_for(lambda: len(enrichkit.read(settings["out"])) == 15)
     seen = enrichkit.read(settings["out"])
     code = f"import enrichkit; print(len(enrichkit.read({str(settings['out'])!r})))"
-    elsewhere = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    elsewhere = programs.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert int(elsewhere.stdout) == len(seen) < 60
     assert set(seen["_status"]) == {"done"}
     job.resume()

@@ -21,6 +21,7 @@ from enrichkit import Answer, Stage, errors
 from enrichkit.gemini.simulator import Simulator
 from enrichkit.messages import Reply
 from support.paths import TABLE
+from support.programs import Program
 from support.waiting import hold_after, wait_for
 
 
@@ -145,7 +146,7 @@ def test_after_a_kill_nothing_answered_is_asked_again(table, tmp_path, monkeypat
         monkeypatch.setenv("GOOGLE_GEMINI_BASE_URL", server.url)
         monkeypatch.setenv("GOOGLE_API_KEY", "a-key-for-nothing")
         go = hold_after(server, total * 3 // 4)  # so that it is not at its end when it is killed
-        process = subprocess.Popen([sys.executable, "-c", KILLED, str(TABLE), str(out)])
+        process = Program([sys.executable, "-c", KILLED, str(TABLE), str(out)])
         wait_for(lambda: server.counts()["answers"] >= total / 2)
         process.send_signal(signal.SIGKILL)
         process.wait()

@@ -20,6 +20,7 @@ import sys
 import threading
 import time
 import traceback
+import types
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs
 
@@ -33,6 +34,7 @@ from enrichkit import Price, Stage, errors
 from enrichkit.messages import Failure, Reply, Usage
 from enrichkit.options import Options
 from enrichkit.store.store import Files
+from support import programs
 from support.calls import enrich
 from support.tables import Company
 from support.waiting import wait_for
@@ -129,6 +131,19 @@ def quiet_machine(monkeypatch):
     monkeypatch.setenv("GOOGLE_API_KEY", f"key-{SECRET}")
 
 
+@pytest.fixture
+def real_sender():
+    """The sender's process starts as in a run outside of tests."""
+
+
+@pytest.fixture(autouse=True)
+def quick_sender(request, monkeypatch):
+    """Elsewhere it is forked from one that has loaded apprise, which takes a tenth of the time."""
+    if "real_sender" not in request.fixturenames:
+        quick = types.SimpleNamespace(**vars(subprocess) | {"run": programs.run})
+        monkeypatch.setattr("enrichkit.progress.notify.subprocess", quick)
+
+
 def table(*names):
     return pd.DataFrame({"name": names or ("Acme", "Bolt", "Cask")})
 
@@ -173,6 +188,7 @@ def warnings_of(caplog):
 # What arrives, where.
 
 
+@pytest.mark.usefixtures("real_sender")
 def test_a_webhook_hears_of_the_end(web, out):
     """Counts, cost, where, what next: once, and of the kind that services colour green."""
     run(table(), out, hook(web))
@@ -383,7 +399,7 @@ stage = enrichkit.Stage("company", prompt="Research {{name}}.", answer=Company, 
 enrichkit.run(pd.DataFrame({{"name": [f"n{{n}}" for n in range(2000)]}}), stages=[stage], key="name", client=client,
               out={str(out)!r}, progress=False, notify={hook(web)!r})
 """
-    process = subprocess.Popen([sys.executable, "-c", call], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process = programs.Program([sys.executable, "-c", call], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     for _ in range(50):
         process.stdout.readline()
     os.kill(process.pid, sign)
@@ -645,6 +661,7 @@ def test_the_environments_address_is_checked_like_any(out, monkeypatch):
     assert list(out.parent.iterdir()) == []
 
 
+@pytest.mark.usefixtures("real_sender")
 def test_without_apprise_the_package_to_install_is_named(out, monkeypatch):
     """Before anything is asked; and a run without notices does not need it."""
     monkeypatch.setitem(sys.modules, "apprise", None)
@@ -691,6 +708,7 @@ def loud(caplog, capfd, monkeypatch, recwarn):
 
 
 @pytest.mark.parametrize("answer", [200, 500])
+@pytest.mark.usefixtures("real_sender")
 def test_address_and_key_appear_nowhere(answer, tmp_path, loud):
     """Not in a log at its noisiest, a warning, what is printed, a file or the notice itself."""
     with Listener(answer=answer) as web:
@@ -712,6 +730,7 @@ def test_address_and_key_appear_nowhere(answer, tmp_path, loud):
     assert not [path for path in files if SECRET.encode() in path.read_bytes()]
 
 
+@pytest.mark.usefixtures("real_sender")
 def test_the_key_does_not_travel_to_the_messenger(web, out, tmp_path, monkeypatch):
     """Its environment has no key; a package that lies in the way of apprise tells what it saw."""
     (tmp_path / "apprise.py").write_text(

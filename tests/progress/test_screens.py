@@ -18,6 +18,7 @@ import pytest
 import enrichkit
 from enrichkit import errors
 from enrichkit.progress.screens import Lines, Place, choose, wanted
+from support import programs
 from support.calls import call
 
 LAB = Place(kernel=True, attended=True, widgets=True)
@@ -99,7 +100,7 @@ def test_importing_it_loads_no_widget():
 def test_a_log_gets_lines_on_stderr_and_nothing_on_stdout(tmp_path):
     """One at the end at least; nothing that moves a cursor."""
     code = call(tmp_path / "out") + "enrichkit.run(frame, **settings)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = programs.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == ""
     assert re.search(r"^40 of 40 records · \d+ s · .* · 44,000 tokens in 40 requests.*\n\Z", done.stderr, re.MULTILINE)
     assert not re.search(r"[^\n\x20-\x7e·]", done.stderr)
@@ -232,7 +233,7 @@ def test_a_bar_that_was_stopped_says_nothing_of_a_rest(tmp_path):
 def test_a_program_without_stderr_keeps_stdout_clean(tmp_path):
     """As under a scheduler that closes it: what a program prints may be read by another."""
     code = call(tmp_path / "out") + "import sys\nsys.stderr = None\nenrichkit.run(frame, **settings)\nprint('mine')"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = programs.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "mine\n"
 
 
@@ -252,7 +253,7 @@ def in_terminal(code, columns=140):
     listener = threading.Thread(target=listen)
     listener.start()
     environment = os.environ | {"ENRICHKIT_PROGRESS": "auto"}
-    process = subprocess.Popen([sys.executable, "-c", code], stderr=theirs, env=environment)
+    process = programs.Program([sys.executable, "-c", code], stderr=theirs, env=environment)
     os.close(theirs)
     assert process.wait(60) == 0
     listener.join(10)

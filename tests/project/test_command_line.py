@@ -1,7 +1,8 @@
 """The command line, as a person, cron and CI meet it, asking a simulator over HTTP.
 
-Where a signal, a terminal, an encoding or an exit code is proven, the installed command runs in a process of its own;
-each of the five codes is. All else calls its entry here: starting a process takes longer than what is tested.
+Where a signal, a terminal, an encoding or an exit code is proven, the command runs in a process of its own; each of the
+five codes is. `COMMAND` and `subprocess` start the installed one, `Program` one that is forked, which is there at once.
+All else calls its entry here: a process takes longer than what is tested.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ import pytest
 import enrichkit
 from enrichkit.cli.flags import LibraryWarnings
 from enrichkit.gemini.simulator import Quota
+from support import programs
 from support.calls import enrich
 from support.paths import TABLE
 from support.waiting import hold_after, wait_for
@@ -40,13 +42,12 @@ def folder(tmp_path, monkeypatch):
     """A folder with ten records in data.csv; commands run in it."""
     (tmp_path / "data.csv").write_text("".join(TABLE.read_text("utf-8").splitlines(keepends=True)[:11]), "utf-8")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
     return tmp_path
 
 
-def enrich_apart(*arguments, code=0):
-    """Run the installed command to its end; return what it said."""
-    done = subprocess.run([COMMAND, *map(str, arguments)], capture_output=True, text=True, check=False, timeout=100)
+def enrich_apart(*arguments, code=0, run=programs.run):
+    """Run the command to its end in a process of its own; return what it said."""
+    done = run([COMMAND, *map(str, arguments)], capture_output=True, text=True, check=False, timeout=100)
     assert done.returncode == code, done.stdout + done.stderr
     return done.stdout + done.stderr
 
@@ -54,7 +55,7 @@ def enrich_apart(*arguments, code=0):
 def begin(*arguments):
     """Start a command and return the process."""
     pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen([COMMAND, *map(str, arguments)], **pipes)
+    return programs.Program([COMMAND, *map(str, arguments)], **pipes)
 
 
 def hears(process):
@@ -80,7 +81,7 @@ def answers_per_prompt(simulator):
 
 def test_ten_records_with_five_workers(folder, simulator):
     """All done, in the input's order, with every file where it is looked for."""
-    told = enrich_apart(*RUN, "--max-workers", 5)
+    told = enrich_apart(*RUN, "--max-workers", 5, run=subprocess.run)
     assert simulator.counts()["most_at_once"] <= 5
     assert "10 rows: 10 done" in told
     assert table()["fund.title"].tolist() == table("data.csv")["fund.title"].tolist()
@@ -326,7 +327,7 @@ def test_an_ascii_terminal_ends_no_run(folder, simulator, monkeypatch):
     table("data.csv").assign(Größe="…\x1b").to_csv("data.csv", index=False)
     told = enrich_apart(*RUN, "--limit", 1, "--priority", "Größe", code=2) + enrich_apart(*RUN, "--dry-run")
     assert r"Gr\xf6\xdfe" in told
-    enrich_apart(*RUN, "--limit", 1, "--progress", "text")
+    enrich_apart(*RUN, "--limit", 1, "--progress", "text", run=subprocess.run)
 
 
 def test_no_key_is_wrong_use(folder, simulator, monkeypatch):
@@ -446,13 +447,13 @@ def test_a_full_disk_below_stdout_is_one_sentence(folder, simulator, monkeypatch
     assert (done.returncode, simulator.counts()["requests"]) == (3, 0)
 
 
-@pytest.mark.parametrize("pair", [os.pipe, pty.openpty])
-def test_nobody_who_stops_listening_ends_a_run(pair, folder, simulator, monkeypatch):
+@pytest.mark.parametrize(("pair", "start"), [(os.pipe, subprocess.run), (pty.openpty, programs.run)])
+def test_nobody_who_stops_listening_ends_a_run(pair, start, folder, simulator, monkeypatch):
     """Neither a pipe's reader nor a terminal that is closed: the table is enriched, and the exit code says so."""
     monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
     unread, pipe = pair()
     os.close(unread)
-    done = subprocess.run([COMMAND, *RUN, "--progress", "text"], stdout=pipe, stderr=pipe, check=False, timeout=100)
+    done = start([COMMAND, *RUN, "--progress", "text"], stdout=pipe, stderr=pipe, check=False, timeout=100)
     os.close(pipe)
     assert (done.returncode, set(table()["_status"])) == (0, {"done"})
 
@@ -482,7 +483,7 @@ def test_simulate_serves_and_says_how_to_use_it(folder):
     first, second = process.stdout.readline(), process.stdout.readline()
     assert "until you press Ctrl-C" in first
     given = dict(one.split("=", 1) for one in second.removeprefix("To use it: ").split())
-    done = subprocess.run([COMMAND, *RUN], env=os.environ | given, capture_output=True, text=True, check=False)
+    done = programs.run([COMMAND, *RUN], env=os.environ | given, capture_output=True, text=True, check=False)
     process.send_signal(signal.SIGINT)
     counts = process.communicate(timeout=60)[0]
     assert (done.returncode, json.loads(counts)["answers"]) == (0, 19)
@@ -563,7 +564,7 @@ def test_a_warning_of_the_library_is_escaped(capsys):
 def at_a_terminal(*arguments, answer):
     """Run a command at a pseudo-terminal; return its exit code and what it showed."""
     main, terminal = pty.openpty()
-    process = subprocess.Popen([COMMAND, *arguments], stdin=terminal, stdout=terminal, stderr=terminal)
+    process = programs.Program([COMMAND, *arguments], stdin=terminal, stdout=terminal, stderr=terminal)
     os.close(terminal)
     shown = b""
     while True:
@@ -586,7 +587,7 @@ def test_leaving_at_once_ends_the_bars_line_first(folder, simulator):
     hold_after(simulator, 0)
     main, terminal = pty.openpty()
     termios.tcsetwinsize(terminal, (24, 100))
-    process = subprocess.Popen([COMMAND, *RUN, "--yes"], stdin=terminal, stdout=terminal, stderr=terminal)
+    process = programs.Program([COMMAND, *RUN, "--yes"], stdin=terminal, stdout=terminal, stderr=terminal)
     os.close(terminal)
     shown = b""
 
