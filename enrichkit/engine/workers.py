@@ -1,9 +1,9 @@
 """The workers: they take question after question, ask it within pace, budget and deadline, and pass its reply on.
 
-As many long-lived joblib tasks as requests may be under way, and as many spare ones: while a worker backs off
-before another try, a spare one asks instead, so that a service that answers one request in ten with an error
-costs a tenth of the speed, and no more. Failures are values all the way; a worker never raises, since joblib would
-drop the replies of the others.
+Twice as many long-lived joblib tasks as requests may be under way, each with a question in hand, and a permit for each
+request: while one backs off before another try, another one asks instead, so that a service that answers one request in
+ten with an error costs a tenth of the speed, and no more. Failures are values all the way; a worker never raises, since
+joblib would drop the replies of the others.
 """
 
 from __future__ import annotations
@@ -131,9 +131,7 @@ class Workers:
             questions.stage.name: len(json.dumps(questions.stage.schema)) for questions in self._plan.stages
         }
         self._worst_case = functools.lru_cache(maxsize=1000)(functools.partial(worst_case, prices=asking.prices))
-        self._changed = threading.Condition()
-        self._backing_off = self._active_spares = 0
-        self._finished = False
+        self._lock = threading.Lock()
         self.at_work = 0
         """Workers that have not ended."""
         self.requests = self.in_flight = self.arrived = 0
@@ -143,60 +141,31 @@ class Workers:
 
     def start(self) -> Iterator[None]:
         """Let them begin; the iterator ends when all of them have."""
-        count = self._asking.workers
-        self.at_work = 2 * count
-        parallel = joblib.Parallel(n_jobs=2 * count, backend="threading", return_as="generator_unordered", batch_size=1)
-        loops = [self._run_regular] * count + [self._run_spare] * count
-        return iter(parallel(joblib.delayed(self._live)(loop) for loop in loops))
+        self.at_work = count = 2 * self._asking.workers
+        parallel = joblib.Parallel(n_jobs=count, backend="threading", return_as="generator_unordered", batch_size=1)
+        return iter(parallel(joblib.delayed(self._work)() for _ in range(count)))
 
     def release(self) -> None:
         """Give a permit back: a reply is stored, or will never come."""
         self._permits.put(None)
 
-    def _live(self, loop: Callable[[], None]) -> None:
-        """Work until nothing is left; a defect ends the run, named."""
+    def _work(self) -> None:
+        """Take question after question until none is left; a defect ends the run, named."""
         defect = None
         try:
-            loop()
+            while (question := self._queue.take()) is not None:
+                self._ask(question)
         except BaseException as error:  # noqa: BLE001 - passed on; joblib would drop the replies of the others
             defect = error
-        with self._changed:
-            self._finished = True  # nothing is left for anybody
+        with self._lock:
             self.at_work -= 1
-            self._changed.notify_all()
         self._pass_on(WorkerEnded(defect))
-
-    def _run_regular(self) -> None:
-        """Take question after question until none is left."""
-        while (question := self._queue.take()) is not None:
-            self._ask(question)
-
-    def _run_spare(self) -> None:
-        """Take over questions while a regular worker is backing off."""
-        while self._wait_for_backoff():
-            if (question := self._queue.take()) is not None:
-                self._ask(question)
-            with self._changed:
-                self._active_spares -= 1
-
-    def _wait_for_backoff(self) -> bool:
-        """Wait until more workers are backing off than spares are active; False once the run is finished."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._finished or self._active_spares < self._backing_off)
-            if not self._finished:
-                self._active_spares += 1
-            return not self._finished
 
     def _back_off(self, seconds: float) -> None:
         """Wait before another try. The permit is given back meanwhile: there is no reply of this one to store."""
-        with self._changed:
-            self._backing_off += 1
-            self._changed.notify()
         self.release()
         self._stopped.wait(seconds)
         self._take_permit()
-        with self._changed:
-            self._backing_off -= 1
 
     def _take_permit(self) -> None:
         while not self._stopped.is_set():
@@ -230,7 +199,7 @@ class Workers:
             again = failure is not None and failure.cause in ASK_AGAIN and attempt < last and not self._stopped.is_set()
             entry = JournalEntry(question_id, stage.name, attempt, "again" if again else read.status, read.payload)
             outcome = None if again else outcome_of(question_id, replies, recorded=recorded)
-            with self._changed:
+            with self._lock:
                 self.arrived += read.reply.paid
             self._pass_on(ReplyArrived(question, entry, read, outcome, retried=last > ATTEMPTS))
             if not again:
@@ -282,13 +251,13 @@ class Workers:
             if ticket is None:
                 self._budget.settle(worst, Decimal())
                 return None
-            with self._changed:
+            with self._lock:
                 self.in_flight += 1
                 self.requests += 1
             started = time.monotonic()
             reply = self._call(request)
             seconds = time.monotonic() - started
-            with self._changed:
+            with self._lock:
                 self.in_flight -= 1
             self._settle(request, reply, worst)
             if reply.failure is None or reply.failure.cause != "rate":
