@@ -8,7 +8,6 @@ joblib would drop the replies of the others.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import json
 import queue
@@ -146,7 +145,10 @@ class Workers:
         return iter(parallel(joblib.delayed(self._work)() for _ in range(count)))
 
     def release(self) -> None:
-        """Give a permit back: a reply is stored, or will never come."""
+        """Give a permit back: a reply is stored, or will never come.
+
+        Once the run is stopped, whoever gets one passes it on: so one more wakes all that wait.
+        """
         self._permits.put(None)
 
     def _work(self) -> None:
@@ -165,12 +167,7 @@ class Workers:
         """Wait before another try. The permit is given back meanwhile: there is no reply of this one to store."""
         self.release()
         self._stopped.wait(seconds)
-        self._take_permit()
-
-    def _take_permit(self) -> None:
-        while not self._stopped.is_set():
-            with contextlib.suppress(queue.Empty):
-                return self._permits.get(timeout=0.1)
+        self._permits.get()
 
     def _ask(self, question: Question) -> None:
         """Ask one question, again if its answer cannot be read, and pass on every reply."""
@@ -186,7 +183,7 @@ class Workers:
         replies = [read_payload(stage, payload, asking.prices) for payload in payloads]
         last = len(replies) + ATTEMPTS
         for attempt in range(len(replies) + 1, last + 1):
-            self._take_permit()
+            self._permits.get()
             sent = ask(request, self._send, stop=self._stopped, deadline_seconds=deadline_seconds, sleep=self._back_off)
             if sent is None or self._ends_run(sent.reply):
                 self.release()
