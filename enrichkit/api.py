@@ -14,7 +14,7 @@ from .planning.estimate import spent_before
 from .planning.plan import RunPlan
 from .planning.summary import Plan, make_plan
 from .pricing.budget import Budget
-from .progress.screens import wanted
+from .progress.screens import way_to_show
 from .runner import Run
 from .store.index import Index
 
@@ -81,7 +81,7 @@ def plan_of(run_plan: RunPlan, index: Index, options: Options) -> Plan:
 def check(run_plan: RunPlan, options: Options) -> None:
     """Raise for what a run would be refused for, before anything is asked or written."""
     run_plan.check()
-    wanted(options.progress)
+    way_to_show(options.progress)
     check_setup(options, [questions.stage for questions in run_plan.stages])
 
 

@@ -22,8 +22,8 @@ from .formatting import PYTHON, many
 from .opening import open_engine
 from .options import Options
 from .progress.notify import notify
-from .progress.screens import Controls, Live, choose, look_around, wanted
-from .progress.view import again, headline, is_early, next_call, one_line, summary_html
+from .progress.screens import Controls, Live, way_to_show
+from .progress.view import again, headline, html_view, is_early, next_call, one_line
 from .status import Status, stop_reason_text
 from .store.reader import enriched
 
@@ -76,7 +76,7 @@ class Run:
         """Set once the notification of the end is out, too."""
         self._error: BaseException | None = None
         self._process = os.getpid()
-        way = choose(wanted(options.progress), look_around())
+        way = way_to_show(options.progress)
         _let_earlier_runs_end(options.folder)
         with contextlib.ExitStack() as opening:
             self._engine, self._recorder = open_engine(frame, options, opening)
@@ -160,8 +160,7 @@ class Run:
         >>> _ = job.result()
         >>> job.show()
         """
-        want = wanted("auto")
-        self._live.show(choose("auto" if want == "off" else want, look_around()))
+        self._live.show(way_to_show("auto") or way_to_show("widget"))  # the environment may say that nothing is shown
         if self._over.is_set():
             self._live.wait(LAST_WORD_SECONDS)
 
@@ -233,7 +232,7 @@ class Run:
     def _repr_html_(self) -> str:
         status, ended = self.status, self._over.is_set()
         notes = [*_as_of(ended=ended), *self._notes(), next_call(status, ended=ended)]
-        return summary_html(status, ended=ended, notes=notes)
+        return html_view(status, ended=ended, notes=notes)
 
     def _notes(self) -> list[str]:
         """Say why it ended early."""

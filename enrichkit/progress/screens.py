@@ -32,29 +32,35 @@ AT_FIRST = "The live view of a run. enrichkit.read(out) has what is stored."
 """What a saved copy says where no widget can be shown: it keeps the text of the first moment, so no figures."""
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where the call was made: in a notebook's kernel, perhaps with ipywidgets; or where stderr is a terminal."""
+def way_to_show(progress: Literal["auto", "widget", "html", "text"] | bool) -> Way | None:
+    """Return how a run is shown here: as the call wants it, or else the environment; or the next best that there is.
 
-    kernel: bool = False
-    attended: bool = False
-    """The kernel's front end could ask a person something: papermill, nbclient and nbconvert say that theirs cannot."""
-    widgets: bool = False
-    terminal: bool = False
-
-
-def wanted(progress: Literal["auto", "widget", "html", "text"] | bool) -> str:
-    """Return what the call wants; where it leaves the choice open, what the environment variable says.
+    A front end that could not ask a person anything (papermill, nbclient and nbconvert say so) has lines of text unless
+    the call or the environment wants something else.
 
     Raises
     ------
     InputError
-        If the variable says nothing that is known.
+        If the environment variable says nothing that is known.
+
+    >>> way_to_show(False), way_to_show("text")
+    (None, 'text')
     """
     if progress is False:
-        return "off"
-    if progress not in ("auto", True):
-        return str(progress)
+        return None
+    wanted = progress if isinstance(progress, str) and progress != "auto" else _named()
+    kernel = _kernel()
+    if wanted in ("off", "text"):
+        return "text" if wanted == "text" else None
+    if kernel is None:
+        return "bar" if _is_terminal() else "text"
+    if wanted == "auto" and not (kernel.get_parent().get("content") or {}).get("allow_stdin"):
+        return "text"
+    return "widget" if wanted != "html" and importlib.util.find_spec("ipywidgets") else "html"
+
+
+def _named() -> str:
+    """Return what the environment variable says."""
     named = os.environ.get(VARIABLE, "").strip().lower() or "auto"
     if named not in ("auto", "widget", "html", "text", "off"):
         raise InputError(
@@ -63,33 +69,6 @@ def wanted(progress: Literal["auto", "widget", "html", "text"] | bool) -> str:
             named=named,
         )
     return named
-
-
-def choose(want: str, place: Place) -> Way | None:
-    """Return the way to show a run; what is wanted and cannot be had falls back to the next best.
-
-    >>> choose("auto", Place(kernel=True, attended=True, widgets=True)), choose("auto", Place(kernel=True))
-    ('widget', 'text')
-    >>> choose("widget", Place(kernel=True)), choose("widget", Place(terminal=True)), choose("off", Place())
-    ('html', 'bar', None)
-    """
-    if want == "off":
-        return None
-    if want == "text" or (place.kernel and want == "auto" and not place.attended):
-        return "text"
-    if place.kernel:
-        return "widget" if place.widgets and want != "html" else "html"
-    return "bar" if place.terminal else "text"
-
-
-def look_around() -> Place:
-    """Return where the caller is."""
-    kernel = _kernel()
-    if kernel is None:
-        return Place(terminal=_is_terminal())
-    question = kernel.get_parent().get("content") or {}
-    widgets = importlib.util.find_spec("ipywidgets") is not None
-    return Place(kernel=True, attended=bool(question.get("allow_stdin")), widgets=widgets)
 
 
 def _is_terminal() -> bool:
@@ -214,11 +193,11 @@ class Html:
         self._handle.update(self._live(status), raw=True)
 
     def end(self, status: Status, notes: Sequence[str]) -> None:
-        html, text = (make(status, ended=True, notes=notes) for make in (view.summary_html, view.summary_text))
-        self._handle.update({"text/html": html, "text/plain": text}, raw=True)
+        page, text = (show(status, ended=True, notes=notes) for show in (view.html_view, view.summary_text))
+        self._handle.update({"text/html": page, "text/plain": text}, raw=True)
 
     def _live(self, status: Status) -> dict[str, Any]:
-        return {"text/html": view.live_html(status), "text/plain": view.one_line(status)}
+        return {"text/html": view.html_view(status, ended=False, live=True), "text/plain": view.one_line(status)}
 
 
 class Widget(Html):
@@ -244,7 +223,7 @@ class Widget(Html):
         self._box = ipywidgets.VBox([self._html, self._buttons])
 
     def tell(self, status: Status) -> None:
-        self._html.value = view.live_html(status)
+        self._html.value = view.html_view(status, ended=False, live=True)
         if status.paused != self._paused:
             self._paused = status.paused
             self._pause.description, self._pause.icon = ("Resume", "play") if self._paused else ("Pause", "pause")
@@ -253,7 +232,7 @@ class Widget(Html):
     def end(self, status: Status, notes: Sequence[str]) -> None:
         super().end(status, notes)
         # Where a reloaded page has lost track of the display, this is how the summary gets there.
-        self._html.value = view.summary_html(status, ended=True, notes=notes)
+        self._html.value = view.html_view(status, ended=True, notes=notes)
         self._buttons.layout.display = "none"
 
     def _live(self, status: Status) -> dict[str, Any]:

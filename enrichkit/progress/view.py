@@ -19,6 +19,8 @@ BAR_RANK, LINE_RANK, FIRST_RANK, DETAIL = 4, 5, 6, 7
 BAR_WIDTH = 110
 ROOT = 'class="mathjax_ignore tex2jax_ignore"'
 """Else two dollar signs in a text become a formula."""
+PAGE = "max-width:680px"
+LIVE = ";font-size:13px;line-height:1.5;font-variant-numeric:tabular-nums;color:var(--jp-content-font-color1,inherit)"
 CELL = "text-align:left;vertical-align:top;border:none;padding:1px 14px 1px 0"
 
 
@@ -36,7 +38,7 @@ class Fact(NamedTuple):
 
 def describe(status: Status, *, ended: bool = False) -> list[Fact]:
     """Return what a person should know about a run, most important first."""
-    traffic, money, finished = status.traffic, status.money, status.done + status.failed
+    traffic, money, levels, finished = status.traffic, status.money, _levels(status), status.done + status.failed
     percent = f"{money.percent_spent} % of budget" if money.nearly_spent else ""
     spaced = status.left and not ended and not status.waiting
     sent = f"{many(traffic.tokens, 'token')} in {many(traffic.requests, 'request')}"
@@ -59,6 +61,7 @@ def describe(status: Status, *, ended: bool = False) -> list[Fact]:
         Fact("shared", f"{many(status.shared, 'answer')} shared" if status.shared else ""),
         Fact("in flight", "" if ended else many(traffic.in_flight, "request")),
         Fact("last problem", status.problem),
+        *(Fact(title, ", ".join(f"{counts[level]:,} {level}" for level in counts)) for title, counts in levels.items()),
     ]
     return [fact for fact in facts if fact.text]
 
@@ -194,15 +197,27 @@ def again(status: Status) -> Sentence:
     return joined(sentences)
 
 
-def live_html(status: Status) -> str:
-    """Return a running run as HTML with inline SVG, for a page that is trusted, at half a screen's width or more."""
-    histograms = "".join(histogram(title, counts) for title, counts in _levels(status).items())
+def html_view(status: Status, *, ended: bool, notes: Sequence[str] = (), live: bool = False) -> str:
+    """Return a run as HTML, half a screen wide or more.
+
+    It needs nothing: no kernel, no script, no style sheet, no trust. ``live``, on a page that is trusted, it has inline
+    SVG and a bar, too.
+    """
+    drawn = {title: histogram(title, counts) for title, counts in _levels(status).items()} if live else {}
+    facts = [fact for fact in describe(status, ended=ended) if fact.name not in drawn]
+    head = "<br>".join([f"<b>{headline(status, ended=ended)}</b>", *map(_escaped, notes)])
+    finished, records = status.done + status.failed, max(status.records, 1)
+    bar = f'<progress value="{finished}" max="{records}" style="display:block;width:100%"></progress>' if live else ""
+    side = f'<div style="flex:0 0 220px">{"".join(drawn.values())}</div>' if drawn else ""
+    rows = "".join(
+        f'<tr style="background:none"><td style="{CELL};white-space:nowrap;opacity:.65">{_escaped(fact.name)}</td>'
+        f'<td style="{CELL};white-space:normal;overflow-wrap:anywhere">{_escaped(fact.text)}</td></tr>'
+        for fact in facts
+    )
     return (
-        f'<div {ROOT} style="font-size:13px;line-height:1.5;max-width:680px;font-variant-numeric:tabular-nums;'
-        f'color:var(--jp-content-font-color1,inherit)"><b>{headline(status, ended=False)}</b><progress '
-        f'value="{status.done + status.failed}" max="{max(status.records, 1)}" style="display:block;width:100%">'
-        f'</progress><div style="display:flex;flex-wrap:wrap;gap:12px 32px"><div style="flex:1 1 330px">'
-        f'{_table(describe(status))}</div><div style="flex:0 0 220px">{histograms}</div></div></div>'
+        f'<div {ROOT} style="{PAGE}{LIVE * live}"><p style="margin:0 0 4px 0">{head}</p>{bar}'
+        '<div style="display:flex;flex-wrap:wrap;gap:12px 32px"><div style="flex:1 1 330px">'
+        f'<table style="margin:0;border:none"><tbody>{rows}</tbody></table></div>{side}</div></div>'
     )
 
 
@@ -228,17 +243,6 @@ def histogram(title: str, counts: Mapping[str, int]) -> str:
     )
 
 
-def summary_html(status: Status, *, ended: bool, notes: Sequence[str] = ()) -> str:
-    """Return a run as HTML that needs nothing: no kernel, no script, no style sheet, no trust."""
-    head = "<br>".join([f"<b>{headline(status, ended=ended)}</b>", *map(_escaped, notes)])
-    levels = [
-        Fact(title, ", ".join(f"{count:,} {level}" for level, count in counts.items()))
-        for title, counts in _levels(status).items()
-    ]
-    facts = [*describe(status, ended=ended), *levels]
-    return f'<div {ROOT} style="max-width:680px"><p style="margin:0 0 4px 0">{head}</p>{_table(facts)}</div>'
-
-
 def summary_text(status: Status, *, ended: bool, notes: Sequence[str] = ()) -> str:
     """Return the same as text, in a few lines."""
     first = f"{headline(status, ended=ended)}: {one_line(status, ended=ended)}"
@@ -246,17 +250,8 @@ def summary_text(status: Status, *, ended: bool, notes: Sequence[str] = ()) -> s
 
 
 def _levels(status: Status) -> dict[str, Mapping[str, int]]:
-    both = {"confidence": status.levels.confidence, "search quality": status.levels.search_quality}
-    return {title: counts for title, counts in both.items() if counts}
-
-
-def _table(facts: Sequence[Fact]) -> str:
-    rows = "".join(
-        f'<tr style="background:none"><td style="{CELL};white-space:nowrap;opacity:.65">{_escaped(fact.name)}</td>'
-        f'<td style="{CELL};white-space:normal;overflow-wrap:anywhere">{_escaped(fact.text)}</td></tr>'
-        for fact in facts
-    )
-    return f'<table style="margin:0;border:none"><tbody>{rows}</tbody></table>'
+    levels = {"confidence": status.levels.confidence, "search quality": status.levels.search_quality}
+    return {title: counts for title, counts in levels.items() if counts}
 
 
 def _escaped(text: str) -> str:

@@ -11,18 +11,17 @@ import subprocess
 import sys
 import termios
 import threading
+from dataclasses import dataclass
 
 import pandas as pd
 import pytest
 
 import enrichkit
 from enrichkit import errors
-from enrichkit.progress.screens import Lines, Place, choose, wanted
+from enrichkit.progress import screens
+from enrichkit.progress.screens import Lines, way_to_show
 from support import programs
 from support.calls import call
-
-LAB = Place(kernel=True, attended=True, widgets=True)
-
 
 BESIDE = """
 from enrichkit.progress.screens import Bar
@@ -47,39 +46,69 @@ def patient(monkeypatch):
     monkeypatch.setattr("enrichkit.runner.LAST_WORD_SECONDS", 60.0)
 
 
+@dataclass
+class Kernel:
+    """A kernel whose front end can ask a person something, or cannot."""
+
+    attended: bool
+
+    def get_parent(self):
+        return {"content": {"allow_stdin": self.attended}}
+
+
+@pytest.fixture
+def place(monkeypatch):
+    """Return a function that says where the call is made."""
+
+    def be(attended=None, *, widgets=False, terminal=False):
+        monkeypatch.setattr(screens, "_kernel", lambda: None if attended is None else Kernel(attended))
+        monkeypatch.setattr(screens, "_is_terminal", lambda: terminal)
+        monkeypatch.setattr("importlib.util.find_spec", lambda name: widgets)
+        monkeypatch.delenv("ENRICHKIT_PROGRESS", raising=False)
+
+    return be
+
+
+LAB = {"attended": True, "widgets": True}
+
+
 @pytest.mark.parametrize(
-    ("want", "place", "way"),
+    ("progress", "where", "way"),
     [
         ("auto", LAB, "widget"),
-        ("auto", Place(kernel=True, attended=True), "html"),
-        ("auto", Place(kernel=True, widgets=True), "text"),
-        ("auto", Place(terminal=True), "bar"),
-        ("auto", Place(), "text"),
-        ("widget", Place(kernel=True, widgets=True), "widget"),
-        ("widget", Place(kernel=True, attended=True), "html"),
-        ("widget", Place(), "text"),
+        ("auto", {"attended": True}, "html"),
+        ("auto", {"attended": False, "widgets": True}, "text"),
+        ("auto", {"terminal": True}, "bar"),
+        (True, {}, "text"),
+        ("widget", {"attended": False, "widgets": True}, "widget"),
+        ("widget", {"attended": True}, "html"),
+        ("widget", {}, "text"),
         ("html", LAB, "html"),
-        ("html", Place(kernel=True), "html"),
-        ("html", Place(terminal=True), "bar"),
+        ("html", {"attended": False}, "html"),
+        ("html", {"terminal": True}, "bar"),
         ("text", LAB, "text"),
-        ("text", Place(terminal=True), "text"),
-        ("off", LAB, None),
+        ("text", {"terminal": True}, "text"),
+        (False, LAB, None),
     ],
 )
-def test_the_way_is_taken_that_works_there(want, place, way):
+def test_the_way_is_taken_that_works_there(progress, where, way, place):
     """What is wanted, if it can be had; else the next best."""
-    assert choose(want, place) == way
+    place(**where)
+    assert way_to_show(progress) == way
 
 
-def test_the_variable_decides_where_the_call_does_not(monkeypatch):
+def test_the_variable_decides_where_the_call_does_not(place, monkeypatch):
     """A scheduler sets it; a call that says what it wants gets that. A word nobody knows is named."""
+    place(**LAB)
     monkeypatch.setenv("ENRICHKIT_PROGRESS", " TEXT ")
-    assert [wanted(one) for one in ("auto", True, "html", "widget", False)] == ["text", "text", "html", "widget", "off"]
+    assert [way_to_show(wish) for wish in ("auto", True, "html", "widget")] == ["text", "text", "html", "widget"]
+    monkeypatch.setenv("ENRICHKIT_PROGRESS", "off")
+    assert [way_to_show(wish) for wish in ("auto", False, "html")] == [None, None, "html"]
     monkeypatch.setenv("ENRICHKIT_PROGRESS", "")
-    assert wanted("auto") == "auto"
+    assert way_to_show("auto") == "widget"
     monkeypatch.setenv("ENRICHKIT_PROGRESS", "loud")
     with pytest.raises(errors.InputError, match=r"ENRICHKIT_PROGRESS must be one of auto, .*, not 'loud'"):
-        wanted("auto")
+        way_to_show("auto")
 
 
 def test_a_progress_that_does_not_exist_is_refused_before_anything(tmp_path):

@@ -15,10 +15,9 @@ from enrichkit.progress.view import (
     describe,
     headline,
     histogram,
-    live_html,
+    html_view,
     next_call,
     one_line,
-    summary_html,
     summary_text,
 )
 from enrichkit.status import Levels, Money, PaceView, Status, Traffic
@@ -62,6 +61,11 @@ def changed(status=STATUS, **values):
         new = {part: dataclasses.replace(getattr(status, part), **{name: value})} if part else {name: value}
         status = dataclasses.replace(status, **new)
     return status
+
+
+def live_html(status):
+    """Return the live view of a run."""
+    return html_view(status, ended=False, live=True)
 
 
 VOID = {"br", "img", "rect"}
@@ -116,7 +120,7 @@ def test_hostile_text_shows_as_text(field):
     """In every field that may hold anybody's words; and no dollar sign becomes a formula."""
     value = {"pace": PaceView(1.0, 3.0, HOSTILE), "confidence": {HOSTILE: 3}}.get(field, HOSTILE)
     status = changed(**{field: value})
-    both = [live_html(status), *(summary_html(status, ended=ended, notes=[HOSTILE]) for ended in (True, False))]
+    both = [live_html(status), *(html_view(status, ended=ended, notes=[HOSTILE]) for ended in (True, False))]
     for html in both:
         page = Page(html)
         assert {"img", "script"}.isdisjoint(page.tags)
@@ -127,7 +131,7 @@ def test_hostile_text_shows_as_text(field):
 
 def test_the_summary_needs_no_style_sheet_no_svg_and_no_variable():
     """What an untrusted notebook and GitHub keep: tables and literal styles."""
-    page = Page(summary_html(changed(budget_usd=40.0), ended=True, notes=["Stopped."]))
+    page = Page(html_view(changed(budget_usd=40.0), ended=True, notes=["Stopped."]))
     assert {"svg", "style", "script"}.isdisjoint(page.tags)
     assert not [style for style in page.styles if "var(" in style or "currentColor" in style]
     told = " ".join(page.words)
@@ -193,7 +197,7 @@ def test_what_a_limit_left_out_is_told_wherever_a_run_is_shown():
     for told in (
         one_line(limited),
         live_html(limited),
-        *(show(limited, ended=True) for show in (summary_html, summary_text)),
+        *(show(limited, ended=True) for show in (html_view, summary_text)),
     ):
         assert "28 more are left for a later call" in told
     assert again(limited) == "The same call goes on with those that are left."
