@@ -1,11 +1,12 @@
 """The checkup: what looks odd about a table before anything is asked, one sentence each, with row numbers.
 
-Pure and free, like the plan that shows it. It refuses to change or to forbid anything: a table that looks odd may be
-right, so these are notes, never errors.
+Pure and free, like the plan that shows it. It never changes or forbids anything: a table that looks odd may be right,
+so these are notes, not errors.
 """
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterable, Iterator
 from typing import Any, TypeAlias
@@ -24,8 +25,8 @@ from ..table.cells import column_texts
 from .plan import RunPlan
 from .questions import StageQuestions
 
-NOTES_TOLD = 10
-"""So many sentences of one sort; the rest is counted."""
+MOST_NOTES = 10
+"""The most sentences of one kind; the others are counted."""
 LONGEST_EXAMPLE = 40
 TO_PART_THEM = Sentence("To part them, name them differently, or give the stage more columns in 'per'{in_python}.")
 
@@ -33,7 +34,7 @@ PLACEHOLDERS = sorted(
     {*NOTHING, "nil", "nan", "n.a.", "not applicable", "tbd", "tba", "?", "--", "---", "–", "—", "#n/a"} - {""}
 )
 CONTROL = r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\x{80}-\x{9f}]"
-"""Line breaks and tabs are no fault: tables have them, and prompts get a blank instead."""
+"""Line breaks and tabs are fine: tables have them, and prompts get a blank instead."""
 
 EMAIL = r"^[^\s/@]+@[^\s/@]+\.[^\s/@]+"
 ADDRESS = r"(?i)^(https?://|www\.)\S|^([a-z0-9-]+\.)+[a-z]{2,}/\S"
@@ -41,22 +42,34 @@ HOST = r"(?i)^([\pL\pN_-]+\.)+\pL{2,}([:/?#]\S*)?$"
 """A web address without a scheme. It does not count where names are due: a firm may be called Acme.vc."""
 PHONE = r"^[+(]?\d[\d\s().+/-]{6,}"
 NO_WORDS = {"phone": r"\d", "page": r"^\S*[/@\d_-]\S*$"}
-"""What is fine beside the kind itself: an extension, a page named by its last part only."""
+"""What is fine besides the kind itself: an extension, the last part of a page's address."""
+PROFILE = r"(?i)\b(linkedin|crunchbase)\.com/"
 
 WEB, MAIL, NUMBER, WORDS = "a web address", "an email address", "a phone number", "words"
+PROFILES, ELSEWHERE = "a LinkedIn or Crunchbase page", "another site's address"
 KINDS = {
     "email": ("email mail", f"{MAIL} is", (WEB, NUMBER, WORDS)),
-    "site": ("website homepage", "a website is", (MAIL, NUMBER, WORDS)),
-    "page": ("linkedin crunchbase", "a page's address is", (MAIL, NUMBER, WORDS)),
+    "site": ("website homepage", "a website is", (MAIL, NUMBER, WORDS, PROFILES)),
+    "page": ("linkedin crunchbase", "a page's address is", (MAIL, NUMBER, WORDS, ELSEWHERE)),
     "address": ("url link web", f"{WEB} is", (MAIL, NUMBER, WORDS)),
     "phone": ("phone telephone tel mobile fax", f"{NUMBER} is", (MAIL, WEB, WORDS)),
     "name": ("country city region name title", f"{WORDS} are", (MAIL, WEB)),
 }
-"""Kinds of columns: the endings of their names, what is due there, and what is misplaced."""
+"""Kinds of columns: how their names end, what is due there, and what is misplaced."""
 ENDINGS = {ending: kind for kind, (endings, _, _) in KINDS.items() for ending in endings.split()}
+COUNTS_AS_VALUE = "{name} says {example} in {rows}, which counts as a value: empty such cells to have them filled in."
+MISPLACED = "{name} holds {what} where {due} due in {rows}, such as {example}: columns may be shifted."
 
 Mask = npt.NDArray[np.bool_]
 Texts: TypeAlias = pa.Array | pa.ChunkedArray
+
+
+def _matches(texts: Texts, pattern: str) -> Mask:
+    return is_true(pc.match_substring_regex(texts, pattern))
+
+
+def _is_placeholder(texts: Texts) -> Mask:
+    return is_true(pc.is_in(pc.utf8_lower(texts), value_set=pa.array(PLACEHOLDERS)))
 
 
 def checkup(run_plan: RunPlan) -> list[str]:
@@ -77,8 +90,16 @@ def checkup(run_plan: RunPlan) -> list[str]:
     return notes + [note for stage in run_plan.stages for note in _few(two_in_one(run_plan, stage), "group")]
 
 
+def _note(text: str, mask: Mask, cells: Texts, index: pd.Index[Any] | None, **facts: str) -> Iterator[str]:
+    """Yield a sentence with the rows that a mask marks, and an example of their cells, if there are any."""
+    if len(rows := np.flatnonzero(mask)):
+        cell = str(cells[int(rows[0])].as_py())
+        example = repr(cell if len(cell) <= LONGEST_EXAMPLE else cell[:LONGEST_EXAMPLE] + "…")
+        yield text.format(rows=rows_told(rows, index), example=example, **facts)
+
+
 def repeated_rows(run_plan: RunPlan) -> Iterator[str]:
-    """Yield a sentence where rows are one record with an earlier row."""
+    """Yield a sentence where rows have the key of an earlier row."""
     repeats = run_plan.record >= 0
     repeats[run_plan.row] = False
     if len(again := np.flatnonzero(repeats)):
@@ -106,45 +127,30 @@ def shifted(name: str, texts: Texts, index: pd.Index[Any] | None = None) -> Iter
     if kind is None:
         return
     _, due, misplaced = KINDS[kind]
-    blank = ~has_value(texts) | _placeholder(texts)
+    blank = ~has_value(texts) | _is_placeholder(texts)
     web = _matches(texts, ADDRESS) | ((kind != "name") & _matches(texts, HOST))
     words = ~_matches(texts, NO_WORDS.get(kind, r"^$"))
-    masks = [blank, _matches(texts, EMAIL), web, _matches(texts, PHONE), words]
-    label = np.select(masks, ["", MAIL, WEB, NUMBER, WORDS], "")
-    wrong = [(what, due, label == what) for what in misplaced]
-    if kind == "site":
-        pages = _matches(texts, r"(?i)\b(linkedin|crunchbase)\.com/")
-        wrong.append(("a LinkedIn or Crunchbase page", due, (label == WEB) & pages))
-    if kind == "page":
-        own = _matches(texts, rf"(?i)\b{ending}\.")
-        wrong.append(("another site's address", "an address on its site is", (label == WEB) & ~own))
-    for what, instead_of, mask in wrong:
-        if mask.any():
-            rows = np.flatnonzero(mask)
-            where = f"in {rows_told(rows, index)}, such as {_example(texts, rows)}"
-            yield f"{name} holds {what} where {instead_of} due {where}: columns may be shifted."
+    profile = web & (kind == "site") & _matches(texts, PROFILE)
+    elsewhere = web & (kind == "page") & ~_matches(texts, rf"(?i)\b{ending}\.")
+    masks = [blank, _matches(texts, EMAIL), profile, elsewhere, web, _matches(texts, PHONE), words]
+    label = np.select(masks, ["", MAIL, PROFILES, ELSEWHERE, WEB, NUMBER, WORDS], "")
+    for what in misplaced:
+        due_here = "an address on its site is" if what == ELSEWHERE else due
+        yield from _note(MISPLACED, label == what, texts, index, name=name, what=what, due=due_here)
 
 
 def odd_values(name: str, texts: Texts, index: pd.Index[Any] | None = None, *, asked: bool) -> Iterator[str]:
-    """Yield a sentence for each sort of odd value; some matter only in columns that a stage reads or fills.
+    """Yield a sentence for each kind of odd value; some matter only in columns that a stage reads or fills.
 
     >>> list(odd_values("city", pa.array(["Oslo", "N/A"]), asked=True))
     ["city says 'N/A' in row 2, which counts as a value: empty such cells to have them filled in."]
     """
-    control = np.flatnonzero(_matches(texts, CONTROL))
-    if len(control):
-        yield f"{name} holds control characters in {rows_told(control, index)}, such as {_example(texts, control)}."
-    if not asked:
-        return
-    long = np.flatnonzero(is_true(pc.greater(pc.utf8_length(texts), LONGEST_VALUE)))
-    if len(long):
-        yield f"{name} is cut to its first {LONGEST_VALUE:,} characters in the prompt, in {rows_told(long, index)}."
-    nothing = np.flatnonzero(_placeholder(texts))
-    if len(nothing):
-        yield (
-            f"{name} says {_example(texts, nothing)} in {rows_told(nothing, index)}, which counts as a value: empty "
-            "such cells to have them filled in."
-        )
+    note = functools.partial(_note, cells=texts, index=index, name=name)
+    yield from note("{name} holds control characters in {rows}, such as {example}.", _matches(texts, CONTROL))
+    if asked:
+        long = is_true(pc.greater(pc.utf8_length(texts), LONGEST_VALUE))
+        yield from note(f"{{name}} is cut to its first {LONGEST_VALUE:,} characters in the prompt, in {{rows}}.", long)
+        yield from note(COUNTS_AS_VALUE, _is_placeholder(texts))
 
 
 def two_in_one(run_plan: RunPlan, questions: StageQuestions) -> Iterator[str]:
@@ -180,19 +186,6 @@ def _codes(column: pd.Series[Any]) -> npt.NDArray[np.float64]:
 def _few(notes: Iterable[str], kind: str = "note") -> Iterator[str]:
     """Yield the first notes, and how many more there are."""
     notes = list(notes)
-    yield from notes[:NOTES_TOLD]
-    if more := len(notes[NOTES_TOLD:]):
+    yield from notes[:MOST_NOTES]
+    if more := len(notes[MOST_NOTES:]):
         yield f"There {'is' if more == 1 else 'are'} {many(more, f'more {kind}')} of this kind."
-
-
-def _example(texts: Texts, rows: npt.NDArray[np.integer]) -> str:
-    text = str(texts[int(rows[0])].as_py())
-    return repr(text if len(text) <= LONGEST_EXAMPLE else text[:LONGEST_EXAMPLE] + "…")
-
-
-def _matches(texts: Texts, pattern: str) -> Mask:
-    return is_true(pc.match_substring_regex(texts, pattern))
-
-
-def _placeholder(texts: Texts) -> Mask:
-    return is_true(pc.is_in(pc.utf8_lower(texts), value_set=pa.array(PLACEHOLDERS)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import random
+import threading
 from collections import Counter
 
 import numpy as np
@@ -210,8 +211,14 @@ def test_replies_that_are_not_sealed_yet_are_measured_too(tmp_path, complete):
     if complete:
         enrichkit.run(table(complete), client=counted, progress=False, **settings)
 
+    answered = threading.Event()
+
     def client(request):
-        return Reply(failure=Failure(cause="auth")) if request.stage == "site" else counted(request)
+        if request.stage == "site":
+            answered.wait(10)  # so that there is something to measure when the run ends
+            return Reply(failure=Failure(cause="auth"))
+        answered.set()
+        return counted(request)
 
     with pytest.raises(enrichkit.errors.Stopped):
         enrichkit.run(table(20), client=client, progress=False, **settings)
