@@ -59,18 +59,11 @@ def plan(df: pd.DataFrame, options: Options) -> Plan:
 
 def plan_of(run_plan: RunPlan, index: Index, options: Options) -> Plan:
     """Return what a person sees of what a call has to do."""
-    spent_usd = spent_before(
-        options.folder,
-        index,
-        run_plan,
-        budget_usd=options.budget_usd,
-        prices=options.prices,
-    )
+    spent_usd = spent_before(index, run_plan, budget_usd=options.budget_usd, prices=options.prices)
     return make_plan(
         run_plan,
         index,
         out=options.out,
-        folder=options.folder,
         workers=options.workers,
         rpm=options.rpm,
         prices=options.prices,

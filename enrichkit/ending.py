@@ -41,8 +41,8 @@ def _rest(status: Status, recorder: Recorder, options: Options) -> str:
     rest = status.money.rest_usd
     if rest is None and not status.money.unpriced:
         with contextlib.suppress(OSError):  # the store may be what ended the run
-            known = recorder.plan, recorder.store.index, options.folder
-            about = estimate(*known, workers=options.workers, rpm=options.rpm, prices=options.prices)
+            plan, index = recorder.plan, recorder.store.index
+            about = estimate(plan, index, workers=options.workers, rpm=options.rpm, prices=options.prices)
             rest = None if about.cost_usd is None else about.cost_usd[1]
     return f"They will cost about {amount(rest)} USD more. " if rest and status.left else ""
 

@@ -63,7 +63,7 @@ def open_engine(frame: pd.DataFrame, options: Options, opening: contextlib.ExitS
             "The disk that holds {folder} is nearly full. Free some space, then run again.", folder=options.folder
         )
     client = opening.enter_context(client_of(options.client, model=options.model, needed=plan.to_ask > 0))
-    spent_usd = spent_before(options.folder, store.index, plan, budget_usd=options.budget_usd, prices=options.prices)
+    spent_usd = spent_before(store.index, plan, budget_usd=options.budget_usd, prices=options.prices)
     engine = Engine(
         recorder,
         Asking(
@@ -128,7 +128,6 @@ def run_plan_of(records: Records, index: Index, stages: Sequence[Stage], options
     return make_run_plan(
         records,
         index,
-        out=options.folder,
         stages=stages,
         model=options.model,
         on_change=options.on_change,
@@ -139,7 +138,7 @@ def run_plan_of(records: Records, index: Index, stages: Sequence[Stage], options
 
 def _check_fits(records: Records, index: Index, stages: Sequence[Stage], options: Options) -> None:
     simulated = is_simulated(options.model, options.client)
-    check_store_fits(index, options.folder, stages=stages, key=records.key, simulated=simulated)
+    check_store_fits(index, stages=stages, key=records.key, simulated=simulated)
 
 
 def look_ahead(frame: pd.DataFrame, options: Options) -> tuple[RunPlan, Index]:

@@ -13,7 +13,6 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,7 +26,7 @@ from ..messages import SIMULATOR, Usage
 from ..pricing.prices import Price, cost, total_usd, worst_case
 from ..stages import funds
 from ..stages.stage import LONGEST_VALUE, SYSTEM
-from ..store.index import Index, Snapshot, damaged_error, footer
+from ..store.index import Index, damaged_error, footer
 from ..store.reader import StoreReader
 from ..store.rows import COUNTS, META, RECORD_ID, SPENT, meta, read_outcome
 from .plan import RunPlan
@@ -35,7 +34,7 @@ from .questions import StageQuestions
 
 LONGEST_PROMPT_BYTES = 10_000
 ENOUGH_ROWS = 2000
-USAGE = pa.schema([(name, META[name]) for name in (*SPENT, "model")])
+USAGE = pa.schema([(name, META[name]) for name in (*SPENT, "model", "question")])
 TOKENS = ["input_tokens", "tool_tokens", "thinking_tokens", "output_tokens"]
 
 Range = tuple[float, float, float]
@@ -87,10 +86,10 @@ class Sample:
 
 
 def estimate(
-    run_plan: RunPlan, index: Index, out: Path, *, workers: int, rpm: float | None, prices: Mapping[str, Price]
+    run_plan: RunPlan, index: Index, *, workers: int, rpm: float | None, prices: Mapping[str, Price]
 ) -> Estimate:
-    """Return about what a plan's open questions will take; ``out`` is the store that has the replies to go by."""
-    samples = list(_samples(run_plan, index, out, prices))
+    """Return about what a plan's open questions will take, going by the replies of the store with this index."""
+    samples = list(_samples(run_plan, index, prices))
     tokens, cost_usd, seconds = (_total(quantity, samples) for quantity in ("tokens", "cost_usd", "seconds"))
     requests, at_once = run_plan.to_ask, max(1, min(workers, run_plan.to_ask))
     allowed = 0.0 if rpm is None else (requests - 1) * 60 / rpm
@@ -101,10 +100,10 @@ def estimate(
     return Estimate(tokens, None if unpriced else cost_usd, (low, middle, high), _basis(samples))
 
 
-def _samples(run_plan: RunPlan, index: Index, out: Path, prices: Mapping[str, Price]) -> Iterator[Sample]:
+def _samples(run_plan: RunPlan, index: Index, prices: Mapping[str, Price]) -> Iterator[Sample]:
     """Yield what to go by for each stage with open questions, with their tokens and their cost of today."""
     asking = [questions for questions in run_plan.stages if questions.to_ask]
-    shards = _newest(out, [questions.stage.name for questions in asking]) if asking else []
+    shards = _newest(index, [questions.stage.name for questions in asking]) if asking else []
     for questions in asking:
         used = _used(questions, index, shards, prices)
         sizes = used if len(used) else _usual_sizes(run_plan, questions)
@@ -191,11 +190,11 @@ def _mean_length(column: pa.ChunkedArray) -> int:
     return min(LONGEST_VALUE, round((pc.sum(pc.binary_length(column)).as_py() or 0) / len(column)))
 
 
-def _newest(out: Path, stages: Sequence[str]) -> list[pa.Table]:
+def _newest(index: Index, stages: Sequence[str]) -> list[pa.Table]:
     """Return the newest shards, enough of them, with what the questions of some stages used."""
-    columns = {RECORD_ID, *(meta(stage, fact) for stage in stages for fact in (*USAGE.names, "paid_by"))}
+    columns = {RECORD_ID, *(meta(stage, fact) for stage in stages for fact in (*SPENT, "model", "paid_by"))}
     tables: list[pa.Table] = []
-    for _, table in Snapshot(out).each_shard(columns, newest_first=True):
+    for _, table in index.each_shard(columns, newest_first=True):
         tables.append(table)
         if sum(table.num_rows for table in tables) >= ENOUGH_ROWS:
             break
@@ -205,32 +204,27 @@ def _newest(out: Path, stages: Sequence[str]) -> list[pa.Table]:
 def _used(
     questions: StageQuestions, index: Index, shards: Sequence[pa.Table], prices: Mapping[str, Price]
 ) -> pd.DataFrame:
-    """Return what a stage's paid questions used, repetitions included, a row each.
+    """Return what a stage's paid questions used, repetitions included, a row each, as far as that is known.
 
     These are the questions that were asked just as they would be now. If there are none, they are those of another
     model or another question, without the version that answered.
     """
-    name = questions.stage.name
-    paid = [
-        (footer(table.schema).get("stages", {}).get(name, {}).get("question"), _paid(table, name))
-        for table in shards
-        if meta(name, "paid_by") in table.column_names
-    ]
     pending = pa.Table.from_pylist(list(_pending(questions, index, prices)), USAGE)
-    usage = _known([pending, *(used for question, used in paid if question == questions.fingerprint)])
-    return usage if len(usage) else _known([pending, *(used for _, used in paid)]).assign(model=None)
+    sealed = [_sealed(table, questions.stage.name) for table in shards]
+    used: pd.DataFrame = pa.concat_tables([pending, *sealed]).to_pandas()
+    used = used[used["input_tokens"].notna() & (used["output_tokens"].notna() | used["cost_usd"].notna())]
+    same = used[used["question"] == questions.fingerprint]
+    return same if len(same) else used.assign(model=None)
 
 
-def _known(usage: Sequence[pa.Table]) -> pd.DataFrame:
-    """Return the questions of which the tokens, or at least the cost, are known."""
-    frame: pd.DataFrame = pa.concat_tables(usage).to_pandas()
-    return frame[frame["input_tokens"].notna() & (frame["output_tokens"].notna() | frame["cost_usd"].notna())]
-
-
-def _paid(table: pa.Table, stage: str) -> pa.Table:
+def _sealed(table: pa.Table, stage: str) -> pa.Table:
     """Return what a stage's questions used by a shard, each in the row of the record that paid."""
+    if meta(stage, "paid_by") not in table.column_names:
+        return USAGE.empty_table()
     rows = table.filter(pc.equal(table.column(meta(stage, "paid_by")), table.column(RECORD_ID)))
-    return pa.table([rows.column(meta(stage, fact)) for fact in USAGE.names], schema=USAGE)
+    question = footer(table.schema).get("stages", {}).get(stage, {}).get("question")
+    facts = [rows.column(meta(stage, fact)) for fact in (*SPENT, "model")]
+    return pa.table([*facts, pa.array([question] * rows.num_rows)], schema=USAGE)
 
 
 def _pending(questions: StageQuestions, index: Index, prices: Mapping[str, Price]) -> Iterator[dict[str, Any]]:
@@ -239,12 +233,11 @@ def _pending(questions: StageQuestions, index: Index, prices: Mapping[str, Price
         if questions.place[number] < 0 and len(questions.records(number)) and entries[-1].status != "again":
             payloads = [entry.payload for entry in entries]
             outcome = read_outcome(questions.stage, questions.id(number), payloads, prices, recorded=0)
-            yield (outcome.spent or {}) | {"model": outcome.best.reply.model_version}
+            version = outcome.best.reply.model_version
+            yield (outcome.spent or {}) | {"model": version, "question": questions.fingerprint}
 
 
-def spent_before(
-    out: Path, index: Index, run_plan: RunPlan, *, budget_usd: float | None, prices: Mapping[str, Price]
-) -> Decimal:
+def spent_before(index: Index, run_plan: RunPlan, *, budget_usd: float | None, prices: Mapping[str, Price]) -> Decimal:
     """Return what a budget counts of earlier runs; what is of unknown price counts as the worst that it may be.
 
     The rows hold the prices of the day they were sealed, and nothing where one was unknown. Where prices of one's own
@@ -257,7 +250,7 @@ def spent_before(
     """
     if budget_usd is None or index.empty:
         return Decimal()
-    reader = StoreReader(out, warn=False)
+    reader = StoreReader(index.folder, warn=False)
     cost = None if prices else reader.recorded_cost(prices)
     if cost is None or cost.unpriced:
         cost = reader.replies(prices).cost

@@ -81,9 +81,7 @@ def choose_stages(stages: Sequence[str | Stage], frame: pd.DataFrame) -> list[St
     return arrange(chosen, [str(name) for name in frame.columns])
 
 
-def check_store_fits(
-    index: Index, out: Path, *, stages: Sequence[Stage], key: tuple[str, ...], simulated: bool | None
-) -> None:
+def check_store_fits(index: Index, *, stages: Sequence[Stage], key: tuple[str, ...], simulated: bool | None) -> None:
     """Refuse a store that was filled under another key, by the simulator or not, or with other stages' answers.
 
     ``simulated`` says whether the simulator answers, as far as that is known beforehand.
@@ -92,7 +90,7 @@ def check_store_fits(
         raise InputError(
             "The store {store} identifies records by {names}, this call by {other_key}. "
             "Choose another {out}, or give the same key.",
-            store=out,
+            store=index.folder,
             names=", ".join(index.key),
             other_key=", ".join(key),
         )
@@ -100,7 +98,7 @@ def check_store_fits(
         held, new = ("real", "simulated") if simulated else ("simulated", "real")
         raise InputError(
             "The store {store} holds {held} answers; {new} ones never mix with them. Choose another {out}.",
-            store=out,
+            store=index.folder,
             held=held,
             new=new,
         )
@@ -114,7 +112,7 @@ def check_store_fits(
                     name=stage.name,
                     both=both[0],
                     other=name,
-                    store=out,
+                    store=index.folder,
                 )
 
 
@@ -122,7 +120,6 @@ def make_run_plan(
     records: Records,
     index: Index,
     *,
-    out: Path,
     stages: Sequence[Stage],
     model: str,
     on_change: OnChange,
@@ -144,7 +141,7 @@ def make_run_plan(
     left_out = np.setdiff1d(order, chosen)
     for asked in questions:
         asked.leave_out(left_out)
-    changed = _changed(questions, out) if on_change == "refuse" else ""
+    changed = _changed(questions, index.folder) if on_change == "refuse" else ""
     filled = "" if changed else "".join(_filled_before(first, stage) for stage in questions).rstrip()
     left = {
         Sentence("{retry_failed_only}"): len(order) - len(wanted),
@@ -197,7 +194,7 @@ def _left_for_later(count: int, setting: Sentence) -> str:
     return left if count else ""
 
 
-def _changed(stages: Sequence[StageQuestions], out: Path) -> str:
+def _changed(stages: Sequence[StageQuestions], folder: Path) -> str:
     """Return which stored answers belong to another question, and what to do; empty if none do."""
     counts = [stage.counts for stage in stages if stage.counts.changed]
     changed = "; ".join(f"{count.name}: {many(count.changed, 'stored answer')}" for count in counts)
@@ -206,7 +203,7 @@ def _changed(stages: Sequence[StageQuestions], out: Path) -> str:
         "what it is about. {redo} asks them again and pays for it, {keep} keeps the old answers and asks the rest the "
         "new way, another {out} starts afresh.",
         changed=changed,
-        store=out,
+        store=folder,
     )
     return sentence if changed else ""
 

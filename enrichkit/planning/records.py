@@ -73,12 +73,10 @@ class Records:
 
 def choose_key(key: str | Sequence[str] | None, columns: Collection[str]) -> tuple[str, ...]:
     """Return the columns that identify a record."""
+    listed = ", ".join(map(str, columns))
     if key is None:
         if funds.KEY[0] not in columns:
-            raise InputError(
-                "Which columns identify a record? Give {give_key}, one or more of: {names}.",
-                names=", ".join(map(str, columns)),
-            )
+            raise InputError("Which columns identify a record? Give {give_key}, one or more of: {names}.", names=listed)
         return tuple(name for name in funds.KEY if name in columns)
     if not isinstance(key, str | Sequence):
         raise InputError("{key} must be a column's name or several, not {column!r}.", column=key)
@@ -86,9 +84,7 @@ def choose_key(key: str | Sequence[str] | None, columns: Collection[str]) -> tup
     for name in names:
         if name not in columns:
             raise InputError(
-                "The key column {name!r} is not in the table. Its columns: {names}.",
-                name=name,
-                names=", ".join(map(str, columns)),
+                "The key column {name!r} is not in the table. Its columns: {names}.", name=name, names=listed
             )
     if not names:
         raise InputError("{key} must name at least one column.")

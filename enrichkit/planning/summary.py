@@ -181,14 +181,13 @@ def make_plan(
     index: Index,
     *,
     out: str | Path,
-    folder: Path,
     workers: int,
     rpm: float | None,
     prices: Mapping[str, Price],
     budget: Budget,
 ) -> Plan:
     """Return what a person sees of a run's plan."""
-    about = estimate(run_plan, index, folder, workers=workers, rpm=rpm, prices=prices)
+    about = estimate(run_plan, index, workers=workers, rpm=rpm, prices=prices)
     unpriced = unknown_prices([questions.stage for questions in run_plan.stages], run_plan.model, prices)
     worst_usd = worst_request(run_plan, prices)
     holds = budget_holds(budget, about, to_ask=run_plan.to_ask, worst_usd=worst_usd)
