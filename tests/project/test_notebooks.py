@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -17,6 +16,7 @@ import pandas as pd
 import polars as pl
 import pyarrow.dataset
 import pytest
+from papermill import PapermillExecutionError, execute_notebook
 
 import enrichkit
 from enrichkit import errors
@@ -83,25 +83,45 @@ def test_kept_outputs_are_those_of_a_fresh_run(notebook):
     assert not re.search(r"/(home|root|tmp|work)/|C:\\\\", json.dumps(outputs))
 
 
-def papermill(folder, notebook="01_enrich", **parameters):
-    """Run a notebook as `make enrich` does the first one, in a copy of the project's folders."""
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A copy of the project's folders that notebooks know; they run in it."""
     for name in ("notebooks", "data"):
-        if not (folder / name).exists():
-            shutil.copytree(ROOT / name, folder / name)
-    given = [text for name, value in parameters.items() for text in ("-p", name, str(value))]
-    command = [sys.executable, "-m", "papermill", "--cwd", "notebooks", "--no-progress-bar"]
-    command += [f"notebooks/{notebook}.ipynb", "executed.ipynb", *given]
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "default"}
-    environment.pop("MPLBACKEND", None)  # a kernel has its own, which shows figures
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+        shutil.copytree(ROOT / name, tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("PYTHONWARNINGS", "default")
+    monkeypatch.delenv("MPLBACKEND", raising=False)  # a kernel has its own, which shows figures
+    return tmp_path
 
 
-def test_papermill_runs_it_and_a_second_run_asks_nothing(tmp_path):
-    """Each record once, all rows back, readable by everyone; again: no request, no shard touched, file untouched."""
+def papermill(notebook="01_enrich", **parameters):
+    """Run a notebook by papermill, in this process; return what it has become."""
+    return execute_notebook(
+        f"notebooks/{notebook}.ipynb", "executed.ipynb", parameters, cwd="notebooks", progress_bar=False
+    )
+
+
+def outputs(notebook):
+    return [output for cell in code(notebook) for output in cell.outputs]
+
+
+def printed(notebook):
+    return "".join(output["text"] for output in outputs(notebook) if output.get("name") == "stdout")
+
+
+def test_papermill_runs_it_and_a_second_run_asks_nothing(folder):
+    """Each record once, all rows back, readable by everyone; again: no request, no shard touched, file untouched.
+
+    The first time by papermill's command, as `make enrich` does it; nobody watches, so its progress is lines, as a log
+    wants them, no red box and nothing that a front end would have to draw.
+    """
     tracked = (ROOT / "notebooks" / "01_enrich.ipynb").read_bytes()
-    done = papermill(tmp_path)
+    command = [sys.executable, "-m", "papermill", "--cwd", "notebooks", "--no-progress-bar"]
+    command += ["notebooks/01_enrich.ipynb", "executed.ipynb"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    out = tmp_path / "results" / "enriched-simulated"
+    out = folder / "results" / "enriched-simulated"
     shards = {path: path.stat().st_mtime_ns for path in out.rglob("*.parquet")}
     frames = {
         "pandas": len(pd.read_parquet(out)),
@@ -111,39 +131,32 @@ def test_papermill_runs_it_and_a_second_run_asks_nothing(tmp_path):
         "enrichkit": len(enrichkit.read(out)),
     }
     assert set(frames.values()) == {542}
-    executed = nbformat.read(tmp_path / "executed.ipynb", as_version=4)
+    executed = nbformat.read("executed.ipynb", as_version=4)
     assert "done    544" in json.dumps(executed, ensure_ascii=False)
     ahead = next(cell.outputs[0].data["text/html"] for cell in code(executed) if "enrichkit.plan" in cell.source)
     assert "with 20 workers" in ahead  # the plan is that of the run
     assert "Budget 40.00 USD" in ahead
+    assert "10 of 10 records" in printed(executed)
+    assert {output.output_type for output in outputs(executed)} == {"stream", "execute_result"}
+    assert {output.name for output in outputs(executed) if output.output_type == "stream"} == {"stdout"}
 
     started = time.time_ns()
-    done = papermill(tmp_path)
-    assert done.returncode == 0, done.stderr
+    said = printed(papermill())
     assert {path: path.stat().st_mtime_ns for path in out.rglob("*.parquet")} == shards
     assert max(shards.values()) < started
-    said = "".join(
-        output["text"]
-        for cell in code(nbformat.read(tmp_path / "executed.ipynb", as_version=4))
-        for output in cell.outputs
-        if output.output_type == "stream"
-    )
     assert "Nothing to ask: every outcome is stored" in said
     assert not re.search(r"[1-9]\d* requests", said)
-    assert (tmp_path / "notebooks" / "01_enrich.ipynb").read_bytes() == tracked
+    assert (folder / "notebooks" / "01_enrich.ipynb").read_bytes() == tracked
 
     # The store is as the other notebooks want it: they read it, and change nothing.
-    files = {path: path.read_bytes() for path in (tmp_path / "results").rglob("*") if path.is_file()}
+    files = {path: path.read_bytes() for path in (folder / "results").rglob("*") if path.is_file()}
     for name, figures in {"02_quality": 6, "03_cost": 4}.items():
-        done = papermill(tmp_path, name)
-        assert done.returncode == 0, done.stderr
-        assert {path: path.read_bytes() for path in (tmp_path / "results").rglob("*") if path.is_file()} == files
-        executed = nbformat.read(tmp_path / "executed.ipynb", as_version=4)
-        outputs = [output for cell in code(executed) for output in cell.outputs]
-        assert sum("image/png" in output.get("data", {}) for output in outputs) == figures
-        assert not [output for output in outputs if output.get("name") == "stderr"]
+        executed = papermill(name)
+        assert {path: path.read_bytes() for path in (folder / "results").rglob("*") if path.is_file()} == files
+        assert sum("image/png" in output.get("data", {}) for output in outputs(executed)) == figures
+        assert not [output for output in outputs(executed) if output.get("name") == "stderr"]
     bill = enrichkit.report(out).cost
-    assert f"{usd(bill.total.cost_usd)} USD" in json.dumps(outputs)
+    assert f"{usd(bill.total.cost_usd)} USD" in json.dumps(outputs(executed))
     assert (bill.records, bill.total.replies) == (542, 788)
 
 
@@ -158,37 +171,32 @@ def test_papermill_runs_it_and_a_second_run_asks_nothing(tmp_path):
 )
 def test_a_wrong_value_is_an_error(parameters, told, tmp_path, monkeypatch):
     """Whichever cell says so, nothing has been written by then."""
-    (tmp_path / "notebooks").mkdir()
-    monkeypatch.chdir(tmp_path / "notebooks")
+    with pytest.raises((errors.InputError, FileNotFoundError), match=told):
+        run_here({"table": str(ROOT / "data" / "funds.csv")} | parameters, tmp_path, monkeypatch)
+    assert not (tmp_path / "results").exists()
+
+
+def run_here(parameters, folder, monkeypatch):
+    """Run the first notebook's cells in this process, without a kernel."""
+    (folder / "notebooks").mkdir()
+    monkeypatch.chdir(folder / "notebooks")
     first, *others = [cell.source for cell in code(nbformat.read(ROOT / "notebooks" / "01_enrich.ipynb", as_version=4))]
     space = {"__name__": "__main__"}
     exec(first, space)
-    space |= {"table": str(ROOT / "data" / "funds.csv")} | parameters
-    with pytest.raises((errors.InputError, FileNotFoundError), match=told):
-        exec("\n".join(others), space)
-    assert not (tmp_path / "results").exists()
+    space |= parameters
+    exec("\n".join(others), space)
 
 
-def test_a_parameter_that_there_is_not_is_an_error(tmp_path):
+def test_a_parameter_that_there_is_not_is_an_error(folder):
     """papermill alone would warn, and go on with the default."""
-    done = papermill(tmp_path, worker=10)
-    assert done.returncode == 1
-    assert "no parameter 'worker'. Did you mean 'workers'?" in done.stderr
-    assert not (tmp_path / "results").exists()
+    with pytest.raises(PapermillExecutionError, match=r"no parameter 'worker'\. Did you mean 'workers'\?"):
+        papermill(worker=10)
+    assert not (folder / "results").exists()
 
 
-def test_progress_is_text_where_nobody_watches(tmp_path):
-    """Lines, as a log wants them, and no red box; nothing that a front end would have to draw.
-
-    And a table may have fewer rows than the pilot wants.
-    """
+def test_a_table_may_have_fewer_rows_than_the_pilot_wants(tmp_path, monkeypatch, capsys):
+    """And progress may be text, whoever watches."""
     small = pd.read_csv(ROOT / "data" / "funds.csv", dtype=str).head(6)
     small.to_csv(tmp_path / "small.csv", index=False)
-    done = papermill(tmp_path, progress="text", table="../small.csv")
-    assert done.returncode == 0, done.stderr
-    outputs = [
-        output for cell in code(nbformat.read(tmp_path / "executed.ipynb", as_version=4)) for output in cell.outputs
-    ]
-    said = "".join(output["text"] for output in outputs if output.get("name") == "stdout")
-    assert "6 of 6 records" in said
-    assert not [output for output in outputs if output.output_type == "display_data"]
+    run_here({"progress": "text", "table": "../small.csv"}, tmp_path, monkeypatch)
+    assert "6 of 6 records" in capsys.readouterr().err
