@@ -19,37 +19,20 @@ import numpy.typing as npt
 import pandas as pd
 
 ROWS_TOLD = 5
-
 LONGEST_LABEL = 40
-
 LONGEST_CELL = 60
-
 NO_TABLES: Mapping[str, pd.DataFrame] = {}
-
 NO_MATHEMATICS = "mathjax_ignore tex2jax_ignore"
 """The classes that keep a notebook from reading text as mathematics, in which a link can hide."""
 
 
+NAMES = (
+    *("stages", "key", "model", "client", "workers", "rpm", "budget_usd", "prices", "retry_failed", "on_change"),
+    *("redo_damaged", "limit", "priority", "shard_rows", "deadline_seconds", "notify", "progress", "delay_seconds"),
+)
 PYTHON = {
+    **{name: name for name in NAMES},
     "out": "'out'",
-    "stages": "stages",
-    "key": "key",
-    "model": "model",
-    "client": "client",
-    "workers": "workers",
-    "rpm": "rpm",
-    "budget_usd": "budget_usd",
-    "prices": "prices",
-    "retry_failed": "retry_failed",
-    "on_change": "on_change",
-    "redo_damaged": "redo_damaged",
-    "limit": "limit",
-    "priority": "priority",
-    "shard_rows": "shard_rows",
-    "deadline_seconds": "deadline_seconds",
-    "notify": "notify",
-    "progress": "progress",
-    "delay_seconds": "delay_seconds",
     "max_output_tokens": "the stage's max_output_tokens",
     "redo": "on_change='redo'",
     "keep": "on_change='keep'",
@@ -188,13 +171,13 @@ def plain(text: str, most: int = LONGEST_CELL) -> str:
     return shown if not most or len(shown) <= most else shown[: most - 1] + "…"
 
 
-def many(count: int, one: str, more: str = "") -> str:
+def many(count: int, noun: str, plural: str = "") -> str:
     """Return a count and what is counted, with an s where there is not one of it, or in words that are given.
 
     >>> many(1, "row"), many(1200, "row"), many(0, "reply", "replies")
     ('1 row', '1,200 rows', '0 replies')
     """
-    return f"{count:,} {one if count == 1 else more or one + 's'}"
+    return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
 
 
 def usd(value: Decimal | None) -> str:
@@ -220,12 +203,9 @@ def duration(seconds: float) -> str:
     >>> duration(4.2), duration(75), duration(7260)
     ('4 s', '1 min 15 s', '2 h 1 min')
     """
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes_left = divmod(minutes, 60)
+    return f"{hours} h {minutes_left} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
 def amount(usd: float) -> str:
@@ -247,18 +227,15 @@ def rows_told(rows: Sequence[int] | npt.NDArray[np.integer], index: pd.Index[Any
     >>> rows_told([1], pd.Index(["x6", "x7"]))
     "row 2 (index 'x7')"
     """
-    some = np.asarray(rows[:ROWS_TOLD])
-    told = [f"{row + 1}" for row in some]
+    names = [f"{row + 1}" for row in rows[:ROWS_TOLD]]
     if index is not None and not index.equals(pd.RangeIndex(len(index))):
-        labels = index[some].tolist()  # as Python's own numbers, whose repr is the number
-        told = [f"{row} (index {_label(label)})" for row, label in zip(told, labels, strict=True)]
-    if len(rows) > ROWS_TOLD:
-        told.append(f"{len(rows) - ROWS_TOLD:,} more")
-    if len(told) == 1:
-        return f"row {told[0]}"
-    return f"rows {', '.join(told[:-1])} and {told[-1]}"
+        labels = index[np.asarray(rows[:ROWS_TOLD])].tolist()  # as Python's own numbers, whose repr is the number
+        names = [f"{row} (index {_label(label)})" for row, label in zip(names, labels, strict=True)]
+    more = [f"{len(rows) - ROWS_TOLD:,} more"] if len(rows) > ROWS_TOLD else []
+    *first, last = [*names, *more]
+    return f"rows {', '.join(first)} and {last}" if first else f"row {last}"
 
 
 def _label(label: Any) -> str:
-    told = str(label) if hasattr(label, "isoformat") else repr(label)
-    return told if len(told) <= LONGEST_LABEL else f"{told[:LONGEST_LABEL]}…"
+    text = str(label) if hasattr(label, "isoformat") else repr(label)
+    return text if len(text) <= LONGEST_LABEL else f"{text[:LONGEST_LABEL]}…"

@@ -57,8 +57,8 @@ def _last_run(progress: dict[str, Any]) -> str:
 
 def report_of_store(args: argparse.Namespace) -> int:
     """Say how good a store's answers are, and what they cost."""
-    found = report(store_at(args.dir))
-    put(found.to_json() if args.json else found.text(shell()))
+    whole = report(store_at(args.dir))
+    put(whole.to_json() if args.json else whole.text(shell()))
     return 0
 
 

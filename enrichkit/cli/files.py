@@ -93,9 +93,9 @@ class RunFiles:
             self.write(table)
         finally:
             self._put_progress(table, state)
-        found = json.loads(report(self.out).to_json())
+        whole = json.loads(report(self.out).to_json())
         for path in self.progress:
-            _put(path.with_name(REPORT), found)
+            _put(path.with_name(REPORT), whole)
 
     def _keep(self) -> None:
         counted, due, earliest = 0, time.monotonic() + EVERY_SECONDS, 0.0

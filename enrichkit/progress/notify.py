@@ -40,7 +40,7 @@ def check_addresses(addresses: Sequence[str]) -> None:
     if not addresses:
         return
     installed = importlib.util.find_spec("apprise") is not None
-    services = dict(_ask_sender(addresses, None)) if installed else {}
+    services = _ask_sender(addresses, None) if installed else {}
     if len(services) < len(addresses):
         raise SetupError(
             "{notify} (or {variable}) needs the package apprise{trouble}: "
@@ -79,7 +79,7 @@ def notify(
         notification = notification_of(status(), folder, error, spelling) if addresses else None
         if notification is None:
             return
-        arrived = dict(_ask_sender(addresses, notification))
+        arrived = _ask_sender(addresses, notification)
         for place in range(len(addresses)):
             if not arrived.get(place):
                 cause = "it was refused or not answered" if place in arrived else f"no answer in {LONGEST_SECONDS:g} s"
@@ -136,7 +136,7 @@ def _which(addresses: Sequence[str], place: int) -> str:
     return f"address {place + 1} of {len(addresses)}" + (f" ({scheme[0].lower()})" if scheme else "")
 
 
-def _ask_sender(addresses: Sequence[str], message: dict[str, Any] | None) -> list[tuple[int, Any]]:
+def _ask_sender(addresses: Sequence[str], message: dict[str, Any] | None) -> dict[int, Any]:
     """Return what the sender says of each address, in time: the kind of service, or whether the message went out."""
     kept = {name: value for name, value in os.environ.items() if name not in KEY_NAMES}
     try:
@@ -153,5 +153,5 @@ def _ask_sender(addresses: Sequence[str], message: dict[str, Any] | None) -> lis
     except subprocess.TimeoutExpired as late:
         answers = late.stdout or b""
     except OSError:
-        return []
-    return [tuple(json.loads(line)) for line in answers.splitlines() if line.endswith(b"]")]
+        return {}
+    return dict(json.loads(line) for line in answers.splitlines() if line.endswith(b"]"))

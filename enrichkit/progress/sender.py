@@ -25,24 +25,18 @@ def main(read: TextIO, write: TextIO) -> None:
     wanted = json.load(read)
     asset = apprise.AppriseAsset(app_id="enrichkit", app_desc="enrichkit", async_mode=False)
     services = [apprise.Apprise.instantiate(address, asset=asset) for address in wanted["addresses"]]
-    if wanted["message"] is None:
-        for place, service in enumerate(services):
-            _say(write, place, None if service is None else str(service.service_name))
-        return
 
-    def deliver(place: int, service: Any) -> None:
-        notifier = apprise.Apprise(asset=asset)
-        known = service is not None and notifier.add(service)
-        _say(write, place, known and bool(notifier.notify(**wanted["message"], body_format="text")))
+    def answer(place: int, service: Any) -> None:
+        reply: str | bool | None = None if service is None else str(service.service_name)
+        if wanted["message"] is not None:
+            notifier = apprise.Apprise(asset=asset)
+            known = service is not None and notifier.add(service)
+            reply = known and bool(notifier.notify(**wanted["message"], body_format="text"))
+        write.write(json.dumps([place, reply]) + "\n")
+        write.flush()
 
     with ThreadPoolExecutor(len(services)) as pool:  # side by side, so that an address that hangs holds up no other
-        for place, service in enumerate(services):
-            pool.submit(deliver, place, service)
-
-
-def _say(write: TextIO, place: int, answer: str | bool | None) -> None:
-    write.write(json.dumps([place, answer]) + "\n")
-    write.flush()
+        pool.map(answer, range(len(services)), services)
 
 
 if __name__ == "__main__":
