@@ -130,7 +130,8 @@ def cost(
     tool = usage.tool_tokens or 0
     if output is None:
         output = max(0, (usage.total_tokens or 0) - usage.prompt_tokens - thinking - tool)
-    searches = min(usage.searches or 0, 1) if per_prompt(model_version) else usage.searches or 0
+    per_prompt = priced_as(model_version).startswith("gemini-2")  # from Gemini 3 on the fee is per executed search
+    searches = min(usage.searches or 0, 1) if per_prompt else usage.searches or 0
     cached = min(usage.cached_tokens or 0, usage.prompt_tokens)
     rate = rates(model_version, prompt_tokens=usage.prompt_tokens, prices=prices, at=at)
     if rate is None or (searches and rate.search is None):
@@ -184,11 +185,6 @@ def lacking(model: str, *, search: bool, prices: Mapping[str, Price]) -> Sentenc
     return None
 
 
-def per_prompt(model_version: str) -> bool:
-    """Whether a model's search fee is per grounded prompt, as up to Gemini 2.5; from 3 on it is per executed search."""
-    return priced_as(model_version).startswith("gemini-2")
-
-
 def _own(price: Price) -> Rates:
     cached = price.input_usd if price.cached_usd is None else price.cached_usd
     plain, output, cached_too = (Decimal(str(usd)) for usd in (price.input_usd, price.output_usd, cached))
@@ -220,13 +216,7 @@ def _bundled(model: str, day: str | None, prompt_tokens: int) -> Rates | None:
 
 
 def worst_case(
-    model: str,
-    *,
-    prompt_bytes: int,
-    max_output_tokens: int,
-    search: bool,
-    prices: Mapping[str, Price] | None = None,
-    at: datetime | None = None,
+    model: str, *, prompt_bytes: int, max_output_tokens: int, search: bool, prices: Mapping[str, Price] | None = None
 ) -> Decimal | None:
     """Return the most that a request is taken to cost: one token a byte, ten searches; None if the price is unknown."""
     usage = Usage(
@@ -234,7 +224,7 @@ def worst_case(
         output_tokens=max_output_tokens,
         searches=MOST_SEARCHES if search else 0,
     )
-    return total_usd(cost(usage, model, prices=prices, at=at))
+    return total_usd(cost(usage, model, prices=prices))
 
 
 def prices_told(own: Mapping[str, Price]) -> str:
