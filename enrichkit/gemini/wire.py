@@ -21,6 +21,13 @@ FINISH = (
 ).split()
 BLOCK = "SAFETY OTHER BLOCKLIST PROHIBITED_CONTENT IMAGE_SAFETY".split()
 """Enums by number, from 1: google-generativeai asks for numbers, so the service answers it with numbers."""
+PARTS = {
+    "output_tokens": "candidates",
+    "prompt_tokens": "prompt",
+    "thinking_tokens": "thoughts",
+    "tool_tokens": "toolUsePrompt",
+}
+"""The fields of `Usage` that add up to the total, and what the service calls them."""
 _GROUNDED = frozenset({"groundingChunks", "groundingSupports", "searchEntryPoint"})
 LONGEST_MESSAGE = 300
 T = TypeVar("T", dict[str, Any], list[Any], str)
@@ -99,28 +106,21 @@ def _failure(text: str, finish: str | None, block: str | None) -> Failure | None
 
 
 def _usage(counts: Mapping[str, Any], searches: int) -> Usage:
-    names = ("prompt", "candidates", "total", "thoughts", "toolUsePrompt", "cachedContent")
-    prompt, output, total, thinking, tool, cached = (whole_count(counts.get(f"{name}TokenCount")) for name in names)
-    combined = False
+    """Return what a reply used; of the parts of the total that it leaves out, the first one is the rest."""
+    used = {name: whole_count(counts.get(f"{key}TokenCount")) for name, key in PARTS.items()}
+    total = whole_count(counts.get("totalTokenCount"))
     # Some replies leave parts out, but total = prompt + output + thinking + tool use held in all 542 recorded bodies.
-    rest = (total or 0) - sum(part or 0 for part in (prompt, output, thinking, tool))
-    if prompt is not None and output is None and total is not None:
-        output = max(0, rest)
-    elif prompt is None and output is not None and rest > 0:
-        prompt = rest
-    elif None not in (prompt, output) and thinking is None and rest > 0:
-        thinking, combined = rest, tool is None
-    elif None not in (prompt, output) and tool is None and rest > 0:
-        tool = rest
+    rest = (total or 0) - sum(part or 0 for part in used.values())
+    missing = [name for name, part in used.items() if part is None]
+    known = not {"prompt_tokens", "output_tokens"} <= set(missing) and total is not None
+    if missing and known and (rest > 0 or missing[0] == "output_tokens"):
+        used[missing[0]] = max(0, rest)
     return Usage(
-        prompt_tokens=prompt,
-        cached_tokens=cached,
-        tool_tokens=tool,
-        thinking_tokens=thinking,
-        output_tokens=output,
+        **used,
+        cached_tokens=whole_count(counts.get("cachedContentTokenCount")),
         total_tokens=total,
         searches=searches,
-        combined=combined,
+        combined=missing == ["thinking_tokens", "tool_tokens"] and rest > 0,
     )
 
 

@@ -30,44 +30,31 @@ RECORD_ID = "_record_id"
 STATUS = "_status"
 WHY = "_why"
 """Why a record is worth another look: what `enrichkit.trust.weak` adds, and a run leaves aside."""
-TEXTS = pa.list_(pa.string())
-META: dict[str, pa.DataType] = {
-    "status": pa.string(),
-    "error": pa.string(),
-    "confidence": pa.string(),
-    "search_quality": pa.string(),
-    "fields_found": TEXTS,
-    "filled": TEXTS,
-    "corrections": pa.list_(pa.struct([("column", pa.string()), ("answer", pa.string())])),
-    "issues": TEXTS,
-    "states": pa.list_(pa.struct([("field", pa.string()), ("state", pa.string()), ("sources", pa.list_(pa.int64()))])),
-    "notes": pa.string(),
-    "sources": pa.list_(pa.struct([("url", pa.string()), ("title", pa.string())])),
-    "model": pa.string(),
-    "attempts": pa.int64(),
-    "seconds": pa.float64(),
-    "input_tokens": pa.int64(),
-    "cached_tokens": pa.int64(),
-    "thinking_tokens": pa.int64(),
-    "tool_tokens": pa.int64(),
-    "output_tokens": pa.int64(),
-    "searches": pa.int64(),
-    "cost_usd": pa.float64(),
-    "paid_by": pa.string(),
-    "question": pa.string(),
-    "replies": pa.list_(pa.binary()),
-}
 COUNTS = {
     "input_tokens": "prompt_tokens",
-    "cached_tokens": "cached_tokens",
-    "thinking_tokens": "thinking_tokens",
-    "tool_tokens": "tool_tokens",
-    "output_tokens": "output_tokens",
-    "searches": "searches",
+    **{name: name for name in ("cached_tokens", "thinking_tokens", "tool_tokens", "output_tokens", "searches")},
 }
 """The columns of what a reply used, and the fields of `Usage` that they hold."""
 SPENT = ("attempts", "seconds", *COUNTS, "cost_usd")
 """What a stage has used for a record, whichever question it was asked: these only grow."""
+TEXT, TEXTS, NUMBER = pa.string(), pa.list_(pa.string()), pa.int64()
+META: dict[str, pa.DataType] = {
+    **dict.fromkeys(("status", "error", "confidence", "search_quality"), TEXT),
+    **dict.fromkeys(("fields_found", "filled"), TEXTS),
+    "corrections": pa.list_(pa.struct([("column", TEXT), ("answer", TEXT)])),
+    "issues": TEXTS,
+    "states": pa.list_(pa.struct([("field", TEXT), ("state", TEXT), ("sources", pa.list_(NUMBER))])),
+    "notes": TEXT,
+    "sources": pa.list_(pa.struct([("url", TEXT), ("title", TEXT)])),
+    "model": TEXT,
+    "attempts": NUMBER,
+    "seconds": pa.float64(),
+    **dict.fromkeys(COUNTS, NUMBER),
+    "cost_usd": pa.float64(),
+    **dict.fromkeys(("paid_by", "question"), TEXT),
+    "replies": pa.list_(pa.binary()),
+}
+"""The facts about a stage's answer beside a record's row, a column each."""
 STANDS = "the earlier answer stands"
 ABOUT_THE_ANSWER = tuple(name for name in META if name not in {*SPENT, "paid_by", "replies"})
 SHOWN = ("status", "confidence")
@@ -211,28 +198,25 @@ def stage_values(
     the question fails.
     """
     if answered and outcome is not None and outcome.answer is None:
-        facts: dict[str, Any] = {
-            "status": "failed",
-            "question": outcome.question,
-            "error": f"{outcome.best.reply.failure}; {STANDS}",
-        }
-        return {meta(stage.name, name): value for name, value in facts.items()}
+        error = f"{outcome.best.reply.failure}; {STANDS}"
+        return _fact_columns(stage, {"status": "failed", "question": outcome.question, "error": error})
     values: dict[str, Any] = {column: record.get(column) for column in stage.answers}
-    facts = dict.fromkeys(ABOUT_THE_ANSWER) | {"status": "skipped"}
+    facts: dict[str, Any] = dict.fromkeys(ABOUT_THE_ANSWER) | {"status": "skipped"}
     if outcome is not None:
         best = outcome.best
-        facts |= {
-            "status": best.status,
-            "question": outcome.question,
-            "error": None if best.answer else str(best.reply.failure),
-            "model": best.reply.model_version,
-            "sources": [{"url": source.url, "title": source.title} for source in best.reply.sources],
-        }
-        if best.answer is not None:
+        facts |= {"status": best.status, "question": outcome.question, "model": best.reply.model_version}
+        facts["sources"] = [{"url": source.url, "title": source.title} for source in best.reply.sources]
+        if best.answer is None:
+            facts["error"] = str(best.reply.failure)
+        else:
             cells, more = _answered(stage, best, best.answer, record)
             values |= cells
             facts |= more
-    return values | {meta(stage.name, name): value for name, value in facts.items()}
+    return values | _fact_columns(stage, facts)
+
+
+def _fact_columns(stage: Stage, facts: Mapping[str, Any]) -> dict[str, Any]:
+    return {meta(stage.name, name): value for name, value in facts.items()}
 
 
 def usage_columns(stage: str, row: Mapping[str, Any], spent: Spent | None, payer: str) -> dict[str, Any]:
@@ -299,20 +283,14 @@ def record_status(statuses: Sequence[str | None]) -> Status:
 
 def build_table(rows: Sequence[Mapping[str, Any]], schema: pa.Schema, stages: Sequence[Stage]) -> pa.Table:
     """Return rows as a table; an answer that does not fit its column is left out and named in the row's issues."""
-    writer = {column: stage.name for stage in stages for column in stage.answers}
-    told_in = {meta(stage.name, "issues"): stage.name for stage in stages}
+    issues_of = {column: meta(stage.name, "issues") for stage in stages for column in stage.answers}
+    columns = {name: [row.get(name) for row in rows] for name in schema.names}
     arrays: dict[str, pa.Array] = {}
-    issues: dict[tuple[int, str], list[str]] = {}
-    for field in schema:
-        if field.name not in told_in:
-            arrays[field.name], misfits = as_column([row.get(field.name) for row in rows], field.type)
-            for place in misfits:
-                issues.setdefault((place, writer.get(field.name, "")), []).append(f"{field.name}: does_not_fit")
-    for name, stage in told_in.items():
-        values = [
-            [*(row.get(name) or ()), *issues.get((place, stage), ())] or row.get(name) for place, row in enumerate(rows)
-        ]
-        arrays[name] = as_column(values, schema.field(name).type)[0]
+    for name in sorted(columns, key=lambda name: name in issues_of.values()):  # the issues last, with what is added
+        arrays[name], misfits = as_column(columns[name], schema.field(name).type)
+        for place in misfits if name in issues_of else ():
+            issues = columns[issues_of[name]]
+            issues[place] = [*(issues[place] or ()), f"{name}: does_not_fit"]
     return pa.table([arrays[name] for name in schema.names], schema=schema)
 
 
