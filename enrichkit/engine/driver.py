@@ -60,7 +60,7 @@ class Engine:
         self._budget = budget
         self._on_scarce = on_scarce
         self._scarce = False
-        self._limiter = RateLimiter(workers=asking.workers, rpm=asking.rpm)
+        self._limiter = RateLimiter(rpm=asking.rpm)
         self._queue = QuestionQueue(self._plan, delay_seconds=delay_seconds)
         self._inbox: queue.SimpleQueue[News] = queue.SimpleQueue()
         self._stop = threading.Event()

@@ -6,8 +6,8 @@ next opening passes at full speed what the one before it passed. Everything is c
 a request counts as accepted until it is refused: how long answers take does not matter. Only where refusals all come
 at the same number under way, and hardly an answer does, that many are kept under way, whatever the speed.
 
-`Pace` decides, purely, in whatever time it is given. `RateLimiter` keeps the workers waiting, so many at a time; and
-nothing passes the `PauseSwitch` while there is a reason to pause, such as a full disk or a person's wish.
+`Pace` decides, purely, in whatever time it is given. `RateLimiter` keeps the workers waiting; and nothing passes the
+`PauseSwitch` while there is a reason to pause, such as a full disk or a person's wish.
 """
 
 from __future__ import annotations
@@ -274,31 +274,21 @@ class PauseSwitch:
 
 
 class RateLimiter:
-    """Lets requests through one by one, as fast as the `Pace` allows, and so many at a time."""
+    """Lets requests through one by one, as fast as the `Pace` allows."""
 
-    def __init__(self, *, workers: int, rpm: float | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, *, rpm: float | None = None, clock: Callable[[], float] = time.monotonic) -> None:
         self._pace = Pace(rpm=rpm)
         self._clock = clock
         self._lock = threading.Lock()
-        self._places = threading.Semaphore(workers)
         self._turn = threading.Lock()
         self._news = threading.Event()
 
     def enter(self, stop: threading.Event, *, opened: threading.Event | None = None) -> Ticket | None:
-        """Wait for the next free place and take it; None if the run stopped meanwhile.
+        """Wait until the next request may be sent; None if the run stopped meanwhile.
 
         Nobody passes while ``opened`` is not set, however long it has waited for the pace before.
         """
-        while not self._places.acquire(timeout=LOOKS_EVERY_SECONDS):
-            if stop.is_set():
-                return None
-        ticket = self._pass(stop, opened)
-        if ticket is None:
-            self._places.release()
-        return ticket
-
-    def _pass(self, stop: threading.Event, opened: threading.Event | None) -> Ticket | None:
-        # One worker waits for the pace, the others for their turn: no herd wakes up for one place.
+        # One worker waits for the pace, the others for their turn: no herd wakes up for one ticket.
         while not self._turn.acquire(timeout=LOOKS_EVERY_SECONDS):
             if stop.is_set():
                 return None
@@ -321,17 +311,15 @@ class RateLimiter:
             self._turn.release()
 
     def accepted(self, ticket: Ticket) -> None:
-        """Learn that a request was not refused, and give its place back."""
+        """Learn that a request was not refused."""
         with self._lock:
             self._pace.accepted(ticket)
-        self._places.release()
         self._news.set()
 
     def refused(self, ticket: Ticket, retry_after_seconds: float | None) -> None:
-        """Learn from a refusal, and give the request's place back."""
+        """Learn from a refusal."""
         with self._lock:
             self._pace.refused(ticket, self._clock(), retry_after_seconds)
-        self._places.release()
         self._news.set()
 
     @property

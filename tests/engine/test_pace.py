@@ -312,35 +312,20 @@ def test_no_order_of_events_breaks_it(seed):
         assert pace.rate(now) > 0
 
 
-# The gate
+# The rate limiter
 
 
 def test_workers_pass_one_by_one():
     """Each gets a ticket of its own."""
-    limiter, stop = RateLimiter(workers=200), threading.Event()
+    limiter, stop = RateLimiter(), threading.Event()
     with ThreadPoolExecutor(20) as pool:
         tickets = list(pool.map(lambda _: limiter.enter(stop), range(200)))
     assert len({ticket.number for ticket in tickets}) == 200
 
 
-def test_no_more_are_under_way_than_workers():
-    """The next one enters when one before it is answered or refused."""
-    limiter, stop = RateLimiter(workers=2), threading.Event()
-    first, second = limiter.enter(stop), limiter.enter(stop)
-    with ThreadPoolExecutor(1) as pool:
-        third = pool.submit(limiter.enter, stop)
-        time.sleep(0.05)
-        assert not third.done()
-        limiter.accepted(first)
-        assert third.result(timeout=60).number == 3
-        fourth = pool.submit(limiter.enter, stop)
-        limiter.refused(second, None)
-        assert fourth.result(timeout=60).number == 4
-
-
 def test_a_stop_ends_the_waiting():
     """Of the one who waits for the pace, and of those who wait for their turn."""
-    limiter, stop = RateLimiter(workers=9, rpm=1), threading.Event()
+    limiter, stop = RateLimiter(rpm=1), threading.Event()
     assert limiter.enter(stop) is not None
     with ThreadPoolExecutor(5) as pool:
         waiting = [pool.submit(limiter.enter, stop) for _ in range(5)]
@@ -355,7 +340,7 @@ def test_a_stop_ends_the_waiting():
 
 def test_waiting_takes_no_cpu():
     """Twenty waiting workers neither spin nor wake one another."""
-    limiter, stop = RateLimiter(workers=10, rpm=1), threading.Event()
+    limiter, stop = RateLimiter(rpm=1), threading.Event()
     limiter.enter(stop)
     with ThreadPoolExecutor(20) as pool:
         waiting = [pool.submit(limiter.enter, stop) for _ in range(20)]
@@ -369,7 +354,7 @@ def test_waiting_takes_no_cpu():
 def test_a_probe_that_passes_wakes_who_waits():
     """The worker that waits for the probe's fate goes as soon as it is known, not when a refusal would be overdue."""
     now = [0.0]
-    limiter, stop = RateLimiter(workers=9, clock=lambda: now[0]), threading.Event()
+    limiter, stop = RateLimiter(clock=lambda: now[0]), threading.Event()
     first = limiter.enter(stop)
     now[0] = 1.0
     limiter.refused(first, None)
@@ -386,7 +371,7 @@ def test_a_probe_that_passes_wakes_who_waits():
 
 def test_a_passage_is_cheap():
     """Some microseconds without a quota."""
-    limiter, stop, now = RateLimiter(workers=9, clock=lambda: next(now)), threading.Event(), itertools.count()
+    limiter, stop, now = RateLimiter(clock=lambda: next(now)), threading.Event(), itertools.count()
     spent = []
     for _ in range(5):  # the best of them: what else the machine does is no part of it
         started = time.thread_time()
@@ -399,7 +384,7 @@ def test_a_passage_is_cheap():
 def test_the_view_says_what_is_waited_for():
     """For people: how fast, for how long, why."""
     now = [0.0]
-    limiter, stop = RateLimiter(workers=9, clock=lambda: now[0]), threading.Event()
+    limiter, stop = RateLimiter(clock=lambda: now[0]), threading.Event()
     assert limiter.view == PaceView(None, 0.0, "")
     assert str(limiter.view) == ""
     ticket = limiter.enter(stop)
@@ -410,4 +395,4 @@ def test_the_view_says_what_is_waited_for():
     now[0] = 3.0
     limiter.accepted(limiter.enter(stop))
     assert limiter.view.reason == "as learned"
-    assert str(RateLimiter(workers=9, rpm=30).view) == "at most 0.5 requests/s"
+    assert str(RateLimiter(rpm=30).view) == "at most 0.5 requests/s"

@@ -261,10 +261,9 @@ def test_a_defect_is_raised_as_what_it_is(tmp_path, monkeypatch):
         return "Research ⟦it⟧."
 
     monkeypatch.setattr("enrichkit.stages.stage.render", broken)
-    asked = []
     with pytest.raises(ZeroDivisionError, match="a defect"):
-        run(10, tmp_path / "out", lambda request: asked.append(request) or GOOD, workers=1)
-    assert 4 <= len(asked) == len(enrichkit.read(tmp_path / "out"))
+        run(10, tmp_path / "out", lambda request: GOOD, workers=1)
+    assert len(enrichkit.read(tmp_path / "out")) == 5
 
 
 def test_a_full_disk_saves_up_no_burst(tmp_path, monkeypatch):
