@@ -1,8 +1,10 @@
-"""The options of a call: every setting of `enrichkit.run`, its default and its limits, in one place."""
+"""The options of a call: every setting of `enrichkit.run`, its default and its limits, in one place.
+
+Only the rooms that make a call know it; everything below takes the settings that it uses, one by one.
+"""
 
 from __future__ import annotations
 
-import ast
 import difflib
 import functools
 import inspect
@@ -30,7 +32,7 @@ from .stages.stage import Stage
 from .store.files import folder_of
 
 INJECTED = "# Parameters\n"
-"""papermill's cell begins so."""
+"""How the cell that papermill adds begins."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -39,7 +41,7 @@ Rule = tuple[Callable[[Any], bool], str]
 
 
 class Addresses(tuple[str, ...]):
-    """Where notifications go. They are secrets: they show nowhere, and a pickle or a copy has none of them.
+    """Where notifications go. They are secrets: they are never shown, and a pickle or a copy has none of them.
 
     >>> Addresses(["json://example.org/secret"])
     <1 secret addresses>
@@ -64,7 +66,7 @@ def _positive(value: Any) -> bool:
 
 
 def _is_path(out: object) -> bool:
-    """Whether there may be a folder there; a name that is too long, say, cannot even be asked for."""
+    """Whether a folder can be there; looking for a name that is too long, for example, is an error in itself."""
     try:
         folder = folder_of(out) if isinstance(out, str | Path) and str(out).strip() else Path()
         folder.is_dir()
@@ -102,16 +104,16 @@ RULES: dict[str, Rule] = {
         "a mapping of models' names to enrichkit.Price(...)",
     ),
 }
-"""What each setting must be, as far as it can be told without the others."""
+"""What each setting must be, as far as that does not depend on other settings."""
 WORKERS = Sentence("a whole number from 1 to 20, or to 1000 with an explicit {rpm}")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """The settings of a call; checked when it is made.
+    """The settings of a call, checked when it is made.
 
-    This is the text of `enrichkit.run`, `enrichkit.start` and `enrichkit.plan`, and the first sentences are the command
-    line's help. A field's metadata has its ``flag`` there; without one it has none.
+    This text is also that of `enrichkit.run`, `enrichkit.start` and `enrichkit.plan`, and its first sentences are the
+    command line's help. The ``flag`` in a field's metadata is its name there; a field without one is for Python only.
 
     Parameters
     ----------
@@ -219,7 +221,7 @@ class Options:
 
 
 def _addresses(value: object) -> Addresses:
-    """Return the addresses for notifications; what is wrong with them is said without repeating them."""
+    """Return the addresses for notifications; an error does not repeat them."""
     if value is None:
         return Addresses(os.environ.get(NOTIFY, "").split())
     given = [value] if isinstance(value, str) else value if isinstance(value, list | tuple) else None
@@ -231,9 +233,9 @@ def _addresses(value: object) -> Addresses:
 def takes(
     options: Callable[P, Options],
 ) -> Callable[[Callable[[pd.DataFrame, Options], T]], Callable[Concatenate[pd.DataFrame, P], T]]:
-    """Give a verb that works on a table the options as keyword arguments, with their names, types and defaults.
+    """Give a function that works on a table the options as keyword arguments, with their names, types and defaults.
 
-    Their text stands in its docstring in place of ``{settings}``.
+    Their text replaces ``{settings}`` in its docstring.
     """
 
     def decorate(verb: Callable[[pd.DataFrame, Options], T]) -> Callable[Concatenate[pd.DataFrame, P], T]:
@@ -256,7 +258,7 @@ def takes(
 
 
 def _perhaps(name: str, known: Iterable[str]) -> str:
-    """Return a question about the name that a mistyped one is most like, if there is any."""
+    """Return a question with the known name that is most like a mistyped one, or nothing."""
     return "".join(f" Did you mean {like!r}?" for like in difflib.get_close_matches(name, known, 1))
 
 
@@ -276,7 +278,7 @@ def described() -> dict[str, str]:
 
 
 def check_parameters(namespace: Mapping[str, Any], /, **types: type | UnionType) -> None:
-    """Refuse a notebook's parameters if papermill was given one that there is not, or a value of another type.
+    """Refuse a notebook's parameters if papermill was given an unknown one, or a value of the wrong type.
 
     Parameters
     ----------
@@ -288,7 +290,7 @@ def check_parameters(namespace: Mapping[str, Any], /, **types: type | UnionType)
     Raises
     ------
     InputError
-        If a parameter is mistyped or has the wrong type; the message says which there are.
+        If a parameter is unknown or has the wrong type; the message lists the parameters.
 
     Examples
     --------
@@ -306,7 +308,7 @@ def check_parameters(namespace: Mapping[str, Any], /, **types: type | UnionType)
     for name, expected_type in types.items():
         value = namespace[name]
         kinds = get_args(expected_type) or (expected_type,)
-        whole = float in kinds and isinstance(value, int)  # a whole number is a number, too
+        whole = float in kinds and isinstance(value, int)  # a whole number is also a number
         if not (isinstance(value, kinds) or whole) or (isinstance(value, bool) and bool not in kinds):
             expected = " or ".join(kind.__name__ for kind in kinds).replace("NoneType", "None")
             raise InputError(
@@ -315,7 +317,6 @@ def check_parameters(namespace: Mapping[str, Any], /, **types: type | UnionType)
 
 
 def _injected(namespace: Mapping[str, Any]) -> list[str]:
-    """Return the names that papermill's cell assigns."""
+    """Return the names that papermill's cell assigns, each at the start of a line."""
     cells = [source for source in namespace.get("In", ()) if source.startswith(INJECTED)]
-    lines = [node for source in cells for node in ast.parse(source).body if isinstance(node, ast.Assign)]
-    return [target.id for line in lines for target in line.targets if isinstance(target, ast.Name)]
+    return [name for source in cells for name in re.findall(r"(?m)^(\w+) = ", source)]

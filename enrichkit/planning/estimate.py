@@ -88,7 +88,7 @@ class Sample:
 def estimate(
     run_plan: RunPlan, index: Index, *, workers: int, rpm: float | None, prices: Mapping[str, Price]
 ) -> Estimate:
-    """Return about what a plan's open questions will take, going by the replies of the store with this index."""
+    """Return about what a plan's open questions will take, judging by the replies in the store with this index."""
     samples = list(_samples(run_plan, index, prices))
     tokens, cost_usd, seconds = (_total(quantity, samples) for quantity in ("tokens", "cost_usd", "seconds"))
     requests, at_once = run_plan.to_ask, max(1, min(workers, run_plan.to_ask))
@@ -101,7 +101,7 @@ def estimate(
 
 
 def _samples(run_plan: RunPlan, index: Index, prices: Mapping[str, Price]) -> Iterator[Sample]:
-    """Yield what to go by for each stage with open questions, with their tokens and their cost of today."""
+    """Yield the sample for each stage with open questions, with tokens, and cost at today's prices."""
     asking = [questions for questions in run_plan.stages if questions.to_ask]
     shards = _newest(index, [questions.stage.name for questions in asking]) if asking else []
     for questions in asking:
@@ -112,7 +112,7 @@ def _samples(run_plan: RunPlan, index: Index, prices: Mapping[str, Price]) -> It
 
 
 def _total(quantity: str, samples: Sequence[Sample]) -> Range:
-    """Return the range of a quantity over all that is to be asked."""
+    """Return the range of a quantity over all open questions."""
     values = [(sample.sizes[quantity].to_numpy(float), sample) for sample in samples]
     measured = carry_over([(used, sample.to_ask) for used, sample in values if sample.measured])
     usual = (sizes * sample.to_ask for sizes, sample in values if not sample.measured)
@@ -191,7 +191,7 @@ def _mean_length(column: pa.ChunkedArray) -> int:
 
 
 def _newest(index: Index, stages: Sequence[str]) -> list[pa.Table]:
-    """Return the newest shards, enough of them, with what the questions of some stages used."""
+    """Return enough of the newest shards, with what the questions of some stages used."""
     columns = {RECORD_ID, *(meta(stage, fact) for stage in stages for fact in (*SPENT, "model", "paid_by"))}
     tables: list[pa.Table] = []
     for _, table in index.each_shard(columns, newest_first=True):
@@ -218,7 +218,7 @@ def _used(
 
 
 def _sealed(table: pa.Table, stage: str) -> pa.Table:
-    """Return what a stage's questions used by a shard, each in the row of the record that paid."""
+    """Return what a stage's questions in a shard used, each in the row of the record that paid."""
     if meta(stage, "paid_by") not in table.column_names:
         return USAGE.empty_table()
     rows = table.filter(pc.equal(table.column(meta(stage, "paid_by")), table.column(RECORD_ID)))
@@ -228,7 +228,7 @@ def _sealed(table: pa.Table, stage: str) -> pa.Table:
 
 
 def _pending(questions: StageQuestions, index: Index, prices: Mapping[str, Price]) -> Iterator[dict[str, Any]]:
-    """Yield what those questions used whose final reply is in no shard yet, as their records wait for other stages."""
+    """Yield what those questions used whose final reply is not in a shard yet: their records wait for other stages."""
     for number, entries in questions.pending(index):
         if questions.place[number] < 0 and len(questions.records(number)) and entries[-1].status != "again":
             payloads = [entry.payload for entry in entries]
@@ -238,15 +238,15 @@ def _pending(questions: StageQuestions, index: Index, prices: Mapping[str, Price
 
 
 def spent_before(index: Index, run_plan: RunPlan, *, budget_usd: float | None, prices: Mapping[str, Price]) -> Decimal:
-    """Return what a budget counts of earlier runs; what is of unknown price counts as the worst that it may be.
+    """Return what a budget counts of earlier runs; replies of unknown price count as the worst case of a request.
 
-    The rows hold the prices of the day they were sealed, and nothing where one was unknown. Where prices of one's own
-    are given, one was unknown or rows were lost, the replies are gone through one by one.
+    The rows hold what the replies cost at the prices of their day, or nothing where a price was unknown. If the call
+    has its own prices, if a price was unknown or rows were lost, all replies are read one by one.
 
     Raises
     ------
     DamagedError
-        If a shard is damaged, so that nobody knows what it cost.
+        If a shard is damaged, so that its cost is unknown.
     """
     if budget_usd is None or index.empty:
         return Decimal()
@@ -260,7 +260,7 @@ def spent_before(index: Index, run_plan: RunPlan, *, budget_usd: float | None, p
 
 
 def worst_request(run_plan: RunPlan, prices: Mapping[str, Price]) -> Decimal:
-    """Return about the worst case of the dearest request; what is of unknown price counts as nothing."""
+    """Return about the worst case of the most expensive request; a request of unknown price counts as nothing."""
     worst = (
         worst_case(
             questions.stage.model or run_plan.model,

@@ -73,7 +73,7 @@ def _is_placeholder(texts: Texts) -> Mask:
 
 
 def checkup(run_plan: RunPlan) -> list[str]:
-    """Return a sentence for each thing that looks odd about a table, as long as anything of it is to be asked."""
+    """Return a sentence for each thing that looks odd about a table, as long as it has open questions."""
     notes = list(repeated_rows(run_plan))
     if not len(run_plan.order):
         return notes
@@ -117,7 +117,7 @@ def empty_rows(run_plan: RunPlan) -> Iterator[str]:
 
 
 def shifted(name: str, texts: Texts, index: pd.Index[Any] | None = None) -> Iterator[str]:
-    """Yield a sentence for each sort of value that belongs into another column, going by the column's name.
+    """Yield a sentence for each kind of value that belongs in another column, judging by the column's name.
 
     >>> list(shifted("fund.website", pa.array(["acme.example", "Norway", None])))
     ["fund.website holds words where a website is due in row 2, such as 'Norway': columns may be shifted."]
@@ -154,10 +154,10 @@ def odd_values(name: str, texts: Texts, index: pd.Index[Any] | None = None, *, a
 
 
 def two_in_one(run_plan: RunPlan, questions: StageQuestions) -> Iterator[str]:
-    """Yield a sentence where records that are to share a question differ in what the prompt says of them.
+    """Yield a sentence where records that share a question differ in what the prompt says about them.
 
-    Two spellings of a country are no second firm; so at least two columns must differ from the group's first
-    values, and more than agree.
+    Two spellings of a country do not make two firms: at least two columns must differ from the group's first values,
+    and more columns must differ than agree.
     """
     frame = run_plan.frame
     hints = [name for name in questions.stage.reads if name in frame.columns and name not in questions.per]
@@ -178,7 +178,7 @@ def two_in_one(run_plan: RunPlan, questions: StageQuestions) -> Iterator[str]:
 
 
 def _codes(column: pd.Series[Any]) -> npt.NDArray[np.float64]:
-    """Return a number for each different text, not a number for an empty one."""
+    """Return a number for each different text, NaN for an empty one."""
     texts = column_texts(column, ignore_case=True)
     return np.where(pc.equal(texts, ""), np.nan, texts.dictionary_encode().indices)
 

@@ -1,6 +1,6 @@
-"""The plan of a run: records, stages and a store become what is done, shared, changed and still to ask.
+"""The plan of a run: what is done, shared, changed and still to be asked, from the records, the stages and the store.
 
-Pure and free: no network, no key, nothing written. Arrays throughout, so that a million pending records cost
+Pure and free of charge: no network, no key, nothing written. Arrays throughout, so that a million pending records cost
 megabytes.
 """
 
@@ -32,9 +32,9 @@ RESTORE = Sentence("Restore it, or give {redo_damaged_on}.")
 
 @dataclass(kw_only=True)
 class RunPlan(Records):
-    """Everything a run needs to know: the records with something to do, and what each stage has to do.
+    """Everything that a run needs to know: the records with something to do, and what each stage has to do.
 
-    ``order`` has these records only.
+    ``order`` holds only these records.
     """
 
     model: str
@@ -42,11 +42,11 @@ class RunPlan(Records):
     shards: npt.NDArray[np.int32]
     """The shard of each record, -1 where it is not sealed."""
     later: int
-    """How many records have something to do, and are left for a later call."""
+    """How many records with something to do are left for a later call."""
     changed: str
-    """Which stored answers belong to another question, in words, if that is to be refused."""
+    """Which stored answers belong to another question, in words, if a run is refused for that."""
     filled: str
-    """Which answers of an earlier run the table has in its cells and would be asked for again, in words."""
+    """Which answers in the table's cells come from an earlier run and would be asked for again, in words."""
     notes: list[str]
 
     @property
@@ -55,7 +55,7 @@ class RunPlan(Records):
         return sum(questions.to_ask for questions in self.stages)
 
     def check(self) -> None:
-        """Raise for what a run is refused for, although a plan can be shown."""
+        """Raise an error if a run would be refused although its plan can be shown."""
         Records.check(self)
         if self.changed:
             raise ChangedError("{changed} {plan} shows the price.", changed=self.changed)
@@ -82,7 +82,7 @@ def choose_stages(stages: Sequence[str | Stage], frame: pd.DataFrame) -> list[St
 
 
 def check_store_fits(index: Index, *, stages: Sequence[Stage], key: tuple[str, ...], simulated: bool | None) -> None:
-    """Refuse a store that was filled under another key, by the simulator or not, or with other stages' answers.
+    """Refuse a store with another key, with simulated answers among real ones, or with another stage's columns.
 
     ``simulated`` says whether the simulator answers, as far as that is known beforehand.
     """
@@ -171,7 +171,7 @@ def make_run_plan(
 
 
 def read_otherwise(footer: Mapping[str, Any], stages: Sequence[Stage]) -> list[Stage]:
-    """Return the stages that now read their answers in another way than those of a shard with this footer were read."""
+    """Return the stages that read an answer differently now than when a shard with this footer was sealed."""
     held = footer.get("stages", {})
     return [stage for stage in stages if held.get(stage.name, {}).get("reading", stage.reading) != stage.reading]
 
@@ -188,7 +188,7 @@ def _to_read_again(stages: Sequence[Stage], index: Index) -> str:
 
 
 def _left_for_later(count: int, setting: Sentence) -> str:
-    """Return how many records a setting leaves for a later call, in words; empty if none."""
+    """Return how many records a setting leaves for a later call, in words; empty if there are none."""
     records = many(count, "record is", "records are")
     left = Sentence("{records} left for a later call ({setting}).", records=records, setting=setting)
     return left if count else ""
@@ -196,7 +196,7 @@ def _left_for_later(count: int, setting: Sentence) -> str:
 
 def _changed(stages: Sequence[StageQuestions], folder: Path) -> str:
     """Return which stored answers belong to another question, and what to do; empty if none do."""
-    counts = [stage.counts for stage in stages if stage.counts.changed]
+    counts = [counts for stage in stages if (counts := stage.counts).changed]
     changed = "; ".join(f"{count.name}: {many(count.changed, 'stored answer')}" for count in counts)
     sentence = Sentence(
         "The question has changed ({changed}) since {store} was filled: its prompt, fields, model, search, settings or "
@@ -209,9 +209,9 @@ def _changed(stages: Sequence[StageQuestions], folder: Path) -> str:
 
 
 def _filled_before(first: pd.DataFrame, questions: StageQuestions) -> str:
-    """Return what to say of a table with a stage's earlier answers in its cells, if that stage is asked about them.
+    """Return what to say of a table that holds earlier answers of a stage which would be asked for them again.
 
-    Cells that are filled count as the user's: the new answers would be paid for, and not be seen.
+    Filled cells count as the user's own: the new answers would be paid for and never seen.
     """
     name = meta(questions.stage.name, "status")
     asked = (questions.code >= 0) & ~questions.known[questions.code]

@@ -1,4 +1,4 @@
-"""The questions of one stage: which records need which, and which are done, failed, changed or still to ask.
+"""The questions of one stage: which records need them, and which are done, failed, changed or still to be asked.
 
 Arrays throughout, so that a million pending records cost megabytes.
 """
@@ -28,17 +28,17 @@ FAILED, ANSWERED = 1, 2
 
 @dataclass(frozen=True, slots=True)
 class StagePlan:
-    """What a stage has before it, in counts of records, but for ``to_ask``.
+    """What a stage has to do: counts of records, except for ``to_ask``.
 
     Attributes
     ----------
     name : str
         The stage.
     done, failed, skipped, shared : int
-        Records with an answer, with a failure that stays, without what the stage requires, and with an answer that
-        another record's question brings.
+        Records with an answer, with a lasting failure, without what the stage requires, and with an answer that
+        comes with another record's question.
     changed : int
-        Records whose stored answer belongs to another question than the stage asks now.
+        Records whose stored answer belongs to a question that the stage no longer asks.
     to_ask : int
         Different questions, each one request if all goes well.
     """
@@ -53,7 +53,7 @@ class StagePlan:
 
 
 class StageQuestions:
-    """One stage's questions: which records need which, and what became of those that were asked before.
+    """One stage's questions: which records need them, and what became of those that were asked before.
 
     Attributes
     ----------
@@ -64,13 +64,13 @@ class StageQuestions:
     fingerprint : str
         What the question is, as it stands in a shard's footer.
     code : array
-        Each record's question number, -1 where the record needs nothing of this stage.
+        The number of each record's question, -1 where the record needs nothing from this stage.
     questions : StringArray
         The questions' ids.
     place : array
-        Each question's row in the store's index, -1 where no shard has a reply to it.
+        The row of each question in the store's index, -1 where no shard has a reply to it.
     known : array
-        Whether a question has its final reply in the store.
+        Whether the store has the final reply to each question.
     skipped : array
         Which records lack what the stage requires.
     order, start : array
@@ -91,7 +91,7 @@ class StageQuestions:
         retry_failed: bool | Literal["only"],
     ) -> None:
         self.stage = stage
-        # As it was in this store: a table that was enriched has more of the columns that the prompt reads.
+        # As it was in this store: an enriched table has more of the columns that the prompt reads.
         recorded = tuple(index.stages.get(stage.name, {}).get("per", ()))
         stands = recorded and stage.per is None and set(recorded) <= {*key, *stage.reads} & set(frame.columns)
         self.per = recorded if stands else stage.about(frame.columns) or key
@@ -105,13 +105,13 @@ class StageQuestions:
     def _lacks_required(
         self, frame: pd.DataFrame, index: Index, places: npt.NDArray[np.int64], before: Sequence[StageQuestions]
     ) -> npt.NDArray[np.bool_]:
-        """Return which records lack something that the stage requires, in the table and in the store."""
+        """Return which records have something that the stage requires neither in the table nor in the store."""
         lacking = np.zeros(len(frame), bool)
         for name in self.stage.requires:
             present = has_value(cells_at(index.column(name), places))
             if name in frame.columns:
                 present |= is_true(pc.not_equal(column_texts(frame[name]), ""))
-            # An answer of an earlier stage may still come: whether it does is known only while running.
+            # An answer of an earlier stage may still come; only the run itself will show whether it does.
             for earlier in before:
                 present |= (earlier.code >= 0) & (name in earlier.stage.answers)
             lacking |= ~present
@@ -125,12 +125,12 @@ class StageQuestions:
         same = is_true(pc.equal(stored, self.questions.take(pa.array(self.code))))
         failed = is_true(pc.equal(status, "failed"))
         self._changed = asked & ~same & ~self.skipped
-        # Answered before what it requires went away: the answer stands, and nothing is asked again.
+        # Answered before a required value went away: the answer stands, and nothing is asked again.
         stands = asked & (same | keep | self.skipped)
         self._failed = stands & failed
         self._done = stands & ~failed
         needs = ~self.skipped & ~self._done & (retry | ~self._failed)
-        # A skip is written down too, in a row that knows nothing of this stage yet.
+        # A skip is recorded too, in a row that has nothing about this stage yet.
         self.needs = needs | (self.skipped & ~asked & ~is_true(pc.equal(status, "skipped")))
         self.code[~needs] = -1
         self.skipped &= ~asked
@@ -139,7 +139,7 @@ class StageQuestions:
         self.has_failed = failed | ((self.code >= 0) & (self._state[self.code] == FAILED))
 
     def _look_up(self, index: Index) -> None:
-        """Find for each question that is needed whether it is answered, or failed, anywhere in the store."""
+        """Find out whether the questions that are needed were answered, or failed, anywhere in the store."""
         self._state = np.zeros(len(self.questions), np.int8)
         self.place = np.full(len(self.questions), -1, np.int32)
         needed = np.flatnonzero(self._needed()) if len(index.ids) else np.empty(0, np.int64)
@@ -153,14 +153,14 @@ class StageQuestions:
                 self._state[number] = ANSWERED if "done" in statuses else FAILED
 
     def pending(self, index: Index) -> Iterator[tuple[int, list[JournalEntry]]]:
-        """Yield the questions that have replies in the journal, with these replies."""
+        """Yield the numbers of the questions that have replies in the journal, with these replies."""
         numbers = find(list(index.pending), self.questions) if index.pending else ()
         for number, entries in zip(numbers, index.pending.values(), strict=True):
             if number >= 0:
                 yield int(number), entries
 
     def leave_out(self, records: npt.NDArray[np.int32]) -> None:
-        """Take records out, once, and settle the rest: a question that no other record needs is not asked."""
+        """Leave records out and settle the order of the rest, once: a question that only those need is not asked."""
         self.code[records] = -1
         self.known |= ~self._needed()
         needing = np.flatnonzero(self.code >= 0)
@@ -188,7 +188,7 @@ class StageQuestions:
 
     @property
     def counts(self) -> StagePlan:
-        """The counts that a person sees."""
+        """The counts, as a plan shows them."""
         wanted = self.code[self.code >= 0]
         answered, failed = (int((self.known & (self._state == state))[wanted].sum()) for state in (ANSWERED, FAILED))
         return StagePlan(

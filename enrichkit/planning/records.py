@@ -1,4 +1,7 @@
-"""The records: what a table's rows are about, by its key, whatever a store has of them."""
+"""The records: what a table's rows are about, identified by the key columns.
+
+Pure: it knows the table alone, not what a store has of it.
+"""
 
 from __future__ import annotations
 
@@ -28,30 +31,30 @@ Priority = str | Callable[[pd.DataFrame], Sequence[float]] | None
 
 @dataclass(kw_only=True)
 class Records:
-    """A table's records, whatever a store has of them."""
+    """A table's records, whether a store has them or not."""
 
     frame: pd.DataFrame
     table: pa.Table
-    """The same as Arrow, without the columns that a run writes."""
+    """The frame as Arrow, without the columns that a run writes."""
     key: tuple[str, ...]
     record: npt.NDArray[np.int32]
-    """Each row's record; -1 where the row lacks its key."""
+    """The record of each row; -1 where the row has no key."""
     row: npt.NDArray[np.int32]
-    """Each record's first row."""
+    """The first row of each record."""
     ids: pa.StringArray
     order: npt.NDArray[np.int32]
     """The records, most urgent first."""
     keyless: str
-    """Which rows lack their key, in words; a run refuses such a table."""
+    """Which rows have no key, in words; a run refuses such a table."""
 
     @property
     def first(self) -> pd.DataFrame:
-        """Each record's first row, with text for the columns' names."""
+        """The first row of each record, with the columns' names as text."""
         named = with_text_names(self.frame)
         return named if len(self.row) == len(named) else named.iloc[self.row]
 
     def check(self) -> None:
-        """Raise for what a run is refused for, although a plan can be shown."""
+        """Raise an error if a run would be refused although its plan can be shown."""
         if self.keyless:
             raise InputError("{keyless}", keyless=self.keyless)
 
@@ -66,7 +69,7 @@ class Records:
 
     @functools.cached_property
     def _columns(self) -> dict[str, pa.Array | pa.ChunkedArray]:
-        """The table's columns, each as one array where it is: a cell is read five times as fast."""
+        """The table's columns, as plain arrays where possible: a cell is then read five times as fast."""
         columns = zip(self.table.column_names, self.table.columns, strict=True)
         return {name: column.chunk(0) if column.num_chunks == 1 else column for name, column in columns}
 
@@ -92,7 +95,7 @@ def choose_key(key: str | Sequence[str] | None, columns: Collection[str]) -> tup
 
 
 def record_digests(frame: pd.DataFrame, key: tuple[str, ...]) -> tuple[Digests, npt.NDArray[np.bool_], str]:
-    """Return each row's record, its id's digest; which rows lack a key value; and what to say of these."""
+    """Return the digest of each row's record id, which rows have no key, and what to say of these."""
     ignore_case = set(key) <= set(funds.KEY)
     texts = {name: column_texts(frame[name], ignore_case=ignore_case) for name in key}
     may_lack = set(funds.KEY[1:]) if ignore_case and funds.KEY[0] in key else set()
@@ -107,12 +110,12 @@ def record_digests(frame: pd.DataFrame, key: tuple[str, ...]) -> tuple[Digests, 
 
 
 def with_text_names(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return a table with text for its columns' names."""
+    """Return a table with its columns' names as text."""
     return frame.set_axis([str(name) for name in frame.columns], axis="columns")
 
 
 def record_ids(frame: pd.DataFrame, key: str | Sequence[str] | None) -> list[str]:
-    """Return each row's record id."""
+    """Return the record id of each row."""
     named = with_text_names(frame)
     return list(ids(record_digests(named, choose_key(key, list(named.columns)))[0]).to_pylist())
 
@@ -120,7 +123,7 @@ def record_ids(frame: pd.DataFrame, key: str | Sequence[str] | None) -> list[str
 def read_records(
     frame: pd.DataFrame, stages: Sequence[Stage], *, key: str | Sequence[str] | None, priority: Priority
 ) -> Records:
-    """Return a table's records; of rows that lack their key they know only what to say.
+    """Return a table's records; rows without a key are only mentioned in `keyless`.
 
     Raises
     ------
@@ -157,14 +160,14 @@ def read_records(
 
 
 def run_columns(stages: Iterable[str]) -> frozenset[str]:
-    """Return the columns that a run writes beside the answers of these stages."""
+    """Return the columns that a run writes in addition to the answers of these stages."""
     return frozenset({WHY, *facts_of(stages)})
 
 
 def _order(records: Records, priority: Priority) -> npt.NDArray[np.int32]:
-    """Return the records, high priority first, else as the table has them.
+    """Return the records, those of high priority first, otherwise in the table's order.
 
-    What is missing comes last; what is no number is refused, by its row in the table.
+    Records without a priority come last; a value that is not a number is refused, with its row in the table.
     """
     first = records.first
     if not isinstance(priority, str) and not callable(priority):

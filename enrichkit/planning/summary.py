@@ -1,4 +1,7 @@
-"""The plan: the dry run that a person sees, with the price of what is to ask and what looks odd about the table."""
+"""The plan as a person sees it: the dry run, with the price of the open questions and what looks odd about the table.
+
+It decides nothing: what a run has to do is in its `RunPlan`.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +30,7 @@ FIX_FILLED = Sentence("give the table as it was before the earlier run; until th
 FIX_PRICE = Sentence("give that price, or leave {budget_usd} out; until then {run} refuses the call")
 FIX_BUDGET = Sentence("raise {budget_usd}; until then {run} asks little or nothing")
 COUNTS = ("done", "failed", "skipped", "changed", "shared")
-"""What is said of a stage besides what it is to ask, where there is any."""
+"""What is said about a stage besides its open questions, where the count is not 0."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,32 +42,32 @@ class Plan:
     rows, records : int
         Rows of the table, and different records among them.
     stages : tuple of StagePlan
-        What each stage has before it.
+        What each stage has to do.
     model, out, workers : str, str, int
-        The model that is asked, the store, and how many requests at a time.
+        The model that is asked, the store, and the number of requests at a time.
     cost_usd : tuple of float or None
-        Low, middle and high estimate for what is to ask, in USD; None where a price is unknown.
+        Low, middle and high estimate for the open questions, in USD; None where a price is unknown.
     tokens : tuple of float
-        About how many tokens it takes, of all kinds, prompts included: low, middle, high.
+        About how many tokens they take, of all kinds, prompts included: low, middle, high.
     seconds : tuple of float
-        About how long it takes with these workers, if no quota slows it: low, middle, high.
+        About how long they take with these workers, in seconds, if no quota slows them: low, middle, high.
     basis : str
-        What the estimate goes by: replies of this store, or the usual sizes.
+        What the estimate is based on: replies of this store, or the usual sizes.
     prices : str
         The price list and its version.
     budget : str
-        Whether ``budget_usd`` will hold the estimate; or which price is unknown, so that `run` refuses any budget.
+        Whether ``budget_usd`` covers the estimate; or which price is unknown, so that `run` refuses any budget.
     later : int
         Records that ``limit`` or ``retry_failed="only"`` leaves out, for a later call.
     fix_first : str
-        What to do first, since `run` would refuse the call as it is, or ask nothing; empty if nothing is in the way.
+        What to do first, because `run` would refuse this call or ask nothing; empty if nothing is in the way.
     notes : tuple of str
-        What looks odd about the table, and what else is to be known, a sentence each.
+        What looks odd about the table, and what else there is to know, a sentence each.
 
     Notes
     -----
-    After a pilot, such as ``enrichkit.run(df.sample(10))``, the estimate goes by what that used, and its range is one
-    that the true figure should be in 19 times out of 20.
+    After a pilot, such as ``enrichkit.run(df.sample(10))``, the estimate is based on what the pilot used, and 19 times
+    out of 20 the true figure should be within its range.
 
     Examples
     --------
@@ -92,22 +95,22 @@ class Plan:
 
     @property
     def to_ask(self) -> int:
-        """Different questions without an answer yet."""
+        """The number of different questions without an answer."""
         return sum(stage.to_ask for stage in self.stages)
 
     @property
     def shared(self) -> int:
-        """Answers that records get from another record's question."""
+        """The number of answers that records get from another record's question."""
         return sum(stage.shared for stage in self.stages)
 
     @property
     def changed(self) -> int:
-        """Stored answers to a question that is now asked differently."""
+        """The number of stored answers to a question that is asked differently now."""
         return sum(stage.changed for stage in self.stages)
 
     @property
     def done(self) -> int:
-        """Answers that are stored."""
+        """The number of stored answers."""
         return sum(stage.done for stage in self.stages)
 
     def __str__(self) -> str:
@@ -123,7 +126,7 @@ class Plan:
         return html_page([*self._lines(), self.next_line], {"questions": stages})
 
     def _lines(self, stages: Sequence[str] = ()) -> list[str]:
-        """Return all that it says, but what to call next."""
+        """Return everything that it says except what to call next."""
         about = f"{many(self.records, 'record')} in {many(self.rows, 'row')}, store {self.out}, model {self.model}"
         time = self.time_line if self.to_ask else ""
         return [about, *stages, *filter(None, [self.price_line, self.budget, time]), *self.notes]
@@ -146,7 +149,7 @@ class Plan:
     @property
     def time_line(self) -> str:
         """One line: about how many tokens and how long, if no quota slows it."""
-        low, middle, high = (f"{float(f'{tokens:.2e}'):,.0f}" for tokens in self.tokens)  # no digits that nobody knows
+        low, middle, high = (f"{float(f'{tokens:.2e}'):,.0f}" for tokens in self.tokens)  # no digits that mean nothing
         least, about, most = self.seconds
         time = f"{duration(about)} ({duration(least)} to {duration(most)})"
         if about < 1:
@@ -168,7 +171,7 @@ class Plan:
 
 
 def lines_of(plan: Plan) -> list[str]:
-    """Return all that a plan says, but what to call next."""
+    """Return everything that a plan says except what to call next."""
     stages = []
     for stage in plan.stages:
         counts = "".join(f", {count:,} {name}" for name in COUNTS if (count := getattr(stage, name)))
@@ -186,7 +189,7 @@ def make_plan(
     prices: Mapping[str, Price],
     budget: Budget,
 ) -> Plan:
-    """Return what a person sees of a run's plan."""
+    """Return a run's plan as a person sees it."""
     about = estimate(run_plan, index, workers=workers, rpm=rpm, prices=prices)
     unpriced = unknown_prices([questions.stage for questions in run_plan.stages], run_plan.model, prices)
     worst_usd = worst_request(run_plan, prices)
@@ -221,7 +224,7 @@ def unknown_prices(stages: Sequence[Stage], model: str, prices: Mapping[str, Pri
 
 
 def budget_holds(budget: Budget, about: Estimate, *, to_ask: int, worst_usd: Decimal) -> str:
-    """Say whether a budget will hold what is to be asked: a question is asked for as long as its worst case fits.
+    """Say whether a budget covers the open questions: they are asked as long as the worst case of one more fits.
 
     >>> about = Estimate(tokens=(0, 0, 0), cost_usd=(8, 10, 20), seconds=(0, 0, 0), basis="")
     >>> budget_holds(Budget(5, spent_usd=1), about, to_ask=100, worst_usd=Decimal(1))
