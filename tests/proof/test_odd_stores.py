@@ -196,7 +196,7 @@ def test_a_client_of_ones_own_may_be_careless(reply, out):
 def test_a_store_that_was_moved_and_linked_back_keeps_its_replies(tmp_path, out):
     """Its work area is missed, and named."""
     with pytest.raises(errors.Stopped):
-        run(in_peru("Acme"), out, Teller({"Where": Failure(cause="auth")}), [COMPANY, SITE])
+        run(in_peru("Acme"), out, Teller({"Where": Failure(cause="auth")}), [COMPANY, SITE], workers=1)
     (tmp_path / "big").mkdir()
     shutil.move(out, tmp_path / "big" / "out")
     out.symlink_to(tmp_path / "big" / "out")
@@ -307,7 +307,7 @@ def test_a_stop_is_heeded_though_the_run_had_ended_for_another_reason(ends, out,
 def test_a_stop_is_heeded_before_anything_is_asked(out, monkeypatch):
     """While what an earlier run has left is sealed, and the disk is broken."""
     with pytest.raises(errors.Stopped):
-        run(in_peru("Acme"), out, Teller({"Where": Failure(cause="auth")}), [COMPANY, SITE])
+        run(in_peru("Acme"), out, Teller({"Where": Failure(cause="auth")}), [COMPANY, SITE], workers=1)
     rename = Files._rename
 
     def failing(self, path, target):
