@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from ..formatting import many
 from ..gemini.wire import parse
-from ..messages import decode, question_of
+from ..messages import decode
 from ..planning.records import record_digests
 from ..store.files import files_of, work_area
 from ..store.index import VERSION, footer, stray_work_area
@@ -21,7 +21,7 @@ from ..store.reader import StoreReader
 from ..store.rows import RECORD_ID, STATUS, Status, meta, record_status
 from ..table.cells import ids
 
-MOST_TOLD = 20
+MOST_SHOWN = 20
 STATUSES = frozenset(get_args(Status))
 
 
@@ -62,13 +62,14 @@ class Verification:
         return not self.problems
 
     def __str__(self) -> str:
-        told = (
+        summary = (
             f"{self.out}: {many(self.records, 'record')} in {many(self.shards, 'shard')}, "
-            f"{many(self.replies, 'reply', 'replies')}, {self.pending:,} more not sealed yet"
+            f"{many(self.replies, 'reply', 'replies')}, {self.pending:,} more not sealed yet: "
+            f"{many(len(self.problems), 'problem') if self.problems else 'all is well'}."
         )
-        more = len(self.problems) - MOST_TOLD
-        lines = [f"  {problem}" for problem in self.problems[:MOST_TOLD]] + [f"  and {more:,} more"] * (more > 0)
-        return "\n".join([f"{told}: {many(len(self.problems), 'problem') if lines else 'all is well'}.", *lines])
+        more = len(self.problems) - MOST_SHOWN
+        shown = [f"  {problem}" for problem in self.problems[:MOST_SHOWN]] + [f"  and {more:,} more"] * (more > 0)
+        return "\n".join([summary, *shown])
 
     __repr__ = __str__
 
@@ -107,126 +108,110 @@ def verify(out: str | Path = "enriched") -> Verification:
     """
     reader = StoreReader(out, warn=False)
     reader.check_everything()
-    folder = reader.folder
-    area = work_area(folder)
-    problems = [f"The shard {path} is damaged: its checksum fails." for path in reader.damaged]
-    problems += _strangers(reader)
-    if stray := stray_work_area(folder):
-        problems.append(f"{stray} holds pending replies, and {folder} is a link to another place: move it to {area}.")
-    problems += _disagreeing(reader.footers)
-    stages = list(reader.stages)
-    seen: dict[str, int] = {}
-    payers: set[str] = set()
-    payloads: set[bytes] = set()
+    stages, problems = list(reader.stages), [*_wrong_files(reader), *_disagreeing(reader.footers)]
+    shard_of: dict[str, int] = {}
+    payers: set[str | None] = set()
+    sealed: set[bytes] = set()
     for number, table in reader.each_shard():
         rows = table.to_pylist()
-        problems += _wrong_rows(f"Shard s{number:04d}", table, rows)
-        for row in rows:
-            name = str(row.get(RECORD_ID))
-            if name in seen:
-                problems.append(f"Record {name} stands twice: in shards s{seen[name]:04d} and s{number:04d}.")
-            seen[name] = number
-            for stage in stages:
-                payers |= {payer} if (payer := row.get(meta(stage, "paid_by"))) else set()
-                payloads.update(row.get(meta(stage, "replies")) or ())
-    if not reader.damaged:
         problems += [
-            f"Record {name} is said to have paid for another, and is in no shard." for name in payers - seen.keys()
+            f"Shard s{number:04d}{problem}" for problem in (*_wrong_ids(table, rows), *_wrong_rows(table, rows))
         ]
-    pending, more = _pending(reader)
-    problems += more
-    if aside := files_of(folder).names(area / "quarantine"):
-        problems.append(
-            f"{many(len(aside), 'damaged file was', 'damaged files were')} quarantined in {area / 'quarantine'}: "
-            f"{', '.join(aside[:3])}."
-        )
+        for row in rows:
+            record = str(row.get(RECORD_ID))
+            if record in shard_of:
+                problems.append(f"Record {record} stands twice: in shards s{shard_of[record]:04d} and s{number:04d}.")
+            shard_of[record] = number
+            for stage in stages:
+                payers.add(row.get(meta(stage, "paid_by")))
+                sealed.update(row.get(meta(stage, "replies")) or ())
+    lost = set() if reader.damaged else payers - shard_of.keys() - {None}
+    problems += [f"Record {record} is said to have paid for another, and is in no shard." for record in lost]
     return Verification(
         out=str(out),
         shards=len(reader.paths),
-        records=len(seen),
-        replies=len(payloads),
-        pending=len(pending - payloads),
-        problems=tuple(problems),
+        records=len(shard_of),
+        replies=len(sealed),
+        pending=len({entry.payload for entries in reader.journal.values() for entry in entries or ()} - sealed),
+        problems=(*problems, *_wrong_journal(reader)),
     )
 
 
-def _strangers(reader: StoreReader) -> Iterator[str]:
-    """Yield what lies among the shards and is none: a foreign reader may take it for rows."""
-    ours = {*reader.paths.values(), *reader.damaged}
-    for path in sorted(reader.folder.rglob("*")):
-        if path.is_file() and path not in ours:
-            yield f"{path} is no shard. Move it away: other programs that read the folder may stumble over it."
+def _wrong_files(reader: StoreReader) -> Iterator[str]:
+    """Yield which shards are damaged, and what lies about that does not belong there, or was quarantined."""
+    folder, area = reader.folder, work_area(reader.folder)
+    for path in reader.damaged:
+        yield f"The shard {path} is damaged: its checksum fails."
+    shards = {*reader.paths.values(), *reader.damaged}
+    for path in sorted(path for path in folder.rglob("*") if path.is_file() and path not in shards):
+        yield f"{path} is not a shard. Move it away: other programs that read the folder may stumble over it."
+    if stray := stray_work_area(folder):
+        yield f"{stray} holds pending replies, and {folder} is a link to another place: move it to {area}."
+    if names := files_of(folder).names(area / "quarantine"):
+        count = many(len(names), "damaged file was", "damaged files were")
+        yield f"{count} quarantined in {area / 'quarantine'}: {', '.join(names[:3])}."
 
 
 def _disagreeing(footers: Mapping[int, Mapping[str, Any]]) -> Iterator[str]:
+    """Yield the shards of another format, and those that say something else of the store than the first one does."""
     for number, facts in footers.items():
         if facts.get("version") != VERSION:
             yield f"Shard s{number:04d} has the format {facts.get('version')!r}, this enrichkit writes {VERSION}."
-    for fact, told in (("key", "identifies records by"), ("simulated", "says of being simulated:")):
-        said = {number: facts.get(fact) for number, facts in footers.items() if facts.get(fact) is not None}
-        first = next(iter(said), 0)
-        for number, value in said.items():
-            if value != said[first]:
-                yield f"Shard s{number:04d} {told} {value}, shard s{first:04d} {said[first]}."
+    for fact in ("key", "simulated"):
+        said = [(number, facts[fact]) for number, facts in footers.items() if facts.get(fact) is not None]
+        for number, value in said:
+            if value != said[0][1]:
+                yield f"Shard s{number:04d} says {fact}: {value}, shard s{said[0][0]:04d} says {said[0][1]}."
 
 
-def _wrong_rows(shard: str, table: pa.Table, rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """Yield what is wrong with the keys, the statuses and the replies of a shard's rows."""
-    facts = footer(table.schema)
-    yield from _wrong_ids(shard, table, rows, facts.get("key", ()))
-    stages = list(facts.get("stages", {}))
-    for row in rows:
-        statuses = [row.get(meta(stage, "status")) for stage in stages]
-        told = f"{shard}, record {row.get(RECORD_ID)}"
-        if not {*statuses, row.get(STATUS)} <= STATUSES:
-            yield f"{told}: a status is none of {', '.join(sorted(STATUSES))}."
-        elif row[STATUS] != record_status(statuses) and row[STATUS] != "pending":
-            yield f"{told}: its status is {row[STATUS]}, that of its stages {', '.join(map(str, statuses))}."
-        for stage, status in zip(stages, statuses, strict=True):
-            if status in ("done", "failed"):
-                yield from (f"{told}, {stage}: {problem}" for problem in _wrong_replies(row, stage))
-
-
-def _wrong_ids(shard: str, table: pa.Table, rows: Sequence[Mapping[str, Any]], key: Sequence[str]) -> Iterator[str]:
+def _wrong_ids(table: pa.Table, rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     """Yield the records whose key is not the one that their id was made from."""
+    key = footer(table.schema).get("key", ())
     if not key or not set(key) <= set(table.column_names):
-        yield f"{shard} lacks the key columns {', '.join(key) or '(none named)'}."
+        yield f" lacks the key columns {', '.join(key) or '(none named)'}."
         return
     keys = pd.DataFrame({name: pd.Series(table.column(name).to_pylist(), dtype=object) for name in key})
-    found, _, keyless = record_digests(keys, tuple(key))
+    digests, _, keyless = record_digests(keys, tuple(key))
     if keyless:
-        yield f"{shard}: {keyless}"
+        yield f": {keyless}"
         return
-    for row, name in zip(rows, ids(found).to_pylist(), strict=True):
-        if row.get(RECORD_ID) != name:
-            yield f"{shard}, record {row.get(RECORD_ID)}: its id does not belong to its key."
+    for row, record in zip(rows, ids(digests).to_pylist(), strict=True):
+        if row.get(RECORD_ID) != record:
+            yield f", record {row.get(RECORD_ID)}: its id does not belong to its key."
 
 
-def _wrong_replies(row: Mapping[str, Any], stage: str) -> Iterator[str]:
-    question, replies = row.get(meta(stage, "question")), row.get(meta(stage, "replies")) or []
-    if not question or not row.get(meta(stage, "paid_by")):
-        yield "it was asked, and says not what or who paid."
+def _wrong_rows(table: pa.Table, rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Yield what is wrong with the statuses and the replies of a shard's rows."""
+    stages = list(footer(table.schema).get("stages", {}))
+    for row in rows:
+        statuses = [row.get(meta(stage, "status")) for stage in stages]
+        if not {*statuses, row.get(STATUS)} <= STATUSES:
+            yield f", record {row.get(RECORD_ID)}: a status is none of {', '.join(sorted(STATUSES))}."
+        elif row[STATUS] not in (record_status(statuses), "pending"):
+            both = f"{row[STATUS]}, that of its stages {', '.join(map(str, statuses))}"
+            yield f", record {row.get(RECORD_ID)}: its status is {both}."
+        for stage in (stage for stage, status in zip(stages, statuses, strict=True) if status in ("done", "failed")):
+            question, replies, payer = (row.get(meta(stage, fact)) for fact in ("question", "replies", "paid_by"))
+            for problem in _wrong_replies(question, replies or (), payer):
+                yield f", record {row.get(RECORD_ID)}, {stage}: {problem}"
+
+
+def _wrong_replies(question: str | None, replies: Sequence[bytes], payer: str | None) -> Iterator[str]:
+    if not question or not payer:
+        yield "the question id or the paying record is missing."
     try:
-        own = [payload for payload in replies if question_of(payload) in (None, question)]
-        for payload in replies:
-            decode(payload, parse)
+        answered = [decode(payload, parse)[1].get("question") for payload in replies]
     except (ValueError, KeyError, TypeError) as error:
         yield f"a stored reply cannot be read ({type(error).__name__}: {error})."
     else:
-        if not own:
+        if {question, None}.isdisjoint(answered):
             yield "none of its replies is to its question."
 
 
-def _pending(reader: StoreReader) -> tuple[set[bytes], list[str]]:
-    """Return the replies in the journal, and what is wrong with those."""
-    payloads: set[bytes] = set()
-    problems = []
+def _wrong_journal(reader: StoreReader) -> Iterator[str]:
     for path, entries in reader.journal.items():
         if entries is None:
-            problems.append(f"The journal file {path} is damaged; the next run quarantines it and asks again.")
+            yield f"The journal file {path} is damaged; the next run quarantines it and asks again."
         for entry in entries or ():
-            payloads.add(entry.payload)
-            facts = {"question": entry.question, "replies": [entry.payload], "paid_by": "nobody yet"}
-            row = {meta(entry.stage, name): value for name, value in facts.items()}
-            problems += [f"The journal file {path}, {entry.stage}: {told}" for told in _wrong_replies(row, entry.stage)]
-    return payloads, problems
+            for problem in _wrong_replies(entry.question, [entry.payload], "not known yet"):
+                yield f"The journal file {path}, {entry.stage}: {problem}"

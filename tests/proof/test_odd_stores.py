@@ -432,7 +432,7 @@ def test_strange_files_stop_nobody(out):
     (part,) = pending.iterdir()
     shutil.copy(part, pending / f"copy of {part.name}")
     (out / "shard=s0007").write_text("no folder")
-    assert "is no shard" in "".join(enrichkit.verify(out).problems)
+    assert "is not a shard" in "".join(enrichkit.verify(out).problems)
     client = Teller()
     run(in_peru("Acme"), out, client, [COMPANY, SITE])
     assert len(client.asked) == 1
