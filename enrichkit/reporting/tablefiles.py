@@ -124,15 +124,15 @@ def read_sheet(path: str | Path) -> pd.DataFrame:
         raise InputError("There is no file {path}.", path=path)
     try:
         frame = reader(path)
+    except pd.errors.EmptyDataError:
+        raise InputError("{path} is empty.", path=path) from None
     except UnicodeError:
         raise InputError("{path} is not UTF-8. Save it as 'CSV UTF-8', or convert it with iconv.", path=path) from None
     except EnrichError:
         raise
     except Exception as error:  # a broken file may raise anything in its reader
-        reason = str(error).strip()
-        raise InputError(
-            "{path} cannot be read as {suffix}: {reason}", path=path, suffix=path.suffix, reason=reason
-        ) from error
+        message = "{path} cannot be read as {suffix}: {reason}"
+        raise InputError(message, path=path, suffix=path.suffix, reason=str(error).strip()) from error
     if not len(frame):
         raise InputError("{path} has no rows.", path=path)
     return frame
@@ -159,13 +159,11 @@ def check_size(path: Path, rows: int, columns: int) -> None:
     most_rows, most_columns = LARGEST_EXCEL_SHEET
     if path.suffix.lower() == ".xlsx" and (rows >= most_rows or columns > most_columns):
         raise InputError(
-            "{path} cannot hold {rows:,} rows and {columns:,} columns: Excel takes {most_rows:,} rows, a header "
-            "included, and {most_columns:,} columns. Write CSV or Parquet instead.",
+            "{path} cannot hold {rows:,} rows and {columns:,} columns: Excel takes 1,048,576 rows, a header included, "
+            "and 16,384 columns. Write CSV or Parquet instead.",
             path=path,
             rows=rows,
             columns=columns,
-            most_rows=most_rows,
-            most_columns=most_columns,
         )
 
 
@@ -193,19 +191,18 @@ def as_written(
     """Return the frame as a file of that suffix has it: where cells are text, without lists and formulas."""
     if path.suffix.lower() not in (".csv", ".tsv", ".xlsx"):
         return frame
-    origin, safe = frame.attrs.get(ORIGIN), formulas == "safe"
-    written = {name for name in frame.columns if origin is None or name in origin["written"]}
+    origin = frame.attrs.get(ORIGIN)
+    suspect = {name for name in frame.columns if formulas == "safe" and (origin is None or name in origin["written"])}
     columns = []
-    for place, name in enumerate(frame.columns):
-        column = frame.iloc[:, place]
-        if not pd.api.types.is_numeric_dtype(column):
+    for name, column in frame.items():
+        numbers = pd.api.types.is_numeric_dtype(column)
+        if not numbers:
             cells = [_flat(cell, lists) for cell in column]
-            if safe and name in written:
+            if name in suspect:
                 own = [None] * len(frame) if original is None or name not in original else original[name].tolist()
                 cells = [cell if cell == mine else harmless(cell) for cell, mine in zip(cells, own, strict=True)]
-            column = pd.Series(cells, frame.index, dtype=object)
-        columns.append(column)
-    names = [harmless(name) if safe and name in written else name for name in frame.columns]
+        columns.append(column if numbers else pd.Series(cells, frame.index, dtype=object))
+    names = [harmless(name) if name in suspect else name for name in frame.columns]
     return pd.concat(columns, axis="columns").set_axis(names, axis="columns")
 
 
@@ -229,15 +226,16 @@ def harmless(cell: Any) -> Any:
 
 def _read_separated(path: Path, separator: str) -> pd.DataFrame:
     # The header is read as a row: pandas would rename what is empty or repeated in it.
-    cells = _read_cells(path, separator)
+    how: dict[str, Any] = {"sep": separator, "header": None, "dtype": str, "keep_default_na": False}
+    cells: pd.DataFrame = pd.read_csv(path, encoding="utf-8-sig", **how)
     if len(cells.columns) == 1:  # a blank line is an empty cell, but for those at both ends
         with path.open(encoding="utf-8-sig") as lines:
             blank = sum(1 for _ in itertools.takewhile(str.isspace, lines))
-        cells = _read_cells(path, separator, skip_blank_lines=False, skiprows=blank)
+        cells = pd.read_csv(path, encoding="utf-8-sig", skip_blank_lines=False, skiprows=blank, **how)
         filled = np.flatnonzero(cells[0].str.strip() != "")
-        if not len(filled):
-            raise InputError("{path} is empty.", path=path)
-        cells = cells[: filled[-1] + 1]
+        cells = cells[: filled[-1] + 1] if len(filled) else cells[:0]
+    if not len(cells):
+        raise pd.errors.EmptyDataError
     frame = cells.iloc[1:].reset_index(drop=True).set_axis(cells.iloc[0].tolist(), axis="columns")
     only = str(frame.columns[0])
     if len(frame.columns) == 1 and (other := [sign for sign in ";\t,|" if sign != separator and sign in only]):
@@ -250,22 +248,6 @@ def _read_separated(path: Path, separator: str) -> pd.DataFrame:
             separator=separator,
         )
     return frame
-
-
-def _read_cells(path: Path, separator: str, *, skip_blank_lines: bool = True, skiprows: int = 0) -> pd.DataFrame:
-    try:
-        return pd.read_csv(
-            path,
-            sep=separator,
-            header=None,
-            dtype=str,
-            keep_default_na=False,
-            encoding="utf-8-sig",
-            skip_blank_lines=skip_blank_lines,
-            skiprows=skiprows,
-        )
-    except pd.errors.EmptyDataError:
-        raise InputError("{path} is empty.", path=path) from None
 
 
 def _write_separated(frame: pd.DataFrame, separator: str) -> bytes:
@@ -291,16 +273,10 @@ def _read_lines(path: Path) -> pd.DataFrame:
         for number, line in enumerate(lines, 1):
             if line.strip():
                 try:
-                    row = json.loads(line)
-                except ValueError as error:
-                    raise InputError(
-                        "Line {number:,} of {path} is no JSON: {reason}.", number=number, path=path, reason=error
-                    ) from None
-                if not isinstance(row, dict):
-                    raise InputError(
-                        "Line {number:,} of {path} is no JSON object with a column per name.", number=number, path=path
-                    )
-                rows.append(row)
+                    rows.append(dict(json.loads(line).items()))
+                except (ValueError, AttributeError) as error:
+                    message = "Line {number:,} of {path} is no JSON object with a column per name: {reason}."
+                    raise InputError(message, number=number, path=path, reason=error) from None
     return pd.DataFrame(rows, dtype=object)  # else a number that some rows lack would become another one
 
 

@@ -7,7 +7,7 @@ import decimal
 import io
 import itertools
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,13 +35,12 @@ def read_workbook(path: Path) -> pd.DataFrame:
         if formula.data_type == "f" and (cell.value, cell.data_type) == (None, "n")
     ]
     if unknown:
-        more = f" and {len(unknown) - 1:,} more" if len(unknown) > 1 else ""
         raise InputError(
-            "{path} has formulas whose values were not saved with it: {cell}{more}. Open it "
-            "in a spreadsheet program and save it there, or put values in their place.",
+            "{path} has formulas whose values were not saved with it: {cell}{more}. Open it in a spreadsheet program "
+            "and save it there, or put values in their place.",
             path=path,
             cell=unknown[0],
-            more=more,
+            more=f" and {len(unknown) - 1:,} more" if len(unknown) > 1 else "",
         )
     if len(sheets) > 1:
         warnings.warn(f"{path} has {len(sheets)} sheets. Only the first, {sheets[0]!r}, is read.", stacklevel=4)
@@ -56,49 +55,47 @@ def read_workbook(path: Path) -> pd.DataFrame:
 
 def _excel_cells(path: Path, *, values: bool) -> tuple[list[Sequence[Any]], list[str]]:
     """Return the cells of the first sheet, with a formula or its value in them, and the names of all sheets."""
-    with _openpyxl():
-        from openpyxl import load_workbook
-
-        with contextlib.closing(load_workbook(path, read_only=True, data_only=values)) as book:
-            first = book.worksheets[0]
-            first.reset_dimensions()  # some programs write wrong ones
-            return list(first.iter_rows()), [sheet.title for sheet in book.worksheets]
+    with contextlib.closing(_openpyxl().load_workbook(path, read_only=True, data_only=values)) as book:
+        first = book.worksheets[0]
+        first.reset_dimensions()  # some programs write wrong ones
+        return list(first.iter_rows()), [sheet.title for sheet in book.worksheets]
 
 
 def write_workbook(frame: pd.DataFrame) -> bytes:
     """Return a workbook whose only sheet is the frame."""
-    with _openpyxl():
-        from openpyxl.cell.cell import ILLEGAL_CHARACTERS_RE
+    openpyxl, columns, file = _openpyxl(), [], io.BytesIO()
 
-        def fit(cell: Any) -> Any:
-            whole = isinstance(cell, int) and abs(cell) < LARGEST_INTEGER
-            if is_missing(cell) or isinstance(cell, bool | float) or whole:
-                return cell or None if isinstance(cell, str) else cell  # nothing, rather than empty text
-            text = str(cell) if isinstance(cell, str | decimal.Decimal) else as_text(cell)
-            return ILLEGAL_CHARACTERS_RE.sub("\ufffd", text.encode("utf-8", "replace").decode())
+    def fitted(cell: Any) -> Any:
+        """Return what a cell of Excel holds: a number, or text."""
+        if is_missing(cell) and not isinstance(cell, str):
+            return None
+        if isinstance(cell, bool | float) or (isinstance(cell, int) and abs(cell) < LARGEST_INTEGER):
+            return cell
+        text = str(cell) if isinstance(cell, str | decimal.Decimal) else as_text(cell)
+        text = text.encode("utf-8", "replace").decode()
+        return openpyxl.cell.cell.ILLEGAL_CHARACTERS_RE.sub("\ufffd", text) or None  # nothing, rather than empty text
 
-        columns = {}
-        for place, (name, column) in enumerate(frame.items()):
-            cells = [fit(cell) for cell in column.astype(object)]
-            if long := [row for row, cell in enumerate(cells) if len(str(cell)) > LONGEST_CELL]:
-                cut = f"{name} is cut to {LONGEST_CELL:,} characters in {rows_told(long)}"
-                warnings.warn(f"{cut}: a cell of Excel takes no more.", stacklevel=4)
-            columns[place] = [cell[:LONGEST_CELL] if isinstance(cell, str) else cell for cell in cells]
-        names = [fit(str(name)) for name in frame.columns]
-        file = io.BytesIO()
-        with pd.ExcelWriter(file, engine="openpyxl") as writer:
-            pd.DataFrame(columns, dtype=object).set_axis(names, axis="columns").to_excel(writer, index=False)
-            for cell in itertools.chain(*writer.book.active.iter_rows()):
-                if cell.data_type == "f":  # text is text, whatever it begins with
-                    cell.data_type = "s"
-        return file.getvalue()
+    for name, column in frame.items():
+        cells = [fitted(cell) for cell in column.astype(object)]
+        if long := [row for row, cell in enumerate(cells) if len(str(cell)) > LONGEST_CELL]:
+            cut = f"{name} is cut to {LONGEST_CELL:,} characters in {rows_told(long)}"
+            warnings.warn(f"{cut}: a cell of Excel takes no more.", stacklevel=4)
+        columns.append([cell[:LONGEST_CELL] if isinstance(cell, str) else cell for cell in cells])
+    names = [fitted(str(name)) for name in frame.columns]
+    with pd.ExcelWriter(file, engine="openpyxl") as writer:
+        table = pd.DataFrame(dict(enumerate(columns)), dtype=object).set_axis(names, axis="columns")
+        table.to_excel(writer, index=False)
+        for cell in itertools.chain(*writer.book.active.iter_rows()):
+            if cell.data_type == "f":  # text is text, whatever it begins with
+                cell.data_type = "s"
+    return file.getvalue()
 
 
-@contextlib.contextmanager
-def _openpyxl() -> Iterator[None]:
+def _openpyxl() -> Any:
     try:
-        yield
+        import openpyxl
     except ImportError:
         raise SetupError(
-            "Excel files need openpyxl: pip install 'enrichkit[excel]'. Or save the table as CSV.",
+            "Excel files need openpyxl: pip install 'enrichkit[excel]'. Or save the table as CSV."
         ) from None
+    return openpyxl

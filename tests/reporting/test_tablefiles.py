@@ -287,7 +287,7 @@ def test_formulas_without_values_are_refused(workbook, tmp_path):
         ("a.csv", b"a,b\n1,2,3\n", "Expected 2 fields in line 2, saw 3"),
         ("a.csv", b"a;b\n1;2\n", "separated by ';'"),
         ("a.jsonl", b'{"a": 1}\n[1]\n', "Line 2 .* is no JSON object"),
-        ("a.jsonl", b'{"a": 1\n', "Line 1 .* is no JSON:"),
+        ("a.jsonl", b'{"a": 1\n', "Line 1 .* is no JSON object"),
         ("a.parquet", b"nothing", "cannot be read as .parquet"),
         ("a.xlsx", b"nothing", "cannot be read as .xlsx"),
         ("a.pdf", b"nothing", "the suffix '.pdf' says nothing.*csv"),
