@@ -22,7 +22,7 @@ from ..reporting.verify import verify
 from ..store.files import folder_of, read_progress
 from ..store.index import is_store
 from ..store.reader import StoreReader
-from .flags import number, put, put_lines, shell
+from .flags import number, put, shell
 
 
 def status_of_store(args: argparse.Namespace) -> int:
@@ -32,7 +32,7 @@ def status_of_store(args: argparse.Namespace) -> int:
     waiting = f", {held.pending:,} waiting for a stage" if held.pending else ""
     unsealed = f", {many(held.unsealed, 'question')} answered, not sealed yet" if held.unsealed else ""
     label = "simulated; " if held.simulated else ""
-    put_lines(
+    put(
         f"{out}: {many(held.done, 'record')} done, {held.failed:,} failed{waiting}{unsealed}",
         f"{many(held.tokens, 'token')}, {held.cost_usd:.4f} USD ({label}sealed records, known prices)",
         *([_last_run(last_run)] if last_run else []),
@@ -58,14 +58,14 @@ def _last_run(progress: dict[str, Any]) -> str:
 def report_of_store(args: argparse.Namespace) -> int:
     """Say how good a store's answers are, and what they cost."""
     whole = report(store_at(args.dir))
-    put(whole.to_json() if args.json else whole.text(shell()))
+    put(*(whole.to_json() if args.json else whole.text(shell())).splitlines())
     return 0
 
 
 def verify_store(args: argparse.Namespace) -> int:
     """Check every checksum, key and question of a store; 1 if something is wrong."""
     verified = verify(store_at(args.dir))
-    put_lines(*str(verified).splitlines())
+    put(*str(verified).splitlines())
     return 0 if verified.ok else 1
 
 
@@ -78,7 +78,7 @@ def export_store(args: argparse.Namespace) -> int:
         raise InputError(
             "{file} cannot be written: {reason}.", file=args.file, reason=error.strerror or error
         ) from error
-    put_lines(f"Written: {args.file}")
+    put(f"Written: {args.file}")
     return 0
 
 
@@ -102,7 +102,7 @@ def simulate(args: argparse.Namespace) -> int:
         put(f"To use it: GOOGLE_GEMINI_BASE_URL={simulator.url} GOOGLE_API_KEY=simulated")
         with contextlib.suppress(KeyboardInterrupt):
             threading.Event().wait()
-        put("\n" + json.dumps({name: value for name, value in simulator.counts().items() if name != "prompts"}))
+        put("", json.dumps({name: value for name, value in simulator.counts().items() if name != "prompts"}))
     return 0
 
 

@@ -66,14 +66,16 @@ class RunFiles:
     failures: list[dict[str, Any]] = field(default_factory=list)
     """The failed stages of this table as the store has them, those that this run has noticed last."""
 
+    def __post_init__(self) -> None:
+        self._started = datetime.now(UTC)
+        known = failed_stages(self.out) if is_store(self.out) else []  # before the run begins, and adds to them
+        self._noticed: dict[Any, tuple[int, str | None]]
+        """How often each failed stage had been asked, and when this run noticed."""
+        self._noticed = {name_of(failure): (failure["attempts"], None) for failure in known}
+
     def follow(self, run: Run) -> None:
         """Keep the files up to date until `close`, from a thread of its own."""
-        self._run, self._started = run, datetime.now(UTC)
-        known = failed_stages(self.out) if is_store(self.out) else []
-        self._noticed: dict[Any, tuple[int, str | None]] = {
-            name_of(stage): (stage["attempts"], None) for stage in known
-        }
-        """How often each failed stage had been asked, and when this run noticed."""
+        self._run = run
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._keep, name="enrichkit-files", daemon=True)
         self._thread.start()
@@ -117,8 +119,8 @@ class RunFiles:
 
     def _note_failures(self, table: pd.DataFrame) -> None:
         """Take the failures that stand in the store, and log those that were sealed since the last look."""
-        here, new, now = set(self.ids), [], datetime.now(UTC).isoformat(timespec="seconds")
-        self.failures = []
+        here, now = set(self.ids), datetime.now(UTC).isoformat(timespec="seconds")
+        self.failures, new = [], []
         for failure in failed_stages(self.out, table.attrs[ORIGIN]["key"]):
             attempts, when = self._noticed.get(name_of(failure), (None, None))
             if attempts != failure["attempts"]:

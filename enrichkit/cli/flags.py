@@ -101,11 +101,14 @@ def settings_arguments() -> list[Argument]:
 
 
 def path(text: str) -> Path:
-    """Return a path; a shell leaves the ~ in --output=~/x."""
+    """Return a path; a shell leaves the ~ in --output=~/x. Refuse one that is too long or leads to itself."""
     try:
-        return Path(text).expanduser()
-    except RuntimeError as error:
-        raise argparse.ArgumentTypeError(f"{text}: {error}") from error
+        place = Path(text).expanduser()
+        place.resolve().exists()
+    except (OSError, RuntimeError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise argparse.ArgumentTypeError(f"{text:.100} is no path that can be used: {reason}") from error
+    return place
 
 
 def number(kind: type[int] | type[float], least: int, most: int = sys.maxsize) -> Callable[[str], Any]:
@@ -122,8 +125,10 @@ def number(kind: type[int] | type[float], least: int, most: int = sys.maxsize) -
     return read
 
 
-def put(text: str) -> None:
-    """Print on stdout; a pipe that nobody reads any more, as after `| head`, or a closed terminal ends no run.
+def put(*lines: str) -> None:
+    """Print sentences on stdout, a line each, with flags for settings, without what a terminal would obey.
+
+    A pipe that nobody reads any more, as after `| head`, or a closed terminal ends no run.
 
     Raises
     ------
@@ -131,17 +136,12 @@ def put(text: str) -> None:
         If the disk is full, or something else is in the way.
     """
     try:
-        print(text, flush=True)
+        print("\n".join(plain(spelled(line, shell()), most=0) for line in lines), flush=True)
     except OSError as error:
         if error.errno not in (errno.EPIPE, errno.EIO):
             raise StoreError(
                 "stdout cannot be written: {reason}. Fix that, then run again.", reason=error.strerror
             ) from error
-
-
-def put_lines(*lines: str) -> None:
-    """Print sentences on stdout, a line each, with flags for settings, without what a terminal would obey."""
-    put("\n".join(plain(spelled(line, shell()), most=0) for line in lines))
 
 
 def say(text: str) -> None:

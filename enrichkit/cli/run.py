@@ -36,7 +36,7 @@ from ..store.reader import StoreReader, StoreStatus
 from ..store.rows import STATUS, facts_of
 from .commands import store_of
 from .files import ERRORS, RunFiles, set_aside
-from .flags import flags_of_settings, put_lines, shell
+from .flags import flags_of_settings, put, shell
 
 DONE, FAILED, STOPPED = 0, 1, 3
 """The exit codes; the others belong to what is raised."""
@@ -56,25 +56,28 @@ def run_file(args: argparse.Namespace) -> int:
             signal.signal(getattr(signal, name), signal.default_int_handler)
     output = args.output or args.input.with_name(f"{args.input.stem}_enriched{args.input.suffix}")
     out, named = store_of(args.checkpoint or output.with_suffix(""))
-    frame = _read(args.input, output, out)
+    frame = read_sheet(args.input)
+    format_of(output)
+    check_size(output, *frame.shape)
+    check_outside(output, out)
     for refusal in _refusals(args, frame, output=output, out=out, named=named):
         raise InputError("{refusal}", refusal=refusal)
     options = _options(args, frame, out)
     ahead = dataclasses.replace(options, out=out.with_name(f"{out.name}.{id(out)}")) if args.fresh else options
     run_plan, index = look_ahead(frame, ahead)
     plan = dataclasses.replace(plan_of(run_plan, index, ahead), out=str(out))
-    put_lines(*lines_of(plan))
+    put(*lines_of(plan))
     with contextlib.suppress(*[MissingKeyError] * args.dry_run):  # a plan needs no key
         check(run_plan, ahead)
     if args.dry_run:
-        put_lines(_next_step(plan, sample=plan.records > SAMPLE and args.limit is None))
+        put(_next_step(plan, sample=plan.records > SAMPLE and args.limit is None))
         return DONE
     if plan.to_ask and not _agreed(args):
-        put_lines("Nothing was asked.")
+        put("Nothing was asked.")
         return STOPPED
     rows = _rows(args, run_plan, output, out)
     if args.fresh and (aside := set_aside(out)):
-        put_lines(f"The old store is now {aside}.")
+        put(f"The old store is now {aside}.")
     whole = str(output.absolute()) if rows is None else read_progress(out).get("output")
     files = RunFiles(
         out,
@@ -86,25 +89,6 @@ def run_file(args: argparse.Namespace) -> int:
     )
     run = Run(frame, options, says_why=False, spelling=shell())  # `_follow` says it
     return _follow(run, files, output, rows=rows)
-
-
-def _read(source: Path, output: Path, out: Path) -> pd.DataFrame:
-    """Return the table; refuse files that cannot be what they are to be."""
-    for path in (source, output, out):
-        try:
-            path.resolve().exists()
-        except (OSError, RuntimeError, ValueError) as error:  # too long, or a link that leads to itself
-            reason = getattr(error, "strerror", None) or error
-            raise InputError(
-                "{path:.100} is no path that can be used: {reason}.", path=str(path), reason=reason
-            ) from error
-    if source.is_dir():
-        raise InputError("--input {path} is a folder. Give the table's file.", path=source)
-    frame = read_sheet(source)
-    format_of(output)
-    check_size(output, *frame.shape)
-    check_outside(output, out)
-    return frame
 
 
 def _refusals(
@@ -231,7 +215,7 @@ def _follow(run: Run, files: RunFiles, output: Path, *, rows: Sequence[bool] | N
         ) from failed
     if left and sys.stderr.isatty():  # the cursor stands behind a bar that nobody has closed
         print(file=sys.stderr)
-    put_lines(*_summary(run, files, table, output, rows))
+    put(*_summary(run, files, table, output, rows))
     if error is not None:
         raise error
     return FAILED if (table[STATUS] == "failed").any() else DONE
