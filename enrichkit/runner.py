@@ -9,7 +9,6 @@ import threading
 import warnings
 import weakref
 from collections.abc import Generator, Iterator, Mapping
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ from .opening import open_engine
 from .options import Options
 from .progress.notify import notify
 from .progress.screens import Controls, Live, way_to_show
-from .progress.view import again, headline, html_view, is_early, next_call, one_line
+from .progress.view import again, as_of, html_view, is_early, next_call, snapshot
 from .status import Status, stop_reason_text
 from .store.reader import enriched
 
@@ -84,7 +83,8 @@ class Run:
         with RUNS_CHANGE:
             RUNS.add(self)
         controls = Controls(lambda: self._engine.stop("stop"), self._engine.pause, self._engine.resume)
-        notes = self._last_words if says_why else list
+        # What stays below the cell: why it ended early, and what the same call would do now.
+        notes = (lambda: [*self._notes(), *filter(None, [again(self.status)])]) if says_why else list
         self._live = Live(lambda: self.status, self._over, notes=notes, controls=controls)
         # From here on it spends: whatever happens to its display, somebody has to have hold of it.
         with self._interruptible():
@@ -225,13 +225,11 @@ class Run:
                 self._done.wait(WAIT_SECONDS)
 
     def __repr__(self) -> str:
-        status, ended = self.status, self._over.is_set()
-        state = " ".join([headline(status, ended=ended).lower(), *_as_of(ended=ended)])
-        return f"<enrichkit.Run, {state}: {one_line(status, ended=ended)}>\n{next_call(status, ended=ended)}"
+        return snapshot(self.status, ended=self._over.is_set())
 
     def _repr_html_(self) -> str:
         status, ended = self.status, self._over.is_set()
-        notes = [*_as_of(ended=ended), *self._notes(), next_call(status, ended=ended)]
+        notes = [*as_of(ended=ended), *self._notes(), next_call(status, ended=ended)]
         return html_view(status, ended=ended, notes=notes)
 
     def _notes(self) -> list[str]:
@@ -241,10 +239,6 @@ class Run:
         reason = self._engine.reason
         early = self._over.is_set() and is_early(self.status)
         return [stop_reason_text(*reason).strip()] if early and reason is not None else []
-
-    def _last_words(self) -> list[str]:
-        """Say what stays below the cell: why it ended early, and what the same call would do now."""
-        return [*self._notes(), *filter(None, [again(self.status)])]
 
     async def _awaited(self) -> pd.DataFrame:
         try:
@@ -269,9 +263,8 @@ class Run:
         """Whether the end is still to come; to a forked process, which has a copy without threads, it never would."""
         if self._process != os.getpid() and not self.done:
             raise SetupError(
-                "This run belongs to process {process}, and this is a copy of it that was "
-                "forked off, in which it never ends. Wait for it there; enrichkit.read(out) "
-                "has here what is stored.",
+                "This run belongs to process {process}, and this is a copy of it that was forked off, in which it "
+                "never ends. Wait for it there; enrichkit.read(out) has here what is stored.",
                 process=self._process,
             )
         return not self.done
@@ -341,11 +334,6 @@ class Run:
     def _stopped(self, kind: type[Stopped], how: str) -> Stopped:
         reason = self._engine.reason[0] if self._engine.reason else "interrupt"
         return stopped(kind, how, reason=reason, status=self.status, recorder=self._recorder, options=self._options)
-
-
-def _as_of(*, ended: bool) -> list[str]:
-    """Return when it was so, while it runs: a notebook keeps what it shows."""
-    return [] if ended else [f"as of {datetime.now():%Y-%m-%d %H:%M:%S}"]
 
 
 def _let_earlier_runs_end(folder: Path) -> None:

@@ -8,6 +8,7 @@ the summary knows only tables and literal styles, since GitHub and a notebook th
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import NamedTuple
 
 from ..formatting import LONGEST_CELL, Sentence, amount, duration, escaped, joined, many, plain
@@ -195,6 +196,17 @@ def again(status: Status) -> Sentence:
     if status.failed:
         sentences.append(Sentence("The same {call} with {retry_failed_on} asks the failed ones again."))
     return joined(sentences)
+
+
+def as_of(*, ended: bool) -> list[str]:
+    """Return when it was so, while the run is under way: a notebook keeps what it shows."""
+    return [] if ended else [f"as of {datetime.now():%Y-%m-%d %H:%M:%S}"]
+
+
+def snapshot(status: Status, *, ended: bool) -> str:
+    """Return a run as a notebook or terminal shows an object: how it stands, and what to call next."""
+    state = " ".join([headline(status, ended=ended).lower(), *as_of(ended=ended)])
+    return f"<enrichkit.Run, {state}: {one_line(status, ended=ended)}>\n{next_call(status, ended=ended)}"
 
 
 def html_view(status: Status, *, ended: bool, notes: Sequence[str] = (), live: bool = False) -> str:
