@@ -86,11 +86,6 @@ class Total:
     usd: Decimal = Decimal()
     unpriced: int = 0
 
-    @property
-    def known_usd(self) -> Decimal | None:
-        """The sum, None if any price is unknown."""
-        return None if self.unpriced else self.usd
-
     def __add__(self, other: Total) -> Total:
         return Total(self.usd + other.usd, self.unpriced + other.unpriced)
 

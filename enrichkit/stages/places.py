@@ -34,17 +34,12 @@ _ALIASES = """
 """What ISO's own names leave out, and how larger countries call themselves."""
 # Countries between which a city may be counted either way; Georgia is a state as well.
 _TOGETHER = (
-    "CN HK MO TW",
-    "US PR GU VI AS MP UM",
-    "GB IM JE GG GI BM KY VG",
-    "FR MC GP MQ GF RE YT NC PF BL MF PM WF",
-    "NL CW AW SX BQ",
-    *"IL PS|RU UA|DK FO GL|FI AX|NO SJ|MA EH|RS XK|AU CX CC NF|NZ CK NU TK|GE US".split("|"),
+    "CN HK MO TW|US PR GU VI AS MP UM|GB IM JE GG GI BM KY VG|FR MC GP MQ GF RE YT NC PF BL MF PM WF|NL CW AW SX BQ|"
+    "IL PS|RU UA|DK FO GL|FI AX|NO SJ|MA EH|RS XK|AU CX CC NF|NZ CK NU TK|GE US"
+).split("|")
+_SIGNS = {"€": "EUR", "£": "GBP", "₹": "INR", "₩": "KRW", "RMB": "CNY"} | dict(
+    sign.split() for sign in "US$ USD|C$ CAD|CA$ CAD|A$ AUD|AU$ AUD|NZ$ NZD|HK$ HKD|S$ SGD|R$ BRL".split("|")
 )
-_SIGNS = {"€": "EUR", "£": "GBP", "₹": "INR", "₩": "KRW", "RMB": "CNY"} | {
-    f"{sign}$": code
-    for sign, code in (pair.split() for pair in "US USD|C CAD|CA CAD|A AUD|AU AUD|NZ NZD|HK HKD|S SGD|R BRL".split("|"))
-}
 _LOADING = threading.Lock()  # twenty workers that ask for the first time load the cities once
 
 

@@ -115,7 +115,7 @@ class Stage:
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not re.fullmatch(r"[a-z][a-z0-9_]*", self.name):
             raise StageError(
-                "The stage name {name!r} must be lower-case letters, digits and underscores.", name=self.name
+                "A stage's name is lower-case letters, digits and underscores, not {name!r}.", name=self.name
             )
         if not isinstance(self.prompt, str) or not self.prompt.strip():
             raise StageError("Stage {name!r} needs a prompt.", name=self.name)
@@ -128,10 +128,7 @@ class Stage:
             given = getattr(self, option)
             if isinstance(given, str):
                 raise StageError(
-                    "Stage {name!r}: {option} must be a tuple: ({given!r},).",
-                    name=self.name,
-                    option=option,
-                    given=given,
+                    "Stage {name!r}: {option} must be a tuple, ({text!r},).", name=self.name, option=option, text=given
                 )
             object.__setattr__(self, option, None if given is None else tuple(given))
         object.__setattr__(self, "optional", frozenset(self.optional))
@@ -298,13 +295,8 @@ def arrange(stages: Sequence[Stage], columns: Collection[str]) -> list[Stage]:
     for stage in stages:
         for column in stage.answers:
             if (other := writer.setdefault(column, stage)) is not stage:
-                raise StageError(
-                    "The stages {name!r} and {second!r} both write the column {column!r}. Give "
-                    "one of them another 'columns'.",
-                    name=other.name,
-                    second=stage.name,
-                    column=column,
-                )
+                pair = f"{other.name!r} and {stage.name!r}"
+                raise StageError("{pair} both write {column!r}. Give one other 'columns'.", pair=pair, column=column)
     needed: dict[str, set[str]] = {}
     for stage in stages:
         given, per = {*columns, *stage.optional}, stage.per or ()
@@ -312,25 +304,17 @@ def arrange(stages: Sequence[Stage], columns: Collection[str]) -> list[Stage]:
         for name in (*stage.reads, *per, *stage.requires):
             if name not in given and (name in per or name not in answered):
                 not_what = "not" if name in per else "neither an answer of another stage nor"
-                listed = ", ".join(map(str, columns))
+                what = f"{not_what} a column of the table. Its columns: {', '.join(map(str, columns))}"
                 raise InputError(
-                    "Stage {name!r} reads {column!r}, which is {not_what} a column of the "
-                    "table. Its columns: {listed}.",
-                    name=stage.name,
-                    column=name,
-                    not_what=not_what,
-                    listed=listed,
+                    "Stage {name!r} reads {column!r}, which is {what}.", name=stage.name, column=name, what=what
                 )
         reads = {*stage.requires, *(name for name in stage.reads if name not in given)} & answered
         needed[stage.name] = {writer[column].name for column in reads} | (set(stage.after) & set(names) - {stage.name})
     ordered: list[Stage] = []
-    waiting = list(stages)
-    while waiting:
+    while waiting := [stage for stage in stages if stage not in ordered]:
         ready = next((stage for stage in waiting if needed[stage.name].issubset(done.name for done in ordered)), None)
         if ready is None:
-            raise StageError(
-                "These stages wait for each other's answers: {names}.", names=", ".join(s.name for s in waiting)
-            )
+            circle = ", ".join(stage.name for stage in waiting)
+            raise StageError("These stages wait for each other's answers: {names}.", names=circle)
         ordered.append(ready)
-        waiting.remove(ready)
     return ordered

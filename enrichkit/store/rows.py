@@ -160,11 +160,11 @@ def add_up(replies: Sequence[ReadReply]) -> Spent | None:
     if not replies:
         return None
     usages = [reply.reply.usage for reply in replies if reply.reply.paid]
-    cost_usd = total(reply.cost_usd for reply in replies).known_usd
+    costs = total(reply.cost_usd for reply in replies)
     spent: Spent = {
         "attempts": sum(int(reply.facts.get("tries", 1)) for reply in replies),
         "seconds": sum(float(reply.facts.get("seconds", 0.0)) for reply in replies),
-        "cost_usd": None if cost_usd is None else float(cost_usd),
+        "cost_usd": None if costs.unpriced else float(costs.usd),
     }
     for name, count in COUNTS.items():
         given = [value for usage in usages if (value := getattr(usage, count)) is not None]

@@ -157,9 +157,7 @@ class Store:
                 raise StoreError("{folder} is no folder, or a link to nowhere. Choose another {out}.", folder=folder)
         if os.stat(self.out).st_dev != os.stat(self.work).st_dev:
             raise StoreError(
-                "{store} and {work} lie on different disks. Choose an {out} inside a folder of one disk.",
-                store=self.out,
-                work=self.work,
+                "{store} and {work} are on different disks. Choose an {out} on one.", store=self.out, work=self.work
             )
         if stray := stray_work_area(self.out):
             raise StoreError(
