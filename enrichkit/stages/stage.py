@@ -114,9 +114,7 @@ class Stage:
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not re.fullmatch(r"[a-z][a-z0-9_]*", self.name):
-            raise StageError(
-                "A stage's name is lower-case letters, digits and underscores, not {name!r}.", name=self.name
-            )
+            raise StageError("A stage's name is lower-case letters, digits, underscores, not {name!r}.", name=self.name)
         if not isinstance(self.prompt, str) or not self.prompt.strip():
             raise StageError("Stage {name!r} needs a prompt.", name=self.name)
         if not self.reads:
