@@ -19,7 +19,7 @@ from ..formatting import Sentence, spelled
 from ..stages.answer import CONFIDENCE, NOT_SAID, SEARCH_QUALITY
 from ..stages.grounding import STATES
 from ..store.reader import StoreReader
-from ..store.rows import RECORD_ID, STATUS, meta
+from ..store.rows import META, RECORD_ID, STATUS, meta
 from ..table.arrow import as_text, has_value
 from ..table.cells import is_missing
 
@@ -162,9 +162,7 @@ def read_quality(reader: StoreReader) -> Quality:
     return Quality(
         records=table.num_rows,
         status=_counts(table.column(STATUS)) if table.num_rows else {},
-        pending={
-            stage.name: _counts(pc.fill_null(stage.fact("status"), "pending")).get("pending", 0) for stage in stages
-        },
+        pending={stage.name: _pending(stage) for stage in stages},
         filled_before={column: count - filled[column] for column, count in after.items()},
         filled_after=after,
         confidence={stage.name: _levels(stage, "confidence", CONFIDENCE) for stage in stages},
@@ -186,16 +184,15 @@ class _Stage:
     columns: Sequence[str]
     table: pa.Table
 
-    def fact(self, name: str) -> pa.ChunkedArray:
+    def fact(self, name: str) -> pa.ChunkedArray | pa.Array:
         """Return one of its facts; all missing in a store that is older than the fact."""
         column = meta(self.name, name)
         known = column in self.table.column_names
-        return self.table.column(column) if known else pa.chunked_array([pa.nulls(self.table.num_rows)])
+        return self.table.column(column) if known else pa.nulls(self.table.num_rows, META[name])
 
-    def elements(self, name: str) -> pa.ChunkedArray:
+    def elements(self, name: str) -> pa.ChunkedArray | pa.Array:
         """Return all elements of a list column."""
-        column = self.fact(name)
-        return pc.list_flatten(column) if pa.types.is_list(column.type) else pa.chunked_array([pa.nulls(0)])
+        return pc.list_flatten(self.fact(name))
 
     def where(self, status: str) -> pa.ChunkedArray:
         """Return which rows have this status."""
@@ -207,25 +204,21 @@ def _pending(stage: _Stage) -> int:
 
 
 def _levels(stage: _Stage, name: str, words: Sequence[str]) -> dict[str, int]:
-    counts = _counts(pc.fill_null(stage.fact(name).filter(stage.where("done")).cast(pa.string()), NOT_SAID))
+    counts = _counts(pc.fill_null(stage.fact(name).filter(stage.where("done")), NOT_SAID))
     known = {word: counts.pop(word, 0) for word in words}
     return known | {NOT_SAID: sum(counts.values())}  # as is what a model of one's own says in other words
 
 
 def _fields_found(stage: _Stage) -> dict[int, int]:
-    column = stage.fact("fields_found").filter(stage.where("done"))
-    counts = _counts(pc.list_value_length(column)) if pa.types.is_list(column.type) else {}
+    counts = _counts(pc.list_value_length(stage.fact("fields_found").filter(stage.where("done"))))
     return {number: counts.get(number, 0) for number in range(len(stage.columns) + 1)}
 
 
 def _states(stage: _Stage) -> Iterator[tuple[str, dict[str, int]]]:
     states = stage.elements("states")
-    if not len(states):
-        return
-    counts = _counts(
-        pc.binary_join_element_wise(pc.struct_field(states, "field"), pc.struct_field(states, "state"), "\n")
-    )
-    for column in stage.columns:
+    both = [pc.struct_field(states, "field"), pc.struct_field(states, "state")]
+    counts = _counts(pc.binary_join_element_wise(*both, "\n"))
+    for column in stage.columns if counts else ():
         field = column.rpartition(".")[2]
         yield column, {state: counts.get(f"{field}\n{state}", 0) for state in STATES}
 
@@ -264,11 +257,10 @@ def _counts(column: pa.ChunkedArray) -> dict[Any, int]:
 
 def _findings(texts: Iterable[tuple[str, str, str]]) -> tuple[Finding, ...]:
     """Return each name of a stage once, with its count and its first example."""
-    counts, examples = Counter[tuple[str, str]](), dict[tuple[str, str], str]()
+    examples: dict[tuple[str, str], list[str]] = {}
     for stage, name, example in texts:
-        counts[stage, name] += 1
-        examples.setdefault((stage, name), example[:LONGEST_EXAMPLE])
-    return _ranked(Finding(*found, count, examples[found]) for found, count in counts.items())
+        examples.setdefault((stage, name), []).append(example)
+    return _ranked(Finding(*key, len(same), same[0][:LONGEST_EXAMPLE]) for key, same in examples.items())
 
 
 def _ranked(findings: Iterable[Finding]) -> tuple[Finding, ...]:

@@ -18,7 +18,6 @@ from ..errors import InputError
 from ..formatting import escaped, html_page, many, text_page
 from ..gemini.wire import parse
 from ..messages import decode
-from ..stages.grounding import STATES
 from ..store.reader import StoreReader, to_frame
 from ..store.rows import RECORD_ID, WHY, meta
 from .quality import fields, read_answers
@@ -26,7 +25,7 @@ from .quality import fields, read_answers
 __all__ = ["Dossier", "corrections", "dossier", "evidence", "weak"]
 
 COLUMNS = ("stage", "column", "state", "answer", "cell", "issues", "sources", "confidence")
-DOUBTFUL = {"invalid": 2, "conflict": 1, "unsupported": 1}
+DOUBTFUL = {"unsupported": 1, "conflict": 1, "invalid": 2}
 """Points of doubt for each field in such a state."""
 LOW = {("confidence", "low"): 4, ("search_quality", "poor"): 4, ("search_quality", "limited"): 1}
 """Points of doubt for what the model says of its own answer."""
@@ -196,15 +195,12 @@ def _doubts(row: Mapping[str, Any], stage: str) -> Iterator[tuple[int, str]]:
     for (fact, level), weight in LOW.items():
         if row.get(meta(stage, fact)) == level:
             yield weight, f"{stage}: {level} {fact.replace('_', ' ')}"
-    by_state: dict[str, list[str]] = {}
     states = row.get(meta(stage, "states")) or ()
-    for state in states:
-        by_state.setdefault(state["state"], []).append(state["field"])
-    if not any(state["sources"] for state in states):
-        by_state.pop("unsupported", None)  # the reply marks nothing, which says nothing of any field
-    for name in STATES:
-        if name in DOUBTFUL and name in by_state:
-            yield DOUBTFUL[name] * len(by_state[name]), f"{stage}: {name} {', '.join(by_state[name])}"
+    marked = any(state["sources"] for state in states)  # a reply that marks nothing says nothing of any field
+    for name, weight in DOUBTFUL.items():
+        doubtful = [state["field"] for state in states if state["state"] == name and (marked or name != "unsupported")]
+        if doubtful:
+            yield weight * len(doubtful), f"{stage}: {name} {', '.join(doubtful)}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -306,11 +302,6 @@ def dossier(out: str | Path, record_id: str) -> Dossier:
     >>> page.key, len(page.answers)
     ({'fund.title': 'Borealis Ventures'}, 6)
     """
-    if not isinstance(record_id, str):
-        raise InputError(
-            "record_id must be a text, as enrichkit.read(out)['_record_id'] has it; not {record_id!r}.",
-            record_id=record_id,
-        )
     reader = StoreReader(out)
     row = reader.row(record_id)
     if row is None:
