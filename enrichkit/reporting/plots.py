@@ -13,7 +13,7 @@ is made, with a background of its own, so that it reads on light and dark pages 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -24,7 +24,6 @@ from ..formatting import plain, usd
 from ..pricing.prices import DOLLARS, KINDS
 from ..stages.grounding import STATES
 from .costs import is_simulated
-from .quality import Quality
 from .report import Report
 
 if TYPE_CHECKING:
@@ -109,7 +108,7 @@ def cost_by_stage(paid: pd.DataFrame, ax: Axes | None = None) -> Axes:
     """
     _check(paid, PAID)
     ax = _costs_stacked(by_kind(paid), ax)
-    return _entitled(ax, _about_costs(paid, "Cost by stage and kind"), "cost (USD)", "stage")
+    return _entitled(ax, paid, "Cost by stage and kind", "cost (USD)", "stage")
 
 
 @_documented
@@ -119,7 +118,7 @@ def cost_by_model(compared: pd.DataFrame, ax: Axes | None = None) -> Axes:
     known = compared.loc[compared["cost_usd"].notna(), list(DOLLARS[:-1])]
     ax = _costs_stacked(known.set_axis(list(KINDS), axis="columns"), ax)
     title = "The same tokens and searches at other models' prices"
-    return _entitled(ax, _about_costs(compared, title), "cost (USD)", "model")
+    return _entitled(ax, compared, title, "cost (USD)", "model")
 
 
 @_documented
@@ -134,7 +133,7 @@ def cost_per_record(paid: pd.DataFrame, ax: Axes | None = None) -> Axes:
     if len(spent):
         ax.hist(spent, bins=30, color=COLOURS["input"], edgecolor="white", linewidth=0.4)
         title = f"Cost per record: mean {_amount(spent.mean())} USD, of the {len(spent):,} that paid"
-    return _entitled(ax, _about_costs(paid, title), "cost (USD per record)", "records")
+    return _entitled(ax, paid, title, "cost (USD per record)", "records")
 
 
 @_documented
@@ -146,60 +145,59 @@ def cost_over_time(paid: pd.DataFrame, ax: Axes | None = None) -> Axes:
     minutes = (known["at"] - known["at"].min()).dt.total_seconds() / 60
     ax.step(minutes, known["cost_usd"].cumsum(), where="post", color=COLOURS["input"], linewidth=1.8)
     ax.set_ylim(bottom=0)
-    title = _about_costs(paid, "Cost over time")
-    return _entitled(ax, title, "time since the first reply (minutes)", "cost so far (USD)")
+    return _entitled(ax, paid, "Cost over time", "time since the first reply (minutes)", "cost so far (USD)")
 
 
 @_documented
 def confidence(report: Report, ax: Axes | None = None) -> Axes:
     """Draw how sure the model says it is: answers by level and stage."""
-    ax = _side_by_side(pd.DataFrame(_quality_of(report).confidence), ax)
-    return _entitled(ax, _about_answers(report, "Confidence, as the model says"), "confidence", "answers")
+    ax = _side_by_side(pd.DataFrame(_checked(report).quality.confidence), ax)
+    return _entitled(ax, report, "Confidence, as the model says", "confidence", "answers")
 
 
 @_documented
 def search_quality(report: Report, ax: Axes | None = None) -> Axes:
     """Draw how much the search brought, as the model says: answers by level and stage."""
-    ax = _side_by_side(pd.DataFrame(_quality_of(report).search_quality), ax)
-    return _entitled(ax, _about_answers(report, "Search quality, as the model says"), "search quality", "answers")
+    ax = _side_by_side(pd.DataFrame(_checked(report).quality.search_quality), ax)
+    return _entitled(ax, report, "Search quality, as the model says", "search quality", "answers")
 
 
 @_documented
 def fields_found(report: Report, ax: Axes | None = None) -> Axes:
     """Draw how many fields the answers fill: answers by number of fields and stage."""
-    ax = _side_by_side(pd.DataFrame(_quality_of(report).fields_found), ax)
-    return _entitled(ax, _about_answers(report, "Fields found per answer"), "fields with a value", "answers")
+    ax = _side_by_side(pd.DataFrame(_checked(report).quality.fields_found), ax)
+    return _entitled(ax, report, "Fields found per answer", "fields with a value", "answers")
 
 
 @_documented
 def fill_rate(report: Report, ax: Axes | None = None) -> Axes:
     """Draw the share of records with a value, by column, in the table as it was given and now."""
-    quality = _quality_of(report)
+    quality = _checked(report).quality
     records = pd.DataFrame({"before": quality.filled_before, "now": quality.filled_after})
     records["now"] -= records["before"]  # the bar of before is drawn first
     ax = _stacked(records * 100 / max(1, quality.records), PALETTE, ax, text=lambda percent: f"{percent:.0f} %")
-    return _entitled(ax, _about_answers(report, "Fill rate by column"), "records with a value (%)", "column")
+    return _entitled(ax, report, "Fill rate by column", "records with a value (%)", "column")
 
 
 @_documented
 def states(report: Report, ax: Axes | None = None) -> Axes:
     """Draw how far the answers are backed, by column: `enrichkit.trust.evidence` explains the states."""
-    counts = pd.DataFrame.from_dict(dict(_quality_of(report).states), orient="index").reindex(columns=list(STATES))
+    counts = pd.DataFrame.from_dict(dict(_checked(report).quality.states), orient="index").reindex(columns=list(STATES))
     ax = _stacked(counts.rename(columns=lambda state: state.replace("_", " ")), STATE_COLOURS.values(), ax)
-    return _entitled(ax, _about_answers(report, "How far the answers are backed"), "records", "column")
+    return _entitled(ax, report, "How far the answers are backed", "records", "column")
 
 
 @_documented
 def issues(report: Report, ax: Axes | None = None) -> Axes:
     """Draw how often each check found something, by stage."""
-    quality = _quality_of(report)
+    quality = _checked(report).quality
     counts = {
         stage: {issue.name: issue.count for issue in quality.issues if issue.stage == stage}
         for stage in quality.confidence
     }
     checks = list(dict.fromkeys(issue.name for issue in quality.issues))
     ax = _stacked(pd.DataFrame(counts, index=checks).fillna(0), STAGE_COLOURS, ax, text=lambda total: f"{total:,.0f}")
-    return _entitled(ax, _about_answers(report, "What checks found"), "findings", "check")
+    return _entitled(ax, report, "What checks found", "findings", "check")
 
 
 def by_kind(paid: pd.DataFrame) -> pd.DataFrame:
@@ -247,9 +245,10 @@ def _costs_stacked(kinds: pd.DataFrame, ax: Axes | None) -> Axes:
     return _stacked(charged, [COLOURS[str(kind)] for kind in charged], ax, text=_amount)
 
 
-def _entitled(ax: Axes, title: str, xlabel: str, ylabel: str) -> Axes:
+def _entitled(ax: Axes, drawn: pd.DataFrame | Report, title: str, xlabel: str, ylabel: str) -> Axes:
     """Set a figure's words, none of which is a formula: the names of models are anybody's."""
-    ax.set(title=title, xlabel=xlabel, ylabel=ylabel)
+    about = _about_costs(drawn) if isinstance(drawn, pd.DataFrame) else ["simulated answers"] * bool(drawn.simulated)
+    ax.set(title="\n".join([title, *about]), xlabel=xlabel, ylabel=ylabel)
     words = [ax.title, *ax.get_yticklabels()]
     if ax.get_legend_handles_labels()[0]:
         words += ax.legend(loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False).get_texts()
@@ -258,26 +257,25 @@ def _entitled(ax: Axes, title: str, xlabel: str, ylabel: str) -> Axes:
     return ax
 
 
+def _about_costs(frame: pd.DataFrame) -> Iterator[str]:
+    """Yield what was simulated and how much of the cost is unknown, and whose prices they are."""
+    unknown = int(frame["cost_usd"].isna().sum())
+    left_out = f"unknown prices left out: {unknown:,}" if unknown else ""
+    simulated = "simulated, nothing was charged" if frame.attrs.get("simulated", is_simulated(frame)) else ""
+    if left_out or simulated:
+        yield "; ".join(filter(None, [left_out, simulated]))
+    if prices := frame.attrs.get("prices"):
+        yield plain(f"prices: {prices}", 80)
+
+
 def _amount(value: float) -> str:
     return f"{value:,.2f}" if value >= 1 else usd(Decimal(str(value)))
 
 
-def _about_costs(frame: pd.DataFrame, title: str) -> str:
-    """Return a title that says what was simulated, how much of the cost is unknown, and whose prices they are."""
-    unknown, prices = int(frame["cost_usd"].isna().sum()), frame.attrs.get("prices")
-    more = [f"unknown prices left out: {unknown:,}"] * bool(unknown)
-    more += ["simulated, nothing was charged"] * frame.attrs.get("simulated", is_simulated(frame))
-    return "\n".join(filter(None, [title, "; ".join(more), prices and plain(f"prices: {prices}", 80)]))
-
-
-def _about_answers(report: Report, title: str) -> str:
-    return f"{title}\nsimulated answers" if report.simulated else title
-
-
-def _quality_of(report: Report) -> Quality:
+def _checked(report: Report) -> Report:
     if not isinstance(report, Report):
         raise InputError("Give what enrichkit.report returns, not a {kind}.", kind=type(report).__name__)
-    return report.quality
+    return report
 
 
 def _check(frame: pd.DataFrame, columns: Iterable[str]) -> None:
