@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 
+import certifi
 import pytest
 from hypothesis import HealthCheck, settings
 
@@ -21,6 +22,19 @@ sys.modules["rfc3987_syntax"] = None  # type: ignore[assignment]
 # How long an example takes, or to think of one, says something of the machine only.
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("patient")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def few_certificates(request, tmp_path_factory):
+    """One certificate: a client reads its file three times, and all of the world's would take most of a short run."""
+    live = any(item.get_closest_marker("live") for item in request.session.items)
+    with pytest.MonkeyPatch.context() as patch:
+        if not live:
+            end = "-----END CERTIFICATE-----\n"
+            path = tmp_path_factory.mktemp("certificates") / "one.pem"
+            path.write_text(certifi.contents().partition(end)[0] + end)
+            patch.setenv("SSL_CERT_FILE", str(path))
+        yield
 
 
 @pytest.fixture

@@ -7,10 +7,13 @@ but for those that were in flight, and nothing counted is ever asked again.
 
 from __future__ import annotations
 
-import multiprocessing
+import contextlib
+import json
 import os
 import random
 import signal
+import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -28,25 +31,25 @@ import enrichkit
 from enrichkit.gemini.simulator import Simulator
 from proof import crashes
 from proof.money import disagreements
+from support.paths import ROOT
+from support.programs import Program
 
 WORKERS = 8
 ROWS = 60
 LATENCY_SECONDS = (0.002, 0.03)
-SET_UP_SECONDS, ASKING_SECONDS = 0.6, 0.25
+SET_UP_SECONDS, ASKING_SECONDS = 0.3, 0.25
 SEAL_SECONDS = (0.02, 60.0)
 """One run's shards grow with every few records, the next one's are sealed once they are full."""
 TABLE = pd.DataFrame(
     {"name": [f"Firm {number}" for number in range(ROWS)], "country": [f"Land {number % 12}" for number in range(ROWS)]}
 )
-PRELOADED = [
-    "enrichkit.runner",
-    "enrichkit.engine.recorder",
-    "google.genai",
-    "pyarrow.parquet",
-    "pandas",
-    "genai_prices",
-    "proof.crashes",
-]
+VICTIM = """
+import json, pathlib, sys
+sys.path.insert(0, sys.argv[1])
+from proof.kills import victim
+phase, out, url, stored_replies, seal_seconds = json.loads(sys.argv[2])
+victim(phase, pathlib.Path(out), url, pathlib.Path(stored_replies), seal_seconds)
+"""
 
 
 def call(phase: str, out: Path) -> pd.DataFrame:
@@ -107,17 +110,14 @@ def torment(kills: int, *, seed: int = 0, told: Callable[[Toll], None] = lambda 
     """
     toll = Toll()
     chance = random.Random(seed)
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(PRELOADED)
     expected = undisturbed(seed)
-    with mock.patch.dict(os.environ, PYTHONWARNINGS="ignore"):  # of semaphores that the killed have left behind
-        while toll.kills < kills and not toll.broken:
-            with (
-                tempfile.TemporaryDirectory() as scratch,
-                Simulator(latency_seconds=LATENCY_SECONDS, seed=seed) as server,
-            ):
-                Ordeal(toll, kills, Path(scratch), server, chance, context, expected).endure()
-            told(toll)
+    while toll.kills < kills and not toll.broken:
+        with (
+            tempfile.TemporaryDirectory() as scratch,
+            Simulator(latency_seconds=LATENCY_SECONDS, seed=seed) as server,
+        ):
+            Ordeal(toll, kills, Path(scratch), server, chance, expected).endure()
+        told(toll)
     return toll
 
 
@@ -140,7 +140,6 @@ class Ordeal:
     scratch: Path
     server: Simulator
     chance: random.Random
-    context: Any
     expected: pd.DataFrame
     lost: int = 0
 
@@ -167,33 +166,28 @@ class Ordeal:
         """Start a run, perhaps kill it, and look at the store; return whether it came to its end."""
         toll = self.toll
         threads = set(threading.enumerate())
-        given = (phase, self.out, self.server.url, stored_replies, self.chance.choice(SEAL_SECONDS))
-        process = self.context.Process(target=victim, args=given, daemon=True)
-        process.start()
+        given = [phase, str(self.out), self.server.url, str(stored_replies), self.chance.choice(SEAL_SECONDS)]
+        process = Program([sys.executable, "-c", VICTIM, str(ROOT / "tests"), json.dumps(given)])
         toll.runs += 1
-        if toll.kills < self.kills:
-            self._let_live(process)
-        else:
-            process.join(300)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(self._seconds_to_live(process) if toll.kills < self.kills else 300)
         process.kill()  # one that has just ended by itself is past it
-        process.join()
-        killed = process.exitcode == -signal.SIGKILL
+        killed = process.wait() == -signal.SIGKILL
         self._await_answers(threads)
         toll.kills += killed
         self._look(f"{phase}, kill {toll.kills}")
-        if not killed and process.exitcode != 0:
-            toll.broken.append(f"{phase}: the run ended with {process.exitcode}")
+        if not killed and process.returncode != 0:
+            toll.broken.append(f"{phase}: the run ended with {process.returncode}")
         return not killed
 
-    def _let_live(self, process: Any) -> None:
-        """Wait for a random moment: in the set-up, or while it asks."""
+    def _seconds_to_live(self, process: Program) -> float:
+        """Return how long a run has from now on: to a random moment in the set-up, or, once it asks, after that."""
         if self.chance.random() < 0.2:
-            process.join(self.chance.uniform(0, SET_UP_SECONDS))
-            return
+            return self.chance.uniform(0, SET_UP_SECONDS)
         before = self.server.counts()["requests"]
-        while process.exitcode is None and self.server.counts()["requests"] == before:
+        while process.poll() is None and self.server.counts()["requests"] == before:
             time.sleep(0.001)
-        process.join(self.chance.uniform(0, ASKING_SECONDS))
+        return self.chance.uniform(0, ASKING_SECONDS)
 
     def _await_answers(self, before: set[threading.Thread]) -> None:
         """Wait until the server has answered all that a run had sent, and knows that nobody is there any more."""

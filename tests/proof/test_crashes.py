@@ -18,12 +18,12 @@ from enrichkit.engine.pace import Pace, PauseSwitch
 from enrichkit.store.files import Files
 from proof import crashes
 
-GROWING = [pytest.mark.slow, pytest.mark.mutants]
-"""The marks of the longer half: shards that grow."""
+LONGER = [pytest.mark.slow, pytest.mark.mutants]
+"""The marks of what looks at more: at shards that grow, and at more states."""
 
 
 @pytest.fixture(
-    params=[pytest.param(seconds, id=way, marks=() if seconds else GROWING) for way, seconds in crashes.WAYS.items()]
+    params=[pytest.param(seconds, id=way, marks=() if seconds else LONGER) for way, seconds in crashes.WAYS.items()]
 )
 def sealing_pace(request, monkeypatch):
     """Shards that are sealed once, and such that are sealed again and again as they grow."""
@@ -31,10 +31,11 @@ def sealing_pace(request, monkeypatch):
 
 
 @pytest.mark.usefixtures("sealing_pace")
+@pytest.mark.parametrize("most", [10, pytest.param(20, marks=LONGER)])
 @pytest.mark.parametrize("phase", crashes.PHASES)
-def test_after_a_crash_the_same_call_goes_on(phase):
+def test_after_a_crash_the_same_call_goes_on(phase, most):
     """A sample of the states that a disk may hold, those of a crash inside one recovery included."""
-    verdict = crashes.prove(phase, most=20, deeper=1)
+    verdict = crashes.prove(phase, most=most, deeper=1)
     assert verdict.broken == []
     assert verdict.states >= 10
 
@@ -148,10 +149,10 @@ def broken_run(phase: str, number: int, code: int, root: Path, monkeypatch, *, e
 @pytest.mark.parametrize("ever", [False, True], ids=["once", "for a while"])
 @pytest.mark.parametrize("phase", ["first", "question changed"])
 def test_a_disk_that_fails_at_any_operation_costs_nothing(phase, ever, tmp_path, monkeypatch):
-    """Every third operation, each error in turn: no request starts meanwhile; the run goes on when it works again."""
+    """Some operations, each error in turn: no request starts meanwhile; the run goes on when it works again."""
     codes = itertools.cycle([errno.ENOSPC, errno.EIO, errno.EROFS])
     before = with_calls_before(phase, tmp_path / "before")
-    for number in itertools.count(1, 3):
+    for number in itertools.count(1, 5 if crashes.SEAL_SECONDS else 3):
         root = shutil.copytree(before, tmp_path / str(number))
         if not broken_run(phase, number, next(codes), root, monkeypatch, ever=ever):
             break

@@ -157,7 +157,7 @@ def test_no_damage_leaves_an_answer_out_of_the_table(column, tmp_path):
 
 def test_no_damage_stops_the_recovery(image, tmp_path):
     """The next run refuses, tells, or has no need of what is lost; told to, it makes the table whole, for no more."""
-    endings = every_recovery(image, 30, tmp_path)
+    endings = every_recovery(image, 18, tmp_path)
     assert endings["refused"]
     assert endings["told"]
 

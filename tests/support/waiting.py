@@ -16,9 +16,12 @@ PATIENCE_SECONDS = 60.0
 def wait_for(condition: Callable[[], object]) -> None:
     """Wait until something is so."""
     deadline = time.monotonic() + PATIENCE_SECONDS
+    since = time.monotonic()
     while not condition():
-        assert time.monotonic() < deadline, "it never came"
-        time.sleep(0.005)
+        now = time.monotonic()
+        assert now < deadline, "it never came"
+        time.sleep(min(0.1, max(0.005, 2 * (now - since))))  # to look often would slow down what is waited for
+        since = time.monotonic()
 
 
 def hold_after(simulator: Simulator, requests: int) -> threading.Event:
