@@ -60,6 +60,10 @@ def _whole(value: object, least: int = 1) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= least
 
 
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and bool(value.strip())
+
+
 def _positive(value: Any) -> bool:
     number = isinstance(value, numbers.Real | Decimal) and not isinstance(value, bool)
     return number and bool(value > 0)
@@ -90,10 +94,7 @@ RULES: dict[str, Rule] = {
     "retry_failed": _choice(True, "only", False),
     "on_change": _choice(*get_args(OnChange)),
     "progress": _choice("auto", "widget", "html", "text", True, False),
-    "model": (
-        lambda value: isinstance(value, str) and bool(value.strip()),
-        f"a model's name, such as {DEFAULT_MODEL!r} or {SIMULATOR!r}",
-    ),
+    "model": (_is_text, f"a model's name, such as {DEFAULT_MODEL!r} or {SIMULATOR!r}"),
     "client": (
         lambda value: callable(value) or value in CLIENTS,
         Sentence("{names}, or a callable{in_python}", names=" or ".join(map(repr, CLIENTS))),
@@ -225,7 +226,7 @@ def _addresses(value: object) -> Addresses:
     if value is None:
         return Addresses(os.environ.get(NOTIFY, "").split())
     given = [value] if isinstance(value, str) else value if isinstance(value, list | tuple) else None
-    if given is None or not all(isinstance(address, str) and address.strip() for address in given):
+    if given is None or not all(map(_is_text, given)):
         raise InputError("{notify} must be an address such as json://host/path, or a list of such.")
     return Addresses(address.strip() for address in given)
 

@@ -308,11 +308,9 @@ def arrange(stages: Sequence[Stage], columns: Collection[str]) -> list[Stage]:
                 )
         reads = {*stage.requires, *(name for name in stage.reads if name not in given)} & answered
         needed[stage.name] = {writer[column].name for column in reads} | (set(stage.after) & set(names) - {stage.name})
-    ordered: list[Stage] = []
-    while waiting := [stage for stage in stages if stage not in ordered]:
-        ready = next((stage for stage in waiting if needed[stage.name].issubset(done.name for done in ordered)), None)
-        if ready is None:
-            circle = ", ".join(stage.name for stage in waiting)
-            raise StageError("These stages wait for each other's answers: {names}.", names=circle)
-        ordered.append(ready)
-    return ordered
+    ordered: dict[str, Stage] = {}
+    while ready := next((s for s in stages if s.name not in ordered and needed[s.name] <= ordered.keys()), None):
+        ordered[ready.name] = ready
+    if waiting := [name for name in names if name not in ordered]:
+        raise StageError("These stages wait for each other's answers: {names}.", names=", ".join(waiting))
+    return list(ordered.values())
