@@ -73,13 +73,13 @@ def filled(out: Path, frame: pd.DataFrame, shard_rows: int, *, own_replies: bool
     from enrichkit.opening import look_ahead
     from enrichkit.options import Options
     from enrichkit.store.files import Files
+    from enrichkit.store.index import RECORD_ID
     from enrichkit.store.parquet import encode_parquet, read_parquet
-    from enrichkit.store.rows import RECORD_ID
 
     call = settings(out, shard_rows=shard_rows, workers=WORKERS)
     enrichkit.run(frame.head(shard_rows), **call)
     files = Files(out.with_name(out.name + ".scratch"))
-    first = read_parquet(files, out / "shard=s0000" / "part-0.parquet")
+    first = read_parquet(out / "shard=s0000" / "part-0.parquet")
     first = first.sort_by([("name", "ascending")])
     run_plan, _ = look_ahead(frame, Options(**call))
     for number in range(1, len(frame) // shard_rows):

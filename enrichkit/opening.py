@@ -31,7 +31,7 @@ from .progress.notify import check_addresses
 from .progress.screens import warn
 from .stages.stage import Stage
 from .store.index import Index, indexed
-from .store.rows import RECORD_ID, answers_and_facts
+from .store.rows import answers_and_facts
 from .store.store import Store
 
 
@@ -119,7 +119,7 @@ def _indexed(stages: Sequence[Stage]) -> dict[str, Any]:
     answers, facts = answers_and_facts(stages)
     required = [name for stage in stages for name in stage.requires]
     columns = indexed([stage.name for stage in stages], required)
-    return {"columns": columns, "checked": [*answers, *facts], "id_column": RECORD_ID}
+    return {"columns": columns, "checked": [*answers, *facts]}
 
 
 def run_plan_of(records: Records, index: Index, stages: Sequence[Stage], options: Options) -> RunPlan:

@@ -31,9 +31,9 @@ from ..reporting.report import FILE as REPORT
 from ..reporting.report import report
 from ..runner import Run
 from ..store.files import Files, work_area
-from ..store.index import is_store
+from ..store.index import RECORD_ID, is_store
 from ..store.reader import ORIGIN, StoreReader
-from ..store.rows import RECORD_ID, STATUS, meta
+from ..store.rows import STATUS, meta
 from ..table.cells import cell_text
 from .flags import shell
 

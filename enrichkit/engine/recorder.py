@@ -18,7 +18,8 @@ import pyarrow.compute as pc
 from ..messages import question_of
 from ..planning.plan import RunPlan
 from ..pricing.prices import Price
-from ..store.rows import RECORD_ID, STATUS, Outcome, meta, read_outcome, record_status, stage_values
+from ..store.index import RECORD_ID
+from ..store.rows import STATUS, Outcome, meta, read_outcome, record_status, stage_values
 from ..store.store import Store
 from ..table.cells import is_missing
 from .queue import Question, steps_left

@@ -21,18 +21,8 @@ from ..messages import SIMULATOR, question_of
 from ..planning.plan import RunPlan, read_otherwise
 from ..pricing.prices import Price
 from ..stages.stage import Stage
-from ..store.index import FOOTER, VERSION, Index, find
-from ..store.rows import (
-    RECORD_ID,
-    STATUS,
-    Spent,
-    build_table,
-    meta,
-    read_outcome,
-    stage_types,
-    stage_values,
-    usage_columns,
-)
+from ..store.index import FOOTER, RECORD_ID, VERSION, Index, find
+from ..store.rows import STATUS, Spent, build_table, meta, read_outcome, stage_types, stage_values, usage_columns
 from ..store.store import Store
 from ..table.arrow import as_type, cells_at, wider
 

@@ -26,9 +26,9 @@ from ..messages import SIMULATOR, Usage
 from ..pricing.prices import Price, cost, total_usd, worst_case
 from ..stages import funds
 from ..stages.stage import LONGEST_VALUE, SYSTEM
-from ..store.index import Index, damaged_error, footer
+from ..store.index import RECORD_ID, Index, damaged_error, footer
 from ..store.reader import StoreReader
-from ..store.rows import COUNTS, META, RECORD_ID, SPENT, meta, read_outcome
+from ..store.rows import COUNTS, META, SPENT, meta, read_outcome
 from .plan import RunPlan
 from .questions import StageQuestions
 

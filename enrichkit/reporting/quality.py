@@ -18,8 +18,9 @@ import pyarrow.compute as pc
 from ..formatting import Sentence, spelled
 from ..stages.answer import CONFIDENCE, NOT_SAID, SEARCH_QUALITY
 from ..stages.grounding import STATES
+from ..store.index import RECORD_ID
 from ..store.reader import StoreReader
-from ..store.rows import META, RECORD_ID, STATUS, meta
+from ..store.rows import META, STATUS, meta
 from ..table.arrow import as_text, has_value
 from ..table.cells import is_missing
 

@@ -18,8 +18,9 @@ from ..errors import InputError
 from ..formatting import escaped, html_page, many, text_page
 from ..gemini.wire import parse
 from ..messages import decode
+from ..store.index import RECORD_ID
 from ..store.reader import StoreReader, to_frame
-from ..store.rows import RECORD_ID, WHY, meta
+from ..store.rows import WHY, meta
 from .quality import fields, read_answers
 
 __all__ = ["Dossier", "corrections", "dossier", "evidence", "weak"]

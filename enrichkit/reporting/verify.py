@@ -15,10 +15,10 @@ from ..formatting import many
 from ..gemini.wire import parse
 from ..messages import decode
 from ..planning.records import record_digests
-from ..store.files import files_of, work_area
-from ..store.index import VERSION, footer, stray_work_area
+from ..store.files import names_in, work_area
+from ..store.index import RECORD_ID, VERSION, footer, stray_work_area
 from ..store.reader import StoreReader
-from ..store.rows import RECORD_ID, STATUS, Status, meta, record_status
+from ..store.rows import STATUS, Status, meta, record_status
 from ..table.cells import ids
 
 MOST_SHOWN = 20
@@ -147,7 +147,7 @@ def _wrong_files(reader: StoreReader) -> Iterator[str]:
         yield f"{path} is not a shard. Move it away: other programs that read the folder may stumble over it."
     if stray := stray_work_area(folder):
         yield f"{stray} holds pending replies, and {folder} is a link to another place: move it to {area}."
-    if names := files_of(folder).names(area / "quarantine"):
+    if names := names_in(area / "quarantine"):
         count = many(len(names), "damaged file was", "damaged files were")
         yield f"{count} quarantined in {area / 'quarantine'}: {', '.join(names[:3])}."
 

@@ -1,4 +1,4 @@
-"""The file operations of the store, all of them, behind one seam.
+"""The operations that change the store's files, all of them, behind one seam.
 
 A file appears whole or not at all, and is durable when `Files.put` returns: written under a temporary name, fsynced,
 renamed, its directory fsynced. No writer of Parquet does that by itself. On an object store one PUT takes its place.
@@ -15,13 +15,11 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-
 PROGRESS, OWNER = "enrichment_progress.json", "owner.json"
 
 
 class Files:
-    """Durable reading and writing below one folder and its sibling work area, with files of that ``mode``."""
+    """Durable writing, by way of a ``scratch`` folder on the same disk, of files of that ``mode``."""
 
     def __init__(self, scratch: Path, *, mode: int = 0o600) -> None:
         self._scratch = scratch
@@ -43,17 +41,6 @@ class Files:
                 self._unlink(temporary)
             raise
         self._sync_folder(path.parent)
-
-    def source(self, path: Path) -> pa.NativeFile:
-        """Return a file for reading at any place: a few columns need not read the rest."""
-        return pa.OSFile(str(path))
-
-    def names(self, folder: Path) -> list[str]:
-        """Return the names in a folder, sorted; none if there is no such folder."""
-        try:
-            return sorted(os.listdir(folder))
-        except (FileNotFoundError, NotADirectoryError):
-            return []
 
     def remove(self, path: Path) -> None:
         """Remove a file; no error if it is gone. Not durable by itself: whoever removes can do so again."""
@@ -114,9 +101,12 @@ def work_area(out: Path) -> Path:
     return real.with_name(real.name + ".work")
 
 
-def files_of(out: Path) -> Files:
-    """Return the file operations on the store in a folder."""
-    return Files(work_area(out) / "tmp")
+def names_in(folder: Path) -> list[str]:
+    """Return the names in a folder, sorted; none if there is no such folder."""
+    try:
+        return sorted(os.listdir(folder))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
 
 
 def folder_of(out: str | Path) -> Path:

@@ -20,12 +20,13 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ..errors import DamagedError, StoreError
-from .files import Files, files_of, work_area
+from .files import names_in, work_area
 from .journal import JournalEntry, by_question, read_journal
 from .parquet import join, read_parquet, widest
 
 VERSION = 1
 FOOTER = b"enrichkit"
+RECORD_ID = "_record_id"
 _SHARD = re.compile(r"shard=s(\d+)")
 Columns = Collection[str] | None
 """Some columns, or all."""
@@ -83,12 +84,11 @@ class Snapshot(Described):
         The shards that were left out so far; `check_everything` finds all of them.
     """
 
-    def __init__(self, folder: Path, *, files: Files | None = None, warn: bool = False) -> None:
+    def __init__(self, folder: Path, *, warn: bool = False) -> None:
         self.folder = folder
-        self._files = files or files_of(folder)
         self._warn = warn
-        self.journal = dict(read_journal(self._files, folder))
-        self.paths = shard_paths(self._files, folder)
+        self.journal = dict(read_journal(folder))
+        self.paths = shard_paths(folder)
         self.footers = {}
         self.damaged: list[Path] = []
 
@@ -104,7 +104,7 @@ class Snapshot(Described):
         """
 
         def read(path: Path) -> pa.Table | None:
-            table = read_parquet(self._files, path, columns)
+            table = read_parquet(path, columns)
             if table is None or keep is None:
                 return table
             return table.select([name for name in table.column_names if name in keep])
@@ -127,7 +127,7 @@ class Snapshot(Described):
         self.tables(keep=())
 
     def _table(self, number: int, columns: Columns = None) -> pa.Table | None:
-        table = read_parquet(self._files, self.paths[number], columns)
+        table = read_parquet(self.paths[number], columns)
         if table is None:
             self._leave_out([number])
         return table
@@ -165,17 +165,9 @@ class Index(Snapshot):
         The replies in the journal, by question.
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        columns: Collection[str],
-        *,
-        id_column: str,
-        checked: Collection[str] = (),
-        files: Files | None = None,
-    ) -> None:
-        super().__init__(folder, files=files)
-        kept = {id_column, *columns}
+    def __init__(self, folder: Path, columns: Collection[str], *, checked: Collection[str] = ()) -> None:
+        super().__init__(folder)
+        kept = {RECORD_ID, *columns}
         tables = self.tables({*kept, *checked}, keep=kept)
         newer = [number for number, facts in self.footers.items() if facts.get("version", VERSION) > VERSION]
         if newer:
@@ -184,11 +176,11 @@ class Index(Snapshot):
             )
         merged = join(list(tables.values())).combine_chunks()
         self.columns = {name: merged.column(name).chunk(0) for name in merged.column_names}
-        self.ids = self.columns.pop(id_column, pa.array([], pa.string()))
+        self.ids = self.columns.pop(RECORD_ID, pa.array([], pa.string()))
         self.shards = np.repeat(np.array(list(tables), np.int32), [table.num_rows for table in tables.values()])
         # One shard of each layout knows all columns: reading them all would double the time.
         layouts = {str(facts.get("layout")): self.paths[number] for number, facts in self.footers.items()}
-        types = widest([pq.read_schema(self._files.source(path)) for path in layouts.values()])
+        types = widest([pq.read_schema(path) for path in layouts.values()])
         self.schema = pa.schema(list(types.items()))
         self.pending = by_question(self.entries)
 
@@ -234,11 +226,11 @@ def stray_work_area(out: Path) -> Path | None:
     return beside if left and not (work_area(out).exists() and beside.samefile(work_area(out))) else None
 
 
-def shard_paths(files: Files, out: Path) -> dict[int, Path]:
+def shard_paths(out: Path) -> dict[int, Path]:
     """Return the file of each sealed shard, by number; a folder that a crash left empty has none."""
-    matches = filter(None, map(_SHARD.fullmatch, files.names(out)))
+    matches = filter(None, map(_SHARD.fullmatch, names_in(out)))
     paths = {int(match[1]): out / match[0] / "part-0.parquet" for match in matches}
-    return {number: path for number, path in sorted(paths.items()) if path.name in files.names(path.parent)}
+    return {number: path for number, path in sorted(paths.items()) if path.name in names_in(path.parent)}
 
 
 def footer(schema: pa.Schema) -> dict[str, Any]:

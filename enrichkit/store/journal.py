@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from .files import Files, work_area
+from .files import names_in, work_area
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +55,10 @@ def decode_journal(data: bytes) -> list[JournalEntry] | None:
     ]
 
 
-def read_journal(files: Files, out: Path) -> Iterator[tuple[Path, list[JournalEntry] | None]]:
+def read_journal(out: Path) -> Iterator[tuple[Path, list[JournalEntry] | None]]:
     """Yield each journal file with its replies, None for a damaged one."""
     folder = work_area(out) / "pending"
-    for name in files.names(folder):
+    for name in names_in(folder):
         with contextlib.suppress(FileNotFoundError):  # sealed and removed between listing and reading
             yield folder / name, decode_journal((folder / name).read_bytes())
 

@@ -12,7 +12,6 @@ import pyarrow.parquet as pq
 
 from ..errors import StoreError
 from ..table.arrow import as_type, wider
-from .files import Files
 
 CHECKSUM = b"enrichkit.crc32="
 NO_CHECKSUM = b"00000000"
@@ -61,10 +60,10 @@ def _footer_is_sound(source: pa.NativeFile) -> bool:
     return checksum.group(1) == b"%08x" % zlib.crc32(zeroed)
 
 
-def read_parquet(files: Files, path: Path, columns: Collection[str] | None = None) -> pa.Table | None:
+def read_parquet(path: Path, columns: Collection[str] | None = None) -> pa.Table | None:
     """Return a file's table, footer and pages verified; of ``columns``, those that it has. None if it is damaged."""
     try:
-        with files.source(path) as source:
+        with pa.OSFile(str(path)) as source:  # a few columns need not read the rest
             return _read(source, columns)
     except (pa.ArrowException, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None:

@@ -25,10 +25,10 @@ from ..stages.stage import Stage
 from ..table.arrow import as_column, cells_at
 from ..table.cells import is_missing
 from .files import folder_of
-from .index import Columns, Snapshot, find, is_store, sealed_among
+from .index import RECORD_ID, Columns, Snapshot, find, is_store, sealed_among
 from .parquet import join
 from .replies import COST, MONEY, StoredReplies, collect_replies, cost_in_rows, cost_of_payloads, lost_costs
-from .rows import RECORD_ID, STATUS, answers_and_facts, meta, record_status
+from .rows import STATUS, answers_and_facts, meta, record_status
 
 TOKENS = ("input_tokens", "tool_tokens", "thinking_tokens", "output_tokens")
 RESTORE = Sentence("Restore it from a copy, or give run {redo_damaged_on} to ask, and pay, for them again.")

@@ -21,8 +21,9 @@ from ..gemini.wire import parse
 from ..messages import SIMULATOR, Usage, decode
 from ..pricing.prices import Cost, Price, Total, total, total_usd
 from ..stages.answer import locate_object
+from .index import RECORD_ID
 from .journal import JournalEntry
-from .rows import RECORD_ID, meta, reply_cost
+from .rows import meta, reply_cost
 
 
 @dataclass(slots=True)

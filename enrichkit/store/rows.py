@@ -23,10 +23,10 @@ from ..stages.grounding import evidence, state
 from ..stages.stage import Stage
 from ..table.arrow import alike, answer_type, as_column, as_text
 from ..table.cells import cell_text, is_missing
+from .index import RECORD_ID
 
 Status = Literal["done", "failed", "skipped", "pending"]
 
-RECORD_ID = "_record_id"
 STATUS = "_status"
 WHY = "_why"
 """Why a record is worth another look: what `enrichkit.trust.weak` adds, and a run leaves aside."""

@@ -28,8 +28,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from ..errors import DamagedError, LockedError, StoreError
-from .files import OWNER, Files, read_json, work_area
-from .index import Index, Snapshot, damaged_error, find, footer, sealed_among, shard_paths, stray_work_area
+from .files import OWNER, Files, names_in, read_json, work_area
+from .index import RECORD_ID, Index, Snapshot, damaged_error, find, footer, sealed_among, shard_paths, stray_work_area
 from .journal import JournalEntry, encode_journal
 from .parquet import encode_parquet, read_parquet
 
@@ -46,27 +46,19 @@ class Store:
     """
 
     def __init__(
-        self,
-        out: Path,
-        *,
-        columns: Collection[str],
-        id_column: str,
-        checked: Collection[str] = (),
-        redo_damaged: bool = False,
-        files: Files | None = None,
+        self, out: Path, *, columns: Collection[str], checked: Collection[str] = (), redo_damaged: bool = False
     ) -> None:
         self.out = out
         self.work = work_area(out)
-        self.files = files or Files(self.work / "tmp")
-        self._id_column = id_column
+        self.files = Files(self.work / "tmp")
         self.quarantined: list[Path] = []
         self._journal: dict[Path, set[str]] = {}
         self._serial = 0
         self._lock, self._inode = self._take_lock()
         try:
-            for name in self.files.names(self.work / "tmp"):
+            for name in names_in(self.work / "tmp"):
                 self.files.remove(self.work / "tmp" / name)
-            self._scan = functools.partial(Index, out, columns, id_column=id_column, checked=checked, files=self.files)
+            self._scan = functools.partial(Index, out, columns, checked=checked)
             if redo_damaged:
                 self._quarantine_damaged()
             self.index = self._scan()
@@ -106,7 +98,7 @@ class Store:
 
     def shard(self, number: int, columns: Collection[str] | None = None) -> pa.Table:
         """Return a sealed shard's table, all of it or some columns."""
-        table = read_parquet(self.files, self._path(number), columns)
+        table = read_parquet(self._path(number), columns)
         if table is None:
             raise damaged_error(self._path(number))
         return table
@@ -126,12 +118,12 @@ class Store:
 
         The row may have been sealed again since, with another question: its earlier replies are there all the same.
         """
-        columns = {self._id_column, f"{stage}._paid_by", f"{stage}._replies"}
+        columns = {RECORD_ID, f"{stage}._paid_by", f"{stage}._replies"}
         replies_of: dict[str, tuple[str, list[bytes]]] = {}
         for number in np.unique(self.index.shards[places[places >= 0]]):
             table = self.shard(number, columns)
             here = np.flatnonzero((places >= 0) & (self.index.shards[np.maximum(places, 0)] == number))
-            rows = find(self.index.ids.take(pa.array(places[here])), table.column(self._id_column).combine_chunks())
+            rows = find(self.index.ids.take(pa.array(places[here])), table.column(RECORD_ID).combine_chunks())
             for place, row in zip(here.tolist(), rows.tolist(), strict=True):
                 payer, replies = (table.column(f"{stage}._{fact}")[row].as_py() for fact in ("paid_by", "replies"))
                 replies_of[questions[place]] = payer, replies or []
@@ -189,7 +181,7 @@ class Store:
 
     def _quarantine_damaged(self) -> None:
         """Move every shard that fails a checksum, in whatever column, out of the way."""
-        store = Snapshot(self.out, files=self.files)
+        store = Snapshot(self.out)
         store.check_everything()
         for path in store.damaged:
             self._quarantine(path, f"{path.parent.name.removeprefix('shard=')}-{path.name}")
@@ -214,7 +206,7 @@ class Store:
         """Forget the pending questions all of whose replies stand in some sealed row, whatever that row asks now."""
         pending = self.index.pending
         entries = [entry for entries in pending.values() for entry in entries]
-        numbers = shard_paths(self.files, self.out)
+        numbers = shard_paths(self.out)
         held = sealed_among(entries, lambda columns: (self.shard(number, columns) for number in numbers))
         self._forget([name for name, entries in pending.items() if all(entry.payload in held for entry in entries)])
 

@@ -13,7 +13,6 @@ import pytest
 import enrichkit
 from enrichkit import Stage, errors
 from enrichkit.messages import Failure, Reply
-from enrichkit.store.files import Files
 from enrichkit.store.journal import decode_journal
 from enrichkit.store.parquet import read_parquet
 from proof import crashes
@@ -86,13 +85,13 @@ def test_a_damaged_part_is_always_noticed(damaged, image):
 def test_a_damaged_shard_is_noticed_or_says_what_it_said(damaged, image, tmp_path):
     """300 times each."""
     name = sorted(image)[0]
-    files, path, chance = Files(tmp_path), tmp_path / "x.parquet", random.Random(str(name))
+    path, chance = tmp_path / "x.parquet", random.Random(str(name))
     path.write_bytes(image[name])
-    expected = read_parquet(files, path)
+    expected = read_parquet(path)
     noticed = 0
     for _ in range(300):
         path.write_bytes(damaged(image[name], chance))
-        table = read_parquet(files, path)
+        table = read_parquet(path)
         assert table is None or table.equals(expected)
         noticed += table is None
     assert noticed > 200  # the others turned a bit of some page's header that no reader looks at

@@ -12,7 +12,6 @@ import pytest
 import enrichkit
 from enrichkit import Stage, errors
 from enrichkit.messages import Failure, Reply
-from enrichkit.store.files import Files
 from enrichkit.store.parquet import encode_parquet, read_parquet
 from support.tables import Company
 
@@ -43,7 +42,7 @@ def state(out):
 def change(out, edit, number=0):
     """Rewrite a shard with its rows edited, checksums and footer as they should be."""
     path = out / f"shard=s{number:04d}" / "part-0.parquet"
-    table = read_parquet(Files(out.parent), path)
+    table = read_parquet(path)
     metadata = table.schema.metadata
     rows = table.to_pylist()
     edit(rows)

@@ -38,7 +38,7 @@ def out(tmp_path: Path) -> Path:
 
 
 def opened(out: Path) -> Store:
-    return Store(out, columns=indexed(["s"]), id_column=ID)
+    return Store(out, columns=indexed(["s"]))
 
 
 def entry(name: str, attempt: int = 1, status: str = "done") -> JournalEntry:
@@ -87,7 +87,7 @@ def test_a_seal_takes_the_parts_place(out: Path) -> None:
     store.seal(rows("b", "c"), {"b", "c"})
     assert journal_files(out) == []
     store.close()
-    index = Index(out, {"s._question", "s._status"}, id_column=ID)
+    index = Index(out, {"s._question", "s._status"})
     assert index.ids.to_pylist() == ["ra", "rb", "rc"]
     assert index.shards.tolist() == [0, 1, 1]
 
@@ -223,7 +223,7 @@ def test_the_lock_of_a_killed_run_is_free(out: Path) -> None:
     """After kill -9 the next run simply starts."""
     code = (
         f"import os, pathlib; from enrichkit.store.store import Store; "
-        f"Store(pathlib.Path({str(out)!r}), columns=[], id_column='_record_id'); os.kill(os.getpid(), 9)"
+        f"Store(pathlib.Path({str(out)!r}), columns=[]); os.kill(os.getpid(), 9)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -9
     opened(out).close()
