@@ -24,6 +24,7 @@ from ..status import Status
 from . import view
 
 Way = Literal["widget", "html", "bar", "text"]
+Notes = Sequence[str] | None
 VARIABLE = "ENRICHKIT_PROGRESS"
 LOG = logging.getLogger("enrichkit")
 BAR_LETTERS = 6
@@ -119,24 +120,22 @@ class Lines:
 
     def __init__(self, controls: Controls) -> None:
         self._kernel = _kernel() is not None
-        self._begun = self._over = False
+        self._begun = False
         self._rank = view.FIRST_RANK
 
-    def show(self, status: Status) -> None:
-        if self._begun and not self._over:  # after the end, `end` says it
-            self.tell(status)
+    def show(self, status: Status, notes: Notes = None) -> None:
+        if self._begun:
+            self.tell(status, notes)
         self._begun = True
 
-    def tell(self, status: Status) -> None:
-        idle = self._over and not status.records
-        line = view.headline(status, ended=True) if idle else view.one_line(status, self._rank, ended=self._over)
+    def tell(self, status: Status, notes: Notes = None) -> None:
+        ended = notes is not None
+        idle = ended and not status.records
+        line = view.headline(status, ended=True) if idle else view.one_line(status, self._rank, ended=ended)
         self._rank = view.LINE_RANK  # the first line says whose prices they are; the others need not say it again
-        _put(line, log=sys.stdout if self._kernel else sys.stderr)
-
-    def end(self, status: Status, notes: Sequence[str]) -> None:
-        self._over = True
-        self.tell(status)
-        _put(*notes, log=sys.stdout if self._kernel else sys.stderr)
+        log = sys.stdout if self._kernel else sys.stderr
+        _put(line, log=log)
+        _put(*(notes or ()), log=log)
 
 
 class Bar:
@@ -147,7 +146,7 @@ class Bar:
     def __init__(self, controls: Controls) -> None:
         self._bar: Any = None
 
-    def show(self, status: Status) -> None:
+    def show(self, status: Status, notes: Notes = None) -> None:
         if self._bar is None:
             from tqdm.std import tqdm
 
@@ -155,17 +154,15 @@ class Bar:
             self._bar = tqdm(total=status.records, bar_format=form, dynamic_ncols=True, file=sys.stderr)
         elif self._bar.disable:  # closed
             _put(view.one_line(status, ended=True), log=sys.stderr)
-        self.tell(status)
+        self.tell(status, notes)
 
-    def tell(self, status: Status, *, ended: bool = False) -> None:
+    def tell(self, status: Status, notes: Notes = None) -> None:
         self._bar.n = status.done + status.failed
         width = (self._bar.format_dict["ncols"] or 80) - len("100%|| ") - BAR_LETTERS
-        self._bar.set_description_str(view.brief_line(status, ended=ended, width=width))
-
-    def end(self, status: Status, notes: Sequence[str]) -> None:
-        self.tell(status, ended=True)
-        self._bar.close()
-        _put(*notes, log=sys.stderr)
+        self._bar.set_description_str(view.brief_line(status, ended=notes is not None, width=width))
+        if notes is not None:
+            self._bar.close()
+            _put(*notes, log=sys.stderr)
 
 
 def _put(*sentences: str, log: TextIO | None) -> None:
@@ -175,29 +172,30 @@ def _put(*sentences: str, log: TextIO | None) -> None:
 
 
 class Html:
-    """The live view as HTML in a notebook."""
+    """The live view as HTML in a notebook, and the summary that stays."""
 
     every_seconds = 0.5  # a refresh goes through the notebook's document
 
     def __init__(self, controls: Controls) -> None:
         self._handle: Any = None
 
-    def show(self, status: Status) -> None:
+    def show(self, status: Status, notes: Notes = None) -> None:
         from IPython.display import DisplayHandle
 
         if self._handle is None:  # every display is under one id: what changes one changes all of them
             self._handle = DisplayHandle()  # type: ignore[no-untyped-call]
-        self._handle.display(self._live(status), raw=True)
+        self._handle.display(self._content(status, notes), raw=True)
 
-    def tell(self, status: Status) -> None:
-        self._handle.update(self._live(status), raw=True)
+    def tell(self, status: Status, notes: Notes = None) -> None:
+        self._handle.update(self._content(status, notes), raw=True)
 
-    def end(self, status: Status, notes: Sequence[str]) -> None:
-        page, text = (show(status, ended=True, notes=notes) for show in (view.html_view, view.summary_text))
-        self._handle.update({"text/html": page, "text/plain": text}, raw=True)
+    def _content(self, status: Status, notes: Notes) -> dict[str, Any]:
+        text = view.one_line(status) if notes is None else view.summary_text(status, ended=True, notes=notes)
+        return {"text/html": _page(status, notes), "text/plain": text}
 
-    def _live(self, status: Status) -> dict[str, Any]:
-        return {"text/html": view.html_view(status, ended=False, live=True), "text/plain": view.one_line(status)}
+
+def _page(status: Status, notes: Notes) -> str:
+    return view.html_view(status, ended=notes is not None, notes=notes or (), live=notes is None)
 
 
 class Widget(Html):
@@ -222,26 +220,25 @@ class Widget(Html):
         self._buttons = ipywidgets.HBox([self._stop, self._pause])
         self._box = ipywidgets.VBox([self._html, self._buttons])
 
-    def tell(self, status: Status) -> None:
-        self._html.value = view.html_view(status, ended=False, live=True)
+    def tell(self, status: Status, notes: Notes = None) -> None:
+        if notes is not None:
+            super().tell(status, notes)
+            self._buttons.layout.display = "none"
+        self._html.value = _page(status, notes)  # at the end, for a reloaded page that has lost track of the display
         if status.paused != self._paused:
             self._paused = status.paused
             self._pause.description, self._pause.icon = ("Resume", "play") if self._paused else ("Pause", "pause")
         self._stop.disabled = self._pause.disabled = status.stopping is not None
 
-    def end(self, status: Status, notes: Sequence[str]) -> None:
-        super().end(status, notes)
-        # Where a reloaded page has lost track of the display, this is how the summary gets there.
-        self._html.value = view.html_view(status, ended=True, notes=notes)
-        self._buttons.layout.display = "none"
-
-    def _live(self, status: Status) -> dict[str, Any]:
+    def _content(self, status: Status, notes: Notes) -> dict[str, Any]:
+        if notes is not None:
+            return super()._content(status, notes)
         self.tell(status)
         return {**self._box._repr_mimebundle_(), "text/plain": AT_FIRST}
 
 
 SCREENS: dict[Way, type[Lines | Bar | Html]] = {"text": Lines, "bar": Bar, "html": Html, "widget": Widget}
-"""The ways to show a run: `show` where the caller is, `tell` everywhere, and `end` with what stays."""
+"""The ways to show a run: `show` where the caller is, and `tell` everywhere; with notes, once it has ended."""
 
 
 class Live:
@@ -272,9 +269,7 @@ class Live:
         """Show the run where the caller is; the first time, in the way that is given."""
         with self._lock:
             if self._screen is not None:
-                self._screen.show(self._status())
-                if self._over:
-                    self._screen.end(self._status(), self._notes())
+                self._screen.show(self._status(), self._notes() if self._over else None)
             elif way is not None:
                 screen = SCREENS[way](self._controls)
                 screen.show(self._status())
@@ -294,10 +289,7 @@ class Live:
             with self._lock:
                 self._over = over
                 try:
-                    if over:
-                        screen.end(self._status(), self._notes())
-                    else:
-                        screen.tell(self._status())
+                    screen.tell(self._status(), self._notes() if over else None)
                 except Exception as error:  # noqa: BLE001 - a log that is closed, say; the next refresh may work
                     if not logged:
                         _log_failure(error)

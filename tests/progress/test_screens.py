@@ -27,8 +27,8 @@ BESIDE = """
 from enrichkit.progress.screens import Bar
 tell, told = Bar.tell, []
 
-def telling(bar, status, **more):
-    tell(bar, status, **more)
+def telling(bar, status, notes=None):
+    tell(bar, status, notes)
     told.append(status)
 
 def shown(condition):
@@ -140,8 +140,8 @@ def test_lines_come_every_few_seconds_and_whenever_one_asks(tmp_path, capfd, mon
     monkeypatch.setattr("enrichkit.progress.screens.Lines.every_seconds", 0.1)
     tell, twice, told = Lines.tell, threading.Event(), []
 
-    def telling(lines, status):
-        tell(lines, status)
+    def telling(lines, status, notes=None):
+        tell(lines, status, notes)
         told.append(status)
         if len(told) == 2:
             twice.set()
@@ -187,7 +187,7 @@ def test_lines_say_why_a_run_has_ended_early(tmp_path, capfd):
 def test_a_display_that_fails_is_logged_once_and_the_run_goes_on(name, tmp_path, monkeypatch, caplog):
     """A pipe that nobody reads any more, a front end that is gone: no reason to lose hold of a run, nor the end."""
 
-    def broken(screen, status):
+    def broken(screen, status, notes=None):
         raise BrokenPipeError("nobody listens")
 
     monkeypatch.setattr("enrichkit.progress.screens.Lines.every_seconds", 0.05)
