@@ -339,7 +339,7 @@ def _usages(paid: pd.DataFrame) -> Iterator[tuple[Usage, datetime | None]]:
     for name in names:
         if len(odd := np.flatnonzero(paid[name].notna() & ~np.isfinite(numbers[name]))):
             raise InputError(
-                "{name} holds {held!s} in {rows}, which is no count.",
+                "{name} holds {held!s} in {rows}, which is not a count.",
                 name=name,
                 held=paid[name].iloc[odd[0]],
                 rows=rows_told(odd, paid.index),

@@ -102,7 +102,7 @@ def _documented(figure: Figure) -> Figure:
 
 @_documented
 def cost_by_stage(paid: pd.DataFrame, ax: Axes | None = None) -> Axes:
-    """Draw the cost of each stage as a bar of its kinds; what brought no answer is wasted, whatever its kind.
+    """Draw the cost of each stage as a bar of its kinds; a reply that brought no answer counts as wasted.
 
     A stage of which no price is known has no bar, and is called unknown.
     """
@@ -201,7 +201,7 @@ def issues(report: Report, ax: Axes | None = None) -> Axes:
 
 
 def by_kind(paid: pd.DataFrame) -> pd.DataFrame:
-    """Return the cost of each stage by kind, what was wasted apart; a stage of which no price is known has none.
+    """Return the cost of each stage by kind, what was wasted apart; missing for a stage of which no price is known.
 
     >>> by_kind(example()).round(3).loc["poc", ["search", "wasted"]].tolist()
     [0.028, 0.015]
@@ -225,7 +225,7 @@ def _side_by_side(counts: pd.DataFrame, ax: Axes | None) -> Axes:
 def _stacked(
     parts: pd.DataFrame, colours: Iterable[str], ax: Axes | None, *, text: Callable[[float], str] | None = None
 ) -> Axes:
-    """Draw a horizontal bar per row, made of the columns, with a text at its end; of what is unknown there is none."""
+    """Draw a horizontal bar per row, made of the columns, with a text at its end; unknown values have no bar."""
     ax = ax or _own_axes(len(parts))
     parts = parts.rename(index=lambda name: plain(str(name), 28), columns=lambda name: plain(str(name), 20))
     ends = parts.sum(axis="columns", skipna=False)
@@ -246,7 +246,7 @@ def _costs_stacked(kinds: pd.DataFrame, ax: Axes | None) -> Axes:
 
 
 def _entitled(ax: Axes, drawn: pd.DataFrame | Report, title: str, xlabel: str, ylabel: str) -> Axes:
-    """Set a figure's words, none of which is a formula: the names of models are anybody's."""
+    """Set a figure's words as plain text: matplotlib would read a model's or a stage's name as a formula."""
     about = _about_costs(drawn) if isinstance(drawn, pd.DataFrame) else ["simulated answers"] * bool(drawn.simulated)
     ax.set(title="\n".join([title, *about]), xlabel=xlabel, ylabel=ylabel)
     words = [ax.title, *ax.get_yticklabels()]

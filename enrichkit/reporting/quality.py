@@ -207,7 +207,7 @@ def _pending(stage: _Stage) -> int:
 def _levels(stage: _Stage, name: str, words: Sequence[str]) -> dict[str, int]:
     counts = _counts(pc.fill_null(stage.fact(name).filter(stage.where("done")), NOT_SAID))
     known = {word: counts.pop(word, 0) for word in words}
-    return known | {NOT_SAID: sum(counts.values())}  # as is what a model of one's own says in other words
+    return known | {NOT_SAID: sum(counts.values())}  # levels that a user's own answer model names otherwise
 
 
 def _fields_found(stage: _Stage) -> dict[int, int]:

@@ -341,7 +341,7 @@ def _notes(stored: StoredReplies) -> Iterator[str]:
             models=", ".join(sorted(models)),
         )
     if possibly := sum(reply.may_be_charged for reply in stored.replies):
-        yield f"Failures that may have been charged, nobody knows, and are in no sum: {possibly:,}."
+        yield f"Failures that may or may not have been charged, which are in no sum: {possibly:,}."
     if stored.not_sealed:
         yield f"Paid replies that are not sealed yet, so that their records do not count: {stored.not_sealed:,}."
     if count := stored.damaged:

@@ -34,9 +34,9 @@ LARGEST_EXCEL_SHEET = 1_048_576, 16_384
 """Rows, the header's included, and columns."""
 UNSEEN = r"[\s\x00-\x1f\u200b-\u200f\u2060\ufeff]*"
 FORMULA = re.compile(rf"[\t\r\n]|{UNSEEN}[=+\-@＝＋－＠]")
-"""Text that a spreadsheet may take for a formula begins so; what nobody sees may be dropped on the way there."""
+"""How text begins that a spreadsheet may take for a formula; invisible characters may be dropped on the way there."""
 INNER = re.compile(rf"(\r\n|[;\t\r\n])(?={UNSEEN}(?:[=+@＝＋＠]|[-－]\S))")
-"""Where a spreadsheet splits cells here, as in some countries, what follows may be one too, unless it is a bullet."""
+"""Some countries' spreadsheets split cells here: what follows may be a formula, too, unless it is a bullet."""
 
 
 def export(
@@ -66,8 +66,8 @@ def export(
         Lists joined by commas, or as JSON.
     formulas : {"safe", "raw"}
         "safe" puts ``'`` before text that a spreadsheet would take for a formula, also within a cell that it may split
-        (at a semicolon, say), in the cells and headers of columns that a model wrote into; in all columns, if it cannot
-        be told which those are.
+        (at a semicolon, say), in the cells and headers of columns that a model wrote into; in all columns, if those
+        are not known.
     original : DataFrame, optional
         The table before, row for row: its own cells stay as they are, in columns with filled gaps, too.
 
@@ -75,7 +75,7 @@ def export(
     ------
     InputError
         If the suffix is none of these, the file would lie within the store or is its run's input, there is nothing to
-        write, or what is new cannot be told.
+        write, or it is not known what is new.
     StoreError
         If there is no store.
 
@@ -105,7 +105,7 @@ def export(
         raise InputError("There is nothing to write into {path}: no record is complete yet.", path=path)
     if only_new:
         if (origin := frame.attrs.get(ORIGIN)) is None:
-            raise InputError("Which columns are new cannot be told: give a store, or a table as run returned it.")
+            raise InputError("It is not known which columns are new: give a store, or a table as run returned it.")
         frame = frame[[name for name in frame.columns if name in {*origin["key"], *origin["written"]}]]
     write_sheet(as_written(frame, path, lists=lists, formulas=formulas, original=original), path)
 
@@ -275,7 +275,7 @@ def _read_lines(path: Path) -> pd.DataFrame:
                 try:
                     rows.append(dict(json.loads(line).items()))
                 except (ValueError, AttributeError) as error:
-                    message = "Line {number:,} of {path} is no JSON object with a column per name: {reason}."
+                    message = "Line {number:,} of {path} is not a JSON object with a column per name: {reason}."
                     raise InputError(message, number=number, path=path, reason=error) from None
     return pd.DataFrame(rows, dtype=object)  # else a number that some rows lack would become another one
 

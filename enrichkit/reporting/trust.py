@@ -89,7 +89,7 @@ def evidence(out: str | Path = "enriched") -> pd.DataFrame:
 
 
 def corrections(out: str | Path = "enriched") -> pd.DataFrame:
-    """Return what the model would put where the table has another value; nothing of it was written.
+    """Return what the model would put where the table has another value; the table keeps its own.
 
     Parameters
     ----------
@@ -144,7 +144,7 @@ def weak(
     Returns
     -------
     DataFrame
-        The table's own columns, without what answers filled in, and ``_why``, which `run` leaves aside.
+        The table's own columns, without what answers filled in, and ``_why``, which `run` ignores.
 
     Raises
     ------
@@ -197,7 +197,7 @@ def _doubts(row: Mapping[str, Any], stage: str) -> Iterator[tuple[int, str]]:
         if row.get(meta(stage, fact)) == level:
             yield weight, f"{stage}: {level} {fact.replace('_', ' ')}"
     states = row.get(meta(stage, "states")) or ()
-    marked = any(state["sources"] for state in states)  # a reply that marks nothing says nothing of any field
+    marked = any(state["sources"] for state in states)  # else the service marked no field at all
     for name, weight in DOUBTFUL.items():
         doubtful = [state["field"] for state in states if state["state"] == name and (marked or name != "unsupported")]
         if doubtful:

@@ -120,7 +120,7 @@ def verify(out: str | Path = "enriched") -> Verification:
         for row in rows:
             record = str(row.get(RECORD_ID))
             if record in shard_of:
-                problems.append(f"Record {record} stands twice: in shards s{shard_of[record]:04d} and s{number:04d}.")
+                problems.append(f"Record {record} is stored twice: shards s{shard_of[record]:04d} and s{number:04d}.")
             shard_of[record] = number
             for stage in stages:
                 payers.add(row.get(meta(stage, "paid_by")))
@@ -186,7 +186,7 @@ def _wrong_rows(table: pa.Table, rows: Sequence[Mapping[str, Any]]) -> Iterator[
     for row in rows:
         statuses = [row.get(meta(stage, "status")) for stage in stages]
         if not {*statuses, row.get(STATUS)} <= STATUSES:
-            yield f", record {row.get(RECORD_ID)}: a status is none of {', '.join(sorted(STATUSES))}."
+            yield f", record {row.get(RECORD_ID)}: a status is not one of {', '.join(sorted(STATUSES))}."
         elif row[STATUS] not in (record_status(statuses), "pending"):
             both = f"{row[STATUS]}, that of its stages {', '.join(map(str, statuses))}"
             yield f", record {row.get(RECORD_ID)}: its status is {both}."
@@ -205,7 +205,7 @@ def _wrong_replies(question: str | None, replies: Sequence[bytes], payer: str | 
         yield f"a stored reply cannot be read ({type(error).__name__}: {error})."
     else:
         if {question, None}.isdisjoint(answered):
-            yield "none of its replies is to its question."
+            yield "none of its replies answers its question."
 
 
 def _wrong_journal(reader: StoreReader) -> Iterator[str]:

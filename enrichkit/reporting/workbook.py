@@ -86,7 +86,7 @@ def write_workbook(frame: pd.DataFrame) -> bytes:
         table = pd.DataFrame(dict(enumerate(columns)), dtype=object).set_axis(names, axis="columns")
         table.to_excel(writer, index=False)
         for cell in itertools.chain(*writer.book.active.iter_rows()):
-            if cell.data_type == "f":  # text is text, whatever it begins with
+            if cell.data_type == "f":  # text stays text, even if it begins like a formula
                 cell.data_type = "s"
     return file.getvalue()
 

@@ -405,7 +405,7 @@ def test_what_other_models_would_have_cost(tmp_path):
 def test_what_is_no_count_of_tokens_is_named(odd):
     """With its row; an empty cell is unknown, and no mistake."""
     paid = pd.DataFrame({"input_tokens": [10, 10, 10], "output_tokens": pd.Series([None, 1, odd], dtype=object)})
-    with pytest.raises(errors.InputError, match=r"output_tokens holds .* in row 3, which is no count"):
+    with pytest.raises(errors.InputError, match=r"output_tokens holds .* in row 3, which is not a count"):
         what_if(paid)
     assert what_if(paid.head(2))["unpriced"].eq(1).all()
 

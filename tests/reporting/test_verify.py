@@ -93,12 +93,12 @@ def unknown_payer(rows):
 @pytest.mark.parametrize(
     ("edit", "told"),
     [
-        (twice, "stands twice"),
+        (twice, "stored twice"),
         (other_key, "does not belong to its key"),
-        (other_question, "none of its replies is to its question"),
+        (other_question, "none of its replies answers its question"),
         (no_reply, "none of its replies"),
         (nonsense, "cannot be read"),
-        (no_status, "a status is none of"),
+        (no_status, "a status is not one of"),
         (wrong_status, "that of its stages"),
         (unknown_payer, "is in no shard"),
     ],
