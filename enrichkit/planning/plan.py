@@ -72,10 +72,9 @@ def choose_stages(stages: Sequence[str | Stage], frame: pd.DataFrame) -> list[St
     chosen = []
     for stage in stages:
         if not isinstance(stage, Stage) and not (isinstance(stage, str) and stage in funds.STAGES):
+            names = ", ".join(funds.STAGES)
             raise StageError(
-                "There is no stage {stage!r}. Built in: {names}; or give a Stage{in_python}.",
-                stage=stage,
-                names=", ".join(funds.STAGES),
+                "There is no stage {name!r}. Built in: {names}; or give a Stage{in_python}.", name=stage, names=names
             )
         chosen.append(stage if isinstance(stage, Stage) else funds.STAGES[stage])
     return arrange(chosen, [str(name) for name in frame.columns])
@@ -86,33 +85,27 @@ def check_store_fits(index: Index, *, stages: Sequence[Stage], key: tuple[str, .
 
     ``simulated`` says whether the simulator answers, as far as that is known beforehand.
     """
+    store = index.folder
     if index.key and tuple(index.key) != key:
+        by = f"{', '.join(index.key)}, this call by {', '.join(key)}"
         raise InputError(
-            "The store {store} identifies records by {names}, this call by {other_key}. "
-            "Choose another {out}, or give the same key.",
-            store=index.folder,
-            names=", ".join(index.key),
-            other_key=", ".join(key),
+            "The store {store} identifies records by {by}. Choose another {out}, or the same key.", store=store, by=by
         )
     if simulated is not None and index.simulated not in (None, simulated):
-        held, new = ("real", "simulated") if simulated else ("simulated", "real")
+        kinds = "real answers; simulated ones" if simulated else "simulated answers; real ones"
         raise InputError(
-            "The store {store} holds {held} answers; {new} ones never mix with them. Choose another {out}.",
-            store=index.folder,
-            held=held,
-            new=new,
+            "The store {store} holds {kinds} never mix with them. Choose another {out}.", store=store, kinds=kinds
         )
     for stage in stages:
         for name, columns in index.answers.items():
-            both = sorted(stage.answers.keys() & set(columns)) if name != stage.name else ()
-            if both:
+            if name != stage.name and (both := sorted(stage.answers.keys() & set(columns))):
+                answers = f"the answers of stage {name!r} in {store}"
                 raise StageError(
-                    "Stage {name!r} writes the column {both!r}, which holds the answers of stage {other!r} in {store}. "
+                    "Stage {name!r} writes the column {both!r}, which holds {answers}. "
                     "Give it another 'columns', or choose another {out}.",
                     name=stage.name,
                     both=both[0],
-                    other=name,
-                    store=index.folder,
+                    answers=answers,
                 )
 
 

@@ -84,11 +84,8 @@ def choose_key(key: str | Sequence[str] | None, columns: Collection[str]) -> tup
     if not isinstance(key, str | Sequence):
         raise InputError("{key} must be a column's name or several, not {column!r}.", column=key)
     names = (key,) if isinstance(key, str) else tuple(key)
-    for name in names:
-        if name not in columns:
-            raise InputError(
-                "The key column {name!r} is not in the table. Its columns: {names}.", name=name, names=listed
-            )
+    for name in [name for name in names if name not in columns]:
+        raise InputError("The key column {name!r} is not in the table. Its columns: {names}.", name=name, names=listed)
     if not names:
         raise InputError("{key} must name at least one column.")
     return names
@@ -133,9 +130,7 @@ def read_records(
     table = as_table(frame, without=run_columns(stage.name for stage in stages))
     named = with_text_names(frame)
     if SHARD in named.columns:
-        raise InputError(
-            "A column cannot be named {shard!r}: that is what the store's folders are. Rename it.", shard=SHARD
-        )
+        raise InputError("A column cannot be named {shard!r}, like the store's folders. Rename it.", shard=SHARD)
     names = choose_key(key, list(named.columns))
     rows, lacking, keyless = record_digests(named, names)
     if lacking.all():
@@ -171,28 +166,18 @@ def _order(records: Records, priority: Priority) -> npt.NDArray[np.int32]:
     """
     first = records.first
     if not isinstance(priority, str) and not callable(priority):
-        raise InputError(
-            "{priority} must be a column's name or a function of the table, not {column!r}.", column=priority
-        )
+        raise InputError("{priority} must be a column's name or a function of the table, not {name!r}.", name=priority)
     if isinstance(priority, str) and priority not in first.columns:
         raise InputError("The priority column {column!r} is not in the table.", column=priority)
     given = first[priority] if isinstance(priority, str) else pd.Series(priority(first))
     numbers = pd.to_numeric(given, errors="coerce").to_numpy(dtype=float)
     if len(numbers) != len(first):
-        raise InputError(
-            "{priority} must give one number per record, {count:,} of them, not {given:,}.",
-            count=len(first),
-            given=len(numbers),
-        )
+        counts = f"{len(first):,} of them, not {len(numbers):,}"
+        raise InputError("{priority} must give one number per record, {counts}.", counts=counts)
     lacking = np.flatnonzero(np.isnan(numbers))
     odd = lacking[is_true(pc.not_equal(column_texts(given.iloc[lacking]), ""))]
     if len(odd):
         whose = f"The priority column {priority!r}" if isinstance(priority, str) else "priority"
-        what, where = plain(str(given.iloc[odd[0]])), rows_told(records.row[odd], records.frame.index)
-        raise InputError(
-            "{whose} must hold numbers, the highest asked first: not {what!r}, in {where}.",
-            whose=whose,
-            what=what,
-            where=where,
-        )
+        value = f"{plain(str(given.iloc[odd[0]]))!r}, in {rows_told(records.row[odd], records.frame.index)}"
+        raise InputError("{whose} must hold numbers, the highest asked first: not {value}.", whose=whose, value=value)
     return np.argsort(-np.nan_to_num(numbers, nan=-np.inf), kind="stable").astype(np.int32)
