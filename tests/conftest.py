@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import signal
+import subprocess
 import sys
+import types
 
 import certifi
 import pytest
@@ -11,6 +13,7 @@ from hypothesis import HealthCheck, settings
 
 import support.faults  # noqa: F401 - their names are known to every simulator of a test
 from enrichkit.gemini.simulator import Simulator
+from support import programs
 
 # A shell lets what it starts in the background ignore Ctrl-C; here, tests send it.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -44,3 +47,16 @@ def simulator(monkeypatch):
         monkeypatch.setenv("GOOGLE_GEMINI_BASE_URL", server.url)
         monkeypatch.setenv("GOOGLE_API_KEY", "a-key-for-nothing")
         yield server
+
+
+@pytest.fixture
+def quick_sender(request, monkeypatch):
+    """The process that sends notifications is forked from one that has loaded apprise: a tenth of the time."""
+    if "real_sender" not in request.fixturenames:
+        quick = types.SimpleNamespace(**vars(subprocess) | {"run": programs.run})
+        monkeypatch.setattr("enrichkit.progress.notify.subprocess", quick)
+
+
+@pytest.fixture
+def real_sender():
+    """With this, that process starts as it does outside of tests."""

@@ -358,19 +358,20 @@ def test_a_disk_that_is_nearly_full_pauses_the_asking(tmp_path, monkeypatch):
     free = Files.free_bytes
 
     def filling(request):
-        time.sleep(0.1)
+        time.sleep(0.05)
         with lock:
             if len(client.asked) == 3:
                 monkeypatch.setattr(Files, "free_bytes", lambda self, folder: 1000)
             return client(request)
 
+    monkeypatch.setattr("enrichkit.engine.driver.LOOK_AT_DISK_SECONDS", 0.05)
     settings = {"stages": [COMPANY], "key": "name", "model": "m", "prices": PRICES, "progress": False, "workers": 2}
     job = enrichkit.start(
         in_peru(*[f"n{number}" for number in range(30)]), out=tmp_path / "out", client=filling, **settings
     )
     wait_for(lambda: "nearly full" in job.status.waiting)
     asked = len(client.asked)
-    time.sleep(0.5)
+    time.sleep(0.3)
     assert len(client.asked) <= asked + 2  # those that were in flight
     monkeypatch.setattr(Files, "free_bytes", free)
     assert job.result()["_status"].tolist() == ["done"] * 30

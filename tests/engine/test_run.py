@@ -225,8 +225,9 @@ def test_failed_records_stay_failed_until_asked_for(tmp_path, simulator):
     assert simulator.counts()["requests"] == before + 2
 
 
-def test_a_mixed_day_loses_nothing(table, tmp_path, simulator):
+def test_a_mixed_day_loses_nothing(table, tmp_path, simulator, monkeypatch):
     """Errors, refusals and odd replies by the dozen: every record ends with an answer or a named failure."""
+    monkeypatch.setattr("enrichkit.engine.retry.FIRST_WAIT_SECONDS", 0.05)
     simulator.faults = dict.fromkeys(
         ["overloaded", "server", "rate", "reset", "prose", "cut_json", "fenced", "surrogates", "wrong_types", "empty"],
         0.02,

@@ -125,7 +125,7 @@ def test_silent_requests_cost_no_worker(tmp_path, simulator):
         out=tmp_path / "out",
         progress=False,
         workers=20,
-        deadline_seconds=10,
+        deadline_seconds=6,
     )
     while not job.done:
         late = max(late, job.status.traffic.in_flight if job.status.left < 272 else 0)
@@ -146,7 +146,7 @@ def test_a_stopped_run_ends_when_its_requests_do(tmp_path, simulator):
         out=tmp_path / "out",
         progress=False,
         workers=5,
-        deadline_seconds=10,
+        deadline_seconds=3,
     )
     wait_for(lambda: simulator.counts()["requests"] >= 5)
     before, stopped = simulator.counts()["requests"], time.monotonic()
@@ -280,10 +280,11 @@ def test_a_full_disk_saves_up_no_burst(tmp_path, monkeypatch):
             asked.append(request)
             if len(asked) == 2:
                 monkeypatch.setattr(Files, "free_bytes", lambda self, folder: 0)
-        time.sleep(0.3)  # long enough for the writer to look at the disk
+        time.sleep(0.2)  # long enough for the writer to look at the disk
         return GOOD
 
     monkeypatch.setattr(Pace, "sent", passing)
+    monkeypatch.setattr("enrichkit.engine.driver.LOOK_AT_DISK_SECONDS", 0.05)
 
     job = enrichkit.start(
         numbered(12, "Firm "),
@@ -296,7 +297,7 @@ def test_a_full_disk_saves_up_no_burst(tmp_path, monkeypatch):
         rpm=600,
     )
     wait_for(lambda: "nearly full" in job.status.waiting)
-    time.sleep(1)
+    time.sleep(0.5)
     wait_for(lambda: len(asked) == len(passed))  # none waits behind the gate
     monkeypatch.setattr(Files, "free_bytes", free)
     assert set(job.result()["_status"]) == {"done"}

@@ -134,7 +134,7 @@ def test_a_reply_that_drips_is_cut(simulator):
     client = connect("google-genai", key=KEY, base_url=simulator.url)
     simulator.script = ["drip"]
     started = time.monotonic()
-    reply = client(question(timeout_seconds=2.0))
+    reply = client(question(timeout_seconds=1.0))
     assert time.monotonic() - started < 10  # all of it would take longer still
     assert reply.failure.cause == "timeout"
     assert "drips" in reply.failure.message
@@ -167,7 +167,7 @@ def test_a_compressed_reply_that_drips_is_cut_and_any_other_is_read():
         threading.Thread(target=server.serve_forever, daemon=True).start()
         client = connect("google-genai", key=KEY, base_url=f"http://127.0.0.1:{server.server_port}")
         started = time.monotonic()
-        assert "drips" in client(question(timeout_seconds=2.0)).failure.message
+        assert "drips" in client(question(timeout_seconds=1.0)).failure.message
         assert time.monotonic() - started < 0.5 * len(body) - 5
         assert client(question()).text == "Zoë"
         client.close()

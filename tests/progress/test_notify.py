@@ -20,7 +20,6 @@ import sys
 import threading
 import time
 import traceback
-import types
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs
 
@@ -41,6 +40,7 @@ from support.waiting import wait_for
 
 SECRET = "canarysecret0123456789abcd"
 HOSTILE = "@everyone <!channel> <b>Ünïcode</b> %s {0} \r\nBcc: eve@example.org"
+pytestmark = pytest.mark.usefixtures("quick_sender")
 PRICES = {"m": Price(input_usd=1, output_usd=1, search_usd=0)}
 
 
@@ -129,19 +129,6 @@ def quiet_machine(monkeypatch):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.delenv("ENRICHKIT_NOTIFY", raising=False)
     monkeypatch.setenv("GOOGLE_API_KEY", f"key-{SECRET}")
-
-
-@pytest.fixture
-def real_sender():
-    """The sender's process starts as in a run outside of tests."""
-
-
-@pytest.fixture(autouse=True)
-def quick_sender(request, monkeypatch):
-    """Elsewhere it is forked from one that has loaded apprise, which takes a tenth of the time."""
-    if "real_sender" not in request.fixturenames:
-        quick = types.SimpleNamespace(**vars(subprocess) | {"run": programs.run})
-        monkeypatch.setattr("enrichkit.progress.notify.subprocess", quick)
 
 
 def table(*names):
