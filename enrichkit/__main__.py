@@ -12,7 +12,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from .cli.commands import export_store, fault, latency, report_of_store, simulate, status_of_store, verify_store
 from .cli.flags import Argument, LibraryWarnings, argument, number, path, say, settings_arguments
@@ -34,48 +34,39 @@ class Command(NamedTuple):
     epilog: str | None = None
 
 
-COUNT, PORT = number(int, 1), number(int, 0, 65_535)
-STORE = argument("dir", "the store, its progress file (.json), or an --output", type=path, metavar="DIR")
-CHECKPOINT = (
-    "the store, default: beside the output; a name that ends in .json is the progress file's, and the store lies "
-    "beside it"
-)
-INTERVAL = "bring progress file and output up to date every N records, too (default: 10); each reply is on disk anyway"
-FILE = (
-    "its suffix says which kind: .csv, .parquet, ...; replaces a file of that name, but not the input of the store's "
-    "last run"
-)
+FILE: dict[str, Any] = {"type": path, "metavar": "FILE"}
+DIR: dict[str, Any] = {"type": path, "metavar": "DIR"}
+COUNT: dict[str, Any] = {"type": number(int, 1), "metavar": "N"}
+EVERY: dict[str, Any] = {**COUNT, "default": 10}
+ON: dict[str, Any] = {"action": "store_true"}
+STORE = argument("dir", "the store, its progress file (.json), or an --output", **DIR)
 RUN = {
     "files": [
-        argument(
-            "--input", "the table: CSV, TSV, Parquet, JSON lines or Excel", type=path, required=True, metavar="FILE"
-        ),
-        argument("--output", "default: the input's name with _enriched", type=path, metavar="FILE"),
-        argument("--checkpoint", CHECKPOINT, type=path, metavar="DIR"),
-        argument("--checkpoint-interval", INTERVAL, type=COUNT, default=10, metavar="N"),
+        argument("--input", "the table: CSV, TSV, Parquet, JSON lines or Excel", **FILE, required=True),
+        argument("--output", "default: the input's name with _enriched", **FILE),
+        argument("--checkpoint", "the store, or its progress file (.json); default: beside the output", **DIR),
+        argument("--checkpoint-interval", "bring these files up to date every N records (default: 10)", **EVERY),
     ],
     "this call": [
-        argument("--dry-run", "show the plan and its price; ask and write nothing", action="store_true"),
-        argument("--yes", "do not ask whether to go on", action="store_true"),
-        argument("--resume", "fail if there is no run to resume; any rerun resumes", action="store_true"),
-        argument("--fresh", "a new store; the old one is moved aside, never deleted", action="store_true"),
+        argument("--dry-run", "show the plan and its price; ask and write nothing", **ON),
+        argument("--yes", "do not ask whether to go on", **ON),
+        argument("--resume", "fail if there is no run to resume; any rerun resumes", **ON),
+        argument("--fresh", "a new store; the old one is moved aside, never deleted", **ON),
     ],
     "settings": settings_arguments(),
 }
 EXPORT = [
-    argument("file", FILE, type=path, metavar="FILE"),
-    argument("--only-new", "only the key and the new columns", action="store_true"),
+    argument("file", "the file; its suffix says which kind; never the input of the store's last run", **FILE),
+    argument("--only-new", "only the key and the new columns", **ON),
     argument("--lists", "lists in CSV and Excel", choices=("readable", "json"), default="readable"),
     argument("--formulas", "text like =1+1 in those", choices=("safe", "raw"), default="safe"),
 ]
 SIMULATE = [
-    argument(
-        "--port", "port to listen on; 0 takes a free one (default: 8899)", type=number(int, 0, 65_535), default=8899
-    ),
+    argument("--port", "the port; 0 takes a free one (default: 8899)", type=number(int, 0, 65_535), default=8899),
     argument("--seed", "same seed, same answers (default: 0)", type=int, default=0),
     argument("--latency", "a reply takes so long; 0.5-3 is a spread", type=latency, default=0.0, metavar="SECONDS"),
-    argument("--per-minute", "refuse more than N requests a minute", type=COUNT, metavar="N"),
-    argument("--per-day", "refuse more than N requests a day", type=COUNT, metavar="N"),
+    argument("--per-minute", "refuse more than N requests a minute", **COUNT),
+    argument("--per-day", "refuse more than N requests a day", **COUNT),
     argument("--fault", "a fault and its probability", type=fault, action="append", default=[], metavar="NAME=P"),
 ]
 COMMANDS = {
@@ -83,7 +74,7 @@ COMMANDS = {
         run_file, RUN, f"Example, without key or cost: enrichkit run --input data.csv --model simulator. {CODES}"
     ),
     "status": Command(status_of_store, {"": [STORE]}),
-    "report": Command(report_of_store, {"": [STORE, argument("--json", "as JSON", action="store_true")]}),
+    "report": Command(report_of_store, {"": [STORE, argument("--json", "as JSON", **ON)]}),
     "verify": Command(verify_store, {"": [STORE]}),
     "export": Command(export_store, {"": [STORE, *EXPORT]}),
     "simulate": Command(simulate, {"": SIMULATE}, f"Faults: {', '.join(FAULTS)}."),

@@ -30,29 +30,31 @@ NAMES = (
     *("stages", "key", "model", "client", "workers", "rpm", "budget_usd", "prices", "retry_failed", "on_change"),
     *("redo_damaged", "limit", "priority", "shard_rows", "deadline_seconds", "notify", "progress", "delay_seconds"),
 )
-PYTHON = {
-    **{name: name for name in NAMES},
-    "out": "'out'",
-    "max_output_tokens": "the stage's max_output_tokens",
-    "redo": "on_change='redo'",
-    "keep": "on_change='keep'",
-    "redo_damaged_on": "redo_damaged=True",
-    "retry_failed_on": "retry_failed=True",
-    "retry_failed_only": "retry_failed='only'",
-    "give_key": "key=...",
-    "give_prices": "give prices",
-    "run": "enrichkit.run",
-    "plan": "enrichkit.plan(...)",
-    "read": "enrichkit.read(out)",
-    "corrections": "enrichkit.trust.corrections",
-    "weak": "enrichkit.trust.weak",
-    "report_of": "enrichkit.report(",
-    "end_of_call": ")",
-    "call": "call",
-    "look": "See where it was called",
-    "in_python": "",
+"""The settings that a sentence may name in braces."""
+SPELLINGS = {
+    "out": ("'out'", "--checkpoint"),
+    "max_output_tokens": ("the stage's max_output_tokens", "the stage's max_output_tokens (in Python)"),
+    "redo": ("on_change='redo'", "--on-change redo"),
+    "keep": ("on_change='keep'", "--on-change keep"),
+    "redo_damaged_on": ("redo_damaged=True", "--redo-damaged"),
+    "retry_failed_on": ("retry_failed=True", "--retry-failed"),
+    "retry_failed_only": ("retry_failed='only'", "--retry-failed"),
+    "give_key": ("key=...", "--key ..."),
+    "give_prices": ("give prices", "in Python, give prices"),
+    "run": ("enrichkit.run", "enrichkit run"),
+    "plan": ("enrichkit.plan(...)", "--dry-run"),
+    "read": ("enrichkit.read(out)", "in Python, enrichkit.read(out)"),
+    "corrections": ("enrichkit.trust.corrections", "in Python, enrichkit.trust.corrections"),
+    "weak": ("enrichkit.trust.weak", "in Python, enrichkit.trust.weak"),
+    "report_of": ("enrichkit.report(", "enrichkit report "),
+    "end_of_call": (")", ""),
+    "call": ("call", "command"),
+    "look": ("See where it was called", "See what it printed"),
+    "in_python": ("", " (in Python)"),
 }
-"""How Python spells what a sentence names in braces: the settings, and what else the command line says otherwise."""
+"""What else a sentence may name in braces: how Python spells it, and how the shell does."""
+PYTHON = {name: name for name in NAMES} | {name: words for name, (words, _) in SPELLINGS.items()}
+"""How Python spells what a sentence names in braces."""
 
 
 class Sentence(str):

@@ -19,32 +19,10 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import StoreError
-from ..formatting import plain, spelled
+from ..formatting import SPELLINGS, plain, spelled
 from ..options import Options, described
 
 Argument = tuple[str, dict[str, Any]]
-PHRASES = {
-    "out": "--checkpoint",
-    "max_output_tokens": "the stage's max_output_tokens (in Python)",
-    "redo": "--on-change redo",
-    "keep": "--on-change keep",
-    "redo_damaged_on": "--redo-damaged",
-    "retry_failed_on": "--retry-failed",
-    "retry_failed_only": "--retry-failed",
-    "give_key": "--key ...",
-    "give_prices": "in Python, give prices",
-    "run": "enrichkit run",
-    "plan": "--dry-run",
-    "read": "in Python, enrichkit.read(out)",
-    "corrections": "in Python, enrichkit.trust.corrections",
-    "weak": "in Python, enrichkit.trust.weak",
-    "report_of": "enrichkit report ",
-    "end_of_call": "",
-    "call": "command",
-    "look": "See what it printed",
-    "in_python": " (in Python)",
-}
-"""How the shell spells what a sentence names in braces, besides the settings."""
 HELP = {
     "stages": "what is asked, with commas between (default: poc,fund); also deep",
     "key": "a column that identifies a record; may be given again",
@@ -71,7 +49,7 @@ KINDS: dict[str, dict[str, Any]] = {
 def shell() -> dict[str, str]:
     """Return how the shell spells what a sentence names in braces; a setting without a flag is one for Python."""
     in_python = {field.name: f"{field.name} (in Python)" for field in dataclasses.fields(Options)}
-    return in_python | flags_of_settings() | PHRASES
+    return in_python | flags_of_settings() | {name: words for name, (_, words) in SPELLINGS.items()}
 
 
 def flags_of_settings() -> dict[str, str]:
