@@ -131,8 +131,10 @@ def read_sheet(path: str | Path) -> pd.DataFrame:
     except EnrichError:
         raise
     except Exception as error:  # a broken file may raise anything in its reader
-        message = "{path} cannot be read as {suffix}: {reason}"
-        raise InputError(message, path=path, suffix=path.suffix, reason=str(error).strip()) from error
+        reason = str(error).strip()
+        raise InputError(
+            "{path} cannot be read as {kind}: {reason}", path=path, kind=path.suffix, reason=reason
+        ) from error
     if not len(frame):
         raise InputError("{path} has no rows.", path=path)
     return frame
@@ -275,8 +277,12 @@ def _read_lines(path: Path) -> pd.DataFrame:
                 try:
                     rows.append(dict(json.loads(line).items()))
                 except (ValueError, AttributeError) as error:
-                    message = "Line {number:,} of {path} is not a JSON object with a column per name: {reason}."
-                    raise InputError(message, number=number, path=path, reason=error) from None
+                    raise InputError(
+                        "Line {number:,} of {path} is not a JSON object with a column per name: {reason}.",
+                        number=number,
+                        path=path,
+                        reason=error,
+                    ) from None
     return pd.DataFrame(rows, dtype=object)  # else a number that some rows lack would become another one
 
 
