@@ -8,6 +8,7 @@ formulas: the same store and table give the same estimate.
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -261,14 +262,10 @@ def spent_before(index: Index, run_plan: RunPlan, *, budget_usd: float | None, p
 
 def worst_request(run_plan: RunPlan, prices: Mapping[str, Price]) -> Decimal:
     """Return about the worst case of the most expensive request; a request of unknown price counts as nothing."""
-    worst = (
-        worst_case(
-            questions.stage.model or run_plan.model,
-            prompt_bytes=LONGEST_PROMPT_BYTES,
-            max_output_tokens=questions.stage.max_output_tokens,
-            search=questions.stage.search,
-            prices=prices,
-        )
-        for questions in run_plan.stages
-    )
+    worst_of = functools.partial(worst_case, prompt_bytes=LONGEST_PROMPT_BYTES, prices=prices)
+    stages = [questions.stage for questions in run_plan.stages]
+    worst = [
+        worst_of(stage.model or run_plan.model, max_output_tokens=stage.max_output_tokens, search=stage.search)
+        for stage in stages
+    ]
     return max((usd or Decimal() for usd in worst), default=Decimal())

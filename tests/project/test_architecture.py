@@ -97,10 +97,10 @@ TODAY: dict[str, dict[str, int]] = {
         "": 350,
     },
     "code lines": {
-        "": 9000,
+        "": 8350,
     },
     "core": {
-        "": 5430,
+        "": 5170,
     },
 }
 """What passes its limit for now, by its name: may shrink and never grow.
