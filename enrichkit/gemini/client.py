@@ -95,7 +95,7 @@ def access() -> dict[str, Any]:
 
 
 def is_simulated(model: str, client: str | Client) -> bool | None:
-    """Whether the simulator answers; unknown where another address or a client of one's own may lead anywhere."""
+    """Whether the simulator answers; unknown where another address or a user's client may lead anywhere."""
     if model == SIMULATOR:
         return True
     return None if callable(client) or os.environ.get(ENDPOINT_NAME) else False
@@ -240,7 +240,7 @@ class _Generativeai:
 
     def __init__(self, key: str, base_url: str | None) -> None:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # two notices that support has ended, in red, in every notebook
+            warnings.simplefilter("ignore")  # two warnings that support has ended, in red, in every notebook
             try:
                 from google.ai import generativelanguage_v1beta as glm
                 from google.auth.credentials import AnonymousCredentials

@@ -1,4 +1,4 @@
-"""The body: what Gemini's raw JSON means, of a reply or of an error, the same for every client.
+"""The wire: what Gemini's raw JSON means, of a reply or of an error, the same for every client.
 
 Facts about the wire: Google's API reference and recorded replies, as of November 2026.
 """
@@ -34,7 +34,7 @@ T = TypeVar("T", dict[str, Any], list[Any], str)
 
 
 def parse(raw: str) -> Reply:
-    """Return the reply in a raw JSON body; what cannot be read becomes a named failure.
+    """Return the reply in a raw JSON body; a body that cannot be read becomes a named failure.
 
     >>> parse('{"candidates": [{"content": {"parts": [{"text": "{}"}]}}]}').text
     '{}'
@@ -76,8 +76,8 @@ def _supports(
 ) -> Iterator[Support]:
     """Yield which stretches of the text are backed by which pages.
 
-    Offsets are in bytes, within a part where there are several; one that does not lead to the very words that the
-    support repeats is left out.
+    Offsets are in bytes, within a part where there are several; a support whose
+    offsets do not lead to the words that it repeats is left out.
     """
     whole = "".join(texts.values()).encode("utf-8", "surrogatepass") if supports else b""
     places_of = {uri: place for place, uri in enumerate(pages)}
@@ -158,7 +158,7 @@ def classify(status: int, raw: str) -> Failure:
     details = _at(error, list, "details")
     violations = [violation for detail in details for violation in _at(detail, list, "violations")]
     quotas = [name for violation in violations if (name := _at(violation, str, "quotaId"))]
-    # A daily quota among others is the one that counts: no delay helps against it.
+    # A daily quota takes precedence: no delay helps against it.
     quota = next((quota for quota in quotas if "PerDay" in quota), quotas[0] if quotas else None)
     delay = next((text for detail in details if (text := _at(detail, str, "retryDelay"))), "")
     seconds = re.fullmatch(r"(\d+(?:\.\d+)?)s", delay) or re.search(r"retry in (\d+(?:\.\d+)?)s", message)

@@ -63,7 +63,7 @@ class Budget:
             return max(Decimal(), actual - reserved_usd) if self.limit_usd is not None else Decimal()
 
     def keep(self, reserved_usd: Decimal) -> None:
-        """Keep a reservation as possibly spent: nobody knows whether the request was answered."""
+        """Keep a reservation as possibly spent: it is unknown whether the request was answered."""
         with self._lock:
             self.reserved_usd -= reserved_usd
             self.possibly_usd += reserved_usd
@@ -91,7 +91,7 @@ class Forecast:
         self._cost = [Decimal()] * len(left)
 
     def finish(self, stage: int, cost_usd: Decimal | float | None) -> None:
-        """Note what one of a stage's questions cost in the end; None if nobody knows, or it was not asked at all."""
+        """Note what one of a stage's questions cost in the end; None if that is unknown, or it was not asked at all."""
         self._left[stage] -= 1
         if cost_usd is not None:
             self._finished[stage] += 1

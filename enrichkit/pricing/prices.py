@@ -1,4 +1,4 @@
-"""The price: tokens and searches to USD.
+"""The prices: tokens and searches to USD.
 
 The prices are those of the `genai-prices` package, which comes with them and asks no network. What is unknown stays
 unknown: no price is ever taken for 0.
@@ -163,7 +163,7 @@ def rates(
 
 
 def lacking(model: str, *, search: bool, prices: Mapping[str, Price]) -> Sentence | None:
-    """Return which price of a model nobody knows, and how to give it, in words; None if all are known.
+    """Return which price of a model is unknown, and how to give it, in words; None if all are known.
 
     >>> lacking("my-model", search=True, prices={"my-model": Price(input_usd=1, output_usd=2, search_usd=0)})
     """

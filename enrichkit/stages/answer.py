@@ -1,7 +1,7 @@
 """The answer: what a stage asks for, as a pydantic model, and how it is read out of a reply's text.
 
-`Answer` is the base of every stage's model. A paid answer is never lost to a single bad value, nor to a validator or a
-check of one's own that raises. It refuses to know where an answer is stored or what it cost.
+`Answer` is the base of every stage's model. A paid answer is never lost to a single bad value, nor to a user's
+validator or check that raises. It refuses to know where an answer is stored or what it cost.
 """
 
 from __future__ import annotations
@@ -167,7 +167,7 @@ def read_answer(model: type[Answer], text: str) -> tuple[Answer | None, list[Iss
     """Return the typed answer in a reply's text, and the fields that had to be left out.
 
     ``None`` means that the text holds no object of this model: none at all, one that lacks a required field, or
-    one of which no field is usable. A single field of the wrong type is left empty and named. A validator of one's own
+    one of which no field is usable. A single field of the wrong type is left empty and named. A user's validator
     that raises makes the answer unreadable.
     """
     names = frozenset(model.model_fields)
@@ -192,7 +192,7 @@ def read_answer(model: type[Answer], text: str) -> tuple[Answer | None, list[Iss
 def check_answer(answer: Answer, checks: Iterable[Check], record: Record) -> tuple[dict[str, Any], list[Issue]]:
     """Return the values asked for as the checks leave them, and what the checks found.
 
-    Each check sees what those before it have left. A check of one's own that raises is an issue itself.
+    Each check sees what those before it have left. A user's check that raises is an issue itself.
     """
     model = type(answer)
     fields = [name for name in model.model_fields if name not in Answer.about_itself]

@@ -1,4 +1,4 @@
-"""The evidence: which pages back which field of an answer, as far as the reply itself says so.
+"""The grounding: which pages back which field of an answer, as far as the reply itself says so.
 
 Pure. The service marks stretches of its text, in bytes, and names the pages behind each; here they are laid over the
 values in the JSON. It does not look at the pages: what is backed may still be wrong, and what is not may be right.

@@ -1,4 +1,4 @@
-"""The atlas: what is known of the world's countries, cities, currencies and phone numbers.
+"""The places: what is known of the world's countries, cities, currencies and phone numbers.
 
 All of it comes from optional libraries, the extra ``checks``, each loaded once and only when first asked. It refuses to
 guess: a word that it does not know, or that may mean several things, is unknown, and without the libraries all are.

@@ -22,7 +22,7 @@ from .answer import Answer, Check, check_name
 from .shape import Shape, shape_of
 
 READER = 3
-"""Raised when something else is read out of a reply than before: stored replies are then read again, for nothing."""
+"""Increased when replies are read differently: stored replies are then read again, at no cost."""
 ASKED = ("prompt", "search", "thinking", "max_output_tokens", "ignore_case")
 """The settings that make a question, as they stand."""
 UNKNOWN = "⟦(unknown)⟧"
@@ -79,7 +79,7 @@ class Stage:
     after : tuple of str
         Stages that come before this one, where they are asked at all.
     prepare : callable, optional
-        Called before a run's first request, for what the checks have to load: no paid reply shall wait for that.
+        Called before a run's first request, for what the checks have to load: no paid reply should wait for that.
 
     Raises
     ------
@@ -271,7 +271,7 @@ def request_for(
 
 
 def waits_for(stage: Stage, earlier: Stage) -> bool:
-    """Whether a stage asks only once the answers of one that comes earlier are there."""
+    """Whether a stage asks only after an earlier one has answered."""
     return earlier.name in stage.after or not earlier.answers.keys().isdisjoint({*stage.reads, *stage.requires})
 
 

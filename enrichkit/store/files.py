@@ -35,7 +35,7 @@ class Files:
             self._write(temporary, data)
             self._rename(temporary, path)
         except OSError:
-            self._made.clear()  # somebody may have removed a folder
+            self._made.clear()  # a folder may have been removed
             # After a failed fsync the same file is never tried again: the kernel may have dropped its pages.
             with contextlib.suppress(OSError):
                 self._unlink(temporary)
@@ -43,12 +43,12 @@ class Files:
         self._sync_folder(path.parent)
 
     def remove(self, path: Path) -> None:
-        """Remove a file; no error if it is gone. Not durable by itself: whoever removes can do so again."""
+        """Remove a file, if it is still there. That is not durable by itself: it can be removed again."""
         with contextlib.suppress(FileNotFoundError):
             self._unlink(path)
 
     def move(self, path: Path, target: Path) -> None:
-        """Move a file aside, durably."""
+        """Move a file, durably."""
         self.make_folder(target.parent)
         self._rename(path, target)
         self._sync_folder(target.parent)
@@ -110,7 +110,7 @@ def names_in(folder: Path) -> list[str]:
 
 
 def folder_of(out: str | Path) -> Path:
-    """Return a store's folder, the same whatever folder the process moves to."""
+    """Return a store's folder as an absolute path: it stays the same when the process changes its directory."""
     return Path(out).expanduser().absolute()
 
 

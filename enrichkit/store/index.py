@@ -241,8 +241,8 @@ def footer(schema: pa.Schema) -> dict[str, Any]:
 def damaged_error(path: Path) -> DamagedError:
     """Return the error of a shard that is damaged."""
     return DamagedError(
-        "The shard {path} is damaged: its checksum fails. Restore it from a copy, or let {redo_damaged_on} put it "
-        "aside and ask, and pay, for its records again.",
+        "The shard {path} is damaged: its checksum fails. Restore it from a copy, or let {redo_damaged_on} "
+        "quarantine it and ask, and pay, for its records again.",
         path=path,
     )
 

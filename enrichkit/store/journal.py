@@ -26,10 +26,10 @@ class JournalEntry:
 
 
 def encode_journal(entries: Sequence[JournalEntry]) -> bytes:
-    """Return replies as the bytes of a journal file: a line with the others' CRC-32, then a line each, fields by tabs.
+    """Return replies as the bytes of a journal file: the CRC-32 of what follows, then a line each, with tabs.
 
-    The file lives for minutes and has no readers but us: Parquet would take ten times as long. No field can hold a tab
-    or a line's end: a payload is JSON in ASCII.
+    The file lives for minutes, and only this package reads it: Parquet would take ten times as long. No field can hold
+    a tab or the end of a line: a payload is JSON in ASCII.
     """
     lines = [
         (entry.question, entry.stage, str(entry.attempt), entry.status, entry.payload.decode("ascii"))

@@ -26,14 +26,14 @@ def encode_parquet(table: pa.Table) -> bytes:
     Raises
     ------
     StoreError
-        If what was written cannot be read again. Nothing may be thrown away for a file that nobody can open.
+        If what was written cannot be read again: no reply may be removed for a file that cannot be opened.
     """
     sink = pa.BufferOutputStream()
     table = table.replace_schema_metadata({**(table.schema.metadata or {}), CHECKSUM: NO_CHECKSUM})
     pq.write_table(table, sink, compression="zstd", write_page_checksum=True)
     data = bytearray(sink.getvalue())
     start = len(data) - 8 - int.from_bytes(data[-8:-4], "little")
-    # The last one: a cell or a column's name may say the same, and stands before it.
+    # The last match: a cell or a column's name may hold the same text, and comes before it.
     place = data.index(NO_CHECKSUM, data.rindex(CHECKSUM, start))
     data[place : place + 8] = b"%08x" % zlib.crc32(data[start:])
     try:

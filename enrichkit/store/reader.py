@@ -1,6 +1,6 @@
 """Reading a store without its lock: what it holds, how far it is, and the user's rows with their cells filled in.
 
-It changes nothing, and waits for nobody.
+It changes nothing, and waits for no lock.
 """
 
 from __future__ import annotations

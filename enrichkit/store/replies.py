@@ -39,7 +39,7 @@ class StoredReply:
     tries: int
     paid: bool
     may_be_charged: bool
-    """Nobody knows whether the service charged for it: it broke off after it was sent."""
+    """It is unknown whether the service charged for it: the connection broke after it was sent."""
     readable: bool
     """Whether an answer may be in it, as far as can be told without the stage's answer model."""
     usage: Usage
@@ -95,7 +95,7 @@ def collect_replies(
     stored, seen = StoredReplies(stages=list(stages), simulated=simulated), set[bytes]()
 
     def enter(payload: bytes, stage: str, asked: str | None, record: str | None = None) -> bool:
-        """Enter a reply, and say whether it is met for the first time; records that share a question hold it, too."""
+        """Add a reply, and say whether it is new: records that share a question hold the same one."""
         digest = hashlib.blake2b(payload, digest_size=16).digest()
         if digest in seen:
             return False
@@ -122,7 +122,7 @@ def collect_replies(
 
 
 def _enter_rows(stored: StoredReplies, table: pa.Table, stage: str, enter: Callable[..., bool]) -> None:
-    """Enter a stage's replies and questions of one shard."""
+    """Add a stage's replies and questions of one shard."""
     question, status, payer, replies = (
         table.column(meta(stage, fact)).to_pylist() for fact in ("question", "status", "paid_by", "replies")
     )
@@ -149,12 +149,12 @@ def read_reply(
         question=question,
         attempt=int(facts.get("attempt", 1)),
         at=datetime.fromisoformat(facts["at"]) if "at" in facts else None,
-        # A service may call itself anything; what is no text would break every table it stands in.
+        # A service may call itself anything; invalid text would break every table with it.
         model=(reply.model_version or str(facts.get("model", ""))).encode("utf-8", "replace").decode(),
         tries=int(facts.get("tries", 1)),
         paid=reply.paid,
         may_be_charged=reply.failure is not None and (reply.failure.may_be_charged or reply.failure.cause == "timeout"),
-        # Its row's status tells of the question that is asked now; of an earlier one, only the text does.
+        # The row's status is about the question that it holds now; of an earlier one there is only the text.
         readable=reply.failure is None and (question == asked or locate_object(reply.text or "")[1] is not None),
         usage=reply.usage,
         cost=reply_cost(reply, facts, prices),

@@ -77,7 +77,7 @@ Spent = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class ReadReply:
-    """A stored reply as it is read now: the answer in it, None if there is none, and what came with it.
+    """A stored reply as it is read now: the answer in it, or None, and what came with it.
 
     ``backed`` says which of the reply's sources back a field.
     """
@@ -123,7 +123,7 @@ def read_payload(stage: Stage, payload: bytes, prices: Mapping[str, Price]) -> R
 def read_decoded(
     stage: Stage, payload: bytes, reply: Reply, facts: Mapping[str, Any], prices: Mapping[str, Price]
 ) -> ReadReply:
-    """Read a reply whose payload says just this; named ``unreadable`` if its text holds no answer of this stage."""
+    """Read a reply that this payload holds; its failure is ``unreadable`` if its text holds no answer of this stage."""
     answer: Answer | None = None
     issues: list[Issue] = []
     if reply.failure is None:

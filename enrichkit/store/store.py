@@ -5,7 +5,7 @@ doubles rows or breaks a foreign reader. ``OUT.work`` holds the lock, the journa
 what was quarantined. A reply counts once `Store.append` returns. A journal file goes only after the shard that contains
 its replies is durable, so a crash at any instant leaves a reply in one of them or in both, never in none.
 
-It knows replies as bytes and rows as Arrow tables, and asks nobody what they mean.
+It knows replies as bytes and rows as Arrow tables, and does not interpret them.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ class Store:
         for entry in entries:
             self.index.pending.setdefault(entry.question, []).append(entry)
         if len(self._journal) > MOST_JOURNAL_FILES:
-            with contextlib.suppress(OSError):  # what is to be stored is; a merge can wait
+            with contextlib.suppress(OSError):  # the replies are stored; merging can wait
                 self._merge_journal()
 
     def seal(self, table: pa.Table, questions: Collection[str], *, shard: int | None = None) -> int:
@@ -107,7 +107,7 @@ class Store:
         return self.out / f"shard=s{number:04d}" / "part-0.parquet"
 
     def reload(self) -> None:
-        """Read the index anew, after shards were sealed that it knows as they were before."""
+        """Read the index again, after shards that it knows were sealed again."""
         self.index = self._scan()
         self._forget_sealed()
 
@@ -130,15 +130,15 @@ class Store:
         return replies_of
 
     def enough_space(self) -> bool:
-        """Whether the disk has room for what is under way; one that cannot be looked at has none."""
+        """Whether the disk has room for the replies under way; False if that cannot be found out."""
         try:
             return self.files.free_bytes(self.work.parent) > LEAST_FREE_BYTES
         except OSError:
             return False
 
     def close(self) -> None:
-        """Give the lock back."""
-        with contextlib.suppress(OSError):  # it only says who works here, and the lock says whether
+        """Release the lock."""
+        with contextlib.suppress(OSError):  # the file says who holds the lock; only the lock counts
             self.files.remove(self.work / OWNER)
         self._lock.release()
 
@@ -169,7 +169,7 @@ class Store:
         return lock, os.stat(path).st_ino
 
     def _check_lock(self) -> None:
-        """Raise if the lock file was deleted or replaced: somebody else may be writing."""
+        """Raise if the lock file was deleted or replaced: another process may be writing."""
         try:
             held = os.stat(self.work / "lock").st_ino == self._inode
         except FileNotFoundError:
@@ -180,14 +180,14 @@ class Store:
             )
 
     def _quarantine_damaged(self) -> None:
-        """Move every shard that fails a checksum, in whatever column, out of the way."""
+        """Quarantine every shard that fails a checksum, in any column."""
         store = Snapshot(self.out)
         store.check_everything()
         for path in store.damaged:
             self._quarantine(path, f"{path.parent.name.removeprefix('shard=')}-{path.name}")
 
     def _quarantine(self, path: Path, name: str) -> None:
-        """Move a damaged file to where it stays, whatever else was quarantined under its name."""
+        """Move a damaged file to the quarantine, beside any earlier one of its name."""
         aside = self.work / "quarantine" / f"{uuid.uuid4().hex[:8]}-{name}"
         self.files.move(path, aside)
         self.quarantined.append(aside)
@@ -203,7 +203,7 @@ class Store:
         self._forget_sealed()
 
     def _forget_sealed(self) -> None:
-        """Forget the pending questions all of whose replies stand in some sealed row, whatever that row asks now."""
+        """Forget the pending questions whose replies are all in sealed rows, which may hold another question now."""
         pending = self.index.pending
         entries = [entry for entries in pending.values() for entry in entries]
         numbers = shard_paths(self.out)
@@ -219,7 +219,7 @@ class Store:
         self._remove([path for path, held in self._journal.items() if not held])
 
     def _remove(self, paths: Sequence[Path]) -> None:
-        """Remove journal files that are no longer needed; one that cannot go now does no harm and goes later."""
+        """Remove journal files that are no longer needed; one that cannot go now does no harm, and goes later."""
         for path in paths:
             with contextlib.suppress(OSError):
                 self.files.remove(path)
@@ -232,7 +232,7 @@ class Store:
         self._journal[path] = {entry.question for entry in entries}
 
     def _merge_journal(self) -> None:
-        """Put all pending replies into one file, then remove the many: reading twenty thousand takes seconds."""
+        """Merge all pending replies into one file: reading twenty thousand files takes seconds."""
         old = list(self._journal)
         self._put_journal([entry for entries in self.index.pending.values() for entry in entries])
         self._remove(old)

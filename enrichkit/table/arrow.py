@@ -26,7 +26,7 @@ from ..formatting import rows_told
 from .cells import cell_text, is_missing
 
 DEEPEST = 30
-"""Nesting beyond this is no answer to any sensible model; a thousand levels end Python's recursion."""
+"""No sensible answer model nests deeper; a thousand levels exceed Python's recursion limit."""
 
 
 NUMBER = re.compile(r"[+-]?\d{1,15}(\.\d+)?")
@@ -101,7 +101,7 @@ def _encodable(value: Any) -> Any:
 
 
 def _as_text(column: pd.Series[Any], name: str) -> pa.Array:
-    """Store a column of mixed kinds as text; refuse what is no cell's value."""
+    """Store a column of mixed kinds as text; refuse values that have no text."""
     texts = [None if is_missing(value) else _cell_as_text(value) for value in column]
     for row, (text, value) in enumerate(zip(texts, column, strict=True)):
         if text is None and not is_missing(value):
@@ -116,7 +116,7 @@ def _as_text(column: pd.Series[Any], name: str) -> pa.Array:
 
 
 def _cell_as_text(value: Any) -> str | None:
-    """Return a cell as text, lists and objects as JSON; None for what is no cell's value, and what has no text."""
+    """Return a cell as text, lists and objects as JSON; None for a value that has no text."""
     with contextlib.suppress(TypeError, ValueError, OverflowError, RecursionError):  # odd keys, a list within itself, …
         if isinstance(value, NESTED):
             plain = value.tolist() if isinstance(value, np.ndarray) else value

@@ -1,4 +1,4 @@
-"""The record: the canonical text of a cell, and the identities made from it.
+"""The cells: the canonical text of a cell, and the identities made from it.
 
 One rule decides whether two cells are equal, in this run and in every later one, whatever the column's dtype was:
 equal as text after trimming and NFC, whole numbers without a decimal point, missing however it is spelled. The rule

@@ -143,7 +143,7 @@ def test_there_must_be_a_store(tmp_path):
 
 
 def test_a_damaged_shard_is_redone_only_when_told(out):
-    """Refused and untouched; the others are served; one argument puts it aside and asks for its records alone."""
+    """Refused and untouched; the others are served; one argument quarantines it and asks for its records alone."""
     path = out / "shard=s0000" / "part-0.parquet"
     data = bytearray(path.read_bytes())
     data[-20] ^= 8
