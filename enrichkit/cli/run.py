@@ -27,7 +27,7 @@ from ..options import Options
 from ..planning.plan import RunPlan
 from ..planning.records import record_ids
 from ..planning.summary import Plan, lines_of
-from ..reporting.tablefiles import as_written, check_outside, check_size, format_of, read_sheet, write_sheet
+from ..reporting.tablefiles import as_written, check_target, read_sheet, write_sheet
 from ..runner import Run
 from ..stages import funds
 from ..store.files import PROGRESS, read_progress, work_area
@@ -57,9 +57,7 @@ def run_file(args: argparse.Namespace) -> int:
     output = args.output or args.input.with_name(f"{args.input.stem}_enriched{args.input.suffix}")
     out, named = store_of(args.checkpoint or output.with_suffix(""))
     frame = read_sheet(args.input)
-    format_of(output)
-    check_size(output, *frame.shape)
-    check_outside(output, out)
+    check_target(output, rows=len(frame), columns=len(frame.columns), out=out)
     for refusal in _refusals(args, frame, output=output, out=out, named=named):
         raise InputError("{refusal}", refusal=refusal)
     options = _options(args, frame, out)

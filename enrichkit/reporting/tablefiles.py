@@ -30,8 +30,8 @@ from .workbook import read_workbook, write_workbook
 
 Lists = Literal["readable", "json"]
 Formulas = Literal["safe", "raw"]
-LARGEST_EXCEL_SHEET = 1_048_576, 16_384
-"""Rows, the header's included, and columns."""
+EXCEL_ROWS, EXCEL_COLUMNS = 1_048_576, 16_384
+"""The largest sheet, its header included."""
 UNSEEN = r"[\s\x00-\x1f\u200b-\u200f\u2060\ufeff]*"
 FORMULA = re.compile(rf"[\t\r\n]|{UNSEEN}[=+\-@＝＋－＠]")
 """How text begins that a spreadsheet may take for a formula; invisible characters may be dropped on the way there."""
@@ -94,14 +94,14 @@ def export(
     if formulas not in ("safe", "raw"):
         raise InputError("formulas must be 'safe' or 'raw', not {formulas!r}.", formulas=formulas)
     path = Path(path)
-    format_of(path)
+    store = None if isinstance(out, pd.DataFrame) else folder_of(out)
+    check_target(path, out=store)
     frame = out if isinstance(out, pd.DataFrame) else read(out)
-    if not isinstance(out, pd.DataFrame):
-        check_outside(path, folder_of(out))
-        given = read_progress(folder_of(out)).get("input")
+    if store is not None:
+        given = read_progress(store).get("input")
         if isinstance(given, str) and path.exists() and Path(given).exists() and path.samefile(given):
             raise InputError("{path} is the input of the store's last run. Write it elsewhere.", path=path)
-    if not len(frame.columns if isinstance(out, pd.DataFrame) else frame):
+    if not len(frame.columns if store is None else frame):
         raise InputError("There is nothing to write into {path}: no record is complete yet.", path=path)
     if only_new:
         if (origin := frame.attrs.get(ORIGIN)) is None:
@@ -144,42 +144,36 @@ def write_sheet(frame: pd.DataFrame, path: str | Path) -> None:
     """Write a table into a file by its suffix, in place of the one of that name; the index is not written."""
     path = Path(os.path.realpath(path))  # a link stays a link
     _, writer = format_of(path)
-    check_size(path, *frame.shape)
+    check_target(path, rows=len(frame), columns=len(frame.columns))
     path.parent.mkdir(parents=True, exist_ok=True)
     Files(path.parent, mode=0o666).put(path, writer(frame))
 
 
-def check_outside(path: Path, out: Path) -> None:
-    """Refuse a file within a store, where it would be read as one of its shards."""
-    for ours in (out, work_area(out)):
+def check_target(path: Path, *, rows: int = 0, columns: int = 0, out: Path | None = None) -> None:
+    """Refuse a file of no known kind, a table too large for it, and a place within a store, among its shards."""
+    format_of(path)
+    if path.suffix.lower() == ".xlsx" and (rows >= EXCEL_ROWS or columns > EXCEL_COLUMNS):
+        raise InputError(
+            "{path} cannot hold {size}: Excel takes {most}. Write CSV or Parquet instead.",
+            path=path,
+            size=f"{rows:,} rows and {columns:,} columns",
+            most=f"{EXCEL_ROWS:,} rows, a header included, and {EXCEL_COLUMNS:,} columns",
+        )
+    for ours in () if out is None else (out, work_area(out)):
         if ours.resolve() in path.resolve().parents:
             raise InputError("{path} lies in the store's own folder {ours}. Write it elsewhere.", path=path, ours=ours)
 
 
-def check_size(path: Path, rows: int, columns: int) -> None:
-    """Refuse a table that no Excel file holds."""
-    most_rows, most_columns = LARGEST_EXCEL_SHEET
-    if path.suffix.lower() == ".xlsx" and (rows >= most_rows or columns > most_columns):
-        raise InputError(
-            "{path} cannot hold {rows:,} rows and {columns:,} columns: Excel takes 1,048,576 rows, a header included, "
-            "and 16,384 columns. Write CSV or Parquet instead.",
-            path=path,
-            rows=rows,
-            columns=columns,
-        )
-
-
 def format_of(path: Path) -> tuple[Callable[[Path], pd.DataFrame], Callable[[pd.DataFrame], bytes]]:
     """Return what reads and what writes files of that suffix."""
-    try:
-        return _FORMATS[path.suffix.lower()]
-    except KeyError:
+    if (suffix := path.suffix.lower()) not in _FORMATS:
         raise InputError(
-            "{path}: the suffix {suffix!r} says nothing. Name a file that ends in {names}.",
+            "{path}: the suffix {suffix!r} is not known. Name a file that ends in {names}.",
             path=path,
             suffix=path.suffix,
             names=", ".join(_FORMATS),
-        ) from None
+        )
+    return _FORMATS[suffix]
 
 
 def as_written(
@@ -242,10 +236,8 @@ def _read_separated(path: Path, separator: str) -> pd.DataFrame:
     only = str(frame.columns[0])
     if len(frame.columns) == 1 and (other := [sign for sign in ";\t,|" if sign != separator and sign in only]):
         raise InputError(
-            "{path} has one column, {only!r}, as if its cells were separated by {other!r}. Separate them by "
-            "{separator!r}.",
+            "{path} has one column, as if its cells were separated by {other!r} instead of {separator!r}.",
             path=path,
-            only=only,
             other=other[0],
             separator=separator,
         )
@@ -275,14 +267,10 @@ def _read_lines(path: Path) -> pd.DataFrame:
         for number, line in enumerate(lines, 1):
             if line.strip():
                 try:
-                    rows.append(dict(json.loads(line).items()))
-                except (ValueError, AttributeError) as error:
-                    raise InputError(
-                        "Line {number:,} of {path} is not a JSON object with a column per name: {reason}.",
-                        number=number,
-                        path=path,
-                        reason=error,
-                    ) from None
+                    rows.append({**json.loads(line)})
+                except (ValueError, TypeError) as error:
+                    place = f"Line {number:,} of {path}"
+                    raise InputError("{place} is not a JSON object: {reason}.", place=place, reason=error) from None
     return pd.DataFrame(rows, dtype=object)  # else a number that some rows lack would become another one
 
 

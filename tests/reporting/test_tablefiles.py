@@ -290,7 +290,7 @@ def test_formulas_without_values_are_refused(workbook, tmp_path):
         ("a.jsonl", b'{"a": 1\n', "Line 1 .* is not a JSON object"),
         ("a.parquet", b"nothing", "cannot be read as .parquet"),
         ("a.xlsx", b"nothing", "cannot be read as .xlsx"),
-        ("a.pdf", b"nothing", "the suffix '.pdf' says nothing.*csv"),
+        ("a.pdf", b"nothing", "the suffix '.pdf' is not known.*csv"),
     ],
 )
 def test_a_file_that_cannot_be_read_gets_one_sentence(name, data, told, tmp_path):
