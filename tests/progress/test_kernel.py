@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import queue
@@ -109,18 +110,52 @@ class Kernel:
         self.client.shell_channel.send(self.client.session.msg("comm_msg", content))
 
 
-@pytest.fixture
-def kernel(monkeypatch, tmp_path):
+@contextlib.contextmanager
+def started():
     """A kernel of the installed version."""
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    monkeypatch.delenv("ENRICHKIT_PROGRESS", raising=False)
-    monkeypatch.chdir(tmp_path)
-    manager, client = start_new_kernel(kernel_name="python3")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(ROOT))
+        patch.delenv("ENRICHKIT_PROGRESS", raising=False)
+        manager, client = start_new_kernel(kernel_name="python3")
+    client.stop_channels()
     try:
-        yield Kernel(manager, client)
+        yield manager
+    finally:
+        manager.shutdown_kernel(now=True)
+
+
+@contextlib.contextmanager
+def heard(manager, folder):
+    """A kernel with empty hands, at work in a folder, and what it publishes from now on."""
+    client = manager.client()
+    client.start_channels()
+    try:
+        client.wait_for_ready(timeout=60)
+        kernel = Kernel(manager, client)
+        assert kernel.run(f"%reset -f\nimport os; os.chdir({str(folder)!r})")["status"] == "ok"
+        yield kernel
     finally:
         client.stop_channels()
-        manager.shutdown_kernel(now=True)
+
+
+@pytest.fixture(scope="module")
+def shared_manager():
+    """One kernel for all tests: it takes longer to start than most of them."""
+    with started() as manager:
+        yield manager
+
+
+@pytest.fixture
+def kernel(shared_manager, tmp_path):
+    with heard(shared_manager, tmp_path) as kernel:
+        yield kernel
+
+
+@pytest.fixture
+def own_kernel(tmp_path):
+    """A kernel that a test may change for good."""
+    with started() as manager, heard(manager, tmp_path) as kernel:
+        yield kernel
 
 
 def test_the_widget_moves_and_ends_as_a_summary_wherever_it_was_shown(kernel):
@@ -198,18 +233,18 @@ def test_without_a_person_before_it_a_kernel_prints_lines(kernel):
     assert not kernel.shown
 
 
-def test_without_ipywidgets_it_is_html_under_one_id(kernel):
+def test_without_ipywidgets_it_is_html_under_one_id(own_kernel):
     """The same view, without buttons, and the same summary at the end."""
     hidden = "import sys; sys.modules['ipywidgets'] = None\nimport importlib.util\nfind = importlib.util.find_spec\n"
     hidden += "importlib.util.find_spec = lambda name, *rest: None if name == 'ipywidgets' else find(name, *rest)\n"
-    kernel.run(hidden + call("out") + "job = enrichkit.start(frame, **settings)")
-    shown = [content["data"]["text/html"] for kind, content in kernel.published if kind == "display_data"]
+    own_kernel.run(hidden + call("out") + "job = enrichkit.start(frame, **settings)")
+    shown = [content["data"]["text/html"] for kind, content in own_kernel.published if kind == "display_data"]
     assert ["<svg" in one for one in shown] == [True]
-    kernel.run("job.result(); None")
-    kernel.until(lambda: "<svg" not in next(iter(kernel.shown.values()))[0]["text/html"])
-    (places,) = kernel.shown.values()
+    own_kernel.run("job.result(); None")
+    own_kernel.until(lambda: "<svg" not in next(iter(own_kernel.shown.values()))[0]["text/html"])
+    (places,) = own_kernel.shown.values()
     assert places[0]["text/plain"].startswith("Done: 40 of 40")
-    assert not kernel.models
+    assert not own_kernel.models
 
 
 @pytest.mark.parametrize("progress", ["widget", "html"])
