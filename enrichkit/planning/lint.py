@@ -128,10 +128,10 @@ def shifted(name: str, texts: Texts, index: pd.Index[Any] | None = None) -> Iter
         return
     _, due, misplaced = KINDS[kind]
     blank = ~has_value(texts) | _is_placeholder(texts)
-    web = _matches(texts, ADDRESS) | ((kind != "name") & _matches(texts, HOST))
+    web = _matches(texts, ADDRESS) | (kind != "name" and _matches(texts, HOST))
     words = ~_matches(texts, NO_WORDS.get(kind, r"^$"))
-    profile = web & (kind == "site") & _matches(texts, PROFILE)
-    elsewhere = web & (kind == "page") & ~_matches(texts, rf"(?i)\b{ending}\.")
+    profile = web & (kind == "site" and _matches(texts, PROFILE))
+    elsewhere = web & (kind == "page" and ~_matches(texts, rf"(?i)\b{ending}\."))
     masks = [blank, _matches(texts, EMAIL), profile, elsewhere, web, _matches(texts, PHONE), words]
     label = np.select(masks, ["", MAIL, PROFILES, ELSEWHERE, WEB, NUMBER, WORDS], "")
     for what in misplaced:
