@@ -95,8 +95,9 @@ def export(
         raise InputError("formulas must be 'safe' or 'raw', not {formulas!r}.", formulas=formulas)
     path = Path(path)
     store = None if isinstance(out, pd.DataFrame) else folder_of(out)
-    check_target(path, out=store)
+    format_of(path)
     frame = out if isinstance(out, pd.DataFrame) else read(out)
+    check_target(path, out=store)
     if store is not None:
         given = read_progress(store).get("input")
         if isinstance(given, str) and path.exists() and Path(given).exists() and path.samefile(given):
