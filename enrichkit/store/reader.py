@@ -27,7 +27,7 @@ from ..table.cells import is_missing
 from .files import folder_of
 from .index import RECORD_ID, Columns, Snapshot, find, is_store, sealed_among
 from .parquet import join
-from .replies import COST, MONEY, StoredReplies, collect_replies, cost_in_rows, cost_of_payloads, lost_costs
+from .replies import COST, StoredReplies, collect_replies, cost_in_rows, cost_of_payloads, lost_costs
 from .rows import STATUS, answers_and_facts, meta, record_status
 
 TOKENS = ("input_tokens", "tool_tokens", "thinking_tokens", "output_tokens")
@@ -89,11 +89,7 @@ class StoreReader(Snapshot):
 
     def replies(self, prices: Mapping[str, Price]) -> StoredReplies:
         """Return every stored reply once, with what it used and cost."""
-        columns = {RECORD_ID, *(meta(stage, fact) for stage in self.stages for fact in MONEY)}
-        tables = (table for _, table in self.each_shard(columns))
-        stored = collect_replies(tables, self.entries, stages=self.stages, simulated=self.simulated, prices=prices)
-        stored.damaged = len(self.damaged)
-        return stored
+        return collect_replies(self, prices)
 
     def recorded_cost(self, prices: Mapping[str, Price]) -> Total | None:
         """Return what the columns of the rows say that they cost, and what the replies cost that are in no row.

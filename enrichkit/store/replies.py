@@ -21,8 +21,7 @@ from ..gemini.wire import parse
 from ..messages import SIMULATOR, Usage, decode
 from ..pricing.prices import Cost, Price, Total, total, total_usd
 from ..stages.answer import locate_object
-from .index import RECORD_ID
-from .journal import JournalEntry
+from .index import RECORD_ID, Snapshot
 from .rows import meta, reply_cost
 
 
@@ -83,16 +82,9 @@ MONEY = ("question", "status", "paid_by", "filled", "replies")
 """The facts about a stage that `collect_replies` needs."""
 
 
-def collect_replies(
-    tables: Iterable[pa.Table],
-    entries: Iterable[JournalEntry],
-    *,
-    stages: Iterable[str],
-    simulated: bool | None,
-    prices: Mapping[str, Price],
-) -> StoredReplies:
-    """Return the replies in shards and in the journal, each once."""
-    stored, seen = StoredReplies(stages=list(stages), simulated=simulated), set[bytes]()
+def collect_replies(store: Snapshot, prices: Mapping[str, Price]) -> StoredReplies:
+    """Return the replies in a store's shards and journal, each once."""
+    stored, seen = StoredReplies(stages=list(store.stages), simulated=store.simulated), set[bytes]()
 
     def enter(payload: bytes, stage: str, asked: str | None, record: str | None = None) -> bool:
         """Add a reply, and say whether it is new: records that share a question hold the same one."""
@@ -103,13 +95,14 @@ def collect_replies(
         stored.replies.append(read_reply(payload, stage, record=record, asked=asked, prices=prices))
         return True
 
-    for table in tables:
+    columns = {RECORD_ID, *(meta(stage, fact) for stage in store.stages for fact in MONEY)}
+    for _, table in store.each_shard(columns):
         stored.records += table.num_rows
         for stage in stored.stages:
             if meta(stage, "replies") in table.column_names:
                 _enter_rows(stored, table, stage, enter)
     sealed = len(stored.replies)
-    for entry in entries:
+    for entry in store.entries:
         if entry.stage not in stored.stages:
             stored.stages.append(entry.stage)
         if enter(entry.payload, entry.stage, entry.question):
@@ -117,6 +110,7 @@ def collect_replies(
     stored.not_sealed = sum(reply.paid for reply in stored.replies[sealed:])
     if stored.simulated is None and stored.paid:
         stored.simulated = any(reply.model.startswith(SIMULATOR) for reply in stored.paid)
+    stored.damaged = len(store.damaged)
     mark_wasted(stored.replies, stored.answered)
     return stored
 
