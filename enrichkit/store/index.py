@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 import warnings
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -121,6 +121,15 @@ class Snapshot(Described):
         for number in sorted(self.paths, reverse=newest_first):
             if (table := self._table(number, columns)) is not None:
                 yield number, table
+
+    def sealed_payloads(self) -> set[bytes]:
+        """Return which replies of the journal stand in some row."""
+        wanted, sealed = pa.array([entry.payload for entry in self.entries], pa.binary()), set[bytes]()
+        for _, table in self.each_shard({f"{entry.stage}._replies" for entry in self.entries}) if len(wanted) else ():
+            for column in table.columns:
+                replies = pc.list_flatten(column)
+                sealed.update(replies.filter(pc.is_in(replies, value_set=wanted)).to_pylist())
+        return sealed
 
     def check_everything(self) -> None:
         """Find the shards that are damaged in any column, not only in those that are read."""
@@ -245,16 +254,6 @@ def damaged_error(path: Path) -> DamagedError:
         "quarantine it and ask, and pay, for its records again.",
         path=path,
     )
-
-
-def sealed_among(entries: Sequence[JournalEntry], read: Callable[[set[str]], Iterable[pa.Table]]) -> set[bytes]:
-    """Return which replies of the journal stand in some row; ``read`` returns some columns of each shard."""
-    wanted, sealed = pa.array([entry.payload for entry in entries], pa.binary()), set[bytes]()
-    for table in read({f"{entry.stage}._replies" for entry in entries}) if entries else ():
-        for column in table.columns:
-            replies = pc.list_flatten(column)
-            sealed.update(replies.filter(pc.is_in(replies, value_set=wanted)).to_pylist())
-    return sealed
 
 
 def indexed(stages: Collection[str], columns: Collection[str] = ()) -> set[str]:

@@ -25,7 +25,7 @@ from ..stages.stage import Stage
 from ..table.arrow import as_column, cells_at
 from ..table.cells import is_missing
 from .files import folder_of
-from .index import RECORD_ID, Columns, Snapshot, find, is_store, sealed_among
+from .index import RECORD_ID, Columns, Snapshot, find, is_store
 from .parquet import join
 from .replies import COST, StoredReplies, collect_replies, cost_in_rows, cost_of_payloads, lost_costs
 from .rows import STATUS, answers_and_facts, meta, record_status
@@ -100,8 +100,8 @@ class StoreReader(Snapshot):
         rows = self.facts((*COST, "attempts"), [RECORD_ID])
         if lost_costs(rows):
             return None
-        sealed = sealed_among(self.entries, lambda columns: (table for _, table in self.each_shard(columns)))
-        return cost_in_rows(rows) + cost_of_payloads({entry.payload for entry in self.entries} - sealed, prices)
+        pending = {entry.payload for entry in self.entries} - self.sealed_payloads()
+        return cost_in_rows(rows) + cost_of_payloads(pending, prices)
 
     def status(self) -> StoreStatus:
         """Return how far the store is; see `enrichkit.report` for a bill that counts everything."""

@@ -29,7 +29,7 @@ import pyarrow as pa
 
 from ..errors import DamagedError, LockedError, StoreError
 from .files import OWNER, Files, names_in, read_json, work_area
-from .index import RECORD_ID, Index, Snapshot, damaged_error, find, footer, sealed_among, shard_paths, stray_work_area
+from .index import RECORD_ID, Index, Snapshot, damaged_error, find, footer, stray_work_area
 from .journal import JournalEntry, encode_journal
 from .parquet import encode_parquet, read_parquet
 
@@ -205,9 +205,9 @@ class Store:
     def _forget_sealed(self) -> None:
         """Forget the pending questions whose replies are all in sealed rows, which may hold another question now."""
         pending = self.index.pending
-        entries = [entry for entries in pending.values() for entry in entries]
-        numbers = shard_paths(self.out)
-        held = sealed_among(entries, lambda columns: (self.shard(number, columns) for number in numbers))
+        held = self.index.sealed_payloads()
+        if self.index.damaged:
+            raise damaged_error(self.index.damaged[0])
         self._forget([name for name, entries in pending.items() if all(entry.payload in held for entry in entries)])
 
     def _forget(self, questions: Collection[str]) -> None:
