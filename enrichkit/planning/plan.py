@@ -85,13 +85,13 @@ def check_store_fits(index: Index, *, stages: Sequence[Stage], key: tuple[str, .
 
     ``simulated`` says whether the simulator answers, as far as that is known beforehand.
     """
-    store = index.folder
-    if index.key and tuple(index.key) != key:
-        by = f"{', '.join(index.key)}, this call by {', '.join(key)}"
+    store, footers = index.folder, index.footers.values()
+    for other_key in {tuple(footer.get("key", key)) for footer in footers} - {key}:
+        by = f"{', '.join(other_key)}, this call by {', '.join(key)}"
         raise InputError(
             "The store {store} identifies records by {by}. Choose another {out}, or the same key.", store=store, by=by
         )
-    if simulated is not None and index.simulated not in (None, simulated):
+    if simulated is not None and {footer.get("simulated") for footer in footers} - {None, simulated}:
         kinds = "real answers; simulated ones" if simulated else "simulated answers; real ones"
         raise InputError(
             "The store {store} holds {kinds} never mix with them. Choose another {out}.", store=store, kinds=kinds
