@@ -1,8 +1,8 @@
 """Sentences, numbers and small tables for people, as text for a terminal and as HTML for a notebook.
 
-A sentence that names a setting names it in braces, and whoever shows it chooses the spelling, Python's or the shell's;
+A sentence names settings in braces, and the face that shows it chooses their spelling, Python's or the shell's;
 finished text is never edited. What stands in a table may come from a reply, so it is untrusted: escaped in HTML,
-without control characters in text. The HTML has no colours of its own and no style sheet, so that it reads in light and
+without control characters in text. The HTML sets no colours and needs no style sheet, so that it reads in light and
 dark, and on pages that drop styles.
 """
 

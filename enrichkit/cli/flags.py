@@ -40,7 +40,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "progress": {"choices": ("auto", "text", "off"), "metavar": None},
     "on_change": {"choices": ("refuse", "redo", "keep")},
     "retry_failed": {"action": "store_true"},
-    "redo_damaged": {"action": "store_true", "default": None},
+    "redo_damaged": {"action": "store_true"},
 }
 """How argparse reads the settings that are neither a number nor a text."""
 
@@ -106,7 +106,7 @@ def number(kind: type[int] | type[float], least: int, most: int = sys.maxsize) -
 def put(*lines: str) -> None:
     """Print sentences on stdout, a line each, with flags for settings, without what a terminal would obey.
 
-    A pipe that nobody reads any more, as after `| head`, or a closed terminal ends no run.
+    A pipe whose reader has gone, as after `| head`, or a closed terminal ends no run.
 
     Raises
     ------

@@ -211,7 +211,7 @@ def _follow(run: Run, files: RunFiles, output: Path, *, rows: Sequence[bool] | N
             reason=failed.strerror or failed,
             store=files.out,
         ) from failed
-    if left and sys.stderr.isatty():  # the cursor stands behind a bar that nobody has closed
+    if left and sys.stderr.isatty():  # the cursor stands behind a bar that was never closed
         print(file=sys.stderr)
     put(*_summary(run, files, table, output, rows))
     if error is not None:

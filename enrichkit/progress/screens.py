@@ -42,7 +42,7 @@ def way_to_show(progress: Literal["auto", "widget", "html", "text"] | bool) -> W
     Raises
     ------
     InputError
-        If the environment variable says nothing that is known.
+        If the environment variable has an unknown value.
 
     >>> way_to_show(False), way_to_show("text")
     (None, 'text')
@@ -262,7 +262,7 @@ class Live:
         """Show the run for the first time. A display that fails is logged: the run goes on without it."""
         try:
             self.show(way)
-        except Exception as error:  # noqa: BLE001 - whatever a front end may raise
+        except Exception as error:  # noqa: BLE001 - a front end may raise anything
             _log_failure(error)
 
     def show(self, way: Way | None) -> None:
