@@ -99,7 +99,7 @@ class Engine:
         self._leaving |= reason in ("stop", "interrupt")
         self._stop.set()
         self._queue.close()
-        self._workers.release()
+        self._workers.wake()
 
     def pause(self) -> None:
         """Start nothing new until `resume`; what is in flight finishes and is stored."""

@@ -144,10 +144,12 @@ class Workers:
         return iter(parallel(joblib.delayed(self._work)() for _ in range(count)))
 
     def release(self) -> None:
-        """Give a permit back: a reply is stored, or will never come.
+        """Give a permit back: a reply is stored, or will never come."""
+        self._permits.put(None)
 
-        Once the run is stopped, whoever gets one passes it on: so one more wakes all that wait.
-        """
+    def wake(self) -> None:
+        """Let those who wait see that the run is stopped: whoever gets a slot or a permit passes it on."""
+        self._slots.put(None)
         self._permits.put(None)
 
     def _work(self) -> None:
@@ -155,10 +157,8 @@ class Workers:
         defect = None
         try:
             while (question := self._next()) is not None:
-                try:
-                    self._ask(question)
-                finally:
-                    self._slots.put(None)
+                self._ask(question)
+                self._slots.put(None)  # not after a defect: nobody shall ask on before the run is stopped
         except BaseException as error:  # noqa: BLE001 - passed on; joblib would drop the replies of the others
             defect = error
         with self._lock:
