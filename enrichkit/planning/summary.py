@@ -123,13 +123,7 @@ class Plan:
     def _repr_html_(self) -> str:
         names = ["name", "to_ask", *(name for name in COUNTS if any(getattr(stage, name) for stage in self.stages))]
         stages = pd.DataFrame([asdict(stage) for stage in self.stages])[names].rename(columns={"name": "stage"})
-        return html_page([*self._lines(), self.next_line], {"questions": stages})
-
-    def _lines(self, stages: Sequence[str] = ()) -> list[str]:
-        """Return everything that it says except what to call next."""
-        about = f"{many(self.records, 'record')} in {many(self.rows, 'row')}, store {self.out}, model {self.model}"
-        time = self.time_line if self.to_ask else ""
-        return [about, *stages, *filter(None, [self.price_line, self.budget, time]), *self.notes]
+        return html_page([*lines_of(self, stages=()), self.next_line], {"questions": stages})
 
     @property
     def price_line(self) -> str:
@@ -170,13 +164,14 @@ class Plan:
         return f"Next: enrichkit.run{sample} with the same arguments; or enrichkit.start, in the background."
 
 
-def lines_of(plan: Plan) -> list[str]:
-    """Return everything that a plan says except what to call next."""
-    stages = []
-    for stage in plan.stages:
+def lines_of(plan: Plan, *, stages: Sequence[StagePlan] | None = None) -> list[str]:
+    """Return everything that a plan says, of all stages or some, except what to call next."""
+    lines = [f"{many(plan.records, 'record')} in {many(plan.rows, 'row')}, store {plan.out}, model {plan.model}"]
+    for stage in plan.stages if stages is None else stages:
         counts = "".join(f", {count:,} {name}" for name in COUNTS if (count := getattr(stage, name)))
-        stages.append(f"  {stage.name}: {stage.to_ask:,} to ask{counts}")
-    return plan._lines(stages)
+        lines.append(f"  {stage.name}: {stage.to_ask:,} to ask{counts}")
+    time = plan.time_line if plan.to_ask else ""
+    return [*lines, *filter(None, [plan.price_line, plan.budget, time]), *plan.notes]
 
 
 def make_plan(
