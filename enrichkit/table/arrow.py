@@ -219,17 +219,17 @@ def as_column(values: Sequence[Any], kind: pa.DataType) -> tuple[pa.Array, list[
     """
     if pa.types.is_string(kind):
         values = [value if value is None or type(value) is str else as_text(value) for value in values]
-    if _fits(values, kind):
-        return pa.array(values, kind), []
-    misfits = [place for place, value in enumerate(values) if not _fits([value], kind)]
+    if (column := _array(values, kind)) is not None:
+        return column, []
+    misfits = [place for place, value in enumerate(values) if _array([value], kind) is None]
     kept = [None if place in misfits else value for place, value in enumerate(values)]
     return pa.array(kept, kind), misfits
 
 
-def _fits(values: Sequence[Any], kind: pa.DataType) -> bool:
-    try:
-        pa.array(values, kind)
-    except (pa.ArrowException, ValueError, TypeError, OverflowError):
-        return False
+def _array(values: Sequence[Any], kind: pa.DataType) -> pa.Array | None:
+    """Return values as Arrow; None if one of them does not fit."""
     # Arrow turns 1.5 into the integer 1 without a word.
-    return not pa.types.is_integer(kind) or not any(isinstance(value, float) and value % 1 for value in values)
+    if not pa.types.is_integer(kind) or not any(isinstance(value, float) and value % 1 for value in values):
+        with contextlib.suppress(pa.ArrowException, ValueError, TypeError, OverflowError):
+            return pa.array(values, kind)
+    return None
