@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,15 +10,14 @@ from typing import Any, get_args
 import pandas as pd
 import pyarrow as pa
 
-from ..formatting import many
+from ..formatting import html_page, many, text_page
 from ..gemini.wire import parse
 from ..messages import decode
-from ..planning.records import record_digests
+from ..planning.records import record_ids
 from ..store.files import names_in, work_area
 from ..store.index import RECORD_ID, VERSION, footer, stray_work_area
 from ..store.reader import StoreReader
 from ..store.rows import STATUS, Status, meta, record_status
-from ..table.cells import ids
 
 MOST_SHOWN = 20
 STATUSES = frozenset(get_args(Status))
@@ -62,19 +60,21 @@ class Verification:
         return not self.problems
 
     def __str__(self) -> str:
-        summary = (
-            f"{self.out}: {many(self.records, 'record')} in {many(self.shards, 'shard')}, "
-            f"{many(self.replies, 'reply', 'replies')}, {self.pending:,} more not sealed yet: "
-            f"{many(len(self.problems), 'problem') if self.problems else 'all is well'}."
-        )
-        more = len(self.problems) - MOST_SHOWN
-        shown = [f"  {problem}" for problem in self.problems[:MOST_SHOWN]] + [f"  and {more:,} more"] * (more > 0)
-        return "\n".join([summary, *shown])
+        return text_page(self._lines())
 
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        return f'<pre class="mathjax_ignore tex2jax_ignore">{html.escape(str(self))}</pre>'
+        return html_page(self._lines())
+
+    def _lines(self) -> list[str]:
+        counts = (
+            f"{many(self.records, 'record')} in {many(self.shards, 'shard')}, {many(self.replies, 'reply', 'replies')}"
+        )
+        end = many(len(self.problems), "problem") if self.problems else "all is well"
+        more = len(self.problems) - MOST_SHOWN
+        shown = [f"  {problem}" for problem in self.problems[:MOST_SHOWN]] + [f"  and {more:,} more"] * (more > 0)
+        return [f"{self.out}: {counts}, {self.pending:,} more not sealed yet: {end}.", *shown]
 
 
 def verify(out: str | Path = "enriched") -> Verification:
@@ -171,11 +171,7 @@ def _wrong_ids(table: pa.Table, rows: Sequence[Mapping[str, Any]]) -> Iterator[s
         yield f" lacks the key columns {', '.join(key) or '(none named)'}."
         return
     keys = pd.DataFrame({name: pd.Series(table.column(name).to_pylist(), dtype=object) for name in key})
-    digests, _, keyless = record_digests(keys, tuple(key))
-    if keyless:
-        yield f": {keyless}"
-        return
-    for row, record in zip(rows, ids(digests).to_pylist(), strict=True):
+    for row, record in zip(rows, record_ids(keys, key), strict=True):
         if row.get(RECORD_ID) != record:
             yield f", record {row.get(RECORD_ID)}: its id does not belong to its key."
 
