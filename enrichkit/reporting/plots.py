@@ -242,6 +242,7 @@ def _stacked(
 def _costs_stacked(kinds: pd.DataFrame, ax: Axes | None) -> Axes:
     """Draw the kinds that cost anything as a bar per row, its sum at its end."""
     charged = kinds.loc[:, kinds.fillna(0).any()]
+    charged = charged if len(charged.columns) else kinds[["input"]]  # nothing is known: each row says so
     return _stacked(charged, [COLOURS[str(kind)] for kind in charged], ax, text=_amount)
 
 

@@ -5,16 +5,22 @@ from __future__ import annotations
 import importlib.metadata
 
 import matplotlib as mpl
+import pandas as pd
 import pytest
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
-from enrichkit import Price, errors, plots
+import enrichkit
+from enrichkit import Price, Stage, errors, plots
+from enrichkit.messages import Reply
 from enrichkit.pricing.prices import DOLLARS
 from enrichkit.reporting import what_if
+from support.tables import Company
 
 OWN = {"$m{": Price(input_usd=1, output_usd=1)}
 FIGURES = [plots.cost_by_stage, plots.cost_per_record, plots.cost_over_time]
+OF_ANSWERS = [plots.confidence, plots.search_quality, plots.fields_found, plots.fill_rate, plots.states, plots.issues]
+COMPANY = Stage("company", prompt="Research {name}.", answer=Company)
 
 
 @pytest.fixture(autouse=True)
@@ -27,6 +33,35 @@ def _drawing():
 @pytest.fixture
 def paid():
     return plots.example()
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory):
+    """Of two records, of one of which the industry was known before."""
+    out = tmp_path_factory.mktemp("store") / "out"
+    frame = pd.DataFrame({"name": ["a", "b"], "company.industry": ["Tea", None]})
+    client = lambda _: Reply(text='{"industry": "Tea", "confidence": "high"}')  # noqa: E731
+    enrichkit.run(frame, out=out, stages=[COMPANY], key="name", client=client, progress=False)
+    return enrichkit.report(out)
+
+
+@pytest.mark.parametrize("figure", OF_ANSWERS)
+def test_a_figure_of_answers_draws_into_the_axes_it_is_given(figure, report):
+    """With a title and words at both axes; anything but a report is refused with a sentence."""
+    own = Figure().subplots()
+    assert figure(report, own) is own
+    assert all([own.get_title(), own.get_xlabel(), own.get_ylabel()])
+    with pytest.raises(errors.InputError, match=r"Give what enrichkit\.report returns, not a DataFrame"):
+        figure(plots.example())
+
+
+def test_the_bars_are_the_reports_counts(report):
+    """Answers by level; the share of records with a value, before and now; what backs the answers."""
+    assert sum(bar.get_height() for bar in plots.confidence(report).patches) == 2
+    rate = plots.fill_rate(report)
+    assert [bar.get_width() for bar in rate.patches] == [50, 50]
+    assert [text.get_text() for text in rate.texts] == ["100 %"]
+    assert sum(bar.get_width() for bar in plots.states(report).patches) == 2
 
 
 @pytest.mark.parametrize("figure", FIGURES)
@@ -87,6 +122,14 @@ def test_a_stage_of_unknown_price_has_no_bar(paid):
     ax = plots.cost_by_stage(paid)
     assert [text.get_text().strip() for text in ax.texts] == ["0.0484", "unknown"]
     assert {round(bar.get_y() + bar.get_height() / 2) for bar in ax.patches if bar.get_width()} == {0}
+
+
+def test_where_no_price_is_known_every_row_says_so(paid):
+    """A figure without rows would say that nothing was asked."""
+    paid[list(DOLLARS)] = float("nan")
+    ax = plots.cost_by_stage(paid)
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["poc", "fund"]
+    assert [text.get_text() for text in ax.texts] == ["unknown", "unknown"]
 
 
 @pytest.mark.parametrize("figure", FIGURES)
