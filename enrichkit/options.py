@@ -114,7 +114,8 @@ class Options:
     """The settings of a call, checked when it is made.
 
     This text is also that of `enrichkit.run`, `enrichkit.start` and `enrichkit.plan`, and its first sentences are the
-    command line's help. The ``flag`` in a field's metadata is its name there; a field without one is for Python only.
+    command line's help. The ``flag`` in a field's metadata is its name there, and the rest is what `argparse` has to
+    know; a field without a flag is for Python only.
 
     Parameters
     ----------
@@ -175,23 +176,29 @@ class Options:
 
     out: str | Path = "enriched"
     stages: Sequence[str | Stage] = field(default=("poc", "fund"), metadata={"flag": "--stages", "metavar": "NAMES"})
-    key: str | Sequence[str] | None = field(default=None, metadata={"flag": "--key", "metavar": "COLUMN"})
+    key: str | Sequence[str] | None = field(
+        default=None, metadata={"flag": "--key", "metavar": "COLUMN", "action": "append"}
+    )
     model: str = field(default=DEFAULT_MODEL, metadata={"flag": "--model", "metavar": "NAME"})
     client: str | Client = field(default="google-genai", metadata={"flag": "--client", "metavar": "NAME"})
     workers: int = field(default=10, metadata={"flag": "--max-workers", "metavar": "N"})
     rpm: float | None = field(default=None, metadata={"flag": "--rpm", "metavar": "N"})
     budget_usd: float | None = field(default=None, metadata={"flag": "--budget", "metavar": "USD"})
     prices: Mapping[str, Price] = field(default_factory=dict)
-    retry_failed: bool | Literal["only"] = field(default=False, metadata={"flag": "--retry-failed"})
-    on_change: OnChange = field(default="refuse", metadata={"flag": "--on-change"})
-    redo_damaged: bool = field(default=False, metadata={"flag": "--redo-damaged"})
+    retry_failed: bool | Literal["only"] = field(
+        default=False, metadata={"flag": "--retry-failed", "action": "store_true"}
+    )
+    on_change: OnChange = field(default="refuse", metadata={"flag": "--on-change", "choices": get_args(OnChange)})
+    redo_damaged: bool = field(default=False, metadata={"flag": "--redo-damaged", "action": "store_true"})
     limit: int | None = field(default=None, metadata={"flag": "--limit", "metavar": "N"})
     priority: Priority = field(default=None, metadata={"flag": "--priority", "metavar": "COLUMN"})
     shard_rows: int = field(default=50, metadata={"flag": "--shard-rows", "metavar": "N"})
     deadline_seconds: float = 180.0
-    notify: str | Sequence[str] | None = field(default=None, metadata={"flag": "--notify", "metavar": "URL"})
+    notify: str | Sequence[str] | None = field(
+        default=None, metadata={"flag": "--notify", "metavar": "URL", "action": "append"}
+    )
     progress: Literal["auto", "widget", "html", "text"] | bool = field(
-        default="auto", metadata={"flag": "--progress", "metavar": "HOW"}
+        default="auto", metadata={"flag": "--progress", "choices": ("auto", "text", "off")}
     )
     delay_seconds: float = field(default=0.0, metadata={"flag": "--delay", "metavar": "SECONDS"})
 

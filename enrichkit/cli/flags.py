@@ -33,16 +33,6 @@ HELP = {
     "command's arguments: ENRICHKIT_NOTIFY in the environment takes addresses, too, with blanks between them",
 }
 """Where the command line says something else than the setting's own text."""
-KINDS: dict[str, dict[str, Any]] = {
-    "stages": {"type": lambda text: [name.strip() for name in text.split(",")]},
-    "key": {"action": "append"},
-    "notify": {"action": "append"},
-    "progress": {"choices": ("auto", "text", "off"), "metavar": None},
-    "on_change": {"choices": ("refuse", "redo", "keep")},
-    "retry_failed": {"action": "store_true"},
-    "redo_damaged": {"action": "store_true"},
-}
-"""How argparse reads the settings that are neither a number nor a text."""
 
 
 @functools.cache
@@ -66,15 +56,16 @@ def settings_arguments() -> list[Argument]:
     """Return an argument for each setting with a flag; the first sentence of its text is the help."""
     texts, arguments = described(), []
     for field in dataclasses.fields(Options):
+        facts = dict(field.metadata)
+        if not (flag := facts.pop("flag", None)):
+            continue
         text = re.split(r"[.;] ", texts[field.name].rstrip("."))[0].replace("``", "")
         if isinstance(field.default, str | int | float) and not isinstance(field.default, bool):
             text += f" (default: {field.default})"
-        number = next((kind for kind in (int, float) if str(field.type).startswith(kind.__name__)), str)
+        if "metavar" in facts and "action" not in facts:
+            facts["type"] = next((kind for kind in (int, float) if str(field.type).startswith(kind.__name__)), str)
         text = HELP.get(field.name, text[0].lower() + text[1:])
-        metavar = {name: value for name, value in field.metadata.items() if name == "metavar"}
-        facts = metavar | KINDS.get(field.name, {"type": number})
-        if flag := field.metadata.get("flag"):
-            arguments.append(argument(flag, text, dest=field.name, **facts))
+        arguments.append(argument(flag, text, dest=field.name, **facts))
     return arguments
 
 

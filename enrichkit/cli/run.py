@@ -138,6 +138,8 @@ def _options(args: argparse.Namespace, frame: pd.DataFrame, out: Path) -> Option
     columns = {str(name) for name in frame.columns}
     if args.key:
         given["key"] = [name for key in args.key for name in ([key] if key in columns else key.split(","))]
+    if args.stages:
+        given["stages"] = [name.strip() for name in args.stages.split(",")]
     if args.progress == "off":
         given["progress"] = False
     return Options(**given | {"out": out, "retry_failed": "only" if args.retry_failed else False})
