@@ -93,11 +93,9 @@ def dialled(number: str, code: str) -> bool:
     if not plus and not code:
         return True
     for text, region in [(number, None)] if plus else [(number, code), (f"+{number}", None)]:
-        try:
+        with contextlib.suppress(phonenumbers.NumberParseException):
             if phonenumbers.is_valid_number(phonenumbers.parse(text, region)):
                 return True
-        except phonenumbers.NumberParseException:
-            continue
     return False
 
 
