@@ -278,16 +278,15 @@ class _Generativeai:
         self._seen.reply = response.status_code, response.content.decode("utf-8", "replace")
 
     def _message(self, request: Request) -> Any:
-        glm = self._glm
         config: dict[str, Any] = {"max_output_tokens": request.max_output_tokens}
         if request.schema:
             config |= {"response_mime_type": "application/json", "response_schema": _proto_schema(request.schema)}
-        return glm.GenerateContentRequest(
+        return self._glm.GenerateContentRequest(
             model=f"models/{request.model}",
-            system_instruction=glm.Content(parts=[glm.Part(text=request.system)]),
-            contents=[glm.Content(role="user", parts=[glm.Part(text=request.text)])],
-            tools=[glm.Tool(google_search=glm.Tool.GoogleSearch())] if request.search else [],
-            generation_config=glm.GenerationConfig(**config),
+            system_instruction={"parts": [{"text": request.system}]},
+            contents=[{"role": "user", "parts": [{"text": request.text}]}],
+            tools=[{"google_search": {}}] if request.search else [],
+            generation_config=config,
         )
 
 
