@@ -1,6 +1,7 @@
 """The snapshot of a store, and its index: which records are sealed where, and which questions have a reply.
 
-Both are made by reading only, without a lock. ``OUT/shard=s0007/part-0.parquet`` holds one row per record; ``OUT.work`` beside it what is not sealed yet.
+Both are made by reading only, without a lock. ``OUT/shard=s0007/part-0.parquet`` holds one row per record, and
+``OUT.work`` beside it what is not sealed yet.
 """
 
 from __future__ import annotations
