@@ -13,6 +13,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from support import programs
 from support.calls import enrich
 from support.paths import ROOT
 
@@ -59,8 +60,9 @@ def test_every_command_runs(page, simulator, tmp_path, monkeypatch):
             continue
         expected = {int(code) for code in re.findall(r"ends? with (\d+)", note)} or {0}
         expected |= {0} if note.startswith("may") else set()
-        command = [sys.executable, "-c"] if block["kind"] == "python" else ["bash", "-euo", "pipefail", "-c"]
-        done = subprocess.run(
+        in_bash = block["kind"] == "sh"
+        command = ["bash", "-euo", "pipefail", "-c"] if in_bash else [sys.executable, "-c"]
+        done = (subprocess.run if in_bash else programs.run)(
             [*command, block["text"]],
             cwd=tmp_path,
             env=environment,
