@@ -6,6 +6,7 @@ second. Records that share an answer each count, since each of them has it.
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -116,13 +117,9 @@ class Quality:
     same_address: tuple[Finding, ...]
 
 
-def read_answers(
-    reader: StoreReader, facts: Iterable[str], more: Iterable[str] = ()
-) -> tuple[pa.Table, dict[str, list[str]]]:
-    """Return the sealed rows' columns of these facts and of all answers, and each stage's answer columns."""
-    stages = reader.answers
-    columns = {RECORD_ID, STATUS, *more, *(column for columns in stages.values() for column in columns)}
-    return reader.facts(list(facts), columns), stages
+def read_answers(reader: StoreReader, facts: Collection[str], more: Iterable[str] = ()) -> pa.Table:
+    """Return the sealed rows' columns of these facts, of all answers, and some more."""
+    return reader.facts(facts, {RECORD_ID, STATUS, *more, *itertools.chain(*reader.answers.values())})
 
 
 def fields(row: Mapping[str, Any], stage: str, columns: Collection[str]) -> Iterator[dict[str, Any]]:
@@ -151,10 +148,10 @@ def fields(row: Mapping[str, Any], stage: str, columns: Collection[str]) -> Iter
 
 def read_quality(reader: StoreReader) -> Quality:
     """Return the quality of a store's answers."""
-    table, answers = read_answers(reader, FACTS)
+    table = read_answers(reader, FACTS)
     stages = [
         _Stage(name, [column for column in columns if column in table.column_names], table)
-        for name, columns in answers.items()
+        for name, columns in reader.answers.items()
         if meta(name, "status") in table.column_names
     ]
     filled = sum((Counter(_counts(stage.elements("filled"))) for stage in stages), Counter[str]())

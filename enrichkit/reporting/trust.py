@@ -76,12 +76,11 @@ def evidence(out: str | Path = "enriched") -> pd.DataFrame:
     (['fund.linkedin', 'fund.crunchbase'], 6)
     """
     reader = StoreReader(out)
-    key = reader.key
+    key, stages = reader.key, reader.answers
     facts = ("status", "confidence", "fields_found", "states", "issues", "corrections", "sources")
-    table, stages = read_answers(reader, facts, key)
     rows = [
         {name: row.get(name) for name in (RECORD_ID, *key)} | field
-        for row in table.to_pylist()
+        for row in read_answers(reader, facts, key).to_pylist()
         for stage, columns in stages.items()
         for field in fields(row, stage, columns)
     ]
@@ -168,7 +167,7 @@ def weak(
     reader = StoreReader(out)
     given = reader.given
     facts = ("status", "error", "confidence", "search_quality", "filled", "states")
-    table, known = read_answers(reader, facts, given)
+    table, known = read_answers(reader, facts, given), reader.answers
     unknown = sorted(set(stages or ()) - known.keys())
     if isinstance(stages, str) or unknown:
         raise InputError(
