@@ -9,8 +9,10 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
+from enrichkit import Answer, Stage
 from enrichkit.errors import InputError
 from enrichkit.formatting import rows_told
+from enrichkit.store.rows import build_table, stage_types
 from enrichkit.table.arrow import answer_type, as_column, as_table, as_text, as_type, wider
 
 
@@ -133,6 +135,27 @@ def test_a_value_that_does_not_fit_is_left_out_and_told() -> None:
     """One bad value never fails the whole group, and nothing is rounded in silence."""
     column, misfits = as_column([1, "1990s", 1.5, 2**70, None], pa.int64())
     assert (column.to_pylist(), misfits) == ([1, None, None, None, None], [1, 2, 3])
+
+
+class Size(Answer):
+    size: int | None = None
+
+
+def test_an_answer_that_does_not_fit_is_named_among_its_rows_issues() -> None:
+    """Beside what the checks have seen; the other rows keep theirs."""
+    firm = Stage("firm", prompt="{name}", answer=Size)
+    schema = pa.schema(list(stage_types(firm, pa.schema([])).items()))
+    rows: list[dict[str, Any]] = [
+        {"firm.size": 3, "firm._issues": ["seen"]},
+        {"firm.size": 2**70, "firm._issues": ["seen"]},
+        {"firm.size": 1.5, "firm._issues": None},
+        {"firm.size": None, "firm._issues": None},
+    ]
+    table = build_table(rows, schema, [firm])
+    assert table["firm.size"].to_pylist() == [3, None, None, None]
+    odd = "firm.size: does_not_fit"
+    assert table["firm._issues"].to_pylist() == [["seen"], ["seen", odd], [odd], None]
+    assert rows[1]["firm._issues"] == ["seen"]
 
 
 @pytest.mark.parametrize(
