@@ -170,14 +170,12 @@ class Store:
 
     def _check_lock(self) -> None:
         """Raise if the lock file was deleted or replaced: another process may be writing."""
-        try:
-            held = os.stat(self.work / "lock").st_ino == self._inode
-        except FileNotFoundError:
-            held = False
-        if not held:
-            raise LockedError(
-                "The lock of {store} was removed while this run held it; nothing more is written.", store=self.out
-            )
+        with contextlib.suppress(FileNotFoundError):
+            if os.stat(self.work / "lock").st_ino == self._inode:
+                return
+        raise LockedError(
+            "The lock of {store} was removed while this run held it; nothing more is written.", store=self.out
+        )
 
     def _quarantine_damaged(self) -> None:
         """Quarantine every shard that fails a checksum, in any column."""

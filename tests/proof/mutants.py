@@ -66,7 +66,7 @@ MUTANTS = (
     Mutant("damaged journal files dropped", "store/store", "                self._quarantine(path, path.name)\n", "                self.files.remove(path)\n"),
     Mutant("no page checksums", "store/parquet", "write_page_checksum=True", "write_page_checksum=False"),
     Mutant("footers not checked", "store/parquet", "    if not _footer_is_sound(source):", "    if False:"),
-    Mutant("lock not looked at again", "store/store", "        if not held:\n            raise LockedError", "        if False:\n            raise LockedError"),
+    Mutant("lock not looked at again", "store/store", "            if os.stat(self.work / \"lock\").st_ino == self._inode:\n", "            if True:\n"),
     Mutant("links not followed to the lock", "store/files", "    real = out.resolve() if out.is_symlink() else out\n", "    real = out\n"),
     Mutant("asking goes on while the disk fails", "engine/pace", "                if opened is not None and not opened.wait", "                if False and not opened.wait"),
     Mutant("journal files that are sealed are not known again", "store/store", "        self._forget([name for name, entries in pending.items()", "        ([name for name, entries in pending.items()"),
