@@ -252,15 +252,9 @@ def _answered(
             corrections.append({"column": column, "answer": as_text(value)})
         elif value is not None and column not in texts:
             cells[column] = value
-        sources = reply.backed.get(field, ())
-        verdict = state(
-            getattr(answer, field),
-            value,
-            [issue for issue in failed if issue.field == field],
-            backed=bool(sources),
-            differs=differs,
-            unreadable=field in unreadable,
-        )
+        asked, sources = getattr(answer, field), reply.backed.get(field, ())
+        flaws = [issue for issue in failed if issue.field == field]
+        verdict = state(asked, value, flaws, backed=bool(sources), differs=differs, unreadable=field in unreadable)
         states.append({"field": field, "state": verdict, "sources": list(sources)})
     return cells, {
         "confidence": answer.confidence,
