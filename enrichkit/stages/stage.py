@@ -212,12 +212,8 @@ class Stage:
     @functools.cached_property
     def reading(self) -> str:
         """The fingerprint of how a reply is read: types, checks, columns."""
-        return _fingerprint(
-            reader=READER,
-            types=self._shape.words,
-            checks=[check_name(check) for check in self.checks],
-            columns=self.columns or self.name,
-        )
+        checks = [check_name(check) for check in self.checks]
+        return _fingerprint(reader=READER, types=self._shape.words, checks=checks, columns=self.columns or self.name)
 
 
 def _named(shape: Shape) -> Any:

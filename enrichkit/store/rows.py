@@ -231,9 +231,8 @@ def usage_columns(stage: str, row: Mapping[str, Any], spent: Spent | None, payer
 
 def _sum(name: str, held: Any, new: Any) -> Any:
     """Return a sum; with an unknown price the cost stays unknown, a count that one reply lacks does not."""
-    if name == "cost_usd":
-        return None if held is None or new is None else held + new
-    return held if new is None else new if held is None else held + new
+    known = [value for value in (held, new) if value is not None]
+    return sum(known) if len(known) == 2 or (known and name != "cost_usd") else None
 
 
 def _answered(
