@@ -328,9 +328,10 @@ def test_an_ascii_terminal_ends_no_run(folder, simulator, monkeypatch):
     """What its letters cannot say is escaped."""
     monkeypatch.setenv("PYTHONIOENCODING", "ascii")
     table("data.csv").assign(Größe="…\x1b").to_csv("data.csv", index=False)
-    told = enrich_apart(*RUN, "--limit", 1, "--priority", "Größe", code=2) + enrich_apart(*RUN, "--dry-run")
+    told = enrich_apart(*RUN, "--limit", 1, "--priority", "Größe", code=2)
+    told += enrich_apart(*RUN, "--dry-run", run=subprocess.run)
     assert r"Gr\xf6\xdfe" in told
-    enrich_apart(*RUN, "--limit", 1, "--progress", "text", run=subprocess.run)
+    enrich_apart(*RUN, "--limit", 1, "--progress", "text")
 
 
 def test_no_key_is_wrong_use(folder, simulator, monkeypatch):
@@ -450,13 +451,13 @@ def test_a_full_disk_below_stdout_is_one_sentence(folder, simulator, monkeypatch
     assert (done.returncode, simulator.counts()["requests"]) == (3, 0)
 
 
-@pytest.mark.parametrize(("pair", "start"), [(os.pipe, subprocess.run), (pty.openpty, programs.run)])
-def test_nobody_who_stops_listening_ends_a_run(pair, start, folder, simulator, monkeypatch):
+@pytest.mark.parametrize("pair", [os.pipe, pty.openpty])
+def test_nobody_who_stops_listening_ends_a_run(pair, folder, simulator, monkeypatch):
     """Neither a pipe's reader nor a terminal that is closed: the table is enriched, and the exit code says so."""
     monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
     unread, pipe = pair()
     os.close(unread)
-    done = start([COMMAND, *RUN, "--progress", "text"], stdout=pipe, stderr=pipe, check=False, timeout=100)
+    done = programs.run([COMMAND, *RUN, "--progress", "text"], stdout=pipe, stderr=pipe, check=False, timeout=100)
     os.close(pipe)
     assert (done.returncode, set(table()["_status"])) == (0, {"done"})
 
