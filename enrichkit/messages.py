@@ -91,6 +91,8 @@ class Request:
 
 def whole_count(value: Any) -> int | None:
     """Return a count of tokens or searches; None for what cannot be one."""
+    if value is None or (type(value) is int and 0 <= value < MOST_COUNTED):
+        return value  # nearly always
     number = isinstance(value, numbers.Real) and not isinstance(value, bool)
     return int(value) if number and 0 <= value < MOST_COUNTED and value % 1 == 0 else None
 

@@ -51,22 +51,24 @@ class QuestionQueue:
         self._closed = False
         self._changed = threading.Condition()
 
-    def take(self) -> Question | None:
-        """Return the next question; wait only while one in flight may unlock another; None when nothing is left."""
+    def wait(self) -> bool:
+        """Wait until a question is ready, as one in flight may make it; False when nothing is left."""
         with self._changed:
-            while not self._closed:
-                while self._later and self._later[0][0] <= time.monotonic():
-                    self._unlocked.append(self._later.popleft()[1])
-                question = self._unlocked.popleft() if self._unlocked else self._next_fresh()
-                if question is not None:
-                    self._open += 1
-                    return question
+            while not self._closed and not self._ready():
                 if not self._open and not self._later:
+                    self._closed = True
+                    self._changed.notify_all()
                     break
                 self._changed.wait(max(0.0, self._later[0][0] - time.monotonic()) if self._later else None)
-            self._closed = True
-            self._changed.notify_all()
-            return None
+            return not self._closed
+
+    def take(self) -> Question | None:
+        """Return the next question; None if none is ready."""
+        with self._changed:
+            if self._closed or not self._ready():
+                return None
+            self._open += 1
+            return self._unlocked.popleft()
 
     def finish(self, question: Question) -> None:
         """Say that a question has its final reply, and unlock those that read its answer."""
@@ -83,11 +85,11 @@ class QuestionQueue:
             self._closed = True
             self._changed.notify_all()
 
-    def _next_fresh(self) -> Question | None:
-        for question in self._fresh:
-            if self._place(question):
-                return self._unlocked.popleft()
-        return None
+    def _ready(self) -> bool:
+        """Whether a question may be asked now; the first one then is."""
+        while self._later and self._later[0][0] <= time.monotonic():
+            self._unlocked.append(self._later.popleft()[1])
+        return bool(self._unlocked) or any(map(self._place, self._fresh))
 
     def _place(self, question: Question, *, delay_seconds: float = 0.0) -> bool:
         """Put a question among the unlocked ones, or behind the first that it still has to wait for."""

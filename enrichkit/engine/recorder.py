@@ -65,7 +65,8 @@ class Recorder:
         """Yield questions of a stage with their stored replies, and how many of them a sealed row has recorded."""
         stage = self.plan.stages[place]
         question_ids = [stage.id(number) for number in numbers]
-        sealed = self.store.sealed_replies(stage.stage.name, question_ids, stage.place[numbers])
+        places = stage.place[numbers]
+        sealed = self.store.sealed_replies(stage.stage.name, question_ids, places) if (places >= 0).any() else {}
         for number, question_id in zip(numbers, question_ids, strict=True):
             replies: list[bytes] = []
             if question_id in sealed:

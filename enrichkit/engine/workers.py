@@ -123,6 +123,8 @@ class Workers:
         self._turn = threading.Lock()
         self._slots = _tokens(asking.workers)
         self._permits = _tokens(asking.workers + SPARE_PERMITS)
+        self._returning = 0
+        """Workers that have backed off and want a slot again."""
         self.simulated = True if self._plan.model == SIMULATOR else recorder.store.index.simulated
         """Whether the simulator answers; None before that is known."""
         self._schema_bytes = {
@@ -156,8 +158,11 @@ class Workers:
         """Ask question after question until none is left; a defect ends the run, named."""
         defect = None
         try:
-            while (question := self._next()) is not None:
-                self._ask(question)
+            while self._enter():
+                while (question := self._queue.take()) is not None:
+                    self._ask(question)
+                    if self._returning:
+                        break
                 self._slots.put(None)  # not after a defect: nobody shall ask on before the run is stopped
         except BaseException as error:  # noqa: BLE001 - passed on; joblib would drop the replies of the others
             defect = error
@@ -165,19 +170,23 @@ class Workers:
             self.at_work -= 1
         self._pass_on(WorkerEnded(defect))
 
-    def _next(self) -> Question | None:
-        """Return the next question and take a slot for it; one worker at a time, so that they are asked in order."""
+    def _enter(self) -> bool:
+        """Wait for something to ask, then for a slot to ask it in, one worker at a time; False when nothing is left."""
         with self._turn:
-            if (question := self._queue.take()) is not None:
+            if ready := self._queue.wait():
                 self._slots.get()
-            return question
+            return ready
 
     def _back_off(self, seconds: float) -> None:
         """Wait before another try. Slot and permit are given back meanwhile: there is no reply of this one to store."""
         self._slots.put(None)
         self.release()
         self._stopped.wait(seconds)
+        with self._lock:
+            self._returning += 1
         self._slots.get()
+        with self._lock:
+            self._returning -= 1
         self._permits.get()
 
     def _ask(self, question: Question) -> None:

@@ -7,6 +7,7 @@ costs nothing. A filled cell is the user's; what the model would have put there 
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -61,6 +62,7 @@ SHOWN = ("status", "confidence")
 """What `enrichkit.run` returns of these; the store has them all."""
 
 
+@functools.cache
 def meta(stage: str, name: str) -> str:
     """Return the column of a fact about a stage's answer, such as ``poc._status``."""
     return f"{stage}._{name}"
@@ -151,7 +153,6 @@ def read_outcome(
 def outcome_of(question: str, read: Sequence[ReadReply], *, recorded: int) -> Outcome:
     """Return the outcome of a question: its newest answer, else its newest failure."""
     best = next((reply for reply in reversed(read) if reply.answer is not None), read[-1])
-    best = dataclasses.replace(best, reply=dataclasses.replace(best.reply, raw=None))  # its payload holds the body
     return Outcome(question, best, tuple(reply.payload for reply in read), add_up(read[recorded:]))
 
 
