@@ -94,10 +94,10 @@ TODAY: dict[str, dict[str, int]] = {
         "runner.Run": 8,
     },
     "code lines": {
-        "": 8350,
+        "": 8230,
     },
     "core": {
-        "": 5170,
+        "": 5110,
     },
 }
 """What passes its limit for now, by its name: may shrink and never grow.
