@@ -32,6 +32,7 @@ import pandas as pd
 
 import enrichkit
 from enrichkit.gemini.simulator import Quota, Simulator
+from enrichkit.stages.stage import request_for
 
 WORKERS = 20
 KEY = "a-key-for-nothing"
@@ -62,13 +63,13 @@ class Limited(Simulator):
         self._then, self._half = then, questions // 2
         super().__init__(**settings)
 
-    def refusal(self) -> dict[str, Any] | None:
+    def _refusal(self) -> dict[str, Any] | None:
         with self._lock:
             if not self._taken.total:
                 self._taken._start = time.monotonic()
             if self._then is not None and self._count["answers"] >= self._half:
                 self.quota = self._then
-        return super().refusal()
+        return super()._refusal()
 
 
 def serve(settings: dict[str, Any]) -> None:
@@ -136,8 +137,8 @@ def run(frame: pd.DataFrame, out: Path, **more: Any) -> pd.DataFrame:
 
 def requests_for(records: int) -> list[enrichkit.messages.Request]:
     """Return the requests that the product sends."""
-    rows = table(records).to_dict("records")
-    return [COMPANY.request("", row, model=MODEL, timeout_seconds=90.0) for row in rows]
+    rows: list[dict[str, Any]] = table(records).to_dict("records")  # type: ignore[assignment]
+    return [request_for(COMPANY, "", row, model=MODEL, timeout_seconds=90.0) for row in rows]
 
 
 def bare_sdk(records: int, url: str) -> Took:
@@ -161,7 +162,7 @@ def bare_sdk(records: int, url: str) -> Took:
 
         def ask(request: enrichkit.messages.Request) -> str:
             reply = client.models.generate_content(model=MODEL, contents=request.text, config=config)
-            return reply.sdk_http_response.body
+            return str(reply.sdk_http_response.body)
 
         with ThreadPoolExecutor(WORKERS) as pool:
             bodies = list(pool.map(ask, asked))

@@ -80,6 +80,7 @@ def filled(out: Path, frame: pd.DataFrame, shard_rows: int, *, own_replies: bool
     enrichkit.run(frame.head(shard_rows), **call)
     files = Files(out.with_name(out.name + ".scratch"))
     first = read_parquet(out / "shard=s0000" / "part-0.parquet")
+    assert first is not None
     first = first.sort_by([("name", "ascending")])
     run_plan, _ = look_ahead(frame, Options(**call))
     for number in range(1, len(frame) // shard_rows):
