@@ -138,7 +138,7 @@ def _options(args: argparse.Namespace, frame: pd.DataFrame, out: Path) -> Option
     columns = {str(name) for name in frame.columns}
     if args.key:
         given["key"] = [name for key in args.key for name in ([key] if key in columns else key.split(","))]
-    if args.stages:
+    if args.stages is not None:
         given["stages"] = [name.strip() for name in args.stages.split(",")]
     if args.progress == "off":
         given["progress"] = False

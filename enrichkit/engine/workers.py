@@ -125,6 +125,8 @@ class Workers:
         self._permits = _tokens(asking.workers + SPARE_PERMITS)
         self._returning = 0
         """Workers that have backed off and want a slot again."""
+        self._handed = _tokens(0)
+        """Slots handed to them: from the common ones the giver would take its own again, before they are awake."""
         self.simulated = True if self._plan.model == SIMULATOR else recorder.store.index.simulated
         """Whether the simulator answers; None before that is known."""
         self._schema_bytes = {
@@ -151,8 +153,24 @@ class Workers:
 
     def wake(self) -> None:
         """Let those who wait see that the run is stopped: whoever gets a slot or a permit passes it on."""
-        self._slots.put(None)
+        self._give_slot()
         self._permits.put(None)
+
+    def _give_slot(self) -> None:
+        """Give a slot to one that has backed off, else to whoever comes."""
+        with self._lock:
+            if handed := self._returning > 0:
+                self._returning -= 1
+            (self._handed if handed else self._slots).put(None)
+
+    def _take_slot_again(self) -> None:
+        """Take a slot after a wait, before those who want to ask something new."""
+        with self._lock:
+            try:
+                return self._slots.get_nowait()
+            except queue.Empty:
+                self._returning += 1
+        return self._handed.get()
 
     def _work(self) -> None:
         """Ask question after question until none is left; a defect ends the run, named."""
@@ -163,7 +181,7 @@ class Workers:
                     self._ask(question)
                     if self._returning:
                         break
-                self._slots.put(None)  # not after a defect: nobody shall ask on before the run is stopped
+                self._give_slot()  # not after a defect: nobody shall ask on before the run is stopped
         except BaseException as error:  # noqa: BLE001 - passed on; joblib would drop the replies of the others
             defect = error
         with self._lock:
@@ -179,14 +197,10 @@ class Workers:
 
     def _back_off(self, seconds: float) -> None:
         """Wait before another try. Slot and permit are given back meanwhile: there is no reply of this one to store."""
-        self._slots.put(None)
+        self._give_slot()
         self.release()
         self._stopped.wait(seconds)
-        with self._lock:
-            self._returning += 1
-        self._slots.get()
-        with self._lock:
-            self._returning -= 1
+        self._take_slot_again()
         self._permits.get()
 
     def _ask(self, question: Question) -> None:

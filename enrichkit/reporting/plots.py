@@ -280,6 +280,8 @@ def _checked(report: Report) -> Report:
 
 
 def _check(frame: pd.DataFrame, columns: Iterable[str]) -> None:
+    if not isinstance(frame, pd.DataFrame):
+        raise InputError("Give what enrichkit.costs, or what_if, returns, not a {kind}.", kind=type(frame).__name__)
     for name in columns:
         if name not in frame.columns:
             raise InputError("This table has no {name}: give what enrichkit.costs, or what_if, returns.", name=name)

@@ -21,6 +21,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ..errors import DamagedError, StoreError
+from ..formatting import Sentence
 from .files import names_in, work_area
 from .journal import JournalEntry, by_question, read_journal
 from .parquet import join, read_parquet, widest
@@ -150,8 +151,11 @@ class Snapshot(Described):
             self.damaged.append(path)
             if self._warn:
                 warnings.warn(
-                    f"The shard {path} is damaged; its records are left out. Restore it from a copy, or give run "
-                    "redo_damaged=True to ask, and pay, for them again.",
+                    Sentence(
+                        "The shard {path} is damaged; its records are left out. Restore it from a copy, or give run "
+                        "{redo_damaged_on} to ask, and pay, for them again.",
+                        path=path,
+                    ),
                     stacklevel=4,
                 )
 

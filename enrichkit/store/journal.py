@@ -5,7 +5,6 @@ It knows replies as bytes.
 
 from __future__ import annotations
 
-import contextlib
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -56,11 +55,20 @@ def decode_journal(data: bytes) -> list[JournalEntry] | None:
 
 
 def read_journal(out: Path) -> Iterator[tuple[Path, list[JournalEntry] | None]]:
-    """Yield each journal file with its replies, None for a damaged one."""
+    """Yield each journal file with its replies, None for a damaged one; one that is merged meanwhile may come twice."""
     folder = work_area(out) / "pending"
-    for name in names_in(folder):
-        with contextlib.suppress(FileNotFoundError):  # sealed and removed between listing and reading
-            yield folder / name, decode_journal((folder / name).read_bytes())
+    read: set[str] = set()
+    whole = False
+    while not whole:
+        whole = True
+        for name in sorted(set(names_in(folder)) - read):
+            try:
+                data = (folder / name).read_bytes()
+            except FileNotFoundError:  # sealed and removed meanwhile, or merged into one that was not listed yet
+                whole = False
+                continue
+            read.add(name)
+            yield folder / name, decode_journal(data)
 
 
 def by_question(entries: Iterable[JournalEntry]) -> dict[str, list[JournalEntry]]:

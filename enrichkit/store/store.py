@@ -207,6 +207,7 @@ class Store:
         if self.index.damaged:
             raise damaged_error(self.index.damaged[0])
         self._forget([name for name, entries in pending.items() if all(entry.payload in held for entry in entries)])
+        self.index.journal.clear()  # what is pending is known by question, and all payloads would stay in memory
 
     def _forget(self, questions: Collection[str]) -> None:
         """Remove the journal files that hold nothing but sealed replies."""

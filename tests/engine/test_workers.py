@@ -35,6 +35,22 @@ def run(records, out, client, **settings):
     return enrichkit.run(numbered(records, "Firm "), out=out, client=client, **given | settings)
 
 
+def test_who_has_waited_comes_before_what_is_new(tmp_path, monkeypatch):
+    """With one worker, which is busy all the time: its first question is not left for the end of the table."""
+    monkeypatch.setattr("tenacity.wait_random_exponential", lambda **_: lambda state: 0.02)
+    asked = []
+
+    def client(request):
+        asked.append(request.text)
+        time.sleep(0.002)
+        first = len(asked) == 1
+        return Reply(failure=Failure(cause="overloaded")) if first else GOOD
+
+    run(300, tmp_path / "out", client, workers=1)
+    assert len(asked) == 301
+    assert asked.index(asked[0], 1) < 150
+
+
 def test_who_waits_before_another_try_lets_another_ask(tmp_path, monkeypatch):
     """Both of two workers wait for another try; all other records are asked meanwhile, never more than two at once."""
     asked, at_once = [], []

@@ -514,6 +514,30 @@ def test_a_simulator_that_cannot_be_is_one_sentence(arguments, told, folder):
 # Beside a run, and after a kill
 
 
+@pytest.mark.parametrize("left", ['"x"', "[1]", "NaN", "Infinity"])
+def test_status_reads_any_progress_file(left, folder):
+    """It may be anybody's: what cannot be said is left out."""
+    enrich("run", "--input", "data.csv", "--model", "simulator", "--yes", "--limit", 1)
+    file = next(Path("data_enriched.work").glob("*.json"))
+    file.write_text(f'{{"state": "running", "left_seconds": {left}, "last_updated": "9999-12-31"}}')
+    assert "The last run: running" in enrich("status", "data_enriched")
+
+
+def test_a_damaged_shard_is_told_in_the_shells_words(folder):
+    """Whoever warns of it."""
+    enrich("run", "--input", "data.csv", "--model", "simulator", "--yes", "--limit", 1)
+    shard = next(Path("data_enriched").rglob("*.parquet"))
+    data = bytearray(shard.read_bytes())
+    data[len(data) // 2] ^= 1
+    shard.write_bytes(data)
+    assert "give run --redo-damaged to ask" in enrich("status", "data_enriched")
+
+
+def test_an_empty_list_of_stages_is_no_stage(folder):
+    """The sentence names what was given."""
+    assert "There is no stage ''" in enrich("run", "--input", "data.csv", "--stages", "", "--dry-run", code=2)
+
+
 def test_status_from_a_second_process_and_a_kill(folder, simulator):
     """It says what is on the disk; files are kept up to date; after kill -9 the same command goes on."""
     pd.read_csv(TABLE, dtype=str).head(150).to_csv("data.csv", index=False)

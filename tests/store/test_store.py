@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+import enrichkit.store.journal
 from enrichkit.errors import DamagedError, LockedError, StoreError
 from enrichkit.store.files import work_area
 from enrichkit.store.index import FOOTER, Index, indexed
@@ -245,3 +246,21 @@ def test_a_newer_stores_format_is_not_touched(out: Path) -> None:
     store.close()
     with pytest.raises(StoreError, match="newer enrichkit"):
         opened(out)
+
+
+def test_a_reader_misses_no_reply_of_a_journal_that_is_merged_meanwhile(tmp_path, monkeypatch):
+    """The files that it has listed are gone, and the one that holds their replies came after."""
+    store = Store(tmp_path / "out", columns=indexed(["s"]))
+    for number in range(20):
+        store.append([entry(f"q{number}")])
+    listed = enrichkit.store.journal.names_in
+
+    def listed_too_early(folder):
+        names = listed(folder)
+        monkeypatch.setattr("enrichkit.store.journal.names_in", listed)
+        monkeypatch.setattr("enrichkit.store.store.MOST_JOURNAL_FILES", 10)
+        store.append([entry("last")])  # merges
+        return names
+
+    monkeypatch.setattr("enrichkit.store.journal.names_in", listed_too_early)
+    assert len({reply.question for reply in Index(tmp_path / "out", columns=()).entries}) == 21
