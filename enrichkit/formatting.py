@@ -28,7 +28,8 @@ NO_MATHEMATICS = "mathjax_ignore tex2jax_ignore"
 
 NAMES = (
     *("stages", "key", "model", "client", "workers", "rpm", "budget_usd", "prices", "retry_failed", "on_change"),
-    *("redo_damaged", "limit", "priority", "shard_rows", "deadline_seconds", "notify", "progress", "delay_seconds"),
+    *("redo_damaged", "limit", "priority", "shard_rows", "deadline_seconds", "patience_seconds", "notify"),
+    *("progress", "delay_seconds"),
 )
 """The settings that a sentence may name in braces."""
 SPELLINGS = {

@@ -13,19 +13,21 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
+from .formatting import plain
+
 __all__ = ["Failure", "Reply", "Request", "Source", "Support", "Usage"]
 
 KEY_NAMES = ("GOOGLE_API_KEY", "GEMINI_API_KEY")
 CLIENTS = ("google-genai", "google-generativeai")
 
-Refused = Literal["rate", "daily_quota", "spend_limit", "auth", "model_not_found", "bad_request"]
-"""In order: 429 (the pace waits; not counted as an attempt), 429 with a quota of the day, 429 with the account's spend
-limit, a missing or bad key, an unknown model, any other 4xx."""
+Account = Literal["no_quota", "credits", "spend_limit", "daily_quota", "location", "auth"]
+"""What keeps the account from asking at all."""
+Refused = Literal[Account, "rate", "model_not_found", "redirected", "bad_request", "not_sent"]
+"""After ``rate`` the pace waits; ``not_sent`` is what a proxy, a certificate or an SDK did not let out."""
 Transient = Literal["overloaded", "server", "timeout", "network"]
 """Tried again after a wait. In order: 503, any other 5xx and 499, silence, a connection that broke."""
 Paid = Literal["blocked", "truncated", "empty", "unreadable"]
-"""The service answered, and charges for it. In order: safety and the like, max_output_tokens, no text at all, no JSON
-object that fits the answer model."""
+"""Charged for. In order: safety and the like, max_output_tokens, no text at all, no JSON object that fits the model."""
 Cause = Literal[Refused, Transient, Paid, "client"]
 """Why a request failed; ``client``: a client of your own raised."""
 
@@ -33,11 +35,12 @@ DEFAULT_MODEL = "gemini-3.5-flash-lite"
 SIMULATOR = "simulator"
 """The model name that starts the built-in simulator, and what its replies call themselves."""
 
+LONGEST_MESSAGE = 300
 MOST_COUNTED = 2**53
 """Larger counts of tokens or searches are treated as unknown."""
 TRANSIENT = frozenset(get_args(Transient))
 PAID = frozenset(get_args(Paid))
-ENDS_RUN = frozenset({"daily_quota", "spend_limit", "auth", "model_not_found"})
+ENDS_RUN = frozenset({*get_args(Account), "model_not_found", "redirected"})
 """The next request would fail alike."""
 
 
@@ -58,8 +61,10 @@ class Request:
     text : str
         The rendered prompt, with the record's values in ``⟦ ⟧``.
     schema : Mapping
-        JSON Schema of the answer, with ``type``, ``properties``, ``required``, ``enum``, ``items``, ``nullable``
-        and ``description`` only, so that both SDKs can send it.
+        JSON Schema of the answer, with ``type``, ``properties``, ``required``, ``enum``, ``items``, ``anyOf`` (a type
+        or null) and ``description`` only.
+    json : {"words", "schema"}
+        How the answer's JSON is asked for: by the schema in words, or by the schema beside the prompt.
     search : bool
         Ground the answer with Google Search.
     thinking : str or int or None
@@ -83,6 +88,7 @@ class Request:
     system: str
     text: str
     schema: Mapping[str, Any] = field(hash=False)
+    json: Literal["words", "schema"] = "schema"
     search: bool = True
     thinking: str | int | None = None
     max_output_tokens: int = 8192
@@ -148,10 +154,8 @@ class Source:
 
     Attributes
     ----------
-    url : str
-        The page's address, often a redirect of Google's.
-    title : str
-        The page's title, often its domain only.
+    url, title : str
+        The page's address, often a redirect of Google's, and its title, often its domain only.
 
     Examples
     --------
@@ -169,10 +173,8 @@ class Support:
 
     Attributes
     ----------
-    start : int
-        Where it begins, in bytes of the text's UTF-8.
-    end : int
-        Where it ends, in bytes; the byte at this place is not included.
+    start, end : int
+        Where it begins and ends, in bytes of the text's UTF-8; the byte at the end is not included.
     sources : tuple of int
         The pages behind it, as places in the reply's ``sources``, the first one 0.
 
@@ -219,6 +221,10 @@ class Failure:
     quota: str | None = None
     may_be_charged: bool = False
 
+    def __post_init__(self) -> None:
+        # A service's words may hold what moves a terminal's cursor or rings its bell.
+        object.__setattr__(self, "message", plain(" ".join(self.message.split()), LONGEST_MESSAGE))
+
     @property
     def transient(self) -> bool:
         """Whether the same request may succeed later."""
@@ -245,10 +251,8 @@ class Reply:
         What it used, in tokens and searches.
     model_version : str or None
         The model that answered; its price counts.
-    finish_reason : str or None
-        Why the model stopped writing, as the service says.
-    block_reason : str or None
-        Why the prompt was refused, as the service says.
+    finish_reason, block_reason : str or None
+        Why the model stopped writing, and why the prompt was refused, as the service says.
     sources : tuple of Source
         The pages that the search brought.
     supports : tuple of Support

@@ -72,6 +72,7 @@ def open_engine(frame: pd.DataFrame, options: Options, opening: contextlib.ExitS
             workers=options.workers,
             rpm=options.rpm,
             deadline_seconds=options.deadline_seconds,
+            patience_seconds=options.patience_seconds,
             prices=options.prices,
         ),
         budget=Budget(options.budget_usd, spent_usd),

@@ -88,6 +88,7 @@ RULES: dict[str, Rule] = {
     "rpm": (lambda value: value is None or _positive(value), "a number above 0"),
     "budget_usd": (lambda value: value is None or _positive(value), "a number above 0"),
     "deadline_seconds": (_positive, "a number above 0"),
+    "patience_seconds": (lambda value: value is None or _positive(value), "a number above 0"),
     "delay_seconds": (lambda value: isinstance(value, int | float) and 0 <= value < math.inf, "a number of seconds"),
     "shard_rows": (_whole, "a whole number above 0"),
     "limit": (lambda value: value is None or _whole(value, 0), "a number of records"),
@@ -154,6 +155,9 @@ class Options:
     deadline_seconds : float
         The time that one request may take, in seconds. Tries and waits after errors count, waiting for the pace does
         not; the first try has half of it. An answer that cannot be read is asked for again, with its own deadline.
+    patience_seconds : float or None
+        How long refusals are waited for, in seconds, while nothing is accepted, before the run ends; pauses do not
+        count. None waits for ever.
     notify : str or list of str, optional
         Where to send a short notification when the run ends, however it ends. Addresses of `apprise`, for Slack,
         Discord, email, a webhook, ... (needs ``pip install 'enrichkit[notify]'``). Each gets one, with counts, cost,
@@ -194,6 +198,7 @@ class Options:
     priority: Priority = field(default=None, metadata={"flag": "--priority", "metavar": "COLUMN"})
     shard_rows: int = field(default=50, metadata={"flag": "--shard-rows", "metavar": "N"})
     deadline_seconds: float = 180.0
+    patience_seconds: float | None = field(default=600.0, metadata={"flag": "--patience", "metavar": "SECONDS"})
     notify: str | Sequence[str] | None = field(
         default=None, metadata={"flag": "--notify", "metavar": "URL", "action": "append"}
     )

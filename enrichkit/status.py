@@ -144,6 +144,8 @@ class Status:
         Records of this call: all that have something to do, complete, complete with a failed stage, still to do.
     later : int
         Records that ``limit`` or ``retry_failed="only"`` left out: a later call does what they still need.
+    searching, unsearched : int
+        Answers of this call by stages that search, and how many of them came without a search.
     shared : int
         Answers that records got from another record's question of this call, each of which it would have paid for.
     seconds : float
@@ -188,6 +190,8 @@ class Status:
     left_seconds: float | None
     later: int = 0
     shared: int = 0
+    searching: int = 0
+    unsearched: int = 0
     waiting: str = ""
     paused: bool = False
     stopping: str | None = None
@@ -206,8 +210,15 @@ def stop_reason_text(reason: str, detail: str) -> Sentence:
         "budget": f"Stopped to keep within the budget{said}. ",
         "daily_quota": f"The daily quota is used up{said}; it opens again at {_quota_opens()}. ",
         "spend_limit": f"The account's spend limit is reached{said}. Wait ten minutes or raise it. ",
-        "auth": f"The service refused the key{said}. Check it and its rights. ",
+        "no_quota": f"This key has no quota for the model{said}; waiting opens none. ",
+        "credits": f"The account has no credits left, or no billing{said}. Top up, or link a billing account. ",
+        "location": f"The service does not serve the account's place{said}. ",
+        "auth": f"The service refused the key{said}. Check it, its project and its rights. ",
         "model_not_found": f"The service does not know the model{said}. Check its name. ",
+        "redirected": f"The service answers elsewhere, and no key is sent there{said}. ",
+        "no_search": f"The service answers without searching{said}. "
+        "Another model may search; Stage(search='optional') takes such answers. ",
+        "refused": f"The service refused request after request{said}. ",
         "failures": f"Question after question failed{said}. ",
         "mixed": f"Simulated and real answers never mix in one store{said}. Look at GOOGLE_GEMINI_BASE_URL, or choose ",
         "store": f"The store could not be written{said}. ",

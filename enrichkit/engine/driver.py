@@ -23,7 +23,7 @@ from ..store.rows import Outcome
 from .pace import PauseSwitch, RateLimiter
 from .queue import Question, QuestionQueue
 from .recorder import Recorder
-from .tally import FailureStreak, Stopwatch, Tally
+from .tally import NO_SEARCH_AFTER, FailureStreak, Stopwatch, Tally
 from .workers import Asking, News, ReplyArrived, Skipped, WorkerEnded, Workers
 
 SAVE_AGAIN_SECONDS = 0.5
@@ -60,7 +60,7 @@ class Engine:
         self._budget = budget
         self._on_scarce = on_scarce
         self._scarce = False
-        self._limiter = RateLimiter(rpm=asking.rpm)
+        self._limiter = RateLimiter(rpm=asking.rpm, patience_seconds=asking.patience_seconds)
         self._queue = QuestionQueue(self._plan, delay_seconds=delay_seconds)
         self._inbox: queue.SimpleQueue[News] = queue.SimpleQueue()
         self._stop = threading.Event()
@@ -127,6 +127,8 @@ class Engine:
             left=left,
             later=self._plan.later,
             shared=tally.shared,
+            searching=sum(tally.searching.values()),
+            unsearched=sum(tally.unsearched.values()),
             seconds=self._stopwatch.seconds,
             rate_per_second=rate,
             left_seconds=left / rate if rate else None,
@@ -308,6 +310,8 @@ class Engine:
         """Let a question's final outcome count."""
         # Before its records are complete: whoever sees them done finds what they cost in the forecast.
         self._tally.add_outcome(question, outcome)
+        if stage := self._tally.never_searches:
+            self.stop("no_search", f"the first {NO_SEARCH_AFTER} answers of stage {stage!r}")
         for record in self._recorder.learn(question, outcome):
             self._complete(record)
 

@@ -274,10 +274,19 @@ class PauseSwitch:
 
 
 class RateLimiter:
-    """Lets requests through one by one, as fast as the `Pace` allows."""
+    """Lets requests through one by one, as fast as the `Pace` allows; none once patience has run out."""
 
-    def __init__(self, *, rpm: float | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        *,
+        rpm: float | None = None,
+        patience_seconds: float | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._pace = Pace(rpm=rpm)
+        self._patience_seconds = patience_seconds
+        self._refused = False
+        self._waited_seconds = 0.0
         self._clock = clock
         self._lock = threading.Lock()
         self._turn = threading.Lock()
@@ -302,10 +311,14 @@ class RateLimiter:
                     if wait <= 0:
                         return self._pace.sent(now)
                     self._news.clear()
+                if self.out_of_patience:
+                    return None
                 if wait < 0.002:
                     time.sleep(wait)
                 else:
                     self._news.wait(min(wait, LOOKS_EVERY_SECONDS))
+                if self._refused:  # a pause is no waiting
+                    self._waited_seconds += self._clock() - now
             return None
         finally:
             self._turn.release()
@@ -314,13 +327,20 @@ class RateLimiter:
         """Learn that a request was not refused."""
         with self._lock:
             self._pace.accepted(ticket)
+            self._refused, self._waited_seconds = False, 0.0
         self._news.set()
 
     def refused(self, ticket: Ticket, retry_after_seconds: float | None) -> None:
         """Learn from a refusal."""
         with self._lock:
+            self._refused = True
             self._pace.refused(ticket, self._clock(), retry_after_seconds)
         self._news.set()
+
+    @property
+    def out_of_patience(self) -> bool:
+        """Whether refusals have been waited for too long, and nothing was accepted meanwhile."""
+        return self._patience_seconds is not None and self._waited_seconds >= self._patience_seconds
 
     @property
     def view(self) -> PaceView:

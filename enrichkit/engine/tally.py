@@ -7,14 +7,15 @@ second time for a display.
 from __future__ import annotations
 
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Mapping
 
-from ..messages import PAID, Failure
+from ..messages import CLIENTS, PAID, Failure
 from ..planning.plan import RunPlan
 from ..pricing.budget import Budget, Forecast
 from ..pricing.prices import Price, Total, prices_told, total
 from ..stages.answer import CONFIDENCE, NOT_SAID, SEARCH_QUALITY
+from ..stages.stage import Stage
 from ..status import Levels, Money
 from ..store.rows import STATUS, Outcome, ReadReply
 from .queue import Question
@@ -22,6 +23,8 @@ from .shard_writer import Row
 
 IN_A_ROW = 10
 """So many questions failing one after the other end the run: for one cause, or unpaid for whatever cause."""
+NO_SEARCH_AFTER = 20
+"""So many answers of a stage that searches, all without a search, end the run."""
 
 
 class Tally:
@@ -39,6 +42,9 @@ class Tally:
             for name, levels in (("confidence", CONFIDENCE), ("search_quality", SEARCH_QUALITY))
         }
         self.records = len(plan.order)
+        self.searching, self.unsearched = Counter[str](), Counter[str]()
+        self.never_searches: str | None = None
+        """The stage whose first answers all came without a search, although it must."""
         self.complete = self.failed = self.shared = self.tokens = 0
 
     def add_reply(self, read: ReadReply) -> None:
@@ -54,9 +60,19 @@ class Tally:
         if outcome is None or outcome.answer is None:
             return
         self.shared += len(self._stages[question.stage].records(question.number)) - 1
+        self._note_search(self._stages[question.stage].stage, outcome.best)
         for name, counts in self._levels.items():
             level = str(getattr(outcome.answer, name))  # a stage of one's own may have made it something else
             counts[level if level in counts else NOT_SAID] += 1
+
+    def _note_search(self, stage: Stage, read: ReadReply) -> None:
+        # A client of one's own may not say what it searched.
+        if not stage.search or read.facts.get("client") not in CLIENTS:
+            return
+        self.searching[stage.name] += 1
+        self.unsearched[stage.name] += not read.reply.usage.searches
+        if stage.search is True and self.unsearched[stage.name] == self.searching[stage.name] == NO_SEARCH_AFTER:
+            self.never_searches = stage.name
 
     def add_record(self, row: Row) -> None:
         """Count a complete record."""

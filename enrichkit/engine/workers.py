@@ -41,13 +41,14 @@ SPARE_PERMITS = 2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asking:
-    """How a run asks: through which client, so many requests at a time and a minute, for so long, at which prices."""
+    """How a run asks: through which client, how many at a time and a minute, how patiently, at which prices."""
 
     client: Client
     client_name: str
     workers: int
     rpm: float | None
     deadline_seconds: float
+    patience_seconds: float | None
     prices: Mapping[str, Price]
 
 
@@ -281,6 +282,8 @@ class Workers:
             ticket = self._limiter.enter(self._stopped, opened=self._opened)
             if ticket is None:
                 self._budget.settle(worst, Decimal())
+                if self._limiter.out_of_patience:
+                    self._end_run("refused", "" if self.problem is None else self.problem[1].message)
                 return None
             with self._lock:
                 self.in_flight += 1
@@ -291,10 +294,10 @@ class Workers:
             with self._lock:
                 self.in_flight -= 1
             self._settle(request, reply, worst)
+            if reply.failure is not None:
+                self.problem = request.stage, reply.failure
             if reply.failure is None or reply.failure.cause != "rate":
                 self._limiter.accepted(ticket)
-                if reply.failure is not None:
-                    self.problem = request.stage, reply.failure
                 return Sent(reply, seconds)
             self._limiter.refused(ticket, reply.failure.retry_after_seconds)
         return None

@@ -102,13 +102,24 @@ def schema_of(body: Body) -> Body:
     config = get(body, "generationConfig") or {}
     schema = get(config, "responseJsonSchema") or get(config, "responseSchema")
     if schema:
-        return dict(schema)
+        return dict(present(schema))
     for match in re.finditer(r'\{"type"', text_of(get(body, "systemInstruction") or {})):
         try:
-            return dict(json.JSONDecoder().raw_decode(match.string, match.start())[0])
+            return dict(present(json.JSONDecoder().raw_decode(match.string, match.start())[0]))
         except ValueError:
             continue
     return {}
+
+
+def present(schema: Any) -> Any:
+    """Return a schema in which what may also be null is what it is otherwise."""
+    if isinstance(schema, list):
+        return [present(part) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    kinds = [kind for kind in get(schema, "anyOf") or () if kind.get("type") != "null"]
+    rest = {name: part for name, part in schema.items() if name not in ("anyOf", "any_of")}
+    return {name: present(part) for name, part in ((kinds[0] | rest) if kinds else rest).items()}
 
 
 def text_of(content: Body) -> str:
@@ -217,6 +228,10 @@ def without_text(finish: str) -> Fault:
     return Fault(shape=apply)
 
 
+def _ungrounded(body: Body) -> None:
+    body["candidates"][0].pop("groundingMetadata", None)
+
+
 def _reset(handler: Any, data: bytes) -> None:
     # Lingering for zero seconds makes the close a reset.
     handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -242,6 +257,11 @@ FAULTS = {
     "prose": with_text(lambda text: "I could not find reliable information about this record."),
     "empty": without_text("STOP"),
     "safety": without_text("SAFETY"),
+    "ungrounded": Fault(shape=_ungrounded),
+    "location": Fault((400, failed(400, "FAILED_PRECONDITION", "User location is not supported for the API use."))),
+    "credits": Fault((429, failed(429, "RESOURCE_EXHAUSTED", "Your prepayment credits are depleted."))),
+    "html_200": Fault((200, "<html><head><title>Guest network</title></head><body>Log in</body></html>")),
+    "error_200": Fault((200, failed(500, "INTERNAL", "The backend is away."))),
     "reset": Fault(delivery=_reset, charged=False),
     "hang": Fault(delivery=_hang, charged=False),
 }

@@ -6,12 +6,14 @@ Facts about the wire: Google's API reference and recorded replies, as of Novembe
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
-from ..messages import Cause, Failure, Reply, Source, Support, Usage, whole_count
+from ..messages import Failure, Reply, Source, Support, Usage, whole_count
+from .refusals import classify, words_of_page
 
+PAID_FOR = frozenset({"candidates", "promptFeedback", "usageMetadata"})
+"""The parts of a body of which one at least is in every reply that is charged for."""
 BLOCKED = frozenset(
     "SAFETY RECITATION LANGUAGE BLOCKLIST PROHIBITED_CONTENT SPII IMAGE_SAFETY MODEL_ARMOR ESCALATION".split()
 )
@@ -29,7 +31,6 @@ PARTS = {
 }
 """The fields of `Usage` that add up to the total, and what the service calls them."""
 _GROUNDED = frozenset({"groundingChunks", "groundingSupports", "searchEntryPoint"})
-LONGEST_MESSAGE = 300
 T = TypeVar("T", dict[str, Any], list[Any], str)
 
 
@@ -40,8 +41,13 @@ def parse(raw: str) -> Reply:
     '{}'
     """
     body = _json(raw)
-    if not isinstance(body, dict):
-        return Reply(raw=raw, failure=Failure(cause="unreadable", message="the body is not a JSON object"))
+    if not isinstance(body, dict) or PAID_FOR.isdisjoint(body):
+        error = body.get("error") if isinstance(body, dict) else None
+        code = error.get("code") if isinstance(error, dict) else None
+        if isinstance(code, int) and 300 <= code < 600:
+            return Reply(raw=raw, failure=classify(code, raw))
+        message = f"this is not Gemini: {words_of_page(raw) or 'an empty body'}"
+        return Reply(raw=raw, failure=Failure(cause="server", message=message, status=200))
     candidate = _at(next(iter(_at(body, list, "candidates")), None), dict)
     parts = [_at(part, dict) for part in _at(candidate, list, "content", "parts")]
     texts = {
@@ -144,40 +150,3 @@ def _enum(names: Sequence[str], value: Any) -> str | None:
     if type(value) is not int:
         return value if isinstance(value, str) else None
     return [None, *names][value] if 0 <= value <= len(names) else str(value)
-
-
-def classify(status: int, raw: str) -> Failure:
-    """Return the cause of an HTTP error from its status and body.
-
-    >>> classify(503, '[{"error": {"message": "The model is overloaded."}}]').cause
-    'overloaded'
-    """
-    body = _json(raw)
-    error = _at(next(iter(body), None) if isinstance(body, list) else body, dict, "error")
-    message = re.sub(r"<[^>]*>", " ", _at(error, str, "message") or raw)  # proxies answer with a page of HTML
-    details = _at(error, list, "details")
-    violations = [violation for detail in details for violation in _at(detail, list, "violations")]
-    quotas = [name for violation in violations if (name := _at(violation, str, "quotaId"))]
-    # A daily quota takes precedence: no delay helps against it.
-    quota = next((quota for quota in quotas if "PerDay" in quota), quotas[0] if quotas else None)
-    delay = next((text for detail in details if (text := _at(detail, str, "retryDelay"))), "")
-    seconds = re.fullmatch(r"(\d+(?:\.\d+)?)s", delay) or re.search(r"retry in (\d+(?:\.\d+)?)s", message)
-    reasons = [_at(detail, str, "reason") for detail in details]
-    return Failure(
-        cause=_cause(status, message, quota, bad_key="API_KEY_INVALID" in reasons),
-        message=" ".join(message.split())[:LONGEST_MESSAGE],
-        status=status,
-        retry_after_seconds=float(seconds.group(1)) if seconds else None,
-        quota=quota,
-    )
-
-
-def _cause(status: int, message: str, quota: str | None, *, bad_key: bool) -> Cause:
-    if status == 429:
-        if "PerDay" in (quota or ""):
-            return "daily_quota"
-        return "spend_limit" if re.search(r"spend(ing)?[ -](limit|cap)", message, re.IGNORECASE) else "rate"
-    if bad_key or "API key not valid" in message or status in (401, 403):
-        return "auth"
-    named: dict[int, Cause] = {404: "model_not_found", 408: "timeout", 503: "overloaded"}
-    return named.get(status, "server" if status >= 499 else "bad_request")

@@ -176,9 +176,9 @@ def _usual_sizes(run_plan: RunPlan, questions: StageQuestions) -> pd.DataFrame:
     if stage.name in OUTPUT and stage.answer is funds.STAGES[stage.name].answer:
         output = np.array(OUTPUT[stage.name])
     usual = {
-        "input_tokens": np.round(length / BYTES_PER_TOKEN) + SEARCH_TOKENS * stage.search,
+        "input_tokens": np.round(length / BYTES_PER_TOKEN) + SEARCH_TOKENS * bool(stage.search),
         "output_tokens": np.minimum(output, stage.max_output_tokens),
-        "searches": SEARCHES * stage.search,
+        "searches": SEARCHES * bool(stage.search),
         "seconds": SIMULATED_SECONDS if run_plan.model == SIMULATOR else SECONDS,
     }
     return pd.DataFrame(usual).reindex(columns=USAGE.names)
@@ -265,7 +265,7 @@ def worst_request(run_plan: RunPlan, prices: Mapping[str, Price]) -> Decimal:
     worst_of = functools.partial(worst_case, prompt_bytes=LONGEST_PROMPT_BYTES, prices=prices)
     stages = [questions.stage for questions in run_plan.stages]
     worst = [
-        worst_of(stage.model or run_plan.model, max_output_tokens=stage.max_output_tokens, search=stage.search)
+        worst_of(stage.model or run_plan.model, max_output_tokens=stage.max_output_tokens, search=bool(stage.search))
         for stage in stages
     ]
     return max((usd or Decimal() for usd in worst), default=Decimal())

@@ -214,7 +214,7 @@ def make_plan(
 
 def unknown_prices(stages: Sequence[Stage], model: str, prices: Mapping[str, Price]) -> list[str]:
     """Return which prices of the stages' models are unknown, in words, each once."""
-    said = (lacking(stage.model or model, search=stage.search, prices=prices) for stage in stages)
+    said = (lacking(stage.model or model, search=bool(stage.search), prices=prices) for stage in stages)
     return list(dict.fromkeys(filter(None, said)))
 
 

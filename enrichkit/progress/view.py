@@ -61,10 +61,18 @@ def describe(status: Status, *, ended: bool = False) -> list[Fact]:
         Fact("prices", f"priced by {money.prices}", FIRST_RANK),
         Fact("shared", f"{many(status.shared, 'answer')} shared" if status.shared else ""),
         Fact("in flight", "" if ended else many(traffic.in_flight, "request")),
-        Fact("last problem", status.problem),
+        # Beside what is waited for stands the service's own sentence.
+        Fact("last problem", status.problem, BAR_RANK if status.waiting and not ended else DETAIL),
+        Fact("searches", unsearched(status), LINE_RANK),
         *(Fact(title, ", ".join(f"{counts[level]:,} {level}" for level in counts)) for title, counts in levels.items()),
     ]
     return [fact for fact in facts if fact.text]
+
+
+def unsearched(status: Status) -> str:
+    """Return how many answers of stages that search came without a search."""
+    count, of = status.unsearched, status.searching
+    return f"{count:,} of {many(of, 'answer')} of stages that search came without a search" if count else ""
 
 
 def _waiting(status: Status) -> str:

@@ -55,7 +55,7 @@ class Answer(BaseModel):
     """
 
     model_config = ConfigDict(extra="ignore", str_strip_whitespace=True, coerce_numbers_to_str=True)
-    about_itself: ClassVar[tuple[str, ...]] = ("confidence", "search_quality", "fields_found", "notes")
+    about_itself: ClassVar[tuple[str, ...]] = ("notes", "confidence", "search_quality", "fields_found")
 
     confidence: Literal["high", "medium", "low"] | None = None
     search_quality: Literal["excellent", "good", "limited", "poor"] | None = None

@@ -49,14 +49,15 @@ class Shape:
         return ARROW[self.kind]
 
     def schema(self, description: str = "") -> dict[str, Any]:
-        """Return the JSON Schema that is sent, made of words that both SDKs can send."""
+        """Return the JSON Schema that is sent; of a field that may be missing, ``anyOf`` the type and null."""
         words: dict[str, Any] = {"type": JSON[self.kind]}
         words |= {"enum": list(self.choices) or None, "items": self.of.schema() if self.of else None}
         if self.kind == "object":
             words["properties"] = {name: shape.schema(about) for name, shape, about in self.fields}
             words["required"] = [name for name, shape, _ in self.fields if not shape.optional]
-        words |= {"nullable": self.optional or None, "description": description or None}
-        return {word: value for word, value in words.items() if value is not None}
+        words = {word: value for word, value in words.items() if value is not None}
+        about = {"description": description} if description else {}
+        return ({"anyOf": [words, {"type": "null"}]} if self.optional else words) | about
 
 
 def shape_of(annotation: Any, *, where: str) -> Shape:

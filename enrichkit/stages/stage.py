@@ -11,9 +11,9 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, replace
 from importlib.resources import files
-from typing import Any
+from typing import Any, Literal, get_args
 
 from ..errors import InputError, StageError
 from ..messages import Request
@@ -21,7 +21,8 @@ from ..table.cells import cell_text, is_missing
 from .answer import Answer, Check, check_name
 from .shape import Shape, shape_of
 
-READER = 3
+JSON = Literal["auto", "words", "schema"]
+READER = 4
 """Increased when replies are read differently: stored replies are then read again, at no cost."""
 ASKED = ("prompt", "search", "thinking", "max_output_tokens", "ignore_case")
 """The settings that make a question, as they stand."""
@@ -54,8 +55,12 @@ class Stage:
         in place by the record's value between ⟦ and ⟧; ``{{`` and ``}}`` stand for braces.
     answer : type
         A subclass of `Answer` with the fields asked for.
-    search : bool
-        Ground the answer with Google Search.
+    search : bool or "optional"
+        Ground the answer with Google Search. Where the first answers all come without a search, the run ends, unless
+        it is ``"optional"``.
+    json : {"auto", "words", "schema"}
+        How its JSON is asked for: by a schema beside the prompt, or by that schema in words. By default in words where
+        the stage searches, since a search and a schema in one request are reported to cost the search or the answer.
     per : tuple of str, optional
         The columns that identify what is asked about: records that agree there share one question, asked and paid
         once. Default: every column that the prompt reads.
@@ -99,7 +104,8 @@ class Stage:
     _: KW_ONLY
     prompt: str
     answer: type[Answer]
-    search: bool = True
+    search: bool | Literal["optional"] = True
+    json: JSON = "auto"
     per: tuple[str, ...] | None = None
     requires: tuple[str, ...] = ()
     checks: tuple[Check, ...] = ()
@@ -134,12 +140,22 @@ class Stage:
             raise StageError(
                 "Stage {name!r}: the answer model {kind} asks for no field.", name=self.name, kind=self.answer.__name__
             )
+        if self.search not in (True, False, "optional"):
+            raise StageError("Stage {name!r}: search must be True, False or 'optional'.", name=self.name)
+        if self.json not in get_args(JSON):
+            raise StageError("Stage {name!r}: json must be 'auto', 'words' or 'schema'.", name=self.name)
         if self.max_output_tokens < 1:
             raise StageError("Stage {name!r}: max_output_tokens must be > 0.", name=self.name)
 
     @functools.cached_property
     def _shape(self) -> Shape:
-        return shape_of(self.answer, where=self.answer.__name__)
+        shape = shape_of(self.answer, where=self.answer.__name__)
+        order = dict.fromkeys(
+            [*(name for name, *_ in shape.fields if name not in Answer.about_itself), *Answer.about_itself]
+        )
+        fields = {field[0]: field for field in shape.fields}
+        # The facts first: a model that has to judge its answer before it is written judges nothing.
+        return replace(shape, fields=tuple(fields[name] for name in order if name in fields))
 
     @functools.cached_property
     def fields(self) -> dict[str, Shape]:
@@ -201,9 +217,9 @@ class Stage:
         --------
         >>> from enrichkit import funds
         >>> funds.FUND.question("gemini-3.5-flash-lite", ["fund.title"])
-        '201b6e674d7775bf'
+        '2a46b36564de56bf'
         """
-        settings = {name: getattr(self, name) for name in ASKED}
+        settings = {name: getattr(self, name) for name in ASKED} | ({"json": self.json} if self.json != "auto" else {})
         model = self.model or model
         return _fingerprint(
             stage=self.name, system=SYSTEM, fields=_named(self._shape), model=model, per=list(per), **settings
@@ -217,9 +233,9 @@ class Stage:
 
 
 def _named(shape: Shape) -> Any:
-    """Return the names and descriptions that are asked for, without types."""
+    """Return the names and descriptions that are asked for, without types, whatever order a class has them in."""
     inner = shape.of or shape
-    return [[name, about, list(part.choices), _named(part)] for name, part, about in inner.fields]
+    return sorted([name, about, list(part.choices), _named(part)] for name, part, about in inner.fields)
 
 
 def _fingerprint(**facts: Any) -> str:
@@ -252,6 +268,7 @@ def request_for(
     stage: Stage, question: str, values: Mapping[str, Any], *, model: str, timeout_seconds: float
 ) -> Request:
     """Return the request that asks a stage's question about ``values``; ``question`` is the question's id."""
+    in_words = stage.json == "words" or (stage.json == "auto" and stage.search)
     return Request(
         question=question,
         stage=stage.name,
@@ -259,7 +276,8 @@ def request_for(
         system=SYSTEM,
         text=render(stage.prompt, values),
         schema=stage.schema,
-        search=stage.search,
+        json="words" if in_words else "schema",
+        search=bool(stage.search),
         thinking=stage.thinking,
         max_output_tokens=stage.max_output_tokens,
         timeout_seconds=timeout_seconds,

@@ -26,9 +26,10 @@ from hypothesis import strategies as st
 import enrichkit
 from enrichkit import Stage
 from enrichkit.errors import SetupError
-from enrichkit.gemini.client import Gemini, check_capabilities, connect
+from enrichkit.gemini.client import Gemini, check_capabilities, connect, in_words
+from enrichkit.gemini.refusals import classify
 from enrichkit.gemini.simulator import Simulator
-from enrichkit.gemini.wire import classify, parse
+from enrichkit.gemini.wire import parse
 from enrichkit.messages import CLIENTS, Reply, Request
 from enrichkit.pricing.prices import cost, total_usd
 from enrichkit.stages.answer import read_answer
@@ -59,8 +60,12 @@ def client(name, simulator):
     found.close()
 
 
-def question(**changed) -> Request:
-    return replace(request_for(POC, "q", VALUES, model="simulator", timeout_seconds=30.0), **changed)
+def question(stage=POC, **changed) -> Request:
+    return replace(request_for(stage, "q", VALUES, model="simulator", timeout_seconds=30.0), **changed)
+
+
+IN_SCHEMA = replace(POC, json="schema")
+"""Searches, and asks for its JSON by a schema all the same."""
 
 
 def test_a_reply_has_text_usage_sources_and_model(client):
@@ -105,7 +110,7 @@ CAUSES = {
     "no_model": "model_not_found",
     "reset": "network",
     "cut_body": "network",
-    "no_json": "unreadable",
+    "no_json": "server",
     "truncated": "truncated",
     "max_tokens_empty": "truncated",
     "empty": "empty",
@@ -203,7 +208,7 @@ def test_a_delay_is_read(client, simulator):
 
 def test_a_model_that_refuses_search_with_schema_is_asked_in_words_once(client, simulator):
     """The refusal costs one free request per model, not one per question."""
-    first, second = (client(question(model="gemini-2.5-flash")) for _ in range(2))
+    first, second = (client(question(IN_SCHEMA, model="gemini-2.5-flash")) for _ in range(2))
     assert first.failure is None
     assert read_answer(POC.answer, first.text)[0].notes.startswith("Simulated")
     assert second == first
@@ -292,7 +297,7 @@ def test_what_is_sent_is_what_the_sdk_itself_would_send():
             pass
 
     requests = [
-        question(text=f"Who is ⟦{name}⟧?", thinking=thinking, search=search)
+        question(POC if search else replace(POC, search=False), text=f"Who is ⟦{name}⟧?", thinking=thinking)
         for name in ("Ana", 'Bo \\ "?"')
         for thinking in (None, "low", 128)
         for search in (True, False)
@@ -306,14 +311,15 @@ def test_what_is_sent_is_what_the_sdk_itself_would_send():
         client.close()
         types = genai.types
         with genai.Client(api_key=KEY, http_options=types.HttpOptions(api_version="v1beta", base_url=url)) as sdk:
-            for request in requests:
+            for asked in requests:
+                request = in_words(asked) if asked.json == "words" else asked
                 level = request.thinking
                 spec = {"thinking_level": level.upper()} if isinstance(level, str) else {"thinking_budget": level}
                 config = types.GenerateContentConfig(
                     system_instruction=request.system,
                     tools=[types.Tool(google_search=types.GoogleSearch())] if request.search else None,
-                    response_mime_type="application/json",
-                    response_json_schema=dict(request.schema),
+                    response_mime_type="application/json" if request.schema else None,
+                    response_json_schema=dict(request.schema) or None,
                     max_output_tokens=request.max_output_tokens,
                     thinking_config=types.ThinkingConfig(**spec) if level is not None else None,
                     http_options=types.HttpOptions(timeout=30_000),
@@ -328,11 +334,11 @@ def test_what_is_sent_is_what_the_sdk_itself_would_send():
 
 @pytest.mark.parametrize("broken", ["model", "address"])
 def test_what_cannot_be_sent_is_not_charged(broken, simulator):
-    """A model that is no name is a bad request, tried once; an address that is none has carried nothing."""
+    """A request that an SDK refuses to write, and an address that is none, have carried nothing."""
     client = connect("google-genai", key=KEY, base_url=simulator.url if broken == "model" else "gopher://127.0.0.1:1")
     failure = client(question(model="no?model") if broken == "model" else question()).failure
     client.close()
-    assert (failure.cause, failure.may_be_charged) == ("bad_request" if broken == "model" else "network", False)
+    assert (failure.cause, failure.may_be_charged) == ("not_sent" if broken == "model" else "network", False)
     assert simulator.counts()["answers"] == 0
 
 
@@ -343,6 +349,165 @@ def test_an_unknown_client_or_a_missing_package_is_told(monkeypatch):
     monkeypatch.setitem(sys.modules, "google.ai", None)
     with pytest.raises(SetupError, match=r"pip install 'enrichkit\[google-generativeai\]'"):
         connect("google-generativeai", key=KEY)
+
+
+@contextlib.contextmanager
+def answering(answer):
+    """Serve POST requests on loopback by ``answer(handler, body)``; yield the address and what came."""
+    came = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_POST(self):
+            came.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            status, headers, body = answer(came[-1])
+            self.send_response(status)
+            for name, value in ({"Content-Length": str(len(body))} | headers).items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *args):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}", came
+        server.shutdown()
+
+
+def reply_at(name, answer, request):
+    """Return what a client makes of an answer, and the bodies that came."""
+    with answering(answer) as (url, came):
+        client = connect(name, key=KEY, base_url=url)
+        reply = client(request)
+        client.close()
+        return reply, came
+
+
+GOOD = json.dumps(
+    {"candidates": [{"content": {"parts": [{"text": "{}"}]}, "finishReason": "STOP"}], "usageMetadata": {}}
+).encode()
+
+
+def fields(schema, *names):
+    """Count names of a schema's dialect at whatever depth."""
+    inner = list(schema.values()) if isinstance(schema, dict) else schema if isinstance(schema, list) else []
+    own = sum(key in names for key in schema) if isinstance(schema, dict) else 0
+    return own + sum(fields(part, *names) for part in inner)
+
+
+@pytest.mark.parametrize("search", [True, False])
+@pytest.mark.parametrize("form", ["auto", "words", "schema"])
+def test_a_search_and_a_schema_go_together_only_where_that_is_asked_for(name, form, search):
+    """A stage that searches asks for its JSON in words, whatever the model; and with both goes the flag for both."""
+    stage = replace(FUND, json=form, search=search)
+    _, [body] = reply_at(name, lambda _: (200, {}, GOOD), question(stage))
+    config = body["generationConfig"]
+    schema = config.get("responseJsonSchema") or config.get("responseSchema")
+    in_words = form == "words" or (form == "auto" and search)
+    assert (schema is None, "responseMimeType" not in config) == (in_words, in_words)
+    assert ("The JSON Schema of the object" in body["systemInstruction"]["parts"][0]["text"]) == in_words
+    flag = {"includeServerSideToolInvocations": True}
+    assert body.get("toolConfig") == (flag if search and form == "schema" else None)
+    assert bool(body.get("tools")) == search
+
+
+def test_each_client_gets_the_schema_dialect_that_its_field_understands(name):
+    """``anyOf`` with null in ``responseJsonSchema``, ``nullable`` in ``responseSchema``; the facts come first."""
+    _, [body] = reply_at(name, lambda _: (200, {}, GOOD), question(replace(FUND, search=False)))
+    config = body["generationConfig"]
+    order = [*FUND.fields, "notes", "confidence", "search_quality", "fields_found"]
+    if name == "google-genai":
+        assert fields(config["responseJsonSchema"], "nullable") == 0
+        assert list(config["responseJsonSchema"]["properties"]) == order
+    else:
+        assert fields(config["responseSchema"], "anyOf", "any_of") == 0
+        assert fields(config["responseSchema"], "nullable") > 5
+        assert config["responseSchema"]["propertyOrdering"] == order
+
+
+@pytest.mark.parametrize("stays", [True, False])
+def test_a_400_to_search_and_schema_is_asked_once_more_in_words(name, stays):
+    """Whatever its wording; if that helps, the model is remembered, and if not, the first refusal stands."""
+
+    def answer(body):
+        both = "tools" in body and "responseMimeType" in body["generationConfig"]
+        told = "Grounding and structured output exclude each other." if both else "Too many words."
+        refused = json.dumps({"error": {"code": 400, "message": told, "status": "INVALID_ARGUMENT"}}).encode()
+        return (400, {}, refused) if both or stays else (200, {}, GOOD)
+
+    with answering(answer) as (url, came):
+        client = connect(name, key=KEY, base_url=url)
+        replies = [client(question(IN_SCHEMA)) for _ in range(12)]
+        client.close()
+    assert len(came) == (24 if stays else 13)
+    failures = {str(reply.failure) for reply in replies}
+    assert failures == ({"bad_request: Grounding and structured output exclude each other."} if stays else {"None"})
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_a_redirect_is_never_followed(name, status):
+    """Key and prompt would go along; the refusal names the target."""
+    with answering(lambda _: (200, {}, GOOD)) as (other, reached):
+        target = other.replace("127.0.0.1", "localhost") + "/elsewhere"
+        reply, came = reply_at(name, lambda _: (status, {"Location": target}, b""), question())
+    assert reply.failure.cause == "redirected"
+    assert reply.failure.ends_run
+    assert target in reply.failure.message
+    assert (len(came), reached) == (1, [])
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "cause", "told"),
+    [
+        (200, b"<html><title>Harbour guest net</title></html>", "server", "a page titled 'Harbour guest net'"),
+        (200, b"", "server", "an empty body"),
+        (200, b"[]", "server", "this is not Gemini"),
+        (200, b'{"ok": true}', "server", "this is not Gemini"),
+        (200, b'{"error": {"code": 500, "message": "backend is away"}}', "server", "backend is away"),
+        (200, b'{"error": {"code": 429, "message": "Daily limit reached."}}', "daily_quota", "Daily limit"),
+        (407, b"<title>Proxy Authentication Required</title>", "not_sent", "Proxy Authentication Required"),
+    ],
+)  # fmt: skip
+def test_what_is_not_from_gemini_is_never_charged(name, status, body, cause, told):
+    """A page of a guest network, an empty body, an error with status 200: named, and not paid."""
+    reply, _ = reply_at(name, lambda _: (status, {}, body), question())
+    assert (reply.failure.cause, reply.paid, reply.failure.may_be_charged) == (cause, False, False)
+    assert told in reply.failure.message
+
+
+def test_what_a_service_says_moves_no_terminal(name):
+    """Control characters stay out of the message, and so out of cells, files and logs."""
+    body = json.dumps({"error": {"code": 403, "message": "closed \x1b[2J \x07"}}).encode()
+    reply, _ = reply_at(name, lambda _: (403, {}, body), question())
+    assert reply.failure.message == "closed ?[2J ?"
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "shown"),
+    [
+        ("SSL_CERT_FILE", "/no/such/file.pem", "SSL_CERT_FILE=/no/such/file.pem"),
+        ("HTTPS_PROXY", "gopher://ana:word@10.0.0.1:1", "HTTPS_PROXY=gopher://10.0.0.1:1"),
+        ("all_proxy", "socks5://ana:word@10.0.0.1:1", "all_proxy=socks5://10.0.0.1:1"),
+    ],
+)
+def test_what_lets_no_request_out_is_named_before_any(name, variable, value, shown, monkeypatch):
+    """With the variable and its value, less its password; nothing of it matters on loopback."""
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(SetupError, match=f"No request can leave this machine: .*{re.escape(shown)}") as refused:
+        connect(name, key=KEY)
+    assert "word" not in str(refused.value)
+    connect(name, key=KEY, base_url="http://127.0.0.1:9").close()
+
+
+def test_the_environment_moves_no_request_elsewhere(name, simulator, monkeypatch):
+    """Neither to another product of Google's, nor from loopback to a proxy."""
+    monkeypatch.setenv("GOOGLE_GENAI_USE_VERTEXAI", "true")
+    for variable in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(variable, "http://127.0.0.1:9")
+    client = connect(name, key=KEY, base_url=simulator.url)
+    assert client(question()).failure is None
+    client.close()
 
 
 # The parser alone

@@ -301,7 +301,7 @@ def test_what_a_limit_left_out_is_told(web, out):
 @pytest.mark.parametrize(
     ("reason", "says"),
     [
-        ("auth", "The service refused the key. Check it and its rights. "),
+        ("auth", "The service refused the key. Check it, its project and its rights. "),
         ("daily_quota", "The daily quota is used up; it opens again at "),
         ("spend_limit", "The account's spend limit is reached. "),
         ("model_not_found", "The service does not know the model. "),

@@ -178,7 +178,9 @@ def test_lines_say_why_a_run_has_ended_early(tmp_path, capfd):
             progress="text",
         )
     why = capfd.readouterr().err.splitlines()[-1]
-    assert why.startswith("The service refused the key (no ?[2J). Check it and its rights. The same call goes on")
+    assert why.startswith(
+        "The service refused the key (no ?[2J). Check it, its project and its rights. The same call goes on"
+    )
     enrichkit.run(space["frame"], **space["settings"], progress="text")
     assert capfd.readouterr().err.splitlines()[-1].startswith("40 of 40 records")
 

@@ -1,0 +1,95 @@
+"""A service that is not as it should be: it refuses, answers without searching, or is not Gemini at all."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+import enrichkit
+from enrichkit import Stage, errors
+from enrichkit.gemini.faults import FAULTS
+from enrichkit.gemini.simulator import Quota
+from enrichkit.messages import CLIENTS
+from support.tables import Company, numbered
+from support.waiting import wait_for
+
+SEARCHING = Stage("company", prompt="Research {name}.", answer=Company)
+ENDS = ["credits", "location", "daily_quota", "spend_limit", "bad_key"]
+
+
+def run(records, out, simulator, **settings):
+    given = {"stages": [SEARCHING], "key": "name", "progress": False, "workers": 4}
+    return enrichkit.run(numbered(records, "Firm "), out=out, **given | settings)
+
+
+@pytest.mark.parametrize("fault", ENDS)
+def test_a_refusal_that_no_waiting_helps_ends_the_run(fault, simulator, tmp_path):
+    """After a request a worker and two more at most; no row fails, and the service's own sentence is told."""
+    simulator.faults = {fault: 1.0}
+    with pytest.raises(errors.Stopped) as stopped:
+        run(30, tmp_path / "out", simulator)
+    said = FAULTS[fault].error[1]["error"]["message"]
+    assert said[:60] in str(stopped.value) or "PerDay" in str(stopped.value)
+    assert simulator.counts()["requests"] <= 4 + 2
+    assert (stopped.value.done, stopped.value.left) == (0, 30)
+
+
+def test_refusals_are_waited_for_no_longer_than_allowed(simulator, tmp_path):
+    """Ten minutes by default without one acceptance; the end says what the service said, and a pause does not count."""
+    simulator.quota = Quota(1, seconds=3600.0, says_seconds=None)
+    settings = {"stages": [SEARCHING], "key": "name", "progress": False, "patience_seconds": 2.0}
+    job = enrichkit.start(numbered(12), out=tmp_path / "out", **settings)
+    wait_for(lambda: "exceeded your current quota" in job.status.problem)
+    job.pause()
+    time.sleep(2.5)
+    assert not job.done
+    job.resume()
+    with pytest.raises(
+        errors.Stopped, match=r"refused request after request \(You exceeded your current quota"
+    ) as told:
+        job.result()
+    assert (told.value.reason, told.value.done) == ("refused", 1)
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+def test_answers_that_never_searched_end_the_run(client, simulator, tmp_path):
+    """Twenty of a stage are enough to know; all are stored, and all are worth another look."""
+    simulator.faults = {"ungrounded": 1.0}
+    with pytest.raises(errors.Stopped, match=r"without searching \(the first 20 answers of stage 'company'\)") as told:
+        run(100, tmp_path / "out", simulator, client=client, workers=10)
+    assert told.value.reason == "no_search"
+    assert 20 <= simulator.counts()["requests"] <= 32
+    stored = enrichkit.read(tmp_path / "out")
+    assert len(stored) == simulator.counts()["answers"]
+
+
+def test_a_search_may_be_optional(simulator, tmp_path):
+    """Then it is counted and told, and nothing ends; nor does it where one of the first twenty has searched."""
+    simulator.faults = {"ungrounded": 1.0}
+    optional = Stage("company", prompt="Research {name}.", answer=Company, search="optional")
+    job = enrichkit.start(numbered(30), out=tmp_path / "a", stages=[optional], key="name", progress=False)
+    assert set(job.result()["_status"]) == {"done"}
+    assert (job.status.unsearched, job.status.searching) == (30, 30)
+    assert "30 of 30 answers of stages that search came without a search" in repr(job)
+    simulator.script = [None]
+    assert set(run(30, tmp_path / "b", simulator, workers=1)["_status"]) == {"done"}
+
+
+@pytest.mark.parametrize("fault", ["html_200", "error_200"])
+def test_a_page_that_is_not_geminis_costs_nothing(fault, simulator, tmp_path):
+    """Nothing is spent, nothing may have been spent, no row fails; the page is named."""
+    simulator.faults = {fault: 1.0}
+    job = enrichkit.start(
+        numbered(5),
+        out=tmp_path / "out",
+        stages=[SEARCHING],
+        key="name",
+        progress=False,
+        budget_usd=3,
+        deadline_seconds=1,
+    )
+    with pytest.raises(errors.Stopped, match="Guest network" if fault == "html_200" else "backend is away"):
+        job.result()
+    money = job.status.money
+    assert (money.spent_usd, money.possibly_usd, job.status.failed) == (0, 0, 0)
