@@ -225,7 +225,7 @@ def test_what_holds_it_back_and_what_is_uncertain_is_told():
     ended = {fact.name: fact for fact in describe(status, ended=True)}["not saved"]
     assert (ended.text, ended.rank) == ("3 replies could not be saved, and will be asked, and paid for, again", 0)
     assert "waiting for" not in {fact.name for fact in describe(status, ended=True)}
-    wide = "paused, the disk · 102/544 · 1.7/s · 4 min left · 2 failed · 1.50 USD · 300k tok"
+    wide = "paused, the disk · 102/544 · 1.7/s · 4 min left · 2 failed · 1.50 USD · 300k tok · fund: overloaded: busy"
     assert brief_line(status, width=200) == wide
 
 
