@@ -31,6 +31,8 @@ class Money:
         Reserved for requests in flight: their worst case.
     possibly_usd : float
         Possibly spent on requests that were given up without a reply.
+    excess : str
+        The last reply that cost more than a budget's worst case, and what all such replies cost beyond it, in words.
     spent_usd : float
         Spent against the budget; where there is one, this includes what earlier runs on this store spent.
     budget_usd, budget_share : float or None
@@ -50,6 +52,7 @@ class Money:
     cost_usd: float = 0.0
     reserved_usd: float = 0.0
     possibly_usd: float = 0.0
+    excess: str = ""
     spent_usd: float = 0.0
     budget_usd: float | None = None
     budget_share: float | None = None

@@ -92,6 +92,7 @@ class Tally:
             cost_usd=float(cost),
             reserved_usd=float(budget.reserved_usd),
             possibly_usd=float(budget.possibly_usd),
+            excess=budget.excess,
             spent_usd=float(budget.spent_usd),
             budget_usd=None if budget.limit_usd is None else float(budget.limit_usd),
             budget_share=budget.share,

@@ -8,8 +8,6 @@ replies of the others.
 
 from __future__ import annotations
 
-import functools
-import json
 import queue
 import socket
 import threading
@@ -22,8 +20,8 @@ from decimal import Decimal
 import joblib
 
 from ..messages import CLIENTS, SIMULATOR, Cause, Client, Failure, Reply, Request, encode
-from ..pricing.budget import Budget
-from ..pricing.prices import Price, total_usd, worst_case
+from ..pricing.budget import Budget, WorstCases
+from ..pricing.prices import Price, total_usd
 from ..stages.stage import Stage, request_for
 from ..store.journal import JournalEntry
 from ..store.rows import Outcome, ReadReply, outcome_of, read_decoded, read_payload, reply_cost
@@ -130,10 +128,7 @@ class Workers:
         """Slots handed to them: from the common ones the giver would take its own again, before they are awake."""
         self.simulated = True if self._plan.model == SIMULATOR else recorder.store.index.simulated
         """Whether the simulator answers; None before that is known."""
-        self._schema_bytes = {
-            questions.stage.name: len(json.dumps(questions.stage.schema)) for questions in self._plan.stages
-        }
-        self._worst_case = functools.lru_cache(maxsize=1000)(functools.partial(worst_case, prices=asking.prices))
+        self._worst_cases = WorstCases(asking.prices)
         self._lock = threading.Lock()
         self.at_work = 0
         """Workers that have not ended."""
@@ -318,11 +313,8 @@ class Workers:
 
     def _reserve(self, request: Request) -> Decimal | None:
         """Reserve the worst case; wait while requests in flight may give some back; end the run if none can."""
-        size = len(request.system) + len(request.text.encode()) + self._schema_bytes[request.stage]
-        rounded, most = 100 * -(-size // 100), request.max_output_tokens  # rounded up, so that the cache is hit
-        cost_usd = self._worst_case(request.model, prompt_bytes=rounded, max_output_tokens=most, search=request.search)
-        worst = cost_usd or Decimal()
         while not self._stopped.is_set():
+            worst = self._worst_cases.of(request)  # meanwhile it may have risen
             if self._budget.reserve(worst):
                 return worst
             # Not "nothing is in flight": another worker may have settled in between, and there is room again.
@@ -332,14 +324,13 @@ class Workers:
         return None
 
     def _settle(self, request: Request, reply: Reply, worst: Decimal) -> None:
+        """Count what a reply cost; an excess is said, and the next worst cases are higher."""
         if reply.failure is not None and (reply.failure.may_be_charged or reply.failure.cause == "timeout"):
             self._budget.keep(worst)
             return
         paid = total_usd(reply_cost(reply, {"model": request.model}, self._asking.prices))
-        if excess := self._budget.settle(worst, paid):
-            about = name_question(self._plan, request.stage, request.question)
-            above = f"{excess:.4f} more than the worst case that was reserved"
-            self._end_run("budget", f"the reply about {about} cost {worst + excess:.4f} USD, {above}")
+        self._worst_cases.learn(request, reply, paid)
+        self._budget.settle(worst, paid, about=lambda: name_question(self._plan, request.stage, request.question))
 
 
 def _tokens(count: int) -> queue.SimpleQueue[None]:

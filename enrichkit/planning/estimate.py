@@ -24,7 +24,7 @@ import pyarrow.compute as pc
 
 from ..formatting import many
 from ..messages import SIMULATOR, Usage
-from ..pricing.prices import Price, cost, total_usd, worst_case
+from ..pricing.prices import MOST_SEARCHES, Price, cost, total_usd, worst_case
 from ..stages import funds
 from ..stages.stage import LONGEST_VALUE, SYSTEM
 from ..store.index import RECORD_ID, Index, damaged_error, footer
@@ -263,9 +263,8 @@ def spent_before(index: Index, run_plan: RunPlan, *, budget_usd: float | None, p
 def worst_request(run_plan: RunPlan, prices: Mapping[str, Price]) -> Decimal:
     """Return about the worst case of the most expensive request; a request of unknown price counts as nothing."""
     worst_of = functools.partial(worst_case, prompt_bytes=LONGEST_PROMPT_BYTES, prices=prices)
-    stages = [questions.stage for questions in run_plan.stages]
-    worst = [
-        worst_of(stage.model or run_plan.model, max_output_tokens=stage.max_output_tokens, search=bool(stage.search))
-        for stage in stages
-    ]
+    worst = []
+    for stage in (questions.stage for questions in run_plan.stages):
+        model, searches = stage.model or run_plan.model, MOST_SEARCHES if stage.search else 0
+        worst.append(worst_of(model, max_output_tokens=stage.max_output_tokens, searches=searches))
     return max((usd or Decimal() for usd in worst), default=Decimal())

@@ -1,11 +1,72 @@
-"""The budget: what may still be spent, held by reservation, and what the rest of a run will cost."""
+"""The budget: what may still be spent, held by reservation of worst cases, and what the rest of a run will cost."""
 
 from __future__ import annotations
 
+import functools
+import json
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
+
+from ..messages import Reply, Request
+from .prices import MOST_SEARCHES, Price, worst_case
+
+
+class WorstCases:
+    """The most that requests are taken to cost; it rises to what replies have shown.
+
+    A reply may have searched more than is thought possible, or another model may have answered, which is dearer. What
+    neither explains, such as an answer beyond the limit of its tokens, raises all worst cases in proportion.
+
+    Examples
+    --------
+    >>> worst = WorstCases({"m": Price(input_usd=0, output_usd=1000)})
+    >>> text = {"system": "Be brief.", "text": "?", "schema": {}}
+    >>> request = Request(question="", stage="s", model="m", **text, search=False, max_output_tokens=500)
+    >>> worst.of(request)
+    Decimal('0.5')
+    >>> worst.learn(request, Reply(model_version="m"), Decimal("0.75"))
+    >>> worst.of(request)
+    Decimal('0.750')
+    """
+
+    def __init__(self, prices: Mapping[str, Price]) -> None:
+        self._lock = threading.Lock()
+        self._searches = MOST_SEARCHES
+        self._versions: dict[str, tuple[str, ...]] = {}
+        self._factor = Decimal(1)
+        self._schema_bytes: dict[str, int] = {}
+        self._dearest = functools.lru_cache(maxsize=1000)(functools.partial(_dearest, prices=prices))
+
+    def of(self, request: Request) -> Decimal:
+        """Return the most that a request is taken to cost; what has no price counts as nothing."""
+        if request.stage not in self._schema_bytes:
+            self._schema_bytes[request.stage] = len(json.dumps(request.schema))
+        size = len(request.system) + len(request.text.encode()) + self._schema_bytes[request.stage]
+        rounded = 100 * -(-size // 100)  # up, so that the cache is hit
+        versions = self._versions.get(request.model, (request.model,))
+        searches = self._searches if request.search else 0
+        return self._factor * self._dearest(versions, rounded, request.max_output_tokens, searches)
+
+    def learn(self, request: Request, reply: Reply, paid_usd: Decimal | None) -> None:
+        """Take note of what a reply searched, which version wrote it, and what it cost."""
+        searches, version = reply.usage.searches or 0, reply.model_version or request.model
+        with self._lock:
+            self._searches = max(self._searches, searches)
+            known = self._versions.get(request.model, (request.model,))
+            if version not in known:
+                self._versions[request.model] = (*known, version)
+            if paid_usd is not None and paid_usd > (worst := self.of(request)) > 0:
+                self._factor *= paid_usd / worst
+
+
+def _dearest(
+    versions: Sequence[str], prompt_bytes: int, most_tokens: int, searches: int, *, prices: Mapping[str, Price]
+) -> Decimal:
+    """Return the most that a request costs that may be answered by any of these versions."""
+    worst_of = functools.partial(worst_case, prompt_bytes=prompt_bytes, max_output_tokens=most_tokens)
+    return max(worst_of(version, searches=searches, prices=prices) or Decimal() for version in versions)
 
 
 class Budget:
@@ -17,6 +78,10 @@ class Budget:
         self.spent_usd = Decimal(str(spent_usd))
         self.reserved_usd = Decimal()
         self.possibly_usd = Decimal()
+        self.excess_usd = Decimal()
+        """What replies have cost beyond what was reserved for them."""
+        self.excess = ""
+        """The last of these replies, and what all of them did, in words."""
 
     @property
     def left_usd(self) -> Decimal:
@@ -32,11 +97,11 @@ class Budget:
 
     @property
     def left_text(self) -> str:
-        """What is left, in words; what is reserved for requests in flight may be among it."""
+        """What is left, and why it is less than it might be; what is reserved for requests in flight is among it."""
         possibly = f", {self.possibly_usd:.4f} may have been spent on requests that got no reply"
         left = self.left_usd + self.reserved_usd
         left_text = f"{left:.4f} are left" if left >= 0 else f"the budget is overspent by {-left:.4f} USD"
-        return left_text + (possibly if self.possibly_usd else "")
+        return left_text + (possibly if self.possibly_usd else "") + (f"; {self.excess}" if self.excess else "")
 
     def never(self, worst_usd: Decimal) -> bool:
         """Whether a worst case fits no more, even if all that is in flight should turn out to cost nothing."""
@@ -51,16 +116,19 @@ class Budget:
             self.reserved_usd += worst_usd
             return True
 
-    def settle(self, reserved_usd: Decimal, actual_usd: Decimal | None) -> Decimal:
+    def settle(self, reserved_usd: Decimal, actual_usd: Decimal | None, *, about: Callable[[], str] = str) -> None:
         """Give a reservation back and count what was spent; an unknown price counts as the worst case.
 
-        Returns by how much a budget's worst case was exceeded.
+        ``about`` names the question, should the reply have cost more.
         """
         with self._lock:
             self.reserved_usd -= reserved_usd
             actual = reserved_usd if actual_usd is None else actual_usd
             self.spent_usd += actual
-            return max(Decimal(), actual - reserved_usd) if self.limit_usd is not None else Decimal()
+            if actual > reserved_usd and self.limit_usd is not None:
+                self.excess_usd += actual - reserved_usd
+                above = f"{actual - reserved_usd:.4f} more than the worst case that was reserved"
+                self.excess = f"the reply about {about()} cost {actual:.4f} USD, {above} ({self.excess_usd:.4f} in all)"
 
     def keep(self, reserved_usd: Decimal) -> None:
         """Keep a reservation as possibly spent: it is unknown whether the request was answered."""

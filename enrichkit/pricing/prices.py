@@ -19,7 +19,7 @@ from ..formatting import Sentence
 from ..messages import DEFAULT_MODEL, SIMULATOR, Usage
 
 MOST_SEARCHES = 10
-"""Searches that one grounded request is taken to make at most."""
+"""Searches that one grounded request is taken to make at most, before one has made more."""
 SEARCH_TOKENS = 20_000
 """Tokens that search results may add to a prompt at most."""
 KINDS = ("input", "cached", "thinking", "output", "search")
@@ -211,13 +211,13 @@ def _bundled(model: str, day: str | None, prompt_tokens: int) -> Rates | None:
 
 
 def worst_case(
-    model: str, *, prompt_bytes: int, max_output_tokens: int, search: bool, prices: Mapping[str, Price] | None = None
+    model: str, *, prompt_bytes: int, max_output_tokens: int, searches: int, prices: Mapping[str, Price] | None = None
 ) -> Decimal | None:
-    """Return the most that a request is taken to cost: one token a byte, ten searches; None if the price is unknown."""
+    """Return the most that a request is taken to cost, at one token a byte; None if the price is unknown."""
     usage = Usage(
-        prompt_tokens=prompt_bytes + (SEARCH_TOKENS if search else 0),
+        prompt_tokens=prompt_bytes + (SEARCH_TOKENS if searches else 0),
         output_tokens=max_output_tokens,
-        searches=MOST_SEARCHES if search else 0,
+        searches=searches,
     )
     return total_usd(cost(usage, model, prices=prices))
 

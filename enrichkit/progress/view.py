@@ -56,6 +56,7 @@ def describe(status: Status, *, ended: bool = False) -> list[Fact]:
         Fact("cost", _cost(status), 3, f"{amount(money.cost_usd)} USD{', simulated' * money.simulated}"),
         Fact("unknown price", unpriced, LINE_RANK),
         Fact("unclear", unclear, LINE_RANK),
+        Fact("excess", money.excess, LINE_RANK),
         Fact("traffic", sent, 4, f"{_roughly(traffic.tokens)} tok"),
         Fact("pace", str(status.pace) if spaced else "", LINE_RANK),
         Fact("prices", f"priced by {money.prices}", FIRST_RANK),

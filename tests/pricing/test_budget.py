@@ -136,8 +136,8 @@ def test_a_budget_too_small_for_anything_names_the_price(tmp_path):
     assert client.tokens == {}
 
 
-def test_a_reply_beyond_its_worst_case_stops_the_run_and_is_named(tmp_path):
-    """It is kept and counted; the run goes on with a higher budget."""
+def test_a_reply_beyond_its_worst_case_is_named_and_ends_nothing(tmp_path):
+    """It is counted, and raises what is set aside for the others: the run ends when that fits no more."""
     client = Dear(least=100, most=100)
 
     def liar(request):
@@ -148,11 +148,11 @@ def test_a_reply_beyond_its_worst_case_stops_the_run_and_is_named(tmp_path):
         return Reply(text="{}", usage=Usage(prompt_tokens=10, output_tokens=5000), model_version="m")
 
     with pytest.raises(errors.Stopped) as caught:
-        run(numbered(60), tmp_path / "out", liar, workers=1, budget_usd=50)
+        run(numbered(60), tmp_path / "out", liar, workers=1, budget_usd=11)
     assert "the reply about name 'N7' (stage company) cost 5.0000 USD, 4.0000 more than the worst case" in str(
         caught.value
     )
-    assert (caught.value.reason, caught.value.done) == ("budget", 8)
+    assert (caught.value.reason, caught.value.done) == ("budget", 12)
     assert run(numbered(60), tmp_path / "out", liar, budget_usd=60)["_status"].eq("done").all()
     stored = enrichkit.read(tmp_path / "out")["company._cost_usd"]
     assert sum(Decimal(str(one)) for one in stored) == client.bill_usd == Decimal("10.9")

@@ -82,8 +82,8 @@ def test_an_unknown_search_fee_makes_only_searches_unknown(model, prices):
     assert usd(plain, model, prices=prices) > 0
     assert usd(searched, model, prices=prices) is None
     bounds = {"prompt_bytes": 10, "max_output_tokens": 10, "prices": prices}
-    assert worst_case(model, search=False, **bounds) > 0
-    assert worst_case(model, search=True, **bounds) is None
+    assert worst_case(model, searches=0, **bounds) > 0
+    assert worst_case(model, searches=1, **bounds) is None
     free = {model: Price(input_usd=1, output_usd=2, search_usd=0)}
     assert usd(searched, model, prices=free) == Decimal("0.00003")
 
@@ -108,7 +108,7 @@ def test_a_price_of_ones_own_comes_first():
 def test_no_reply_within_its_bounds_is_dearer_than_the_worst_case(prompt, most, searches, output, cached):
     """What is reserved before a request is enough for it."""
     output = min(output, most)
-    worst = worst_case(LITE, prompt_bytes=prompt, max_output_tokens=most, search=True)
+    worst = worst_case(LITE, prompt_bytes=prompt, max_output_tokens=most, searches=10)
     usage = Usage(
         prompt_tokens=prompt,
         cached_tokens=min(cached, prompt),
@@ -154,11 +154,12 @@ def test_what_may_have_been_spent_stays_set_aside():
 
 def test_an_excess_is_told():
     """A reply dearer than its worst case, where there is a budget."""
-    budget = Budget(1)
-    budget.reserve(Decimal("0.1"))
-    assert budget.settle(Decimal("0.1"), Decimal("0.3")) == Decimal("0.2")
-    assert budget.settle(Decimal("0.1"), Decimal("0.1")) == 0
-    assert Budget(None).settle(Decimal("0.1"), Decimal("0.3")) == 0
+    for budget, excess in ((Budget(1), Decimal("0.2")), (Budget(None), 0)):
+        budget.reserve(Decimal("0.1"))
+        budget.settle(Decimal("0.1"), Decimal("0.3"))
+        budget.settle(Decimal("0.1"), Decimal("0.1"))
+        assert budget.excess_usd == excess
+        assert bool(budget.excess) == bool(excess)
 
 
 def test_what_is_in_flight_may_still_leave_room():
