@@ -122,7 +122,7 @@ class Usage:
     total_tokens : int or None
         All tokens, as the service counts them.
     searches : int or None
-        Executed searches.
+        Searches that are charged for. None is unknown, and so is the cost, unless none was asked for.
     combined : bool
         The reply gave only the sum of thinking and tool use.
 

@@ -31,10 +31,10 @@ def status_of_store(args: argparse.Namespace) -> int:
     held, last_run = StoreReader(out).status(), read_progress(out)
     waiting = f", {held.pending:,} waiting for a stage" if held.pending else ""
     unsealed = f", {many(held.unsealed, 'question')} answered, not sealed yet" if held.unsealed else ""
-    label = "simulated; " if held.simulated else ""
+    label, least = "simulated; " * held.simulated, "at least " * bool(held.unpriced)
     put(
         f"{out}: {many(held.done, 'record')} done, {held.failed:,} failed{waiting}{unsealed}",
-        f"{many(held.tokens, 'token')}, {held.cost_usd:.4f} USD ({label}sealed records, known prices)",
+        f"{many(held.tokens, 'token')}, {least}{held.cost_usd:.4f} USD ({label}sealed records)",
         *([_last_run(last_run)] if last_run else []),
     )
     return 0

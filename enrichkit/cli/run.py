@@ -236,7 +236,7 @@ def _summary(
     """Yield what came of a run, a sentence each."""
     counts, money = Counter(table[STATUS]), run.status.money
     parts = ", ".join(f"{counts[word]:,} {word}" for word in ("done", "failed", "pending") if counts[word])
-    cost = f"{money.cost_usd:.4f} USD{' (simulated)' * money.simulated}"
+    cost = f"{'at least ' * bool(money.unpriced)}{money.cost_usd:.4f} USD{' (simulated)' * money.simulated}"
     yield f"{many(len(table), 'row')}: {parts}; this run: {many(run.status.traffic.tokens, 'token')}, {cost}"
     if rows is None or any(rows):
         selected = f" ({many(sum(rows), 'row')})" if rows else ""

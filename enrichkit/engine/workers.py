@@ -9,7 +9,6 @@ replies of the others.
 from __future__ import annotations
 
 import queue
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -19,7 +18,8 @@ from decimal import Decimal
 
 import joblib
 
-from ..messages import CLIENTS, SIMULATOR, Cause, Client, Failure, Reply, Request, encode
+from ..gemini.client import reply_of
+from ..messages import CLIENTS, SIMULATOR, Client, Failure, Reply, Request, encode
 from ..pricing.budget import Budget, WorstCases
 from ..pricing.prices import Price, total_usd
 from ..stages.stage import Stage, request_for
@@ -243,6 +243,7 @@ class Workers:
             "model": request.model,
             "seconds": round(sent.seconds, 4),
             "tries": sent.tries,
+            "search": request.search,
         }
         # Stored as it came: what it means is read after, and may be read otherwise later. An SDK's client has
         # parsed the body just as `decode` would; a reply of one's own client changes on its way into JSON.
@@ -284,7 +285,7 @@ class Workers:
                 self.in_flight += 1
                 self.requests += 1
             started = time.monotonic()
-            reply = self._call(request)
+            reply = reply_of(self._asking.client, request)
             seconds = time.monotonic() - started
             with self._lock:
                 self.in_flight -= 1
@@ -296,20 +297,6 @@ class Workers:
                 return Sent(reply, seconds)
             self._limiter.refused(ticket, reply.failure.retry_after_seconds)
         return None
-
-    def _call(self, request: Request) -> Reply:
-        """Return the client's reply; what it raises is a failure, too."""
-        try:
-            reply = self._asking.client(request)
-            if not isinstance(reply, Reply):
-                raise TypeError(f"the client returned a {type(reply).__name__}, not an enrichkit.messages.Reply")
-        except BaseException as error:  # noqa: BLE001 - a client of one's own may raise anything
-            cause: Cause = "network" if isinstance(error, OSError) else "client"
-            cause = "timeout" if isinstance(error, TimeoutError) else cause
-            unsent = isinstance(error, ConnectionRefusedError | socket.gaierror)
-            message = f"{type(error).__name__}: {error}"[:300]
-            return Reply(failure=Failure(cause=cause, message=message, may_be_charged=not unsent))
-        return reply
 
     def _reserve(self, request: Request) -> Decimal | None:
         """Reserve the worst case; wait while requests in flight may give some back; end the run if none can."""
@@ -328,7 +315,8 @@ class Workers:
         if reply.failure is not None and (reply.failure.may_be_charged or reply.failure.cause == "timeout"):
             self._budget.keep(worst)
             return
-        paid = total_usd(reply_cost(reply, {"model": request.model}, self._asking.prices))
+        facts, most = {"model": request.model}, self._worst_cases.seen[request.stage] or 1
+        paid = total_usd(reply_cost(reply, facts, self._asking.prices, unknown_searches=most))
         self._worst_cases.learn(request, reply, paid)
         self._budget.settle(worst, paid, about=lambda: name_question(self._plan, request.stage, request.question))
 

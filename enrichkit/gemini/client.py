@@ -11,6 +11,7 @@ import dataclasses
 import json
 import os
 import re
+import socket
 from collections.abc import Iterator
 from typing import Any, NoReturn
 from urllib.parse import urlsplit
@@ -19,7 +20,7 @@ from ..errors import MissingKeyError, SetupError, StoreError
 from ..messages import CLIENTS, KEY_NAMES, SIMULATOR, Cause, Client, Failure, Reply, Request
 from .refusals import classify
 from .sdks import ENDPOINT_NAME, Genai, Generativeai
-from .wire import parse
+from .wire import parse, with_searches
 
 LEAVING = re.compile("(https?|all)_proxy|ssl_cert_(file|dir)|(requests|curl)_ca_bundle", re.IGNORECASE)
 """The variables that say by which proxy and with which certificates requests leave."""
@@ -50,6 +51,21 @@ def client_of(client: str | Client, *, model: str, needed: bool) -> Iterator[Cli
 
 def _unplanned(_: Request) -> Reply:
     raise StoreError("A request was sent although none was planned. This is a bug; please report it.")
+
+
+def reply_of(client: Client, request: Request) -> Reply:
+    """Return a client's reply; what it raises is a failure, too."""
+    try:
+        reply = client(request)
+        if not isinstance(reply, Reply):
+            raise TypeError(f"the client returned a {type(reply).__name__}, not an enrichkit.messages.Reply")
+    except BaseException as error:  # noqa: BLE001 - a client of one's own may raise anything
+        cause: Cause = "network" if isinstance(error, OSError) else "client"
+        cause = "timeout" if isinstance(error, TimeoutError) else cause
+        unsent = isinstance(error, ConnectionRefusedError | socket.gaierror)
+        message = f"{type(error).__name__}: {error}"[:300]
+        return Reply(failure=Failure(cause=cause, message=message, may_be_charged=not unsent))
+    return with_searches(reply, asked=request.search)
 
 
 def connect(name: str, *, key: str, base_url: str | None = None) -> Gemini:

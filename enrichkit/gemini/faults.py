@@ -7,6 +7,7 @@ API reference and recorded replies, as of November 2026.
 from __future__ import annotations
 
 import json
+import random
 import re
 import socket
 import struct
@@ -232,6 +233,29 @@ def _ungrounded(body: Body) -> None:
     body["candidates"][0].pop("groundingMetadata", None)
 
 
+def _billed_tools(body: Body) -> None:
+    _ungrounded(body)
+    billed = {"GOOGLE_SEARCH_RETRIEVAL": 3, "URL_CONTEXT": 1}
+    body["usageMetadata"]["billedToolCalls"] = [
+        {"tool": tool, "successfulToolCallCount": count} for tool, count in billed.items()
+    ]
+
+
+def bill_of(body: Body) -> Body:
+    """Return what the service charges for a reply: tokens by kind, and searches."""
+    usage, candidate = body.get("usageMetadata") or {}, (body.get("candidates") or [{}])[0]
+    found = candidate.get("groundingMetadata") or {}
+    queries = {query for query in found.get("webSearchQueries") or [] if query.strip()}
+    searches = len(queries) or int(any("web" in chunk for chunk in found.get("groundingChunks") or []))
+    for call in usage.get("billedToolCalls") or []:
+        if call["tool"] == "GOOGLE_SEARCH_RETRIEVAL":
+            searches = call["successfulToolCallCount"]
+    kinds = {"prompt": "prompt", "cached": "cachedContent", "thinking": "thoughts", "output": "candidates"}
+    return {"model": body.get("modelVersion"), "searches": searches} | {
+        kind: usage.get(f"{name}TokenCount", 0) for kind, name in kinds.items()
+    }
+
+
 def _reset(handler: Any, data: bytes) -> None:
     # Lingering for zero seconds makes the close a reset.
     handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -243,6 +267,16 @@ def _reset(handler: Any, data: bytes) -> None:
 def _hang(handler: Any, data: bytes) -> None:
     handler.server.simulator.closing.wait(3600)
     handler.close_connection = True
+
+
+def chance(faults: Mapping[str, float], seed: str) -> str | None:
+    """Return the fault that a request gets, by their probabilities; the same for the same seed."""
+    at = random.Random(seed).random() if faults else 1.0
+    for name, probability in faults.items():
+        at -= probability
+        if at < 0:
+            return name
+    return None
 
 
 NO_FAULT = Fault()
@@ -258,6 +292,7 @@ FAULTS = {
     "empty": without_text("STOP"),
     "safety": without_text("SAFETY"),
     "ungrounded": Fault(shape=_ungrounded),
+    "billed_tools": Fault(shape=_billed_tools),
     "location": Fault((400, failed(400, "FAILED_PRECONDITION", "User location is not supported for the API use."))),
     "credits": Fault((429, failed(429, "RESOURCE_EXHAUSTED", "Your prepayment credits are depleted."))),
     "html_200": Fault((200, "<html><head><title>Guest network</title></head><body>Log in</body></html>")),

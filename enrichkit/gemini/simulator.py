@@ -29,6 +29,8 @@ from .faults import (
     Body,
     Quota,
     Taken,
+    bill_of,
+    chance,
     failed,
     get,
     no_model,
@@ -77,6 +79,9 @@ class Simulator:
     planted : dict of str to dict
         The truth about each answer, by ``responseId``: what is wrong on purpose, as each such field with the fault's
         name (``unsupported``, ``differs`` from the record, ``city_elsewhere``, …).
+    ledger : list of dict
+        What the service would charge for: of each answer ``model``, ``searches``, ``prompt`` (tokens, with those that
+        were ``cached``), ``thinking`` and ``output``.
 
     Examples
     --------
@@ -107,6 +112,7 @@ class Simulator:
         if unknown := {*self.faults, *filter(None, self.script)} - FAULTS.keys():
             raise ValueError(f"There is no fault {sorted(unknown)[0]!r}; the simulator knows: {', '.join(FAULTS)}.")
         self.planted: dict[str, dict[str, str]] = {}
+        self.ledger: list[Body] = []
         self.closing = threading.Event()
         self._lock = threading.Lock()
         self._count: Counter[str] = Counter()
@@ -170,7 +176,7 @@ class Simulator:
             self._count["requests"] += 1
             self._count["at_once"] += 1
             self._count["most_at_once"] = max(self._count["most_at_once"], self._count["at_once"])
-            fault = self.script.pop(0) if self.script else self._chance(prompt, earlier)
+            fault = self.script.pop(0) if self.script else chance(self.faults, f"{self.seed} fault {prompt} {earlier}")
             if fault:
                 self._count[f"fault {fault}"] += 1
         return prompt, earlier, fault
@@ -180,9 +186,10 @@ class Simulator:
         with self._lock:
             self._count["at_once"] -= 1
 
-    def _answered(self, prompt: str) -> None:
+    def _answered(self, prompt: str, reply: Body) -> None:
         """Count an answer that the service would charge for."""
         with self._lock:
+            self.ledger.append(bill_of(reply))
             self._count["answers"] += 1
             self._prompts[prompt]["answers"] += 1
 
@@ -209,14 +216,6 @@ class Simulator:
         if isinstance(self.latency_seconds, tuple):
             return random.Random(f"{self.seed} latency {prompt} {earlier}").uniform(*self.latency_seconds)
         return self.latency_seconds
-
-    def _chance(self, prompt: str, earlier: int) -> str | None:
-        at = random.Random(f"{self.seed} fault {prompt} {earlier}").random() if self.faults else 1.0
-        for name, probability in self.faults.items():
-            at -= probability
-            if at < 0:
-                return name
-        return None
 
 
 def reply_to(model: str, body: Body, seed: int) -> Body:
@@ -322,10 +321,10 @@ class _Handler(BaseHTTPRequestHandler):
             reply = reply_to(model, body, simulator.seed)
             simulator.planted[str(reply.get("responseId"))] = reply.pop("planted", {})
             fault.shape(reply)
+            if fault.charged:
+                simulator._answered(prompt, reply)
             if numbered:
                 number_enums(reply)
-            if fault.charged:
-                simulator._answered(prompt)
             fault.delivery(self, json.dumps(reply).encode())
 
     def send(self, code: int, body: Any) -> None:

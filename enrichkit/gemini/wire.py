@@ -5,11 +5,13 @@ Facts about the wire: Google's API reference and recorded replies, as of Novembe
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
-from ..messages import Failure, Reply, Source, Support, Usage, whole_count
+from ..messages import Failure, Reply, Source, Support, Usage, decode, whole_count
 from .refusals import classify, words_of_page
 
 PAID_FOR = frozenset({"candidates", "promptFeedback", "usageMetadata"})
@@ -30,7 +32,9 @@ PARTS = {
     "tool_tokens": "toolUsePrompt",
 }
 """The fields of `Usage` that add up to the total, and what the service calls them."""
-_GROUNDED = frozenset({"groundingChunks", "groundingSupports", "searchEntryPoint"})
+SEARCH_TOOL = re.compile(r"(google|web)[\W_]*search", re.IGNORECASE)
+GROUNDING_LINK = "vertexaisearch.cloud.google.com/grounding-api-redirect/"
+"""What is in the addresses that a model writes into its text after a search."""
 T = TypeVar("T", dict[str, Any], list[Any], str)
 
 
@@ -56,25 +60,47 @@ def parse(raw: str) -> Reply:
     text = "".join(texts.values())
     finish = _enum(FINISH, candidate.get("finishReason"))
     block = _enum(BLOCK, _at(body, dict, "promptFeedback").get("blockReason"))
-    grounding = _at(candidate, dict, "groundingMetadata")
-    queries = [query for query in _at(grounding, list, "webSearchQueries") if isinstance(query, str) and query.strip()]
+    counts, grounding = _at(body, dict, "usageMetadata"), _at(candidate, dict, "groundingMetadata")
+    asked = _at(grounding, list, "webSearchQueries")
+    queries = tuple(dict.fromkeys(query for query in asked if isinstance(query, str) and query.strip()))
     chunks = [_at(chunk, dict, "web") for chunk in _at(grounding, list, "groundingChunks")]
     pages = {uri: Source(uri, _at(chunk, str, "title")) for chunk in chunks if (uri := _at(chunk, str, "uri"))}
     return Reply(
         text=text or None,
-        # What a search brought may be there without its queries: it was one at least, and is charged for.
-        usage=_usage(_at(body, dict, "usageMetadata"), len(queries) or int(bool(_GROUNDED & grounding.keys()))),
+        usage=_usage(counts, _searches(counts, grounding, queries, any(chunks) or GROUNDING_LINK in text)),
         model_version=_at(body, str, "modelVersion") or None,
         finish_reason=finish,
         block_reason=block,
         sources=tuple(pages.values()),
         supports=tuple(_supports(_at(grounding, list, "groundingSupports"), chunks, list(pages), texts)),
-        queries=tuple(dict.fromkeys(queries)),
+        queries=queries,
         suggestions_html=_at(grounding, str, "searchEntryPoint", "renderedContent") or None,
         response_id=_at(body, str, "responseId") or None,
         raw=raw,
         failure=_failure(text, finish, block),
     )
+
+
+def read_stored(payload: bytes) -> tuple[Reply, dict[str, Any]]:
+    """Return a stored reply and its facts."""
+    reply, facts = decode(payload, parse)
+    return with_searches(reply, asked=bool(facts.get("search"))), facts
+
+
+def with_searches(reply: Reply, *, asked: bool) -> Reply:
+    """Return a reply that says how often it searched, as far as that is known: not at all if nobody ``asked`` for it.
+
+    A client of one's own that does not count them may still tell its queries, or pages.
+
+    >>> [with_searches(Reply(text="{}"), asked=asked).usage.searches for asked in (True, False)]
+    [None, 0]
+    """
+    if reply.usage.searches is not None:
+        return reply
+    searches = len({str(query).strip() for query in reply.queries} - {""}) or int(bool(reply.sources))
+    if asked and not searches:
+        return reply
+    return dataclasses.replace(reply, usage=dataclasses.replace(reply.usage, searches=searches))
 
 
 def _supports(
@@ -111,7 +137,22 @@ def _failure(text: str, finish: str | None, block: str | None) -> Failure | None
     return None if text else Failure(cause="empty", message=f"no text, finish reason {finish}")
 
 
-def _usage(counts: Mapping[str, Any], searches: int) -> Usage:
+def _searches(
+    counts: Mapping[str, Any], grounding: Mapping[str, Any], queries: Sequence[str], shown: bool
+) -> int | None:
+    """Return the searches that are charged for: as billed, else each query once, else one where a search is shown.
+
+    None is unknown: both go missing where the model searched while it was thinking.
+    """
+    tools = [_at(tool, dict) for tool in _at(counts, list, "billedToolCalls")]
+    billed = [tool.get("successfulToolCallCount") for tool in tools if SEARCH_TOOL.search(_at(tool, str, "tool"))]
+    numbers = [number for number in map(whole_count, billed) if number is not None]
+    if billed and len(numbers) == len(billed):
+        return sum(numbers)
+    return len(queries) or (1 if shown or grounding.get("searchEntryPoint") is not None else None)
+
+
+def _usage(counts: Mapping[str, Any], searches: int | None) -> Usage:
     """Return what a reply used; of the parts of the total that it leaves out, the first one is the rest."""
     used = {name: whole_count(counts.get(f"{key}TokenCount")) for name, key in PARTS.items()}
     total = whole_count(counts.get("totalTokenCount"))

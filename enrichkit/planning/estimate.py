@@ -214,6 +214,8 @@ def _used(
     sealed = [_sealed(table, questions.stage.name) for table in shards]
     used: pd.DataFrame = pa.concat_tables([pending, *sealed]).to_pandas()
     used = used[used["input_tokens"].notna() & (used["output_tokens"].notna() | used["cost_usd"].notna())]
+    most = max(1, used["searches"].max()) if questions.stage.search else 0
+    used = used.fillna({"searches": most})  # as many as its dearest reply had, as in the budget
     same = used[used["question"] == questions.fingerprint]
     return same if len(same) else used.assign(model=None)
 
@@ -254,7 +256,7 @@ def spent_before(index: Index, run_plan: RunPlan, *, budget_usd: float | None, p
     reader = StoreReader(index.folder, warn=False)
     cost = None if prices else reader.recorded_cost(prices)
     if cost is None or cost.unpriced:
-        cost = reader.replies(prices).cost
+        cost = reader.replies(prices).counted(prices)
     if reader.damaged:
         raise damaged_error(reader.damaged[0])
     return cost.usd + cost.unpriced * worst_request(run_plan, prices)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import threading
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
@@ -34,6 +35,8 @@ class WorstCases:
     def __init__(self, prices: Mapping[str, Price]) -> None:
         self._lock = threading.Lock()
         self._searches = MOST_SEARCHES
+        self.seen = Counter[str]()
+        """By stage, how often its dearest reply searched: what counts where one does not say."""
         self._versions: dict[str, tuple[str, ...]] = {}
         self._factor = Decimal(1)
         self._schema_bytes: dict[str, int] = {}
@@ -54,6 +57,7 @@ class WorstCases:
         searches, version = reply.usage.searches or 0, reply.model_version or request.model
         with self._lock:
             self._searches = max(self._searches, searches)
+            self.seen[request.stage] = max(self.seen[request.stage], searches)
             known = self._versions.get(request.model, (request.model,))
             if version not in known:
                 self._versions[request.model] = (*known, version)

@@ -110,9 +110,16 @@ def priced_as(model_version: str) -> str:
 
 
 def cost(
-    usage: Usage, model_version: str, *, prices: Mapping[str, Price] | None = None, at: datetime | None = None
+    usage: Usage,
+    model_version: str,
+    *,
+    prices: Mapping[str, Price] | None = None,
+    at: datetime | None = None,
+    unknown_searches: int | None = None,
 ) -> Cost | None:
     """Return what a reply cost; None if its model's price, or what it used, is unknown.
+
+    ``unknown_searches`` are counted where it is unknown how often it searched.
 
     >>> usage = Usage(prompt_tokens=1000, output_tokens=500, searches=1)
     >>> total_usd(cost(usage, "gemini-3.5-flash-lite"))
@@ -125,19 +132,20 @@ def cost(
     tool = usage.tool_tokens or 0
     if output is None:
         output = max(0, (usage.total_tokens or 0) - usage.prompt_tokens - thinking - tool)
-    per_prompt = priced_as(model_version).startswith("gemini-2")  # from Gemini 3 on the fee is per executed search
-    searches = min(usage.searches or 0, 1) if per_prompt else usage.searches or 0
+    searches = unknown_searches if usage.searches is None else usage.searches
     cached = min(usage.cached_tokens or 0, usage.prompt_tokens)
     rate = rates(model_version, prompt_tokens=usage.prompt_tokens, prices=prices, at=at)
-    if rate is None or (searches and rate.search is None):
+    if rate is None or (None in (rate.search, searches) and 0 not in (rate.search, searches)):
         return None
+    if searches and priced_as(model_version).startswith("gemini-2"):
+        searches = 1  # from Gemini 3 on the fee is per executed search, not per prompt
     million = Decimal(1_000_000)
     return {
         "input": rate.input * (usage.prompt_tokens - cached + tool) / million,
         "cached": rate.cached * cached / million,
         "output": rate.output * output / million,
         "thinking": rate.output * thinking / million,
-        "search": (rate.search or Decimal()) * searches / 1000,
+        "search": (rate.search or Decimal()) * (searches or 0) / 1000,
     }
 
 

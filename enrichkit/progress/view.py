@@ -53,7 +53,7 @@ def describe(status: Status, *, ended: bool = False) -> list[Fact]:
         Fact("failures", f"{status.failed:,} failed" if status.failed else "", 1),
         Fact("not asked", left_for_later(status) if status.later else "", LINE_RANK),
         Fact("budget", _budget(money), 2 if percent else LINE_RANK, percent),
-        Fact("cost", _cost(status), 3, f"{amount(money.cost_usd)} USD{', simulated' * money.simulated}"),
+        Fact("cost", _cost(status), 3, f"{spent(money)}{', simulated' * money.simulated}"),
         Fact("unknown price", unpriced, LINE_RANK),
         Fact("unclear", unclear, LINE_RANK),
         Fact("excess", money.excess, LINE_RANK),
@@ -106,10 +106,15 @@ def _unsaved(status: Status, *, ended: bool) -> Fact:
 
 def _cost(status: Status) -> str:
     """Return what is spent, and about what this call will cost in all."""
-    money, text = status.money, f"{amount(status.money.cost_usd)} USD"
+    money, text = status.money, spent(status.money)
     if status.left and money.rest_usd is not None and money.per_record_usd is not None:
         text += f" of about {amount(money.cost_usd + money.rest_usd)}, {amount(money.per_record_usd)} a record"
     return text + " (simulated, nothing is charged)" * money.simulated
+
+
+def spent(money: Money) -> str:
+    """Return what is spent, in words: at least so much, where a price is unknown."""
+    return f"{'at least ' * bool(money.unpriced)}{amount(money.cost_usd)} USD"
 
 
 def _budget(money: Money) -> str:

@@ -347,4 +347,4 @@ def _usages(paid: pd.DataFrame) -> Iterator[tuple[Usage, datetime | None]]:
     fields = [USED[name] for name in names]
     days = paid["at"] if "at" in paid.columns else [None] * len(paid)
     for at, counts in zip(days, numbers.itertuples(index=False, name=None), strict=True):
-        yield Usage(**dict(zip(fields, counts, strict=True))), None if pd.isna(at) else at
+        yield Usage(**{"searches": 0} | dict(zip(fields, counts, strict=True))), None if pd.isna(at) else at

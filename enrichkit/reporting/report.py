@@ -286,7 +286,7 @@ def _is_lost(line: CostLine) -> bool:
 
 
 def _sum_text(line: CostLine) -> str:
-    return usd(line.cost_usd) + (f" + {line.unpriced:,} unknown" if line.unpriced and line.cost_usd is not None else "")
+    return "at least " * bool(line.unpriced and line.cost_usd is not None) + usd(line.cost_usd)
 
 
 def cost_tables(bill: Bill) -> dict[str, pd.DataFrame]:

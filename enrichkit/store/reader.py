@@ -48,6 +48,8 @@ class StoreStatus:
         Questions with a reply in the journal that is not sealed yet.
     tokens, cost_usd : int, float
         What the sealed records have used, as far as prices are known.
+    unpriced : int
+        Sealed answers whose cost is unknown, and in no sum.
     simulated : bool
         Whether a simulator answered.
     """
@@ -58,6 +60,7 @@ class StoreStatus:
     unsealed: int = 0
     tokens: int = 0
     cost_usd: float = 0.0
+    unpriced: int = 0
     simulated: bool = False
 
 
@@ -106,14 +109,15 @@ class StoreReader(Snapshot):
     def status(self) -> StoreStatus:
         """Return how far the store is; see `enrichkit.report` for a bill that counts everything."""
         table = self.facts((*TOKENS, *COST), [STATUS])
-        counts = Counter(table.column(STATUS).to_pylist() if table.num_rows else ())
+        counts, cost = Counter(table.column(STATUS).to_pylist() if table.num_rows else ()), cost_in_rows(table)
         return StoreStatus(
             done=counts["done"],
             failed=counts["failed"],
             pending=counts["pending"],
             unsealed=len({entry.question for entry in self.entries}),
             tokens=sum(pc.sum(table.column(name)).as_py() or 0 for name in table.column_names if name.endswith(TOKENS)),
-            cost_usd=float(cost_in_rows(table).usd),
+            cost_usd=float(cost.usd),
+            unpriced=cost.unpriced,
             simulated=bool(self.simulated),
         )
 

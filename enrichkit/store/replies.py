@@ -17,9 +17,9 @@ from decimal import Decimal
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ..gemini.wire import parse
-from ..messages import SIMULATOR, Usage, decode
-from ..pricing.prices import Cost, Price, Total, total, total_usd
+from ..gemini.wire import read_stored
+from ..messages import SIMULATOR, Usage
+from ..pricing.prices import Cost, Price, Total, cost, total, total_usd
 from ..stages.answer import locate_object
 from .index import RECORD_ID, Snapshot
 from .rows import meta, reply_cost
@@ -70,10 +70,15 @@ class StoredReplies:
         """The replies that the service charges for."""
         return [reply for reply in self.replies if reply.paid]
 
-    @property
-    def cost(self) -> Total:
-        """What they cost: exact, as each reply says, at the prices of its day."""
-        return total(total_usd(reply.cost) for reply in self.paid)
+    def counted(self, prices: Mapping[str, Price]) -> Total:
+        """Return what a budget counts: where a reply does not say how often it searched, its stage's most searches."""
+        most = Counter[str]()
+        for reply in self.paid:
+            most[reply.stage] = max(most[reply.stage], reply.usage.searches or 1)
+        return total(
+            total_usd(cost(reply.usage, reply.model, prices=prices, at=reply.at, unknown_searches=most[reply.stage]))
+            for reply in self.paid
+        )
 
 
 COST = ("cost_usd", "paid_by")
@@ -135,7 +140,7 @@ def read_reply(
     payload: bytes, stage: str, *, record: str | None, asked: str | None, prices: Mapping[str, Price]
 ) -> StoredReply:
     """Return a stored reply, decoded once; ``asked`` is the question that its row holds now."""
-    reply, facts = decode(payload, parse)
+    reply, facts = read_stored(payload)
     question = str(facts.get("question") or asked or "")
     return StoredReply(
         record=record,
@@ -191,4 +196,4 @@ def lost_costs(rows: pa.Table) -> bool:
 
 def cost_of_payloads(payloads: Iterable[bytes], prices: Mapping[str, Price]) -> Total:
     """Return what stored replies cost."""
-    return total(total_usd(reply_cost(*decode(payload, parse), prices)) for payload in payloads)
+    return total(total_usd(reply_cost(*read_stored(payload), prices)) for payload in payloads)

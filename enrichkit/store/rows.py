@@ -16,8 +16,8 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
-from ..gemini.wire import parse
-from ..messages import Failure, Reply, decode
+from ..gemini.wire import read_stored
+from ..messages import Failure, Reply
 from ..pricing.prices import Cost, Price, cost, total, total_usd
 from ..stages.answer import Answer, Issue, check_answer, read_answer
 from ..stages.grounding import evidence, state
@@ -119,7 +119,7 @@ class Outcome:
 
 def read_payload(stage: Stage, payload: bytes, prices: Mapping[str, Price]) -> ReadReply:
     """Read a stored reply."""
-    return read_decoded(stage, payload, *decode(payload, parse), prices)
+    return read_decoded(stage, payload, *read_stored(payload), prices)
 
 
 def read_decoded(
@@ -173,12 +173,15 @@ def add_up(replies: Sequence[ReadReply]) -> Spent | None:
     return spent
 
 
-def reply_cost(reply: Reply, facts: Mapping[str, Any], prices: Mapping[str, Price]) -> Cost | None:
+def reply_cost(
+    reply: Reply, facts: Mapping[str, Any], prices: Mapping[str, Price], *, unknown_searches: int | None = None
+) -> Cost | None:
     """Return what a reply cost, by the model version that answered; empty if it is not charged for, None if unknown."""
     if not reply.paid:
         return {}
     at = datetime.fromisoformat(facts["at"]) if "at" in facts else None
-    return cost(reply.usage, reply.model_version or str(facts.get("model", "")), prices=prices, at=at)
+    model = reply.model_version or str(facts.get("model", ""))
+    return cost(reply.usage, model, prices=prices, at=at, unknown_searches=unknown_searches)
 
 
 def stage_types(stage: Stage, table: pa.Schema) -> dict[str, pa.DataType]:

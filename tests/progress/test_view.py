@@ -219,14 +219,14 @@ def test_what_holds_it_back_and_what_is_uncertain_is_told():
     told = {fact.name: fact.text for fact in describe(status)}
     assert told["waiting for"] == "paused, the disk"
     assert told["not saved"] == "3 replies not saved yet"
-    assert told["cost"] == "1.50 USD of about 8.00, 0.0147 a record"
+    assert told["cost"] == "at least 1.50 USD of about 8.00, 0.0147 a record"
     assert told["unknown price"] == "4 replies of unknown price"
     assert told["unclear"].startswith("0.5000 USD")
     ended = {fact.name: fact for fact in describe(status, ended=True)}["not saved"]
     assert (ended.text, ended.rank) == ("3 replies could not be saved, and will be asked, and paid for, again", 0)
     assert "waiting for" not in {fact.name for fact in describe(status, ended=True)}
-    wide = "paused, the disk · 102/544 · 1.7/s · 4 min left · 2 failed · 1.50 USD · 300k tok · fund: overloaded: busy"
-    assert brief_line(status, width=200) == wide
+    wide = "paused, the disk · 102/544 · 1.7/s · 4 min left · 2 failed · at least 1.50 USD · 300k tok"
+    assert brief_line(status, width=200) == f"{wide} · fund: overloaded: busy"
 
 
 def test_a_narrow_window_shows_whole_parts_of_what_is_wanted_most():

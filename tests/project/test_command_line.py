@@ -429,7 +429,7 @@ def test_an_output_or_an_input_names_the_store_beside_it(folder, simulator):
     enrich("run", "--input", "data.csv")
     for name in ("data_enriched", "data_enriched.csv", "data.csv"):
         assert "10 records done" in enrich("status", name)
-    assert "USD (simulated; sealed records, known prices)" in enrich("status", "data.csv")
+    assert "USD (simulated; sealed records)" in enrich("status", "data.csv")
 
 
 def test_a_folder_that_is_there_and_empty_becomes_a_store(folder, simulator):

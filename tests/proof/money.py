@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from enrichkit import Price
+from enrichkit.pricing.prices import total, total_usd
 from enrichkit.store.index import is_store
 from enrichkit.store.reader import StoreReader
 
@@ -21,7 +22,7 @@ def disagreements(out: Path, prices: Mapping[str, Price]) -> Iterator[str]:
     reader.check_everything()
     if reader.damaged:
         return
-    fast, exact = reader.recorded_cost(prices), reader.replies(prices).cost
+    fast, exact = reader.recorded_cost(prices), total(total_usd(reply.cost) for reply in reader.replies(prices).paid)
     if fast is None:
         return
     if abs(fast.usd - exact.usd) > 1e-9 or bool(fast.unpriced) != bool(exact.unpriced):

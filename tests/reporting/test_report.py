@@ -38,7 +38,8 @@ SITE = Stage("site", prompt="Where is {firm}?", answer=Company)
 
 
 def reply(text=GOOD, *, model=LITE, prompt=1000, output=100, **more):
-    return Reply(text=text, model_version=model, usage=Usage(prompt_tokens=prompt, output_tokens=output, **more))
+    used = {"prompt_tokens": prompt, "output_tokens": output, "searches": 0} | more
+    return Reply(text=text, model_version=model, usage=Usage(**used))
 
 
 def store(out, client, *, stages=(COMPANY,), names=("a", "b", "c"), **settings):
@@ -75,7 +76,8 @@ USAGES = [
 @pytest.mark.parametrize(("usage", "by_hand"), USAGES)
 def test_each_kind_is_as_worked_out_by_hand(tmp_path, usage, by_hand):
     """To the last digit, in the report, the frame and the columns."""
-    store(tmp_path / "out", lambda _: Reply(text=GOOD, model_version=LITE, usage=usage), names=["a"])
+    stage = dataclasses.replace(COMPANY, search=usage.searches is not None)
+    store(tmp_path / "out", lambda _: Reply(text=GOOD, model_version=LITE, usage=usage), names=["a"], stages=[stage])
     line = enrichkit.report(tmp_path / "out").cost.total
     expected = [Decimal(value) / 1_000_000 for value in by_hand]
     assert [line.usd[kind] for kind in ("input", "cached", "thinking", "output", "search")] == expected
@@ -197,7 +199,7 @@ def test_an_unknown_price_is_counted_and_never_zero(tmp_path):
     assert found.cost.per_record_usd is None
     assert found.cost.by_field()["usd_per_cell"].isna().all()
     assert found.cost.for_records([10]).iloc[:, 1:].isna().all(axis=None)
-    assert "0.0011 + 1 unknown" in str(found)
+    assert "at least 0.0011 USD" in str(found)
     assert re.search(r"nobody-knows +(unknown +){6}unknown", str(found))
     assert json.loads(found.to_json())["cost"]["by_model"]["nobody-knows"]["cost_usd"] is None
     paid = enrichkit.costs(tmp_path / "out")
