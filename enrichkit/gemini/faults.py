@@ -244,9 +244,9 @@ def _billed_tools(body: Body) -> None:
 def bill_of(body: Body) -> Body:
     """Return what the service charges for a reply: tokens by kind, and searches."""
     usage, candidate = body.get("usageMetadata") or {}, (body.get("candidates") or [{}])[0]
-    found = candidate.get("groundingMetadata") or {}
-    queries = {query for query in found.get("webSearchQueries") or [] if query.strip()}
-    searches = len(queries) or int(any("web" in chunk for chunk in found.get("groundingChunks") or []))
+    grounding = candidate.get("groundingMetadata") or {}
+    queries = {query for query in grounding.get("webSearchQueries") or [] if query.strip()}
+    searches = len(queries) or int(any("web" in chunk for chunk in grounding.get("groundingChunks") or []))
     for call in usage.get("billedToolCalls") or []:
         if call["tool"] == "GOOGLE_SEARCH_RETRIEVAL":
             searches = call["successfulToolCallCount"]

@@ -192,6 +192,7 @@ class Generativeai:
             config = {"responseMimeType": "application/json", "responseSchema": self._seen.schema}
             body["generationConfig"] = body.get("generationConfig", {}) | config
         http.body = json.dumps(body).encode()
+        http.url = http.url.partition("?")[0]  # where it asks for numbers: as words, enums are the same for all
         return http
 
     def _see(self, response: Any, *_: Any, **__: Any) -> None:

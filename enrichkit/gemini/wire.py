@@ -19,12 +19,6 @@ PAID_FOR = frozenset({"candidates", "promptFeedback", "usageMetadata"})
 BLOCKED = frozenset(
     "SAFETY RECITATION LANGUAGE BLOCKLIST PROHIBITED_CONTENT SPII IMAGE_SAFETY MODEL_ARMOR ESCALATION".split()
 )
-FINISH = (
-    "STOP MAX_TOKENS SAFETY RECITATION OTHER LANGUAGE BLOCKLIST PROHIBITED_CONTENT SPII MALFORMED_FUNCTION_CALL "
-    "IMAGE_SAFETY"
-).split()
-BLOCK = "SAFETY OTHER BLOCKLIST PROHIBITED_CONTENT IMAGE_SAFETY".split()
-"""Enums by number, from 1: google-generativeai asks for numbers, so the service answers it with numbers."""
 PARTS = {
     "output_tokens": "candidates",
     "prompt_tokens": "prompt",
@@ -58,8 +52,8 @@ def parse(raw: str) -> Reply:
         place: text for place, part in enumerate(parts) if (text := _at(part, str, "text")) and not part.get("thought")
     }
     text = "".join(texts.values())
-    finish = _enum(FINISH, candidate.get("finishReason"))
-    block = _enum(BLOCK, _at(body, dict, "promptFeedback").get("blockReason"))
+    finish = _at(candidate, str, "finishReason") or None
+    block = _at(body, str, "promptFeedback", "blockReason") or None
     counts, grounding = _at(body, dict, "usageMetadata"), _at(candidate, dict, "groundingMetadata")
     asked = _at(grounding, list, "webSearchQueries")
     queries = tuple(dict.fromkeys(query for query in asked if isinstance(query, str) and query.strip()))
@@ -67,7 +61,9 @@ def parse(raw: str) -> Reply:
     pages = {uri: Source(uri, _at(chunk, str, "title")) for chunk in chunks if (uri := _at(chunk, str, "uri"))}
     return Reply(
         text=text or None,
-        usage=_usage(counts, _searches(counts, grounding, queries, any(chunks) or GROUNDING_LINK in text)),
+        usage=_usage(
+            counts, 0 if block else _searches(counts, grounding, queries, any(chunks) or GROUNDING_LINK in text)
+        ),
         model_version=_at(body, str, "modelVersion") or None,
         finish_reason=finish,
         block_reason=block,
@@ -184,10 +180,3 @@ def _at(value: Any, kind: type[T], *path: str) -> T:
     for name in path:
         value = value.get(name) if isinstance(value, dict) else None
     return value if isinstance(value, kind) else kind()
-
-
-def _enum(names: Sequence[str], value: Any) -> str | None:
-    """Return an enum's name; 0 says nothing. The set is open, so an unknown name or number stands for itself."""
-    if type(value) is not int:
-        return value if isinstance(value, str) else None
-    return [None, *names][value] if 0 <= value <= len(names) else str(value)

@@ -523,7 +523,7 @@ def test_missing_counts_are_recovered_as_a_sum():
 def test_queries_are_cleaned_and_counted_as_billed():
     """Empty queries are none, and a repeated one is billed once."""
     grounding = {"webSearchQueries": ["a", "", "a", " ", "b"]}
-    reply = parse(json.dumps({"candidates": [{"groundingMetadata": grounding, "finishReason": 1}]}))
+    reply = parse(json.dumps({"candidates": [{"groundingMetadata": grounding, "finishReason": "STOP"}]}))
     assert (reply.queries, reply.usage.searches, reply.finish_reason) == (("a", "b"), 2, "STOP")
 
 

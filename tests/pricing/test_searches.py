@@ -46,10 +46,10 @@ def read(grounding=None, usage=None, text="{}"):
 def by_hand(ledger, unknown=0):
     """What the service charges for replies, by Google's page of prices; ``unknown`` searches of each are assumed."""
     return sum(
-        Decimal(30 * (one["prompt"] - one["cached"]) + 3 * one["cached"] + 250 * (one["thinking"] + one["output"]))
+        Decimal(30 * (bill["prompt"] - bill["cached"]) + 3 * bill["cached"] + 250 * (bill["thinking"] + bill["output"]))
         / 10**8
-        + Decimal("0.014") * (one["searches"] or unknown)
-        for one in ledger
+        + Decimal("0.014") * (bill["searches"] or unknown)
+        for bill in ledger
     )
 
 
@@ -91,10 +91,10 @@ def test_an_unknown_number_of_searches_is_never_none(client, simulator, monkeypa
     assert enrichkit.read(tmp_path / "out")["company._searches"].tolist()[:2] == [3, 1]
     assert enrichkit.read(tmp_path / "out")["company._cost_usd"].isna().tolist() == [False, False, True, True]
     ledger = simulator.ledger
-    found, money = enrichkit.report(tmp_path / "out"), job.status.money
-    assert [one["searches"] for one in ledger] == [3, 1, 0, 0]
-    assert (found.cost.total.cost_usd, found.cost.total.unpriced) == (by_hand(ledger[:2]), 2)
-    assert f"at least {found.cost.total.cost_usd:.4f} USD" in str(found)
+    report, money = enrichkit.report(tmp_path / "out"), job.status.money
+    assert [bill["searches"] for bill in ledger] == [3, 1, 0, 0]
+    assert (report.cost.total.cost_usd, report.cost.total.unpriced) == (by_hand(ledger[:2]), 2)
+    assert f"at least {report.cost.total.cost_usd:.4f} USD" in str(report)
     assert (money.unpriced, money.cost_usd) == (2, float(by_hand(ledger[:2])))
     assert "at least" in repr(job)
     assert money.spent_usd == float(by_hand(ledger, unknown=3))
@@ -125,7 +125,7 @@ def test_every_sum_equals_what_the_service_charges(client, simulator, monkeypatc
     job = enrichkit.start(numbered(20), out=tmp_path / "out", budget_usd=20, **settings)
     job.result()
     owed = by_hand(simulator.ledger)
-    assert sum(one["searches"] for one in simulator.ledger) == 46
+    assert sum(bill["searches"] for bill in simulator.ledger) == 46
     assert enrichkit.report(tmp_path / "out").cost.total.cost_usd == owed
     assert job.status.money.cost_usd == job.status.money.spent_usd == float(owed)
     assert sum(Decimal(str(cost)) for cost in enrichkit.costs(tmp_path / "out")["cost_usd"]) == owed
@@ -155,8 +155,8 @@ def test_a_client_of_ones_own_says_how_often_it_searched(said, price, unpriced, 
     """Or shows it, or a search is free; else, where it was asked to search, its cost is unknown, too."""
 
     def client(request):
-        told = {"usage": Usage(prompt_tokens=10, output_tokens=1)} | said
-        return Reply(text='{"industry": "Tea"}', model_version="m", **told)
+        more = {"usage": Usage(prompt_tokens=10, output_tokens=1)} | said
+        return Reply(text='{"industry": "Tea"}', model_version="m", **more)
 
     prices = {"m": Price(input_usd=1, output_usd=1, **price)}
     settings = {"stages": [SEARCHING], "key": "name", "model": "m", "client": client, "prices": prices}
