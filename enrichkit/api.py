@@ -67,7 +67,7 @@ def plan_of(run_plan: RunPlan, index: Index, options: Options) -> Plan:
         workers=options.workers,
         rpm=options.rpm,
         prices=options.prices,
-        budget=Budget(options.budget_usd, spent_usd),
+        budget=Budget(options.budget_usd, spent_usd, note=index.outstanding),
     )
 
 

@@ -6,6 +6,7 @@ It asks nothing, and refuses a call before anything is written wherever that can
 from __future__ import annotations
 
 import contextlib
+import functools
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -16,23 +17,23 @@ import pandas as pd
 from .engine.driver import Engine
 from .engine.recorder import Recorder
 from .engine.shard_writer import reread
-from .engine.workers import Asking
+from .engine.workers import ATTEMPTS, SPARE_PERMITS, Asking
 from .errors import BudgetError, StoreError
 from .formatting import many
 from .gemini.client import access, check_capabilities, client_of, is_simulated
 from .messages import SIMULATOR
 from .options import Options
-from .planning.estimate import spent_before
+from .planning.estimate import spent_before, worst_request
 from .planning.plan import RunPlan, check_store_fits, choose_stages, make_run_plan
 from .planning.records import Records, read_records
 from .planning.summary import unknown_prices
-from .pricing.budget import Budget
+from .pricing.budget import DurableBudget
 from .progress.notify import check_addresses
 from .progress.screens import warn
 from .stages.stage import Stage
 from .store.index import Index, indexed
 from .store.rows import answers_and_facts
-from .store.store import Store
+from .store.store import Store, write_note
 
 
 def open_engine(frame: pd.DataFrame, options: Options, opening: contextlib.ExitStack) -> tuple[Engine, Recorder]:
@@ -63,7 +64,15 @@ def open_engine(frame: pd.DataFrame, options: Options, opening: contextlib.ExitS
             "The disk that holds {folder} is nearly full. Free some space, then run again.", folder=options.folder
         )
     client = opening.enter_context(client_of(options.client, model=options.model, needed=plan.to_ask > 0))
-    spent_usd = spent_before(store.index, plan, budget_usd=options.budget_usd, prices=options.prices)
+    budget = DurableBudget(
+        options.budget_usd,
+        spent_before(store.index, plan, budget_usd=options.budget_usd, prices=options.prices),
+        prices=options.prices,
+        note=store.index.outstanding,
+        most=min(options.workers + SPARE_PERMITS, ATTEMPTS * plan.to_ask),
+        dearest_usd=worst_request(plan, options.prices),
+        write=functools.partial(write_note, store),
+    )
     engine = Engine(
         recorder,
         Asking(
@@ -75,7 +84,7 @@ def open_engine(frame: pd.DataFrame, options: Options, opening: contextlib.ExitS
             patience_seconds=options.patience_seconds,
             prices=options.prices,
         ),
-        budget=Budget(options.budget_usd, spent_usd),
+        budget=budget,
         delay_seconds=options.delay_seconds,
         on_scarce=lambda: warn(engine.status),
     )

@@ -30,7 +30,7 @@ class Money:
     reserved_usd : float
         Reserved for requests in flight: their worst case.
     possibly_usd : float
-        Possibly spent on requests that were given up without a reply.
+        Possibly spent on requests that got no reply, in this run or, as after a kill, in an earlier one.
     excess : str
         The last reply that cost more than a budget's worst case, and what all such replies cost beyond it, in words.
     spent_usd : float

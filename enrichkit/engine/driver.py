@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 
 from ..errors import LockedError, StoreError
 from ..formatting import many, plain
-from ..pricing.budget import Budget
+from ..pricing.budget import DurableBudget
 from ..status import WARN_AT, Status, Traffic
 from ..store.rows import Outcome
 from .pace import PauseSwitch, RateLimiter
@@ -50,7 +50,7 @@ class Engine:
         recorder: Recorder,
         asking: Asking,
         *,
-        budget: Budget,
+        budget: DurableBudget,
         delay_seconds: float,
         on_scarce: Callable[[], None],
     ) -> None:
@@ -179,6 +179,7 @@ class Engine:
         for stage in self._plan.stages:
             if stage.stage.prepare and not stage.known.all():
                 stage.stage.prepare()
+        self._save(self._budget.note)
         ended = self._workers.start()
         try:
             self._write_all()
@@ -189,6 +190,7 @@ class Engine:
                 pass
             self._rescue()
         self._commit(self._verdicts())
+        self._save(self._budget.end)
         self._save(lambda: self._recorder.shard_writer.seal(everything=True))
         if self._tally.complete:
             self._save(self._recorder.shard_writer.widen)
@@ -201,12 +203,13 @@ class Engine:
         while self._workers.at_work or not self._inbox.empty():
             self._watch_space()
             try:
-                news = [self._inbox.get(timeout=SAVE_AGAIN_SECONDS if DISK in self._pause_switch else SEAL_SECONDS)]
+                news = [self._inbox.get(timeout=LOOK_AT_DISK_SECONDS)]
             except queue.Empty:
                 news = []
             # Bounded by the size seen: draining until empty could go on for seconds at full speed.
             news += [self._inbox.get() for _ in range(self._inbox.qsize())]
             self._commit(self._hold_back_unpaid(news))
+            self._save(self._budget.note)
             self._seal()
 
     def _seal(self) -> None:

@@ -20,7 +20,7 @@ import joblib
 
 from ..gemini.client import reply_of
 from ..messages import CLIENTS, SIMULATOR, Client, Failure, Reply, Request, encode
-from ..pricing.budget import Budget, WorstCases
+from ..pricing.budget import Budget
 from ..pricing.prices import Price, total_usd
 from ..stages.stage import Stage, request_for
 from ..store.journal import JournalEntry
@@ -128,7 +128,6 @@ class Workers:
         """Slots handed to them: from the common ones the giver would take its own again, before they are awake."""
         self.simulated = True if self._plan.model == SIMULATOR else recorder.store.index.simulated
         """Whether the simulator answers; None before that is known."""
-        self._worst_cases = WorstCases(asking.prices)
         self._lock = threading.Lock()
         self.at_work = 0
         """Workers that have not ended."""
@@ -301,7 +300,7 @@ class Workers:
     def _reserve(self, request: Request) -> Decimal | None:
         """Reserve the worst case; wait while requests in flight may give some back; end the run if none can."""
         while not self._stopped.is_set():
-            worst = self._worst_cases.of(request)  # meanwhile it may have risen
+            worst = self._budget.worst_cases.of(request)  # meanwhile it may have risen
             if self._budget.reserve(worst):
                 return worst
             # Not "nothing is in flight": another worker may have settled in between, and there is room again.
@@ -315,9 +314,9 @@ class Workers:
         if reply.failure is not None and (reply.failure.may_be_charged or reply.failure.cause == "timeout"):
             self._budget.keep(worst)
             return
-        facts, most = {"model": request.model}, self._worst_cases.seen[request.stage] or 1
+        facts, most = {"model": request.model}, self._budget.worst_cases.seen["searches"].get(request.stage) or 1
         paid = total_usd(reply_cost(reply, facts, self._asking.prices, unknown_searches=most))
-        self._worst_cases.learn(request, reply, paid)
+        self._budget.worst_cases.learn(request, reply, paid)
         self._budget.settle(worst, paid, about=lambda: name_question(self._plan, request.stage, request.question))
 
 

@@ -15,7 +15,7 @@ import pandas as pd
 
 from ..formatting import Sentence, amount, duration, html_page, joined, many, text_page
 from ..messages import SIMULATOR
-from ..pricing.budget import Budget
+from ..pricing.budget import Budget, beside_replies
 from ..pricing.prices import Price, lacking, prices_told
 from ..stages.stage import Stage
 from ..store.index import Index
@@ -207,7 +207,7 @@ def make_plan(
         later=run_plan.later,
         fix_first=next((fix for fix, needed in in_the_way.items() if needed), ""),
         budget=joined([*unpriced, Sentence("Until then run refuses a {budget_usd}.")], ". ") if unpriced else holds,
-        notes=(*run_plan.notes, *checkup(run_plan)),
+        notes=(*run_plan.notes, *beside_replies(budget), *checkup(run_plan)),
         **asdict(about),
     )
 

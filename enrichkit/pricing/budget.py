@@ -5,13 +5,19 @@ from __future__ import annotations
 import functools
 import json
 import threading
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from decimal import Decimal
+from types import MappingProxyType
 from typing import Any
 
+from ..formatting import usd
 from ..messages import Reply, Request
 from .prices import MOST_SEARCHES, Price, worst_case
+
+Prices = Mapping[str, Price]
+Note = Mapping[str, Any]
+"""What is kept beside the replies, as JSON has it: see `DurableBudget`."""
+NONE: Mapping[str, Any] = MappingProxyType({})
 
 
 class WorstCases:
@@ -32,13 +38,10 @@ class WorstCases:
     Decimal('0.750')
     """
 
-    def __init__(self, prices: Mapping[str, Price]) -> None:
+    def __init__(self, prices: Prices, seen: Note = NONE) -> None:
         self._lock = threading.Lock()
-        self._searches = MOST_SEARCHES
-        self.seen = Counter[str]()
-        """By stage, how often its dearest reply searched: what counts where one does not say."""
-        self._versions: dict[str, tuple[str, ...]] = {}
-        self._factor = Decimal(1)
+        self.seen: dict[str, Any] = {"searches": {}, "versions": {}, "factor": "1"} | dict(seen)
+        """What replies have shown, as JSON has it: most searches by stage, versions by the model that was asked."""
         self._schema_bytes: dict[str, int] = {}
         self._dearest = functools.lru_cache(maxsize=1000)(functools.partial(_dearest, prices=prices))
 
@@ -48,42 +51,45 @@ class WorstCases:
             self._schema_bytes[request.stage] = len(json.dumps(request.schema))
         size = len(request.system) + len(request.text.encode()) + self._schema_bytes[request.stage]
         rounded = 100 * -(-size // 100)  # up, so that the cache is hit
-        versions = self._versions.get(request.model, (request.model,))
-        searches = self._searches if request.search else 0
-        return self._factor * self._dearest(versions, rounded, request.max_output_tokens, searches)
+        versions = (request.model, *self.seen["versions"].get(request.model, ()))
+        searches = max([MOST_SEARCHES, *self.seen["searches"].values()]) if request.search else 0
+        return Decimal(self.seen["factor"]) * self._dearest(versions, rounded, request.max_output_tokens, searches)
 
     def learn(self, request: Request, reply: Reply, paid_usd: Decimal | None) -> None:
         """Take note of what a reply searched, which version wrote it, and what it cost."""
         searches, version = reply.usage.searches or 0, reply.model_version or request.model
         with self._lock:
-            self._searches = max(self._searches, searches)
-            self.seen[request.stage] = max(self.seen[request.stage], searches)
-            known = self._versions.get(request.model, (request.model,))
-            if version not in known:
-                self._versions[request.model] = (*known, version)
+            self.seen["searches"] |= {request.stage: max(searches, self.seen["searches"].get(request.stage, 0))}
+            if version not in (known := self.seen["versions"].get(request.model, [])):
+                self.seen["versions"] |= {request.model: [*known, version]}
             if paid_usd is not None and paid_usd > (worst := self.of(request)) > 0:
-                self._factor *= paid_usd / worst
+                self.seen["factor"] = str(Decimal(self.seen["factor"]) * paid_usd / worst)
 
 
-def _dearest(
-    versions: Sequence[str], prompt_bytes: int, most_tokens: int, searches: int, *, prices: Mapping[str, Price]
-) -> Decimal:
+def _dearest(versions: Sequence[str], prompt_bytes: int, most_tokens: int, searches: int, *, prices: Prices) -> Decimal:
     """Return the most that a request costs that may be answered by any of these versions."""
     worst_of = functools.partial(worst_case, prompt_bytes=prompt_bytes, max_output_tokens=most_tokens)
     return max(worst_of(version, searches=searches, prices=prices) or Decimal() for version in versions)
 
 
 class Budget:
-    """What may still be spent. The worst case is reserved before a request, and settled by what it cost."""
+    """What may still be spent. The worst case is reserved before a request, and settled by what it cost.
 
-    def __init__(self, limit_usd: Any, spent_usd: Any = 0) -> None:
+    ``note`` is what earlier runs on the store have left of theirs, see `DurableBudget`.
+    """
+
+    def __init__(self, limit_usd: Any, spent_usd: Any = 0, *, prices: Prices = NONE, note: Note = NONE) -> None:
         self.limit_usd = None if limit_usd is None else Decimal(str(limit_usd))
-        self._lock = threading.Lock()
+        self.worst_cases = WorstCases(prices, note.get("seen", NONE))
+        self._lock = threading.RLock()
         self.spent_usd = Decimal(str(spent_usd))
         self.reserved_usd = Decimal()
-        self.possibly_usd = Decimal()
-        self.excess_usd = Decimal()
+        self.excess_usd = Decimal(note.get("excess_usd", 0))
         """What replies have cost beyond what was reserved for them."""
+        self.possibly_usd = Decimal(note.get("possibly_usd", 0))
+        if limit := note.get("limit_usd"):  # a run that was killed, and had kept to it
+            kept_usd = Decimal(limit) + self.excess_usd - self.spent_usd
+            self.possibly_usd = max(Decimal(), min(self.possibly_usd, kept_usd))
         self.excess = ""
         """The last of these replies, and what all of them did, in words."""
 
@@ -139,6 +145,61 @@ class Budget:
         with self._lock:
             self.reserved_usd -= reserved_usd
             self.possibly_usd += reserved_usd
+
+
+def beside_replies(budget: Budget) -> Iterator[str]:
+    """Yield what earlier runs' notes say that no stored reply does, a sentence each."""
+    if budget.possibly_usd:
+        yield f"{usd(budget.possibly_usd)} USD may have been spent on requests that got no reply; a budget counts them."
+    if budget.excess_usd:
+        yield f"Replies have cost {usd(budget.excess_usd)} USD more than the worst cases that a budget had reserved."
+
+
+class DurableBudget(Budget):
+    """The budget of a run, of which no kill makes the next run forget what may have been spent.
+
+    Before more is sent than the last one covers, a note is written of all that ``most`` replies may cost that are under
+    way or not stored yet: after a kill, so much may have been spent. The end of a run takes back what was not.
+
+    Parameters
+    ----------
+    most : int
+        How many replies may be under way, or not stored yet, at a time.
+    dearest_usd : Decimal
+        About what the dearest of them costs.
+    write : callable
+        Stores a note durably in place of the last one; an empty one takes that away.
+    """
+
+    def __init__(
+        self, *given: Any, most: int, dearest_usd: Decimal, write: Callable[[Note], None], **more: Any
+    ) -> None:
+        super().__init__(*given, **more)
+        self._most, self._dearest_usd, self._write = most, dearest_usd, write
+        self._noted_usd = self.possibly_usd
+
+    def reserve(self, worst_usd: Decimal) -> bool:
+        """Reserve the worst case, if there is enough left, and if the note covers it; else one is written soon."""
+        with self._lock:
+            self._dearest_usd = max(self._dearest_usd, worst_usd)
+            return self._outstanding_usd <= self._noted_usd and super().reserve(worst_usd)
+
+    def note(self) -> None:
+        """Write a note, if what may be outstanding is not what the last one says; that only grows until the end."""
+        if (noted_usd := self._outstanding_usd) != self._noted_usd:
+            note = {"possibly_usd": noted_usd, "excess_usd": self.excess_usd, "seen": self.worst_cases.seen}
+            note["limit_usd"] = self.limit_usd if self._most else None
+            self._write(note if noted_usd or self.excess_usd else {})
+            self._noted_usd = noted_usd
+
+    def end(self) -> None:
+        """Lower the note to what may truly have been spent, now that all replies are stored."""
+        self._most = 0
+        self.note()
+
+    @property
+    def _outstanding_usd(self) -> Decimal:
+        return self.possibly_usd + self._most * self._dearest_usd
 
 
 class Forecast:

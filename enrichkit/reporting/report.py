@@ -12,6 +12,7 @@ from pathlib import Path
 import pandas as pd
 
 from ..formatting import PYTHON, Sentence, html_page, joined, many, spelled, text_page, usd
+from ..pricing.budget import Budget, beside_replies
 from ..pricing.prices import Price
 from ..store.files import Files, folder_of, work_area
 from ..store.reader import StoreReader
@@ -249,6 +250,7 @@ def report(out: str | Path = "enriched", *, prices: Mapping[str, Price] | None =
     reader = StoreReader(out)
     reader.check_everything()
     stored = reader.replies(prices or {})
+    budget = Budget(None, stored.counted(prices or {}).usd, note=reader.outstanding)
     return Report(
         out=str(out),
         simulated=stored.simulated,
@@ -256,7 +258,7 @@ def report(out: str | Path = "enriched", *, prices: Mapping[str, Price] | None =
         cost=make_bill(stored, own=prices or {}),
         pace=_throughput(stored),
         damaged=stored.damaged,
-        notes=tuple(_notes(stored)),
+        notes=(*_notes(stored), *beside_replies(budget)),
     )
 
 

@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 
 from ..errors import DamagedError, StoreError
 from ..formatting import Sentence
-from .files import names_in, work_area
+from .files import OUTSTANDING, names_in, work_area
 from .journal import JournalEntry, by_question, read_journal
 from .parquet import join, read_parquet, widest
 
@@ -98,6 +98,21 @@ class Snapshot(Described):
     def entries(self) -> list[JournalEntry]:
         """The replies in the sound files of the journal."""
         return [entry for entries in self.journal.values() for entry in entries or ()]
+
+    @property
+    def outstanding(self) -> dict[str, Any]:
+        """What the last run noted of money that no reply shows; nothing if there is no note."""
+        path = work_area(self.folder) / OUTSTANDING
+        try:
+            return dict(json.loads(path.read_bytes()))
+        except (FileNotFoundError, NotADirectoryError):
+            return {}
+        except (ValueError, TypeError) as error:
+            raise StoreError(
+                "{path} is damaged: what may have been spent beside the stored replies is unknown. Restore it from a "
+                "copy, or remove it to count nothing.",
+                path=path,
+            ) from error
 
     def tables(self, columns: Columns = None, *, keep: Columns = None) -> dict[int, pa.Table]:
         """Return each shard's table, of all columns or some; only what is read is checked for damage.

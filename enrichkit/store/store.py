@@ -1,9 +1,10 @@
 """The store: sealed shards that are checkpoint and output in one, and the journal beside them.
 
 ``OUT/shard=s0007/part-0.parquet`` holds one row per record, and only such files lie under ``OUT``: anything else
-doubles rows or breaks a foreign reader. ``OUT.work`` holds the lock, the journal of replies since the last seal, and
-what was quarantined. A reply counts once `Store.append` returns. A journal file goes only after the shard that contains
-its replies is durable, so a crash at any instant leaves a reply in one of them or in both, never in none.
+doubles rows or breaks a foreign reader. ``OUT.work`` holds the lock, the journal of replies since the last seal, a note
+of money that no reply may ever show, and what was quarantined. A reply counts once `Store.append` returns. A journal
+file goes only after the shard that contains its replies is durable, so a crash at any instant leaves a reply in one of
+them or in both, never in none.
 
 It knows replies as bytes and rows as Arrow tables, and does not interpret them.
 """
@@ -18,7 +19,7 @@ import re
 import socket
 import time
 import uuid
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from ..errors import DamagedError, LockedError, StoreError
-from .files import OWNER, Files, names_in, read_json, work_area
+from .files import OUTSTANDING, OWNER, Files, names_in, read_json, work_area
 from .index import RECORD_ID, Index, Snapshot, damaged_error, find, footer, stray_work_area
 from .journal import JournalEntry, encode_journal
 from .parquet import encode_parquet, read_parquet
@@ -235,6 +236,15 @@ class Store:
         old = list(self._journal)
         self._put_journal([entry for entries in self.index.pending.values() for entry in entries])
         self._remove(old)
+
+
+def write_note(store: Store, outstanding: Mapping[str, Any]) -> None:
+    """Store durably what is known of money that no reply shows; a note that says nothing goes."""
+    store._check_lock()
+    if outstanding:
+        store.files.put(store.work / OUTSTANDING, json.dumps(outstanding, default=str).encode())
+    else:
+        store.files.remove(store.work / OUTSTANDING)
 
 
 def _owner(out: Path) -> str:
