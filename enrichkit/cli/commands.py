@@ -16,6 +16,7 @@ from typing import Any
 from ..errors import InputError
 from ..formatting import duration, many
 from ..gemini.simulator import FAULTS, Quota, Simulator
+from ..pricing.budget import Budget, beside_replies
 from ..reporting.report import report
 from ..reporting.tablefiles import export
 from ..reporting.verify import verify
@@ -28,13 +29,15 @@ from .flags import number, put, shell
 def status_of_store(args: argparse.Namespace) -> int:
     """Say how far a store is, also while a run is under way."""
     out = store_at(args.dir)
-    held, last_run = StoreReader(out).status(), read_progress(out)
+    reader, last_run = StoreReader(out), read_progress(out)
+    held = reader.status()
     waiting = f", {held.pending:,} waiting for a stage" if held.pending else ""
     unsealed = f", {many(held.unsealed, 'question')} answered, not sealed yet" if held.unsealed else ""
     label, least = "simulated; " * held.simulated, "at least " * bool(held.unpriced)
     put(
         f"{out}: {many(held.done, 'record')} done, {held.failed:,} failed{waiting}{unsealed}",
         f"{many(held.tokens, 'token')}, {least}{held.cost_usd:.4f} USD ({label}sealed records)",
+        *beside_replies(Budget(None, held.cost_usd, note=reader.outstanding)),
         *([_last_run(last_run)] if last_run else []),
     )
     return 0

@@ -96,7 +96,7 @@ TODAY: dict[str, dict[str, int]] = {
         "runner.Run": 8,
     },
     "code lines": {
-        "": 8598,
+        "": 8601,
     },
     "core": {
         "": 5240,
