@@ -28,6 +28,7 @@ Transient = Literal["overloaded", "server", "timeout", "network"]
 """Tried again after a wait. In order: 503, any other 5xx and 499, silence, a connection that broke."""
 Paid = Literal["blocked", "truncated", "empty", "unreadable"]
 """Charged for. In order: safety and the like, max_output_tokens, no text at all, no JSON object that fits the model."""
+Tier = Literal["standard", "flex"]
 Cause = Literal[Refused, Transient, Paid, "client"]
 """Why a request failed; ``client``: a client of your own raised."""
 
@@ -68,10 +69,11 @@ class Request:
     search : bool
         Ground the answer with Google Search.
     thinking : str or int or None
-        A level (``"minimal"``, ``"low"``, ``"medium"``, ``"high"``), a budget in tokens, or the
-        model's default.
+        A level (``"minimal"``, ``"low"``, ``"medium"``, ``"high"``), a budget in tokens, or the model's default.
     max_output_tokens : int
         Upper bound of the tokens the service may write, thinking included.
+    tier : {"standard", "flex"}
+        How soon the service is to answer, and at what price.
     timeout_seconds : float
         Seconds without a reply after which the request is given up.
 
@@ -92,6 +94,7 @@ class Request:
     search: bool = True
     thinking: str | int | None = None
     max_output_tokens: int = 8192
+    tier: Tier = "standard"
     timeout_seconds: float = 120.0
 
 
@@ -125,6 +128,8 @@ class Usage:
         Searches that are charged for. None is unknown, and so is the cost, unless none was asked for.
     combined : bool
         The reply gave only the sum of thinking and tool use.
+    tier : str or None
+        The tier at which the service answered; without one it counts as standard.
 
     Examples
     --------
@@ -140,11 +145,12 @@ class Usage:
     total_tokens: int | None = None
     searches: int | None = None
     combined: bool = False
+    tier: str | None = None
 
     def __post_init__(self) -> None:
         # A client of your own may return numpy's numbers or worse: a wrong count is unknown, and costs no reply.
         for name in self.__slots__:
-            if name != "combined":
+            if name not in ("combined", "tier"):
                 object.__setattr__(self, name, whole_count(getattr(self, name)))
 
 
@@ -323,12 +329,6 @@ def encode(reply: Reply, *, raw_alone: bool = False, **facts: Any) -> bytes:
     kept = {"raw": reply.raw} if raw_alone and reply.raw is not None else {"reply": dataclasses.asdict(reply)}
     # ASCII only: a lone surrogate in an answer must not make its own payment unstorable; nor must an odd object.
     return json.dumps(facts | kept, ensure_ascii=True, separators=(",", ":"), default=str).encode("ascii")
-
-
-def question_of(payload: bytes) -> str | None:
-    """Return the question that a stored reply answers, as far as it says so."""
-    question = json.loads(payload).get("question")
-    return None if question is None else str(question)
 
 
 def decode(payload: bytes, parse: Callable[[str], Reply]) -> tuple[Reply, dict[str, Any]]:

@@ -22,7 +22,7 @@ from .errors import BudgetError, StoreError
 from .formatting import many
 from .gemini.client import access, check_capabilities, client_of, is_simulated
 from .messages import SIMULATOR
-from .options import Options
+from .options import DEADLINES, Options
 from .planning.estimate import spent_before, worst_request
 from .planning.plan import RunPlan, check_store_fits, choose_stages, make_run_plan
 from .planning.records import Records, read_records
@@ -80,7 +80,7 @@ def open_engine(frame: pd.DataFrame, options: Options, opening: contextlib.ExitS
             client_name=options.client_name,
             workers=options.workers,
             rpm=options.rpm,
-            deadline_seconds=options.deadline_seconds,
+            deadline_seconds=options.deadline_seconds or DEADLINES[options.tier],
             patience_seconds=options.patience_seconds,
             prices=options.prices,
         ),
@@ -140,6 +140,7 @@ def run_plan_of(records: Records, index: Index, stages: Sequence[Stage], options
         index,
         stages=stages,
         model=options.model,
+        tier=options.tier,
         on_change=options.on_change,
         retry_failed=options.retry_failed,
         limit=options.limit,

@@ -23,7 +23,7 @@ import pandas as pd
 
 from .errors import InputError
 from .formatting import Sentence, setting
-from .messages import CLIENTS, DEFAULT_MODEL, SIMULATOR, Client
+from .messages import CLIENTS, DEFAULT_MODEL, SIMULATOR, Client, Tier
 from .planning.questions import OnChange
 from .planning.records import Priority
 from .pricing.prices import Price
@@ -31,6 +31,8 @@ from .progress.notify import NOTIFY
 from .stages.stage import Stage
 from .store.files import folder_of
 
+DEADLINES: dict[str, float] = {"standard": 180.0, "flex": 900.0}
+"""By tier, the time that one request may take, in seconds, if nothing else is given."""
 INJECTED = "# Parameters\n"
 """How the cell that papermill adds begins."""
 
@@ -87,7 +89,7 @@ def _choice(*values: object) -> Rule:
 RULES: dict[str, Rule] = {
     "rpm": (lambda value: value is None or _positive(value), "a number above 0"),
     "budget_usd": (lambda value: value is None or _positive(value), "a number above 0"),
-    "deadline_seconds": (_positive, "a number above 0"),
+    "deadline_seconds": (lambda value: value is None or _positive(value), "a number above 0"),
     "patience_seconds": (lambda value: value is None or _positive(value), "a number above 0"),
     "delay_seconds": (lambda value: isinstance(value, int | float) and 0 <= value < math.inf, "a number of seconds"),
     "shard_rows": (_whole, "a whole number above 0"),
@@ -95,6 +97,7 @@ RULES: dict[str, Rule] = {
     "retry_failed": _choice(True, "only", False),
     "on_change": _choice(*get_args(OnChange)),
     "progress": _choice("auto", "widget", "html", "text", True, False),
+    "tier": _choice(*DEADLINES),
     "model": (_is_text, f"a model's name, such as {DEFAULT_MODEL!r} or {SIMULATOR!r}"),
     "client": (
         lambda value: callable(value) or value in CLIENTS,
@@ -130,6 +133,10 @@ class Options:
         The model, or ``"simulator"``: no key, no cost, same wire.
     client : str or callable
         ``"google-genai"``, ``"google-generativeai"``, or any callable `Request` → `Reply`.
+    tier : {"standard", "flex"}
+        How soon the service is to answer, and at which price of a token. With ``"flex"`` it takes minutes, up to 15,
+        and half the price, where the service offers it; what it has no room for (503) is waited for like a rate. A
+        search costs the same, and each reply is charged by the tier that it names.
     workers : int
         Requests at a time, 1 to 20; more need an explicit ``rpm``.
     rpm : float, optional
@@ -152,9 +159,10 @@ class Options:
         A column, or a function of the table, with a number per record; the highest are asked first.
     shard_rows : int
         Rows per shard.
-    deadline_seconds : float
-        The time that one request may take, in seconds. Tries and waits after errors count, waiting for the pace does
-        not; the first try has half of it. An answer that cannot be read is asked for again, with its own deadline.
+    deadline_seconds : float, optional
+        The time that one request may take, in seconds; default: 180, with ``tier="flex"`` 900. Tries and waits after
+        errors count, waiting for the pace does not; the first try has half of it, with ``tier="flex"`` all. An answer
+        that cannot be read is asked for again, with its own deadline.
     patience_seconds : float or None
         How long refusals are waited for, in seconds, while nothing is accepted, before the run ends; pauses do not
         count. None waits for ever.
@@ -185,6 +193,7 @@ class Options:
     )
     model: str = field(default=DEFAULT_MODEL, metadata={"flag": "--model", "metavar": "NAME"})
     client: str | Client = field(default="google-genai", metadata={"flag": "--client", "metavar": "NAME"})
+    tier: Tier = field(default="standard", metadata={"flag": "--tier", "choices": tuple(DEADLINES)})
     workers: int = field(default=10, metadata={"flag": "--max-workers", "metavar": "N"})
     rpm: float | None = field(default=None, metadata={"flag": "--rpm", "metavar": "N"})
     budget_usd: float | None = field(default=None, metadata={"flag": "--budget", "metavar": "USD"})
@@ -197,7 +206,7 @@ class Options:
     limit: int | None = field(default=None, metadata={"flag": "--limit", "metavar": "N"})
     priority: Priority = field(default=None, metadata={"flag": "--priority", "metavar": "COLUMN"})
     shard_rows: int = field(default=50, metadata={"flag": "--shard-rows", "metavar": "N"})
-    deadline_seconds: float = 180.0
+    deadline_seconds: float | None = None
     patience_seconds: float | None = field(default=600.0, metadata={"flag": "--patience", "metavar": "SECONDS"})
     notify: str | Sequence[str] | None = field(
         default=None, metadata={"flag": "--notify", "metavar": "URL", "action": "append"}

@@ -15,7 +15,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ..messages import question_of
 from ..planning.plan import RunPlan
 from ..pricing.prices import Price
 from ..store.index import RECORD_ID
@@ -23,7 +22,7 @@ from ..store.rows import STATUS, Outcome, meta, read_outcome, record_status, sta
 from ..store.store import Store
 from ..table.cells import is_missing
 from .queue import Question, steps_left
-from .shard_writer import Row, ShardWriter
+from .shard_writer import Row, ShardWriter, own_replies
 
 
 class Recorder:
@@ -72,7 +71,7 @@ class Recorder:
             if question_id in sealed:
                 payer, in_row = sealed[question_id]
                 self.shard_writer.payer.setdefault(question_id, payer)
-                replies = [payload for payload in in_row if question_of(payload) in (None, question_id)]
+                replies = own_replies(in_row, question_id)
             pending = [entry.payload for entry in list(self.store.index.pending.get(question_id, ()))]
             unsealed = [payload for payload in pending if payload not in replies]
             yield Question(place, number), [*replies, *unsealed], len(replies)

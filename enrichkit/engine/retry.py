@@ -51,8 +51,8 @@ def ask(
     def once() -> Sent | None:
         nonlocal left, tries
         tries += 1
-        # Half of what is left: a silent server must leave time for another try.
-        timeout = left if tries >= SILENT_TRIES else left / 2
+        # Half of what is left: a silent server must leave time for another try. At flex, silence may last to the end.
+        timeout = left if tries >= SILENT_TRIES or request.tier == "flex" else left / 2
         sent = send(replace(request, timeout_seconds=max(SHORTEST_TIMEOUT_SECONDS, timeout)))
         if sent is None:
             return None

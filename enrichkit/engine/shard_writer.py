@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ..messages import SIMULATOR, question_of
+from ..messages import SIMULATOR
 from ..planning.plan import RunPlan, read_otherwise
 from ..pricing.prices import Price
 from ..stages.stage import Stage
@@ -235,7 +235,7 @@ def _reread_row(stage: Stage, row: Row, visible: Collection[str], prices: Mappin
     """Return what a stage's stored replies now become in their row; nothing where an earlier answer stands."""
     question, status = row.get(meta(stage.name, "question")), row.get(meta(stage.name, "status"))
     held = row.get(meta(stage.name, "replies")) or []
-    own = [payload for payload in held if question_of(payload) in (None, question)]
+    own = own_replies(held, question)
     filled = row.get(meta(stage.name, "filled"))
     if not own or (status == "failed" and filled is not None):
         return {}
@@ -243,6 +243,11 @@ def _reread_row(stage: Stage, row: Row, visible: Collection[str], prices: Mappin
     emptied = dict.fromkeys(filled or ())
     cells = row | emptied
     return emptied | stage_values(stage, outcome, {name: cells.get(name) for name in visible})
+
+
+def own_replies(payloads: Sequence[bytes], question: str | None) -> list[bytes]:
+    """Return those of stored replies that answer a question, as far as they say so."""
+    return [payload for payload in payloads if json.loads(payload).get("question") in (None, question)]
 
 
 def _target_schema(

@@ -12,7 +12,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from decimal import Decimal
 
@@ -33,6 +33,8 @@ from .retry import Sent, ask
 ATTEMPTS = 3
 """An answer that cannot be read is asked again up to twice."""
 ASK_AGAIN = frozenset({"unreadable", "empty"})
+WAITED_FOR = {"standard": {"rate"}, "flex": {"rate", "overloaded"}}
+"""The causes that say, at a tier, that there is no room now: the pace waits, and it is nobody's try."""
 SPARE_PERMITS = 2
 """Replies on their way to the disk while all workers ask: without them each would wait for its commit."""
 
@@ -208,6 +210,7 @@ class Workers:
             return
         deadline_seconds = asking.deadline_seconds
         request = request_for(stage, question_id, values, model=self._plan.model, timeout_seconds=deadline_seconds)
+        request = replace(request, tier=self._plan.tier)
         payloads, recorded = self._recorder.earlier(question)
         replies = [read_payload(stage, payload, asking.prices) for payload in payloads]
         last = len(replies) + ATTEMPTS
@@ -291,7 +294,7 @@ class Workers:
             self._settle(request, reply, worst)
             if reply.failure is not None:
                 self.problem = request.stage, reply.failure
-            if reply.failure is None or reply.failure.cause != "rate":
+            if reply.failure is None or reply.failure.cause not in WAITED_FOR[request.tier]:
                 self._limiter.accepted(ticket)
                 return Sent(reply, seconds)
             self._limiter.refused(ticket, reply.failure.retry_after_seconds)

@@ -242,7 +242,7 @@ def _billed_tools(body: Body) -> None:
 
 
 def bill_of(body: Body) -> Body:
-    """Return what the service charges for a reply: tokens by kind, and searches."""
+    """Return what the service charges for a reply: tokens by kind, and searches, at which tier."""
     usage, candidate = body.get("usageMetadata") or {}, (body.get("candidates") or [{}])[0]
     grounding = candidate.get("groundingMetadata") or {}
     queries = {query for query in grounding.get("webSearchQueries") or [] if query.strip()}
@@ -251,7 +251,7 @@ def bill_of(body: Body) -> Body:
         if call["tool"] == "GOOGLE_SEARCH_RETRIEVAL":
             searches = call["successfulToolCallCount"]
     kinds = {"prompt": "prompt", "cached": "cachedContent", "thinking": "thoughts", "output": "candidates"}
-    return {"model": body.get("modelVersion"), "searches": searches} | {
+    return {"model": body.get("modelVersion"), "tier": usage.get("serviceTier"), "searches": searches} | {
         kind: usage.get(f"{name}TokenCount", 0) for kind, name in kinds.items()
     }
 

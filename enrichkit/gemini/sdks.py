@@ -41,10 +41,11 @@ def redirection(status: int, location: str) -> tuple[int, str]:
     return status, json.dumps({"error": {"message": message}})
 
 
-def beside_schema(request: Request) -> dict[str, Any]:
-    """Return what a body needs that has a search and a schema: recorded successes of both carry this flag."""
+def added(request: Request) -> dict[str, Any]:
+    """Return what no SDK writes: a tier, and the flag that recorded successes of both a search and a schema carry."""
+    tier = {"serviceTier": request.tier} if request.tier != "standard" else {}
     both = bool(request.search and request.schema)
-    return {"toolConfig": {"includeServerSideToolInvocations": True}} if both else {}
+    return tier | ({"toolConfig": {"includeServerSideToolInvocations": True}} if both else {})
 
 
 def is_loopback(url: str | None) -> bool:
@@ -98,7 +99,7 @@ class Genai:
             raise SetupError("google-genai cannot write this request: {error}", error=error) from error
         contents = [{"role": "user", "parts": [{"text": request.text}]}]
         latest = time.monotonic() + request.timeout_seconds
-        content = json.dumps(body | {"contents": contents} | beside_schema(request)).encode()
+        content = json.dumps(body | {"contents": contents} | added(request)).encode()
         with self._http.stream("POST", url, headers=headers, content=content, timeout=request.timeout_seconds) as reply:
             came = b""
             for chunk in reply.iter_raw():  # before it is decoded: of a few bytes nothing may come out yet
@@ -167,7 +168,7 @@ class Generativeai:
 
     def send(self, request: Request) -> tuple[int, str]:
         self._seen.reply = None
-        self._seen.more = beside_schema(request)
+        self._seen.more = added(request)
         self._seen.schema = _old_schema(request.schema) if request.schema else {}
         try:
             message = self._message(request)

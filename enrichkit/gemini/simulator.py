@@ -80,8 +80,8 @@ class Simulator:
         The truth about each answer, by ``responseId``: what is wrong on purpose, as each such field with the fault's
         name (``unsupported``, ``differs`` from the record, ``city_elsewhere``, …).
     ledger : list of dict
-        What the service would charge for: of each answer ``model``, ``searches``, ``prompt`` (tokens, with those that
-        were ``cached``), ``thinking`` and ``output``.
+        What the service would charge for: of each answer ``model``, ``tier``, ``searches``, and tokens: ``prompt``
+        (with those that were ``cached``), ``thinking`` and ``output``.
 
     Examples
     --------
@@ -241,7 +241,7 @@ def reply_to(model: str, body: Body, seed: int) -> Body:
         usage["thoughtsTokenCount"] = thinking
     if dice.random() < 0.15:
         usage["cachedContentTokenCount"] = prompt // 3
-    usage |= {"totalTokenCount": prompt + output + thinking, "serviceTier": "standard"}
+    usage |= {"totalTokenCount": prompt + output + thinking, "serviceTier": get(body, "serviceTier") or "standard"}
     most = get(get(body, "generationConfig") or {}, "maxOutputTokens")
     if most and output + thinking > most:
         room = max(0, most - thinking)
@@ -271,6 +271,7 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True  # else every reply waits 40 ms for an acknowledgement
     server: _Server
+    tier = "standard"
 
     def do_GET(self) -> None:
         path = urlsplit(self.path).path
@@ -303,7 +304,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._generate(call[1], body, numbered=numbered)
 
     def _generate(self, model: str, body: Body, *, numbered: bool) -> None:
-        simulator = self.server.simulator
+        simulator, self.tier = self.server.simulator, get(body, "serviceTier") or "standard"
         text = "".join(map(text_of, get(body, "contents") or []))
         prompt, earlier, name = simulator._begin(text)
         fault = FAULTS[name] if name else NO_FAULT
@@ -341,7 +342,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(code)
         self.send_header("Content-Type", f"{kind}; charset=UTF-8")
         self.send_header("Content-Length", str(length))
-        self.send_header("x-gemini-service-tier", "standard")
+        self.send_header("x-gemini-service-tier", self.tier)
         self.end_headers()
 
     def log_message(self, *_: object) -> None:

@@ -163,6 +163,7 @@ def _usage(counts: Mapping[str, Any], searches: int | None) -> Usage:
         cached_tokens=whole_count(counts.get("cachedContentTokenCount")),
         total_tokens=total,
         searches=searches,
+        tier=_at(counts, str, "serviceTier").lower() or None,
         combined=missing == ["thinking_tokens", "tool_tokens"] and rest > 0,
     )
 

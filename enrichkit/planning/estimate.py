@@ -23,7 +23,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..formatting import many
-from ..messages import SIMULATOR, Usage
+from ..messages import SIMULATOR, Tier, Usage
 from ..pricing.prices import MOST_SEARCHES, Price, cost, total_usd, worst_case
 from ..stages import funds
 from ..stages.stage import LONGEST_VALUE, SYSTEM
@@ -108,7 +108,7 @@ def _samples(run_plan: RunPlan, index: Index, prices: Mapping[str, Price]) -> It
     for questions in asking:
         used = _used(questions, index, shards, prices)
         sizes = used if len(used) else _usual_sizes(run_plan, questions)
-        priced = _priced(sizes, questions.stage.model or run_plan.model, prices)
+        priced = _priced(sizes, questions.stage.model or run_plan.model, run_plan.tier, prices)
         yield Sample(questions.stage.name, questions.to_ask, priced, measured=len(used) > 0)
 
 
@@ -152,7 +152,7 @@ def carry_over(samples: Sequence[tuple[Numbers, int]]) -> Range:
     return total / factor, total, total * factor
 
 
-def _priced(sizes: pd.DataFrame, model: str, prices: Mapping[str, Price]) -> pd.DataFrame:
+def _priced(sizes: pd.DataFrame, model: str, tier: Tier, prices: Mapping[str, Price]) -> pd.DataFrame:
     """Return questions with their tokens of all kinds, and what they would cost today.
 
     The price is that of the version that answered, or else of the model that is to be asked. Where the tokens are not
@@ -160,7 +160,7 @@ def _priced(sizes: pd.DataFrame, model: str, prices: Mapping[str, Price]) -> pd.
     """
     costs = []
     for question in sizes.to_dict("records"):
-        usage = Usage(**{count: question[name] for name, count in COUNTS.items()})
+        usage = Usage(**{count: question[name] for name, count in COUNTS.items()}, tier=tier)
         version = model if pd.isna(question["model"]) else question["model"]
         known = usage.prompt_tokens is not None and usage.output_tokens is not None
         costs.append(total_usd(cost(usage, version, prices=prices)) if known else question["cost_usd"])

@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 
 from ..errors import ChangedError, InputError, StageError
 from ..formatting import Sentence, joined, many
+from ..messages import Tier
 from ..stages import funds
 from ..stages.stage import Stage, arrange
 from ..store.index import Index
@@ -38,6 +39,7 @@ class RunPlan(Records):
     """
 
     model: str
+    tier: Tier
     stages: list[StageQuestions]
     shards: npt.NDArray[np.int32]
     """The shard of each record, -1 where it is not sealed."""
@@ -115,6 +117,7 @@ def make_run_plan(
     *,
     stages: Sequence[Stage],
     model: str,
+    tier: Tier,
     on_change: OnChange,
     retry_failed: bool | Literal["only"],
     limit: int | None,
@@ -154,6 +157,7 @@ def make_run_plan(
         table=records.table.drop_columns(list(run_columns(index.stages) & set(records.table.column_names))),
         order=chosen,
         model=model,
+        tier=tier,
         stages=questions,
         shards=np.where(places >= 0, shards, -1).astype(np.int32),
         later=len(order) - len(chosen),

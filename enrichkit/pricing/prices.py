@@ -10,7 +10,7 @@ import functools
 import importlib.metadata
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 
@@ -22,6 +22,8 @@ MOST_SEARCHES = 10
 """Searches that one grounded request is taken to make at most, before one has made more."""
 SEARCH_TOKENS = 20_000
 """Tokens that search results may add to a prompt at most."""
+TIERS = {"flex": Decimal("0.5"), "priority": Decimal("1.8")}
+"""What a token costs at other tiers, by Google's page of prices of November 2026; a search costs the same."""
 KINDS = ("input", "cached", "thinking", "output", "search")
 """What is paid for in a reply."""
 DOLLARS = (*(f"{kind}_usd" for kind in KINDS), "cost_usd")
@@ -36,7 +38,7 @@ MODELS = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Price:
-    """A price of your own, for a model that the bundled list lacks or knows wrongly.
+    """A price of your own, for a model that the bundled list lacks or knows wrongly; the same at every tier.
 
     Parameters
     ----------
@@ -134,7 +136,7 @@ def cost(
         output = max(0, (usage.total_tokens or 0) - usage.prompt_tokens - thinking - tool)
     searches = unknown_searches if usage.searches is None else usage.searches
     cached = min(usage.cached_tokens or 0, usage.prompt_tokens)
-    rate = rates(model_version, prompt_tokens=usage.prompt_tokens, prices=prices, at=at)
+    rate = rates(usage, model_version, prices=prices, at=at)
     if rate is None or (None in (rate.search, searches) and 0 not in (rate.search, searches)):
         return None
     if searches and priced_as(model_version).startswith("gemini-2"):
@@ -160,14 +162,15 @@ class Rates:
 
 
 def rates(
-    model_version: str, *, prompt_tokens: int, prices: Mapping[str, Price] | None = None, at: datetime | None = None
+    usage: Usage, model_version: str, *, prices: Mapping[str, Price] | None = None, at: datetime | None = None
 ) -> Rates | None:
     """Return what a reply is priced by; None if that is unknown."""
     model = priced_as(model_version)
     own = (prices or {}).get(model) or (prices or {}).get(model_version)
     # Long prompts have other prices, from whole thousands of tokens on: within a thousand all cost alike.
-    thousands = -(-prompt_tokens // 1000) * 1000
-    return _own(own) if own else _bundled(model, None if at is None else at.date().isoformat(), thousands)
+    thousands, tier = -(-(usage.prompt_tokens or 0) // 1000) * 1000, str(usage.tier)
+    day = None if at is None else at.date().isoformat()
+    return _own(own) if own else _bundled(model, day, thousands, tier if tier in TIERS else "standard")
 
 
 def lacking(model: str, *, search: bool, prices: Mapping[str, Price]) -> Sentence | None:
@@ -175,7 +178,7 @@ def lacking(model: str, *, search: bool, prices: Mapping[str, Price]) -> Sentenc
 
     >>> lacking("my-model", search=True, prices={"my-model": Price(input_usd=1, output_usd=2, search_usd=0)})
     """
-    rate = rates(model, prompt_tokens=1, prices=prices)
+    rate = rates(Usage(prompt_tokens=1), model, prices=prices)
     if rate is None:
         return Sentence(
             "The price of {name!r} is unknown: {give_prices}={{{name!r}: enrichkit.Price(...)}}", name=model
@@ -195,7 +198,7 @@ def _own(price: Price) -> Rates:
 
 
 @functools.lru_cache(maxsize=4096)
-def _bundled(model: str, day: str | None, prompt_tokens: int) -> Rates | None:
+def _bundled(model: str, day: str | None, prompt_tokens: int, tier: str) -> Rates | None:
     """Return the rates of the bundled data on a day, for a prompt of that length; None if the model is unknown."""
     import genai_prices
 
@@ -204,7 +207,11 @@ def _bundled(model: str, day: str | None, prompt_tokens: int) -> Rates | None:
 
     def price_of(**used: int) -> Decimal:
         return genai_prices.calc_price(
-            genai_prices.Usage(**used), model_ref=model, provider_id="google", genai_request_timestamp=when
+            genai_prices.Usage(**used),
+            model_ref=model,
+            provider_id="google",
+            genai_request_timestamp=when,
+            price_context={"service_tier": tier},
         ).total_price
 
     try:
@@ -215,7 +222,11 @@ def _bundled(model: str, day: str | None, prompt_tokens: int) -> Rates | None:
     except LookupError:
         return None
     # A fee that the list lacks comes out as 0: it is unknown.
-    return Rates(plain * 1_000_000 / length, output, cached * 1_000_000 / length, search or None)
+    listed = Rates(plain * 1_000_000 / length, output, cached * 1_000_000 / length, search or None)
+    if tier not in TIERS or listed != _bundled(model, day, prompt_tokens, "standard"):
+        return listed
+    share = TIERS[tier]  # the list does not know this tier
+    return replace(listed, input=share * listed.input, output=share * listed.output, cached=share * listed.cached)
 
 
 def worst_case(

@@ -37,8 +37,7 @@ class CostLine:
     Attributes
     ----------
     cost_usd : Decimal or None
-        The cost in USD of all kinds, as far as prices are known; None if none is, or if there is no reply and a damaged
-        shard may have held some.
+        The cost in USD of all kinds, as far as it is known; None if none is, or if a damaged shard may have held all.
     usd : mapping of str to Decimal or None
         The cost in USD by kind: ``input``, ``cached`` (input that was cached), ``thinking``, ``output`` and ``search``
         of the replies that brought an answer; ``wasted``, all kinds together, of paid replies that brought none:
@@ -73,8 +72,7 @@ class StageCost(CostLine):
     shared : int
         Answers that records got from another record's question.
     saved_usd : Decimal or None
-        What sharing saved in USD: for each question, the records that share it less one, times what it cost. None if a
-        damaged shard held all the replies.
+        What sharing saved in USD: for each question, the records that share it less one, times what it cost.
     shared_unpriced : int
         Shared answers whose cost is unknown, and so is what they saved.
     """
@@ -94,10 +92,8 @@ class Bill:
     ----------
     prices : str
         Whose prices, with the version of the data.
-    total : StageCost
-        All replies.
-    by_stage : mapping of str to StageCost
-        The same by stage.
+    total, by_stage : StageCost, mapping of str to StageCost
+        All replies, and the same by stage.
     by_model : mapping of str to CostLine
         The same by the model version that answered (of paid replies).
     records : int
@@ -178,9 +174,9 @@ def costs(out: str | Path = "enriched", *, prices: Mapping[str, Price] | None = 
     DataFrame
         ``record`` (the id of the record that paid; missing for a reply that is not sealed yet), ``stage``,
         ``question``, ``model`` (the version that answered), ``at``, ``attempt``, the tokens (``input_tokens`` includes
-        ``cached_tokens``) and ``searches``, ``input_usd``, ``cached_usd``, ``thinking_usd``, ``output_usd``,
-        ``search_usd`` and their sum ``cost_usd``, missing where the price is unknown, and ``wasted``: whether the
-        reply brought no answer. ``attrs["prices"]`` says whose prices these are, with the version of the data.
+        ``cached_tokens``), ``searches``, ``tier`` (missing: standard), ``input_usd``, ``cached_usd``, ``thinking_usd``,
+        ``output_usd``, ``search_usd`` and their sum ``cost_usd``, missing where that is unknown, and ``wasted``:
+        whether the reply brought no answer. ``attrs["prices"]`` says whose prices these are, with the data's version.
 
     Raises
     ------
@@ -203,6 +199,7 @@ def costs(out: str | Path = "enriched", *, prices: Mapping[str, Price] | None = 
     table["at"] = pd.to_datetime(table["at"], utc=True)
     for name, field in USED.items():
         table[name] = pd.Series([getattr(reply.usage, field) for reply in replies], dtype="Int64")
+    table["tier"] = pd.Series([reply.usage.tier for reply in replies], dtype=object)
     for kind in KINDS:
         table[f"{kind}_usd"] = pd.Series([reply.cost and reply.cost[kind] for reply in replies], dtype="float64")
     table["cost_usd"] = pd.Series([total_usd(reply.cost) for reply in replies], dtype="float64")
@@ -295,8 +292,7 @@ def what_if(
     DataFrame
         By model: the cost in USD by kind, its sum ``cost_usd``, and ``unpriced``, the replies whose cost is unknown
         and in none of the sums. A model without a known price has missing sums, never 0. ``attrs["prices"]`` says
-        whose prices these are, with the version of the data; ``attrs["simulated"]``, whether the simulator made up the
-        tokens.
+        whose prices these are, ``attrs["simulated"]`` whether the simulator made up the tokens.
 
     Raises
     ------
@@ -346,5 +342,9 @@ def _usages(paid: pd.DataFrame) -> Iterator[tuple[Usage, datetime | None]]:
             )
     fields = [USED[name] for name in names]
     days = paid["at"] if "at" in paid.columns else [None] * len(paid)
-    for at, counts in zip(days, numbers.itertuples(index=False, name=None), strict=True):
-        yield Usage(**{"searches": 0} | dict(zip(fields, counts, strict=True))), None if pd.isna(at) else at
+    tiers = paid.get("tier", [None] * len(paid))
+    for at, tier, counts in zip(days, tiers, numbers.itertuples(index=False, name=None), strict=True):
+        yield (
+            Usage(**{"searches": 0, "tier": tier} | dict(zip(fields, counts, strict=True))),
+            None if pd.isna(at) else at,
+        )
