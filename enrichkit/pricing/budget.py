@@ -35,7 +35,7 @@ class WorstCases:
     Decimal('0.5')
     >>> worst.learn(request, Reply(model_version="m"), Decimal("0.75"))
     >>> worst.of(request)
-    Decimal('0.750')
+    Decimal('0.75')
     """
 
     def __init__(self, prices: Prices, seen: Note = NONE) -> None:
