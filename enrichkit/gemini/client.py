@@ -60,8 +60,8 @@ def reply_of(client: Client, request: Request) -> Reply:
         if not isinstance(reply, Reply):
             raise TypeError(f"the client returned a {type(reply).__name__}, not an enrichkit.messages.Reply")
     except BaseException as error:  # noqa: BLE001 - a client of one's own may raise anything
-        cause: Cause = "network" if isinstance(error, OSError) else "client"
-        cause = "timeout" if isinstance(error, TimeoutError) else cause
+        silent, broken = isinstance(error, TimeoutError), isinstance(error, OSError)
+        cause: Cause = "timeout" if silent else "network" if broken else "client"
         unsent = isinstance(error, ConnectionRefusedError | socket.gaierror)
         message = f"{type(error).__name__}: {error}"[:300]
         return Reply(failure=Failure(cause=cause, message=message, may_be_charged=not unsent))

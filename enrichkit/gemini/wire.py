@@ -141,10 +141,10 @@ def _searches(
     None is unknown: both go missing where the model searched while it was thinking.
     """
     tools = [_at(tool, dict) for tool in _at(counts, list, "billedToolCalls")]
-    billed = [tool.get("successfulToolCallCount") for tool in tools if SEARCH_TOOL.search(_at(tool, str, "tool"))]
-    numbers = [number for number in map(whole_count, billed) if number is not None]
-    if billed and len(numbers) == len(billed):
-        return sum(numbers)
+    ours = [tool for tool in tools if SEARCH_TOOL.search(_at(tool, str, "tool"))]
+    billed = [whole_count(tool.get("successfulToolCallCount")) for tool in ours]
+    if billed and None not in billed:
+        return sum(filter(None, billed))
     return len(queries) or (1 if shown or grounding.get("searchEntryPoint") is not None else None)
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import json
 import math
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -22,9 +23,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ..formatting import many
+from ..formatting import amount, many
 from ..messages import SIMULATOR, Tier, Usage
-from ..pricing.prices import MOST_SEARCHES, Price, cost, total_usd, worst_case
+from ..pricing.prices import FREE_AS_OF, MOST_SEARCHES, Price, cost, free_searches, rates, total_usd, worst_case
 from ..stages import funds
 from ..stages.stage import LONGEST_VALUE, SYSTEM
 from ..store.index import RECORD_ID, Index, damaged_error, footer
@@ -73,6 +74,8 @@ class Estimate:
     seconds: Range
     basis: str
     """Where the sizes come from, in words."""
+    searches: str = ""
+    """What of the middle estimate is for searches, and how many are free, in words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +83,7 @@ class Sample:
     """What questions of a stage take, a row each, and how many more of its questions are to be asked."""
 
     stage: str
+    model: str
     to_ask: int
     sizes: pd.DataFrame
     measured: bool
@@ -97,8 +101,10 @@ def estimate(
     low, middle, high = (
         max(time / at_once, own * requests, allowed) for time, own in zip(seconds, OWN_SECONDS, strict=True)
     )
-    unpriced = any(sample.sizes["cost_usd"].hasnans for sample in samples)
-    return Estimate(tokens, None if unpriced else cost_usd, (low, middle, high), _basis(samples))
+    seconds = low, middle, high
+    if any(sample.sizes["cost_usd"].hasnans for sample in samples):
+        return Estimate(tokens, None, seconds, _basis(samples))
+    return Estimate(tokens, cost_usd, seconds, _basis(samples), _search_costs(samples, cost_usd[1], prices))
 
 
 def _samples(run_plan: RunPlan, index: Index, prices: Mapping[str, Price]) -> Iterator[Sample]:
@@ -108,8 +114,9 @@ def _samples(run_plan: RunPlan, index: Index, prices: Mapping[str, Price]) -> It
     for questions in asking:
         used = _used(questions, index, shards, prices)
         sizes = used if len(used) else _usual_sizes(run_plan, questions)
-        priced = _priced(sizes, questions.stage.model or run_plan.model, run_plan.tier, prices)
-        yield Sample(questions.stage.name, questions.to_ask, priced, measured=len(used) > 0)
+        model = questions.stage.model or run_plan.model
+        priced = _priced(sizes, model, run_plan.tier, prices)
+        yield Sample(questions.stage.name, model, questions.to_ask, priced, measured=len(used) > 0)
 
 
 def _total(quantity: str, samples: Sequence[Sample]) -> Range:
@@ -128,6 +135,26 @@ def _basis(samples: Sequence[Sample]) -> str:
     usual = " and ".join(sample.stage for sample in samples if not sample.measured)
     but = f", but {usual} from the usual sizes" if usual else ""
     return f"measured on {many(replies, 'reply', 'replies')} of this store{but}"
+
+
+def _search_costs(samples: Sequence[Sample], whole_usd: float, prices: Mapping[str, Price]) -> str:
+    """Say what of an estimate is for searches, and what is left of it if those are free that Google lists as such."""
+    alike, text = defaultdict[tuple[str, int, str, float], list[Sample]](list), ""
+    for sample in samples:
+        rate = rates(Usage(), sample.model, prices=prices)
+        if rate and rate.search and sample.sizes["search_usd"].any():
+            free = free_searches("" if sample.model in prices else sample.model)
+            alike[*free, float(rate.search) / 1000].append(sample)
+    for (name, most, time, fee), same in alike.items():
+        usd = _total("search_usd", same)[1]
+        count = usd / fee
+        searches = many(round(count), name, "searches" * (name == "search"))
+        text += f"Of it {amount(usd)} for about {searches} at {fee:.3g}"
+        if most:
+            rest = f"{'within' if count <= most else 'less'} them about {amount(whole_usd - min(count, most) * fee)}"
+            text += f"; Google lists {most:,} a {time} as free ({FREE_AS_OF}): {rest}"
+        text += ". "
+    return text.rstrip()
 
 
 def carry_over(samples: Sequence[tuple[Numbers, int]]) -> Range:
@@ -158,13 +185,16 @@ def _priced(sizes: pd.DataFrame, model: str, tier: Tier, prices: Mapping[str, Pr
     The price is that of the version that answered, or else of the model that is to be asked. Where the tokens are not
     known, the recorded cost stands.
     """
-    costs = []
+    costs, fees = [], []
     for question in sizes.to_dict("records"):
         usage = Usage(**{count: question[name] for name, count in COUNTS.items()}, tier=tier)
         version = model if pd.isna(question["model"]) else question["model"]
         known = usage.prompt_tokens is not None and usage.output_tokens is not None
-        costs.append(total_usd(cost(usage, version, prices=prices)) if known else question["cost_usd"])
-    return sizes.assign(tokens=sizes[TOKENS].sum(axis="columns"), cost_usd=np.array(costs, dtype=float))
+        price = cost(usage, version, prices=prices)
+        costs.append(total_usd(price) if known else question["cost_usd"])
+        fees.append(price["search"] if price else 0)
+    usd = {"cost_usd": np.array(costs, dtype=float), "search_usd": np.array(fees, dtype=float)}
+    return sizes.assign(tokens=sizes[TOKENS].sum(axis="columns"), **usd)
 
 
 def _usual_sizes(run_plan: RunPlan, questions: StageQuestions) -> pd.DataFrame:

@@ -55,6 +55,8 @@ class Plan:
         What the estimate is based on: replies of this store, or the usual sizes.
     prices : str
         The price list and its version.
+    searches : str
+        What of the middle estimate is for searches, and what is left if those are free that Google lists as such.
     budget : str
         Whether ``budget_usd`` covers the estimate; or which price is unknown, so that `run` refuses any budget.
     later : int
@@ -88,6 +90,7 @@ class Plan:
     basis: str
     workers: int
     prices: str
+    searches: str = ""
     budget: str = ""
     later: int = 0
     fix_first: str = ""
@@ -171,7 +174,7 @@ def lines_of(plan: Plan, *, stages: Sequence[StagePlan] | None = None) -> list[s
         counts = "".join(f", {count:,} {name}" for name in COUNTS if (count := getattr(stage, name)))
         lines.append(f"  {stage.name}: {stage.to_ask:,} to ask{counts}")
     time = plan.time_line if plan.to_ask else ""
-    return [*lines, *filter(None, [plan.price_line, plan.budget, time]), *plan.notes]
+    return [*lines, *filter(None, [plan.price_line, plan.searches, plan.budget, time]), *plan.notes]
 
 
 def make_plan(

@@ -28,6 +28,10 @@ KINDS = ("input", "cached", "thinking", "output", "search")
 """What is paid for in a reply."""
 DOLLARS = (*(f"{kind}_usd" for kind in KINDS), "cost_usd")
 """The columns of tables with costs: by kind, and the sum."""
+FREE = {"gemini-2": ("grounded prompt", 1500, "day"), "gemini-": ("search", 5000, "month")}
+"""How many searches are free, by how a model's name begins; from Gemini 3 on each counts, before only the prompt."""
+FREE_AS_OF = "September 2026"
+"""When Google's page of prices said so."""
 MODELS = (
     *("gemini-3.5-flash-lite", "gemini-3.8-flash", "gemini-3.7-flash", "gemini-3.6-flash", "gemini-3.5-flash"),
     *("gemini-3.1-flash-lite", "gemini-4-argon", "gemini-3.1-pro-preview"),
@@ -70,6 +74,16 @@ class Price:
                 raise InputError(
                     "Price.{name} must be a number of USD from 0 on, not {value!r}.", name=name, value=value
                 )
+
+
+def free_searches(model_version: str) -> tuple[str, int, str]:
+    """Return what a model's searches are counted in, how many are free, and in which time.
+
+    >>> free_searches("gemini-2.5-flash"), free_searches("my-model")
+    (('grounded prompt', 1500, 'day'), ('search', 0, ''))
+    """
+    model = priced_as(model_version)
+    return next((free for prefix, free in FREE.items() if model.startswith(prefix)), ("search", 0, ""))
 
 
 Cost = Mapping[str, Decimal]
@@ -139,8 +153,8 @@ def cost(
     rate = rates(usage, model_version, prices=prices, at=at)
     if rate is None or (None in (rate.search, searches) and 0 not in (rate.search, searches)):
         return None
-    if searches and priced_as(model_version).startswith("gemini-2"):
-        searches = 1  # from Gemini 3 on the fee is per executed search, not per prompt
+    if searches and free_searches(model_version)[0] == "grounded prompt":
+        searches = 1
     million = Decimal(1_000_000)
     return {
         "input": rate.input * (usage.prompt_tokens - cached + tool) / million,

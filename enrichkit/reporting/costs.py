@@ -48,6 +48,8 @@ class CostLine:
         Requests that it took, refusals (429) apart.
     counts : mapping of str to int
         Tokens by kind, and searches, of all paid replies; ``input_tokens`` includes ``cached_tokens``.
+    per_search_usd : Decimal or None
+        What a search cost in USD, to ten decimals; None if there was none.
     """
 
     cost_usd: Decimal | None
@@ -57,6 +59,7 @@ class CostLine:
     unpriced: int
     attempts: int
     counts: Mapping[str, int]
+    per_search_usd: Decimal | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +75,7 @@ class StageCost(CostLine):
     shared : int
         Answers that records got from another record's question.
     saved_usd : Decimal or None
-        What sharing saved in USD: for each question, the records that share it less one, times what it cost.
+        What sharing saved in USD: each question's cost times its further records; None if damage hides all replies.
     shared_unpriced : int
         Shared answers whose cost is unknown, and so is what they saved.
     """
@@ -92,10 +95,8 @@ class Bill:
     ----------
     prices : str
         Whose prices, with the version of the data.
-    total, by_stage : StageCost, mapping of str to StageCost
-        All replies, and the same by stage.
-    by_model : mapping of str to CostLine
-        The same by the model version that answered (of paid replies).
+    total, by_stage, by_model : StageCost, mapping of str to StageCost, mapping of str to CostLine
+        All replies; the same by stage; and the paid ones by the model version that answered.
     records : int
         Records in the sealed shards.
     per_record_usd : Decimal or None
@@ -232,6 +233,7 @@ def _cost_line(replies: Sequence[StoredReply], *, unread: bool = False) -> CostL
     priced = [(reply.wasted, reply.cost) for reply in paid if reply.cost is not None]
     usd = {kind: total(cost[kind] for wasted, cost in priced if not wasted).usd for kind in KINDS}
     usd["wasted"] = total(total_usd(cost) for wasted, cost in priced if wasted).usd
+    searches = sum(reply.usage.searches or 0 for reply in paid if reply.cost is not None)
     unknown = not priced and (unread or bool(paid))
     return CostLine(
         cost_usd=None if unknown else total(usd.values()).usd,
@@ -241,6 +243,7 @@ def _cost_line(replies: Sequence[StoredReply], *, unread: bool = False) -> CostL
         unpriced=len(paid) - len(priced),
         attempts=sum(reply.tries for reply in replies),
         counts={name: sum(getattr(reply.usage, field) or 0 for reply in paid) for name, field in COUNTS.items()},
+        per_search_usd=round(total(cost["search"] for _, cost in priced).usd / searches, 10) if searches else None,
     )
 
 
@@ -275,8 +278,8 @@ def what_if(
 ) -> pd.DataFrame:
     """Return what other models would have cost for the same tokens and searches, cheapest first.
 
-    Each reply is priced for its own day. Another model would think, write and search more or less than the one that
-    answered, so this compares prices, not models.
+    Each reply is priced for its own day and tier. Another model would think, write and search more or less than the one
+    that answered, so this compares prices, not models.
 
     Parameters
     ----------
@@ -315,8 +318,8 @@ def what_if(
         known = [{**usd, "cost": total_usd(usd)} for usd in priced if usd is not None]
         sums = {f"{kind}_usd": total(usd[kind] for usd in known).usd for kind in (*KINDS, "cost")}
         unknown = bool(priced) and not known
-        rows[model] = {name: float("nan") if unknown else float(usd) for name, usd in sums.items()}
-        rows[model]["unpriced"] = len(priced) - len(known)
+        shown = {name: float("nan") if unknown else float(usd) for name, usd in sums.items()}
+        rows[model] = shown | {"unpriced": len(priced) - len(known)}
     table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("model")
     table = table.astype({"unpriced": "int64"}).sort_values("cost_usd")
     table.attrs |= {"simulated": is_simulated(paid), "prices": prices_told(prices or {})}
@@ -340,11 +343,6 @@ def _usages(paid: pd.DataFrame) -> Iterator[tuple[Usage, datetime | None]]:
                 held=paid[name].iloc[odd[0]],
                 rows=rows_told(odd, paid.index),
             )
-    fields = [USED[name] for name in names]
-    days = paid["at"] if "at" in paid.columns else [None] * len(paid)
-    tiers = paid.get("tier", [None] * len(paid))
-    for at, tier, counts in zip(days, tiers, numbers.itertuples(index=False, name=None), strict=True):
-        yield (
-            Usage(**{"searches": 0, "tier": tier} | dict(zip(fields, counts, strict=True))),
-            None if pd.isna(at) else at,
-        )
+    days, tiers = (paid.get(name, [None] * len(paid)) for name in ("at", "tier"))
+    for at, tier, used in zip(days, tiers, numbers.rename(columns=USED).to_dict("records"), strict=True):
+        yield Usage(**{"searches": 0, "tier": tier} | used), None if pd.isna(at) else at

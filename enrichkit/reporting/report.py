@@ -169,14 +169,13 @@ class Report:
         bill, quality, pace = self.cost, self.quality, self.pace
         rate = f"Median {many(pace.median_per_minute, 'reply', 'replies')} a minute, at most {pace.most_per_minute:,}"
         retries = many(pace.repeated, "retry", "retries")
-        label = f"{SIMULATED}, " if self.simulated else ""
         status = ", ".join(f"{count:,} {word}" for word, count in sorted(quality.status.items()))
         waiting = ", ".join(f"{stage} not asked of {count:,}" for stage, count in quality.pending.items() if count)
         return [
             f"{many(quality.records, 'record')}{f': {status}' if status else ''}{f' ({waiting})' if waiting else ''}; "
             f"{many(quality.corrections, 'answer differs', 'answers differ')} from the table",
             *([f"{rate}, over {many(pace.busy_minutes, 'active minute')}; {retries}."] if pace.busy_minutes else []),
-            f"{self.out}: {_sum_text(bill.total)} USD ({label}prices: {bill.prices})",
+            f"{self.out}: {_sum_text(bill.total)} USD ({f'{SIMULATED}, ' * bool(self.simulated)}prices: {bill.prices})",
             f"{many(bill.records, 'record')}, {many(bill.total.replies, 'paid reply', 'paid replies')}, "
             f"{many(bill.total.attempts, 'attempt')}; "
             f"{usd(bill.per_record_usd)} USD a record, {usd(bill.total.per_filled_cell_usd)} USD a filled cell",
@@ -298,6 +297,7 @@ def cost_tables(bill: Bill) -> dict[str, pd.DataFrame]:
         {"stage": stage}
         | {name: getattr(line, name) for name in ("attempts", "replies", "wasted", "unpriced")}
         | {name.removesuffix("_tokens"): count for name, count in line.counts.items()}
+        | {"USD a search": "-" if line.per_search_usd is None else line.per_search_usd}
         for stage, line in stages
     ]
     brought = [

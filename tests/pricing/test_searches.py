@@ -6,6 +6,7 @@ import dataclasses
 import json
 from decimal import Decimal
 
+import pandas as pd
 import pytest
 
 import enrichkit
@@ -13,6 +14,7 @@ from enrichkit import Price, Stage
 from enrichkit.gemini.faults import FAULTS, Fault
 from enrichkit.gemini.wire import parse
 from enrichkit.messages import CLIENTS, Reply, Usage
+from support.paths import ROOT
 from support.tables import Company, numbered
 
 LITE = "gemini-3.5-flash-lite"
@@ -163,3 +165,63 @@ def test_a_client_of_ones_own_says_how_often_it_searched(said, price, unpriced, 
     enrichkit.run(numbered(1), out=tmp_path / "out", progress=False, **settings)
     total = enrichkit.report(tmp_path / "out", prices=prices).cost.total
     assert (total.unpriced, total.counts["searches"]) == (unpriced, len(said.keys() & {"queries", "sources"}))
+
+
+STAGE_MODELS = {"a": LITE, "b": "gemini-3.8-flash", "c": "gemini-2.5-flash", "d": "mine", "e": "free"}
+FUNDS = pd.read_csv(ROOT / "data" / "funds.csv", dtype=str)
+
+
+def test_a_plan_says_what_the_searches_cost_and_how_many_are_free(tmp_path):
+    """The sum stays what it is: who has used the allowance pays it all."""
+    ahead = enrichkit.plan(FUNDS, out=tmp_path / "out")
+    assert "about 24.02 USD" in str(ahead)
+    assert ahead.searches == (
+        "Of it 22.06 for about 1,576 searches at 0.014; Google lists 5,000 a month as free (September 2026): "
+        "within them about 1.96."
+    )
+    many = pd.concat([FUNDS.assign(**{"fund.title": FUNDS["fund.title"] + f" {number}"}) for number in range(5)])
+    ahead = enrichkit.plan(many, out=tmp_path / "out")
+    assert ahead.searches == (
+        "Of it 110.60 for about 7,900 searches at 0.014; Google lists 5,000 a month as free (September 2026): "
+        f"less them about {ahead.cost_usd[1] - 70:.2f}."
+    )
+
+
+def test_until_gemini_3_it_is_prompts_that_cost(tmp_path):
+    """Each once, however often it searched, and so many a day are free."""
+    ahead = enrichkit.plan(FUNDS, out=tmp_path / "out", model="gemini-2.5-flash")
+    assert ahead.searches.startswith(
+        "Of it 27.58 for about 788 grounded prompts at 0.035; Google lists 1,500 a day as free (September 2026): within"
+    )
+
+
+def test_models_that_share_an_allowance_are_counted_together(tmp_path):
+    """And those that do not have a sentence each; a price of one's own is nobody's to give away."""
+    stages = [Stage(name, prompt="{name}?", answer=Company, model=model) for name, model in STAGE_MODELS.items()]
+    prices = {name: Price(input_usd=1, output_usd=1, search_usd=usd) for name, usd in (("mine", 5), ("free", 0))}
+    ahead = enrichkit.plan(numbered(10), out=tmp_path / "out", stages=stages, key="name", prices=prices)
+    assert [part.split("; ")[0].strip() for part in ahead.searches.split("Of it ")[1:]] == [
+        "0.5600 for about 40 searches at 0.014",
+        "0.3500 for about 10 grounded prompts at 0.035",
+        "0.1000 for about 20 searches at 0.005.",
+    ]
+
+
+def test_where_nothing_is_searched_nothing_is_said_of_it(tmp_path):
+    """Nor where everything is done, or a price is unknown."""
+    stage = dataclasses.replace(SEARCHING, search=False)
+    settings = {"out": tmp_path / "out", "stages": [stage], "key": "name"}
+    assert enrichkit.plan(numbered(9), **settings).searches == ""
+    settings["stages"] = [SEARCHING]
+    assert enrichkit.plan(numbered(9), **settings, model="gemini-99").searches == ""
+    assert enrichkit.plan(numbered(9), **settings).searches != ""
+
+
+def test_the_report_has_what_a_search_cost(simulator, tmp_path):
+    """In its table, and for a program."""
+    stage = dataclasses.replace(SEARCHING, name="plain", search=False)
+    stages = [SEARCHING, stage]
+    enrichkit.run(numbered(2), out=tmp_path / "out", stages=stages, key="name", model=LITE, progress=False)
+    bill = enrichkit.report(tmp_path / "out").cost
+    assert [bill.by_stage[name].per_search_usd for name in ("company", "plain")] == [Decimal("0.014"), None]
+    assert "USD a search" in str(enrichkit.report(tmp_path / "out"))
