@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from .cli.commands import export_store, fault, latency, report_of_store, simulate, status_of_store, verify_store
+from .cli.doctor import doctor
 from .cli.flags import Argument, LibraryWarnings, argument, number, path, say, settings_arguments
 from .cli.run import run_file
 from .errors import EnrichError, Stopped, StoreError
@@ -38,6 +39,7 @@ FILE: dict[str, Any] = {"type": path, "metavar": "FILE"}
 DIR: dict[str, Any] = {"type": path, "metavar": "DIR"}
 COUNT: dict[str, Any] = {"type": number(int, 1), "metavar": "N"}
 EVERY: dict[str, Any] = {**COUNT, "default": 10}
+SECONDS: dict[str, Any] = {"type": number(float, 0), "metavar": "SECONDS", "default": 60.0}
 ON: dict[str, Any] = {"action": "store_true"}
 STORE = argument("dir", "the store, its progress file (.json), or an --output", **DIR)
 RUN = {
@@ -69,6 +71,11 @@ SIMULATE = [
     argument("--per-day", "refuse more than N requests a day", **COUNT),
     argument("--fault", "a fault and its probability", type=fault, action="append", default=[], metavar="NAME=P"),
 ]
+DOCTOR = [
+    *(flag for flag in settings_arguments() if flag[0] in ("--model", "--client")),
+    argument("--yes", "do not ask whether to spend a few cents", **ON),
+    argument("--patience", "seconds for what gets no answer, in all (default: 60)", **SECONDS),
+]
 COMMANDS = {
     "run": Command(
         run_file, RUN, f"Example, without key or cost: enrichkit run --input data.csv --model simulator. {CODES}"
@@ -77,6 +84,7 @@ COMMANDS = {
     "report": Command(report_of_store, {"": [STORE, argument("--json", "as JSON", **ON)]}),
     "verify": Command(verify_store, {"": [STORE]}),
     "export": Command(export_store, {"": [STORE, *EXPORT]}),
+    "doctor": Command(doctor, {"": DOCTOR}, "Example, without key or cost: enrichkit doctor --model simulator."),
     "simulate": Command(simulate, {"": SIMULATE}, f"Faults: {', '.join(FAULTS)}."),
 }
 

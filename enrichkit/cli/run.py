@@ -70,7 +70,7 @@ def run_file(args: argparse.Namespace) -> int:
     if args.dry_run:
         put(_next_step(plan, sample=plan.records > SAMPLE and args.limit is None))
         return DONE
-    if plan.to_ask and not _agreed(args):
+    if plan.to_ask and not agreed(args):
         put("Nothing was asked.")
         return STOPPED
     rows = _rows(args, run_plan, output, out)
@@ -155,9 +155,14 @@ def _next_step(plan: Plan, *, sample: bool) -> str:
     return f"Next: the same command without --dry-run{first}."
 
 
-def _agreed(args: argparse.Namespace) -> bool:
+def at_a_terminal() -> bool:
+    """Whether somebody is there to be asked."""
+    return sys.stdin.isatty() and sys.stderr.isatty()
+
+
+def agreed(args: argparse.Namespace) -> bool:
     """Ask a person at a terminal whether to go on; without one, go on."""
-    if args.yes or not (sys.stdin.isatty() and sys.stderr.isatty()):
+    if args.yes or not at_a_terminal():
         return True
     print("Go on? [y/N] ", end="", file=sys.stderr, flush=True)  # stdout may go to `tee`
     try:

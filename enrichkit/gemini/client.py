@@ -154,12 +154,12 @@ class Gemini:
     def __call__(self, request: Request) -> Reply:
         """Send one request; a model that refuses search and schema together is asked once more, for JSON in words."""
         if request.json == "words" or (request.search and request.model in self._refusing):
-            return self._send(in_words(request))
-        reply = self._send(request)
+            return self.send(in_words(request))
+        reply = self.send(request)
         if not request.search or reply.failure is None or reply.failure.cause != "bad_request":
             return reply
         # Whatever words it was refused with: if it passes without the schema, that was the reason.
-        again = self._send(in_words(request))
+        again = self.send(in_words(request))
         if again.failure is not None and again.failure.cause == "bad_request":
             return reply
         self._refusing.add(request.model)
@@ -175,7 +175,8 @@ class Gemini:
     def __reduce__(self) -> NoReturn:
         raise TypeError(f"The client {self._name} holds a key and open connections; make a new one where it is needed.")
 
-    def _send(self, request: Request) -> Reply:
+    def send(self, request: Request) -> Reply:
+        """Send one request as it is, and return what came of it."""
         try:
             status, body = self._sdk.send(request)
         except SetupError as error:
