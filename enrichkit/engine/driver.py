@@ -157,10 +157,7 @@ class Engine:
         return self._workers.arrived - self._stored
 
     def drive(self) -> None:
-        """Ask everything, commit every reply, seal every complete record; return when all that is done.
-
-        The thread that calls this is the writer.
-        """
+        """Ask everything, commit every reply, seal every complete record. The thread that calls this is the writer."""
         try:
             self._ask_all()
         except BaseException as error:
@@ -190,12 +187,13 @@ class Engine:
                 pass
             self._rescue()
         self._commit(self._verdicts())
-        self._save(self._budget.end)
         self._save(lambda: self._recorder.shard_writer.seal(everything=True))
         if self._tally.complete:
             self._save(self._recorder.shard_writer.widen)
         if self._defect is not None:
             raise self._defect
+        with contextlib.suppress(OSError, LockedError):  # all is stored; a note that stands counts too much at worst
+            self._budget.end()
         if self.reason == END:
             self.reason = None
 

@@ -233,6 +233,19 @@ def test_no_more_is_sent_than_the_note_covers(monkeypatch, tmp_path):
     assert sorted(job.result()["_status"]) == ["done", "done", "failed"]
 
 
+def test_a_defect_takes_nothing_back(monkeypatch, tmp_path):
+    """Replies may be lost with it that were paid for."""
+
+    def read(self, *_):
+        raise ZeroDivisionError("a defect")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("enrichkit.engine.workers.Workers._read", read)
+        with pytest.raises(ZeroDivisionError):
+            start(3, tmp_path / "out", answer, workers=1).result()
+    assert "may have been spent" in enrich("status", tmp_path / "out")
+
+
 def test_a_damaged_note_is_not_taken_for_nothing(tmp_path):
     """It is named, with what to do, before anything is asked."""
     out, client = tmp_path / "out", (lambda request: UNCLEAR if "N0" in request.text else answer(request))
