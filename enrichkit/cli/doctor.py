@@ -21,6 +21,7 @@ import pandas as pd
 from ..errors import InputError
 from ..formatting import text_page, usd
 from ..gemini.client import client_of, in_words, is_simulated, reply_of
+from ..gemini.wire import with_searches
 from ..messages import ENDS_RUN, PAID, SIMULATOR, Client, Failure, Reply
 from ..options import Options
 from ..pricing.budget import WorstCases
@@ -122,7 +123,7 @@ def examine(client: Client, model: str, *, worst_usd: Decimal, patience_seconds:
         reply = reply_of(send, in_words(request) if request.json == "words" else request)
         if reply.failure is None and read_answer(Town, reply.text or "")[0] is None:
             reply = replace(reply, failure=Failure(cause="unreadable", message="no JSON object as asked for"))
-        cost_usd = total_usd(reply_cost(reply, {"model": model}, {}, unknown_searches=1))
+        cost_usd = total_usd(reply_cost(with_searches(reply, unknown=1), {"model": model}, {}))
         may_be_more = cost_usd is None or (reply.failure is not None and reply.failure.may_be_charged)
         spent_usd += worst_usd if cost_usd is None or may_be_more else cost_usd
         came[way].append(reply)

@@ -19,6 +19,7 @@ from decimal import Decimal
 import joblib
 
 from ..gemini.client import reply_of
+from ..gemini.wire import with_searches
 from ..messages import CLIENTS, SIMULATOR, Client, Failure, Reply, Request, encode
 from ..pricing.budget import Budget
 from ..pricing.prices import Price, total_usd
@@ -317,8 +318,9 @@ class Workers:
         if reply.failure is not None and (reply.failure.may_be_charged or reply.failure.cause == "timeout"):
             self._budget.keep(worst)
             return
-        facts, most = {"model": request.model}, self._budget.worst_cases.seen["searches"].get(request.stage) or 1
-        paid = total_usd(reply_cost(reply, facts, self._asking.prices, unknown_searches=most))
+        most = self._budget.worst_cases.seen["searches"].get(request.stage) or 1
+        counted = with_searches(reply, unknown=most)
+        paid = total_usd(reply_cost(counted, {"model": request.model}, self._asking.prices))
         self._budget.worst_cases.learn(request, reply, paid)
         self._budget.settle(worst, paid, about=lambda: name_question(self._plan, request.stage, request.question))
 

@@ -65,7 +65,7 @@ def reply_of(client: Client, request: Request) -> Reply:
         unsent = isinstance(error, ConnectionRefusedError | socket.gaierror)
         message = f"{type(error).__name__}: {error}"[:300]
         return Reply(failure=Failure(cause=cause, message=message, may_be_charged=not unsent))
-    return with_searches(reply, asked=request.search)
+    return with_searches(reply, unknown=None if request.search else 0)
 
 
 def connect(name: str, *, key: str, base_url: str | None = None) -> Gemini:

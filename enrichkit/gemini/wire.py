@@ -80,22 +80,20 @@ def parse(raw: str) -> Reply:
 def read_stored(payload: bytes) -> tuple[Reply, dict[str, Any]]:
     """Return a stored reply and its facts."""
     reply, facts = decode(payload, parse)
-    return with_searches(reply, asked=bool(facts.get("search"))), facts
+    return with_searches(reply, unknown=None if facts.get("search") else 0), facts
 
 
-def with_searches(reply: Reply, *, asked: bool) -> Reply:
-    """Return a reply that says how often it searched, as far as that is known: not at all if nobody ``asked`` for it.
+def with_searches(reply: Reply, *, unknown: int | None) -> Reply:
+    """Return a reply that says how often it searched, as far as that is known, else so often as is given here.
 
     A client of one's own that does not count them may still tell its queries, or pages.
 
-    >>> [with_searches(Reply(text="{}"), asked=asked).usage.searches for asked in (True, False)]
-    [None, 0]
+    >>> with_searches(Reply(text="{}", queries=("Oslo", "", "Oslo")), unknown=0).usage.searches
+    1
     """
     if reply.usage.searches is not None:
         return reply
-    searches = len({str(query).strip() for query in reply.queries} - {""}) or int(bool(reply.sources))
-    if asked and not searches:
-        return reply
+    searches = len({str(query).strip() for query in reply.queries} - {""}) or int(bool(reply.sources)) or unknown
     return dataclasses.replace(reply, usage=dataclasses.replace(reply.usage, searches=searches))
 
 

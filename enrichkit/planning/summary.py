@@ -206,7 +206,7 @@ def make_plan(
         model=run_plan.model,
         out=str(out),
         workers=workers,
-        prices=f"prices: {prices_told(prices)}",
+        prices=f"prices: {prices_told(prices)}{', tokens at tier flex' * (run_plan.tier == 'flex')}",
         later=run_plan.later,
         fix_first=next((fix for fix, needed in in_the_way.items() if needed), ""),
         budget=joined([*unpriced, Sentence("Until then run refuses a {budget_usd}.")], ". ") if unpriced else holds,

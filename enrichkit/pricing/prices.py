@@ -126,16 +126,9 @@ def priced_as(model_version: str) -> str:
 
 
 def cost(
-    usage: Usage,
-    model_version: str,
-    *,
-    prices: Mapping[str, Price] | None = None,
-    at: datetime | None = None,
-    unknown_searches: int | None = None,
+    usage: Usage, model_version: str, *, prices: Mapping[str, Price] | None = None, at: datetime | None = None
 ) -> Cost | None:
     """Return what a reply cost; None if its model's price, or what it used, is unknown.
-
-    ``unknown_searches`` are counted where it is unknown how often it searched.
 
     >>> usage = Usage(prompt_tokens=1000, output_tokens=500, searches=1)
     >>> total_usd(cost(usage, "gemini-3.5-flash-lite"))
@@ -148,7 +141,7 @@ def cost(
     tool = usage.tool_tokens or 0
     if output is None:
         output = max(0, (usage.total_tokens or 0) - usage.prompt_tokens - thinking - tool)
-    searches = unknown_searches if usage.searches is None else usage.searches
+    searches = usage.searches
     cached = min(usage.cached_tokens or 0, usage.prompt_tokens)
     rate = rates(usage, model_version, prices=prices, at=at)
     if rate is None or (None in (rate.search, searches) and 0 not in (rate.search, searches)):

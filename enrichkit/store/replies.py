@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
 
@@ -75,10 +75,12 @@ class StoredReplies:
         most = Counter[str]()
         for reply in self.paid:
             most[reply.stage] = max(most[reply.stage], reply.usage.searches or 1)
-        return total(
-            total_usd(cost(reply.usage, reply.model, prices=prices, at=reply.at, unknown_searches=most[reply.stage]))
-            for reply in self.paid
-        )
+        costs = []
+        for reply in self.paid:
+            searches = most[reply.stage] if reply.usage.searches is None else reply.usage.searches
+            usage = replace(reply.usage, searches=searches)
+            costs.append(total_usd(cost(usage, reply.model, prices=prices, at=reply.at)))
+        return total(costs)
 
 
 COST = ("cost_usd", "paid_by")

@@ -173,15 +173,12 @@ def add_up(replies: Sequence[ReadReply]) -> Spent | None:
     return spent
 
 
-def reply_cost(
-    reply: Reply, facts: Mapping[str, Any], prices: Mapping[str, Price], *, unknown_searches: int | None = None
-) -> Cost | None:
+def reply_cost(reply: Reply, facts: Mapping[str, Any], prices: Mapping[str, Price]) -> Cost | None:
     """Return what a reply cost, by the model version that answered; empty if it is not charged for, None if unknown."""
     if not reply.paid:
         return {}
     at = datetime.fromisoformat(facts["at"]) if "at" in facts else None
-    model = reply.model_version or str(facts.get("model", ""))
-    return cost(reply.usage, model, prices=prices, at=at, unknown_searches=unknown_searches)
+    return cost(reply.usage, reply.model_version or str(facts.get("model", "")), prices=prices, at=at)
 
 
 def stage_types(stage: Stage, table: pa.Schema) -> dict[str, pa.DataType]:

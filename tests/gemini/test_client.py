@@ -29,7 +29,7 @@ from enrichkit.errors import SetupError
 from enrichkit.gemini.client import Gemini, check_capabilities, connect, in_words
 from enrichkit.gemini.refusals import classify
 from enrichkit.gemini.simulator import Simulator
-from enrichkit.gemini.wire import parse
+from enrichkit.gemini.wire import parse, with_searches
 from enrichkit.messages import CLIENTS, Reply, Request
 from enrichkit.pricing.prices import cost, total_usd
 from enrichkit.stages.answer import read_answer
@@ -579,8 +579,8 @@ def billed(usage, queries, model):
 def test_whatever_a_reply_says_it_used_is_priced_to_the_last_digit(queries, model):
     """All 64 ways in which the six counts may be present or missing."""
     for usage in USAGES:
-        reply = parse(json.dumps(billed(usage, queries, model)))
-        found = cost(reply.usage, reply.model_version, at=datetime(2026, 11, 24, tzinfo=UTC), unknown_searches=0)
+        reply = with_searches(parse(json.dumps(billed(usage, queries, model))), unknown=0)
+        found = cost(reply.usage, reply.model_version, at=datetime(2026, 11, 24, tzinfo=UTC))
         assert total_usd(found) == by_hand(usage, queries, model), usage
 
 

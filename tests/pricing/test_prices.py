@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 
@@ -21,7 +22,7 @@ NOW = datetime(2026, 11, 24, tzinfo=UTC)
 
 
 def usd(usage, model=LITE, **settings):
-    return total_usd(cost(usage, model, at=NOW, unknown_searches=0, **settings))
+    return total_usd(cost(replace(usage, searches=usage.searches or 0), model, at=NOW, **settings))
 
 
 def test_each_kind_of_token_has_its_price():

@@ -12,8 +12,9 @@ import pytest
 import enrichkit
 from enrichkit import Price, Stage
 from enrichkit.gemini.faults import FAULTS, Fault
-from enrichkit.gemini.wire import parse
-from enrichkit.messages import CLIENTS, Reply, Usage
+from enrichkit.gemini.wire import parse, read_stored
+from enrichkit.messages import CLIENTS, Reply, Usage, encode
+from support.calls import enrich
 from support.paths import ROOT
 from support.tables import Company, numbered
 
@@ -99,6 +100,7 @@ def test_an_unknown_number_of_searches_is_never_none(client, simulator, monkeypa
     assert f"at least {report.cost.total.cost_usd:.4f} USD" in str(report)
     assert (money.unpriced, money.cost_usd) == (2, float(by_hand(ledger[:2])))
     assert "at least" in repr(job)
+    assert f"at least {money.cost_usd:.4f} USD" in enrich("status", tmp_path / "out")
     assert money.spent_usd == float(by_hand(ledger, unknown=3))
     later = enrichkit.start(numbered(4), **settings)
     later.result()
@@ -140,6 +142,8 @@ def test_a_stage_that_does_not_search_has_none(simulator, tmp_path):
     enrichkit.run(numbered(2), out=tmp_path / "out", stages=[stage], key="name", model=LITE, progress=False)
     assert enrichkit.costs(tmp_path / "out")["searches"].tolist() == [0, 0]
     assert enrichkit.report(tmp_path / "out").cost.total.cost_usd == by_hand(simulator.ledger)
+    asked = [read_stored(encode(Reply(text="{}"), **facts))[0] for facts in ({"search": True}, {"search": False}, {})]
+    assert [reply.usage.searches for reply in asked] == [None, 0, 0]
 
 
 @pytest.mark.parametrize(

@@ -128,6 +128,7 @@ def test_a_plan_knows_the_tier(tmp_path):
     standard, flex = (plan.cost_usd[1] for plan in ahead)
     searches = 9 * 2 * 0.014
     assert flex == pytest.approx(searches + (standard - searches) / 2)
+    assert ["tier flex" in str(plan) for plan in ahead] == [False, True]
 
 
 def test_a_price_of_ones_own_is_the_same_at_every_tier():

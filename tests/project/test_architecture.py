@@ -96,10 +96,10 @@ TODAY: dict[str, dict[str, int]] = {
         "runner.Run": 8,
     },
     "code lines": {
-        "": 8822,
+        "": 8817,
     },
     "core": {
-        "": 5245,
+        "": 5239,
     },
 }
 """What passes its limit for now, by its name: it may shrink, and grow only with a feature, to 8,500 lines at most.
