@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import html
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, Self
@@ -21,6 +22,7 @@ import pandas as pd
 ROWS_TOLD = 5
 LONGEST_LABEL = 40
 LONGEST_CELL = 60
+MOST_DIGITS = 600
 NO_TABLES: Mapping[str, pd.DataFrame] = {}
 NO_MATHEMATICS = "mathjax_ignore tex2jax_ignore"
 """The classes that keep a notebook from reading text as mathematics, in which a link can hide."""
@@ -181,6 +183,11 @@ def many(count: int, noun: str, plural: str = "") -> str:
     ('1 row', '1,200 rows', '0 replies')
     """
     return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
+
+
+def whole_number(digits: str) -> float:
+    """Return the number that digits spell; infinity for one of more digits than Python may be allowed to read."""
+    return int(digits) if len(digits) <= MOST_DIGITS else math.inf
 
 
 def usd(value: Decimal | None) -> str:

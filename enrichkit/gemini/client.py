@@ -19,11 +19,13 @@ from urllib.parse import urlsplit
 from ..errors import MissingKeyError, SetupError, StoreError
 from ..messages import CLIENTS, KEY_NAMES, SIMULATOR, Cause, Client, Failure, Reply, Request
 from .refusals import classify
-from .sdks import ENDPOINT_NAME, Genai, Generativeai
-from .wire import parse, with_searches
+from .sdks import ENDPOINT_NAME, Sdk
+from .wire import parse, readable, with_searches
 
 LEAVING = re.compile("(https?|all)_proxy|ssl_cert_(file|dir)|(requests|curl)_ca_bundle", re.IGNORECASE)
 """The variables that say by which proxy and with which certificates requests leave."""
+PASSWORD = re.compile(r"//[^/\s@]*@")
+"""Who an address is for, and their password."""
 SHORTEST_KEY = 8
 """Anything shorter is a stand-in for a simulator, and may be a word of an innocent message."""
 NEVER_SENT = frozenset("ConnectError ConnectTimeout InvalidURL LocalProtocolError UnsupportedProtocol".split())
@@ -79,13 +81,13 @@ def connect(name: str, *, key: str, base_url: str | None = None) -> Gemini:
     if name not in CLIENTS:
         raise SetupError("There is no client {name!r}; choose one of {names}.", name=name, names=", ".join(CLIENTS))
     try:
-        sdk = Genai(key, base_url) if name == "google-genai" else Generativeai(key, base_url)
+        sdk = Sdk(name, key, base_url)
     except (ImportError, OSError, ValueError) as error:  # a proxy of an unknown kind, a certificate that is not there
         said = [f"{name}={value}" for name, value in os.environ.items() if LEAVING.fullmatch(name)]
         raise SetupError(
             "No request can leave this machine: {error}. The environment has {said}: fix or unset what is wrong.",
             error=error,
-            said=re.sub(r"//[^/@]*@", "//", ", ".join(said) or "no proxy and no certificate"),
+            said=PASSWORD.sub("//", ", ".join(said) or "no proxy and no certificate"),
         ) from error
     return Gemini(name, sdk, key=key)
 
@@ -145,7 +147,7 @@ class Gemini:
     Its ``sdk`` sends a request and returns the HTTP status and the body as they came; a broken connection raises.
     """
 
-    def __init__(self, name: str, sdk: Genai | Generativeai, *, key: str) -> None:
+    def __init__(self, name: str, sdk: Sdk, *, key: str) -> None:
         self._name = name
         self._sdk = sdk
         self._key = key
@@ -180,16 +182,19 @@ class Gemini:
         try:
             status, body = self._sdk.send(request)
         except SetupError as error:
-            return Reply(failure=Failure(cause="not_sent", message=str(error)))
-        except Exception as error:  # noqa: BLE001 - either transport's own errors; named by their class, they travel on
-            name, message = type(error).__name__, self._scrubbed(f"{type(error).__name__}: {error}")
+            return Reply(failure=Failure(cause="not_sent", message=PASSWORD.sub("//", str(error))))
+        except Exception as error:  # noqa: BLE001 - the transport's own errors; named by their class, they travel on
+            name, message = type(error).__name__, PASSWORD.sub("//", self._scrubbed(f"{type(error).__name__}: {error}"))
             if NOT_LET_OUT.search(message):
                 return Reply(failure=Failure(cause="not_sent", message=message))
             # A connection that was never made carried nothing; any other may have brought the request to an answer.
-            sent = name not in NEVER_SENT and "NewConnectionError" not in message
+            sent = name not in NEVER_SENT
             cause: Cause = "timeout" if sent and "Timeout" in name else "network"
             return Reply(failure=Failure(cause=cause, message=message, may_be_charged=sent))
-        return parse(body) if status == 200 else Reply(failure=classify(status, self._scrubbed(body)))
+        if status == 200 and (reply := parse(body)).paid:
+            return reply  # as it came; what else there is may repeat the key
+        body = self._scrubbed(body)
+        return parse(body) if status == 200 else Reply(failure=classify(status, PASSWORD.sub("//", readable(body))))
 
     def _scrubbed(self, text: str) -> str:
         return text.replace(self._key, "(key)") if len(self._key) >= SHORTEST_KEY else text

@@ -264,6 +264,21 @@ def _reset(handler: Any, data: bytes) -> None:
     handler.close_connection = True
 
 
+def _slow_head(handler: Any, data: bytes) -> None:
+    for letter in f"HTTP/1.1 200 OK\r\nContent-Length: {len(data)}\r\n\r\n":
+        handler.wfile.write(letter.encode())
+        if handler.server.simulator.closing.wait(0.5):
+            break
+    handler.wfile.write(data)
+
+
+def _redirect(handler: Any, data: bytes) -> None:
+    handler.send_response(308)
+    handler.send_header("Location", f"http://localhost:{handler.server.server_address[1]}/elsewhere")
+    handler.send_header("Content-Length", "0")
+    handler.end_headers()
+
+
 def _hang(handler: Any, data: bytes) -> None:
     handler.server.simulator.closing.wait(3600)
     handler.close_connection = True
@@ -297,6 +312,8 @@ FAULTS = {
     "credits": Fault((429, failed(429, "RESOURCE_EXHAUSTED", "Your prepayment credits are depleted."))),
     "html_200": Fault((200, "<html><head><title>Guest network</title></head><body>Log in</body></html>")),
     "error_200": Fault((200, failed(500, "INTERNAL", "The backend is away."))),
+    "slow_head": Fault(delivery=_slow_head),
+    "redirect": Fault(delivery=_redirect, charged=False),
     "reset": Fault(delivery=_reset, charged=False),
     "hang": Fault(delivery=_hang, charged=False),
 }

@@ -14,6 +14,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ..formatting import whole_number
 from ..messages import Cause, Failure
 
 
@@ -108,12 +109,19 @@ def words_of_page(text: str) -> str:
     return re.sub(r"<[^>]*>", " ", text)
 
 
+def read_json(text: str) -> Any:
+    """Return what a body holds; None if it is not JSON, or nested too deeply."""
+    try:
+        return json.loads(text)
+    except (json.JSONDecodeError, RecursionError):
+        return None
+    except ValueError:  # it is JSON, with a number of more digits than Python reads
+        return json.loads(text, parse_int=whole_number)
+
+
 def _error(raw: str) -> Mapping[str, Any]:
     """Return the error in a body, which may be in a list; an empty one if it has none."""
-    try:
-        body = json.loads(raw)
-    except (ValueError, RecursionError):
-        return {}
+    body = read_json(raw)
     body = body[0] if isinstance(body, list) and body else body
     error = body.get("error") if isinstance(body, dict) else None
     return error if isinstance(error, dict) else {"message": error} if isinstance(error, str) else {}

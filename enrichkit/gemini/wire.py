@@ -6,13 +6,12 @@ Facts about the wire: Google's API reference and recorded replies, as of Novembe
 from __future__ import annotations
 
 import dataclasses
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from ..messages import Failure, Reply, Source, Support, Usage, decode, whole_count
-from .refusals import classify, words_of_page
+from .refusals import classify, read_json, words_of_page
 
 PAID_FOR = frozenset({"candidates", "promptFeedback", "usageMetadata"})
 """The parts of a body of which one at least is in every reply that is charged for."""
@@ -38,13 +37,14 @@ def parse(raw: str) -> Reply:
     >>> parse('{"candidates": [{"content": {"parts": [{"text": "{}"}]}}]}').text
     '{}'
     """
-    body = _json(raw)
+    shown = readable(raw)
+    body = read_json(shown)
     if not isinstance(body, dict) or PAID_FOR.isdisjoint(body):
         error = body.get("error") if isinstance(body, dict) else None
         code = error.get("code") if isinstance(error, dict) else None
         if isinstance(code, int) and 300 <= code < 600:
-            return Reply(raw=raw, failure=classify(code, raw))
-        message = f"this is not Gemini: {words_of_page(raw) or 'an empty body'}"
+            return Reply(raw=raw, failure=classify(code, shown))
+        message = f"this is not Gemini: {words_of_page(shown) or 'an empty body'}"
         return Reply(raw=raw, failure=Failure(cause="server", message=message, status=200))
     candidate = _at(next(iter(_at(body, list, "candidates")), None), dict)
     parts = [_at(part, dict) for part in _at(candidate, list, "content", "parts")]
@@ -95,6 +95,11 @@ def with_searches(reply: Reply, *, unknown: int | None) -> Reply:
         return reply
     searches = len({str(query).strip() for query in reply.queries} - {""}) or int(bool(reply.sources)) or unknown
     return dataclasses.replace(reply, usage=dataclasses.replace(reply.usage, searches=searches))
+
+
+def readable(raw: str) -> str:
+    """Return a body with U+FFFD for each of its bytes that is no UTF-8; they are kept as they came, as surrogates."""
+    return raw if raw.isascii() else raw.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def _supports(
@@ -164,14 +169,6 @@ def _usage(counts: Mapping[str, Any], searches: int | None) -> Usage:
         tier=_at(counts, str, "serviceTier").lower() or None,
         combined=missing == ["thinking_tokens", "tool_tokens"] and rest > 0,
     )
-
-
-def _json(raw: str) -> Any:
-    """Return what a body holds; None if it is not JSON, or nested too deeply."""
-    try:
-        return json.loads(raw)
-    except (ValueError, RecursionError):
-        return None
 
 
 def _at(value: Any, kind: type[T], *path: str) -> T:

@@ -16,6 +16,7 @@ from typing import Any, ClassVar, Literal, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
 
+from ..formatting import whole_number
 from ..table.arrow import DEEPEST
 
 CONFIDENCE = ("high", "medium", "low")
@@ -25,7 +26,7 @@ NOT_SAID = "not said"
 KEEP: Any = type("Keep", (), {"__repr__": lambda self: "KEEP"})()
 NOTHING = frozenset({"", "n/a", "none", "null", "unknown", "(unknown)", "not found", "not available", "-"})
 
-DECODER = json.JSONDecoder()
+DECODER = json.JSONDecoder(parse_int=whole_number)
 BRACES = re.compile(r"[{}]"), re.compile(r'"(?:[^"\\]|\\.)*"|[{}]', re.DOTALL)
 """The braces of a text: all of them, and those outside quotes."""
 
@@ -177,6 +178,8 @@ def read_answer(model: type[Answer], text: str) -> tuple[Answer | None, list[Iss
     values = {name: value for name, value in values.items() if name in names}
     unstorable = [name for name, value in values.items() if not _storable(value)]
     issues = [Issue(name, "wrong_type", f"cannot be stored: {_short(values.pop(name))}") for name in unstorable]
+    if "\ufffd" in text:  # a letter that came broken
+        issues += [Issue(name, "no_utf8", _short(value)) for name, value in values.items() if "\ufffd" in str(value)]
     while True:
         try:
             return (model.model_validate(values) if values or not issues else None), issues

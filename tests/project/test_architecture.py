@@ -25,8 +25,9 @@ FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names.s
 
 ALONE = {
     "gemini/client": {"errors", "messages", "gemini"},
-    "gemini/sdks": {"errors", "messages"},
-    "gemini/refusals": {"messages"},
+    "gemini/sdks": {"errors", "messages", "gemini/transport"},
+    "gemini/transport": set(),
+    "gemini/refusals": {"messages", "formatting"},
     "gemini/wire": {"errors", "messages", "gemini"},
     "gemini/simulator": {"gemini/faults", "gemini/fiction"},
     "gemini/faults": set(),
@@ -96,10 +97,10 @@ TODAY: dict[str, dict[str, int]] = {
         "runner.Run": 8,
     },
     "code lines": {
-        "": 8817,
+        "": 8878,
     },
     "core": {
-        "": 5239,
+        "": 5243,
     },
 }
 """What passes its limit for now, by its name: it may shrink, and grow only with a feature, to 8,500 lines at most.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 
@@ -39,6 +40,26 @@ def _drip(handler, data):
     handler.wfile.write(data[-1:])
 
 
+def _endless(handler, data):
+    with contextlib.suppress(OSError):
+        handler.head(200, 10**15)
+        while not handler.server.simulator.closing.is_set():
+            handler.wfile.write(data)
+
+
+def _huge(body):
+    body["usageMetadata"]["totalTokenCount"] = "HUGE"
+
+
+def _numbered(handler, data, digits):
+    handler.send(200, data.replace(b'"HUGE"', digits.encode()))
+
+
+def _no_utf8(handler, data):
+    handler.server.simulator.sent = data.replace(b"Simulated answer", b"Simul\xffated answer")
+    handler.send(200, handler.server.simulator.sent)
+
+
 def _cut_body(handler, data):
     handler.head(200, len(data))
     handler.wfile.write(data[: len(data) // 2])
@@ -70,6 +91,11 @@ FAULTS |= {
     "thoughts": Fault(shape=_thoughts),
     "no_usage": Fault(shape=_no_usage),
     "drip": Fault(delivery=_drip),
+    "endless": Fault(delivery=_endless),
+    "beyond_a_double": Fault(shape=_huge, delivery=lambda handler, data: _numbered(handler, data, "9007199254740993")),
+    "long_number": Fault(shape=_huge, delivery=lambda handler, data: _numbered(handler, data, "9" * 5000)),
+    "long_number_in_answer": with_text(lambda text: re.sub(r'(?<="fields_found": )\[.*?\]', "9" * 5000, text)),
+    "no_utf8": Fault(delivery=_no_utf8),
     "cut_body": Fault(delivery=_cut_body, charged=False),
     "no_json": Fault(delivery=lambda handler, data: handler.send(200, data[: len(data) // 2])),
 }
