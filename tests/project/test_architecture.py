@@ -35,7 +35,7 @@ ALONE = {
     "stages/places": set(),
     "store/files": set(),
     "store/parquet": {"table", "errors"},
-    "store/journal": {"store", "errors"},
+    "store/journal": {"store", "errors", "formatting"},
     "store/index": {"store", "errors", "formatting"},
     "store/store": {"store", "errors"},
     "engine/pace": {"status"},
@@ -97,10 +97,10 @@ TODAY: dict[str, dict[str, int]] = {
         "runner.Run": 8,
     },
     "code lines": {
-        "": 8878,
+        "": 9010,
     },
     "core": {
-        "": 5243,
+        "": 5366,
     },
 }
 """What passes its limit for now, by its name: it may shrink, and grow only with a feature, to 8,500 lines at most.
