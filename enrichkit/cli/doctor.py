@@ -51,7 +51,6 @@ ADVICE = {
     "overloaded": "Gemini has no room for the model now ({}). Try again later, or another --model.",
 }
 NO_ANSWER = "Gemini does not answer ({}). Look at the network, at HTTPS_PROXY and GOOGLE_GEMINI_BASE_URL, or try later."
-SEARCHES = "Where the day's searches are used up, more open at midnight Pacific, or with a paid tier."
 TOWNS = ("Oslo", "Lisbon", "Nairobi", "Quito")
 PROMPT = "Search for the population of {town} by its latest count."
 
@@ -184,13 +183,16 @@ def _broken(replies: list[Reply]) -> str | None:
 def _doubts(came: Came, *, dear: bool) -> Iterator[str]:
     """Yield what is to be heeded although it works."""
     words, others = _count(came[WORDS]), came[ALONE] + came[WORDS]
-    if (failures := _failures(others)) and not words["answered"]:
-        yield f"Requests that search are not answered, others are ({failures[-1]}). {SEARCHES}"
+    failures, passed = _failures(others), _count(came[ALONE])["answered"]
+    # One that passed before the first refusal tells nothing: by then a limit may be reached that counts all.
+    if failures and passed > 1 and not _count(came[WORDS] + came[BOTH])["answered"]:
+        yield f"Requests that search are not answered, others are ({failures[-1]})."
+        if failures[-1].cause == "rate" and failures[-1].quota is None:
+            yield "The day's searches may be used up: more open at midnight Pacific, or with a paid tier."
     elif failures:
-        yield f"{len(failures)} of {len(others)} requests brought nothing ({failures[-1]}); a run asks again."
+        yield f"{len(failures)} of {len(others)} requests brought nothing ({failures[-1]})."
     if words["searched"] < words["answered"]:
-        of = f"{words['searched']} of {words['answered']}"
-        yield f"{of} answers came from a search, in words. Another model may do better."
+        yield f"{words['searched']} of {words['answered']} answers in words came from a search. Try another --model."
     if dear:
         yield "The rest was not asked: it might have cost more than was said."
 
@@ -199,8 +201,11 @@ def _settings(came: Came, options: Options, worst_usd: Decimal) -> Iterator[str]
     """Yield the settings to use."""
     words, both = _count(came[WORDS]), _count(came[BOTH])
     good, as_good = (min(count["searched"], count["readable"]) for count in (words, both))
-    search = "True" if good or as_good else "'optional'" if words["answered"] else "False"
-    yield f"For stages of your own: Stage(..., json={'schema' if as_good > good else 'words'!r}, search={search})"
+    if not words["answered"] + both["answered"]:
+        yield "Until a search passes, only stages of your own can work: Stage(..., search=False)"
+        return
+    json, search = "schema" if as_good and not good else "words", True if good or as_good else "optional"
+    yield f"For stages of your own: Stage(..., json={json!r}, search={search!r})"
     if good:
         workers = 2 if words["rate"] or both["rate"] else options.workers
         budget = f" --budget {math.ceil(3 * SAMPLE * worst_usd)}" * bool(worst_usd)

@@ -15,7 +15,7 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-PROGRESS, OWNER, OUTSTANDING, MANIFEST = "enrichment_progress.json", "owner.json", "outstanding.json", "manifest.json"
+PROGRESS, OWNER, OUTSTANDING = "enrichment_progress.json", "owner.json", "outstanding.json"
 
 
 class Files:

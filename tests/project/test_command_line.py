@@ -610,6 +610,16 @@ def at_a_terminal(*arguments, answer):
     return process.wait(timeout=60), shown.decode()
 
 
+def test_the_doctor_asks_before_it_spends(simulator):
+    """It says how much at most; without a yes nothing is sent."""
+    code, shown = at_a_terminal("doctor", answer="n")
+    assert code == 3
+    assert "a few cents, never over 0.41 USD" in shown
+    assert simulator.counts()["requests"] == 0
+    assert at_a_terminal("doctor", answer="y")[0] == 0
+    assert simulator.counts()["requests"] == 9
+
+
 def test_leaving_at_once_ends_the_bars_line_first(folder, simulator):
     """At a terminal; the summary stands below the bar."""
     hold_after(simulator, 0)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+import time
 
 import pytest
 
+from enrichkit.gemini.faults import FAULTS, Fault, Quota
 from enrichkit.messages import CLIENTS, KEY_NAMES
-from support.calls import enrich
+from support.calls import enrich, told
 from support.paths import ROOT
 
 KEY = "a-key-for-nothing"
@@ -52,6 +54,7 @@ BROKEN = {
     "no_model": ("does not know the model (models/gone is not found", 1),
     "rate": ("refuses every request for its rate", 3),
     "rate_bare": ("refuses every request for its rate (Resource exhausted.", 3),
+    "redirect": ("answers elsewhere, and no key is sent there (the address redirects to http://localhost:", 1),
     "server": ("does not answer (An internal error has occurred.", 3),
     "overloaded": ("no room for the model now (This model is currently experiencing high demand.)", 3),
     "gateway_timeout": ("does not answer (The request timed out.", 3),
@@ -83,8 +86,19 @@ def test_what_cannot_work_is_named_and_not_asked_again(simulator, fault):
     assert simulator.counts()["requests"] == requests
 
 
+@pytest.mark.parametrize("fault", sorted(FAULTS))
+def test_no_fault_makes_it_ask_much_or_say_nothing(simulator, fault):
+    """Of all that the simulator knows: a dozen requests at most, and a reason where it cannot work."""
+    simulator.faults = {fault: 1.0}
+    said, code = told("doctor", "--yes", "--patience", 0.3)
+    assert KEY not in said
+    assert simulator.counts()["requests"] <= 12
+    assert ("Stage(" in said) == (code < 2)
+    assert code < 2 or re.search(r" \(.+\)", said.splitlines()[-1])
+
+
 @pytest.mark.parametrize("client", CLIENTS)
-@pytest.mark.parametrize("fault", ["bad_key", "html_200", "reset"])
+@pytest.mark.parametrize("fault", ["bad_key", "redirect", "html_200", "reset"])
 def test_either_client_tells_the_same(simulator, client, fault):
     """Of what cannot work."""
     reason, requests = BROKEN[fault]
@@ -93,11 +107,27 @@ def test_either_client_tells_the_same(simulator, client, fault):
     assert simulator.counts()["requests"] == requests
 
 
-@pytest.mark.parametrize("fault", ["hang", "drip"])
-def test_silence_costs_no_more_than_the_patience(simulator, fault):
+@pytest.mark.parametrize("client", CLIENTS)
+def test_a_proxy_that_refuses_is_named(simulator, monkeypatch, client):
+    """One request: the next would fare alike."""
+    page = "<title>Log in to the proxy</title>"
+    monkeypatch.setitem(FAULTS, "proxy", Fault((407, page)))
+    monkeypatch.setenv("HTTP_PROXY", simulator.url)
+    monkeypatch.setenv("GOOGLE_GEMINI_BASE_URL", "http://gemini.invalid")
+    simulator.faults = {"proxy": 1.0}
+    said = doctor("--client", client, code=2)
+    assert "Nothing reached Gemini (a page titled 'Log in to the proxy'). Look at HTTPS_PROXY" in said
+    assert simulator.counts()["requests"] == 1
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+@pytest.mark.parametrize("fault", ["hang", "drip", "slow_head"])
+def test_silence_costs_no_more_than_the_patience(simulator, client, fault):
     """All requests without an answer together; what they may have cost is counted."""
     simulator.faults = {fault: 1.0}
-    said = doctor("--patience", 0.3, code=2)
+    begun = time.monotonic()
+    said = doctor("--client", client, "--patience", 0.3, code=2)
+    assert time.monotonic() - begun < 2
     assert "Gemini does not answer (" in said
     assert simulator.counts()["requests"] <= 2
     assert seen(said)["price"].startswith("0.")
@@ -107,9 +137,36 @@ def test_answers_without_a_search_are_heeded(simulator):
     """Built-in stages need searches, so no run is advised."""
     simulator.faults = {"ungrounded": 1.0}
     said = doctor(code=1)
-    assert "0 of 3 answers came from a search, in words." in said
+    assert "0 of 3 answers in words came from a search." in said
     assert "search='optional'" in said
     assert "Next:" not in said
+
+
+def test_schemas_that_cost_the_answer_are_no_harm(simulator):
+    """A run asks in words by default."""
+    simulator.script = [None, None, "no_candidates"] * 3
+    said = doctor()
+    assert seen(said)["search, schema and flag"] == "3 asked, 3 answered, 0 searched, 3 empty"
+    assert "json='words', search=True" in said
+
+
+def test_a_model_that_searches_only_beside_a_schema_is_asked_by_schema(simulator):
+    """That is for stages of one's own; the built-in ones ask in words, so no run is advised."""
+    simulator.script = [None, "ungrounded", None] * 3
+    said = doctor(code=1)
+    assert "0 of 3 answers in words came from a search." in said
+    assert "json='schema', search=True" in said
+    assert "Next:" not in said
+
+
+def test_what_fails_now_and_then_is_heeded(simulator):
+    """It works, and the last failure is shown."""
+    simulator.script = [None, "prose", None, "overloaded"]
+    said = doctor(code=1)
+    assert simulator.counts()["requests"] == 10
+    assert "2 of 7 requests brought nothing (" in said
+    assert "json='words', search=True" in said
+    assert "Next: enrichkit run" in said
 
 
 def test_refusals_of_searches_alone_are_told_from_others(simulator):
@@ -143,10 +200,23 @@ def test_a_rate_is_waited_for_and_named(simulator):
 
 
 def test_a_delay_beyond_the_patience_is_not_waited_for(simulator):
-    """One request, and the reason."""
-    simulator.requests_per_day = 0
-    assert "The daily quota is used up" in doctor(code=2)
-    assert simulator.counts()["requests"] == 1
+    """Nor is a limit on all requests taken for one on searches."""
+    simulator.quota = Quota(requests=1, seconds=3600)
+    said = doctor(code=1)
+    assert simulator.counts()["requests"] == 2
+    assert "1 of 2 requests brought nothing (rate: You exceeded your current quota" in said
+    assert "others are" not in said
+    assert "Next:" not in said
+
+
+def test_a_quota_that_ends_in_between_is_named(simulator):
+    """What was seen until then is shown."""
+    simulator.requests_per_day = 4
+    said = doctor(code=2)
+    assert "The daily quota is used up" in said
+    assert simulator.counts()["requests"] == 5
+    assert seen(said)["key"] == "accepted"
+    assert seen(said)["search, JSON in words"] == "2 asked, 1 answered, 1 searched, 1 readable, 1 daily_quota"
 
 
 def test_it_ends_before_it_costs_more_than_it_said(simulator):

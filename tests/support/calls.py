@@ -9,17 +9,22 @@ from contextlib import redirect_stderr, redirect_stdout
 from enrichkit.__main__ import main
 
 
-def enrich(*arguments, code=0):
-    """Do what a command does, in this process; return what it said."""
+def told(*arguments):
+    """Do what a command does, in this process; return what it said, and its exit code."""
     with redirect_stdout(io.StringIO()) as out, redirect_stderr(io.StringIO()) as err, warnings.catch_warnings():
         warnings.simplefilter("default")
         try:
             ended = main(list(map(str, arguments)))
         except SystemExit as leaving:  # of argparse
             ended = leaving.code
-    told = out.getvalue() + err.getvalue()
-    assert ended == code, told
-    return told
+    return out.getvalue() + err.getvalue(), ended
+
+
+def enrich(*arguments, code=0):
+    """Do what a command does, in this process; return what it said."""
+    said, ended = told(*arguments)
+    assert ended == code, said
+    return said
 
 
 CALL = """
