@@ -153,6 +153,7 @@ class RunFiles:
             "lists_hold_at_most": MOST_LISTED,
             "total_tokens": sealed.tokens,
             "cost_usd": round(sealed.cost_usd, 6),
+            "unpriced": sealed.unpriced,
             "simulated": status.money.simulated,
             "run_tokens": status.traffic.tokens,
             "run_cost_usd": round(status.money.cost_usd, 6),

@@ -223,7 +223,7 @@ def test_a_terminal_gets_a_bar_with_tokens_failures_speed_and_time(tmp_path):
     told = in_terminal(code)
     assert told.count("\r") > 3
     last = [part for part in told.split("\r") if "40/40" in part][-1]
-    assert re.search(r"100%\|█+\| 40/40 · \d+ s · 1 failed · [\d.]+ USD · \d+k tok", last)
+    assert re.search(r"100%\|█+\| 40/40 · \d+ s · 1 failed · at least [\d.]+ USD · \d+k tok", last)
     assert re.search(r"\d+%\|.*\| \d+/40 · [\d.]+/s · \d+ (s|min) left · ", told)
     assert "\nThe same call with retry_failed=True asks the failed ones again." in told
 
