@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,45 +20,57 @@ from ..messages import Cause, Failure
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """What a refusal says: its status, the service's sentence, and the facts of its details by name."""
+    """What a refusal says: its status, and the texts and numbers in its body by name."""
 
     status: int
-    message: str
-    facts: Mapping[str, tuple[str, ...]]
+    facts: Mapping[str, Sequence[str]]
 
     def says(self, pattern: str) -> bool:
-        """Whether the sentence has such words."""
-        return re.search(pattern, self.message, re.IGNORECASE) is not None
+        """Whether a sentence of it has such words, or an id that is made of words."""
+        texts = [text for name in SPEAKING for text in self.facts.get(name, ())]
+        return any(re.search(pattern, text.replace("_", " "), re.IGNORECASE) for text in texts)
 
     def names(self, pattern: str, *names: str) -> bool:
         """Whether one of these facts is so; one of many is enough."""
         return any(re.fullmatch(pattern, text, re.IGNORECASE) for name in names for text in self.facts.get(name, ()))
 
+    @property
+    def of_account(self) -> bool:
+        """Whether it may be about the account: a 400 that is called an invalid argument is about the request."""
+        return self.status != 400 or not self.names("INVALID_ARGUMENT", "status")
+
 
 DEEPEST = 8
+SPEAKING = ("message", "reason", "code", "type")
 IDS = ("quotaId", "quota_limit", "quota_unit", "quotaMetric", "quota_metric")
 """The facts by which details name a quota."""
-ZERO = r"\blimit:? (?:is |of )?0(?![.\d])"
-GONE = r"(?:used up|deplet\w+|exhausted|run out|ran out|insufficient|empty|no\b.{0,20}\bleft|too low)"
+ZERO = r"\blimit:? (?:is |of )?0(?!\.?\d)"
+GONE = (
+    r"(?:used up|deplet\w+|exhausted|run out|ran out|insufficient|empty|no\b.{0,20}\bleft|too low|not enough|negative)"
+)
 OFF = r"(?:disabled|off|not (?:active|enabled)|inactive|closed|suspended|past due|delinquent)"
 CREDITS = (
-    rf"\b(?:credits?|prepa\w+|balance)\b.{{0,60}}\b{GONE}|\bbilling\b.{{0,40}}\b{OFF}\b|\brequires billing\b|"
-    r"\b(?:insufficient|not enough|no|out of) (?:\w+ )?(?:credits?|funds|balance)\b"
+    rf"\b(?:credits?|prepa\w+|balance|user quota)\b.{{0,60}}\b{GONE}|\bbilling\b.{{0,40}}\b{OFF}\b|"
+    r"\b(?:insufficient|not enough|no|out of) (?:\w+ )?(?:credits?|funds|balance)\b|\binsufficient (?:\w+ )?quota\b|"
+    r"\brequires billing\b|\bno (?:\w+ )?billing\b|(?:额度|余额)(?:不足|失败)"
 )
-SPENDING = r"\bspend(?:ing)?[ -](?:\w+[ -])?(?:limit|cap|quota)\b|\bspend[ -]based\b"
-DAILY = r"\bper[ -]day\b|\bdaily\b|\ba day\b|\bRPD\b|\bper 24 hours\b|\btoday\b"
+SPENDING = (
+    r"\bspend(?:ing)?[ -](?:\w+[ -])?(?:limit|cap|quota)\b|\bspend[ -]based\b|"
+    r"\b(?:exceeded|over|crossed) ?budget|\bbudget\b.{0,40}\bexceeded\b"
+)
+DAILY = r"\bper[ -]day\b|\bdaily\b|\ba day\b|\bRPD\b|\bper 24 hours\b|\btoday\b|今[日天]|每[日天]"
+PLACES = r"\b(?:location|countr\w+|region|territor\w+)\b"
 SERVED = r"(?:supported|available|offered|served|allowed|permitted|eligible)"
 PLACE = (
-    rf"\b(?:location|countr\w+|region|territor\w+)\b.{{0,60}}\b(?:not |un){SERVED}\b|"
-    rf"\bnot (?:yet )?{SERVED} (?:in|at|from|for) (?:your|this) (?:\w+ )?(?:location|country|region|territory)\b"
+    rf"{PLACES}.{{0,60}}\b(?:not |un){SERVED}\b|\b(?:banned|blocked|un{SERVED}) (?:the |your |in )*{PLACES}|"
+    rf"\bnot (?:yet )?{SERVED} (?:in|at|from|for) (?:your|this) (?:\w+ )?{PLACES}"
 )
 BAD_KEY = r"\bAPI[ _]key (?:is )?(?:not (?:valid|found)|invalid|expired)|\b(?:invalid|expired|bad) API[ _]key\b"
 RULES: tuple[tuple[Cause, Collection[int], Callable[[Refusal], bool]], ...] = (
     ("no_quota", (429,), lambda seen: seen.names(r"0+(?:\.0+)?", "quotaValue", "quota_limit_value") or seen.says(ZERO)),
     ("credits", (402,), lambda seen: True),
-    ("credits", (429,), lambda seen: seen.says(CREDITS)),
-    ("credits", (403,), lambda seen: seen.names("BILLING_DISABLED", "reason")),
-    ("spend_limit", (429,), lambda seen: seen.says(SPENDING)),
+    ("credits", (400, 403, 429), lambda seen: seen.of_account and seen.says(CREDITS)),
+    ("spend_limit", (400, 403, 429), lambda seen: seen.of_account and seen.says(SPENDING)),
     ("daily_quota", (429,), lambda seen: seen.names(r".*(?:per_?day|1/d\b).*", *IDS) or seen.says(DAILY)),
     ("rate", (429,), lambda seen: True),
     ("location", (400, 403), lambda seen: seen.says(PLACE)),
@@ -82,12 +94,12 @@ def classify(status: int, raw: str) -> Failure:
     'overloaded'
     """
     error = _error(raw)
+    facts: dict[str, list[str]] = {}
+    for name, text in _facts(error or {"message": [words_of_page(raw), _without_tags(raw)]}):
+        facts.setdefault(name, []).append(text)
     said = error.get("message")
     message = " ".join((said if isinstance(said, str) and said else words_of_page(raw)).split())
-    facts: dict[str, list[str]] = {}
-    for name, text in _facts(error.get("details")):
-        facts.setdefault(name, []).append(text)
-    seen = Refusal(status, message, {name: tuple(texts) for name, texts in facts.items()})
+    seen = Refusal(status, facts)
     quotas = seen.facts.get("quotaId", ())
     delays = [re.fullmatch(r"(\d+(?:\.\d+)?)s", text) for text in seen.facts.get("retryDelay", ())]
     seconds = next(filter(None, delays), None) or re.search(r"retry in (\d+(?:\.\d+)?)s", message)
@@ -106,6 +118,10 @@ def words_of_page(text: str) -> str:
     title = re.search(r"<title[^>]*>(.*?)</title>", text, re.IGNORECASE | re.DOTALL)
     if title and title.group(1).strip():
         return f"a page titled {' '.join(title.group(1).split())!r}"
+    return _without_tags(text)
+
+
+def _without_tags(text: str) -> str:
     return re.sub(r"<[^>]*>", " ", text)
 
 
@@ -119,22 +135,25 @@ def read_json(text: str) -> Any:
         return json.loads(text, parse_int=whole_number)
 
 
-def _error(raw: str) -> Mapping[str, Any]:
-    """Return the error in a body, which may be in a list; an empty one if it has none."""
-    body = read_json(raw)
-    body = body[0] if isinstance(body, list) and body else body
-    error = body.get("error") if isinstance(body, dict) else None
-    return error if isinstance(error, dict) else {"message": error} if isinstance(error, str) else {}
+def _error(text: str, depth: int = 0) -> Mapping[str, Any]:
+    """Return the error in a body, in a list or not; of one that a gateway quotes in its own, that one."""
+    try:
+        body, _ = json.JSONDecoder(parse_int=whole_number).raw_decode(text, text.index("{"))
+    except (ValueError, RecursionError):
+        return {}
+    error = body.get("error")
+    if isinstance(error, str):
+        return {"message": error}
+    if not isinstance(error, dict):
+        return {}
+    quoted = error.get("message")
+    return (isinstance(quoted, str) and depth < DEEPEST and _error(quoted, depth + 1)) or error
 
 
-def _facts(details: Any, depth: int = 0) -> Iterator[tuple[str, str]]:
-    """Yield the texts and numbers in an error's details with their names."""
-    if isinstance(details, list) and depth < DEEPEST:
-        for detail in details:
-            yield from _facts(detail, depth + 1)
-    elif isinstance(details, dict) and depth < DEEPEST:
-        for name, value in details.items():
-            if isinstance(value, str | int | float):
-                yield str(name), str(value)
-            else:
-                yield from _facts(value, depth + 1)
+def _facts(value: Any, name: str = "", depth: int = 0) -> Iterator[tuple[str, str]]:
+    """Yield the texts and numbers in an error with their names."""
+    if isinstance(value, str | int | float):
+        yield name, str(value)
+    elif isinstance(value, list | dict) and depth < DEEPEST:
+        for key, part in value.items() if isinstance(value, dict) else ((name, part) for part in value):
+            yield from _facts(part, str(key), depth + 1)
