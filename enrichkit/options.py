@@ -26,7 +26,7 @@ from .formatting import Sentence, setting
 from .messages import CLIENTS, DEFAULT_MODEL, SIMULATOR, Client, Tier
 from .planning.questions import OnChange
 from .planning.records import Priority
-from .pricing.prices import Price
+from .pricing.prices import PREFIX, Price
 from .progress.notify import NOTIFY
 from .stages.stage import Stage
 from .store.files import folder_of
@@ -130,7 +130,7 @@ class Options:
     key : str or sequence of str, optional
         The columns that identify a record; default: fund title, first and last name.
     model : str
-        The model, or ``"simulator"``: no key, no cost, same wire.
+        The model, or ``"simulator"``: no key, no cost, same wire. ``models/`` before its name says nothing.
     client : str or callable
         ``"google-genai"``, ``"google-generativeai"``, or any callable `Request` → `Reply`.
     tier : {"standard", "flex"}
@@ -218,6 +218,8 @@ class Options:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "notify", _addresses(self.notify))
+        if isinstance(self.model, str):
+            object.__setattr__(self, "model", self.model.removeprefix(PREFIX))
         most = 20 if self.rpm is None else 1000
         workers: Rule = (lambda value: _whole(value) and value <= most, WORKERS)
         for name, (holds, what) in (RULES | {"workers": workers}).items():
@@ -225,6 +227,7 @@ class Options:
                 raise InputError(
                     "{name} must be {what}, not {value!r:.200}.", name=setting(name), what=what, value=value
                 )
+        object.__setattr__(self, "prices", {name.removeprefix(PREFIX): price for name, price in self.prices.items()})
 
     @functools.cached_property
     def folder(self) -> Path:

@@ -38,6 +38,8 @@ MODELS = (
     *("gemini-2.5-flash", "gemini-2.5-flash-lite", "gemini-2.5-pro"),
 )
 """Models whose prices are worth comparing."""
+PREFIX = "models/"
+"""What may stand before a model's name, and says nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,7 +121,7 @@ def total(costs: Iterable[Decimal | None]) -> Total:
 
 def priced_as(model_version: str) -> str:
     """Return the model by whose price a reply is charged; the simulator counts as the default model."""
-    name = model_version.removeprefix("models/")
+    name = model_version.removeprefix(PREFIX)
     if name == SIMULATOR:
         return DEFAULT_MODEL
     return name.removeprefix(f"{SIMULATOR}-")

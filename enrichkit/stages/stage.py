@@ -17,6 +17,7 @@ from typing import Any, Literal, get_args
 
 from ..errors import InputError, StageError
 from ..messages import Request
+from ..pricing.prices import PREFIX
 from ..table.cells import cell_text, is_missing
 from .answer import Answer, Check, check_name
 from .shape import Shape, shape_of
@@ -144,6 +145,8 @@ class Stage:
             raise StageError("Stage {name!r}: search must be True, False or 'optional'.", name=self.name)
         if self.json not in get_args(JSON):
             raise StageError("Stage {name!r}: json must be 'auto', 'words' or 'schema'.", name=self.name)
+        if self.model is not None:
+            object.__setattr__(self, "model", self.model.removeprefix(PREFIX))
         if self.max_output_tokens < 1:
             raise StageError("Stage {name!r}: max_output_tokens must be > 0.", name=self.name)
 

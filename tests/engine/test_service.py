@@ -7,7 +7,7 @@ import time
 import pytest
 
 import enrichkit
-from enrichkit import Stage, errors
+from enrichkit import Price, Stage, errors
 from enrichkit.gemini.faults import FAULTS
 from enrichkit.gemini.simulator import Quota
 from enrichkit.messages import CLIENTS
@@ -93,3 +93,15 @@ def test_a_page_that_is_not_geminis_costs_nothing(fault, simulator, tmp_path):
         job.result()
     money = job.status.money
     assert (money.spent_usd, money.possibly_usd, job.status.failed) == (0, 0, 0)
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+def test_models_before_a_name_says_nothing(client, simulator, tmp_path):
+    """``models/x`` and ``x`` are one model: of a run, of a stage, of a price; no question is asked twice."""
+    for number, prefix in enumerate(("models/", "")):
+        stages = [SEARCHING, Stage("own", prompt="Name {name}.", answer=Company, model=f"{prefix}gemini-3.8-flash")]
+        prices = {f"{prefix}gemini-3.5-flash-lite": Price(input_usd=1, output_usd=1, search_usd=0)}
+        given = {"client": client, "stages": stages, "model": f"{prefix}gemini-3.5-flash-lite", "budget_usd": 100}
+        done = run(2, tmp_path / "out", simulator, prices=prices, **given)
+        assert set(done["_status"]) == {"done"}
+        assert simulator.counts()["requests"] == 4, number
