@@ -32,8 +32,8 @@ SEAL_SECONDS = 5.0
 """So often all complete records are sealed, full shard or not, for those who read the store meanwhile."""
 SEAL_SHARE = 20
 """Sealing them takes at most one second in so many."""
-DISK, PAUSE = "disk", "pause"
-"""Why no new request starts for now; both must be over."""
+DISK, SEALS, PAUSE = "disk", "seals", "pause"
+"""Why no new request starts for now; all must be over."""
 LONGEST_PROBLEM = 160
 END = ("end", "")
 """The reason of a run that has asked everything."""
@@ -135,7 +135,7 @@ class Engine:
             waiting=self._trouble or (str(pace) if pace.waiting_seconds else ""),
             paused=self._stopwatch.paused and not self._stop.is_set(),
             stopping=self.reason[0] if self.reason else None,
-            problem=self._problem,
+            problem=plain(": ".join(map(str, workers.problem or ())), LONGEST_PROBLEM),
             money=tally.money(simulated=workers.simulated is True),
             traffic=Traffic(
                 requests=workers.requests, in_flight=workers.in_flight, tokens=tally.tokens, unsaved=self.unsaved
@@ -143,13 +143,6 @@ class Engine:
             levels=tally.levels,
             pace=pace,
         )
-
-    @property
-    def _problem(self) -> str:
-        if self._workers.problem is None:
-            return ""
-        stage, failure = self._workers.problem
-        return plain(" ".join(f"{stage}: {failure}"[: 4 * LONGEST_PROBLEM].split()), LONGEST_PROBLEM)
 
     @property
     def unsaved(self) -> int:
@@ -187,6 +180,7 @@ class Engine:
                 pass
             self._rescue()
         self._commit(self._verdicts())
+        self._pause_switch.lift(SEALS)
         self._save(lambda: self._recorder.shard_writer.seal(everything=True))
         if self._tally.complete:
             self._save(self._recorder.shard_writer.widen)
@@ -211,11 +205,15 @@ class Engine:
             self._seal()
 
     def _seal(self) -> None:
-        """Seal full shards, and every few seconds all that is complete."""
+        """Seal full shards, and every few seconds all that is complete; what fails is tried again a little later."""
         began = time.monotonic()
         due = began >= self._seal_at and DISK not in self._pause_switch
-        self._save(lambda: self._recorder.shard_writer.seal(everything=due))
-        if due:
+        if SEALS in self._pause_switch and not due:
+            return
+        self._save(lambda: self._recorder.shard_writer.seal(everything=due), pause=SEALS)
+        if SEALS in self._pause_switch:
+            self._seal_at = began + SAVE_AGAIN_SECONDS
+        elif due:
             ended = time.monotonic()
             self._seal_at = ended + max(SEAL_SECONDS, SEAL_SHARE * (ended - began))
 
@@ -231,11 +229,11 @@ class Engine:
 
     def _watch_space(self) -> None:
         """Let no new request start while the disk is nearly full: those in flight still have to be written."""
-        if DISK not in self._pause_switch and time.monotonic() < self._look_again_at:
+        if not self._trouble and time.monotonic() < self._look_again_at:
             return
         self._look_again_at = time.monotonic() + LOOK_AT_DISK_SECONDS
         if self._store.enough_space():
-            self._trouble = ""
+            self._trouble = self._trouble if SEALS in self._pause_switch else ""
             self._pause_switch.lift(DISK)
         else:
             self._pause_switch.shut(DISK)
@@ -319,20 +317,23 @@ class Engine:
     def _complete(self, record: int) -> None:
         self._tally.add_record(self._recorder.complete(record))
 
-    def _save(self, write: Callable[[], None]) -> None:
+    def _save(self, write: Callable[[], None], *, pause: str = DISK) -> None:
         """Write, again and again while the disk refuses; meanwhile no new request starts, and nothing is dropped."""
         while True:
             # Looked at before the last try: a person asked to stop, nothing is in flight, and still no disk.
             last = self._leaving and not self._workers.at_work
             try:
                 write()
+                break
             except LockedError as error:
                 self.stop("store", str(error))
                 raise
             except OSError as error:
-                self._pause_switch.shut(DISK)
+                self._pause_switch.shut(pause)
                 why = error.strerror or str(error)
                 self._trouble = f"the store cannot be written ({why}); trying again"
+                if pause == SEALS:
+                    return  # the caller tries again: what arrives meanwhile must be stored
                 if last:
                     raise StoreError(
                         "The store {store} cannot be written: {why}. {count} not saved and "
@@ -342,7 +343,7 @@ class Engine:
                         count=many(self.unsaved, "reply is", "replies are"),
                     ) from error
                 time.sleep(SAVE_AGAIN_SECONDS)
-            else:
-                if DISK in self._pause_switch:
-                    self._watch_space()
-                return
+        if pause == SEALS:
+            self._pause_switch.lift(SEALS)
+        if self._trouble:
+            self._watch_space()

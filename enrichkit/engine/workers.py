@@ -142,6 +142,13 @@ class Workers:
     def start(self) -> Iterator[None]:
         """Let them begin; the iterator ends when all of them have."""
         self.at_work = count = 2 * self._asking.workers
+        with joblib.parallel_config("threading"):
+            granted = joblib.effective_n_jobs(count)
+        if granted < count:  # as with JOBLIB_MULTIPROCESSING=0: one would wait for the others for ever
+            threads = [threading.Thread(target=self._work, daemon=True) for _ in range(count)]
+            for thread in threads:
+                thread.start()
+            return map(threading.Thread.join, threads)
         parallel = joblib.Parallel(n_jobs=count, backend="threading", return_as="generator_unordered", batch_size=1)
         return iter(parallel(joblib.delayed(self._work)() for _ in range(count)))
 

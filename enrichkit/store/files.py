@@ -47,6 +47,14 @@ class Files:
         with contextlib.suppress(FileNotFoundError):
             self._unlink(path)
 
+    def check_moves(self, folder: Path) -> None:
+        """Raise if no file can be moved there from the scratch folder: mounts of one disk are two disks to a move."""
+        self.make_folder(self._scratch)
+        probe, moved = self._scratch / "probe", folder / ".probe"  # a name that no reader of a store looks at
+        self._write(probe, b"")
+        self._rename(probe, moved)
+        self._unlink(moved)
+
     def move(self, path: Path, target: Path) -> None:
         """Move a file, durably."""
         self.make_folder(target.parent)

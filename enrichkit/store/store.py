@@ -12,13 +12,16 @@ It knows replies as bytes and rows as Arrow tables, and does not interpret them.
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import json
+import logging
 import os
 import re
 import socket
 import time
 import uuid
+import warnings
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -34,6 +37,7 @@ from .index import RECORD_ID, Index, Snapshot, damaged_error, find, footer, stra
 from .journal import JournalEntry, encode_journal
 from .parquet import encode_parquet, read_parquet
 
+LOG = logging.getLogger("enrichkit")
 MOST_JOURNAL_FILES = 1000
 LEAST_FREE_BYTES = 64 * 2**20
 
@@ -59,6 +63,7 @@ class Store:
         try:
             for name in names_in(self.work / "tmp"):
                 self.files.remove(self.work / "tmp" / name)
+            self._check_disk()
             self._scan = functools.partial(Index, out, columns, checked=checked)
             if redo_damaged:
                 self._quarantine_damaged()
@@ -148,10 +153,6 @@ class Store:
             self.files.make_folder(folder)
             if not folder.is_dir():
                 raise StoreError("{folder} is no folder, or a link to nowhere. Choose another {out}.", folder=folder)
-        if os.stat(self.out).st_dev != os.stat(self.work).st_dev:
-            raise StoreError(
-                "{store} and {work} are on different disks. Choose an {out} on one.", store=self.out, work=self.work
-            )
         if stray := stray_work_area(self.out):
             raise StoreError(
                 "{stray} holds replies of {store}. Move it to {work}, then run again.",
@@ -162,12 +163,26 @@ class Store:
         path = self.work / "lock"
         lock = filelock.FileLock(str(path), timeout=0, thread_local=False, mode=0o600)
         try:
-            lock.acquire()
+            with warnings.catch_warnings(record=True) as said:
+                warnings.simplefilter("always")
+                lock.acquire()
         except filelock.Timeout:
             raise LockedError("{owner} or choose another {out}.", owner=_owner(self.out)) from None
+        for warning in said:  # a file system without locks: two runs are kept apart by a file instead
+            LOG.warning("%s: %s", path, warning.message)
         owner = {"pid": os.getpid(), "host": socket.gethostname(), "started": time.strftime("%Y-%m-%d %H:%M:%S")}
         (self.work / OWNER).write_text(json.dumps(owner))
         return lock, os.stat(path).st_ino
+
+    def _check_disk(self) -> None:
+        try:
+            self.files.check_moves(self.out)
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+            raise StoreError(
+                "{store} and {work} are on different disks. Choose an {out} on one.", store=self.out, work=self.work
+            ) from error
 
     def _check_lock(self) -> None:
         """Raise if the lock file was deleted or replaced: another process may be writing."""

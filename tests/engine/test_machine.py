@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
+import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import pyarrow.parquet as pq
@@ -15,6 +18,7 @@ import pytest
 import enrichkit
 from enrichkit import Stage, errors
 from enrichkit.messages import CLIENTS
+from enrichkit.store.files import Files
 from support.programs import Program
 from support.tables import Company, numbered
 from support.waiting import wait_for
@@ -104,3 +108,70 @@ def test_a_body_that_is_no_utf_8_is_stored_as_it_came(client, simulator, tmp_pat
     assert "Simul\ufffdated answer" in row["company._notes"]
     assert any("notes: no_utf8" in issue for issue in row["company._issues"])
     assert json.loads(row["company._replies"][0])["raw"].encode("utf-8", "surrogateescape") == simulator.sent
+
+
+@pytest.mark.parametrize("refused", [errno.EXDEV, errno.EROFS])
+def test_where_no_file_can_be_moved_nothing_is_asked(refused, simulator, tmp_path, monkeypatch):
+    """As where OUT is a bind mount: a disk to look at, and two to a move."""
+
+    def rename(self, path, target):
+        if target.parent == tmp_path / "out":
+            raise OSError(refused, os.strerror(refused))
+        os.replace(path, target)
+
+    monkeypatch.setattr(Files, "_rename", rename)
+    with pytest.raises(errors.StoreError, match="different disks" if refused == errno.EXDEV else "Read-only"):
+        run(5, tmp_path / "out")
+    assert simulator.counts()["requests"] == 0
+
+
+def test_replies_are_stored_while_sealing_fails(simulator, tmp_path, monkeypatch):
+    """What was in flight is appended, nothing new is asked, and it goes on as soon as shards can be written."""
+    broken = threading.Event()
+    put = Files.put
+
+    def failing(self, path, data):
+        if broken.is_set() and path.suffix == ".parquet":
+            raise OSError(errno.EIO, "Input/output error")
+        put(self, path, data)
+
+    monkeypatch.setattr(Files, "put", failing)
+    broken.set()
+    simulator.latency_seconds = (0.05, 0.4)
+    given = {"stages": [SEARCHING], "key": "name", "progress": False, "workers": 10, "shard_rows": 2}
+    job = enrichkit.start(numbered(30, "Firm "), out=tmp_path / "out", **given)
+    wait_for(lambda: job.status.waiting)
+    wait_for(lambda: job.status.traffic.in_flight == 0)
+    wait_for(lambda: job.status.traffic.unsaved == 0)
+    time.sleep(0.7)
+    asked = simulator.counts()["answers"]
+    assert "cannot be written (Input/output error); trying again" in job.status.waiting
+    assert job.status.done == asked < 30
+    broken.clear()
+    assert set(job.result()["_status"]) == {"done"}
+    assert (simulator.counts()["answers"], job.status.waiting) == (30, "")
+
+
+def test_a_file_system_without_locks_is_told_by_the_logger(simulator, tmp_path, monkeypatch, caplog):
+    """No warning ends a run where warnings are errors; two runs are still kept apart."""
+
+    def flock(*_):
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    assert set(run(3, tmp_path / "out")["_status"]) == {"done"}
+    assert "flock not supported" in caplog.text
+
+
+def test_where_joblib_grants_one_thread_all_workers_ask(simulator, tmp_path):
+    """Without semaphores joblib works in series, and a worker would wait for the others for ever."""
+    simulator.latency_seconds = 0.2
+    code = CALL.format(rows=20, out=str(tmp_path / "out"), settings={"workers": 10})
+    environment = os.environ | {"JOBLIB_MULTIPROCESSING": "0"}
+    began = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-c", code], check=False, env=environment, capture_output=True, text=True, timeout=50
+    )
+    assert done.stdout == "20 done\n", done.stderr
+    assert simulator.counts()["most_at_once"] == 10
+    assert time.monotonic() - began < 20
