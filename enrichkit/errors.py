@@ -88,7 +88,7 @@ class LockedError(StoreError):
 
 
 class DamagedError(StoreError):
-    """A sealed shard fails its checksum."""
+    """A sealed shard fails its checksum, or is not where it was sealed, or not as it was."""
 
 
 class Stopped(EnrichError):

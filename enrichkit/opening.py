@@ -108,9 +108,9 @@ def open_store(options: Options, stages: Sequence[Stage]) -> Store:
     with named(options.folder):
         store = Store(options.folder, redo_damaged=options.redo_damaged, **_indexed(stages))
     if store.quarantined:
-        files = many(len(store.quarantined), "damaged file was", "damaged files were")
+        files = many(len(store.quarantined), "file was", "files were")
         warnings.warn(
-            f"{files} quarantined in {store.quarantined[0].parent}; what was in there is asked, and paid, again.",
+            f"{files} quarantined in {store.quarantined[0].parent}; what only these held is asked, and paid, again.",
             stacklevel=6,
         )
     return store

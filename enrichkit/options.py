@@ -152,7 +152,8 @@ class Options:
     on_change : {"refuse", "redo", "keep"}
         What to do where a stage now asks another question than the one that was answered.
     redo_damaged : bool
-        Quarantine shards that fail a checksum, and ask for their records again.
+        Quarantine shards that fail a checksum, and ask for their records again; also go on where shards were removed,
+        copied or replaced by older ones.
     limit : int, optional
         Work on this many records at most; the rest stays pending.
     priority : str or callable, optional

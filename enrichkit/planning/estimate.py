@@ -255,7 +255,7 @@ def _sealed(table: pa.Table, stage: str) -> pa.Table:
     if meta(stage, "paid_by") not in table.column_names:
         return USAGE.empty_table()
     rows = table.filter(pc.equal(table.column(meta(stage, "paid_by")), table.column(RECORD_ID)))
-    question = footer(table.schema).get("stages", {}).get(stage, {}).get("question")
+    question = footer(table).get("stages", {}).get(stage, {}).get("question")
     facts = [rows.column(meta(stage, fact)) for fact in (*SPENT, "model")]
     return pa.table([*facts, pa.array([question] * rows.num_rows)], schema=USAGE)
 

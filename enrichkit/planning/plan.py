@@ -21,7 +21,7 @@ from ..formatting import Sentence, joined, many
 from ..messages import Tier
 from ..stages import funds
 from ..stages.stage import Stage, arrange
-from ..store.index import Index
+from ..store.index import Index, unseen_in
 from ..store.rows import meta
 from ..table.arrow import is_true
 from ..table.cells import column_texts
@@ -148,6 +148,8 @@ def make_run_plan(
         changed,
         _to_read_again(stages, index),
         *(joined([f"The shard {path} is damaged: its records count as not asked.", RESTORE]) for path in index.damaged),
+        *map(joined, index.flaws()),
+        unseen_in(index),
         filled,
         *(_left_for_later(count, setting) for setting, count in left.items()),
     ]

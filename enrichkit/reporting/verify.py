@@ -14,8 +14,8 @@ from ..formatting import html_page, many, text_page
 from ..gemini.wire import parse
 from ..messages import decode
 from ..planning.records import record_ids
-from ..store.files import names_in, work_area
-from ..store.index import RECORD_ID, VERSION, footer, stray_work_area
+from ..store.files import MANIFEST, names_in, work_area
+from ..store.index import RECORD_ID, VERSION, footer, shard_paths, stray_work_area, unseen_in
 from ..store.reader import StoreReader
 from ..store.rows import STATUS, Status, meta, record_status
 
@@ -39,6 +39,8 @@ class Verification:
         Replies in the work area, not sealed yet. The next run takes them up.
     problems : tuple of str
         What is wrong, a sentence each.
+    unseen : str
+        What could not be checked; empty if everything could.
 
     Examples
     --------
@@ -53,6 +55,7 @@ class Verification:
     replies: int
     pending: int
     problems: tuple[str, ...]
+    unseen: str = ""
 
     @property
     def ok(self) -> bool:
@@ -74,7 +77,11 @@ class Verification:
         end = many(len(self.problems), "problem") if self.problems else "all is well"
         more = len(self.problems) - MOST_SHOWN
         shown = [f"  {problem}" for problem in self.problems[:MOST_SHOWN]] + [f"  and {more:,} more"] * (more > 0)
-        return [f"{self.out}: {counts}, {self.pending:,} more not sealed yet: {end}.", *shown]
+        return [
+            f"{self.out}: {counts}, {self.pending:,} more not sealed yet: {end}.",
+            *shown,
+            *filter(None, [self.unseen]),
+        ]
 
 
 def verify(out: str | Path = "enriched") -> Verification:
@@ -125,7 +132,7 @@ def verify(out: str | Path = "enriched") -> Verification:
             for stage in stages:
                 payers.add(row.get(meta(stage, "paid_by")))
                 sealed.update(row.get(meta(stage, "replies")) or ())
-    lost = set() if reader.damaged else payers - shard_of.keys() - {None}
+    lost = set() if reader.damaged or reader.found_flaws else payers - shard_of.keys() - {None}
     problems += [f"Record {record} is said to have paid for another, and is in no shard." for record in lost]
     return Verification(
         out=str(out),
@@ -134,6 +141,7 @@ def verify(out: str | Path = "enriched") -> Verification:
         replies=len(sealed),
         pending=len({entry.payload for entries in reader.journal.values() for entry in entries or ()} - sealed),
         problems=(*problems, *_wrong_journal(reader)),
+        unseen=unseen_in(reader),
     )
 
 
@@ -142,13 +150,16 @@ def _wrong_files(reader: StoreReader) -> Iterator[str]:
     folder, area = reader.folder, work_area(reader.folder)
     for path in reader.damaged:
         yield f"The shard {path} is damaged: its checksum fails."
-    shards = {*reader.paths.values(), *reader.damaged}
+    yield from (flaw.fact for flaw in reader.found_flaws)
+    if not reader.manifest and (area / MANIFEST).exists():
+        yield f"The manifest {area / MANIFEST} is damaged; the next run writes it anew."
+    shards = shard_paths(folder).values()
     for path in sorted(path for path in folder.rglob("*") if path.is_file() and path not in shards):
         yield f"{path} is not a shard. Move it away: other programs that read the folder may stumble over it."
     if stray := stray_work_area(folder):
         yield f"{stray} holds pending replies, and {folder} is a link to another place: move it to {area}."
     if names := names_in(area / "quarantine"):
-        count = many(len(names), "damaged file was", "damaged files were")
+        count = many(len(names), "file was", "files were")
         yield f"{count} quarantined in {area / 'quarantine'}: {', '.join(names[:3])}."
 
 
@@ -166,7 +177,7 @@ def _disagreeing(footers: Mapping[int, Mapping[str, Any]]) -> Iterator[str]:
 
 def _wrong_ids(table: pa.Table, rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     """Yield the records whose key is not the one that their id was made from."""
-    key = footer(table.schema).get("key", ())
+    key = footer(table).get("key", ())
     if not key or not set(key) <= set(table.column_names):
         yield f" lacks the key columns {', '.join(key) or '(none named)'}."
         return
@@ -178,7 +189,7 @@ def _wrong_ids(table: pa.Table, rows: Sequence[Mapping[str, Any]]) -> Iterator[s
 
 def _wrong_rows(table: pa.Table, rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     """Yield what is wrong with the statuses and the replies of a shard's rows."""
-    stages = list(footer(table.schema).get("stages", {}))
+    stages = list(footer(table).get("stages", {}))
     for row in rows:
         statuses = [row.get(meta(stage, "status")) for stage in stages]
         if not {*statuses, row.get(STATUS)} <= STATUSES:

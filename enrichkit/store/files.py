@@ -15,7 +15,7 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-PROGRESS, OWNER, OUTSTANDING = "enrichment_progress.json", "owner.json", "outstanding.json"
+PROGRESS, OWNER, OUTSTANDING, MANIFEST = "enrichment_progress.json", "owner.json", "outstanding.json", "manifest.json"
 
 
 class Files:

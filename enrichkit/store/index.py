@@ -22,14 +22,14 @@ import pyarrow.parquet as pq
 
 from ..errors import DamagedError, StoreError
 from ..formatting import Sentence
-from .files import OUTSTANDING, names_in, work_area
-from .journal import JournalEntry, by_question, read_journal
-from .parquet import join, read_parquet, widest
+from .files import MANIFEST, OUTSTANDING, names_in, work_area
+from .journal import Flaw, JournalEntry, by_question, copies_in, flaws_of, read_journal, read_manifest
+from .parquet import CHECKSUM, join, read_parquet, widest
 
 VERSION = 1
 FOOTER = b"enrichkit"
 RECORD_ID = "_record_id"
-_SHARD = re.compile(r"shard=s(\d+)")
+_SHARD = re.compile(r"shard=s(\d{4}|[1-9]\d{4,})")
 Columns = Collection[str] | None
 """Some columns, or all."""
 
@@ -84,13 +84,17 @@ class Snapshot(Described):
         What each of these says of itself, once `tables` has read them.
     damaged : list of Path
         The shards that were left out so far; `check_everything` finds all of them.
+    manifest : dict
+        Which shards the last seal left behind; empty if there is no sound manifest.
     """
 
     def __init__(self, folder: Path, *, warn: bool = False) -> None:
         self.folder = folder
         self._warn = warn
         self.journal = dict(read_journal(folder))
+        self.manifest = read_manifest(folder)  # before the shards: those may only be newer
         self.paths = shard_paths(folder)
+        self._numbers = set(self.paths)
         self.footers = {}
         self.damaged: list[Path] = []
 
@@ -130,7 +134,7 @@ class Snapshot(Described):
             read_tables = zip(self.paths, pool.map(read, self.paths.values()), strict=True)
             tables = {number: table for number, table in read_tables if table is not None}
         self._leave_out(sorted(self.paths.keys() - tables.keys()))
-        self.footers = {number: footer(table.schema) for number, table in tables.items()}
+        self.footers = {number: footer(table) for number, table in tables.items()}
         return tables
 
     def each_shard(self, columns: Columns = None, *, newest_first: bool = False) -> Iterator[tuple[int, pa.Table]]:
@@ -147,6 +151,10 @@ class Snapshot(Described):
                 replies = pc.list_flatten(column)
                 sealed.update(replies.filter(pc.is_in(replies, value_set=wanted)).to_pylist())
         return sealed
+
+    def flaws(self) -> Iterator[Flaw]:
+        """Yield in what the shards are not those that were sealed."""
+        yield from flaws_of(self.folder, self.manifest, self.footers, self._numbers)
 
     def check_everything(self) -> None:
         """Find the shards that are damaged in any column, not only in those that are read."""
@@ -218,6 +226,16 @@ class Index(Snapshot):
         """Whether nothing is stored."""
         return not len(self.ids) and not self.pending and not self.damaged
 
+    def flaws(self) -> Iterator[Flaw]:
+        """Yield the same, and two shards that hold the same records, as when one was put back too late."""
+        yield from super().flaws()
+        places = find(self.ids, self.ids)
+        twice = np.flatnonzero(places != np.arange(len(places)))
+        if len(twice) and not copies_in(self.footers):
+            first, second = self.shards[[places[twice[0]], twice[0]]]
+            fact = f"The shards s{first:04d} and s{second:04d} in {self.folder} hold some records twice."
+            yield Flaw(fact, Sentence("Move one of them away."))
+
     def rows_of(self, ids: Sequence[str] | pa.Array) -> npt.NDArray[np.int64]:
         """Return the row of each record, -1 where it is not sealed."""
         return find(ids, self.ids)
@@ -233,6 +251,12 @@ class Index(Snapshot):
         sealed, status = self.column(f"{stage}._question"), self.column(f"{stage}._status")
         answered = find(questions, pc.if_else(pc.equal(status, "done"), sealed, pa.scalar(None, pa.string())))
         return np.where(answered >= 0, answered, find(questions, sealed))
+
+
+def unseen_in(store: Snapshot) -> str:
+    """Return what cannot be known of a store without a manifest, in words; empty if it has one, or no shard."""
+    path = work_area(store.folder) / MANIFEST
+    return "" if store.manifest or not store.paths else f"Without {path} a missing newest shard cannot be seen."
 
 
 def find(values: Sequence[str] | pa.Array, among: pa.Array) -> npt.NDArray[np.int64]:
@@ -262,9 +286,11 @@ def shard_paths(out: Path) -> dict[int, Path]:
     return {number: path for number, path in sorted(paths.items()) if path.name in names_in(path.parent)}
 
 
-def footer(schema: pa.Schema) -> dict[str, Any]:
-    """Return what a shard says of itself: version, key, stages, whether it is simulated."""
-    return dict(json.loads((schema.metadata or {}).get(FOOTER, b"{}")))
+def footer(table: pa.Table) -> dict[str, Any]:
+    """Return what a shard says of itself: version, key, stages, whether it is simulated, its seal; and its rows."""
+    metadata = table.schema.metadata or {}
+    unsigned = {"seal": [0, metadata.get(CHECKSUM, b"").decode()]}  # before there were seals
+    return {**unsigned, **json.loads(metadata.get(FOOTER, b"{}")), "rows": table.num_rows}
 
 
 def damaged_error(path: Path) -> DamagedError:

@@ -6,6 +6,7 @@ It changes nothing, and waits for no lock.
 from __future__ import annotations
 
 import contextlib
+import warnings
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from ..table.arrow import as_column, cells_at
 from ..table.cells import is_missing
 from .files import folder_of
 from .index import RECORD_ID, Columns, Snapshot, find, is_store
+from .journal import copies_in
 from .parquet import join
 from .replies import COST, StoredReplies, collect_replies, cost_in_rows, cost_of_payloads, lost_costs
 from .rows import STATUS, answers_and_facts, meta, record_status
@@ -73,6 +75,11 @@ class StoreReader(Snapshot):
             raise StoreError("There is no store at {store}. {run} makes one.", store=folder)
         super().__init__(folder, warn=warn)
         self.tables(())
+        self.found_flaws = list(self.flaws())
+        for flaw in self.found_flaws if warn else ():
+            warnings.warn(f"{flaw.fact} What is there is read, each record once.", stacklevel=3)
+        for number in copies_in(self.footers):
+            del self.paths[number], self.footers[number]
 
     def rows(self, columns: Columns = None) -> pa.Table:
         """Return the sealed rows with all columns, or those of some that any shard has."""
@@ -224,6 +231,9 @@ def read(out: str | Path = "enriched") -> pd.DataFrame:
     if not table.num_columns:
         table = pa.table(dict.fromkeys((RECORD_ID, STATUS), pa.array([], pa.string())))
     raw = {meta(stage, "replies") for stage in reader.stages}
+    ids = table.column(RECORD_ID).combine_chunks()
+    if len(first := np.unique(find(ids, ids))) < len(ids):  # a shard was put back after its records were asked again
+        table = table.take(first)
     frame = to_frame(table.select([name for name in table.column_names if name not in raw]))
     given = set(reader.given).difference(*reader.answers.values())
     frame.attrs[ORIGIN] = {"key": reader.key, "written": [name for name in frame.columns if name not in given]}

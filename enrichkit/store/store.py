@@ -32,9 +32,9 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from ..errors import DamagedError, LockedError, StoreError
-from .files import OUTSTANDING, OWNER, Files, names_in, read_json, work_area
-from .index import RECORD_ID, Index, Snapshot, damaged_error, find, footer, stray_work_area
-from .journal import JournalEntry, encode_journal
+from .files import MANIFEST, OUTSTANDING, OWNER, Files, names_in, read_json, work_area
+from .index import FOOTER, RECORD_ID, Index, Snapshot, damaged_error, find, footer, stray_work_area
+from .journal import JournalEntry, copies_in, encode_journal, encode_manifest, flawed_error, manifest_of
 from .parquet import encode_parquet, read_parquet
 
 LOG = logging.getLogger("enrichkit")
@@ -71,6 +71,9 @@ class Store:
             if self.index.damaged:
                 damage = damaged_error(self.index.damaged[0]).sentence
                 raise DamagedError("{damage} Nothing was changed.", damage=damage)
+            if not redo_damaged and (flaws := list(self.index.flaws())):
+                raise flawed_error(flaws)
+            self._put_manifest(self.index, self.index.footers)
             self._next = max(self.index.footers, default=-1) + 1
             self._recover_journal()
         except BaseException:
@@ -96,11 +99,35 @@ class Store:
         """
         self._check_lock()
         number = self._next if shard is None else shard
+        table = self._signed(table, number)
         self.files.put(self._path(number), encode_parquet(table))
+        self._put_manifest(self.index, self.index.footers | {number: footer(table)})
         self._next = max(self._next, number + 1)
-        self.index.footers[number] = footer(table.schema)
+        self.index.footers[number] = footer(table)
         self._forget(questions)
         return number
+
+    def _signed(self, table: pa.Table, number: int) -> pa.Table:
+        """Return a shard's table with what its footer says of this seal, and of the shards there are."""
+        numbers = {*self.index.footers, number}
+        facts = footer(table) | {
+            "number": number,
+            "highest": max(numbers),
+            "gone": sorted({*range(max(numbers))} - numbers),
+            "seal": [self.index.manifest.get("seals", 0) + 1, uuid.uuid4().hex[:8]],
+        }
+        return table.replace_schema_metadata({FOOTER: json.dumps(facts).encode()})
+
+    def _put_manifest(self, store: Snapshot, footers: Mapping[int, Mapping[str, Any]]) -> None:
+        """Store durably which shards there are, unless the manifest says so already.
+
+        It follows the shards, and is behind them for a moment: what it does not know is newer by its seal.
+        """
+        seals = [store.manifest.get("seals", 0), *(facts["seal"][0] for facts in footers.values())]
+        manifest = manifest_of(footers, max(seals))
+        if manifest != (store.manifest or manifest_of({}, 0)):
+            self.files.put(self.work / MANIFEST, encode_manifest(manifest))
+            store.manifest = manifest
 
     def shard(self, number: int, columns: Collection[str] | None = None) -> pa.Table:
         """Return a sealed shard's table, all of it or some columns."""
@@ -194,10 +221,13 @@ class Store:
         )
 
     def _quarantine_damaged(self) -> None:
-        """Quarantine every shard that fails a checksum, in any column."""
+        """Quarantine every shard that fails a checksum, in any column, and those that are copies of others."""
         store = Snapshot(self.out)
         store.check_everything()
-        for path in store.damaged:
+        copies = copies_in(store.footers)
+        # First the manifest: after a crash in between they are still there, and still refused.
+        self._put_manifest(store, {number: store.footers[number] for number in store.footers.keys() - copies.keys()})
+        for path in [*store.damaged, *(store.paths[number] for number in copies)]:
             self._quarantine(path, f"{path.parent.name.removeprefix('shard=')}-{path.name}")
 
     def _quarantine(self, path: Path, name: str) -> None:

@@ -150,7 +150,7 @@ def test_no_damage_leaves_an_answer_out_of_the_table(column, tmp_path):
         run(tmp_path / "out", client)
     planned = enrichkit.plan(TABLE, out=tmp_path / "out", stages=[COMPANY, SITE], key="name")
     assert [note for note in planned.notes if "is damaged" in note]
-    with pytest.warns(UserWarning, match="1 damaged file was quarantined"):
+    with pytest.warns(UserWarning, match="1 file was quarantined"):
         pd.testing.assert_frame_equal(run(tmp_path / "out", client, redo_damaged=True), before)
 
 
