@@ -89,7 +89,7 @@ def doctor(args: argparse.Namespace) -> int:
         came, spent_usd = examine(client, options.model, worst_usd=worst_usd, patience_seconds=args.patience)
     replies = list(itertools.chain(*came.values()))
     simulated = " (simulated)" * any((reply.model_version or "").startswith(SIMULATOR) for reply in replies)
-    cost = f"{usd(spent_usd)} USD at most{simulated}, by {prices_told({})}" if worst_usd else "unknown"
+    cost = f"at most {usd(spent_usd)} USD{simulated}, {prices_told({})}" if worst_usd else "unknown"
     rows = pd.DataFrame(_rows(came, replies, cost), columns=["what", "seen"])
     put(*text_page([], {f"{options.model}, by {options.client_name}": rows}, most=0).splitlines(), "")
     if broken := _broken(replies):
@@ -122,9 +122,9 @@ def examine(client: Client, model: str, *, worst_usd: Decimal, patience_seconds:
         reply = reply_of(send, in_words(request) if request.json == "words" else request)
         if reply.failure is None and read_answer(Town, reply.text or "")[0] is None:
             reply = replace(reply, failure=Failure(cause="unreadable", message="no JSON object as asked for"))
+        perhaps = reply.failure is not None and reply.failure.may_be_charged
         cost_usd = total_usd(reply_cost(with_searches(reply, unknown=1), {"model": model}, {}))
-        may_be_more = cost_usd is None or (reply.failure is not None and reply.failure.may_be_charged)
-        spent_usd += worst_usd if cost_usd is None or may_be_more else cost_usd
+        spent_usd += worst_usd if perhaps or cost_usd is None else cost_usd
         came[way].append(reply)
         in_a_row = 0 if reply.paid else in_a_row + 1
         if reply.failure and not reply.paid:
