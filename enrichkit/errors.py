@@ -97,8 +97,8 @@ class Stopped(EnrichError):
     Attributes
     ----------
     reason : str
-        ``stop``, ``interrupt``, ``budget``, ``daily_quota``, ``spend_limit``, ``auth``, ``model_not_found``,
-        ``mixed``, ``store`` or ``failures``.
+        ``stop``, ``interrupt``, ``budget``, ``mixed``, ``store``, ``failures``, ``refused``, ``no_search``,
+        ``search_quota``, or the cause of a refusal that ends a run, such as ``daily_quota`` or ``auth``.
     done, left : int
         Records complete, and records still to ask.
     """

@@ -212,6 +212,8 @@ def stop_reason_text(reason: str, detail: str) -> Sentence:
         "interrupt": "Interrupted. ",
         "budget": f"Stopped to keep within the budget{said}. ",
         "daily_quota": f"The daily quota is used up{said}; it opens again at {_quota_opens()}. ",
+        "search_quota": f"Searches are refused, and nothing else{said}. "
+        f"They may open at {_quota_opens()}; a paid tier has more of them. ",
         "spend_limit": f"The account's spend limit is reached{said}. Wait ten minutes or raise it. ",
         "no_quota": f"This key has no quota for the model{said}; waiting opens none. ",
         "credits": f"The account has no credits left, or no billing{said}. Top up, or link a billing account. ",

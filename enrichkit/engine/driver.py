@@ -20,10 +20,10 @@ from ..formatting import many, plain
 from ..pricing.budget import DurableBudget
 from ..status import WARN_AT, Status, Traffic
 from ..store.rows import Outcome
-from .pace import PauseSwitch, RateLimiter
+from .pace import RateLimiter
 from .queue import Question, QuestionQueue
 from .recorder import Recorder
-from .tally import NO_SEARCH_AFTER, FailureStreak, Stopwatch, Tally
+from .tally import NO_SEARCH_AFTER, FailureStreak, PauseSwitch, Stopwatch, Tally
 from .workers import Asking, News, ReplyArrived, Skipped, WorkerEnded, Workers
 
 SAVE_AGAIN_SECONDS = 0.5
@@ -174,7 +174,8 @@ class Engine:
         try:
             self._write_all()
         finally:
-            self.stop(*END)
+            refused = self._workers.doubt.refused
+            self.stop(*(END if refused is None else ("search_quota", refused)))
             self.resume()  # a pause while the last requests were in flight
             for _ in ended:
                 pass

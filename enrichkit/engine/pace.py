@@ -6,8 +6,7 @@ next opening passes at full speed what the one before it passed. Everything is c
 a request counts as accepted until it is refused: how long answers take does not matter. Only where refusals all come
 at the same number under way, and hardly an answer does, that many are kept under way, whatever the speed.
 
-`Pace` decides, purely, in whatever time it is given. `RateLimiter` keeps the workers waiting; and nothing passes the
-`PauseSwitch` while there is a reason to pause, such as a full disk or a person's wish.
+`Pace` decides, purely, in whatever time it is given. `RateLimiter` keeps the workers waiting.
 """
 
 from __future__ import annotations
@@ -239,40 +238,6 @@ class Pace:
         return PaceView(rate, max(0.0, self._probe_at - now), reason)
 
 
-class PauseSwitch:
-    """Shut for as long as anybody has a reason.
-
-    >>> switch = PauseSwitch()
-    >>> switch.shut("pause")
-    >>> switch.shut("disk")
-    >>> switch.lift("pause")
-    >>> switch.opened.is_set(), "disk" in switch
-    (False, True)
-    """
-
-    def __init__(self) -> None:
-        self._reasons: set[str] = set()
-        self._lock = threading.Lock()
-        self.opened = threading.Event()
-        self.opened.set()
-
-    def __contains__(self, reason: str) -> bool:
-        return reason in self._reasons
-
-    def shut(self, reason: str) -> None:
-        """Let nobody through before this reason is lifted."""
-        with self._lock:
-            self._reasons.add(reason)
-            self.opened.clear()
-
-    def lift(self, reason: str) -> None:
-        """Say that a reason is over."""
-        with self._lock:
-            self._reasons.discard(reason)
-            if not self._reasons:
-                self.opened.set()
-
-
 class RateLimiter:
     """Lets requests through one by one, as fast as the `Pace` allows; none once patience has run out."""
 
@@ -283,6 +248,7 @@ class RateLimiter:
         patience_seconds: float | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._rpm = rpm
         self._pace = Pace(rpm=rpm)
         self._patience_seconds = patience_seconds
         self._refused = False
@@ -335,6 +301,12 @@ class RateLimiter:
         with self._lock:
             self._refused = True
             self._pace.refused(ticket, self._clock(), retry_after_seconds)
+        self._news.set()
+
+    def forget(self) -> None:
+        """Start afresh: what was learned came of requests that are sent no more."""
+        with self._lock:
+            self._pace = Pace(rpm=self._rpm)
         self._news.set()
 
     @property

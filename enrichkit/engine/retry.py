@@ -1,18 +1,20 @@
 """One request's tries: again after what is transient, within a deadline, and never when the run stops.
 
-It decides when another try makes sense and waits for it. How a request is sent, and what it must wait for before that,
-is no concern of its own: such waiting counts against no deadline.
+It decides when another try makes sense and waits for it, and when to doubt that searches are taken at all. How a
+request is sent, and what it must wait for before that, is no concern of its own: such waiting counts against no
+deadline.
 """
 
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import tenacity
 
-from ..messages import Reply, Request
+from ..messages import Failure, Reply, Request
 
 TRIES = 7
 """At one answer in ten an error, one question in ten million fails so often."""
@@ -21,6 +23,9 @@ SILENT_TRIES = 4
 FIRST_WAIT_SECONDS = 0.25
 LONGEST_WAIT_SECONDS = 30.0
 SHORTEST_TIMEOUT_SECONDS = 0.001
+DOUBT_AFTER_SECONDS = 60.0
+"""Of refusals without any detail, of searching requests alone."""
+SHORT_TOKENS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +35,44 @@ class Sent:
     reply: Reply
     seconds: float
     tries: int = 1
+    short: bool = False
+    """Whether it answers the short request of a `SearchDoubt`."""
+
+
+class SearchDoubt:
+    """Whether searches are refused, and nothing else is: after a while, a short request that does not search tells."""
+
+    def __init__(self) -> None:
+        self._since: float | None = None
+        self._said = ""
+        self._lock = threading.Lock()
+        self.refused: str | None = None
+        """What the service says to searches, once it is known that it takes everything else."""
+        self.over = threading.Event()
+        """Set when no search is asked for any more, for that reason or because the run is stopped."""
+
+    def probe(self, request: Request) -> Request:
+        """Return what to send for a request: itself, or, once it is time, the short one that tells."""
+        with self._lock:
+            if not request.search or self._since is None or time.monotonic() - self._since < DOUBT_AFTER_SECONDS:
+                return request
+            self._since = None
+        return replace(request, search=False, max_output_tokens=SHORT_TOKENS)
+
+    def learn(self, sent: Request, failure: Failure | None) -> None:
+        """Learn what became of a request; what passes without a search says nothing."""
+        rate = failure if failure is not None and failure.cause == "rate" else None
+        with self._lock:
+            if sent.search and rate is not None and rate.quota is None and rate.retry_after_seconds is None:
+                self._since, self._said = self._since or time.monotonic(), rate.message
+            elif sent.search or rate is not None:
+                self._since = None
+
+    def confirm(self, reply: Reply) -> Reply:
+        """Ask for no search any more: a short request has passed. Return its reply as a try that answers nothing."""
+        self.refused = self._said
+        self.over.set()
+        return replace(reply, failure=Failure(cause="search_quota", message=self._said))
 
 
 def ask(
@@ -57,7 +100,7 @@ def ask(
         if sent is None:
             return None
         left -= sent.seconds
-        return Sent(sent.reply, sent.seconds, tries)
+        return replace(sent, tries=tries)
 
     def wait(state: tenacity.RetryCallState) -> float:
         nonlocal left

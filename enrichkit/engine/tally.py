@@ -1,11 +1,13 @@
-"""What a run has come to so far: running counts, the time it took, and failures in a row.
+"""What a run has come to so far: running counts, the time it took, why it pauses, and failures in a row.
 
 Plain bookkeeping for the writer's thread: it asks nobody, writes nothing and stops nothing. Nothing is ever counted a
-second time for a display.
+second time for a display; and nothing passes the `PauseSwitch` while there is a reason to pause, such as a full disk or
+a person's wish.
 """
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import Counter, deque
 from collections.abc import Mapping
@@ -103,6 +105,40 @@ class Tally:
             prices=self._prices,
             simulated=simulated,
         )
+
+
+class PauseSwitch:
+    """Shut for as long as anybody has a reason.
+
+    >>> switch = PauseSwitch()
+    >>> switch.shut("pause")
+    >>> switch.shut("disk")
+    >>> switch.lift("pause")
+    >>> switch.opened.is_set(), "disk" in switch
+    (False, True)
+    """
+
+    def __init__(self) -> None:
+        self._reasons: set[str] = set()
+        self._lock = threading.Lock()
+        self.opened = threading.Event()
+        self.opened.set()
+
+    def __contains__(self, reason: str) -> bool:
+        return reason in self._reasons
+
+    def shut(self, reason: str) -> None:
+        """Let nobody through before this reason is lifted."""
+        with self._lock:
+            self._reasons.add(reason)
+            self.opened.clear()
+
+    def lift(self, reason: str) -> None:
+        """Say that a reason is over."""
+        with self._lock:
+            self._reasons.discard(reason)
+            if not self._reasons:
+                self.opened.set()
 
 
 class Stopwatch:

@@ -27,9 +27,9 @@ from ..stages.stage import Stage, request_for
 from ..store.journal import JournalEntry
 from ..store.rows import Outcome, ReadReply, outcome_of, read_decoded, read_payload, reply_cost
 from .pace import RateLimiter
-from .queue import Question, QuestionQueue, name_question
+from .queue import Question, QuestionQueue, name_question, tokens
 from .recorder import Recorder
-from .retry import Sent, ask
+from .retry import SearchDoubt, Sent, ask
 
 ATTEMPTS = 3
 """An answer that cannot be read is asked again up to twice."""
@@ -123,11 +123,11 @@ class Workers:
         self._pass_on = pass_on
         self._end_run = end_run
         self._turn = threading.Lock()
-        self._slots = _tokens(asking.workers)
-        self._permits = _tokens(asking.workers + SPARE_PERMITS)
+        self._slots = tokens(asking.workers)
+        self._permits = tokens(asking.workers + SPARE_PERMITS)
         self._returning = 0
         """Workers that have backed off and want a slot again."""
-        self._handed = _tokens(0)
+        self._handed = tokens(0)
         """Slots handed to them: from the common ones the giver would take its own again, before they are awake."""
         self.simulated = True if self._plan.model == SIMULATOR else recorder.store.index.simulated
         """Whether the simulator answers; None before that is known."""
@@ -138,6 +138,7 @@ class Workers:
         """Requests sent, refused ones included, and those under way; paid replies passed on."""
         self.problem: tuple[str, Failure] | None = None
         """The last request that brought no answer: its stage, and why."""
+        self.doubt = SearchDoubt()
 
     def start(self) -> Iterator[None]:
         """Let them begin; the iterator ends when all of them have."""
@@ -158,6 +159,7 @@ class Workers:
 
     def wake(self) -> None:
         """Let those who wait see that the run is stopped: whoever gets a slot or a permit passes it on."""
+        self.doubt.over.set()
         self._give_slot()
         self._permits.put(None)
 
@@ -227,6 +229,7 @@ class Workers:
             sent = ask(request, self._send, stop=self._stopped, deadline_seconds=deadline_seconds, sleep=self._back_off)
             if sent is None or self._ends_run(sent.reply):
                 self.release()
+                self._queue.leave(question)
                 return
             read = self._read(stage, request, sent, attempt)
             replies.append(read)
@@ -234,11 +237,14 @@ class Workers:
             if failure is not None:
                 self.problem = stage.name, failure
             again = failure is not None and failure.cause in ASK_AGAIN and attempt < last and not self._stopped.is_set()
-            entry = JournalEntry(question_id, stage.name, attempt, "again" if again else read.status, read.payload)
-            outcome = None if again else outcome_of(question_id, replies, recorded=recorded)
+            status = "again" if again or sent.short else read.status
+            entry = JournalEntry(question_id, stage.name, attempt, status, read.payload)
+            outcome = None if status == "again" else outcome_of(question_id, replies, recorded=recorded)
             with self._lock:
                 self.arrived += read.reply.paid
             self._pass_on(ReplyArrived(question, entry, read, outcome, retried=last > ATTEMPTS))
+            if sent.short:
+                self._queue.leave(question)
             if not again:
                 return
 
@@ -253,11 +259,12 @@ class Workers:
             "model": request.model,
             "seconds": round(sent.seconds, 4),
             "tries": sent.tries,
-            "search": request.search,
+            "search": request.search and not sent.short,
         }
         # Stored as it came: what it means is read after, and may be read otherwise later. An SDK's client has
         # parsed the body just as `decode` would; a reply of one's own client changes on its way into JSON.
-        raw_alone = client_name in CLIENTS and sent.reply.raw is not None
+        # A short reply must never be read as an answer, whatever it holds: its failure is kept beside it.
+        raw_alone = client_name in CLIENTS and sent.reply.raw is not None and not sent.short
         payload = encode(sent.reply, raw_alone=raw_alone, **facts)
         if raw_alone:
             return read_decoded(stage, payload, sent.reply, facts, prices)
@@ -285,7 +292,7 @@ class Workers:
         request that has passed it is sent at once.
         """
         while (worst := self._reserve(request)) is not None:
-            ticket = self._limiter.enter(self._stopped, opened=self._opened)
+            ticket = self._limiter.enter(self.doubt.over if request.search else self._stopped, opened=self._opened)
             if ticket is None:
                 self._budget.settle(worst, Decimal())
                 if self._limiter.out_of_patience:
@@ -295,17 +302,25 @@ class Workers:
                 self.in_flight += 1
                 self.requests += 1
             started = time.monotonic()
-            reply = reply_of(self._asking.client, request)
+            sending = self.doubt.probe(request)
+            reply = reply_of(self._asking.client, sending)
             seconds = time.monotonic() - started
             with self._lock:
                 self.in_flight -= 1
-            self._settle(request, reply, worst)
+            self._settle(sending, reply, worst)
+            self.doubt.learn(sending, reply.failure)
             if reply.failure is not None:
                 self.problem = request.stage, reply.failure
-            if reply.failure is None or reply.failure.cause not in WAITED_FOR[request.tier]:
-                self._limiter.accepted(ticket)
+            if reply.failure is not None and reply.failure.cause in WAITED_FOR[request.tier]:
+                self._limiter.refused(ticket, reply.failure.retry_after_seconds)
+                continue
+            self._limiter.accepted(ticket)
+            if sending is request or (reply.failure is not None and reply.failure.ends_run):
                 return Sent(reply, seconds)
-            self._limiter.refused(ticket, reply.failure.retry_after_seconds)
+            if reply.paid:
+                self._queue.drop([place for place, stage in enumerate(self._plan.stages) if stage.stage.search])
+                self._limiter.forget()
+                return Sent(self.doubt.confirm(reply), seconds, short=True)
         return None
 
     def _reserve(self, request: Request) -> Decimal | None:
@@ -330,11 +345,3 @@ class Workers:
         paid = total_usd(reply_cost(counted, {"model": request.model}, self._asking.prices))
         self._budget.worst_cases.learn(request, reply, paid)
         self._budget.settle(worst, paid, about=lambda: name_question(self._plan, request.stage, request.question))
-
-
-def _tokens(count: int) -> queue.SimpleQueue[None]:
-    """Return a semaphore as a queue, which is made of C: it takes a third of the time with twenty workers."""
-    tokens: queue.SimpleQueue[None] = queue.SimpleQueue()
-    for _ in range(count):
-        tokens.put(None)
-    return tokens

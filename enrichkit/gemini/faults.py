@@ -141,14 +141,18 @@ def failed(code: int, status: str, message: str, *details: Body) -> Body:
     return {"error": {"code": code, "message": message, "status": status} | ({"details": details} if details else {})}
 
 
-def too_many(quota: str, wait_seconds: float | None) -> Body:
+ADVICE = "You exceeded your current quota, please check your plan and billing details."
+HELP = {"@type": "type.googleapis.com/google.rpc.Help", "links": [{"description": "Learn more about quotas"}]}
+
+
+def too_many(quota: str, wait_seconds: float | None, *, value: str = "20") -> Body:
     """Return the body of a 429 that names its quota."""
     violation = {"quotaMetric": "generativelanguage.googleapis.com/generate_requests", "quotaId": quota}
     details: list[Body] = [
-        {"@type": "type.googleapis.com/google.rpc.Help", "links": [{"description": "Learn more about quotas"}]},
-        {"@type": "type.googleapis.com/google.rpc.QuotaFailure", "violations": [violation | {"quotaValue": "20"}]},
+        HELP,
+        {"@type": "type.googleapis.com/google.rpc.QuotaFailure", "violations": [violation | {"quotaValue": value}]},
     ]
-    message = "You exceeded your current quota, please check your plan and billing details."
+    message = ADVICE
     if wait_seconds is not None:
         details.append({"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": f"{wait_seconds:.3f}s"})
         message += f" Please retry in {wait_seconds:.6f}s."
@@ -205,6 +209,8 @@ class Fault:
     """Sends a reply's bytes by the handler of the request."""
     charged: bool = True
     """Whether a reply counts as an answer."""
+    to: Callable[[Body], bool] = lambda request: True
+    """The requests that it happens to; any other one is answered well."""
 
 
 def with_text(change: Callable[[str], str], finish: str = "STOP") -> Fault:
@@ -227,6 +233,15 @@ def without_text(finish: str) -> Fault:
         usage["totalTokenCount"] -= usage.pop("candidatesTokenCount")
 
     return Fault(shape=apply)
+
+
+def _searches(request: Body) -> bool:
+    return bool(get(request, "tools"))
+
+
+def _both(request: Body) -> bool:
+    config = get(request, "generationConfig") or {}
+    return _searches(request) and bool(get(config, "responseJsonSchema") or get(config, "responseSchema"))
 
 
 def _ungrounded(body: Body) -> None:
@@ -310,6 +325,12 @@ FAULTS = {
     "billed_tools": Fault(shape=_billed_tools),
     "location": Fault((400, failed(400, "FAILED_PRECONDITION", "User location is not supported for the API use."))),
     "credits": Fault((429, failed(429, "RESOURCE_EXHAUSTED", "Your prepayment credits are depleted."))),
+    "quota_zero": Fault((429, too_many("GenerateRequestsPerMinutePerProjectPerModel-FreeTier", 36.0, value="0"))),
+    "search_quota": Fault((429, failed(429, "RESOURCE_EXHAUSTED", ADVICE, HELP)), to=_searches),
+    "refuses_both": Fault(
+        (400, failed(400, "INVALID_ARGUMENT", "Grounding and structured output exclude each other.")), to=_both
+    ),
+    "both_empty": Fault(shape=lambda body: body.pop("candidates"), to=_both),
     "html_200": Fault((200, "<html><head><title>Guest network</title></head><body>Log in</body></html>")),
     "error_200": Fault((200, failed(500, "INTERNAL", "The backend is away."))),
     "slow_head": Fault(delivery=_slow_head),

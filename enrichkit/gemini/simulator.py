@@ -307,7 +307,7 @@ class _Handler(BaseHTTPRequestHandler):
         simulator, self.tier = self.server.simulator, get(body, "serviceTier") or "standard"
         text = "".join(map(text_of, get(body, "contents") or []))
         prompt, earlier, name = simulator._begin(text)
-        fault = FAULTS[name] if name else NO_FAULT
+        fault = FAULTS[name] if name and FAULTS[name].to(body) else NO_FAULT
         try:
             error = refused_request(model, body, self.headers.get("x-goog-api-key")) or simulator._refusal()
             if error is None:

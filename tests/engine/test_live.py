@@ -18,7 +18,7 @@ import pytest
 import enrichkit
 from enrichkit import Stage, errors
 from enrichkit.engine.driver import Engine
-from enrichkit.engine.pace import PauseSwitch
+from enrichkit.engine.tally import PauseSwitch
 from enrichkit.gemini.simulator import Simulator
 from enrichkit.messages import Failure, Reply
 from support import programs

@@ -10,7 +10,7 @@ import enrichkit
 from enrichkit import Price, Stage, errors
 from enrichkit.gemini.faults import FAULTS
 from enrichkit.gemini.simulator import Quota
-from enrichkit.messages import CLIENTS
+from enrichkit.messages import CLIENTS, Failure, Reply, Usage
 from support.tables import Company, numbered
 from support.waiting import wait_for
 
@@ -105,3 +105,69 @@ def test_models_before_a_name_says_nothing(client, simulator, tmp_path):
         done = run(2, tmp_path / "out", simulator, prices=prices, **given)
         assert set(done["_status"]) == {"done"}
         assert simulator.counts()["requests"] == 4, number
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+def test_a_search_allowance_that_is_used_up_ends_the_stages_that_search(client, simulator, tmp_path, monkeypatch):
+    """One short request without a search tells; the others are done, and the next call asks what was left."""
+    monkeypatch.setattr("enrichkit.engine.retry.DOUBT_AFTER_SECONDS", 0.5)
+    simulator.faults = {"search_quota": 1.0}
+    plain = Stage("plain", prompt="Name {name}.", answer=Company, search=False)
+    given = {"stages": [SEARCHING, plain], "key": "name", "client": client, "budget_usd": 5}
+    job = enrichkit.start(numbered(12), out=tmp_path / "out", progress=False, workers=4, **given)
+    with pytest.raises(
+        errors.Stopped, match=r"Searches are refused, and nothing else \(You exceeded .* midnight"
+    ) as told:
+        job.result()
+    assert (told.value.reason, told.value.done, told.value.left) == ("search_quota", 0, 12)
+    assert "You exceeded your current quota" in job.status.problem
+    counts = simulator.counts()
+    assert counts["answers"] == 12 + 1
+    assert sum(bill["searches"] for bill in simulator.ledger) == 0
+    assert all(bill["output"] + bill["thinking"] <= 900 for bill in simulator.ledger)
+    simulator.faults = {}
+    again = enrichkit.start(numbered(12), out=tmp_path / "out", progress=False, workers=4, **given)
+    assert set(again.result()["_status"]) == {"done"}
+    assert simulator.counts()["answers"] == 12 + 1 + 12
+
+
+def test_a_short_reply_never_stands_as_an_answer(tmp_path, monkeypatch):
+    """Whole or not, its words are nobody's answer; it is stored, charged for, and its question asked again."""
+    monkeypatch.setattr("enrichkit.engine.retry.DOUBT_AFTER_SECONDS", 0.1)
+    taken = [False]
+
+    def client(request):
+        if request.search and not taken[0]:
+            return Reply(failure=Failure(cause="rate", message="No capacity for this request."))
+        said = "short" if request.max_output_tokens == 16 else "whole"
+        return Reply(
+            text=f'{{"industry": "{said}"}}', usage=Usage(prompt_tokens=1000, output_tokens=0), model_version="m"
+        )
+
+    free = Price(input_usd=1000, output_usd=0, search_usd=0)
+    given = {
+        "stages": [SEARCHING],
+        "key": "name",
+        "model": "m",
+        "prices": {"m": free},
+        "client": client,
+        "progress": False,
+    }
+    with pytest.raises(errors.Stopped, match=r"nothing else \(No capacity for this request\.\)") as told:
+        enrichkit.run(numbered(2), out=tmp_path / "out", **given)
+    assert (told.value.reason, told.value.done, told.value.left) == ("search_quota", 0, 2)
+    taken[0] = True
+    job = enrichkit.start(numbered(2), out=tmp_path / "out", budget_usd=100, **given)
+    done = job.result()
+    assert "whole" in done.to_string()
+    assert "short" not in done.to_string()
+    assert (job.status.money.spent_usd, job.status.money.cost_usd) == (3.0, 2.0)
+
+
+def test_a_limit_on_all_requests_is_not_taken_for_one_on_searches(simulator, tmp_path, monkeypatch):
+    """The short request is refused as well, so patience decides."""
+    monkeypatch.setattr("enrichkit.engine.retry.DOUBT_AFTER_SECONDS", 0.2)
+    simulator.quota = Quota(1, seconds=3600.0, bare=True)
+    with pytest.raises(errors.Stopped, match="refused request after request") as told:
+        run(12, tmp_path / "out", simulator, patience_seconds=2.0)
+    assert (told.value.reason, simulator.counts()["answers"]) == ("refused", 1)

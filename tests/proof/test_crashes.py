@@ -14,7 +14,8 @@ import pytest
 
 import enrichkit
 from enrichkit import errors
-from enrichkit.engine.pace import Pace, PauseSwitch
+from enrichkit.engine.pace import Pace
+from enrichkit.engine.tally import PauseSwitch
 from enrichkit.store.files import Files
 from proof import crashes
 
