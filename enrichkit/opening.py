@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import logging
+import os
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -18,7 +20,7 @@ from .engine.driver import Engine
 from .engine.recorder import Recorder
 from .engine.shard_writer import reread
 from .engine.workers import ATTEMPTS, SPARE_PERMITS, Asking
-from .errors import BudgetError, StoreError
+from .errors import BudgetError, SetupError, StoreError
 from .formatting import many
 from .gemini.client import access, check_capabilities, client_of, is_simulated
 from .messages import SIMULATOR
@@ -34,6 +36,10 @@ from .stages.stage import Stage
 from .store.index import Index, indexed
 from .store.rows import answers_and_facts
 from .store.store import Store, write_note
+
+LOG = logging.getLogger("enrichkit")
+FILES_OF_A_STORE = 8
+"""So many files a run may have open at a time besides its connections."""
 
 
 def open_engine(frame: pd.DataFrame, options: Options, opening: contextlib.ExitStack) -> tuple[Engine, Recorder]:
@@ -78,7 +84,7 @@ def open_engine(frame: pd.DataFrame, options: Options, opening: contextlib.ExitS
         Asking(
             client=client,
             client_name=options.client_name,
-            workers=options.workers,
+            workers=_room_for(options),
             rpm=options.rpm,
             deadline_seconds=options.deadline_seconds or DEADLINES[options.tier],
             patience_seconds=options.patience_seconds,
@@ -89,6 +95,24 @@ def open_engine(frame: pd.DataFrame, options: Options, opening: contextlib.ExitS
         on_scarce=lambda: warn(engine.status),
     )
     return engine, recorder
+
+
+def _room_for(options: Options) -> int:
+    """Return how many may ask at a time: as many as the call says, or as the limit of open files leaves room for."""
+    try:
+        import resource
+
+        limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        free = limit - len(os.listdir("/dev/fd")) - FILES_OF_A_STORE
+    except (ImportError, OSError):  # no such limit on Windows
+        return options.workers
+    room = free // (2 if options.model == SIMULATOR else 1)  # its end of a connection is in this process, too
+    if limit == resource.RLIM_INFINITY or room >= options.workers:
+        return options.workers
+    if room < 1:
+        raise SetupError("This process may open {most} files, and has none to spare. Raise ulimit -n.", most=limit)
+    LOG.warning("%s ask at a time: this process may open %s files. Raise ulimit -n for more.", room, limit)
+    return room
 
 
 def check_setup(options: Options, stages: Sequence[Stage]) -> None:

@@ -22,7 +22,9 @@ from .refusals import classify
 from .sdks import ENDPOINT_NAME, Sdk
 from .wire import parse, readable, with_searches
 
-LEAVING = re.compile("(https?|all)_proxy|ssl_cert_(file|dir)|(requests|curl)_ca_bundle", re.IGNORECASE)
+LEAVING = re.compile(
+    "(https?|all)_proxy|ssl_cert_(file|dir)|(requests|curl)_ca_bundle|google_api_use_.*", re.IGNORECASE
+)
 """The variables that say by which proxy and with which certificates requests leave."""
 PASSWORD = re.compile(r"//[^/\s@]*@")
 """Who an address is for, and their password."""
@@ -82,7 +84,9 @@ def connect(name: str, *, key: str, base_url: str | None = None) -> Gemini:
         raise SetupError("There is no client {name!r}; choose one of {names}.", name=name, names=", ".join(CLIENTS))
     try:
         sdk = Sdk(name, key, base_url)
-    except (ImportError, OSError, ValueError) as error:  # a proxy of an unknown kind, a certificate that is not there
+    except SetupError:
+        raise
+    except Exception as error:  # a proxy of an unknown kind, a certificate that is not there, whatever an SDK refuses
         said = [f"{name}={value}" for name, value in os.environ.items() if LEAVING.fullmatch(name)]
         raise SetupError(
             "No request can leave this machine: {error}. The environment has {said}: fix or unset what is wrong.",

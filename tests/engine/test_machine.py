@@ -6,7 +6,9 @@ import errno
 import json
 import logging
 import os
+import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -32,6 +34,11 @@ stage = enrichkit.Stage("company", prompt="Research {{name}}.", answer=Company)
 table = pd.DataFrame({{"name": [f"Firm {{number}}" for number in range({rows})]}})
 result = enrichkit.run(table, out={out!r}, stages=[stage], key="name", progress=False, **{settings!r})
 print((result["_status"] == "done").sum(), "done")
+"""
+
+LIMITED = """
+import os, resource
+resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/dev/fd")) + 6, 4096))
 """
 
 
@@ -85,6 +92,27 @@ def test_a_redirect_ends_the_run_and_takes_no_key_along(client, simulator, tmp_p
         run(10, tmp_path / "out", client=client)
     assert (stopped.value.reason, stopped.value.done) == ("redirected", 0)
     assert simulator.counts()["requests"] <= 4 + 2
+    assert list(tmp_path.rglob("*.parquet")) == list(tmp_path.rglob("*.tsv")) == []
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+def test_control_characters_reach_no_message_cell_or_file(client, simulator, tmp_path, caplog):
+    """A service's words may move a terminal's cursor, or ring its bell."""
+    simulator.script = [None, "rude_row", "rude"]
+    with pytest.raises(errors.Stopped, match=re.escape("closed ?[2J ?")) as stopped:
+        run(5, tmp_path / "out", client=client, workers=1)
+    run(5, tmp_path / "out", client=client)
+    result, report = enrichkit.read(tmp_path / "out"), enrichkit.report(tmp_path / "out")
+    assert "bad_request: odd ?[2J ?" in set(result["company._error"])
+    files = [path.read_bytes() for path in tmp_path.rglob("*.json")]
+    said = [
+        str(stopped.value),
+        result.to_csv(),
+        caplog.text,
+        repr(report),
+        *map(repr, files),
+    ]
+    assert [text for text in said if "\x1b" in text or "\x07" in text or "\\x1b" in text] == []
 
 
 @pytest.mark.parametrize("client", CLIENTS)
@@ -175,3 +203,46 @@ def test_where_joblib_grants_one_thread_all_workers_ask(simulator, tmp_path):
     assert done.stdout == "20 done\n", done.stderr
     assert simulator.counts()["most_at_once"] == 10
     assert time.monotonic() - began < 20
+
+
+@pytest.mark.parametrize("within", [True, False], ids=["simulator in the process", "elsewhere"])
+def test_fewer_ask_where_few_files_may_be_open(within, simulator, tmp_path):
+    """At twenty-four files nothing is tried again for ever, and nothing is lost."""
+    settings = {"workers": 20, "shard_rows": 5} | ({"model": "simulator"} if within else {})
+    code = CALL.format(rows=60, out=str(tmp_path / "out"), settings=settings)
+    limited = ["sh", "-c", 'ulimit -n 24; exec "$@"', "sh", sys.executable, "-c", code]
+    done = subprocess.run(limited, check=False, capture_output=True, text=True, timeout=50)
+    assert done.stdout == "60 done\n", done.stderr
+    assert re.fullmatch(
+        r"\d+ ask at a time: this process may open 24 files\. Raise ulimit -n for more\.\n", done.stderr
+    )
+
+
+def test_where_no_file_is_to_spare_nothing_is_asked(simulator, tmp_path):
+    """A sentence says so."""
+    code = CALL.format(rows=6, out=str(tmp_path / "out"), settings={}).replace("result =", LIMITED + "result =")
+    done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True, timeout=50)
+    assert "SetupError: This process may open" in done.stderr
+    assert simulator.counts()["requests"] == 0
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+def test_what_the_environment_says_to_libraries_moves_no_request(client, tmp_path, monkeypatch):
+    """With the simulator there is neither proxy nor certificate, another product or another version."""
+    with socket.create_server(("127.0.0.1", 0)) as proxy:
+        proxy.setblocking(False)
+        for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+            monkeypatch.setenv(name, f"http://ana:word@127.0.0.1:{proxy.getsockname()[1]}")
+        for name in ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "GOOGLE_APPLICATION_CREDENTIALS"):
+            monkeypatch.setenv(name, "/no/such/file")
+        for name in ("GOOGLE_GENAI_USE_VERTEXAI", "GOOGLE_GENAI_USE_ENTERPRISE"):
+            monkeypatch.setenv(name, "true")
+        monkeypatch.setenv("GOOGLE_CLOUD_PROJECT", "one")
+        monkeypatch.setenv("GOOGLE_CLOUD_LOCATION", "europe-west4")
+        monkeypatch.setenv("GOOGLE_CLOUD_UNIVERSE_DOMAIN", "other.example")
+        monkeypatch.setenv("GOOGLE_API_USE_MTLS_ENDPOINT", "always")
+        process = program(2, tmp_path / "out", client=client, model="simulator")
+        said, complaints = process.communicate(timeout=50)
+        assert (said, complaints) == ("2 done\n", "")
+        with pytest.raises(BlockingIOError):
+            proxy.accept()

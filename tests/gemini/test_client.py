@@ -489,12 +489,18 @@ def test_what_a_service_says_moves_no_terminal(name):
     ("variable", "value", "shown"),
     [
         ("SSL_CERT_FILE", "/no/such/file.pem", "SSL_CERT_FILE=/no/such/file.pem"),
+        ("SSL_CERT_FILE", "/etc/hostname", "SSL_CERT_FILE=/etc/hostname"),
+        ("SSL_CERT_DIR", "/no/such/folder", "SSL_CERT_DIR=/no/such/folder"),
+        ("REQUESTS_CA_BUNDLE", "/no/such/file.pem", "REQUESTS_CA_BUNDLE=/no/such/file.pem"),
+        ("HTTPS_PROXY", "10.0.0.1:port", "HTTPS_PROXY=10.0.0.1:port"),
         ("HTTPS_PROXY", "gopher://ana:word@10.0.0.1:1", "HTTPS_PROXY=gopher://10.0.0.1:1"),
         ("all_proxy", "socks5://ana:word@10.0.0.1:1", "all_proxy=socks5://10.0.0.1:1"),
     ],
 )
 def test_what_lets_no_request_out_is_named_before_any(name, variable, value, shown, monkeypatch):
     """With the variable and its value, less its password; nothing of it matters on loopback."""
+    for other in ("SSL_CERT_FILE", "SSL_CERT_DIR"):
+        monkeypatch.delenv(other, raising=False)
     monkeypatch.setenv(variable, value)
     with pytest.raises(SetupError, match=f"No request can leave this machine: .*{re.escape(shown)}") as refused:
         connect(name, key=KEY)

@@ -76,6 +76,8 @@ FAULTS |= {
     "bad_request": Fault((400, failed(400, "INVALID_ARGUMENT", "Request contains an invalid argument."))),
     "unauthorized": Fault((401, failed(401, "UNAUTHENTICATED", "Request had invalid authentication credentials."))),
     "forbidden": Fault((403, failed(403, "PERMISSION_DENIED", "Your project has been denied access."))),
+    "rude": Fault((403, failed(403, "PERMISSION_DENIED", "closed \x1b[2J \x07"))),
+    "rude_row": Fault((400, failed(400, "INVALID_ARGUMENT", "odd \x1b[2J \x07"))),
     "no_model": Fault((404, no_model("gone"))),
     "cut_json": with_text(lambda text: text[: len(text) // 2]),
     "fenced": with_text(lambda text: text if text.startswith("```") else f"```json\n{text}\n```"),
