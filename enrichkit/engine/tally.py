@@ -12,14 +12,14 @@ import time
 from collections import Counter, deque
 from collections.abc import Mapping
 
-from ..messages import CLIENTS, PAID, Failure
+from ..messages import PAID, Failure
 from ..planning.plan import RunPlan
 from ..pricing.budget import Budget, Forecast
 from ..pricing.prices import Price, Total, prices_told, total
 from ..stages.answer import CONFIDENCE, NOT_SAID, SEARCH_QUALITY
 from ..stages.stage import Stage
 from ..status import Levels, Money
-from ..store.rows import STATUS, Outcome, ReadReply
+from ..store.rows import NO_SEARCH, STATUS, Outcome, ReadReply, may_tell
 from .queue import Question
 from .shard_writer import Row
 
@@ -68,11 +68,10 @@ class Tally:
             counts[level if level in counts else NOT_SAID] += 1
 
     def _note_search(self, stage: Stage, read: ReadReply) -> None:
-        # A client of one's own may not say what it searched.
-        if not stage.search or read.facts.get("client") not in CLIENTS:
+        if not may_tell(stage, read.facts):
             return
         self.searching[stage.name] += 1
-        self.unsearched[stage.name] += not read.reply.usage.searches
+        self.unsearched[stage.name] += NO_SEARCH in read.issues
         if stage.search is True and self.unsearched[stage.name] == self.searching[stage.name] == NO_SEARCH_AFTER:
             self.never_searches = stage.name
 

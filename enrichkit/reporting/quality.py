@@ -16,12 +16,12 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ..formatting import Sentence, spelled
+from ..formatting import Sentence, many, spelled
 from ..stages.answer import CONFIDENCE, NOT_SAID, SEARCH_QUALITY
 from ..stages.grounding import STATES
 from ..store.index import RECORD_ID
 from ..store.reader import StoreReader
-from ..store.rows import META, STATUS, meta
+from ..store.rows import META, NO_SEARCH, STATUS, meta
 from ..table.arrow import as_text, has_value
 from ..table.cells import is_missing
 
@@ -115,6 +115,13 @@ class Quality:
     issues: tuple[Finding, ...]
     failures: tuple[Finding, ...]
     same_address: tuple[Finding, ...]
+
+    @property
+    def unsearched(self) -> str:
+        """How many answers of stages that search came without a search, in words; empty if none."""
+        counts = {issue.stage: issue.count for issue in self.issues if issue.name == NO_SEARCH.check}
+        of = many(sum(sum(self.confidence[stage].values()) for stage in counts), "answer")
+        return f"; {sum(counts.values()):,} of {of} of {', '.join(counts)} came without a search" if counts else ""
 
 
 def read_answers(reader: StoreReader, facts: Collection[str], more: Iterable[str] = ()) -> pa.Table:

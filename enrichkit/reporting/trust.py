@@ -20,7 +20,7 @@ from ..gemini.wire import parse
 from ..messages import decode
 from ..store.index import RECORD_ID
 from ..store.reader import StoreReader, to_frame
-from ..store.rows import WHY, meta
+from ..store.rows import NO_SEARCH, WHY, meta
 from .quality import fields, read_answers
 
 __all__ = ["Dossier", "corrections", "dossier", "evidence", "weak"]
@@ -128,8 +128,9 @@ def weak(
 ) -> pd.DataFrame:
     """Return the records worth another look, weakest first, ready to be passed to `enrichkit.run`.
 
-    Each failed stage counts 10 points of doubt, a low confidence or a poor search 4, a limited search 1, each field
-    that failed a check 2, each that differs from the table 1, each without a source 1, where others have one.
+    Each failed stage counts 10 points of doubt, a low confidence, a poor search or none at all where the stage
+    searches 4, a limited search 1, each field that failed a check 2, each that differs from the table 1, each without a
+    source 1, where others have one.
 
     Parameters
     ----------
@@ -166,7 +167,7 @@ def weak(
     """
     reader = StoreReader(out)
     given = reader.given
-    facts = ("status", "error", "confidence", "search_quality", "filled", "states")
+    facts = ("status", "error", "confidence", "search_quality", "filled", "states", "issues")
     table, known = read_answers(reader, facts, given), reader.answers
     unknown = sorted(set(stages or ()) - known.keys())
     if isinstance(stages, str) or unknown:
@@ -192,6 +193,8 @@ def _doubts(row: Mapping[str, Any], stage: str) -> Iterator[tuple[int, str]]:
     """Yield what is doubtful about a stage's answer in a row, each with its points."""
     if row.get(meta(stage, "status")) == "failed":
         yield FAILED, f"{stage} failed: {row.get(meta(stage, 'error'))}"
+    if str(NO_SEARCH) in (row.get(meta(stage, "issues")) or ()):
+        yield WEAK_POINTS, f"{stage}: {NO_SEARCH.detail}"
     for (fact, level), weight in LOW.items():
         if row.get(meta(stage, fact)) == level:
             yield weight, f"{stage}: {level} {fact.replace('_', ' ')}"

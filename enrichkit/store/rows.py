@@ -17,7 +17,7 @@ from typing import Any, Literal
 import pyarrow as pa
 
 from ..gemini.wire import read_stored
-from ..messages import Failure, Reply
+from ..messages import CLIENTS, Failure, Reply
 from ..pricing.prices import Cost, Price, cost, total, total_usd
 from ..stages.answer import Answer, Issue, check_answer, read_answer
 from ..stages.grounding import evidence, state
@@ -56,6 +56,8 @@ META: dict[str, pa.DataType] = {
     "replies": pa.list_(pa.binary()),
 }
 """The facts about a stage's answer beside a record's row, a column each."""
+NO_SEARCH = Issue("search_quality", "no_search", "the answer came without a search")
+"""What is wrong with an answer of a stage that searches, where nothing shows that it did."""
 STANDS = "the earlier answer stands"
 ABOUT_THE_ANSWER = tuple(name for name in META if name not in {*SPENT, "paid_by", "replies"})
 SHOWN = ("status", "confidence")
@@ -117,6 +119,11 @@ class Outcome:
         return self.best.answer
 
 
+def may_tell(stage: Stage, facts: Mapping[str, Any]) -> bool:
+    """Whether a reply should show that it searched; one of a client of one's own may leave that out."""
+    return bool(stage.search) and facts.get("client") in CLIENTS
+
+
 def read_payload(stage: Stage, payload: bytes, prices: Mapping[str, Price]) -> ReadReply:
     """Read a stored reply."""
     return read_decoded(stage, payload, *read_stored(payload), prices)
@@ -135,6 +142,8 @@ def read_decoded(
             why = "; ".join(map(str, issues)) or "no JSON object with the fields asked for"
             named = Failure(cause="unreadable", message=f"{why[:200]}: {seen}")
             reply = dataclasses.replace(reply, failure=named)
+        elif may_tell(stage, facts) and not reply.usage.searches:
+            issues.append(NO_SEARCH)
     backed = {} if answer is None else evidence(reply.text or "", reply.supports, frozenset(stage.fields))
     cost_usd = total_usd(reply_cost(reply, facts, prices))
     return ReadReply(payload, reply, facts, answer, tuple(issues), backed, cost_usd)

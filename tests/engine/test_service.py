@@ -62,6 +62,9 @@ def test_answers_that_never_searched_end_the_run(client, simulator, tmp_path):
     assert 20 <= simulator.counts()["requests"] <= 32
     stored = enrichkit.read(tmp_path / "out")
     assert len(stored) == simulator.counts()["answers"]
+    weak = enrichkit.trust.weak(tmp_path / "out")
+    assert len(weak) == len(stored)
+    assert weak["_why"].str.contains("company: the answer came without a search").all()
 
 
 def test_a_search_may_be_optional(simulator, tmp_path):
@@ -72,6 +75,9 @@ def test_a_search_may_be_optional(simulator, tmp_path):
     assert set(job.result()["_status"]) == {"done"}
     assert (job.status.unsearched, job.status.searching) == (30, 30)
     assert "30 of 30 answers of stages that search came without a search" in repr(job)
+    said = str(enrichkit.report(tmp_path / "a"))
+    assert "30 of 30 answers of company came without a search" in said
+    assert len(enrichkit.trust.weak(tmp_path / "a")) == 30
     simulator.script = [None]
     assert set(run(30, tmp_path / "b", simulator, workers=1)["_status"]) == {"done"}
 

@@ -97,10 +97,10 @@ TODAY: dict[str, dict[str, int]] = {
         "runner.Run": 8,
     },
     "code lines": {
-        "": 9154,
+        "": 9166,
     },
     "core": {
-        "": 5488,
+        "": 5493,
     },
 }
 """What passes its limit for now, by its name: it may shrink, and grow only with a feature, to 8,500 lines at most.
