@@ -52,7 +52,7 @@ class Transport:
         try:
             reply = self._pool.request("POST", url, headers=sent, content=content, extensions={"timeout": timeout})
         except (httpcore2.ReadTimeout, TimeoutError) as error:
-            raise TimeoutError(f"no whole reply within {seconds:g} s") from error
+            raise TimeoutError(f"no whole reply within {seconds:.3g} s") from error
         except (httpcore2.ConnectError, httpcore2.ConnectTimeout) as error:
             raise type(error)(f"{error} (on the way to {self._way})") from error
         body = reply.content

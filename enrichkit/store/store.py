@@ -208,7 +208,9 @@ class Store:
             if error.errno != errno.EXDEV:
                 raise
             raise StoreError(
-                "{store} and {work} are on different disks. Choose an {out} on one.", store=self.out, work=self.work
+                "{store} and {work} are on different disks or mounts. Choose an {out} on one.",
+                store=self.out,
+                work=self.work,
             ) from error
 
     def _check_lock(self) -> None:

@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -153,6 +154,23 @@ def test_where_no_file_can_be_moved_nothing_is_asked(refused, simulator, tmp_pat
     assert simulator.counts()["requests"] == 0
 
 
+@pytest.mark.slow
+def test_a_bind_mount_is_refused(simulator, tmp_path):
+    """The real thing, where a user may make mounts of their own."""
+    real, out = tmp_path / "real", tmp_path / "out"
+    real.mkdir()
+    out.mkdir()
+    mounted = ["unshare", "-rm", "sh", "-c", 'mount --bind "$0" "$1" && shift && exec "$@"', str(real), str(out)]
+    if not shutil.which("unshare") or subprocess.run([*mounted, "true"], check=False, capture_output=True).returncode:
+        pytest.skip("no mounts for users here")
+    code = CALL.format(rows=3, out=str(out), settings={})
+    done = subprocess.run(
+        [*mounted, sys.executable, "-c", code], check=False, capture_output=True, text=True, timeout=50
+    )
+    assert "different disks or mounts" in done.stderr
+    assert (simulator.counts()["requests"], list(real.iterdir())) == (0, [])
+
+
 def test_replies_are_stored_while_sealing_fails(simulator, tmp_path, monkeypatch):
     """What was in flight is appended, nothing new is asked, and it goes on as soon as shards can be written."""
     broken = threading.Event()
@@ -191,6 +209,7 @@ def test_a_file_system_without_locks_is_told_by_the_logger(simulator, tmp_path, 
     assert "flock not supported" in caplog.text
 
 
+@pytest.mark.slow
 def test_where_joblib_grants_one_thread_all_workers_ask(simulator, tmp_path):
     """Without semaphores joblib works in series, and a worker would wait for the others for ever."""
     simulator.latency_seconds = 0.2
@@ -205,6 +224,7 @@ def test_where_joblib_grants_one_thread_all_workers_ask(simulator, tmp_path):
     assert time.monotonic() - began < 20
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("within", [True, False], ids=["simulator in the process", "elsewhere"])
 def test_fewer_ask_where_few_files_may_be_open(within, simulator, tmp_path):
     """At twenty-four files nothing is tried again for ever, and nothing is lost."""
@@ -218,6 +238,7 @@ def test_fewer_ask_where_few_files_may_be_open(within, simulator, tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_where_no_file_is_to_spare_nothing_is_asked(simulator, tmp_path):
     """A sentence says so."""
     code = CALL.format(rows=6, out=str(tmp_path / "out"), settings={}).replace("result =", LIMITED + "result =")
