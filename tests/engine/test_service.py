@@ -8,14 +8,26 @@ import pytest
 
 import enrichkit
 from enrichkit import Price, Stage, errors
-from enrichkit.gemini.faults import FAULTS
+from enrichkit.gemini.faults import FAULTS, Fault
 from enrichkit.gemini.simulator import Quota
 from enrichkit.messages import CLIENTS, Failure, Reply, Usage
 from support.tables import Company, numbered
 from support.waiting import wait_for
 
 SEARCHING = Stage("company", prompt="Research {name}.", answer=Company)
-ENDS = ["credits", "location", "daily_quota", "spend_limit", "bad_key"]
+ENDS = {
+    "quota_zero": "no_quota",
+    "credits": "credits",
+    "spend_limit": "spend_limit",
+    "daily_quota": "daily_quota",
+    "location": "location",
+    "bad_key": "auth",
+    "unauthorized": "auth",
+    "forbidden": "auth",
+    "no_model": "model_not_found",
+    "redirect": "redirected",
+}
+"""Each refusal that no waiting helps, and the reason of the run's end."""
 
 
 def run(records, out, simulator, **settings):
@@ -23,16 +35,87 @@ def run(records, out, simulator, **settings):
     return enrichkit.run(numbered(records, "Firm "), out=out, **given | settings)
 
 
+@pytest.fixture
+def asked(simulator, monkeypatch):
+    """The bodies of all requests that the simulator gets."""
+    bodies = []
+    monkeypatch.setitem(FAULTS, "none", Fault(to=lambda body: bodies.append(body) or False))
+    simulator.faults = {"none": 1.0}
+    return bodies
+
+
+@pytest.mark.parametrize("client", CLIENTS)
 @pytest.mark.parametrize("fault", ENDS)
-def test_a_refusal_that_no_waiting_helps_ends_the_run(fault, simulator, tmp_path):
+def test_a_refusal_that_no_waiting_helps_ends_the_run(fault, client, simulator, tmp_path):
     """After a request a worker and two more at most; no row fails, and the service's own sentence is told."""
     simulator.faults = {fault: 1.0}
     with pytest.raises(errors.Stopped) as stopped:
-        run(30, tmp_path / "out", simulator)
-    said = FAULTS[fault].error[1]["error"]["message"]
-    assert said[:60] in str(stopped.value) or "PerDay" in str(stopped.value)
+        run(30, tmp_path / "out", simulator, client=client)
+    if fault != "redirect":
+        said = FAULTS[fault].error[1]["error"]["message"]
+        assert said[:60] in str(stopped.value) or "FreeTier" in str(stopped.value)
+    assert stopped.value.reason == ENDS[fault]
     assert simulator.counts()["requests"] <= 4 + 2
     assert (stopped.value.done, stopped.value.left) == (0, 30)
+    assert len(enrichkit.read(tmp_path / "out")) == 0
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+def test_a_bad_request_fails_no_row_while_nothing_is_answered(client, simulator, tmp_path):
+    """Question after question fails, which ends the run; once anything is answered, each is its row's own failure."""
+    simulator.faults = {"bad_request": 1.0}
+    with pytest.raises(errors.Stopped, match="Request contains an invalid argument") as stopped:
+        run(30, tmp_path / "out", simulator, client=client)
+    assert (stopped.value.reason, stopped.value.done, stopped.value.left) == ("failures", 0, 30)
+    simulator.faults, simulator.script = {}, [None, "bad_request", None]
+    assert sorted(run(30, tmp_path / "out", simulator, client=client)["_status"])[-1] == "failed"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("client", CLIENTS)
+def test_patience_is_held(client, simulator, tmp_path, capsys):
+    """In five to eight seconds, and the last line says what the service said."""
+    simulator.faults = {"rate_bare": 1.0}
+    began = time.monotonic()
+    with pytest.raises(errors.Stopped, match="Resource exhausted"):
+        run(12, tmp_path / "out", simulator, client=client, patience_seconds=5.0, progress="text")
+    assert 5 <= time.monotonic() - began <= 8
+    assert "Resource exhausted" in "".join(capsys.readouterr()).splitlines()[-1]
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+def test_a_stage_that_searches_is_asked_in_words_and_any_other_by_schema(client, simulator, asked, tmp_path):
+    """Search and a schema go together only where that is asked for, and then with the flag."""
+    forms = {"search": {}, "plain": {"search": False}, "both": {"json": "schema"}}
+    for name, settings in forms.items():
+        stage = Stage(name, prompt="Research {name}.", answer=Company, **settings)
+        assert set(run(60, tmp_path / name, simulator, client=client, stages=[stage])["_status"]) == {"done"}
+        bodies, asked[:] = list(asked), []
+        schemas = [{"responseSchema", "responseJsonSchema"} & body["generationConfig"].keys() for body in bodies]
+        flags = [body.get("toolConfig") == {"includeServerSideToolInvocations": True} for body in bodies]
+        assert (len(bodies), sum(map(bool, schemas))) == (60, 0 if name == "search" else 60)
+        assert sum(flags) == (60 if name == "both" else 0)
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+def test_search_and_schema_that_get_no_candidate_waste_nothing(client, simulator, tmp_path):
+    """Three hundred records, one in three such requests without a candidate: none is sent."""
+    simulator.faults = {"both_empty": 1 / 3}
+    assert set(run(300, tmp_path / "out", simulator, client=client, workers=10)["_status"]) == {"done"}
+    assert simulator.counts()["answers"] == 300
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+def test_a_model_that_refuses_search_and_schema_is_asked_in_words_from_then_on(client, simulator, tmp_path):
+    """Whatever words it refuses with; a 400 that stays keeps its own message."""
+    simulator.faults = {"refuses_both": 1.0}
+    both = Stage("company", prompt="Research {name}.", answer=Company, json="schema")
+    done = run(12, tmp_path / "a", simulator, client=client, stages=[both], workers=1)
+    assert set(done["_status"]) == {"done"}
+    assert simulator.counts()["requests"] == 13
+    simulator.faults = {"bad_request": 1.0}
+    with pytest.raises(errors.Stopped, match="Request contains an invalid argument"):
+        run(12, tmp_path / "b", simulator, client=client, stages=[both], workers=1)
 
 
 def test_refusals_are_waited_for_no_longer_than_allowed(simulator, tmp_path):
