@@ -12,6 +12,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from .cli.commands import export_store, fault, latency, report_of_store, simulate, status_of_store, verify_store
@@ -36,7 +37,7 @@ class Command(NamedTuple):
 
 
 FILE: dict[str, Any] = {"type": path, "metavar": "FILE"}
-DIR: dict[str, Any] = {"type": path, "metavar": "DIR"}
+DIR: dict[str, Any] = {"type": Path, "metavar": "DIR"}
 COUNT: dict[str, Any] = {"type": number(int, 1), "metavar": "N"}
 EVERY: dict[str, Any] = {**COUNT, "default": 10}
 SECONDS: dict[str, Any] = {"type": number(float, 0), "metavar": "SECONDS", "default": 60.0}

@@ -29,7 +29,7 @@ from .planning.records import Priority
 from .pricing.prices import PREFIX, Price
 from .progress.notify import NOTIFY
 from .stages.stage import Stage
-from .store.files import folder_of
+from .store.files import check_place, folder_of
 
 DEADLINES: dict[str, float] = {"standard": 180.0, "flex": 900.0}
 """By tier, the time that one request may take, in seconds, if nothing else is given."""
@@ -71,16 +71,6 @@ def _positive(value: Any) -> bool:
     return number and bool(value > 0)
 
 
-def _is_path(out: object) -> bool:
-    """Whether a folder can be there; looking for a name that is too long, for example, is an error in itself."""
-    try:
-        folder = folder_of(out) if isinstance(out, str | Path) and str(out).strip() else Path()
-        folder.is_dir()
-    except (OSError, RuntimeError, ValueError):
-        return False
-    return folder.name not in ("", "..")
-
-
 def _choice(*values: object) -> Rule:
     *others, last = map(repr, values)
     return lambda value: value in values, f"{', '.join(others)} or {last}"
@@ -103,7 +93,6 @@ RULES: dict[str, Rule] = {
         lambda value: callable(value) or value in CLIENTS,
         Sentence("{names}, or a callable{in_python}", names=" or ".join(map(repr, CLIENTS))),
     ),
-    "out": (_is_path, "a folder's path"),
     "prices": (
         lambda value: isinstance(value, Mapping) and all(isinstance(price, Price) for price in value.values()),
         "a mapping of models' names to enrichkit.Price(...)",
@@ -221,6 +210,7 @@ class Options:
         object.__setattr__(self, "notify", _addresses(self.notify))
         if isinstance(self.model, str):
             object.__setattr__(self, "model", self.model.removeprefix(PREFIX))
+        check_place(self.folder)
         most = 20 if self.rpm is None else 1000
         workers: Rule = (lambda value: _whole(value) and value <= most, WORKERS)
         for name, (holds, what) in (RULES | {"workers": workers}).items():

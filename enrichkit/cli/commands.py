@@ -20,8 +20,7 @@ from ..pricing.budget import Budget, beside_replies
 from ..reporting.report import report
 from ..reporting.tablefiles import export
 from ..reporting.verify import verify
-from ..store.files import folder_of, read_progress
-from ..store.index import is_store
+from ..store.files import folder_of, is_store, read_progress
 from ..store.reader import StoreReader
 from .flags import number, put, shell
 
@@ -133,11 +132,11 @@ def store_of(path: Path) -> tuple[Path, Path | None]:
     >>> store_of(Path("/data/enrichment_progress.json"))[0].as_posix()
     '/data/enrichment_progress'
     """
-    folder = folder_of(path)
-    if folder.name in ("", ".."):
-        raise InputError("{path} is no folder for a store. Give another one.", path=path)
-    store = folder.with_suffix("") if folder.suffix in (".json", ".work") else folder
-    return store, folder if folder.suffix == ".json" else None
+    named = Path(path).expanduser() if path.suffix == ".json" else None
+    store = path.with_suffix("") if path.suffix in (".json", ".work") else path
+    if path.suffix == ".work" and "=" in store.name:
+        store = store.with_name(store.name.removeprefix("_"))
+    return folder_of(store), named
 
 
 def store_at(path: Path) -> Path:

@@ -30,8 +30,8 @@ from ..reporting.quality import advice
 from ..reporting.report import FILE as REPORT
 from ..reporting.report import report
 from ..runner import Run
-from ..store.files import Files, work_area
-from ..store.index import RECORD_ID, is_store
+from ..store.files import Files, is_store, work_area
+from ..store.index import RECORD_ID
 from ..store.reader import ORIGIN, StoreReader
 from ..store.rows import STATUS, meta
 from ..table.cells import cell_text

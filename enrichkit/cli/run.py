@@ -10,7 +10,6 @@ import contextlib
 import dataclasses
 import functools
 import os
-import re
 import signal
 import sys
 from collections import Counter
@@ -30,8 +29,7 @@ from ..planning.summary import Plan, lines_of
 from ..reporting.tablefiles import as_written, check_target, read_sheet, write_sheet
 from ..runner import Run
 from ..stages import funds
-from ..store.files import PROGRESS, read_progress, work_area
-from ..store.index import is_store
+from ..store.files import PROGRESS, check_place, is_store, read_progress, work_area
 from ..store.reader import StoreReader, StoreStatus
 from ..store.rows import STATUS, facts_of
 from .commands import store_of
@@ -42,7 +40,6 @@ DONE, FAILED, STOPPED = 0, 1, 3
 """The exit codes; the others belong to what is raised."""
 SAMPLE = 10
 """How many records are enough to measure what the rest will cost."""
-SHARD_FOLDER = re.compile(r"shard=s\d+")
 
 
 def run_file(args: argparse.Namespace) -> int:
@@ -58,6 +55,7 @@ def run_file(args: argparse.Namespace) -> int:
     out, named = store_of(args.checkpoint or output.with_suffix(""))
     frame = read_sheet(args.input)
     check_target(output, rows=len(frame), columns=len(frame.columns), out=out)
+    check_place(out, alone=args.fresh)
     for refusal in _refusals(args, frame, output=output, out=out, named=named):
         raise InputError("{refusal}", refusal=refusal)
     options = _options(args, frame, out)
@@ -109,17 +107,8 @@ def _refusals(
         yield f"--output {output} is the input itself. Give it another name."
     if out == output.absolute():
         yield f"--checkpoint and --output are both {output}. The store is a folder: give it another name."
-    if out.exists() and not out.is_dir():
-        yield f"--checkpoint {out} is a file. The store is a folder: give it another name."
     if named is not None and named.is_dir():
         yield f"--checkpoint {named} is a folder, and would be the progress file. Give it another name."
-    names = sorted(path.name for path in out.glob("[!._]*"))
-    others = [name for name in names if not SHARD_FOLDER.fullmatch(name)]
-    if others and (args.fresh or len(others) == len(names)):
-        yield (
-            f"{out}, where the store would be, is a folder with other things in it, such as {others[0]}. Give "
-            "--checkpoint another name, or move them away."
-        )
     if args.fresh and (args.resume or args.retry_failed):
         yield (
             "--fresh begins a new store, in which there is nothing to resume or to retry. Leave it out, or leave out "

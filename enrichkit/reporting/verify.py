@@ -14,8 +14,8 @@ from ..formatting import html_page, many, text_page
 from ..gemini.wire import parse
 from ..messages import decode
 from ..planning.records import record_ids
-from ..store.files import MANIFEST, names_in, work_area
-from ..store.index import RECORD_ID, VERSION, footer, shard_paths, stray_work_area, unseen_in
+from ..store.files import MANIFEST, names_in, stray_work_area, work_area
+from ..store.index import RECORD_ID, VERSION, footer, shard_paths, unseen_in
 from ..store.reader import StoreReader
 from ..store.rows import STATUS, Status, meta, record_status
 

@@ -1,4 +1,4 @@
-"""The operations that change the store's files, all of them, behind one seam.
+"""The store's places, judged in one way for every verb, and the operations that change its files, behind one seam.
 
 A file appears whole or not at all, and is durable when `Files.put` returns: written under a temporary name, fsynced,
 renamed, its directory fsynced. No writer of Parquet does that by itself. On an object store one PUT takes its place.
@@ -10,12 +10,20 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 import uuid
 from pathlib import Path
 from typing import Any
 
+from ..errors import InputError
+from ..formatting import many
+
 PROGRESS, OWNER, OUTSTANDING, MANIFEST = "enrichment_progress.json", "owner.json", "outstanding.json", "manifest.json"
+
+SHARD = re.compile(r"shard=s(\d{4}|[1-9]\d{4,})")
+LONGEST_NAME = 255
+"""In bytes; what file systems take."""
 
 
 class Files:
@@ -103,7 +111,39 @@ class Files:
 def work_area(out: Path) -> Path:
     """Return the folder beside the shards; a link leads to the same one as its target, and so to the same lock."""
     real = out.resolve() if out.is_symlink() else out
-    return real.with_name(real.name + ".work")
+    return area_beside(real)
+
+
+def area_beside(folder: Path) -> Path:
+    """Return the work area beside a folder; beside a partition it begins with _, so that other readers pass over it."""
+    area = folder.with_name(folder.name + ".work")
+    return area if "=" not in folder.name or area.is_dir() else area.with_name(f"_{area.name}")
+
+
+def is_store(out: Path) -> bool:
+    """Whether a run has stored something there, or has begun to."""
+    held = _holds_shards(out) or _is_in_use(work_area(out)) or stray_work_area(out) is not None
+    return held and (out.is_dir() or not out.exists())
+
+
+def _holds_shards(folder: Path) -> bool:
+    with contextlib.suppress(PermissionError):
+        return any(map(SHARD.fullmatch, names_in(folder)))
+    return False
+
+
+def _is_in_use(area: Path) -> bool:
+    """Whether a work area is a run's: it has a lock, a manifest or replies."""
+    with contextlib.suppress(PermissionError):
+        return not {"lock", MANIFEST}.isdisjoint(names_in(area)) or bool(names_in(area / "pending"))
+    return False
+
+
+def stray_work_area(out: Path) -> Path | None:
+    """Return a work area with pending replies that was left beside a link, as when the store behind it was moved."""
+    beside = area_beside(out)
+    left = out.is_symlink() and bool(names_in(beside / "pending"))
+    return beside if left and not (work_area(out).exists() and beside.samefile(work_area(out))) else None
 
 
 def names_in(folder: Path) -> list[str]:
@@ -115,8 +155,86 @@ def names_in(folder: Path) -> list[str]:
 
 
 def folder_of(out: str | Path) -> Path:
-    """Return a store's folder as an absolute path: it stays the same when the process changes its directory."""
-    return Path(out).expanduser().absolute()
+    """Return a store's folder as an absolute path: it stays the same when the process changes its directory.
+
+    Raises
+    ------
+    InputError
+        If no store can be there: it has no usable name, lies in another store, or holds stores.
+    """
+    try:
+        folder = _named(out)
+        real = folder.resolve()
+    except (OSError, RuntimeError, TypeError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(
+            "{path!r:.100} cannot be a store's folder: {reason}. Choose another {out}.", path=str(out), reason=reason
+        ) from error
+    for place in dict.fromkeys((folder, *folder.parents, real, *real.parents)):
+        if place.suffix == ".work" and _is_in_use(place):
+            raise InputError("{folder} is or lies in a work area. Choose another {out}.", folder=folder)
+        if place.name and place not in (folder, real) and is_store(place):
+            raise InputError("{folder} lies in the store {store}. Choose another {out}.", folder=folder, store=place)
+    if not is_store(folder) and (stores := [name for name in names_in(folder) if is_store(folder / name)]):
+        raise InputError(
+            "{folder} holds {count}: {names}{more}. Name one.",
+            folder=folder,
+            count=many(len(stores), "store"),
+            names=", ".join(stores[:5]),
+            more=f" and {len(stores) - 5:,} more" if len(stores) > 5 else "",
+        )
+    return folder
+
+
+def _named(out: str | Path) -> Path:
+    """Return a path that a folder and its work area can have; raise if there is none."""
+    if not str(out).strip():
+        raise ValueError("it has no name")
+    folder = Path(out).expanduser().absolute()
+    if folder.name in ("", ".."):
+        raise ValueError("it has no name of its own")
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        os.stat(folder)  # a loop of links, a NUL
+    if max(len(os.fsencode(part)) for part in (*folder.parts, work_area(folder).name)) > LONGEST_NAME:
+        raise ValueError(f"with .work for what lies beside it, its name is longer than {LONGEST_NAME} bytes")
+    return folder
+
+
+def check_place(folder: Path, *, alone: bool = False) -> None:
+    """Raise for a place that a run must not write in: a file, a folder of other things, a mount point, a store's name.
+
+    In a store there may be other things, unless it has to be ``alone``.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise InputError("{folder} is a file. The store is a folder: choose another {out}.", folder=folder)
+    others = [name for name in names_in(folder) if name[0] not in "._" and not SHARD.fullmatch(name)]
+    if others and (alone or not is_store(folder)):
+        raise InputError(
+            "{folder}, where the store would be, is a folder with other things in it, such as {name}. Choose another "
+            "{out}, or move them away.",
+            folder=folder,
+            name=others[0],
+        )
+    area = work_area(folder)
+    if _holds_shards(area):
+        raise InputError(
+            "{area}, the work area of {folder}, is a store. Choose another {out}.", area=area, folder=folder
+        )
+    if _is_mounted(folder.resolve()):
+        raise InputError(
+            "{folder} is a mount point: its replies and lock would lie elsewhere, in {area}. Give an {out} in it.",
+            folder=folder,
+            area=area,
+        )
+
+
+def _is_mounted(folder: Path) -> bool:
+    """Whether a folder is a mount point, also of a folder on the same disk."""
+    points: list[str] = []
+    with contextlib.suppress(OSError):  # there is no such file but on Linux
+        points = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text(errors="replace").splitlines()]
+    escaped = re.sub(r"[\s\\]", lambda sign: f"\\{ord(sign[0]):03o}", str(folder))
+    return escaped in points or os.path.ismount(folder)
 
 
 def read_progress(out: Path) -> dict[str, Any]:

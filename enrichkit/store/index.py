@@ -7,7 +7,6 @@ Both are made by reading only, without a lock. ``OUT/shard=s0007/part-0.parquet`
 from __future__ import annotations
 
 import json
-import re
 import warnings
 from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,14 +21,13 @@ import pyarrow.parquet as pq
 
 from ..errors import DamagedError, StoreError
 from ..formatting import Sentence
-from .files import MANIFEST, OUTSTANDING, names_in, work_area
+from .files import MANIFEST, OUTSTANDING, SHARD, names_in, work_area
 from .journal import Flaw, JournalEntry, by_question, copies_in, flaws_of, read_journal, read_manifest
 from .parquet import CHECKSUM, join, read_parquet, widest
 
 VERSION = 1
 FOOTER = b"enrichkit"
 RECORD_ID = "_record_id"
-_SHARD = re.compile(r"shard=s(\d{4}|[1-9]\d{4,})")
 Columns = Collection[str] | None
 """Some columns, or all."""
 
@@ -266,22 +264,9 @@ def find(values: Sequence[str] | pa.Array, among: pa.Array) -> npt.NDArray[np.in
     return np.asarray(places.fill_null(-1).to_numpy(zero_copy_only=False), dtype=np.int64)
 
 
-def is_store(out: Path) -> bool:
-    """Whether a run has stored something there, or has begun to."""
-    return (out.is_dir() or not out.exists()) and (work_area(out).is_dir() or any(out.glob("shard=s*")))
-
-
-def stray_work_area(out: Path) -> Path | None:
-    """Return a work area with pending replies that was left beside a link, as when the store behind it was moved."""
-    beside = out.with_name(out.name + ".work")
-    pending = beside / "pending"
-    left = out.is_symlink() and pending.is_dir() and any(pending.iterdir())
-    return beside if left and not (work_area(out).exists() and beside.samefile(work_area(out))) else None
-
-
 def shard_paths(out: Path) -> dict[int, Path]:
     """Return the file of each sealed shard, by number; a folder that a crash left empty has none."""
-    matches = filter(None, map(_SHARD.fullmatch, names_in(out)))
+    matches = filter(None, map(SHARD.fullmatch, names_in(out)))
     paths = {int(match[1]): out / match[0] / "part-0.parquet" for match in matches}
     return {number: path for number, path in sorted(paths.items()) if path.name in names_in(path.parent)}
 

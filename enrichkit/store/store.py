@@ -32,8 +32,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from ..errors import DamagedError, LockedError, StoreError
-from .files import MANIFEST, OUTSTANDING, OWNER, Files, names_in, read_json, work_area
-from .index import FOOTER, RECORD_ID, Index, Snapshot, damaged_error, find, footer, stray_work_area
+from .files import MANIFEST, OUTSTANDING, OWNER, Files, names_in, read_json, stray_work_area, work_area
+from .index import FOOTER, RECORD_ID, Index, Snapshot, damaged_error, find, footer
 from .journal import JournalEntry, copies_in, encode_journal, encode_manifest, flawed_error, manifest_of
 from .parquet import encode_parquet, read_parquet
 

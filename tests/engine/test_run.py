@@ -373,7 +373,7 @@ BAD = {
     "no stage": (pd.DataFrame(FUND), {"stages": [None]}, "no stage None"),
     "an answer for a stage": (pd.DataFrame(FUND), {"stages": [Company]}, "or give a Stage"),
     "no key at all": (pd.DataFrame(FUND), {"key": 0}, "not 0"),
-    "no folder": (pd.DataFrame(FUND), {"out": ".."}, "folder's path"),
+    "no folder": (pd.DataFrame(FUND), {"out": ".."}, "a store's folder"),
     "workers": (pd.DataFrame(FUND), {"workers": 50}, "rpm"),
 }
 

@@ -33,7 +33,7 @@ ALONE = {
     "gemini/faults": set(),
     "gemini/fiction": set(),
     "stages/places": set(),
-    "store/files": set(),
+    "store/files": {"errors", "formatting"},
     "store/parquet": {"table", "errors"},
     "store/journal": {"store", "errors", "formatting"},
     "store/index": {"store", "errors", "formatting"},
@@ -97,10 +97,10 @@ TODAY: dict[str, dict[str, int]] = {
         "runner.Run": 8,
     },
     "code lines": {
-        "": 9168,
+        "": 9224,
     },
     "core": {
-        "": 5495,
+        "": 5562,
     },
 }
 """What passes its limit for now, by its name: it may shrink, and grow only with a feature, to 8,500 lines at most.

@@ -235,13 +235,13 @@ def test_a_run_that_has_to_stop_says_why_and_goes_on_later(fault, arguments, tol
         (("--input", "."), "the suffix '' is not known"),
         (("--checkpoint", "."), "lies in the store's own folder"),
         (("--checkpoint", ".", "--output", "../data_enriched.csv"), "other things in it, such as data.csv"),
-        (("--checkpoint", "/"), "/ is no folder for a store"),
+        (("--checkpoint", "/"), "cannot be a store's folder: it has no name of its own"),
         (
             ("--output", "~nosuchuser/x.csv"),
             "no path that can be used: Could not determine home directory",
         ),
         (("--output", "x" * 300 + ".csv"), "is no path that can be used: File name too long"),
-        (("--checkpoint", "x" * 300), "is no path that can be used: File name too long"),
+        (("--checkpoint", "x" * 300), "cannot be a store's folder: File name too long"),
         (("--progress", "html"), "invalid choice: 'html'"),
         (("--rpm", "0"), "--rpm must be"),
         (("--limit", "-1"), "--limit must be"),
@@ -470,7 +470,7 @@ def test_the_version(folder):
 def test_what_no_disk_takes_is_one_sentence(folder, simulator):
     """Here a name that is too long; no traceback."""
     name = folder / ("a" * 300)
-    assert "is no path that can be used: File name too long\n" in enrich("status", name, code=2)
+    assert "cannot be a store's folder: File name too long" in enrich("status", name, code=2)
 
 
 def test_simulated_and_real_answers_are_told_apart_beforehand(folder, simulator, monkeypatch):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from enrichkit import Price
 from enrichkit.pricing.prices import total, total_usd
-from enrichkit.store.index import is_store
+from enrichkit.store.files import is_store
 from enrichkit.store.reader import StoreReader
 
 
