@@ -8,6 +8,7 @@ The methods with an underscore are the single steps that a crash can fall betwee
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import re
@@ -60,7 +61,11 @@ class Files:
         self.make_folder(self._scratch)
         probe, moved = self._scratch / "probe", folder / ".probe"  # a name that no reader of a store looks at
         self._write(probe, b"")
-        self._rename(probe, moved)
+        try:
+            self._rename(probe, moved)
+        except OSError as error:
+            why = "its work area is on another disk or mount" if error.errno == errno.EXDEV else error.strerror
+            raise OSError(error.errno, why) from error
         self._unlink(moved)
 
     def move(self, path: Path, target: Path) -> None:

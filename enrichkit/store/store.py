@@ -12,7 +12,6 @@ It knows replies as bytes and rows as Arrow tables, and does not interpret them.
 from __future__ import annotations
 
 import contextlib
-import errno
 import functools
 import json
 import logging
@@ -63,7 +62,7 @@ class Store:
         try:
             for name in names_in(self.work / "tmp"):
                 self.files.remove(self.work / "tmp" / name)
-            self._check_disk()
+            self.files.check_moves(out)
             self._scan = functools.partial(Index, out, columns, checked=checked)
             if redo_damaged:
                 self._quarantine_damaged()
@@ -200,18 +199,6 @@ class Store:
         owner = {"pid": os.getpid(), "host": socket.gethostname(), "started": time.strftime("%Y-%m-%d %H:%M:%S")}
         (self.work / OWNER).write_text(json.dumps(owner))
         return lock, os.stat(path).st_ino
-
-    def _check_disk(self) -> None:
-        try:
-            self.files.check_moves(self.out)
-        except OSError as error:
-            if error.errno != errno.EXDEV:
-                raise
-            raise StoreError(
-                "{store} and {work} are on different disks or mounts. Choose an {out} on one.",
-                store=self.out,
-                work=self.work,
-            ) from error
 
     def _check_lock(self) -> None:
         """Raise if the lock file was deleted or replaced: another process may be writing."""

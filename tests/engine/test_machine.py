@@ -149,7 +149,7 @@ def test_where_no_file_can_be_moved_nothing_is_asked(refused, simulator, tmp_pat
         os.replace(path, target)
 
     monkeypatch.setattr(Files, "_rename", rename)
-    with pytest.raises(errors.StoreError, match="different disks" if refused == errno.EXDEV else "Read-only"):
+    with pytest.raises(errors.StoreError, match="another disk or mount" if refused == errno.EXDEV else "Read-only"):
         run(5, tmp_path / "out")
     assert simulator.counts()["requests"] == 0
 
@@ -167,7 +167,7 @@ def test_a_bind_mount_is_refused(simulator, tmp_path):
     done = subprocess.run(
         [*mounted, sys.executable, "-c", code], check=False, capture_output=True, text=True, timeout=50
     )
-    assert "different disks or mounts" in done.stderr
+    assert "its work area is on another disk or mount" in done.stderr
     assert (simulator.counts()["requests"], list(real.iterdir())) == (0, [])
 
 
