@@ -195,10 +195,10 @@ class Gemini:
             sent = name not in NEVER_SENT
             cause: Cause = "timeout" if sent and "Timeout" in name else "network"
             return Reply(failure=Failure(cause=cause, message=message, may_be_charged=sent))
-        if status == 200 and (reply := parse(body)).paid:
+        if status < 300 and (reply := parse(body)).paid:
             return reply  # as it came; what else there is may repeat the key
         body = self._scrubbed(body)
-        return parse(body) if status == 200 else Reply(failure=classify(status, PASSWORD.sub("//", readable(body))))
+        return parse(body) if status < 300 else Reply(failure=classify(status, PASSWORD.sub("//", readable(body))))
 
     def _scrubbed(self, text: str) -> str:
         return text.replace(self._key, "(key)") if len(self._key) >= SHORTEST_KEY else text

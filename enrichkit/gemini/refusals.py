@@ -81,14 +81,14 @@ RULES: tuple[tuple[Cause, Collection[int], Callable[[Refusal], bool]], ...] = (
     ("not_sent", (407,), lambda seen: True),
     ("timeout", (408,), lambda seen: True),
     ("overloaded", (503,), lambda seen: True),
-    ("server", range(499, 600), lambda seen: True),
+    ("server", range(499, 1000), lambda seen: True),
     ("bad_request", range(1000), lambda seen: True),
 )
 """Each cause with its status and what else must have been seen; the topmost that fits counts."""
 
 
 def classify(status: int, raw: str) -> Failure:
-    """Return why an HTTP answer with another status than 200 is no reply.
+    """Return why an HTTP answer with a status of 300 or more is no reply.
 
     >>> classify(503, '[{"error": {"message": "The model is overloaded."}}]').cause
     'overloaded'

@@ -6,11 +6,11 @@ this machine no proxy is between. It knows no SDK, and what a reply means is rea
 
 from __future__ import annotations
 
+import gzip
 import os
 import ssl
 import time
 import urllib.request
-import zlib
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -20,6 +20,7 @@ LATE_READS = 60
 AT_ONCE_SECONDS = 0.001
 IDLE_SECONDS = 5.0
 """So long a connection is kept for the next request."""
+GZIP = b"\x1f\x8b"
 PROXIES = ("http", "https", "socks5", "socks5h")
 CERTIFICATES = ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 """Variables that name certificates, the first one that is set counts; SDKs, curl and requests differ in which."""
@@ -57,8 +58,8 @@ class Transport:
             raise type(error)(f"{error} (on the way to {self._way})") from error
         body = reply.content
         facts = {name.lower(): value for name, value in reply.headers}
-        if body and facts.get(b"content-encoding", b"") in (b"gzip", b"x-gzip", b"deflate"):
-            body = zlib.decompress(body, wbits=47)  # either format
+        while body.startswith(GZIP):  # whatever the head says of it: it may be packed twice, or not at all
+            body = gzip.decompress(body)
         return reply.status, facts.get(b"location", b"").decode("latin-1"), body
 
     def close(self) -> None:

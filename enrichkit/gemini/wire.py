@@ -38,7 +38,7 @@ def parse(raw: str) -> Reply:
     '{}'
     """
     shown = readable(raw)
-    body = read_json(shown)
+    body = read_json(shown.removeprefix("\ufeff"))
     if not isinstance(body, dict) or PAID_FOR.isdisjoint(body):
         error = body.get("error") if isinstance(body, dict) else None
         code = error.get("code") if isinstance(error, dict) else None

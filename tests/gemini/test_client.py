@@ -468,6 +468,8 @@ def test_a_redirect_is_never_followed(name, status):
         (200, b'{"ok": true}', "server", "this is not Gemini"),
         (200, b'{"error": {"code": 500, "message": "backend is away"}}', "server", "backend is away"),
         (200, b'{"error": {"code": 429, "message": "Daily limit reached."}}', "daily_quota", "Daily limit"),
+        (202, b"<title>Wait</title>", "server", "a page titled 'Wait'"),
+        (600, b"<title>Odd</title>", "server", "a page titled 'Odd'"),
         (407, b"<title>Proxy Authentication Required</title>", "not_sent", "Proxy Authentication Required"),
     ],
 )  # fmt: skip
@@ -476,6 +478,23 @@ def test_what_is_not_from_gemini_is_never_charged(name, status, body, cause, tol
     reply, _ = reply_at(name, lambda _: (status, {}, body), question())
     assert (reply.failure.cause, reply.paid, reply.failure.may_be_charged) == (cause, False, False)
     assert told in reply.failure.message
+
+
+@pytest.mark.parametrize(
+    ("status", "coding", "body"),
+    [
+        (200, "GZIP", gzip.compress(GOOD)),
+        (200, "gzip", gzip.compress(GOOD[:9]) + gzip.compress(GOOD[9:])),
+        (200, "gzip, gzip", gzip.compress(gzip.compress(GOOD))),
+        (200, "gzip", GOOD),
+        (200, "identity", b"\xef\xbb\xbf" + GOOD),
+        (201, "identity", GOOD),
+    ],
+)
+def test_a_reply_is_read_however_it_is_wrapped(name, status, coding, body):
+    """What a gateway packs otherwise, marks with a byte order mark or calls created, was paid for all the same."""
+    reply, _ = reply_at(name, lambda _: (status, {"Content-Encoding": coding}, body), question())
+    assert (reply.text, reply.failure, reply.paid) == ("{}", None, True)
 
 
 def test_what_a_service_says_moves_no_terminal(name):
