@@ -5,6 +5,7 @@ from .gemini import simulator
 from .options import check_parameters
 from .planning.summary import Plan
 from .pricing.prices import Price
+from .reading.answer import Answer, Issue
 from .reporting import plots, trust
 from .reporting.costs import costs
 from .reporting.report import Report, report
@@ -12,7 +13,6 @@ from .reporting.tablefiles import export
 from .reporting.verify import verify
 from .runner import Run
 from .stages import funds
-from .stages.answer import Answer, Issue
 from .stages.stage import Stage
 from .status import Status
 from .store.reader import read

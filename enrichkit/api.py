@@ -6,9 +6,8 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from .ending import terminated_as_interrupted
 from .errors import InputError
-from .opening import check_setup, look_ahead
+from .lifecycle import check_setup, look_ahead, terminated_as_interrupted
 from .options import Options, takes
 from .planning.estimate import spent_before
 from .planning.plan import RunPlan

@@ -26,8 +26,8 @@ Refused = Literal[Account, "rate", "model_not_found", "redirected", "bad_request
 """After ``rate`` the pace waits; ``not_sent`` is what a proxy, a certificate or an SDK did not let out."""
 Transient = Literal["overloaded", "server", "timeout", "network"]
 """Tried again after a wait. In order: 503, any other 5xx and 499, silence, a connection that broke."""
-Paid = Literal["blocked", "truncated", "empty", "unreadable", "search_quota"]
-"""Charged for: safety and the like, max_output_tokens, no text, no JSON that fits, a short reply without a search."""
+Paid = Literal["blocked", "truncated", "empty", "unreadable", "search_quota", "own_code"]
+"""Charged for: safety, max_output_tokens, no text, no JSON, a short reply without a search, a validator that raised."""
 Tier = Literal["standard", "flex"]
 Cause = Literal[Refused, Transient, Paid, "client"]
 """Why a request failed; ``client``: a client of your own raised."""

@@ -14,11 +14,10 @@ from typing import Any
 
 import pandas as pd
 
-from .ending import stopped, terminated_as_interrupted
 from .engine.shard_writer import Row
 from .errors import Interrupted, SetupError, Stopped
 from .formatting import PYTHON, many
-from .opening import open_engine
+from .lifecycle import open_engine, stopped, terminated_as_interrupted
 from .options import Options
 from .progress.notify import notify
 from .progress.screens import Controls, Live, way_to_show

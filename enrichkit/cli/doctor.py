@@ -26,7 +26,7 @@ from ..messages import ENDS_RUN, PAID, SIMULATOR, Client, Failure, Reply
 from ..options import Options
 from ..pricing.budget import WorstCases
 from ..pricing.prices import prices_told, total_usd
-from ..stages.answer import Answer, read_answer
+from ..reading.answer import Answer, read_answer
 from ..stages.stage import Stage, request_for
 from ..status import stop_reason_text
 from ..store.rows import reply_cost

@@ -21,7 +21,7 @@ import pandas as pd
 from ..api import check, plan_of
 from ..errors import EnrichError, InputError, Interrupted, MissingKeyError, Stopped, StoreError
 from ..formatting import many
-from ..opening import look_ahead
+from ..lifecycle import look_ahead
 from ..options import Options
 from ..planning.plan import RunPlan
 from ..planning.records import record_ids

@@ -24,7 +24,7 @@ from ..stages.stage import Stage
 from ..store.index import FOOTER, RECORD_ID, VERSION, Index, find
 from ..store.rows import STATUS, Spent, build_table, meta, read_outcome, stage_types, stage_values, usage_columns
 from ..store.store import Store
-from ..table.arrow import as_type, cells_at, wider
+from ..table.arrow import as_type, cells_at, is_true, wider
 
 Row = dict[str, Any]
 
@@ -196,16 +196,24 @@ class ShardWriter:
         return questions
 
 
-def reread(store: Store, stages: Sequence[Stage], *, prices: Mapping[str, Price]) -> None:
+def reread(store: Store, stages: Sequence[Stage], *, failed: bool, prices: Mapping[str, Price]) -> int:
     """Read the stored replies again in the shards whose answers were read in another way than the stages now read them.
 
-    Nothing is asked: which questions the rows hold, and what they cost, stays as it is.
+    Those that ``failed``, before they are asked again, in any case: a user's code may read them now. Nothing is asked:
+    which questions the rows hold, and what they cost, stays as it is.
+
+    Returns how many cells have a value now that had none.
     """
     index = store.index
     stages = [stage for stage in stages if stage.name in index.stages]
     outdated = {shard: read_otherwise(facts, stages) for shard, facts in index.footers.items()}
+    for stage in stages if failed else ():
+        lost = is_true(pc.equal(index.column(meta(stage.name, "status")), "failed"))
+        for shard in set(index.shards[lost].tolist()):
+            outdated[shard] = [*dict.fromkeys([*outdated[shard], stage])]
     if not any(outdated.values()):
-        return
+        return 0
+    gained = 0
     given = index.given
     known = pa.schema([field for field in index.schema if field.name in given])
     schema = _target_schema(stages, index, known, given=given)
@@ -215,7 +223,9 @@ def reread(store: Store, stages: Sequence[Stage], *, prices: Mapping[str, Price]
             rows = store.shard(shard).to_pylist()
             for stage in others:
                 for row in rows:
+                    before = sum(row.get(column) is not None for column in stage.answers)
                     row.update(_reread_row(stage, row, visible, prices))
+                    gained += max(0, sum(row.get(column) is not None for column in stage.answers) - before)
             facts = index.footers[shard]
             held = facts["stages"] | {
                 stage.name: facts["stages"][stage.name] | _reading_facts(stage) for stage in others
@@ -224,6 +234,7 @@ def reread(store: Store, stages: Sequence[Stage], *, prices: Mapping[str, Price]
             table = _with_status(build_table(rows, schema, stages), index.stages)
             store.seal(table.replace_schema_metadata({FOOTER: json.dumps(facts).encode()}), (), shard=shard)
     store.reload()
+    return gained
 
 
 def _reading_facts(stage: Stage) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from ..messages import PAID, Failure
 from ..planning.plan import RunPlan
 from ..pricing.budget import Budget, Forecast
 from ..pricing.prices import Price, Total, prices_told, total
-from ..stages.answer import CONFIDENCE, NOT_SAID, SEARCH_QUALITY
+from ..reading.answer import CONFIDENCE, NOT_SAID, SEARCH_QUALITY
 from ..stages.stage import Stage
 from ..status import Levels, Money
 from ..store.rows import NO_SEARCH, STATUS, Outcome, ReadReply, may_tell

@@ -31,9 +31,11 @@ from .queue import Question, QuestionQueue, name_question, tokens
 from .recorder import Recorder
 from .retry import SearchDoubt, Sent, ask
 
-ATTEMPTS = 3
-"""An answer that cannot be read is asked again up to twice."""
-ASK_AGAIN = frozenset({"unreadable", "empty"})
+ATTEMPTS = 2
+"""A question whose reply has no text, or none that can be read, is asked again once."""
+NO_JSON = "\n\nYour last reply could not be used: no JSON object. Reply with the JSON object alone."
+ASK_AGAIN = {"empty": "", "unreadable": NO_JSON}
+"""The failures after which a question is asked again, and what is added to it then."""
 WAITED_FOR = {"standard": {"rate"}, "flex": {"rate", "overloaded"}}
 """The causes that say, at a tier, that there is no room now: the pace waits, and it is nobody's try."""
 SPARE_PERMITS = 2
@@ -245,8 +247,9 @@ class Workers:
             self._pass_on(ReplyArrived(question, entry, read, outcome, retried=last > ATTEMPTS))
             if sent.short:
                 self._queue.leave(question)
-            if not again:
+            if failure is None or not again:
                 return
+            request = replace(request, text=request.text + ASK_AGAIN[failure.cause])
 
     def _read(self, stage: Stage, request: Request, sent: Sent, attempt: int) -> ReadReply:
         """Return a reply as it is stored, and what it means to its stage."""

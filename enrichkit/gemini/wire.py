@@ -129,11 +129,18 @@ def _supports(
 
 
 def _failure(text: str, finish: str | None, block: str | None) -> Failure | None:
-    if block or (not text and finish in BLOCKED):
+    if block or finish in BLOCKED:
         return Failure(cause="blocked", message=block or finish or "")
     if finish in ("MAX_TOKENS", "CONTINUATION"):
-        return Failure(cause="truncated", message=f"the answer ended unfinished ({finish}); raise max_output_tokens")
+        cure = "it repeats itself; ask otherwise, or another model" if _repeats(text) else "raise max_output_tokens"
+        return Failure(cause="truncated", message=f"the answer ended unfinished ({finish}); {cure}")
     return None if text else Failure(cause="empty", message=f"no text, finish reason {finish}")
+
+
+def _repeats(text: str) -> bool:
+    """Whether a text ends in one and the same stretch again and again."""
+    end = text[-400:]
+    return any(end == (end[:length] * 400)[: len(end)] for length in range(1, 101)) if len(end) == 400 else False
 
 
 def _searches(

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..formatting import Sentence, joined, many, rows_told
-from ..stages.answer import NOTHING
+from ..reading.wording import NOTHING
 from ..stages.stage import LONGEST_VALUE
 from ..table.arrow import has_value, is_true
 from ..table.cells import column_texts
@@ -30,9 +30,7 @@ MOST_NOTES = 10
 LONGEST_EXAMPLE = 40
 TO_PART_THEM = Sentence("To part them, name them differently, or give the stage more columns in 'per'{in_python}.")
 
-PLACEHOLDERS = sorted(
-    {*NOTHING, "nil", "nan", "n.a.", "not applicable", "tbd", "tba", "?", "--", "---", "–", "—", "#n/a"} - {""}
-)
+PLACEHOLDERS = sorted({*NOTHING, "n.a.", "?", "-", "--", "---", "–", "—", "#n/a"} - {""})
 CONTROL = r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\x{80}-\x{9f}]"
 """Line breaks and tabs are fine: tables have them, and prompts get a blank instead."""
 

@@ -22,7 +22,7 @@ import pandas as pd
 from ..errors import InputError, SetupError
 from ..formatting import plain, usd
 from ..pricing.prices import DOLLARS, KINDS
-from ..stages.grounding import STATES
+from ..reading.grounding import STATES
 from .costs import is_simulated
 from .report import Report
 

@@ -7,6 +7,7 @@ second. Records that share an answer each count, since each of them has it.
 from __future__ import annotations
 
 import itertools
+import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -17,8 +18,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..formatting import Sentence, many, spelled
-from ..stages.answer import CONFIDENCE, NOT_SAID, SEARCH_QUALITY
-from ..stages.grounding import STATES
+from ..reading.answer import CONFIDENCE, NOT_SAID, SEARCH_QUALITY
+from ..reading.grounding import STATES
 from ..store.index import RECORD_ID
 from ..store.reader import StoreReader
 from ..store.rows import META, NO_SEARCH, STATUS, meta
@@ -33,6 +34,7 @@ ADVICE = {
     "bad_request": "the request itself is refused; look at the message and the stage's settings",
     "timeout": Sentence("raise {deadline_seconds}, then {retry_failed_on}"),
     "client": Sentence("your client raised; fix it, then {retry_failed_on}"),
+    "own_code": Sentence("your validator raised; fix it, then {retry_failed_on}: the paid reply is read first"),
 }
 """What to do about a failure, by its cause."""
 FACTS = (
@@ -147,7 +149,7 @@ def fields(row: Mapping[str, Any], stage: str, columns: Collection[str]) -> Iter
             "state": state["state"],
             "answer": proposed.get(column, text if field in answered else None),
             "cell": text if column in proposed else None,
-            "issues": [issue for issue in row.get(meta(stage, "issues")) or () if issue.startswith(f"{field}: ")],
+            "issues": [issue for issue in row.get(meta(stage, "issues")) or () if re.match(rf"{field}[:.\[]", issue)],
             "sources": [pages[place] for place in state["sources"] if place < len(pages)],
             "confidence": row.get(meta(stage, "confidence")),
         }

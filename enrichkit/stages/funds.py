@@ -6,7 +6,6 @@ order, each on what those before it have left:
 
 | check | stages | looks at | does |
 |---|---|---|---|
-| `says_nothing` | poc, fund, deep | any text such as "N/A", "unknown", "not found" | empties |
 | `not_a_url` | poc, fund, deep | an address without http(s) or a dotted host, with user-info or odd signs | empties |
 | `url_cleaned` | poc, fund, deep | no scheme, http, blanks, last slash, tracking, fragment, non-ASCII host | cleans |
 | `not_own_website` | fund, deep | a website on LinkedIn, Crunchbase, a social network, in a directory | empties |
@@ -41,8 +40,8 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
+from ..reading.answer import KEEP, Answer, Issue
 from .addresses import NOT_OWN, clean, host_of, is_at, page_of
-from .answer import KEEP, NOTHING, Answer, Issue
 from .places import PLAIN_LETTERS, country, currency, dialled, elsewhere, load
 from .stage import Stage, prompt_text
 
@@ -124,7 +123,6 @@ POC_PROMPT, FUND_PROMPT, DEEP_PROMPT = map(_prompt, ("poc", "fund", "deep"))
 ADDRESSES = ("linkedin", "crunchbase", "website")
 _LETTERS = re.compile(r"[^\W\d_]+")
 _UMLAUTS = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "ø": "oe", "å": "aa"})
-_NO_VALUE = NOTHING | {"nil", "nan", "n.a", "not applicable", "not disclosed", "undisclosed", "not publicly available"}
 _SECTOR = {sector.replace("-", ""): sector for sector in SECTORS}
 _BLANK = re.compile(r"[\W_]+")
 _BETWEEN_PLACES = re.compile(r"[;/|•+&,；、，،\n]|\b(?:and|or)\b", re.IGNORECASE)
@@ -164,11 +162,6 @@ def _changed(answer: Answer, check: str, change: Callable[[str], str | None], *o
         new = None if field in Answer.about_itself else walk(field, getattr(answer, field))
         if originals:
             yield Issue(field, check, f"{', '.join(originals):.2000}", instead=new)
-
-
-def says_nothing(answer: Answer, record: Mapping[str, str]) -> Iterator[Issue]:
-    """Empty texts that only say that there is no value."""
-    return _changed(answer, "says_nothing", lambda text: None if text.strip(" .'\"()[]").lower() in _NO_VALUE else text)
 
 
 def not_a_url(answer: Answer, record: Mapping[str, str]) -> Iterator[Issue]:
@@ -299,7 +292,7 @@ def currency_code(answer: Strategy, record: Mapping[str, str]) -> Iterator[Issue
 
 # What a prompt reads may be lacking in the table, but for the title.
 OPTIONAL = frozenset(re.findall(r"\{([\w.]+)\}", POC_PROMPT + FUND_PROMPT + DEEP_PROMPT)) - {KEY[0]}
-EVERY = (says_nothing, not_a_url, url_cleaned)
+EVERY = (not_a_url, url_cleaned)
 OF_POC = (*EVERY, linkedin_kind, linkedin_name, phone_number, email_domain)
 OF_FUND = (*EVERY, not_own_website, linkedin_kind, crunchbase_kind, sector_spelling, sector_outside)
 OF_DEEP = (*EVERY, not_own_website, aum_range, ticket_range, currency_code)

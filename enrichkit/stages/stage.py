@@ -18,12 +18,12 @@ from typing import Any, Literal, get_args
 from ..errors import InputError, StageError
 from ..messages import Request
 from ..pricing.prices import PREFIX
+from ..reading.answer import Answer, Check, check_name
+from ..reading.shape import Shape, shape_of
 from ..table.cells import cell_text, is_missing
-from .answer import Answer, Check, check_name
-from .shape import Shape, shape_of
 
 JSON = Literal["auto", "words", "schema"]
-READER = 4
+READER = 5
 """Increased when replies are read differently: stored replies are then read again, at no cost."""
 ASKED = ("prompt", "search", "thinking", "max_output_tokens", "ignore_case")
 """The settings that make a question, as they stand."""

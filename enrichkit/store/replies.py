@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 from ..gemini.wire import read_stored
 from ..messages import SIMULATOR, Usage
 from ..pricing.prices import Cost, Price, Total, cost, total, total_usd
-from ..stages.answer import locate_object
+from ..reading.json_text import locate
 from .index import RECORD_ID, Snapshot
 from .rows import meta, reply_cost
 
@@ -156,7 +156,7 @@ def read_reply(
         paid=reply.paid,
         may_be_charged=reply.failure is not None and (reply.failure.may_be_charged or reply.failure.cause == "timeout"),
         # The row's status is about the question that it holds now; of an earlier one there is only the text.
-        readable=reply.failure is None and (question == asked or locate_object(reply.text or "")[1] is not None),
+        readable=reply.failure is None and (question == asked or locate(reply.text or "").values is not None),
         usage=reply.usage,
         cost=reply_cost(reply, facts, prices),
     )

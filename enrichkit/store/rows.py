@@ -19,8 +19,8 @@ import pyarrow as pa
 from ..gemini.wire import read_stored
 from ..messages import CLIENTS, Failure, Reply
 from ..pricing.prices import Cost, Price, cost, total, total_usd
-from ..stages.answer import Answer, Issue, check_answer, read_answer
-from ..stages.grounding import evidence, state
+from ..reading.answer import OWN_CODE, Answer, Issue, check_answer, read_answer
+from ..reading.grounding import evidence, state
 from ..stages.stage import Stage
 from ..table.arrow import alike, answer_type, as_column, as_text
 from ..table.cells import cell_text, is_missing
@@ -58,6 +58,10 @@ META: dict[str, pa.DataType] = {
 """The facts about a stage's answer beside a record's row, a column each."""
 NO_SEARCH = Issue("search_quality", "no_search", "the answer came without a search")
 """What is wrong with an answer of a stage that searches, where nothing shows that it did."""
+UNFINISHED = frozenset({"blocked", "truncated"})
+"""The failures of replies that may have a text."""
+WRONG = frozenset({"wrong_type", "not_valid"})
+"""The checks of what was found, and could not be kept."""
 STANDS = "the earlier answer stands"
 ABOUT_THE_ANSWER = tuple(name for name in META if name not in {*SPENT, "paid_by", "replies"})
 SHOWN = ("status", "confidence")
@@ -135,14 +139,20 @@ def read_decoded(
     """Read a reply that this payload holds; its failure is ``unreadable`` if its text holds no answer of this stage."""
     answer: Answer | None = None
     issues: list[Issue] = []
-    if reply.failure is None:
-        answer, issues = read_answer(stage.answer, reply.text or "")
-        if answer is None:
+    failure = reply.failure
+    if reply.text and (failure is None or failure.cause in UNFINISHED):
+        # Whatever ended it: an answer that stands there whole is one. Only where nothing was cut off is more repaired.
+        answer, issues = read_answer(stage.answer, reply.text, repair=failure is None)
+        if answer is not None and failure is not None:
+            issues.append(Issue("", f"finish_{(reply.block_reason or reply.finish_reason or '').lower()}"))
+            reply = dataclasses.replace(reply, failure=None)
+        elif answer is None and any(issue.check == OWN_CODE for issue in issues):
+            reply = dataclasses.replace(reply, failure=Failure(cause=OWN_CODE, message=issues[0].detail))
+        elif answer is None and failure is None:
             seen = " ".join((reply.text or "").split())[:120]
-            why = "; ".join(map(str, issues)) or "no JSON object with the fields asked for"
-            named = Failure(cause="unreadable", message=f"{why[:200]}: {seen}")
+            named = Failure(cause="unreadable", message=f"no JSON object with the fields asked for: {seen}")
             reply = dataclasses.replace(reply, failure=named)
-        elif may_tell(stage, facts) and not reply.usage.searches:
+        elif answer is not None and may_tell(stage, facts) and not reply.usage.searches:
             issues.append(NO_SEARCH)
     backed = {} if answer is None else evidence(reply.text or "", reply.supports, frozenset(stage.fields))
     cost_usd = total_usd(reply_cost(reply, facts, prices))
@@ -251,7 +261,7 @@ def _answered(
     """Return the cells to fill, and the facts about the answer."""
     texts = {name: cell_text(value) for name, value in record.items() if not is_missing(value)}
     kept, failed = check_answer(answer, stage.checks, texts)
-    unreadable = {issue.field for issue in reply.issues}
+    unreadable = {issue.top for issue in reply.issues if issue.check in WRONG}
     cells: dict[str, Any] = {}
     corrections, states = [], []
     for column, field in stage.answers.items():

@@ -32,7 +32,7 @@ from enrichkit.gemini.simulator import Simulator
 from enrichkit.gemini.wire import parse, with_searches
 from enrichkit.messages import CLIENTS, Reply, Request
 from enrichkit.pricing.prices import cost, total_usd
-from enrichkit.stages.answer import read_answer
+from enrichkit.reading.answer import read_answer
 from enrichkit.stages.funds import DEEP, FUND, POC
 from enrichkit.stages.stage import render, request_for
 from support.tables import Company

@@ -21,14 +21,14 @@ QUIET = {"COMMENT", "NL", "NEWLINE", "INDENT", "DEDENT", "ENDMARKER"}
 """Tokens that are no code."""
 APART = {"gemini/simulator", "gemini/faults", "gemini/fiction"}
 """The simulator, whose lines are not counted: it is a service, not a client of one."""
-CORE = set("messages options table pricing store planning engine opening ending runner api".split()) | {
+CORE = set("messages options table pricing store planning engine lifecycle runner api".split()) | {
     "gemini/__init__",
     "gemini/client",
     "gemini/wire",
     "stages/__init__",
     "stages/stage",
-    "stages/answer",
-    "stages/grounding",
+    "reading/answer",
+    "reading/grounding",
 }
 """The wings, and the rooms of others, that a run cannot do without."""
 VAGUE = ("one", "found", "told")

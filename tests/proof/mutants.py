@@ -80,7 +80,7 @@ MUTANTS = (
     Mutant("what was spent is recorded twice", "engine/shard_writer", "            self.spent.pop(question, None)\n", ""),
     Mutant("a growing shard loses its earlier rows", "engine/shard_writer", "        grown = [*held, *more]\n", "        grown = list(more)\n"),
     Mutant("a text like the checksum is taken for it", "store/parquet", "data.rindex(CHECKSUM, start)", "data.index(CHECKSUM, start)"),
-    Mutant("what stands in a broken object is an answer", "stages/answer", "            end = max(_closes(text, start, braces) for braces in BRACES)\n", "            end = start + 1\n"),
+    Mutant("what stands in a broken object is an answer", "reading/json_text", "            place = max(_closes(text, start, braces) for braces in BRACES)\n", "            place = start + 1\n"),
     Mutant("a failed redo wipes the old answer", "store/rows", "    if answered and outcome is not None and outcome.answer is None:", "    if False:"),
     Mutant("the first row of a question decides", "store/index", "        return np.where(answered >= 0, answered, find(questions, sealed))", "        return find(questions, sealed)"),
     Mutant("an own client's raw body is all that is kept", "messages", "if raw_alone and reply.raw is not None", "if reply.raw is not None"),

@@ -17,9 +17,9 @@ EXPECTED = json.loads((OLD / "expected.json").read_text(encoding="utf-8"))
 TABLE = pd.read_csv(ROOT / "data" / "funds.csv", dtype=str).head(40)
 MODEL = "gemini-3.5-flash-lite"
 PINNED = {
-    "poc": ("b564da7335db9c4b", "65c64dde44ebd115"),
-    "fund": ("2a46b36564de56bf", "f8a5263062bf8cc2"),
-    "deep": ("5948f272de74e965", "334bf52a2176f4fd"),
+    "poc": ("b564da7335db9c4b", "dad3d1a66150b7b5"),
+    "fund": ("2a46b36564de56bf", "0750f8d24d1430de"),
+    "deep": ("5948f272de74e965", "455938a0fa202310"),
 }
 
 

@@ -27,7 +27,7 @@ COMPANY = Stage("company", prompt="Research {name}.", answer=Company, search=Fal
 NESTED = '{"industry": ' + "[" * 5000 + "]" * 5000 + "}"
 POISON = {
     "lone surrogate": ('{"industry": "Tea \\ud83d", "employees": 3}', ["industry: wrong_type"]),
-    "surrogate in a list": ('{"cities": ["Lima", "\\udc00"], "employees": 3}', ["cities: wrong_type"]),
+    "surrogate in a list": ('{"cities": ["Lima", "\\udc00"], "employees": 3}', ["cities[1]: wrong_type"]),
     "NaN": ('{"revenue": NaN, "employees": 3}', ["revenue: wrong_type"]),
     "infinity": ('{"revenue": -Infinity, "employees": 3}', ["revenue: wrong_type"]),
     "too large": (f'{{"employees": {2**70}, "revenue": 3}}', ["employees: wrong_type"]),
@@ -35,12 +35,12 @@ POISON = {
     "a half": ('{"employees": 1.5, "revenue": 3}', ["employees: wrong_type"]),
     "words for a number": ('{"employees": "1990s", "revenue": 3}', ["employees: wrong_type"]),
     "an object for text": ('{"industry": {"name": "Tea"}, "employees": 3}', ["industry: wrong_type"]),
-    "a number for a list": ('{"cities": 7, "employees": 3}', ["cities: wrong_type"]),
+    "a number for a list": ('{"cities": 7, "employees": 3}', []),
     "wrong all over": (
         '{"industry": [1], "employees": "x", "revenue": [], "cities": {"a": 1}, "public": "maybe", "notes": {}}',
-        None,
+        ["employees: wrong_type", "cities: wrong_type", "public: wrong_type"],
     ),
-    "NUL": ('{"industry": "Te\\u0000a", "employees": 3}', []),
+    "NUL": ('{"industry": "Te\\u0000a", "employees": 3}', ["industry: undressed"]),
     "five megabytes": (json.dumps({"industry": "Tea " * 1_250_000, "employees": 3}), []),
     "nested too deeply": (NESTED, None),
     "no JSON": ("I found nothing.", None),
@@ -79,7 +79,7 @@ def test_the_row_says_what_was_wrong(name, stored):
     else:
         assert row["company._status"] == "done"
         assert [":".join(issue.split(":")[:2]) for issue in row["company._issues"]] == issues
-        assert 3 in row[["company.employees", "company.revenue"]].dropna().tolist()
+        assert name == "wrong all over" or 3 in row[["company.employees", "company.revenue"]].dropna().tolist()
     table = ds.dataset(stored).to_table(filter=ds.field("name") == name)
     payloads = table["company._replies"][0].as_py()
     assert json.loads(payloads[-1])["reply"]["text"] == said  # the raw reply is there for a better reader

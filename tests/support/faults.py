@@ -66,7 +66,24 @@ def _cut_body(handler, data):
     handler.close_connection = True
 
 
+def _damaged(text: str) -> str:
+    """Damage a text as models do; which way depends on the text."""
+    text = text.removeprefix("```json\n").removesuffix("\n```")
+    ways = (
+        text[:-1] + ",}",
+        text[:-1],
+        text.replace("{", "{ // the answer\n", 1),
+        f'{{"answer": {text}}}',
+        json.dumps(text),
+        f'The schema {{"type": "object", "properties": {{"town": {{"type": "string"}}}}}} gives: {text}',
+        re.sub(r'"(\w+)": ', r"\1: ", text),
+        f"{text[:-1]}, {text[1:-1].partition(', ')[0].partition(': ')[0]}: null}}",
+    )
+    return ways[sum(text.encode()) % len(ways)]
+
+
 FAULTS |= {
+    "damaged": with_text(_damaged),
     "rate_bare": Fault((429, TOO_MANY)),
     "html": Fault((502, "<html><title>502 Bad Gateway</title><body>Bad Gateway</body></html>")),
     "overloaded_list": Fault(

@@ -7,16 +7,15 @@ values in the JSON. It does not look at the pages: what is backed may still be w
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 from ..messages import Support
-from .answer import DECODER, Issue, locate_object
+from .answer import Issue
+from .json_text import DECODER, locate
 
 State = Literal["supported", "unsupported", "not_found", "invalid", "conflict"]
 STATES: tuple[State, ...] = ("supported", "unsupported", "conflict", "invalid", "not_found")
-NO_VALUE_SAID = "says_nothing"
-"""The check that empties words such as "not disclosed": no wrong answer, but none at all."""
 _KEY = re.compile(r'\s*[{,]\s*(?=")')
 _COLON = re.compile(r"\s*:\s*")
 
@@ -28,28 +27,44 @@ def evidence(text: str, supports: Sequence[Support], names: frozenset[str]) -> d
     >>> evidence(text, [Support(10, 17, (0, 2))], frozenset({"role", "city"}))
     {'role': (0, 2)}
     """
-    backed: dict[str, tuple[int, ...]] = {}
-    for name, (start, end) in _spans(text, names).items() if supports else ():
+    backed: dict[str, set[int]] = {}
+    for name, start, end in _spans(text, names) if supports else ():
         backing = [support for support in supports if support.start < end and start < support.end]
-        if places := {place for support in backing for place in support.sources}:
-            backed[name] = tuple(sorted(places))
-    return backed
+        backed.setdefault(name, set()).update(place for support in backing for place in support.sources)
+    return {name: tuple(sorted(places)) for name, places in backed.items() if places}
 
 
-def _spans(text: str, names: frozenset[str]) -> dict[str, tuple[int, int]]:
-    """Return where in the text each field's value stands, in bytes, without its quotes or brackets."""
-    at, values = locate_object(text, names)
-    spans: dict[str, tuple[int, int]] = {}
+def _spans(text: str, names: frozenset[str]) -> Iterator[tuple[str, int, int]]:
+    """Yield where in the text each field's value stands, in bytes, without its quotes or brackets.
+
+    Of an object that does not stand there as it was read, the texts and numbers in it are looked for after its name.
+    """
+    located = locate(text, names)
+    at = located.start
     # The very walk that the decoder took: it cannot fail, since the object was read before.
-    while values is not None and (key := _KEY.match(text, at)):
+    while at >= 0 and (key := _KEY.match(text, at)):
         name, end = DECODER.raw_decode(text, key.end())
         colon = _COLON.match(text, end)
         start = end if colon is None else colon.end()
         _, at = DECODER.raw_decode(text, start)
         if name in names:  # of any others there may be thousands, and each costs a look at the text before it
             wrapped = text[start] in '"[{'
-            spans[name] = _bytes(text[: start + wrapped]), _bytes(text[: at - wrapped])
-    return spans
+            yield name, _bytes(text[: start + wrapped]), _bytes(text[: at - wrapped])
+    if located.start < 0:
+        for name in names & (located.values or {}).keys():
+            begins = max(0, text.find(name))
+            for value in _leaves((located.values or {})[name]):
+                if (start := text.find(value, begins)) >= 0:
+                    yield name, _bytes(text[:start]), _bytes(text[: start + len(value)])
+
+
+def _leaves(value: Any) -> Iterator[str]:
+    """Yield the texts and numbers in a value."""
+    if isinstance(value, dict | list):
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from _leaves(part)
+    elif value not in (None, "") and not isinstance(value, bool):
+        yield str(value)
 
 
 def _bytes(text: str) -> int:
@@ -65,8 +80,7 @@ def state(
     whether there was a value of a type that could not be kept.
     """
     if kept is None:
-        wrong = asked is not None and any(issue.check != NO_VALUE_SAID for issue in issues)
-        return "invalid" if wrong or unreadable else "not_found"
+        return "invalid" if (asked is not None and issues) or unreadable else "not_found"
     if any(issue.flags for issue in issues):
         return "invalid"
     if differs:

@@ -1,4 +1,4 @@
-"""The opening: from a call's settings to a plan, and to an engine that may start on an open store.
+"""The lifecycle of a run: from a call's settings to a plan, to an engine on an open store, and what an early end says.
 
 It asks nothing, and refuses a call before anything is written wherever that can be known.
 """
@@ -9,6 +9,8 @@ import contextlib
 import functools
 import logging
 import os
+import signal
+import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -20,12 +22,12 @@ from .engine.driver import Engine
 from .engine.recorder import Recorder
 from .engine.shard_writer import reread
 from .engine.workers import ATTEMPTS, SPARE_PERMITS, Asking
-from .errors import BudgetError, SetupError, StoreError
-from .formatting import many
+from .errors import BudgetError, SetupError, Stopped, StoreError
+from .formatting import Sentence, amount, many
 from .gemini.client import access, check_capabilities, client_of, is_simulated
 from .messages import SIMULATOR
 from .options import DEADLINES, Options
-from .planning.estimate import spent_before, worst_request
+from .planning.estimate import estimate, spent_before, worst_request
 from .planning.plan import RunPlan, check_store_fits, choose_stages, make_run_plan
 from .planning.records import Records, read_records
 from .planning.summary import unknown_prices
@@ -33,6 +35,7 @@ from .pricing.budget import DurableBudget
 from .progress.notify import check_addresses
 from .progress.screens import warn
 from .stages.stage import Stage
+from .status import Status, next_step
 from .store.index import Index, indexed
 from .store.rows import answers_and_facts
 from .store.store import Store, write_note
@@ -60,7 +63,11 @@ def open_engine(frame: pd.DataFrame, options: Options, opening: contextlib.ExitS
     opening.callback(store.close)
     _check_fits(records, store.index, stages, options)
     with named(options.folder):
-        reread(store, stages, prices=options.prices)
+        if gained := reread(store, stages, failed=bool(options.retry_failed), prices=options.prices):
+            LOG.warning(
+                "Stored answers were read again, at no cost: %s found.",
+                many(gained, "more value is", "more values are"),
+            )
     if plan is None or not store.index.empty:
         plan = run_plan_of(records, store.index, stages, options)
         plan.check()
@@ -195,3 +202,48 @@ def named(out: Path) -> Iterator[None]:
             store=out,
             reason=error.strerror or error,
         ) from error
+
+
+def stopped(
+    kind: type[Stopped], how: str, *, reason: str, status: Status, recorder: Recorder, options: Options
+) -> Stopped:
+    """Return the error of a run that ended early: how it ended, what is done, what the same call would do."""
+    cost = f"{_rest(status, recorder, options)}Prices: {status.money.prices}. " if reason == "budget" else ""
+    failed = f"{status.failed:,} failed, " if status.failed else ""
+    return kind(
+        "{how}{complete:,} of {records} done and saved, {failed}{are_left} left. {cost}{following}.",
+        how=how,
+        complete=status.done,
+        records=many(status.records, "record is", "records are"),
+        failed=failed,
+        are_left=many(status.left, "is", "are"),
+        cost=cost,
+        following=next_step(reason) if status.left else Sentence("The same {call} returns the table"),
+        reason=reason,
+        done=status.done + status.failed,
+        left=status.left,
+    )
+
+
+def _rest(status: Status, recorder: Recorder, options: Options) -> str:
+    """Say what the rest will cost, by what this run's questions have cost; before any has, as a plan would."""
+    rest = status.money.rest_usd
+    if rest is None and not status.money.unpriced:
+        with contextlib.suppress(OSError):  # the store may be what ended the run
+            plan, index = recorder.plan, recorder.store.index
+            about = estimate(plan, index, workers=options.workers, rpm=options.rpm, prices=options.prices)
+            rest = None if about.cost_usd is None else about.cost_usd[1]
+    return f"They will cost about {amount(rest)} USD more. " if rest and status.left else ""
+
+
+@contextlib.contextmanager
+def terminated_as_interrupted() -> Iterator[None]:
+    """Let SIGTERM, how a scheduler ends a program, count as an interrupt; in the main thread only."""
+    ours = threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    if ours:
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        if ours:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -2,7 +2,7 @@
 
 One walk over a model's annotations gives a `Shape`, and from that come the JSON Schema that is sent, the Arrow type
 that is stored and the words of the fingerprints: no library's own description, which may change with its version,
-reaches a fingerprint. It refuses to look at an answer's values.
+reaches a fingerprint. How a value is read, `values` knows.
 """
 
 from __future__ import annotations

@@ -7,8 +7,8 @@ import pytest
 from pydantic import BaseModel, Field
 
 from enrichkit.errors import StageError
-from enrichkit.stages.answer import Answer, read_answer
-from enrichkit.stages.shape import shape_of
+from enrichkit.reading.answer import Answer, read_answer
+from enrichkit.reading.shape import shape_of
 
 
 class Place(BaseModel):
@@ -62,7 +62,6 @@ def test_the_object_is_found_whatever_stands_around_it(text: str) -> None:
 
 def test_words_for_nothing_are_no_answer_unless_they_are_one() -> None:
     """A choice that is offered, the code of Namibia and a field that must be there keep their words."""
-    assert Firm(name="N/A", tags=None).name is None
     answer, issues = read_answer(Odd, '{"debt": "none", "country_code": "NA", "remark": "-"}')
     assert isinstance(answer, Odd)
     assert (answer.debt, answer.country_code, answer.remark, issues) == ("none", "NA", "-", [])
@@ -71,25 +70,31 @@ def test_words_for_nothing_are_no_answer_unless_they_are_one() -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        '{"size": 3, "name": "Acme",}',
-        '{"place": {"city": "Oslo"}, "partners": [{"name": "Berg"}], "remark": "the "best" firm"}',
         '{"partners": [{"name": "Berg"}, {"na',
         '{"remark": "5" tall", "partners": [{"name": "Berg"}]}',
         '{remark: "a } brace", partners: [{"name": "Berg"}]}',
-        '{"result": {"name": "Acme"}}',
+        '{"partners": [{"name": "Berg"}]}',
     ],
 )
-def test_what_stands_within_a_broken_or_another_object_is_no_answer(text: str) -> None:
+def test_what_stands_within_a_list_of_another_object_is_no_answer(text: str) -> None:
     """A partner's name would pass for the firm's; a reply that cannot be read is asked for again."""
     assert read_answer(Firm, text) == (None, [])
 
 
-def test_an_object_after_a_broken_one_is_found() -> None:
-    """A model that corrects itself."""
-    answer, _ = read_answer(Firm, '{"name": "Acm",} Sorry, I mean: {"name": "Acme"}')
-    assert isinstance(answer, Firm)
-    assert answer.name == "Acme"
-    assert read_answer(Firm, "{}")[0] == Firm()
+def test_the_last_object_that_says_something_is_the_answer() -> None:
+    """A model that corrects itself, that plans first, or that says that it found nothing."""
+    for text in (
+        '{"name": "Acm",} Sorry, I mean: {"name": "Acme"}',
+        '{"name": "Acm"} Sorry, I mean: {"name": "Acme"}',
+        'Plan: {"name": null, "size": "N/A"}, and then: {"name": "Acme"}',
+        '{"name": "Acme"} and nothing else: {"name": null}',
+    ):
+        answer, _ = read_answer(Firm, text)
+        assert isinstance(answer, Firm)
+        assert answer.name == "Acme"
+    answer, issues = read_answer(Firm, "{}")
+    assert answer is not None
+    assert (answer.model_dump(exclude_none=True), issues) == ({}, [])
 
 
 @pytest.mark.parametrize("text", ["", "no json", '{"name": "Acm', "[1, 2]", "{" * 100_000, '{"a' * 100_000, '{"name"'])
@@ -102,14 +107,15 @@ def test_text_without_an_answer_is_none(text: str) -> None:
     ("value", "field"),
     [
         ('"1990s"', "size"),
+        ("true", "size"),
         ("1.5", "size"),
         (str(2**70), "size"),
         ("NaN", "rate"),
         ('"\\ud800"', "name"),
         ('{"a": 1}', "name"),
         ('"c"', "kind"),
-        ('"x"', "tags"),
-        ('{"rank": "first"}', "place"),
+        ('{"a": 1}', "tags"),
+        ('"Oslo"', "place"),
     ],
 )
 def test_a_value_of_the_wrong_type_is_left_out_and_named(value: str, field: str) -> None:
@@ -120,10 +126,15 @@ def test_a_value_of_the_wrong_type_is_left_out_and_named(value: str, field: str)
     assert [(issue.field, issue.check) for issue in issues] == [(field, "wrong_type")]
 
 
-def test_an_object_without_any_usable_field_is_no_answer() -> None:
-    """When everything is wrong, the question is better asked again."""
-    assert read_answer(Firm, '{"size": "many"}')[0] is None
-    assert read_answer(Strict, '{"notes": "hm"}')[0] is None
+def test_an_object_that_can_be_read_is_an_answer() -> None:
+    """Even if nothing in it can be used, or a field that must be there is not: asking again would be paid again."""
+    answer, issues = read_answer(Firm, '{"size": "many"}')
+    assert answer is not None
+    assert answer.model_dump(exclude_none=True) == {}
+    assert [str(issue) for issue in issues] == ["size: wrong_type: 'many'"]
+    answer, issues = read_answer(Strict, '{"notes": "hm"}')
+    assert answer is not None
+    assert (answer.model_dump(exclude_none=True), issues) == ({"notes": "hm"}, [])
 
 
 @pytest.mark.parametrize("word", ["N/A", " unknown ", "null", "", "Not found", "-"])

@@ -1,0 +1,213 @@
+"""The answer: what a stage asks for, as a pydantic model, and how it is read out of a reply's text.
+
+`Answer` is the base of every stage's model. A paid answer is never lost to a single bad value, nor to a user's
+validator or check that raises. It refuses to know where an answer is stored or what it cost.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+import logging
+import re
+import traceback
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, Optional
+
+from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+
+from .json_text import locate
+from .shape import Shape, shape_of
+from .values import Reader, original
+
+LOG = logging.getLogger("enrichkit")
+CONFIDENCE = ("high", "medium", "low")
+SEARCH_QUALITY = ("excellent", "good", "limited", "poor")
+NOT_SAID = "not said"
+"""The level of an answer that does not say it."""
+OWN_CODE: Literal["own_code"] = "own_code"
+"""The check, and the cause of a failure, of a user's code that raises."""
+KEEP: Any = type("Keep", (), {"__repr__": lambda self: "KEEP"})()
+
+
+class Answer(BaseModel):
+    """The fields asked of a record; subclass it and add your own, each with a default.
+
+    It already has the model's view of its own answer, all of it optional:
+
+    Attributes
+    ----------
+    confidence : {"high", "medium", "low"} or None
+        How sure the model says it is.
+    search_quality : {"excellent", "good", "limited", "poor"} or None
+        How much the search brought, as the model says.
+    fields_found : list of str or None
+        What the model says it found; `enrichkit` counts for itself.
+    notes : str or None
+        One sentence.
+
+    Examples
+    --------
+    >>> class Company(Answer):
+    ...     industry: str | None = None
+    >>> Company(industry=" Software ", confidence="high").model_dump(exclude_none=True)
+    {'confidence': 'high', 'industry': 'Software'}
+    """
+
+    model_config = ConfigDict(extra="ignore", str_strip_whitespace=True, coerce_numbers_to_str=True)
+    about_itself: ClassVar[tuple[str, ...]] = ("notes", "confidence", "search_quality", "fields_found")
+
+    confidence: Literal["high", "medium", "low"] | None = None
+    search_quality: Literal["excellent", "good", "limited", "poor"] | None = None
+    fields_found: list[str] | None = None
+    notes: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Issue:
+    """What a check found wrong with one field.
+
+    Parameters
+    ----------
+    field : str
+        The answer's field.
+    check : str
+        The check's name, in snake case.
+    detail : str
+        What was seen, for a person.
+    instead : object
+        ``None`` empties the field, another value replaces it; left out, the value stays as it is.
+
+    Examples
+    --------
+    >>> print(Issue("website", "not_a_url", "n/a", instead=None))
+    website: not_a_url: n/a
+    """
+
+    field: str
+    check: str
+    detail: str = ""
+    instead: Any = KEEP
+
+    @property
+    def top(self) -> str:
+        """The answer's own field, where ``field`` is the path of a part."""
+        return re.split(r"[.\[]", self.field)[0]
+
+    @property
+    def flags(self) -> bool:
+        """Whether the value stays, and is doubtful."""
+        return self.instead is KEEP
+
+    def __str__(self) -> str:
+        return f"{self.field}: {self.check}: {self.detail}" if self.detail else f"{self.field}: {self.check}"
+
+
+Record = Mapping[str, str]
+"""The input columns that have a value, with their text."""
+Check = Callable[[Any, Record], Iterable[Issue]]
+"""``check(answer, record)`` yields what looks wrong."""
+
+
+@functools.lru_cache(maxsize=256)
+def _shape_and_lenient(model: type[Answer]) -> tuple[Shape, type[Answer]]:
+    """Return a model's shape, and the model without required fields and defaults: neither is anything found."""
+    fields: dict[str, Any] = {}
+    for name, info in model.model_fields.items():
+        lenient = copy.copy(info)
+        lenient.default, lenient.default_factory = None, None
+        fields[name] = (Optional[info.annotation], lenient)  # noqa: UP045
+    return shape_of(model, where=model.__name__), create_model(model.__name__, __base__=model, **fields)
+
+
+def read_answer(model: type[Answer], text: str, *, repair: bool = True) -> tuple[Answer | None, list[Issue]]:
+    """Return the typed answer in a reply's text, and what was done to read it.
+
+    ``None`` means that the text holds no object of this model; without ``repair``, none that stands there whole; or
+    that a user's validator raised something else than `ValueError`: that is the only issue then. A value that cannot be
+    used, or that a validator refuses, is left empty and named.
+    """
+    shape, lenient = _shape_and_lenient(model)
+    located = locate(text, frozenset(model.model_fields), repair=repair)
+    if located.values is None:
+        return None, []
+    reader = Reader()
+    values = reader.fields(shape, located.values)
+    issues = [Issue("", check, detail) for check, detail in located.notes] + [Issue(*note) for note in reader.notes]
+    while True:
+        try:
+            return lenient.model_validate(values), issues
+        except ValidationError as error:
+            problems = error.errors()
+            issues += [_refused(values, problem) for problem in problems]
+            if any(not problem["loc"] for problem in problems):  # of the whole: what is in it stays
+                return lenient.model_construct(**values), issues
+            values = _without_gaps(values)
+        except Exception as error:  # noqa: BLE001 - the user's code; the reason is kept in the row
+            _log_once("".join(traceback.format_exception(error)))
+            return None, [Issue("", OWN_CODE, f"{model.__name__}: {type(error).__name__}: {error}")]
+
+
+@functools.lru_cache(maxsize=100)
+def _log_once(failure: str) -> None:
+    """Log the traceback of a user's code, once for each thing that it raises."""
+    LOG.error("Your own code failed on a paid answer, which is kept:\n%s", failure)
+
+
+def _refused(values: dict[str, Any], problem: Mapping[str, Any]) -> Issue:
+    """Empty the smallest part that a validator refuses, and return what it says of it."""
+    part: Any = values
+    path = ""
+    *within, last = problem["loc"] or ("",)
+    for step in within:
+        part = part[step]
+        path += f"[{step}]" if isinstance(step, int) else f".{step}"
+    if last != "":
+        part[last] = None
+        path += f"[{last}]" if isinstance(last, int) else f".{last}"
+    return Issue(path.removeprefix("."), "not_valid", f"{problem['msg']}: {original(problem['input'])}")
+
+
+def _without_gaps(value: Any) -> Any:
+    """Return a value without the parts that were emptied."""
+    if isinstance(value, dict):
+        return {name: kept for name, part in value.items() if (kept := _without_gaps(part)) is not None}
+    return [kept for part in value if (kept := _without_gaps(part)) is not None] if isinstance(value, list) else value
+
+
+def check_answer(answer: Answer, checks: Iterable[Check], record: Record) -> tuple[dict[str, Any], list[Issue]]:
+    """Return the values asked for as the checks leave them, and what the checks found.
+
+    Each check sees what those before it have left. A user's check that raises is an issue itself.
+    """
+    model = type(answer)
+    fields = [name for name in model.model_fields if name not in Answer.about_itself]
+    issues: list[Issue] = []
+    for check in checks:
+        try:
+            raised = list(check(answer, record))
+            instead = {issue.field: issue.instead for issue in raised if not issue.flags}
+            if not instead.keys().isdisjoint(fields):
+                answer = model.model_validate(answer.model_dump() | instead)
+        except Exception as error:  # noqa: BLE001 - the user's code; the reason is kept in the row
+            raised = [Issue("", "check_failed", f"{check_name(check)}: {type(error).__name__}: {error}")]
+        issues += raised
+    values = answer.model_dump()
+    return {field: _empty_as_none(values[field]) for field in fields}, issues
+
+
+def check_name(check: Check) -> str:
+    """Return a check's name; a `functools.partial` has its function's."""
+    return str(getattr(getattr(check, "func", check), "__name__", type(check).__name__))
+
+
+def _empty_as_none(value: Any) -> Any:
+    """Return None for an answer that says nothing: blank text, an empty list, or an object without any value."""
+    if isinstance(value, str):
+        return value if value.strip() else None
+    if isinstance(value, list):
+        return [inner for inner in value if inner is not None] or None
+    if isinstance(value, dict) and all(inner is None for inner in value.values()):
+        return None
+    return value

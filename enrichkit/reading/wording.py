@@ -1,0 +1,169 @@
+"""The wording: how a model says that it found nothing, and what a text is dressed in that is no part of it.
+
+Text in, text out, the same for every stage. It refuses to guess: what could be a value stays as it is.
+"""
+
+from __future__ import annotations
+
+import functools
+import html
+import re
+from importlib.resources import files
+
+NOTHING = frozenset({""}).union(
+    word.strip()
+    for line in files(__package__).joinpath("nothing.txt").read_text(encoding="utf-8").splitlines()
+    if not line.startswith("#")
+    for word in line.split(",")
+)
+"""Words for nothing in the languages of the world's directories."""
+OUTER = " \t\r\n\xa0.,;:!?'\"()[]{}<>-–—_/\\|…~`#⟦⟧"
+LONGEST_EXCUSE = 200
+_ABLE = (
+    r"(?:(?:could|can|did|do|does|was|were|am|are|is)(?: not|n['’]t)(?: (?:been )?able to)?|cannot|"
+    r"(?:(?:was|were|am|are|is) )?unable to)"
+)
+_FIND = r"(?:found|find|located?|determined?|identif(?:y|ied)|verif(?:y|ied)|confirm(?:ed)?|provided?|accessed|have)"
+_KNOWN = (
+    r"(?:publicly )?(?:available|disclosed|known|found|provided|specified|stated|public|published|mentioned|identified|"
+    r"determined|located|reported|given|shared|verified|accessible)"
+)
+_WHERE = r"(?: (?:online|publicly|anywhere|to the public|in (?:the )?(?:public |available )?\w+))?"
+_THE = r"(?:(?:the|its|their|his|her|any|this|such) )?(?:[\w'’-]+ )"
+_EXCUSES = (
+    # English
+    rf"(?:{_THE}{{0,6}}|(?:i|we|it) ){_ABLE} (?:be )?(?:\w+ly )?{_FIND}\b.*",
+    rf"(?:there (?:is|are|was|were) )?no (?:[\w'’-]+ ){{0,6}}(?:(?:is|are|was|were|has been|can be) )?{_KNOWN}\b.*",
+    rf"(?!an? ){_THE}{{1,6}}(?:is|are|was|were|has|have) (?:currently )?not (?:been )?{_KNOWN}{_WHERE}",
+    rf"not (?:yet )?{_KNOWN}{_WHERE}",
+    rf"{_ABLE} (?:\w+ly )?(?:be )?{_FIND}\b.*",
+    # German
+    r"(?:\w+ ){0,6}(?:konnten?|kann) (?:\w+ ){0,6}(?:nicht|keine\w?) (?:\w+ ){0,3}(?:gefunden|ermittel|finden)\w*\b.*",
+    r"(?:es (?:wurden?|gibt|sind) )?keine (?:\w+ ){1,6}(?:gefunden|verfügbar|bekannt|vorhanden|ermittelbar|öffentlich)",
+    r"(?:\w+ ){1,4}(?:ist|sind|wurden?) nicht (?:öffentlich )?(?:bekannt|verfügbar|angegeben|gefunden|genannt)\b.*",
+    # French, Spanish, Italian, Portuguese
+    r"aucune? (?:[\w'’-]+ ){1,6}(?:trouvée?s?|disponibles?|publiée?s?)",
+    r"(?:[\w'’-]+ ){0,5}n['’](?:est|a|ai) (?:\w+ )?pas (?:\w+ ){0,2}(?:pu|trouv|disponib|connu|précis|divulgu)\w*\b.*",
+    r"(?:\w+ ){0,4}no (?:(?:se )?(?:han? |pud[eo] )?(?:sido )?(?:encontr|especific|divulg)\w+|hay|está disponible)\b.*",
+    r"(?:\w+ ){0,4}non (?:è|sono|ho) (?:stat[oaie] )?(?:disponibil|trovat|not|specificat|divulgat)\w*\b.*",
+    r"nessuna? (?:\w+ ){1,4}(?:trovat|disponibil)\w+|nenhuma? (?:\w+ ){1,4}(?:encontrad|disponív)\w+",
+    r"(?:\w+ ){0,4}não (?:foi|foram|está|é) (?:\w+ )?(?:encontrad|disponív|informad|divulgad)\w+\b.*|não encontrei\b.*",
+    # Dutch, Polish, Nordic
+    r"(?:er (?:is|zijn|werd) )?geen (?:\w+ ){1,5}(?:gevonden|beschikbaar|bekend)",
+    r"(?:\w+ ){1,4}(?:is|zijn) niet (?:\w+ )?(?:gevonden|beschikbaar|bekend|openbaar)",
+    r"nie (?:udało się|znaleziono|podano|ujawniono)\b.*",
+    r"(?:jag|jeg|vi) (?:kunde|kunne) (?:inte|ikke) (?:hitta|finne|finde)\b.*",
+    r"(?:ingen|inga) (?:\w+ ){1,4}(?:hittades|funnet|fundet|tillgänglig\w*|tilgjengelig\w*|tilgængelig\w*)",
+)
+_SORRY = re.compile(
+    r"^(?:(?:unfortunately|sorry|apologies|i(?:['’]m| am) (?:sorry|afraid)),? (?:but )?)*", re.IGNORECASE
+)
+_EXCUSE = re.compile("|".join(_EXCUSES), re.IGNORECASE)
+"""Sentences of not finding or telling, in the same languages: whole ones only, since a part of one may be a value."""
+_NEGATION = re.compile(
+    r"(?i)\b(?:no|not|\w+n['’]t|cannot|unable|sorry|keine?|nicht|aucune?|pas|non|nessuna?|não|nenhuma?|geen|niet|nie|inte|"
+    r"ikke|ingen|inga)\b"
+)
+"""What each of them has; most texts have none."""
+_VALUE = re.compile(
+    r"\d|https?:|www\.|@|[\"“”«»„]|\b(?:but|however|although|though|likely|probably|possibly|instead|except|appears?|"
+    r"seems?|estimated|aber|jedoch|wahrscheinlich|mais|pero|però|mas|maar|ale|men|mutta)\b",
+    re.IGNORECASE,
+)
+"""What in a sentence of not finding may be a value after all."""
+
+_INVISIBLE = r"\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufeff"
+_LATER = (
+    r"\x80-\xbf\u0152\u0153\u0160\u0161\u0178\u017d\u017e\u0192\u02c6\u02dc\u2013\u2014\u2018-\u201e\u2020-\u2022\u2026"
+    r"\u2030\u2039\u203a\u20ac\u2122"
+)
+_MOJIBAKE = rf"[\xc2-\xf4\u0102\u0139][{_LATER}]"
+"""Bytes of UTF-8 taken for letters: the first of several, and one that only comes after it."""
+_DRESSED = re.compile(rf"[{_INVISIBLE}&\\*`\[\]#<~【\uff01-\uff5e]|{_MOJIBAKE}")
+"""What is in every text that wears anything; most have none of it."""
+_ODD = re.compile(rf"{_DRESSED.pattern}|[\ud800-\udfff\ufffd]")
+_ENTITY = re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z]{2,31}\d{0,2});")
+_ESCAPED = re.compile(r"\\u([0-9a-fA-F]{4})|\\([nrt\"/])")
+_JOINER = re.compile(r"(?<=[\x00-\u024f])[\u200c\u200d](?=[\x00-\u024f])")
+_RIGHT_TO_LEFT = re.compile(r"[\u0590-\u08ff]")
+_MARKS = re.compile(rf"[{_INVISIBLE}]")
+_CJK = re.compile(r"[\u1100-\u11ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
+_CITED = re.compile(
+    r"(?:\s*(?:\[(?:\d{1,3}(?:\s*[,–-]\s*\d{1,3})*|cite:[\d\s,.-]*|cite_?(?:start|end)|source(?::? \d+)?)\]|"
+    r"【[^】]{1,40}】))+"
+    r"(?=[.\s]*$)|^(?:\[cite_?(?:start|end)\]\s*)+",
+    re.IGNORECASE,
+)
+_LINK = re.compile(r"!?\[([^\[\]]*)\]\(\s*<?([^\s()<>]+(?:\([^\s()]*\))?)>?(?:\s+\"[^\"]*\")?\s*\)")
+_WRAPPED = re.compile(
+    r"(\*{1,3}|`{1,3}|~~|__)(?!\s)((?:(?!\1).)+?)(?<!\s)\1|<(https?://[^\s<>]+)>|#{1,6} +(\S.*)", re.DOTALL
+)
+_FULL_WIDTH = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)} | {0x3000: 0x20}
+
+
+@functools.lru_cache(maxsize=10_000)
+def _is_plain(text: str) -> bool:
+    return text == text.strip() and not _ODD.search(text) and not says_nothing(text) and not excuses(text)
+
+
+def is_plain(text: str) -> bool:
+    """Whether a text says something, and wears nothing; nearly all are so, and many come again and again."""
+    return _is_plain(text) if len(text) < 100 else _is_plain.__wrapped__(text)
+
+
+def says_nothing(text: str) -> bool:
+    """Whether a text is one of the words for nothing.
+
+    >>> [says_nothing(text) for text in ("N/A", " (keine Angabe) ", "-", "NA", "None Such Ltd")]
+    [True, True, True, False, False]
+    """
+    return len(text) < 40 and " ".join(text.casefold().strip(OUTER).split()) in NOTHING
+
+
+def excuses(text: str) -> bool:
+    """Whether a sentence tells that something was not found, and holds no value.
+
+    >>> excuses("I could not find the town of this port."), excuses("The town is not disclosed, but likely Marl.")
+    (True, False)
+    """
+    if not (" " in text and len(text) <= LONGEST_EXCUSE and _NEGATION.search(text)):
+        return False
+    sentence = _SORRY.sub("", " ".join(text.split()).rstrip(".! "))
+    several = re.search(r"[;:]|[.!?] ", sentence) or _VALUE.search(sentence)
+    return not several and _EXCUSE.fullmatch(sentence) is not None
+
+
+def undressed(text: str, *, address: bool = False) -> str:
+    r"""Return a text without entities, escapes, invisible signs, citation marks and the Markdown around all of it.
+
+    A link becomes its words, or where an ``address`` is wanted, that.
+
+    >>> undressed("Marl &amp; Osk"), undressed("**Oslo** [cite: 2]"), undressed("Ã–rby"), undressed("R&D [beta]")
+    ('Marl & Osk', 'Oslo', 'Örby', 'R&D [beta]')
+    """
+    before = ""
+    while before != text and _DRESSED.search(text):  # what is under one dress may wear another
+        before, text = text, _without_dress(text, address=address)
+    return text
+
+
+def _without_dress(text: str, *, address: bool) -> str:
+    text = html.unescape(text) if _ENTITY.search(text) else text
+    if "\\" in text and not re.search(r"\b[A-Za-z]:\\|\\\\", text):  # a path is no escape
+        text = _ESCAPED.sub(_unescaped, text)
+    if re.search(_MOJIBAKE, text):
+        import ftfy
+
+        text = ftfy.fix_encoding(text)
+    kept = "\u200c\u200d" + "\u200e\u200f\u202a\u202b\u202c\u2066\u2067\u2068\u2069" * bool(_RIGHT_TO_LEFT.search(text))
+    text = _MARKS.sub(lambda mark: mark[0] if mark[0] in kept else "", _JOINER.sub("", text))
+    text = _CITED.sub("", text if _CJK.search(text) else text.translate(_FULL_WIDTH)).strip()
+    if link := _LINK.fullmatch(text):
+        return link[2] if address or not link[1].strip() else link[1].strip()
+    wrapped = _WRAPPED.fullmatch(text)
+    return next(filter(None, wrapped.group(2, 3, 4))) if wrapped else text
+
+
+def _unescaped(escape: re.Match[str]) -> str:
+    code, letter = escape.groups()
+    return chr(int(code, 16)) if code else {"n": "\n", "r": "\r", "t": "\t"}.get(letter, letter)
