@@ -23,6 +23,8 @@ SILENT_TRIES = 4
 FIRST_WAIT_SECONDS = 0.25
 LONGEST_WAIT_SECONDS = 30.0
 SHORTEST_TIMEOUT_SECONDS = 0.001
+LEAST_SHARE = 0.05
+"""A try with less of the deadline left would be paid for, and hardly answered in time."""
 DOUBT_AFTER_SECONDS = 60.0
 """Of refusals without any detail, of searching requests alone."""
 SHORT_TOKENS = 16
@@ -104,7 +106,7 @@ def ask(
 
     def wait(state: tenacity.RetryCallState) -> float:
         nonlocal left
-        seconds = min(left, jitter(state))
+        seconds = min(left / 2, jitter(state))
         left -= seconds
         return seconds
 
@@ -114,7 +116,7 @@ def ask(
     done = [first]
     retrying = tenacity.Retrying(
         retry=tenacity.retry_if_result(_transient),
-        stop=lambda state: tries >= TRIES or left <= 0 or stop.is_set(),
+        stop=lambda state: tries >= TRIES or left < deadline_seconds * LEAST_SHARE or stop.is_set(),
         wait=wait,
         sleep=sleep or tenacity.sleep_using_event(stop),
         # A failure that a stop cut short is no verdict: the question is simply still to be asked.

@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from ..errors import DamagedError, StoreError
 from ..formatting import Sentence
 from .files import MANIFEST, OUTSTANDING, SHARD, names_in, work_area
-from .journal import Flaw, JournalEntry, by_question, copies_in, flaws_of, read_journal, read_manifest
+from .journal import Flaw, JournalEntry, by_question, copies_in, flaws_of, read_checked, read_journal
 from .parquet import CHECKSUM, join, read_parquet, widest
 
 VERSION = 1
@@ -90,7 +90,7 @@ class Snapshot(Described):
         self.folder = folder
         self._warn = warn
         self.journal = dict(read_journal(folder))
-        self.manifest = read_manifest(folder)  # before the shards: those may only be newer
+        self.manifest = read_checked(work_area(folder) / MANIFEST) or {}  # before the shards: those may only be newer
         self.paths = shard_paths(folder)
         self._numbers = set(self.paths)
         self.footers = {}
@@ -105,16 +105,14 @@ class Snapshot(Described):
     def outstanding(self) -> dict[str, Any]:
         """What the last run noted of money that no reply shows; nothing if there is no note."""
         path = work_area(self.folder) / OUTSTANDING
-        try:
-            return dict(json.loads(path.read_bytes()))
-        except (FileNotFoundError, NotADirectoryError):
-            return {}
-        except (ValueError, TypeError) as error:
+        note = read_checked(path)
+        if note is None:
             raise StoreError(
                 "{path} is damaged: what may have been spent beside the stored replies is unknown. Restore it from a "
                 "copy, or remove it to count nothing.",
                 path=path,
-            ) from error
+            )
+        return note
 
     def tables(self, columns: Columns = None, *, keep: Columns = None) -> dict[int, pa.Table]:
         """Return each shard's table, of all columns or some; only what is read is checked for damage.

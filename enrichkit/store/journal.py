@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from ..errors import DamagedError
 from ..formatting import Sentence, joined, many
-from .files import MANIFEST, names_in, read_json, work_area
+from .files import names_in, work_area
 
 _QUARANTINED = re.compile(r"\w{8}-s(\d+)-")
 Footers = Mapping[int, Mapping[str, Any]]
@@ -103,16 +103,22 @@ def manifest_of(footers: Footers, seals: int) -> dict[str, Any]:
     return {"seals": seals, "shards": sorted(shards, key=lambda shard: shard["number"])}
 
 
-def encode_manifest(manifest: Mapping[str, Any]) -> bytes:
-    """Return a manifest as the bytes of its file, with a checksum of its own."""
-    return json.dumps({**manifest, "crc32": zlib.crc32(json.dumps(manifest).encode())}).encode()
+def with_checksum(content: Mapping[str, Any]) -> bytes:
+    """Return a manifest, or a note, as the bytes of its file, with a checksum of its own."""
+    content = json.loads(json.dumps(content, default=str))
+    return json.dumps({**content, "crc32": zlib.crc32(json.dumps(content).encode())}).encode()
 
 
-def read_manifest(out: Path) -> dict[str, Any]:
-    """Return a store's manifest; nothing if there is none, or it is damaged."""
-    held = read_json(work_area(out) / MANIFEST)
+def read_checked(path: Path) -> dict[str, Any] | None:
+    """Return what a file with a checksum of its own holds: nothing if it is not there, None if it is damaged."""
+    try:
+        held = dict(json.loads(path.read_bytes()))
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    except (OSError, ValueError, TypeError):
+        return None
     checksum = held.pop("crc32", None)
-    return held if checksum == zlib.crc32(json.dumps(held).encode()) else {}
+    return held if checksum == zlib.crc32(json.dumps(held).encode()) else None
 
 
 def flaws_of(out: Path, manifest: Mapping[str, Any], footers: Footers, numbers: set[int]) -> Iterator[Flaw]:

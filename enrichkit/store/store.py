@@ -33,7 +33,7 @@ import pyarrow as pa
 from ..errors import DamagedError, LockedError, StoreError
 from .files import MANIFEST, OUTSTANDING, OWNER, Files, names_in, read_json, stray_work_area, work_area
 from .index import FOOTER, RECORD_ID, Index, Snapshot, damaged_error, find, footer
-from .journal import JournalEntry, copies_in, encode_journal, encode_manifest, flawed_error, manifest_of
+from .journal import JournalEntry, copies_in, encode_journal, flawed_error, manifest_of, with_checksum
 from .parquet import encode_parquet, read_parquet
 
 LOG = logging.getLogger("enrichkit")
@@ -125,7 +125,7 @@ class Store:
         seals = [store.manifest.get("seals", 0), *(facts["seal"][0] for facts in footers.values())]
         manifest = manifest_of(footers, max(seals))
         if manifest != (store.manifest or manifest_of({}, 0)):
-            self.files.put(self.work / MANIFEST, encode_manifest(manifest))
+            self.files.put(self.work / MANIFEST, with_checksum(manifest))
             store.manifest = manifest
 
     def shard(self, number: int, columns: Collection[str] | None = None) -> pa.Table:
@@ -276,7 +276,7 @@ def write_note(store: Store, outstanding: Mapping[str, Any]) -> None:
     """Store durably what is known of money that no reply shows; a note that says nothing goes."""
     store._check_lock()
     if outstanding:
-        store.files.put(store.work / OUTSTANDING, json.dumps(outstanding, default=str).encode())
+        store.files.put(store.work / OUTSTANDING, with_checksum(outstanding))
     else:
         store.files.remove(store.work / OUTSTANDING)
 

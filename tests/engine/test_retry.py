@@ -77,6 +77,15 @@ def test_no_try_begins_after_the_deadline():
     assert sum(world.slept) <= 4.0
 
 
+def test_no_try_begins_that_has_hardly_any_time():
+    """However long the waits: what it asks would be paid for, and not waited for."""
+    for _ in range(20):
+        world = World(*["server"] * 7, seconds=0.1)
+        world.ask(2.0)
+        assert min(world.timeouts) >= 0.02
+        assert world.now <= 2.1
+
+
 def test_waits_are_jittered_and_bounded():
     """Twenty workers that failed together must not come back together."""
     waits = set()

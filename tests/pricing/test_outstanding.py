@@ -246,11 +246,13 @@ def test_a_defect_takes_nothing_back(monkeypatch, tmp_path):
     assert "may have been spent" in enrich("status", tmp_path / "out")
 
 
-def test_a_damaged_note_is_not_taken_for_nothing(tmp_path):
+@pytest.mark.parametrize("text", ["", "{", "{}", "NOTE ]", '{"possibly_usd": "many"}', '{"seen": 5}'])
+def test_a_damaged_note_is_not_taken_for_nothing(text, tmp_path):
     """It is named, with what to do, before anything is asked."""
     out, client = tmp_path / "out", (lambda request: UNCLEAR if "N0" in request.text else answer(request))
     start(2, out, client).result()
-    (tmp_path / "out.work" / "outstanding.json").write_text("{")
+    note = tmp_path / "out.work" / "outstanding.json"
+    note.write_text(text.replace("NOTE", note.read_text()))
     for call in (lambda: start(3, out, answer), lambda: enrichkit.report(out)):
         with pytest.raises(errors.StoreError, match=r"outstanding.json is damaged: .* or remove it to count nothing"):
             call()

@@ -66,7 +66,7 @@ MUTANTS = (
     ),
     Mutant("a journal file that cannot go stops the seal", "store/store", "            with contextlib.suppress(OSError):\n                self.files.remove(path)\n                del", "            if True:\n                self.files.remove(path)\n                del"),
     Mutant("damaged journal files dropped", "store/store", "                self._quarantine(path, path.name)\n", "                self.files.remove(path)\n"),
-    Mutant("the manifest is not written", "store/store", "            self.files.put(self.work / MANIFEST, encode_manifest(manifest))\n", ""),
+    Mutant("the manifest is not written", "store/store", "            self.files.put(self.work / MANIFEST, with_checksum(manifest))\n", ""),
     Mutant("a shard newer than the manifest is an alarm", "store/journal", ' and footers[number]["seal"][0] <= seals', ""),
     Mutant("no page checksums", "store/parquet", "write_page_checksum=True", "write_page_checksum=False"),
     Mutant("footers not checked", "store/parquet", "    if not _footer_is_sound(source):", "    if False:"),
