@@ -281,7 +281,8 @@ def spent_before(index: Index, run_plan: RunPlan, *, budget_usd: float | None, p
     DamagedError
         If a shard is damaged, so that its cost is unknown.
     """
-    if budget_usd is None or index.empty:
+    # Of what a killed run has noted, what is spent by now is no longer possibly so: with a budget or without.
+    if index.empty or (budget_usd is None and not index.outstanding.get("limit_usd")):
         return Decimal()
     reader = StoreReader(index.folder, warn=False)
     cost = None if prices else reader.recorded_cost(prices)

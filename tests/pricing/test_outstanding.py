@@ -17,11 +17,13 @@ import pytest
 
 import enrichkit
 from enrichkit import Stage, errors
+from enrichkit.formatting import usd
 from enrichkit.gemini.faults import FAULTS, Fault
 from enrichkit.messages import Failure, Reply, Usage
 from enrichkit.pricing.budget import Budget
 from enrichkit.progress.view import one_line
 from enrichkit.store.files import Files
+from enrichkit.store.journal import with_checksum
 from support.calls import enrich
 from support.programs import Program
 from support.tables import PRICES, Company, numbered
@@ -257,6 +259,21 @@ def test_a_damaged_note_is_not_taken_for_nothing(text, tmp_path):
         with pytest.raises(errors.StoreError, match=r"outstanding.json is damaged: .* or remove it to count nothing"):
             call()
     assert len(enrichkit.read(out)) == 2
+
+
+def test_plan_and_report_say_the_same_of_a_killed_run(tmp_path):
+    """What its replies have cost by now is no longer among what may have been spent, with a budget or without."""
+    out = tmp_path / "out"
+    start(2, out, answer).result()
+    spent = Decimal(str(enrichkit.report(out, prices=PRICES).cost.total.cost_usd))
+    note = {"possibly_usd": spent * 9, "excess_usd": 0, "limit_usd": spent * 3}
+    (tmp_path / "out.work" / "outstanding.json").write_bytes(with_checksum(note))
+    said = [note for note in enrichkit.report(out, prices=PRICES).notes if "may have been spent" in note]
+    assert said[0].startswith(f"{usd(spent * 2)} USD")
+    for budget in (None, 100):
+        settings = {"stages": [BRIEF], "key": "name", "model": "m", "prices": PRICES, "budget_usd": budget}
+        ahead = enrichkit.plan(numbered(2), out=out, **settings)
+        assert said[0] in ahead.notes
 
 
 def test_worst_cases_are_remembered():
