@@ -32,8 +32,8 @@ SHORTEST_KEY = 8
 """Anything shorter is a stand-in for a simulator, and may be a word of an innocent message."""
 NEVER_SENT = frozenset("ConnectError ConnectTimeout InvalidURL LocalProtocolError UnsupportedProtocol".split())
 """Errors of the HTTP library before anything has left."""
-NOT_LET_OUT = re.compile(r"Proxy|SSL|Certificate|CERTIFICATE")
-"""What is in the errors of a proxy that refuses, and of a certificate that is not trusted: nothing reached Gemini."""
+NOT_LET_OUT = re.compile(r"ProxyError|ConnectError: \[SSL: (?!UNEXPECTED_EOF)")
+"""How the errors of a proxy that refuses, and of a certificate that is not trusted, begin: nothing reached Gemini."""
 
 
 @contextlib.contextmanager
@@ -189,7 +189,7 @@ class Gemini:
             return Reply(failure=Failure(cause="not_sent", message=PASSWORD.sub("//", str(error))))
         except Exception as error:  # noqa: BLE001 - the transport's own errors; named by their class, they travel on
             name, message = type(error).__name__, PASSWORD.sub("//", self._scrubbed(f"{type(error).__name__}: {error}"))
-            if NOT_LET_OUT.search(message):
+            if NOT_LET_OUT.match(message):
                 return Reply(failure=Failure(cause="not_sent", message=message))
             # A connection that was never made carried nothing; any other may have brought the request to an answer.
             sent = name not in NEVER_SENT

@@ -18,6 +18,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 
+import httpcore2
 import pandas as pd
 import pytest
 from hypothesis import given
@@ -342,6 +343,27 @@ def test_what_cannot_be_sent_is_not_charged(broken, simulator):
     client.close()
     assert (failure.cause, failure.may_be_charged) == ("not_sent" if broken == "model" else "network", False)
     assert simulator.counts()["answers"] == 0
+
+
+@pytest.mark.parametrize(
+    ("error", "cause", "charged"),
+    [
+        (httpcore2.ConnectError("[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed"), "not_sent", False),
+        (httpcore2.ProxyError("403 Forbidden"), "not_sent", False),
+        (httpcore2.ConnectError("[SSL: UNEXPECTED_EOF_WHILE_READING] EOF occurred"), "network", False),
+        (httpcore2.ReadError("[SSL: DECRYPTION_FAILED_OR_BAD_RECORD_MAC] bad record mac"), "network", True),
+        (httpcore2.WriteError("[SSL: BAD_LENGTH] bad length"), "network", True),
+    ],
+)
+def test_an_encrypted_connection_that_breaks_is_tried_again(error, cause, charged):
+    """Only before anything was sent is it a certificate or a proxy; later on the request may have been answered."""
+
+    class Broken:
+        def send(self, request):
+            raise error
+
+    failure = Gemini("google-genai", Broken(), key=KEY)(question()).failure
+    assert (failure.cause, failure.may_be_charged) == (cause, charged)
 
 
 def test_an_unknown_client_or_a_missing_package_is_told(monkeypatch):
