@@ -1,7 +1,6 @@
 """The frozen values that travel: a request, a reply, what it used, which pages back it, why it failed.
 
-A client of your own takes a `Request` and returns a `Reply`. Nothing here knows an SDK, a file or a price, and nothing
-here holds a key.
+A client of your own takes a `Request` and returns a `Reply`. Nothing here knows an SDK, a file, a price or a key.
 """
 
 from __future__ import annotations
@@ -102,6 +101,7 @@ def whole_count(value: Any) -> int | None:
     """Return a count of tokens or searches; None for what cannot be one."""
     if value is None or (type(value) is int and 0 <= value < MOST_COUNTED):
         return value  # nearly always
+    value = int(value) if isinstance(value, str) and value.isdecimal() and len(value) < 16 else value  # protobuf's JSON
     number = isinstance(value, numbers.Real) and not isinstance(value, bool)
     return int(value) if number and 0 <= value < MOST_COUNTED and value % 1 == 0 else None
 

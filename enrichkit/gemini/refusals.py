@@ -58,8 +58,8 @@ SPENDING = (
     r"\bspend(?:ing)?[ -](?:\w+[ -])?(?:limit|cap|quota)\b|\bspend[ -]based\b|"
     r"\b(?:exceeded|over|crossed) ?budget|\bbudget\b.{0,40}\bexceeded\b"
 )
-DAILY = r"\bper[ -]day\b|\bdaily\b|\ba day\b|\bRPD\b|\bper 24 hours\b|\btoday\b|今[日天]|每[日天]"
-PLACES = r"\b(?:location|countr\w+|region|territor\w+)\b"
+DAILY = r"\bper[ -]day\b|\bdaily\b|\ba day\b|\bRPD\b|\bper 24 hours\b|\b(?:for today|today['’]s)\b|今[日天]|每[日天]"
+PLACES = r"\b(?:location|countr\w+|region|territor\w+)\b(?! (?:field|code|parameter|value|key)\b)"
 SERVED = r"(?:supported|available|offered|served|allowed|permitted|eligible)"
 PLACE = (
     rf"{PLACES}.{{0,60}}\b(?:not |un){SERVED}\b|\b(?:banned|blocked|un{SERVED}) (?:the |your |in )*{PLACES}|"

@@ -18,6 +18,8 @@ PAID_FOR = frozenset({"candidates", "promptFeedback", "usageMetadata"})
 BLOCKED = frozenset(
     "SAFETY RECITATION LANGUAGE BLOCKLIST PROHIBITED_CONTENT SPII IMAGE_SAFETY MODEL_ARMOR ESCALATION".split()
 )
+MOST_BELIEVED = 1000
+"""Searches of one reply: a larger count is no count, and would set a budget's worst case beyond every budget."""
 PARTS = {
     "output_tokens": "candidates",
     "prompt_tokens": "prompt",
@@ -153,7 +155,7 @@ def _searches(
     tools = [_at(tool, dict) for tool in _at(counts, list, "billedToolCalls")]
     ours = [tool for tool in tools if SEARCH_TOOL.search(_at(tool, str, "tool"))]
     billed = [whole_count(tool.get("successfulToolCallCount")) for tool in ours]
-    if billed and None not in billed:
+    if billed and None not in billed and sum(filter(None, billed)) <= MOST_BELIEVED:
         return sum(filter(None, billed))
     return len(queries) or (1 if shown or grounding.get("searchEntryPoint") is not None else None)
 

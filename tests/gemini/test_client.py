@@ -576,6 +576,16 @@ def test_queries_are_cleaned_and_counted_as_billed():
     assert (reply.queries, reply.usage.searches, reply.finish_reason) == (("a", "b"), 2, "STOP")
 
 
+@pytest.mark.parametrize(("count", "searches"), [(3, 3), ("3", 3), (0, 0), (10**9, 1), (-1, 1), ("x", 1), (None, 1)])
+def test_a_count_of_searches_that_cannot_be_one_is_none(count, searches):
+    """Numbers of 64 bits come as text; a billion searches would set a worst case beyond every budget."""
+    tool = {"tool": "GOOGLE_SEARCH_RETRIEVAL", "successfulToolCallCount": count}
+    candidate = {"groundingMetadata": {"webSearchQueries": ["a"]}}
+    body = {"candidates": [candidate], "usageMetadata": {"promptTokenCount": "12", "billedToolCalls": [tool]}}
+    usage = parse(json.dumps(body)).usage
+    assert (usage.searches, usage.prompt_tokens) == (searches, 12)
+
+
 def by_hand(usage, queries, model):
     """Return what a reply costs in USD, worked out from Google's page of prices; None where nobody can know.
 
