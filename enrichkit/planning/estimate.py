@@ -288,7 +288,7 @@ def spent_before(index: Index, run_plan: RunPlan, *, budget_usd: float | None, p
     cost = None if prices else reader.recorded_cost(prices)
     if cost is None or cost.unpriced:
         cost = reader.replies(prices).counted(prices)
-    if reader.damaged:
+    if reader.damaged and budget_usd is not None:
         raise damaged_error(reader.damaged[0])
     return cost.usd + cost.unpriced * worst_request(run_plan, prices)
 

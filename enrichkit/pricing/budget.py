@@ -90,6 +90,8 @@ class Budget:
         if limit := note.get("limit_usd"):  # a run that was killed, and had kept to it
             kept_usd = Decimal(limit) + self.excess_usd - self.spent_usd
             self.possibly_usd = max(Decimal(), min(self.possibly_usd, kept_usd))
+        if self.limit_usd is None:  # what earlier runs have spent counts for a budget alone
+            self.spent_usd = Decimal()
         self.excess = ""
         """The last of these replies, and what all of them did, in words."""
 
@@ -176,21 +178,21 @@ class DurableBudget(Budget):
     ) -> None:
         super().__init__(*given, **more)
         self._most, self._dearest_usd, self._write = most, dearest_usd, write
-        self._noted_usd = self.possibly_usd
+        self._noted = self.possibly_usd, self.excess_usd
 
     def reserve(self, worst_usd: Decimal) -> bool:
         """Reserve the worst case, if there is enough left, and if the note covers it; else one is written soon."""
         with self._lock:
             self._dearest_usd = max(self._dearest_usd, worst_usd)
-            return self._outstanding_usd <= self._noted_usd and super().reserve(worst_usd)
+            return self._outstanding_usd <= self._noted[0] and super().reserve(worst_usd)
 
     def note(self) -> None:
-        """Write a note, if what may be outstanding is not what the last one says; that only grows until the end."""
-        if (noted_usd := self._outstanding_usd) != self._noted_usd:
-            note = {"possibly_usd": noted_usd, "excess_usd": self.excess_usd, "seen": self.worst_cases.seen}
+        """Write a note, if the last one says less than what may be outstanding now, or has an older excess."""
+        if (noted := (self._outstanding_usd, self.excess_usd)) != self._noted:
+            note = {"possibly_usd": noted[0], "excess_usd": noted[1], "seen": self.worst_cases.seen}
             note["limit_usd"] = self.limit_usd if self._most else None
-            self._write(note if noted_usd or self.excess_usd else {})
-            self._noted_usd = noted_usd
+            self._write(note if any(noted) else {})
+            self._noted = noted
 
     def end(self) -> None:
         """Lower the note to what may truly have been spent, now that all replies are stored."""

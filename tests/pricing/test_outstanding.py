@@ -20,7 +20,7 @@ from enrichkit import Stage, errors
 from enrichkit.formatting import usd
 from enrichkit.gemini.faults import FAULTS, Fault
 from enrichkit.messages import Failure, Reply, Usage
-from enrichkit.pricing.budget import Budget
+from enrichkit.pricing.budget import Budget, DurableBudget
 from enrichkit.progress.view import one_line
 from enrichkit.store.files import Files
 from enrichkit.store.journal import with_checksum
@@ -283,3 +283,21 @@ def test_worst_cases_are_remembered():
     budget = Budget(10, 1, note=note)
     assert (budget.left_usd, budget.excess_usd, budget.worst_cases.seen) == (Decimal("7.5"), Decimal("0.25"), seen)
     assert Budget(10, 9, note=note | {"limit_usd": "9.75"}).possibly_usd == 1
+
+
+def test_an_excess_alone_is_noted_too():
+    """Else a kill right after it would leave the next run to count too little as possibly spent."""
+    notes = []
+    budget = DurableBudget(3, "2.0", most=2, dearest_usd=Decimal("0.5"), write=notes.append)
+    budget.note()
+    assert budget.reserve(Decimal("0.5"))
+    budget.settle(Decimal("0.5"), Decimal("0.6"), about=lambda: "Kelp Oy")
+    budget.note()
+    assert [note["excess_usd"] for note in notes] == [0, Decimal("0.1")]
+
+
+def test_without_a_budget_nothing_of_earlier_runs_counts():
+    """What they may have spent is named; what they have is in their rows."""
+    note = {"possibly_usd": "0.5", "limit_usd": "3"}
+    budget = Budget(None, "2.7", note=note)
+    assert (budget.spent_usd, budget.possibly_usd) == (0, Decimal("0.3"))
