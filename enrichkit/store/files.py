@@ -22,6 +22,7 @@ from ..formatting import many
 
 PROGRESS, OWNER, OUTSTANDING, MANIFEST = "enrichment_progress.json", "owner.json", "outstanding.json", "manifest.json"
 
+FIRST_SHARD = "shard=s0001"
 SHARD = re.compile(r"shard=s(\d{4}|[1-9]\d{4,})")
 LONGEST_NAME = 255
 """In bytes; what file systems take."""
@@ -178,7 +179,9 @@ def folder_of(out: str | Path) -> Path:
     for place in dict.fromkeys((folder, *folder.parents, real, *real.parents)):
         if place.suffix == ".work" and _is_in_use(place):
             raise InputError("{folder} is or lies in a work area. Choose another {out}.", folder=folder)
-        if place.name and place not in (folder, real) and is_store(place):
+        # Not by a list of what is in it: above may be thousands of other things.
+        above = place.name and place not in (folder, real)
+        if above and ((place / FIRST_SHARD).is_dir() or _is_in_use(work_area(place))):
             raise InputError("{folder} lies in the store {store}. Choose another {out}.", folder=folder, store=place)
     if not is_store(folder) and (stores := [name for name in names_in(folder) if is_store(folder / name)]):
         raise InputError(

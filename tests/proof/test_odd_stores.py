@@ -180,7 +180,7 @@ def test_the_process_may_move_to_another_folder(tmp_path, monkeypatch):
     "reply",
     [
         Reply(text='{"industry": "Tea"}', usage=Usage(prompt_tokens=np.int64(1000), output_tokens=0.0, searches=0)),
-        Reply(text='{"industry": "Tea"}', usage=Usage(prompt_tokens="1000", output_tokens=True)),
+        Reply(text='{"industry": "Tea"}', usage=Usage(prompt_tokens="many", output_tokens=True)),
         Reply(text='{"industry": "Tea"}', queries=None, sources=None),
         Reply(text='{"industry": "Tea"}', model_version=5, finish_reason=1),
     ],
