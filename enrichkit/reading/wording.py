@@ -19,6 +19,8 @@ NOTHING = frozenset({""}).union(
 """Words for nothing in the languages of the world's directories."""
 OUTER = " \t\r\n\xa0.,;:!?'\"()[]{}<>-–—_/\\|…~`#⟦⟧"
 LONGEST_EXCUSE = 200
+LONGEST_DRESSED = 50_000
+"""Characters; a longer text stays as it is, so that a hostile one costs nothing."""
 _ABLE = (
     r"(?:(?:could|can|did|do|does|was|were|am|are|is)(?: not|n['’]t)(?: (?:been )?able to)?|cannot|"
     r"(?:(?:was|were|am|are|is) )?unable to)"
@@ -142,7 +144,9 @@ def undressed(text: str, *, address: bool = False) -> str:
     ('Marl & Osk', 'Oslo', 'Örby', 'R&D [beta]')
     """
     before = ""
-    while before != text and _DRESSED.search(text):  # what is under one dress may wear another
+    while (
+        before != text and len(text) <= LONGEST_DRESSED and _DRESSED.search(text)
+    ):  # what is under one dress may wear another
         before, text = text, _without_dress(text, address=address)
     return text
 
