@@ -139,11 +139,11 @@ def read_answer(model: type[Answer], text: str, *, repair: bool = True) -> tuple
         try:
             return lenient.model_validate(values), issues
         except ValidationError as error:
-            problems = error.errors()
-            issues += [_refused(values, problem) for problem in problems]
-            if any(not problem["loc"] for problem in problems):  # of the whole: what is in it stays
-                return lenient.model_construct(**values), issues
+            whole = copy.deepcopy(values)
+            issues += [_refused(values, problem) for problem in error.errors()]
             values = _without_gaps(values)
+            if values == whole:  # nothing in it is refused, but the whole, or a default: what is there stays
+                return lenient.model_construct(**values), issues
         except Exception as error:  # noqa: BLE001 - the user's code; the reason is kept in the row
             _log_once("".join(traceback.format_exception(error)))
             return None, [Issue("", OWN_CODE, f"{model.__name__}: {type(error).__name__}: {error}")]
@@ -157,15 +157,15 @@ def _log_once(failure: str) -> None:
 
 def _refused(values: dict[str, Any], problem: Mapping[str, Any]) -> Issue:
     """Empty the smallest part that a validator refuses, and return what it says of it."""
-    part: Any = values
-    path = ""
-    *within, last = problem["loc"] or ("",)
-    for step in within:
-        part = part[step]
+    holder, part, path = None, values, ""
+    for step in problem["loc"]:
+        inside = step in part if isinstance(part, dict) else isinstance(part, list) and isinstance(step, int)
+        if not inside:  # a default that is refused, or a step of pydantic's own
+            break
+        holder, key, part = part, step, part[step]
         path += f"[{step}]" if isinstance(step, int) else f".{step}"
-    if last != "":
-        part[last] = None
-        path += f"[{last}]" if isinstance(last, int) else f".{last}"
+    if holder is not None:
+        holder[key] = None
     return Issue(path.removeprefix("."), "not_valid", f"{problem['msg']}: {original(problem['input'])}")
 
 

@@ -108,11 +108,9 @@ class Reader:
                 continue
             if isinstance(values, Twice) and name in values.said:
                 self.note(f"{path}{name}", "said_twice", values.said[name])
-            if (
-                value := self.read(
-                    inner, values[name], f"{path}{name}", about, needed=inner.kind == "text" and not inner.optional
-                )
-            ) is not None:
+            needed = inner.kind == "text" and not inner.optional
+            value = self.read(inner, values[name], f"{path}{name}", about, needed=needed)
+            if value is not None:
                 read[name] = value
         return read
 

@@ -287,6 +287,39 @@ def test_a_users_validators_flag_and_a_fault_of_theirs_is_told() -> None:
     assert "Osk has no port" in issues[0]
 
 
+class Stubborn(Answer):
+    """A model that refuses its own defaults, and a part of a list."""
+
+    town: str | None = Field(None, validate_default=True)
+    goods: list[str] | None = None
+
+    @field_validator("town")
+    @classmethod
+    def needed(cls, value: str | None) -> str | None:
+        """Refuse that there is none."""
+        if value is None:
+            raise ValueError("there must be a town")
+        return value
+
+    @field_validator("goods")
+    @classmethod
+    def no_salt(cls, value: list[str] | None) -> list[str] | None:
+        """Refuse a list."""
+        if value and "salt" in value:
+            raise ValueError("no salt")
+        return value
+
+
+def test_a_default_that_is_refused_ends_the_reading() -> None:
+    """It is named, and what is there stays; nothing is tried without end."""
+    got, issues = read('{"crew": 3, "goods": ["fish"]}', Stubborn)
+    assert (got, len(issues)) == ({"goods": ["fish"]}, 1)
+    assert "there must be a town" in issues[0]
+    got, issues = read('{"town": "Marl", "goods": ["salt"]}', Stubborn)
+    assert got == {"town": "Marl"}
+    assert issues[0].startswith("goods: not_valid: Value error, no salt")
+
+
 def test_a_validator_that_raises_is_named(caplog: pytest.LogCaptureFixture) -> None:
     """The reply is not to blame: once a traceback, and class and line of what was raised."""
     for _ in range(3):
