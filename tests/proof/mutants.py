@@ -19,7 +19,7 @@ from support.paths import ROOT
 
 TESTS = (
     "store/test_store.py",
-    "stages/test_answer.py",
+    "reading/test_answer.py",
     "proof/test_damage.py",
     "proof/test_odd_stores.py",
     "proof/test_whole_stores.py",
