@@ -10,11 +10,9 @@ import html
 import re
 from importlib.resources import files
 
-NOTHING = frozenset({""}).union(
-    word.strip()
-    for line in files(__package__).joinpath("nothing.txt").read_text(encoding="utf-8").splitlines()
-    if not line.startswith("#")
-    for word in line.split(",")
+NOTHING = frozenset(
+    " ".join(word.split())
+    for word in re.sub(r"(?m)^#.*", ",", files(__package__).joinpath("nothing.txt").read_text("utf-8")).split(",")
 )
 """Words for nothing in the languages of the world's directories."""
 OUTER = " \t\r\n\xa0.,;:!?'\"()[]{}<>-–—_/\\|…~`#⟦⟧"
@@ -85,13 +83,15 @@ _DRESSED = re.compile(rf"[{_INVISIBLE}&\\*`\[\]#<~【\uff01-\uff5e]|{_MOJIBAKE}"
 """What is in every text that wears anything; most have none of it."""
 _ODD = re.compile(rf"{_DRESSED.pattern}|[\ud800-\udfff\ufffd]")
 _ENTITY = re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z]{2,31}\d{0,2});")
-_ESCAPED = re.compile(r"\\u([0-9a-fA-F]{4})|\\([nrt\"/])")
+_ESCAPED = re.compile(
+    r"\\u([0-9a-fA-F]{4})|\\(?!(?:nabla|nu|neq?|rho|right|tau|theta|times|text\w*)\b)([nrt\"/])"  # TeX is no escape
+)
 _JOINER = re.compile(r"(?<=[\x00-\u024f])[\u200c\u200d](?=[\x00-\u024f])")
 _RIGHT_TO_LEFT = re.compile(r"[\u0590-\u08ff]")
 _MARKS = re.compile(rf"[{_INVISIBLE}]")
 _CJK = re.compile(r"[\u1100-\u11ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
 _CITED = re.compile(
-    r"(?:\s*(?:\[(?:\d{1,3}(?:\s*[,–-]\s*\d{1,3})*|cite:[\d\s,.-]*|cite_?(?:start|end)|source(?::? \d+)?)\]|"
+    r"(?:\s*(?:\[(?:[1-9]\d{0,2}(?:\s*[,–-]\s*\d{1,3})*|cite:[\d\s,.-]*|cite_?(?:start|end)|source(?::? \d+)?)\]|"
     r"【[^】]{1,40}】))+"
     r"(?=[.\s]*$)|^(?:\[cite_?(?:start|end)\]\s*)+",
     re.IGNORECASE,
@@ -152,7 +152,7 @@ def undressed(text: str, *, address: bool = False) -> str:
 
 
 def _without_dress(text: str, *, address: bool) -> str:
-    text = html.unescape(text) if _ENTITY.search(text) else text
+    text = _ENTITY.sub(lambda entity: html.unescape(entity[0]), text)
     if "\\" in text and not re.search(r"\b[A-Za-z]:\\|\\\\", text):  # a path is no escape
         text = _ESCAPED.sub(_unescaped, text)
     if re.search(_MOJIBAKE, text):

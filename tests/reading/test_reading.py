@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 import time
+import unicodedata
+from pathlib import Path
 from typing import Any, Literal
 
 import pytest
@@ -198,22 +200,16 @@ NOTHINGS = (
     "I'm sorry, but I cannot find reliable information on this.|No public information found.|"
     "Die Adresse ist nicht bekannt.|Aucune information trouvée|No se encontró información|Geen informatie gevonden"
 ).split("|")
-NAMES = [
-    f"{first} {last}".strip()
-    for first in ("None", "Null", "No Name", "Unknown", "Nil", "Missing", "Not Just", "Keine", "Geen", "Brak")
-    for last in (
-        "Such Ltd",
-        "Ventures",
-        "Pleasures",
-        "Partners",
-        "Capital AG",
-        "& Sons",
-        "Point",
-        "Island",
-        "Link",
-        "7",
-    )
-]
+HERE = Path(__file__).parent
+
+
+def lines_of(name: str) -> list[str]:
+    """Return the lines of a file of texts, but for its headings."""
+    lines = (HERE / name).read_text("utf-8").split("\n")
+    return [line for line in lines if line and not line.startswith("# ")]
+
+
+NAMES = [name for line in lines_of("names.txt") for name in line.split("|") if name]
 
 
 def test_words_for_nothing_at_every_depth() -> None:
@@ -223,10 +219,11 @@ def test_words_for_nothing_at_every_depth() -> None:
         assert got == {}, word
         assert all(": says_nothing: " in issue for issue in issues), issues
     sentences = ("The town is not disclosed, but likely Marl.", "A family office whose portfolio is not public.")
-    for name in (*NAMES, *sentences, "NA", "The company is not listed"):
+    for name in (*NAMES, *sentences, "NA", "The company is not listed", "stated", "found", "information"):
         assert not says_nothing(name), name
         assert not excuses(name), name
-    assert len(NAMES) == 100
+    assert len(set(NAMES)) == len(NAMES) > 400
+    assert read(json.dumps({"goods": NAMES})) == ({"goods": NAMES}, [])
 
 
 DRESSED = {
@@ -236,20 +233,28 @@ DRESSED = {
     "Oslo [cite: 2]": "Oslo", "Oslo【3†source】": "Oslo", "**Oslo**": "Oslo", "`Oslo`": "Oslo", "# Oslo": "Oslo",
     "[Acme](https://acme.example)": "Acme", "*Oslo* [2, 3]": "Oslo",
 }  # fmt: skip
-PLAIN = (
-    "R&D|AT&T|m²|5 * 3 * 2|[REC] 2|snow*flake|*a* and *b*|C:\\new|株式会社ＡＢＣ|北京（中国）|Ελλάδα|Москва|ירושלים|"
-    "مرحبا|नमस्ते|ไทย|Łódź|Ångström|naïve café|“quoted”|"
-    "2 < 3|#1 in Oslo|a_b_c|São Paulo|Zürich & Co.|O’Neill|½ price|€5|Grüße|한국어"
-).split("|")
 
 
 def test_a_texts_dress_is_taken_off_and_named() -> None:
     """Entities, mojibake, escapes, invisible signs, citations, Markdown; innocent texts stay as they are."""
     for text, plain in DRESSED.items():
         assert read(json.dumps({"town": text})) == ({"town": plain}, [f"town: undressed: {text!r}"])
-    for text in PLAIN:
-        assert read(json.dumps({"town": text})) == ({"town": text}, [])
     assert read('{"website": "[Acme](https://acme.example)"}')[0] == {"website": "https://acme.example"}
+
+
+SCRIPTS = (
+    "LATIN GREEK CYRILLIC ARMENIAN GEORGIAN HEBREW ARABIC DEVANAGARI BENGALI TAMIL TELUGU MALAYALAM THAI CJK HIRAGANA "
+    "KATAKANA HANGUL ETHIOPIC KHMER SINHALA"
+).split()
+
+
+def test_innocent_texts_of_many_scripts_stay_as_they_are() -> None:
+    """Names, sentences, codes, paths, formulas, joiners and full-width signs: none of 592 is changed or named."""
+    texts = lines_of("innocent.txt")
+    assert len(set(texts)) == len(texts) == 592
+    assert read(json.dumps({"goods": texts})) == ({"goods": texts}, [])
+    letters = " ".join(unicodedata.name(letter, "") for letter in set("".join(texts)))
+    assert all(script in letters for script in SCRIPTS)
 
 
 class Judged(Answer):
