@@ -16,6 +16,7 @@ from .pricing.budget import Budget
 from .progress.screens import way_to_show
 from .runner import Run
 from .store.index import Index
+from .table.arrow import as_frame
 
 
 @takes(Options)
@@ -105,6 +106,7 @@ def batches(df: pd.DataFrame, rows: int) -> Iterator[pd.DataFrame]:
     """
     if not isinstance(rows, int) or rows < 1:
         raise InputError("rows must be a whole number above 0, not {rows!r}.", rows=rows)
+    df = as_frame(df)
     return (df.iloc[start : start + rows] for start in range(0, len(df), rows))
 
 
@@ -177,5 +179,4 @@ def start(df: pd.DataFrame, options: Options) -> Run:
     >>> job.result()["fund._status"].tolist()
     ['done']
     """
-    # A copy: what the caller does to it meanwhile must not move the answers to other rows.
-    return Run(df.copy() if isinstance(df, pd.DataFrame) else df, options)
+    return Run(df.copy(), options)  # what the caller does to it meanwhile must not move the answers to other rows

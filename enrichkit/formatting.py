@@ -8,6 +8,7 @@ dark, and on pages that drop styles.
 
 from __future__ import annotations
 
+import difflib
 import functools
 import html
 import math
@@ -188,6 +189,19 @@ def many(count: int, noun: str, plural: str = "") -> str:
 def whole_number(digits: str) -> float:
     """Return the number that digits spell; infinity for one of more digits than Python may be allowed to read."""
     return int(digits) if len(digits) <= MOST_DIGITS else math.inf
+
+
+def perhaps(name: object, known: Iterable[object], index: Sequence[object] = ()) -> str:
+    """Return a hint at what a name that is not known may stand for, or nothing; ``index`` names a table's index.
+
+    >>> perhaps("Nmae", ["name", "county"]), perhaps("name", ["county"], index=["name"])
+    (" Did you mean 'name'?", " 'name' is the index: df.reset_index() makes it a column.")
+    """
+    if name in index:
+        return f" {name!r} is the index: df.reset_index() makes it a column."
+    folded = {str(other).casefold(): other for other in known}
+    like = difflib.get_close_matches(str(name).casefold(), folded, 1)
+    return "".join(f" Did you mean {folded[text]!r}?" for text in like)
 
 
 def usd(value: Decimal | None) -> str:

@@ -5,14 +5,13 @@ Only the rooms that make a call know it; everything below takes the settings tha
 
 from __future__ import annotations
 
-import difflib
 import functools
 import inspect
 import math
 import numbers
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
@@ -22,7 +21,7 @@ from typing import Any, Concatenate, Literal, ParamSpec, TypeVar, get_args
 import pandas as pd
 
 from .errors import InputError
-from .formatting import Sentence, setting
+from .formatting import Sentence, perhaps, setting
 from .messages import CLIENTS, DEFAULT_MODEL, SIMULATOR, Client, Tier
 from .planning.questions import OnChange
 from .planning.records import Priority
@@ -30,6 +29,7 @@ from .pricing.prices import PREFIX, Price
 from .progress.notify import NOTIFY
 from .stages.stage import Stage
 from .store.files import check_place, folder_of
+from .table.arrow import as_frame
 
 DEADLINES: dict[str, float] = {"standard": 180.0, "flex": 900.0}
 """By tier, the time that one request may take, in seconds, if nothing else is given."""
@@ -260,9 +260,9 @@ def takes(
         @functools.wraps(verb)
         def call(df: pd.DataFrame, /, *args: P.args, **settings: P.kwargs) -> T:
             for name in sorted(settings.keys() - known):
-                hint = _perhaps(name, known)
+                hint = perhaps(name, known)
                 raise InputError("{verb} has no argument {name!r}.{hint}", verb=verb.__name__, name=name, hint=hint)
-            return verb(df, options(*args, **settings))
+            return verb(as_frame(df), options(*args, **settings))
 
         frame, *_ = inspect.signature(verb).parameters.values()
         returns = inspect.signature(verb).return_annotation
@@ -271,11 +271,6 @@ def takes(
         return call
 
     return decorate
-
-
-def _perhaps(name: str, known: Iterable[str]) -> str:
-    """Return a question with the known name that is most like a mistyped one, or nothing."""
-    return "".join(f" Did you mean {like!r}?" for like in difflib.get_close_matches(name, known, 1))
 
 
 def _settings_text() -> str:
@@ -319,7 +314,7 @@ def check_parameters(namespace: Mapping[str, Any], /, **types: type | UnionType)
     """
     for name in _injected(namespace):
         if name not in types:
-            hint = f"{_perhaps(name, types)} It has: {', '.join(types)}"
+            hint = f"{perhaps(name, types)} It has: {', '.join(types)}"
             raise InputError("The notebook has no parameter {name!r}.{hint}.", name=name, hint=hint)
     for name, expected_type in types.items():
         value = namespace[name]

@@ -17,7 +17,7 @@ import pandas as pd
 import pyarrow.compute as pc
 
 from ..errors import ChangedError, InputError, StageError
-from ..formatting import Sentence, joined, many
+from ..formatting import Sentence, joined, many, perhaps
 from ..messages import Tier
 from ..stages import funds
 from ..stages.stage import Stage, arrange
@@ -67,19 +67,19 @@ class RunPlan(Records):
 
 def choose_stages(stages: Sequence[str | Stage], frame: pd.DataFrame) -> list[Stage]:
     """Return stages given by name or as such, in an order that works for the table's columns."""
-    if not isinstance(frame, pd.DataFrame):
-        raise InputError("Give a pandas DataFrame, not {kind}.", kind=type(frame).__name__)
     if isinstance(stages, str | Stage) or not isinstance(stages, Sequence):
         raise StageError("{stages} must be a sequence: stages=({names!r},).", names=stages)
     chosen = []
     for stage in stages:
         if not isinstance(stage, Stage) and not (isinstance(stage, str) and stage in funds.STAGES):
-            names = ", ".join(funds.STAGES)
             raise StageError(
-                "There is no stage {name!r}. Built in: {names}; or give a Stage{in_python}.", name=stage, names=names
+                "There is no stage {name!r}. Built in: {names}; or give a Stage{in_python}.{hint}",
+                name=stage,
+                names=", ".join(funds.STAGES),
+                hint=perhaps(stage, funds.STAGES),
             )
         chosen.append(stage if isinstance(stage, Stage) else funds.STAGES[stage])
-    return arrange(chosen, [str(name) for name in frame.columns])
+    return arrange(chosen, [str(name) for name in frame.columns], index=frame.index.names)
 
 
 def check_store_fits(index: Index, *, stages: Sequence[Stage], key: tuple[str, ...], simulated: bool | None) -> None:

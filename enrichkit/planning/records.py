@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..errors import InputError
-from ..formatting import plain, rows_told
+from ..formatting import perhaps, plain, rows_told
 from ..stages import funds
 from ..stages.stage import Stage
 from ..store.rows import WHY, facts_of
@@ -74,18 +74,27 @@ class Records:
         return {name: column.chunk(0) if column.num_chunks == 1 else column for name, column in columns}
 
 
-def choose_key(key: str | Sequence[str] | None, columns: Collection[str]) -> tuple[str, ...]:
-    """Return the columns that identify a record."""
+def choose_key(key: str | Sequence[str] | None, columns: Collection[str], index: Sequence[Any] = ()) -> tuple[str, ...]:
+    """Return the columns that identify a record; ``index`` names the table's index."""
     listed = ", ".join(map(str, columns))
     if key is None:
         if funds.KEY[0] not in columns:
-            raise InputError("Which columns identify a record? Give {give_key}, one or more of: {names}.", names=listed)
+            raise InputError(
+                "Which columns identify a record? Give {give_key}, one or more of: {names}.{hint}",
+                names=listed,
+                hint=perhaps(funds.KEY[0], (), index),
+            )
         return tuple(name for name in funds.KEY if name in columns)
     if not isinstance(key, str | Sequence):
         raise InputError("{key} must be a column's name or several, not {column!r}.", column=key)
     names = (key,) if isinstance(key, str) else tuple(key)
     for name in [name for name in names if name not in columns]:
-        raise InputError("The key column {name!r} is not in the table. Its columns: {names}.", name=name, names=listed)
+        raise InputError(
+            "The key column {name!r} is not in the table. Its columns: {names}.{hint}",
+            name=name,
+            names=listed,
+            hint=perhaps(name, columns, index),
+        )
     if not names:
         raise InputError("{key} must name at least one column.")
     return names
@@ -114,7 +123,7 @@ def with_text_names(frame: pd.DataFrame) -> pd.DataFrame:
 def record_ids(frame: pd.DataFrame, key: str | Sequence[str] | None) -> list[str]:
     """Return the record id of each row."""
     named = with_text_names(frame)
-    return list(ids(record_digests(named, choose_key(key, list(named.columns)))[0]).to_pylist())
+    return list(ids(record_digests(named, choose_key(key, list(named.columns), frame.index.names))[0]).to_pylist())
 
 
 def read_records(
@@ -131,7 +140,7 @@ def read_records(
     named = with_text_names(frame)
     if SHARD in named.columns:
         raise InputError("A column cannot be named {shard!r}, like the store's folders. Rename it.", shard=SHARD)
-    names = choose_key(key, list(named.columns))
+    names = choose_key(key, list(named.columns), frame.index.names)
     rows, lacking, keyless = record_digests(named, names)
     if lacking.all():
         raise InputError("{keyless}", keyless=keyless)
@@ -168,7 +177,11 @@ def _order(records: Records, priority: Priority) -> npt.NDArray[np.int32]:
     if not isinstance(priority, str) and not callable(priority):
         raise InputError("{priority} must be a column's name or a function of the table, not {name!r}.", name=priority)
     if isinstance(priority, str) and priority not in first.columns:
-        raise InputError("The priority column {column!r} is not in the table.", column=priority)
+        raise InputError(
+            "The priority column {column!r} is not in the table.{hint}",
+            column=priority,
+            hint=perhaps(priority, first.columns, records.frame.index.names),
+        )
     given = first[priority] if isinstance(priority, str) else pd.Series(priority(first))
     numbers = pd.to_numeric(given, errors="coerce").to_numpy(dtype=float)
     if len(numbers) != len(first):

@@ -16,6 +16,7 @@ from importlib.resources import files
 from typing import Any, Literal, get_args
 
 from ..errors import InputError, StageError
+from ..formatting import perhaps
 from ..messages import Request
 from ..pricing.prices import PREFIX
 from ..reading.answer import Answer, Check, check_name
@@ -292,8 +293,10 @@ def waits_for(stage: Stage, earlier: Stage) -> bool:
     return earlier.name in stage.after or not earlier.answers.keys().isdisjoint({*stage.reads, *stage.requires})
 
 
-def arrange(stages: Sequence[Stage], columns: Collection[str]) -> list[Stage]:
+def arrange(stages: Sequence[Stage], columns: Collection[str], *, index: Sequence[Any] = ()) -> list[Stage]:
     """Return the stages in an order in which each comes after those whose answers it needs.
+
+    ``index`` names the table's index, for a hint.
 
     Raises
     ------
@@ -321,7 +324,11 @@ def arrange(stages: Sequence[Stage], columns: Collection[str]) -> list[Stage]:
                 not_what = "not" if name in per else "neither an answer of another stage nor"
                 what = f"{not_what} a column of the table. Its columns: {', '.join(map(str, columns))}"
                 raise InputError(
-                    "Stage {name!r} reads {column!r}, which is {what}.", name=stage.name, column=name, what=what
+                    "Stage {name!r} reads {column!r}, which is {what}.{hint}",
+                    name=stage.name,
+                    column=name,
+                    what=what,
+                    hint=perhaps(name, [*columns, *answered], index),
                 )
         reads = {*stage.requires, *(name for name in stage.reads if name not in given)} & answered
         needed[stage.name] = {writer[column].name for column in reads} | (set(stage.after) & set(names) - {stage.name})

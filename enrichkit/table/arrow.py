@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..errors import InputError
-from ..formatting import rows_told
+from ..formatting import perhaps, rows_told
 from .cells import cell_text, is_missing
 
 DEEPEST = 30
@@ -36,17 +36,37 @@ SCALARS = (str, bool, int, float, np.generic, bytes, pd.Period, pd.Interval, pd.
 CONTAINERS = (list, tuple, dict, set, np.ndarray)
 
 
+def as_frame(table: Any) -> pd.DataFrame:
+    """Return a table as pandas, also one of another kind that has ``to_pandas()``, such as a polars frame.
+
+    Raises
+    ------
+    InputError
+        If it is no table, or has no columns.
+    """
+    frame = table.to_pandas() if hasattr(table, "to_pandas") else table
+    if not isinstance(frame, pd.DataFrame):
+        own_ways = (f"its {way}()" for way in ("collect", "to_frame") if hasattr(frame, way))
+        raise InputError(
+            "Give a pandas DataFrame, not {kind}: {way} makes one.",
+            kind=type(frame).__name__,
+            way=next(own_ways, "pd.DataFrame(...) or pd.read_csv(...)"),
+        )
+    if not frame.shape[1]:
+        hints = "".join(perhaps(name, (), frame.index.names) for name in frame.index.names if name is not None)
+        raise InputError("The table has no columns.{hints}", hints=hints)
+    return frame
+
+
 def as_table(frame: pd.DataFrame, *, without: frozenset[str] = frozenset()) -> pa.Table:
     """Return the frame's columns, but those of the names in ``without``, as Arrow.
 
     Raises
     ------
     InputError
-        If the frame is no DataFrame or empty, two columns have one name, or a cell cannot be stored; the message
-        names the column and the row.
+        If the frame has no rows, two columns have one name, or a cell cannot be stored; the message names the column
+        and the row.
     """
-    if not isinstance(frame, pd.DataFrame):
-        raise InputError("Give a pandas DataFrame, not {kind}.", kind=type(frame).__name__)
     names = [str(name) for name in frame.columns]
     twice = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
     if twice:
