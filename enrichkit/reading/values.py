@@ -35,7 +35,7 @@ SCALES = {
     }.items()
     for name in names.split()
 }
-LONE = frozenset("m mm b t cr")
+LONE = frozenset("m mm b t cr".split())
 """Scales that may as well be a metre, a millimetre, a byte or a tonne, unless money stands beside."""
 _MONEY = (
     r"(?:(?:US|C|CA|A|AU|NZ|HK|S|R)?\$|[€£¥₹₩₽₺₪฿]|\b(?:USD|EUR|GBP|CHF|JPY|CNY|RMB|INR|SEK|NOK|DKK|ISK|PLN|CZK|HUF|RON|"
@@ -53,10 +53,10 @@ _AMOUNT = re.compile(
     rf"(?P<unit>%|[^\W\d_][^\d]{{0,40}})?\s*(?:\(?{_ABOUT}\)?)?",
     re.IGNORECASE,
 )
-_SILENT = re.compile(r"\s*[+-]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?\s*")
+_SILENT = re.compile(r"\s*[+-]?(?:[1-9]\d{0,2}(?:,\d{3})+|\d+)(?:\.\d+)?\s*", re.ASCII)
 """Text whose number is beyond doubt."""
 _READINGS = (
-    (r"\d{1,3}(?:,\d{3})+|[1-9]\d?(?:,\d{2})+,\d{3}", r"\.\d+"),
+    (r"(?!0)\d{1,3}(?:,\d{3})+|[1-9]\d?(?:,\d{2})+,\d{3}", r"\.\d+"),
     (r"\d{1,3}(?:\.\d{3}){2,}", r",\d+"),
     (r"\d{1,3}\.\d{3}(?=,)", r",\d+"),
     (r"\d{1,3}(?P<gap>['’_\u00a0\u2009\u202f ])\d{3}(?:(?P=gap)\d{3})*", r"[.,]\d+"),
@@ -65,7 +65,10 @@ _READINGS = (
 )
 """How digits are grouped, and what may follow as decimals. A single dot or comma before three digits may mean either;
 a comma is taken for one of thousands, as most who write so do."""
+_ARABIC = str.maketrans("٬٫", ",.")
 _ITEMS = re.compile(r"\s*(?:;|\r?\n|•|‣|·(?=\s))\s*")
+_COMMAS = re.compile(r"、|,(?!\d{3}\b|\s*(?:Inc|Ltd|LLC|Jr|Sr)\b|[^()]{0,100}\))")
+"""Those between the items of a list: none within a number, a name or brackets."""
 _BULLET = re.compile(r"^(?:[-*–•‣·]|\d{1,2}[.)])\s+")
 _ADDRESS = re.compile(r"\b(?:url|uri|website|web|link|site|homepage|https?|linkedin|crunchbase)\b", re.IGNORECASE)
 _SHORT = reprlib.Repr()
@@ -209,10 +212,11 @@ class Reader:
         of = shape.of or shape
         parts = value
         if isinstance(value, str) and of.kind != "object":
-            parts = [_BULLET.sub("", part) for part in _ITEMS.split(value) if part]
-            if len(parts) == 1 and "," in value and of.kind == "text":
+            bare = value[1:-1] if value[:1] + value[-1:] == "[]" else value
+            parts = [_BULLET.sub("", part) for part in _ITEMS.split(bare) if part]
+            if len(parts) == 1 and of.kind == "text" and (bare != value or _COMMAS.search(value)):
                 self.note(path, "read_as", value)
-                parts = value.split(",")
+                parts = [part.strip(" '\"") for part in _COMMAS.split(bare)]
         elif not isinstance(value, list):
             parts = [value]
             if isinstance(value, dict) != (of.kind == "object"):
@@ -242,7 +246,7 @@ def number_in(text: str, about: str) -> Decimal | None:
     >>> [number_in(text, "crew") for text in ("EUR 2.5 bn", "about 1 200", "14 crew", "4.750", "10-20", "5 m")]
     [Decimal('2500000000.0'), Decimal('1200'), Decimal('14'), None, None, None]
     """
-    match = _AMOUNT.fullmatch(text.strip()) if len(text) <= 100 else None
+    match = _AMOUNT.fullmatch(text.strip().translate(_ARABIC)) if len(text) <= 100 else None
     if match is None:
         return None
     known = {word.rstrip("s") for word in re.split(r"[\W_]+", about.casefold().replace("%", " percent "))} - {""}

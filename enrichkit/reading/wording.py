@@ -154,7 +154,7 @@ def undressed(text: str, *, address: bool = False) -> str:
 def _without_dress(text: str, *, address: bool) -> str:
     text = _ENTITY.sub(lambda entity: html.unescape(entity[0]), text)
     if "\\" in text and not re.search(r"\b[A-Za-z]:\\|\\\\", text):  # a path is no escape
-        text = _ESCAPED.sub(_unescaped, text)
+        text = _ESCAPED.sub(_unescaped, text).encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
     if re.search(_MOJIBAKE, text):
         import ftfy
 
