@@ -20,15 +20,16 @@ import pandas as pd
 
 from .engine.driver import Engine
 from .engine.recorder import Recorder
+from .engine.retry import ATTEMPTS
 from .engine.shard_writer import reread
-from .engine.workers import ATTEMPTS, SPARE_PERMITS, Asking
+from .engine.workers import SPARE_PERMITS, Asking
 from .errors import BudgetError, SetupError, Stopped, StoreError
 from .formatting import Sentence, amount, many
 from .gemini.client import access, check_capabilities, client_of, is_simulated
 from .messages import SIMULATOR
 from .options import DEADLINES, Options
 from .planning.estimate import estimate, spent_before, worst_request
-from .planning.plan import RunPlan, check_store_fits, choose_stages, make_run_plan
+from .planning.plan import RunPlan, check_store_fits, choose_stages, make_run_plan, read_failed
 from .planning.records import Records, read_records
 from .planning.summary import unknown_prices
 from .pricing.budget import DurableBudget
@@ -68,6 +69,7 @@ def open_engine(frame: pd.DataFrame, options: Options, opening: contextlib.ExitS
                 "Stored answers were read again, at no cost: %s found.",
                 many(gained, "more value is", "more values are"),
             )
+    read_failed(store.index, stages, retry=False, prices=options.prices)
     if plan is None or not store.index.empty:
         plan = run_plan_of(records, store.index, stages, options)
         plan.check()
@@ -188,7 +190,10 @@ def look_ahead(frame: pd.DataFrame, options: Options) -> tuple[RunPlan, Index]:
     stages = choose_stages(options.stages, frame)
     records = read_records(frame, stages, key=options.key, priority=options.priority)
     index = index_of(options.folder, stages)
-    return run_plan_of(records, index, stages, options), index
+    readable = read_failed(index, stages, retry=bool(options.retry_failed), prices=options.prices)
+    plan = run_plan_of(records, index, stages, options)
+    plan.notes.extend([f"{many(readable, 'failed answer')} can be read now, at no cost."] * bool(readable))
+    return plan, index
 
 
 @contextlib.contextmanager

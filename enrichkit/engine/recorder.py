@@ -18,11 +18,11 @@ import pyarrow.compute as pc
 from ..planning.plan import RunPlan
 from ..pricing.prices import Price
 from ..store.index import RECORD_ID
-from ..store.rows import STATUS, Outcome, meta, read_outcome, record_status, stage_values
+from ..store.rows import STATUS, Outcome, meta, own_replies, read_outcome, record_status, stage_values
 from ..store.store import Store
 from ..table.cells import is_missing
 from .queue import Question, steps_left
-from .shard_writer import Row, ShardWriter, own_replies
+from .shard_writer import Row, ShardWriter
 
 
 class Recorder:

@@ -16,6 +16,9 @@ import tenacity
 
 from ..messages import Failure, Reply, Request
 
+ATTEMPTS = 2
+"""A question whose reply has no text, or none that can be read, is asked again once."""
+UNUSABLE = "\n\nYour last reply could not be used: no JSON object{which}. Reply with the JSON object alone."
 TRIES = 7
 """At one answer in ten an error, one question in ten million fails so often."""
 SILENT_TRIES = 4
@@ -28,6 +31,13 @@ LEAST_SHARE = 0.05
 DOUBT_AFTER_SECONDS = 60.0
 """Of refusals without any detail, of searching requests alone."""
 SHORT_TOKENS = 16
+
+
+def added_after(reply: Reply) -> str | None:
+    """Return what is added to a question that is asked again after a reply; None if it is not asked again."""
+    cause = reply.failure and reply.failure.cause
+    which = " with the fields asked for" if "{" in (reply.text or "") else ""
+    return {"empty": "", "unreadable": UNUSABLE.format(which=which)}.get(cause or "")
 
 
 @dataclass(frozen=True, slots=True)

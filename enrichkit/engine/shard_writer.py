@@ -22,7 +22,17 @@ from ..planning.plan import RunPlan, read_otherwise
 from ..pricing.prices import Price
 from ..stages.stage import Stage
 from ..store.index import FOOTER, RECORD_ID, VERSION, Index, find
-from ..store.rows import STATUS, Spent, build_table, meta, read_outcome, stage_types, stage_values, usage_columns
+from ..store.rows import (
+    STATUS,
+    Spent,
+    build_table,
+    meta,
+    own_replies,
+    read_outcome,
+    stage_types,
+    stage_values,
+    usage_columns,
+)
 from ..store.store import Store
 from ..table.arrow import as_type, cells_at, is_true, wider
 
@@ -243,22 +253,15 @@ def _reading_facts(stage: Stage) -> dict[str, Any]:
 
 
 def _reread_row(stage: Stage, row: Row, visible: Collection[str], prices: Mapping[str, Price]) -> Row:
-    """Return what a stage's stored replies now become in their row; nothing where an earlier answer stands."""
-    question, status = row.get(meta(stage.name, "question")), row.get(meta(stage.name, "status"))
-    held = row.get(meta(stage.name, "replies")) or []
-    own = own_replies(held, question)
-    filled = row.get(meta(stage.name, "filled"))
-    if not own or (status == "failed" and filled is not None):
+    """Return what a stage's stored replies now become in their row; an earlier answer stands if they fail."""
+    question, filled = row.get(meta(stage.name, "question")), row.get(meta(stage.name, "filled"))
+    own = own_replies(row.get(meta(stage.name, "replies")) or [], question)
+    if not own:
         return {}
     outcome = read_outcome(stage, question or "", own, prices, recorded=len(own))
-    emptied = dict.fromkeys(filled or ())
-    cells = row | emptied
-    return emptied | stage_values(stage, outcome, {name: cells.get(name) for name in visible})
-
-
-def own_replies(payloads: Sequence[bytes], question: str | None) -> list[bytes]:
-    """Return those of stored replies that answer a question, as far as they say so."""
-    return [payload for payload in payloads if json.loads(payload).get("question") in (None, question)]
+    emptied = dict.fromkeys(filled or () if outcome.answer is not None else ())
+    cells = {name: (row | emptied).get(name) for name in visible}
+    return emptied | stage_values(stage, outcome, cells, answered=filled is not None)
 
 
 def _target_schema(

@@ -29,13 +29,8 @@ from ..store.rows import Outcome, ReadReply, outcome_of, read_decoded, read_payl
 from .pace import RateLimiter
 from .queue import Question, QuestionQueue, name_question, tokens
 from .recorder import Recorder
-from .retry import SearchDoubt, Sent, ask
+from .retry import ATTEMPTS, SearchDoubt, Sent, added_after, ask
 
-ATTEMPTS = 2
-"""A question whose reply has no text, or none that can be read, is asked again once."""
-NO_JSON = "\n\nYour last reply could not be used: no JSON object. Reply with the JSON object alone."
-ASK_AGAIN = {"empty": "", "unreadable": NO_JSON}
-"""The failures after which a question is asked again, and what is added to it then."""
 WAITED_FOR = {"standard": {"rate"}, "flex": {"rate", "overloaded"}}
 """The causes that say, at a tier, that there is no room now: the pace waits, and it is nobody's try."""
 SPARE_PERMITS = 2
@@ -220,25 +215,28 @@ class Workers:
         if any(name not in values for name in stage.requires):
             self._pass_on(Skipped(question))
             return
-        deadline_seconds = asking.deadline_seconds
-        request = request_for(stage, question_id, values, model=self._plan.model, timeout_seconds=deadline_seconds)
+        seconds = asking.deadline_seconds
+        request = request_for(stage, question_id, values, model=self._plan.model, timeout_seconds=seconds)
         request = replace(request, tier=self._plan.tier)
         payloads, recorded = self._recorder.earlier(question)
         replies = [read_payload(stage, payload, asking.prices) for payload in payloads]
-        last = len(replies) + ATTEMPTS
+        pending = self._recorder.store.index.pending.get(question_id)  # "again": a kill came between two attempts
+        added = added_after(replies[-1].reply) if pending and pending[-1].status == "again" else None
+        last = len(replies) + ATTEMPTS - (added is not None)
         for attempt in range(len(replies) + 1, last + 1):
+            asked = replace(request, text=request.text + (added or ""))
             self._permits.get()
-            sent = ask(request, self._send, stop=self._stopped, deadline_seconds=deadline_seconds, sleep=self._back_off)
+            sent = ask(asked, self._send, stop=self._stopped, deadline_seconds=seconds, sleep=self._back_off)
             if sent is None or self._ends_run(sent.reply):
                 self.release()
                 self._queue.leave(question)
                 return
             read = self._read(stage, request, sent, attempt)
             replies.append(read)
-            failure = read.reply.failure
-            if failure is not None:
-                self.problem = stage.name, failure
-            again = failure is not None and failure.cause in ASK_AGAIN and attempt < last and not self._stopped.is_set()
+            if read.reply.failure is not None:
+                self.problem = stage.name, read.reply.failure
+            added = added_after(read.reply)
+            again = added is not None and attempt < last
             status = "again" if again or sent.short else read.status
             entry = JournalEntry(question_id, stage.name, attempt, status, read.payload)
             outcome = None if status == "again" else outcome_of(question_id, replies, recorded=recorded)
@@ -247,9 +245,8 @@ class Workers:
             self._pass_on(ReplyArrived(question, entry, read, outcome, retried=last > ATTEMPTS))
             if sent.short:
                 self._queue.leave(question)
-            if failure is None or not again:
+            if not again:
                 return
-            request = replace(request, text=request.text + ASK_AGAIN[failure.cause])
 
     def _read(self, stage: Stage, request: Request, sent: Sent, attempt: int) -> ReadReply:
         """Return a reply as it is stored, and what it means to its stage."""

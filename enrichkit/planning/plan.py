@@ -7,22 +7,25 @@ megabytes.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..errors import ChangedError, InputError, StageError
 from ..formatting import Sentence, joined, many, perhaps
 from ..messages import Tier
+from ..pricing.prices import Price
 from ..stages import funds
 from ..stages.stage import Stage, arrange
 from ..store.index import Index, unseen_in
-from ..store.rows import meta
+from ..store.parquet import read_parquet
+from ..store.rows import meta, own_replies, read_payload
 from ..table.arrow import is_true
 from ..table.cells import column_texts
 from .questions import OnChange, StageQuestions
@@ -179,11 +182,45 @@ def _to_read_again(stages: Sequence[Stage], index: Index) -> str:
     """Return how many stored answers will be read again, in words; empty if none will be."""
     answers = 0
     for stage in stages:
-        shards = [shard for shard, footer in index.footers.items() if read_otherwise(footer, [stage])]
         asked = is_true(pc.is_valid(index.column(meta(stage.name, "question"))))
-        answers += int((asked & np.isin(index.shards, shards)).sum())
+        answers += int((asked & _is_outdated(index, stage)).sum())
     again = "will be read again, at no cost: types, checks or columns changed."
     return f"{many(answers, 'stored answer')} {again}" if answers else ""
+
+
+def _is_outdated(index: Index, stage: Stage) -> npt.NDArray[np.bool_]:
+    """Return which rows of a store hold an answer that the stage reads differently now."""
+    return np.isin(index.shards, [shard for shard, facts in index.footers.items() if read_otherwise(facts, [stage])])
+
+
+def read_failed(index: Index, stages: Sequence[Stage], *, retry: bool, prices: Mapping[str, Price]) -> int:
+    """Let the failed answers that can be read now count as done in an index; return how many they are.
+
+    These are the ones that are read differently now, with ``retry`` all; and what no row holds yet.
+    """
+
+    def can_be_read(stage: Stage, replies: Sequence[bytes]) -> bool:
+        return any(read_payload(stage, reply, prices).answer is not None for reply in replies)
+
+    readable = 0
+    for stage in stages:
+        names = [meta(stage.name, fact) for fact in ("question", "replies")]
+        status = index.column(meta(stage.name, "status"))
+        failed = is_true(pc.equal(status, "failed")) & (retry | _is_outdated(index, stage))
+        read = np.zeros(len(failed), bool)
+        for shard in np.unique(index.shards[failed]):
+            rows, table = np.flatnonzero(index.shards == shard), read_parquet(index.paths[shard], names)
+            for row, cells in zip(rows, () if table is None else table.to_pylist(), strict=False):
+                question, held = map(cells.get, names)
+                read[row] = failed[row] and can_be_read(stage, own_replies(held, question))
+        index.columns[meta(stage.name, "status")] = pc.if_else(pa.array(read), "done", status)
+        readable += int(read.sum())
+        for entries in index.pending.values():
+            lost = entries[-1].stage == stage.name and all(entry.status != "done" for entry in entries)
+            if lost and can_be_read(stage, [entry.payload for entry in entries]):
+                entries[-1] = replace(entries[-1], status="done")
+                readable += 1
+    return readable
 
 
 def _left_for_later(count: int, setting: Sentence) -> str:

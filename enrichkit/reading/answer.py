@@ -13,6 +13,7 @@ import re
 import traceback
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar, Literal, Optional
 
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
@@ -28,6 +29,8 @@ NOT_SAID = "not said"
 """The level of an answer that does not say it."""
 OWN_CODE: Literal["own_code"] = "own_code"
 """The check, and the cause of a failure, of a user's code that raises."""
+_FAILED: dict[tuple[type[Answer], type[BaseException], str], object] = {}
+"""The places of users' code whose failure is logged; once is enough, whatever the values."""
 KEEP: Any = type("Keep", (), {"__repr__": lambda self: "KEEP"})()
 
 
@@ -144,15 +147,13 @@ def read_answer(model: type[Answer], text: str, *, repair: bool = True) -> tuple
             values = _without_gaps(values)
             if values == whole:  # nothing in it is refused, but the whole, or a default: what is there stays
                 return lenient.model_construct(**values), issues
-        except Exception as error:  # noqa: BLE001 - the user's code; the reason is kept in the row
-            _log_once("".join(traceback.format_exception(error)))
-            return None, [Issue("", OWN_CODE, f"{model.__name__}: {type(error).__name__}: {error}")]
-
-
-@functools.lru_cache(maxsize=100)
-def _log_once(failure: str) -> None:
-    """Log the traceback of a user's code, once for each thing that it raises."""
-    LOG.error("Your own code failed on a paid answer, which is kept:\n%s", failure)
+        except (Exception, SystemExit) as error:
+            place = traceback.extract_tb(error.__traceback__)[-1]
+            where = f"{Path(place.filename).name}, line {place.lineno}"
+            if _FAILED.setdefault((model, type(error), where), mark := object()) is mark:  # of many workers, the first
+                LOG.exception("Your own code failed on a paid answer, which is kept:")
+            said = f"{error}"[:150]
+            return None, [Issue("", OWN_CODE, f"{model.__name__}: {type(error).__name__}: {said} ({where})")]
 
 
 def _refused(values: dict[str, Any], problem: Mapping[str, Any]) -> Issue:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -157,6 +158,11 @@ def read_decoded(
     backed = {} if answer is None else evidence(reply.text or "", reply.supports, frozenset(stage.fields))
     cost_usd = total_usd(reply_cost(reply, facts, prices))
     return ReadReply(payload, reply, facts, answer, tuple(issues), backed, cost_usd)
+
+
+def own_replies(payloads: Sequence[bytes], question: str | None) -> list[bytes]:
+    """Return those of stored replies that answer a question, as far as they say so."""
+    return [payload for payload in payloads if json.loads(payload).get("question") in (None, question)]
 
 
 def read_outcome(

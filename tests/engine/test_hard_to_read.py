@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
+import json
 import re
+import shutil
 
 import pandas as pd
 import pytest
-from pydantic import field_validator
+from pydantic import BaseModel, field_validator, model_validator
 
 import enrichkit
-from enrichkit import Answer, Stage
+from enrichkit import Answer, Stage, funds
 from enrichkit.messages import CLIENTS, Failure, Reply
 from enrichkit.reading.json_text import locate
+from enrichkit.stages.stage import request_for
+from enrichkit.store.files import work_area
+from enrichkit.store.journal import decode_journal, encode_journal
 from support.clients import USAGE, Teller
 from support.tables import Company, numbered
+from support.waiting import wait_for
 
 COMPANY = Stage("company", prompt="Research {name}.", answer=Company, search=False)
 GOOD = '{"industry": "Tea", "employees": 12}'
@@ -44,6 +52,56 @@ def test_after_an_empty_reply_the_plain_question_is_asked_once_more(tmp_path):
     assert len(set(client.asked)) == 1
 
 
+LINE = "\n\nYour last reply could not be used: no JSON object{}. Reply with the JSON object alone."
+WITHIN = LINE.format(" with the fields asked for")
+ADDED = {"prose": LINE.format(""), "cut_json": WITHIN, "other_fields": WITHIN, "empty": "", "no_candidates": ""}
+PAID_ONCE = ("truncated", "loops", "max_tokens_empty", "safety", "blocked", "recitation", "wrong_types", None)
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+def test_whatever_a_reply_lacks_it_is_paid_twice_at_most(client, simulator, tmp_path):
+    """As the service charges: once more only where that may help, and told why where there is a why."""
+    simulator.script = [*(fault for fault in ADDED for _ in range(2)), *PAID_ONCE]
+    paid = len(simulator.script)
+    frame = pd.DataFrame({"fund.title": [*ADDED, *map(str, PAID_ONCE)]})
+    enrichkit.run(frame, stages=["fund"], client=client, out=tmp_path / "out", progress=False, workers=1)
+    texts = [
+        request_for(funds.FUND, "", {"fund.title": title}, model="m", timeout_seconds=1).text + added
+        for title in frame["fund.title"]
+        for added in ("", ADDED.get(title, ""))
+    ]
+    hashed = {hashlib.sha256(text.encode()).hexdigest()[:16] for text in texts}
+    counts = simulator.counts()
+    assert (counts["answers"], counts["prompts"].keys()) == (paid, hashed)
+    assert enrichkit.read(tmp_path / "out")["fund._attempts"].tolist() == [2] * len(ADDED) + [1] * len(PAID_ONCE)
+
+
+@pytest.mark.parametrize("stored", ["Sorry.", GOOD])
+def test_a_kill_between_the_two_attempts_gives_no_more_of_them(stored, tmp_path):
+    """One attempt is left, and is told why; what a better reader has read by then is not asked again at all."""
+    out, killed, asked = tmp_path / "out", tmp_path / "killed", []
+
+    def client(request):
+        asked.append(request.text)
+        pending = work_area(out) / "pending"
+        if len(asked) == 2:  # the first reply is stored: what lies there now is what a kill leaves
+            wait_for(lambda: any(pending.iterdir()))
+            shutil.copytree(work_area(out), work_area(killed))
+        return Reply(text="Sorry.", usage=USAGE)
+
+    run(out, client, rows=1)
+    [journal] = (work_area(killed) / "pending").iterdir()
+    [entry] = decode_journal(journal.read_bytes())
+    assert entry.status == "again"
+    better = entry.payload.replace(b"Sorry.", json.dumps(stored)[1:-1].encode())
+    journal.write_bytes(encode_journal([dataclasses.replace(entry, payload=better)]))
+    ahead = enrichkit.plan(numbered(1), stages=[COMPANY], key="name", out=killed, client=client)
+    run(killed, client, rows=1)
+    assert asked[2:] == ([] if stored == GOOD else asked[1:2])
+    assert ahead.to_ask == len(asked[2:])
+    assert enrichkit.read(killed)["_status"].tolist() == ["done" if stored == GOOD else "failed"]
+
+
 def test_an_object_that_can_be_read_is_paid_once(tmp_path):
     """Even if one value, or each, cannot be used."""
     client = Teller({"0": '{"industry": {"a": 1}}', "1": GOOD + ",,"}, otherwise="{'industry': 'Tea',}")
@@ -72,6 +130,44 @@ def test_a_text_is_read_whatever_ended_it(finish, tmp_path):
     assert stored["company._error"].iloc[1] == f"{cause}: {finish}"
 
 
+def fails(error):
+    """Return models named alike whose own code raises an error: in a validator, one of the whole, ..."""
+
+    def raises(first, second=None, /):
+        raise type(error)(*error.args)
+
+    class Town(BaseModel):
+        name: str | None = None
+        check = field_validator("name", mode="before")(raises)
+
+    namespaces = {
+        "validator": {"check": field_validator("industry")(raises)},
+        "before": {"check": field_validator("industry", mode="before")(raises)},
+        "whole": {"check": model_validator(mode="after")(raises)},
+        "whole before": {"check": model_validator(mode="before")(raises)},
+        "init": {"__init__": lambda self, **values: raises(self)},
+        "post init": {"model_post_init": raises},
+        "part": {"__annotations__": {"town": Town | None}, "town": None},
+    }
+    return {kind: type("Company", (Company,), {"__module__": __name__} | parts) for kind, parts in namespaces.items()}
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError("by zero"), KeyError("Oslo"), RecursionError(), SystemExit(2)])
+def test_whatever_the_users_own_code_raises_is_paid_once(error, tmp_path, caplog):
+    """Wherever it stands in the model; class and line in the row, one traceback by the logger."""
+    client = Teller(otherwise='{"industry": "Tea", "town": {"name": "Marl"}}')
+    settings = {"prompt": "Research {name}.", "search": False}
+    stages = [Stage(kind.replace(" ", "_"), answer=model, **settings) for kind, model in fails(error).items()]
+    run(tmp_path / "out", client, stages=stages, rows=1)
+    stored = enrichkit.read(tmp_path / "out")
+    for stage in stages:
+        told = stored[f"{stage.name}._error"].iloc[0] or ""
+        assert told.startswith(f"own_code: Company: {type(error).__name__}"), stage.name
+        assert re.search(r"\(test_hard_to_read.py, line \d+\)$", told), stage.name
+    assert len(client.asked) == len(stages)
+    assert caplog.text.count("Traceback (most recent call last)") == len(stages)
+
+
 class Picky(Answer):
     """An answer whose validator fails by a mistake of its own."""
 
@@ -98,23 +194,25 @@ class Mended(Picky):
 
 
 Mended.__name__ = "Picky"
+BROKEN, MENDED = (Stage("company", prompt="Research {name}.", answer=kind, search=False) for kind in (Picky, Mended))
 
 
-def test_a_fault_of_the_users_own_code_is_paid_once_and_read_again_for_nothing(tmp_path, caplog):
-    """The traceback once by the logger; mended, the failed rows are read before anything is asked."""
-    client = Teller(otherwise='{"industry": "Tea"}')
-    stage = Stage("company", prompt="Research {name}.", answer=Picky, search=False)
-    table = run(tmp_path / "out", client, stages=[stage])
-    assert table["_status"].tolist() == ["failed"] * 3
-    assert len(client.asked) == 3
-    assert caplog.text.count("TypeError: unsupported operand") == 1
-    error = enrichkit.read(tmp_path / "out")["company._error"].iloc[0]
-    assert error.startswith("own_code: Picky: TypeError")
-    mended = Stage("company", prompt="Research {name}.", answer=Mended, search=False)
-    table = run(tmp_path / "out", client, stages=[mended], retry_failed=True)
-    assert (table["_status"].tolist(), table["company.industry"].tolist()) == (["done"] * 3, ["Tea"] * 3)
-    assert len(client.asked) == 3
+def test_failed_rows_that_can_be_read_now_are_never_asked(tmp_path, caplog):
+    """The plan counts them; only what still fails is asked again."""
+    client, out = Teller({"3": "Sorry."}, otherwise='{"industry": "Tea"}'), tmp_path / "out"
+    run(out, client, rows=4, stages=[BROKEN])
+    assert len(client.asked) == 5
+    call = {"stages": [MENDED], "key": "name", "out": out, "client": client, "retry_failed": True}
+    ahead = enrichkit.plan(numbered(4), **call)
+    assert (ahead.stages[0].done, ahead.stages[0].failed, ahead.to_ask) == (3, 1, 1)
+    assert "3 failed answers can be read now, at no cost." in str(ahead)
+    assert "3 failed answers can be read now, at no cost." in ahead._repr_html_()
+    table = run(out, client, rows=4, stages=[MENDED], retry_failed=True)
+    assert table["_status"].tolist() == ["done"] * 3 + ["failed"]
+    assert table["company.industry"].tolist()[:3] == ["Tea"] * 3
+    assert len(client.asked) == 7
     assert "3 more values are found" in caplog.text
+    assert "can be read now" not in str(enrichkit.plan(numbered(4), **call))
 
 
 @pytest.mark.parametrize("client", CLIENTS)

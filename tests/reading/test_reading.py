@@ -374,9 +374,9 @@ def test_a_validator_that_raises_is_named(caplog: pytest.LogCaptureFixture) -> N
     for _ in range(3):
         answer, issues = read_answer(Judged, '{"town": "zero"}')
         assert answer is None
-        assert [str(issue) for issue in issues] == [
-            ": own_code: Judged: ZeroDivisionError: integer division or modulo by zero"
-        ]
+        [issue] = map(str, issues)
+        assert issue.startswith(": own_code: Judged: ZeroDivisionError: integer division or modulo by zero (test_")
+        assert re.search(r"line \d+\)$", issue)
     assert caplog.text.count("ZeroDivisionError") == 1
 
 

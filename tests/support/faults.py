@@ -99,6 +99,8 @@ FAULTS |= {
     "cut_json": with_text(lambda text: text[: len(text) // 2]),
     "fenced": with_text(lambda text: text if text.startswith("```") else f"```json\n{text}\n```"),
     "around": with_text(lambda text: f"Here is what I found:\n\n{text}\n\nLet me know if you need more {{details}}."),
+    "loops": with_text(lambda text: '{"town": "' + 900 * "quay, ", "MAX_TOKENS"),
+    "other_fields": with_text(lambda text: '{"unexpected": 1}'),
     "wrong_types": with_text(_wrong_types),
     "surrogates": with_text(lambda text: re.sub(r"(Simulated answer)", "\ud83d \\1", text)),
     "max_tokens_empty": without_text("MAX_TOKENS"),
