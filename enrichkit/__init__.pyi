@@ -1,8 +1,7 @@
 from . import errors, messages
-from .api import batches, plan, run, start
+from .api import batches, check_parameters, plan, run, start
 from .errors import EnrichError, Stopped
 from .gemini import simulator
-from .options import check_parameters
 from .planning.summary import Plan
 from .pricing.prices import Price
 from .reading.answer import Answer, Issue

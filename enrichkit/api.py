@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
+from types import UnionType
+from typing import Any, get_args
 
 import pandas as pd
 
 from .errors import InputError
+from .formatting import perhaps
 from .lifecycle import check_setup, look_ahead, terminated_as_interrupted
 from .options import Options, takes
 from .planning.estimate import spent_before
@@ -17,6 +21,9 @@ from .progress.screens import way_to_show
 from .runner import Run
 from .store.index import Index
 from .table.arrow import as_frame
+
+INJECTED = "# Parameters\n"
+"""How the cell that papermill adds begins."""
 
 
 @takes(Options)
@@ -179,4 +186,50 @@ def start(df: pd.DataFrame, options: Options) -> Run:
     >>> job.result()["fund._status"].tolist()
     ['done']
     """
-    return Run(df.copy(), options)  # what the caller does to it meanwhile must not move the answers to other rows
+    # A copy: what the caller does to it meanwhile must not move the answers to other rows.
+    return Run(df.copy() if isinstance(df, pd.DataFrame) else df, options)
+
+
+def check_parameters(namespace: Mapping[str, Any], /, **types: type | UnionType) -> None:
+    """Refuse a notebook's parameters if papermill was given an unknown one, or a value of the wrong type.
+
+    Parameters
+    ----------
+    namespace : mapping
+        The notebook's ``globals()``.
+    **types : type
+        The parameters that the notebook has, each with its type.
+
+    Raises
+    ------
+    InputError
+        If a parameter is unknown or has the wrong type; the message lists the parameters.
+
+    Examples
+    --------
+    >>> import enrichkit
+    >>> enrichkit.check_parameters({"workers": 20, "budget_usd": None}, workers=int, budget_usd=float | None)
+    >>> enrichkit.check_parameters({"workers": "20"}, workers=int)
+    Traceback (most recent call last):
+    ...
+    enrichkit.errors.InputError: The parameter workers must be int, not '20'.
+    """
+    for name in _injected(namespace):
+        if name not in types:
+            hint = f"{perhaps(name, types)} It has: {', '.join(types)}"
+            raise InputError("The notebook has no parameter {name!r}.{hint}.", name=name, hint=hint)
+    for name, expected_type in types.items():
+        value = namespace[name]
+        kinds = get_args(expected_type) or (expected_type,)
+        whole = float in kinds and isinstance(value, int)  # a whole number is also a number
+        if not (isinstance(value, kinds) or whole) or (isinstance(value, bool) and bool not in kinds):
+            expected = " or ".join(kind.__name__ for kind in kinds).replace("NoneType", "None")
+            raise InputError(
+                "The parameter {name} must be {expected}, not {value!r}.", name=name, expected=expected, value=value
+            )
+
+
+def _injected(namespace: Mapping[str, Any]) -> list[str]:
+    """Return the names that papermill's cell assigns, each at the start of a line."""
+    cells = [source for source in namespace.get("In", ()) if source.startswith(INJECTED)]
+    return [name for source in cells for name in re.findall(r"(?m)^(\w+) = ", source)]

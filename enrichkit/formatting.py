@@ -12,6 +12,7 @@ import difflib
 import functools
 import html
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, Self
@@ -30,9 +31,9 @@ NO_MATHEMATICS = "mathjax_ignore tex2jax_ignore"
 
 
 NAMES = (
-    *("stages", "key", "model", "client", "workers", "rpm", "budget_usd", "prices", "retry_failed", "on_change"),
-    *("redo_damaged", "limit", "priority", "shard_rows", "deadline_seconds", "patience_seconds", "notify"),
-    *("progress", "delay_seconds", "tier"),
+    *("stages", "prompt", "fields", "key", "names", "model", "client", "workers", "rpm", "budget_usd", "prices"),
+    *("retry_failed", "on_change", "redo_damaged", "limit", "priority", "shard_rows", "deadline_seconds"),
+    *("patience_seconds", "notify", "progress", "delay_seconds", "tier"),
 )
 """The settings that a sentence may name in braces."""
 SPELLINGS = {
@@ -194,14 +195,20 @@ def whole_number(digits: str) -> float:
 def perhaps(name: object, known: Iterable[object], index: Sequence[object] = ()) -> str:
     """Return a hint at what a name that is not known may stand for, or nothing; ``index`` names a table's index.
 
-    >>> perhaps("Nmae", ["name", "county"]), perhaps("name", ["county"], index=["name"])
-    (" Did you mean 'name'?", " 'name' is the index: df.reset_index() makes it a column.")
+    >>> perhaps("fund.country", ["Name", "Country"]), perhaps("name", ["county"], index=["name"])
+    (" Did you mean 'Country'?", " 'name' is the index: df.reset_index() makes it a column.")
     """
     if name in index:
         return f" {name!r} is the index: df.reset_index() makes it a column."
-    folded = {str(other).casefold(): other for other in known}
-    like = difflib.get_close_matches(str(name).casefold(), folded, 1)
-    return "".join(f" Did you mean {folded[text]!r}?" for text in like)
+    words = {_words(other): other for other in known}
+    whole = _words(name)
+    like = [near for part in (whole, whole.rpartition(" ")[2]) for near in difflib.get_close_matches(part, words, 1)]
+    return f" Did you mean {words[like[0]]!r}?" if like else ""
+
+
+def _words(name: object) -> str:
+    """Return a name without case and signs."""
+    return re.sub(r"[\W_]+", " ", str(name)).casefold()
 
 
 def usd(value: Decimal | None) -> str:

@@ -12,7 +12,7 @@ import os
 import signal
 import threading
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +29,13 @@ from .gemini.client import access, check_capabilities, client_of, is_simulated
 from .messages import SIMULATOR
 from .options import DEADLINES, Options
 from .planning.estimate import estimate, spent_before, worst_request
-from .planning.plan import RunPlan, check_store_fits, choose_stages, make_run_plan, read_failed
+from .planning.plan import RunPlan, check_store_fits, make_run_plan, read_failed
 from .planning.records import Records, read_records
 from .planning.summary import unknown_prices
 from .pricing.budget import DurableBudget
 from .progress.notify import check_addresses
 from .progress.screens import warn
+from .stages.choice import arrange, choose_stages, with_stage_names
 from .stages.stage import Stage
 from .status import Status, next_step
 from .store.index import Index, indexed
@@ -52,8 +53,7 @@ def open_engine(frame: pd.DataFrame, options: Options, opening: contextlib.ExitS
     A mistake in the call, the table or the set-up is refused before anything is written. On a store that is filled,
     only what depends on the open questions is refused later, after stored answers were read again.
     """
-    stages = choose_stages(options.stages, frame)
-    records = read_records(frame, stages, key=options.key, priority=options.priority)
+    stages, records = _asked(frame, options)
     records.check()
     check_setup(options, stages)
     plan = None
@@ -104,6 +104,31 @@ def open_engine(frame: pd.DataFrame, options: Options, opening: contextlib.ExitS
         on_scarce=lambda: warn(engine.status),
     )
     return engine, recorder
+
+
+def _asked(frame: pd.DataFrame, options: Options) -> tuple[list[Stage], Records]:
+    """Return a call's stages, in an order that works, and its records, under the names that the stages know."""
+    stages = choose_stages(options.stages, prompt=options.prompt, fields=options.fields)
+    frame = with_stage_names(frame, options.names, stages)
+    stages = arrange(stages, list(map(str, frame.columns)), index=frame.index.names)
+    stage_names = {own: name for name, own in options.names.items()}
+    key, priority = options.key, options.priority
+    if key is None and options.prompt is not None:
+        key = stages[0].reads
+    elif isinstance(key, str | Sequence):
+        key = [stage_names.get(name, name) for name in ([key] if isinstance(key, str) else key)]
+    if isinstance(priority, str):
+        priority = stage_names.get(priority, priority)
+    elif callable(priority) and stage_names:
+        priority = functools.partial(_of_own_table, priority, options.names)
+    return stages, read_records(frame, stages, key=key, priority=priority)
+
+
+def _of_own_table(
+    priority: Callable[[pd.DataFrame], Sequence[float]], names: Mapping[str, str], frame: pd.DataFrame
+) -> Sequence[float]:
+    """Call a user's function with the table under its own names."""
+    return priority(frame.rename(columns=names))
 
 
 def _room_for(options: Options) -> int:
@@ -187,8 +212,7 @@ def _check_fits(records: Records, index: Index, stages: Sequence[Stage], options
 
 def look_ahead(frame: pd.DataFrame, options: Options) -> tuple[RunPlan, Index]:
     """Return what a call would have to do, and the index of its store, reading only."""
-    stages = choose_stages(options.stages, frame)
-    records = read_records(frame, stages, key=options.key, priority=options.priority)
+    stages, records = _asked(frame, options)
     index = index_of(options.folder, stages)
     readable = read_failed(index, stages, retry=bool(options.retry_failed), prices=options.prices)
     plan = run_plan_of(records, index, stages, options)

@@ -15,7 +15,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
-from types import UnionType
 from typing import Any, Concatenate, Literal, ParamSpec, TypeVar, get_args
 
 import pandas as pd
@@ -27,14 +26,13 @@ from .planning.questions import OnChange
 from .planning.records import Priority
 from .pricing.prices import PREFIX, Price
 from .progress.notify import NOTIFY
+from .stages.choice import Fields
 from .stages.stage import Stage
 from .store.files import check_place, folder_of
 from .table.arrow import as_frame
 
 DEADLINES: dict[str, float] = {"standard": 180.0, "flex": 900.0}
 """By tier, the time that one request may take, in seconds, if nothing else is given."""
-INJECTED = "# Parameters\n"
-"""How the cell that papermill adds begins."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -91,8 +89,9 @@ RULES: dict[str, Rule] = {
     "model": (_is_text, f"a model's name, such as {DEFAULT_MODEL!r} or {SIMULATOR!r}"),
     "client": (
         lambda value: callable(value) or value in CLIENTS,
-        Sentence("{names}, or a callable{in_python}", names=" or ".join(map(repr, CLIENTS))),
+        Sentence("{listed}, or a callable{in_python}", listed=" or ".join(map(repr, CLIENTS))),
     ),
+    "names": (lambda value: isinstance(value, Mapping), "a mapping of the stages' names to the table's columns"),
     "prices": (
         lambda value: isinstance(value, Mapping) and all(isinstance(price, Price) for price in value.values()),
         "a mapping of models' names to enrichkit.Price(...)",
@@ -114,10 +113,20 @@ class Options:
     ----------
     out : str or Path
         The folder of the shards, checkpoint and output in one; ``<out>.work`` lies beside it.
-    stages : sequence of str or Stage
-        What is asked of each record: ``"poc"``, ``"fund"``, ``"deep"``, or stages of your own.
+    stages : sequence of str or Stage, optional
+        What is asked of each record: ``"poc"``, ``"fund"``, ``"deep"``, or stages of your own; default: ``"poc"`` and
+        ``"fund"``.
+    prompt : str, optional
+        A question in place of ``stages``: it makes a stage ``answer``, as ``Stage("answer", prompt=prompt, ...)``.
+        Columns stand in braces: ``"Research {name} in {country}."``
+    fields : mapping of str to type, or type; optional
+        What ``prompt`` asks for, and fills in columns of these names: each field's type, such as ``str`` or ``int``, or
+        ``(type, "description")``; or a pydantic model.
     key : str or sequence of str, optional
-        The columns that identify a record; default: fund title, first and last name.
+        The columns that identify a record; default: what ``prompt`` reads, else fund title, first and last name.
+    names : mapping of str to str, optional
+        Columns that the stages know by other names, such as ``{"fund.title": "Firm"}``. What is returned has the
+        table's own names, the store those of the stages.
     model : str
         The model, or ``"simulator"``: no key, no cost, same wire. ``models/`` before its name says nothing.
     client : str or callable
@@ -177,10 +186,13 @@ class Options:
     """
 
     out: str | Path = "enriched"
-    stages: Sequence[str | Stage] = field(default=("poc", "fund"), metadata={"flag": "--stages", "metavar": "NAMES"})
+    stages: Sequence[str | Stage] | None = field(default=None, metadata={"flag": "--stages", "metavar": "NAMES"})
+    prompt: str | None = None
+    fields: Fields | None = None
     key: str | Sequence[str] | None = field(
         default=None, metadata={"flag": "--key", "metavar": "COLUMN", "action": "append"}
     )
+    names: Mapping[str, str] = field(default_factory=dict)
     model: str = field(default=DEFAULT_MODEL, metadata={"flag": "--model", "metavar": "NAME"})
     client: str | Client = field(default="google-genai", metadata={"flag": "--client", "metavar": "NAME"})
     tier: Tier = field(default="standard", metadata={"flag": "--tier", "choices": tuple(DEADLINES)})
@@ -286,48 +298,3 @@ def described() -> dict[str, str]:
     """
     _, *parts = re.split(r"(?m)^(\w+) : .*\n", _settings_text())
     return {name: " ".join(text.split()) for name, text in zip(parts[::2], parts[1::2], strict=True)}
-
-
-def check_parameters(namespace: Mapping[str, Any], /, **types: type | UnionType) -> None:
-    """Refuse a notebook's parameters if papermill was given an unknown one, or a value of the wrong type.
-
-    Parameters
-    ----------
-    namespace : mapping
-        The notebook's ``globals()``.
-    **types : type
-        The parameters that the notebook has, each with its type.
-
-    Raises
-    ------
-    InputError
-        If a parameter is unknown or has the wrong type; the message lists the parameters.
-
-    Examples
-    --------
-    >>> import enrichkit
-    >>> enrichkit.check_parameters({"workers": 20, "budget_usd": None}, workers=int, budget_usd=float | None)
-    >>> enrichkit.check_parameters({"workers": "20"}, workers=int)
-    Traceback (most recent call last):
-    ...
-    enrichkit.errors.InputError: The parameter workers must be int, not '20'.
-    """
-    for name in _injected(namespace):
-        if name not in types:
-            hint = f"{perhaps(name, types)} It has: {', '.join(types)}"
-            raise InputError("The notebook has no parameter {name!r}.{hint}.", name=name, hint=hint)
-    for name, expected_type in types.items():
-        value = namespace[name]
-        kinds = get_args(expected_type) or (expected_type,)
-        whole = float in kinds and isinstance(value, int)  # a whole number is also a number
-        if not (isinstance(value, kinds) or whole) or (isinstance(value, bool) and bool not in kinds):
-            expected = " or ".join(kind.__name__ for kind in kinds).replace("NoneType", "None")
-            raise InputError(
-                "The parameter {name} must be {expected}, not {value!r}.", name=name, expected=expected, value=value
-            )
-
-
-def _injected(namespace: Mapping[str, Any]) -> list[str]:
-    """Return the names that papermill's cell assigns, each at the start of a line."""
-    cells = [source for source in namespace.get("In", ()) if source.startswith(INJECTED)]
-    return [name for source in cells for name in re.findall(r"(?m)^(\w+) = ", source)]

@@ -23,7 +23,7 @@ from .progress.notify import notify
 from .progress.screens import Controls, Live, way_to_show
 from .progress.view import again, as_of, html_view, is_early, next_call, snapshot
 from .status import Status, stop_reason_text
-from .store.reader import enriched
+from .store.reader import enriched, with_own_names
 
 WAIT_SECONDS = 0.1
 ROWS_AT_ONCE = 500
@@ -217,7 +217,7 @@ class Run:
             while True:
                 running = self._running()  # before the look: so that it misses nothing
                 while records := completed[place : place + ROWS_AT_ONCE]:
-                    yield from self._recorder.completed_rows(records)
+                    yield from self._recorder.completed_rows(records, self._options.names)
                     place += len(records)
                 if not running:
                     return
@@ -328,7 +328,8 @@ class Run:
         plan, schema = self._recorder.plan, self._recorder.shard_writer.schema
         stages = [questions.stage for questions in plan.stages]
         table = {"key": plan.key, "ids": plan.ids, "record": plan.record, "rows": [row for _, row in rows]}
-        return enriched(self._options.folder, plan.frame, stages=stages, schema=schema, **table)
+        whole = enriched(self._options.folder, plan.frame, stages=stages, schema=schema, **table)
+        return with_own_names(whole, self._options.names)
 
     def _stopped(self, kind: type[Stopped], how: str) -> Stopped:
         reason = self._engine.reason[0] if self._engine.reason else "interrupt"

@@ -149,8 +149,8 @@ def store_at(path: Path) -> Path:
         if is_store(folder):
             return folder
     raise InputError(
-        "{dir} is a file, and no store lies beside it, neither {names}. Give the folder that was --checkpoint, or its "
+        "{dir} is a file, and no store lies beside it, neither {listed}. Give the folder that was --checkpoint, or its "
         "progress file.",
         dir=path,
-        names=" nor ".join(folder.name for folder in beside),
+        listed=" nor ".join(folder.name for folder in beside),
     )

@@ -200,8 +200,11 @@ class Recorder:
         self.completed.append(record)
         return row
 
-    def completed_rows(self, records: Sequence[int]) -> list[Row]:
-        """Return the rows of completed records without the raw replies, from the shards where they are sealed."""
+    def completed_rows(self, records: Sequence[int], own_names: Mapping[str, str]) -> list[Row]:
+        """Return the rows of completed records without the raw replies, from the shards where they are sealed.
+
+        Columns that the user's table calls otherwise have these names.
+        """
         rows = dict(self.shard_writer.unsealed_rows())
         stages = {*self.store.index.stages, *(questions.stage.name for questions in self.plan.stages)}
         raw = {meta(stage, "replies") for stage in stages}
@@ -216,7 +219,9 @@ class Recorder:
             rows |= {wanted[row[RECORD_ID]]: row for row in sealed.to_pylist()}
         # The status in a shard is over all its stages, here as elsewhere over those of this call.
         status = {record: self._status(rows[record]) for record in records}
-        return [{name: rows[record].get(name) for name in names} | {STATUS: status[record]} for record in records]
+        shown = {name: own_names.get(name, name) for name in names}
+        cells = [{own: rows[record].get(name) for name, own in shown.items()} for record in records]
+        return [row | {STATUS: status[record]} for record, row in zip(records, cells, strict=True)]
 
     def _status(self, row: Row) -> str:
         return record_status([row.get(meta(stage.stage.name, "status")) for stage in self.plan.stages])

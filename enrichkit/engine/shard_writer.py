@@ -249,7 +249,7 @@ def reread(store: Store, stages: Sequence[Stage], *, failed: bool, prices: Mappi
 
 def _reading_facts(stage: Stage) -> dict[str, Any]:
     """Return what a shard's footer says of how a stage's answers were read."""
-    return {"reading": stage.reading, "answers": list(stage.answers)}
+    return {"reading": stage.reading, "answers": stage.answers}
 
 
 def _reread_row(stage: Stage, row: Row, visible: Collection[str], prices: Mapping[str, Price]) -> Row:

@@ -81,7 +81,7 @@ def connect(name: str, *, key: str, base_url: str | None = None) -> Gemini:
         If there is no client of that name, or its package is not installed.
     """
     if name not in CLIENTS:
-        raise SetupError("There is no client {name!r}; choose one of {names}.", name=name, names=", ".join(CLIENTS))
+        raise SetupError("There is no client {name!r}; choose one of {listed}.", name=name, listed=", ".join(CLIENTS))
     try:
         sdk = Sdk(name, key, base_url)
     except SetupError:
@@ -108,8 +108,8 @@ def access() -> dict[str, Any]:
     key_name = next((name for name in KEY_NAMES if os.environ.get(name, "").strip()), None)
     if key_name is None:
         raise MissingKeyError(
-            "No API key is set. Set {names} in the environment, or use {model}={simulator!r}, which needs none.",
-            names=" or ".join(KEY_NAMES),
+            "No API key is set. Set {listed} in the environment, or use {model}={simulator!r}, which needs none.",
+            listed=" or ".join(KEY_NAMES),
             simulator=SIMULATOR,
         )
     key = os.environ[key_name].strip()

@@ -18,11 +18,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..errors import ChangedError, InputError, StageError
-from ..formatting import Sentence, joined, many, perhaps
+from ..formatting import Sentence, joined, many
 from ..messages import Tier
 from ..pricing.prices import Price
-from ..stages import funds
-from ..stages.stage import Stage, arrange
+from ..stages.stage import Stage
 from ..store.index import Index, unseen_in
 from ..store.parquet import read_parquet
 from ..store.rows import meta, own_replies, read_payload
@@ -66,23 +65,6 @@ class RunPlan(Records):
             raise ChangedError("{changed} {plan} shows the price.", changed=self.changed)
         if self.filled:
             raise InputError("{filled}", filled=self.filled)
-
-
-def choose_stages(stages: Sequence[str | Stage], frame: pd.DataFrame) -> list[Stage]:
-    """Return stages given by name or as such, in an order that works for the table's columns."""
-    if isinstance(stages, str | Stage) or not isinstance(stages, Sequence):
-        raise StageError("{stages} must be a sequence: stages=({names!r},).", names=stages)
-    chosen = []
-    for stage in stages:
-        if not isinstance(stage, Stage) and not (isinstance(stage, str) and stage in funds.STAGES):
-            raise StageError(
-                "There is no stage {name!r}. Built in: {names}; or give a Stage{in_python}.{hint}",
-                name=stage,
-                names=", ".join(funds.STAGES),
-                hint=perhaps(stage, funds.STAGES),
-            )
-        chosen.append(stage if isinstance(stage, Stage) else funds.STAGES[stage])
-    return arrange(chosen, [str(name) for name in frame.columns], index=frame.index.names)
 
 
 def check_store_fits(index: Index, *, stages: Sequence[Stage], key: tuple[str, ...], simulated: bool | None) -> None:

@@ -94,7 +94,10 @@ class StageQuestions:
         # As it was in this store: an enriched table has more of the columns that the prompt reads.
         recorded = tuple(index.stages.get(stage.name, {}).get("per", ()))
         stands = recorded and stage.per is None and set(recorded) <= {*key, *stage.reads} & set(frame.columns)
-        self.per = recorded if stands else stage.about(frame.columns) or key
+        # What an answer may fill tells no records apart: a gap would be shared by all that have it.
+        filled = {column for earlier in before for column in earlier.stage.answers}.union(*index.answers.values())
+        columns = set(frame.columns) - (filled if stage.per is None else set())
+        self.per = recorded if stands else stage.about(columns) or key
         self.fingerprint = stage.question(model, self.per)
         texts = [(name, column_texts(frame[name], ignore_case=stage.ignore_case)) for name in self.per]
         self.code, lead = group(rows := digests(texts, salt=self.fingerprint))

@@ -80,8 +80,8 @@ def choose_key(key: str | Sequence[str] | None, columns: Collection[str], index:
     if key is None:
         if funds.KEY[0] not in columns:
             raise InputError(
-                "Which columns identify a record? Give {give_key}, one or more of: {names}.{hint}",
-                names=listed,
+                "Which columns identify a record? Give {give_key}, one or more of: {listed}.{hint}",
+                listed=listed,
                 hint=perhaps(funds.KEY[0], (), index),
             )
         return tuple(name for name in funds.KEY if name in columns)
@@ -90,9 +90,9 @@ def choose_key(key: str | Sequence[str] | None, columns: Collection[str], index:
     names = (key,) if isinstance(key, str) else tuple(key)
     for name in [name for name in names if name not in columns]:
         raise InputError(
-            "The key column {name!r} is not in the table. Its columns: {names}.{hint}",
+            "The key column {name!r} is not in the table. Its columns: {listed}.{hint}",
             name=name,
-            names=listed,
+            listed=listed,
             hint=perhaps(name, columns, index),
         )
     if not names:
@@ -141,6 +141,7 @@ def read_records(
     if SHARD in named.columns:
         raise InputError("A column cannot be named {shard!r}, like the store's folders. Rename it.", shard=SHARD)
     names = choose_key(key, list(named.columns), frame.index.names)
+    _check_filled(stages, names)
     rows, lacking, keyless = record_digests(named, names)
     if lacking.all():
         raise InputError("{keyless}", keyless=keyless)
@@ -161,6 +162,23 @@ def read_records(
     if priority is not None:
         records.order = _order(records, priority)
     return records
+
+
+def _check_filled(stages: Sequence[Stage], key: tuple[str, ...]) -> None:
+    """Refuse a stage that would write into the key, or into what a run writes itself."""
+    taken = run_columns(stage.name for stage in stages) | {SHARD}
+    for stage in stages:
+        for column, field in stage.answers.items():
+            why = "is in the key" if column in key else "is a run's own" if column in taken else ""
+            if why:
+                raise InputError(
+                    "The field {field!r} of stage {name!r} would fill the column {column!r}, which {why}. Give "
+                    "the stage other 'columns'{in_python}, or the field another name.",
+                    field=field,
+                    name=stage.name,
+                    column=column,
+                    why=why,
+                )
 
 
 def run_columns(stages: Iterable[str]) -> frozenset[str]:

@@ -131,14 +131,13 @@ def read_answers(reader: StoreReader, facts: Collection[str], more: Iterable[str
     return reader.facts(facts, {RECORD_ID, STATUS, *more, *itertools.chain(*reader.answers.values())})
 
 
-def fields(row: Mapping[str, Any], stage: str, columns: Collection[str]) -> Iterator[dict[str, Any]]:
-    """Yield what is known of each field that a stage answered in a row."""
+def fields(row: Mapping[str, Any], stage: str, columns: Mapping[str, str]) -> Iterator[dict[str, Any]]:
+    """Yield what is known of each field that a stage answered in a row, by the columns of its answers."""
     pages = [source["url"] for source in row.get(meta(stage, "sources")) or ()]
     proposed = {entry["column"]: entry["answer"] for entry in row.get(meta(stage, "corrections")) or ()}
     states = {state["field"]: state for state in row.get(meta(stage, "states")) or ()}
     answered = set(row.get(meta(stage, "fields_found")) or ())
-    for column in columns:
-        field = column.rpartition(".")[2]
+    for column, field in columns.items():
         if (state := states.get(field)) is None:
             continue
         cell = row.get(column)
@@ -159,7 +158,7 @@ def read_quality(reader: StoreReader) -> Quality:
     """Return the quality of a store's answers."""
     table = read_answers(reader, FACTS)
     stages = [
-        _Stage(name, [column for column in columns if column in table.column_names], table)
+        _Stage(name, {column: field for column, field in columns.items() if column in table.column_names}, table)
         for name, columns in reader.answers.items()
         if meta(name, "status") in table.column_names
     ]
@@ -185,10 +184,10 @@ def read_quality(reader: StoreReader) -> Quality:
 
 @dataclass(frozen=True, slots=True)
 class _Stage:
-    """A stage with the columns of its answers, and the sealed rows."""
+    """A stage with the columns of its answers and their fields, and the sealed rows."""
 
     name: str
-    columns: Sequence[str]
+    columns: Mapping[str, str]
     table: pa.Table
 
     def fact(self, name: str) -> pa.ChunkedArray | pa.Array:
@@ -225,8 +224,7 @@ def _states(stage: _Stage) -> Iterator[tuple[str, dict[str, int]]]:
     states = stage.elements("states")
     both = [pc.struct_field(states, "field"), pc.struct_field(states, "state")]
     counts = _counts(pc.binary_join_element_wise(*both, "\n"))
-    for column in stage.columns if counts else ():
-        field = column.rpartition(".")[2]
+    for column, field in stage.columns.items() if counts else ():
         yield column, {state: counts.get(f"{field}\n{state}", 0) for state in STATES}
 
 

@@ -201,8 +201,8 @@ class Report:
                 yield Sentence("{run} with the same arguments goes on, unless a run is under way")
             if waiting := [stage for stage, count in self.quality.pending.items() if count]:
                 yield Sentence(
-                    "{run} with {names} among its stages asks the pending ones, if its table has them",
-                    names=" and ".join(waiting),
+                    "{run} with {listed} among its stages asks the pending ones, if its table has them",
+                    listed=" and ".join(waiting),
                 )
             if status.get("failed"):
                 yield Sentence("{run} with {retry_failed_on} asks the failed ones again")

@@ -169,10 +169,10 @@ def format_of(path: Path) -> tuple[Callable[[Path], pd.DataFrame], Callable[[pd.
     """Return what reads and what writes files of that suffix."""
     if (suffix := path.suffix.lower()) not in _FORMATS:
         raise InputError(
-            "{path}: the suffix {suffix!r} is not known. Name a file that ends in {names}.",
+            "{path}: the suffix {suffix!r} is not known. Name a file that ends in {listed}.",
             path=path,
             suffix=path.suffix,
-            names=", ".join(_FORMATS),
+            listed=", ".join(_FORMATS),
         )
     return _FORMATS[suffix]
 

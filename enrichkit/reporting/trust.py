@@ -172,7 +172,7 @@ def weak(
     unknown = sorted(set(stages or ()) - known.keys())
     if isinstance(stages, str) or unknown:
         raise InputError(
-            "{stages} must name stages of this store: {names}; not {given!r}.", names=", ".join(known), given=stages
+            "{stages} must name stages of this store: {listed}; not {given!r}.", listed=", ".join(known), given=stages
         )
     chosen = [stage for stage in known if stages is None or stage in stages]
     rows = []

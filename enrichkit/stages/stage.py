@@ -11,11 +11,11 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass, replace
+from dataclasses import KW_ONLY, dataclass, field, replace
 from importlib.resources import files
 from typing import Any, Literal, get_args
 
-from ..errors import InputError, StageError
+from ..errors import StageError
 from ..formatting import perhaps
 from ..messages import Request
 from ..pricing.prices import PREFIX
@@ -65,14 +65,15 @@ class Stage:
         the stage searches, since a search and a schema in one request are reported to cost the search or the answer.
     per : tuple of str, optional
         The columns that identify what is asked about: records that agree there share one question, asked and paid
-        once. Default: every column that the prompt reads.
+        once. Default: every column that the prompt reads and no stage fills.
     requires : tuple of str
         Columns without which a record is skipped by this stage.
     checks : tuple of callable
         ``check(answer, record)`` yields an `Issue` for each thing that looks wrong; ``record`` maps the input columns
         that have a value to their text.
-    columns : str, optional
-        The prefix of the answer's columns; default: the stage's name.
+    columns : str or mapping of str to str, optional
+        The prefix of the answer's columns; default: the stage's name. ``""`` fills columns named like the fields. A
+        mapping says of some fields which column they fill, such as ``{"website": "Website"}``.
     thinking : str or int, optional
         A level, or a budget in tokens. Default: the model's own.
     max_output_tokens : int
@@ -111,7 +112,7 @@ class Stage:
     per: tuple[str, ...] | None = None
     requires: tuple[str, ...] = ()
     checks: tuple[Check, ...] = ()
-    columns: str | None = None
+    columns: str | Mapping[str, str] | None = field(default=None, hash=False)
     thinking: str | int | None = None
     max_output_tokens: int = 8192
     model: str | None = None
@@ -148,8 +149,25 @@ class Stage:
             raise StageError("Stage {name!r}: json must be 'auto', 'words' or 'schema'.", name=self.name)
         if self.model is not None:
             object.__setattr__(self, "model", self.model.removeprefix(PREFIX))
+        if isinstance(self.columns, Mapping):
+            self._check_columns(self.columns)
         if self.max_output_tokens < 1:
             raise StageError("Stage {name!r}: max_output_tokens must be > 0.", name=self.name)
+
+    def _check_columns(self, columns: Mapping[str, str]) -> None:
+        object.__setattr__(self, "columns", dict(columns))
+        for given, column in columns.items():
+            if given not in self.fields or not isinstance(column, str) or not column.strip():
+                raise StageError(
+                    "Stage {name!r}: columns must map fields of its answer to columns, not {given!r} to {column!r}."
+                    "{hint}",
+                    name=self.name,
+                    given=given,
+                    column=column,
+                    hint="" if given in self.fields else perhaps(given, self.fields),
+                )
+        if len(self.answers) < len(self.fields):
+            raise StageError("Stage {name!r}: columns gives two fields one column.", name=self.name)
 
     @functools.cached_property
     def _shape(self) -> Shape:
@@ -179,7 +197,9 @@ class Stage:
     @functools.cached_property
     def answers(self) -> dict[str, str]:
         """The columns that this stage writes, by name, with the answer's field."""
-        return {f"{self.columns or self.name}.{field}": field for field in self.fields}
+        named = self.columns if isinstance(self.columns, Mapping) else {}
+        prefix = self.columns if isinstance(self.columns, str) else self.name
+        return {named.get(field, f"{prefix}.{field}" if prefix else field): field for field in self.fields}
 
     def about(self, columns: Collection[str]) -> tuple[str, ...]:
         """Return the columns of a table that identify what is asked about; none if the prompt reads none of them.
@@ -200,7 +220,8 @@ class Stage:
         >>> funds.FUND.about(["fund.title", "fund.city"])
         ('fund.title',)
         """
-        return tuple(name for name in (self.reads if self.per is None else self.per) if name in columns)
+        names = [name for name in self.reads if name not in self.answers] if self.per is None else self.per
+        return tuple(name for name in names if name in columns)
 
     def question(self, model: str, per: Sequence[str]) -> str:
         """Return the fingerprint of what is asked: stage, prompt, fields, model, search, settings and ``per``.
@@ -233,7 +254,8 @@ class Stage:
     def reading(self) -> str:
         """The fingerprint of how a reply is read: types, checks, columns."""
         checks = [check_name(check) for check in self.checks]
-        return _fingerprint(reader=READER, types=self._shape.words, checks=checks, columns=self.columns or self.name)
+        columns = self.name if self.columns is None else self.columns
+        return _fingerprint(reader=READER, types=self._shape.words, checks=checks, columns=columns)
 
 
 def _named(shape: Shape) -> Any:
@@ -291,50 +313,3 @@ def request_for(
 def waits_for(stage: Stage, earlier: Stage) -> bool:
     """Whether a stage asks only after an earlier one has answered."""
     return earlier.name in stage.after or not earlier.answers.keys().isdisjoint({*stage.reads, *stage.requires})
-
-
-def arrange(stages: Sequence[Stage], columns: Collection[str], *, index: Sequence[Any] = ()) -> list[Stage]:
-    """Return the stages in an order in which each comes after those whose answers it needs.
-
-    ``index`` names the table's index, for a hint.
-
-    Raises
-    ------
-    StageError, InputError
-        If a name occurs twice, two stages write one column, stages wait for each other, or a name in a prompt is
-        neither a column of the table nor an answer of another stage.
-    """
-    names = [stage.name for stage in stages]
-    if not stages or len(set(names)) < len(names):
-        raise StageError(
-            "Give at least one stage, and each name once: {reason}.", reason=", ".join(names) or "none given"
-        )
-    writer: dict[str, Stage] = {}
-    for stage in stages:
-        for column in stage.answers:
-            if (other := writer.setdefault(column, stage)) is not stage:
-                pair = f"{other.name!r} and {stage.name!r}"
-                raise StageError("{pair} both write {column!r}. Give one other 'columns'.", pair=pair, column=column)
-    needed: dict[str, set[str]] = {}
-    for stage in stages:
-        given, per = {*columns, *stage.optional}, stage.per or ()
-        answered = {column for column, other in writer.items() if other is not stage}
-        for name in (*stage.reads, *per, *stage.requires):
-            if name not in given and (name in per or name not in answered):
-                not_what = "not" if name in per else "neither an answer of another stage nor"
-                what = f"{not_what} a column of the table. Its columns: {', '.join(map(str, columns))}"
-                raise InputError(
-                    "Stage {name!r} reads {column!r}, which is {what}.{hint}",
-                    name=stage.name,
-                    column=name,
-                    what=what,
-                    hint=perhaps(name, [*columns, *answered], index),
-                )
-        reads = {*stage.requires, *(name for name in stage.reads if name not in given)} & answered
-        needed[stage.name] = {writer[column].name for column in reads} | (set(stage.after) & set(names) - {stage.name})
-    ordered: dict[str, Stage] = {}
-    while ready := next((s for s in stages if s.name not in ordered and needed[s.name] <= ordered.keys()), None):
-        ordered[ready.name] = ready
-    if waiting := [name for name in names if name not in ordered]:
-        raise StageError("These stages wait for each other's answers: {names}.", names=", ".join(waiting))
-    return list(ordered.values())

@@ -185,10 +185,10 @@ def folder_of(out: str | Path) -> Path:
             raise InputError("{folder} lies in the store {store}. Choose another {out}.", folder=folder, store=place)
     if not is_store(folder) and (stores := [name for name in names_in(folder) if is_store(folder / name)]):
         raise InputError(
-            "{folder} holds {count}: {names}{more}. Name one.",
+            "{folder} holds {count}: {listed}{more}. Name one.",
             folder=folder,
             count=many(len(stores), "store"),
-            names=", ".join(stores[:5]),
+            listed=", ".join(stores[:5]),
             more=f" and {len(stores) - 5:,} more" if len(stores) > 5 else "",
         )
     return folder

@@ -48,9 +48,14 @@ class Described:
         return {name: facts for shard in self.footers.values() for name, facts in shard.get("stages", {}).items()}
 
     @property
-    def answers(self) -> dict[str, list[str]]:
-        """The columns of each stage's answers."""
-        return {name: list(map(str, facts.get("answers", ()))) for name, facts in self.stages.items()}
+    def answers(self) -> dict[str, dict[str, str]]:
+        """The columns of each stage's answers, each with the field that it holds."""
+        listed = {name: facts.get("answers", {}) for name, facts in self.stages.items()}
+        return {
+            # A list is from before there were columns of other names.
+            name: columns if isinstance(columns, dict) else {column: column.rpartition(".")[2] for column in columns}
+            for name, columns in listed.items()
+        }
 
     @property
     def given(self) -> list[str]:

@@ -178,6 +178,14 @@ def enriched(
     return result
 
 
+def with_own_names(result: pd.DataFrame, names: Mapping[str, str]) -> pd.DataFrame:
+    """Return an enriched table with the user's own names for columns that the stages know by others."""
+    origin = {what: [names.get(name, name) for name in listed] for what, listed in result.attrs[ORIGIN].items()}
+    renamed = result.rename(columns=names) if names else result
+    renamed.attrs[ORIGIN] = origin
+    return renamed
+
+
 def _filled(own: pd.Series[Any], values: pd.Series[Any]) -> pd.Series[Any]:
     """Return the user's column with its empty cells filled; the other cells stay the very objects they were."""
     empty = [is_missing(value) for value in own]

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from enrichkit import Issue, Stage, funds
 from enrichkit.reading.answer import KEEP, check_answer, read_answer
 from enrichkit.reading.shape import shape_of
+from enrichkit.stages.choice import arrange
 from enrichkit.stages.funds import DEEP, FUND, KEY, POC, SECTORS, STAGES
-from enrichkit.stages.stage import arrange
 
 GONE = None
 ANA = {"poc.first_name": "Ana", "poc.last_name": "Berg"}

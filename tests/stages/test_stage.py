@@ -9,7 +9,8 @@ import pytest
 from enrichkit import Answer, Issue, Stage
 from enrichkit.errors import InputError, StageError
 from enrichkit.reading.answer import check_answer
-from enrichkit.stages.stage import arrange, render
+from enrichkit.stages.choice import arrange
+from enrichkit.stages.stage import render
 
 
 class Company(Answer):

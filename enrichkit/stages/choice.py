@@ -1,0 +1,174 @@
+"""The choice of a call: which stages it asks, in which order, and under which names they read its table.
+
+It refuses what cannot work with a table's columns, before any request.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, Optional, get_origin
+
+import pandas as pd
+from pydantic import BaseModel, Field, create_model
+
+from ..errors import InputError, StageError
+from ..formatting import perhaps
+from ..reading.answer import Answer
+from ..reading.shape import shape_of
+from . import funds
+from .stage import Stage
+
+Fields = Mapping[str, Any] | type[BaseModel]
+DEFAULT = ("poc", "fund")
+
+
+def choose_stages(
+    stages: Sequence[str | Stage] | None, *, prompt: str | None = None, fields: Fields | None = None
+) -> list[Stage]:
+    """Return stages given by name or as such, or the one that a prompt and its fields make.
+
+    Raises
+    ------
+    StageError
+        If they are not what they must be, or both are given.
+    """
+    if prompt is not None or fields is not None:
+        if stages is not None:
+            raise StageError("{prompt} and {fields} make a stage of their own. Give these or {stages}, not both.")
+        if prompt is None:
+            raise StageError("{fields} need a {prompt} that asks for them, with the columns that it reads in braces.")
+        if fields is None:
+            raise StageError("{prompt} needs {fields}: the columns that its answer fills, each with its type.")
+        return [stage_of(prompt, fields)]
+    stages = DEFAULT if stages is None else stages
+    if isinstance(stages, str | Stage) or not isinstance(stages, Sequence):
+        raise StageError("{stages} must be a sequence: stages=({stage!r},).", stage=stages)
+    for stage in stages:
+        if not isinstance(stage, Stage) and not (isinstance(stage, str) and stage in funds.STAGES):
+            raise StageError(
+                "There is no stage {name!r}. Built in: {listed}; or give a Stage{in_python}.{hint}",
+                name=stage,
+                listed=", ".join(funds.STAGES),
+                hint=perhaps(stage, funds.STAGES),
+            )
+    return [stage if isinstance(stage, Stage) else funds.STAGES[stage] for stage in stages]
+
+
+def stage_of(prompt: str, fields: Fields) -> Stage:
+    """Return the stage ``answer``, which asks a prompt and fills columns named like the fields.
+
+    >>> stage = stage_of("Research {name} in {country}.", {"industry": str, "employees": (int, "At the head office.")})
+    >>> stage.reads, list(stage.answers)
+    (('name', 'country'), ['industry', 'employees'])
+    """
+    if not isinstance(fields, Mapping | type):
+        raise StageError("{fields} must map names to types, or be a pydantic model, not {kind!r}.", kind=fields)
+    answer: Any = _model_of(fields) if isinstance(fields, Mapping) else fields
+    stage = Stage("answer", prompt=prompt, answer=answer, columns="")
+    if both := [name for name in stage.reads if name in stage.answers]:
+        raise StageError(
+            "{prompt} reads {both!r}, which is also one of {fields}, to be filled. Leave it out of one of them.",
+            both=both[0],
+        )
+    return stage
+
+
+def _model_of(fields: Mapping[str, Any]) -> type[Answer]:
+    """Return an answer model of these fields, each of which may be missing."""
+    parts: dict[str, Any] = {}
+    for name, given in fields.items():
+        if not isinstance(name, str) or not re.fullmatch(r"[^\W\d_]\w*", name) or hasattr(BaseModel, name):
+            raise StageError(
+                "No field can be named {name!r}: letters, digits and underscores, a letter first, and no method of "
+                "pydantic's. {names} fills a column of any name.",
+                name=name,
+            )
+        kind, about = given if isinstance(given, tuple) and len(given) == 2 else (given, None)
+        if (not isinstance(kind, type) and get_origin(kind) is None) or not isinstance(about, str | None):
+            raise StageError(
+                "The field {name!r} needs a type, such as str, int, float, bool, list[str] or Literal['a', 'b'], or "
+                "(type, 'description'), not {given!r}.",
+                name=name,
+                given=given,
+            )
+        shape_of(kind, where=name)
+        parts[name] = (Optional[kind], Field(None, description=about))  # noqa: UP045 - made from a value
+    return create_model("Fields", __base__=Answer, **parts)
+
+
+def with_stage_names(frame: pd.DataFrame, names: Mapping[str, str], stages: Sequence[Stage]) -> pd.DataFrame:
+    """Return a table with some of its columns under the names that the stages know them by.
+
+    Raises
+    ------
+    InputError
+        If a name means nothing to the stages, a column is not in the table, or two would have one name.
+    """
+    known = {*funds.KEY} | {
+        name for stage in stages for name in (*stage.reads, *(stage.per or ()), *stage.requires, *stage.answers)
+    }
+    for name, own in names.items():
+        if name not in known:
+            hint = perhaps(name, known)
+            raise InputError("{names}: no stage of this call reads or fills {name!r}.{hint}", name=name, hint=hint)
+        if own not in frame.columns:
+            hint = perhaps(own, frame.columns)
+            raise InputError("{names}: the table has no column {own!r}.{hint}", own=own, hint=hint)
+    if len(set(names.values())) < len(names):
+        raise InputError("{names} gives one column two names. Give each one.")
+    if both := [name for name, own in names.items() if name in frame.columns and name not in names.values()]:
+        raise InputError(
+            "{names}: the table has {own!r}, and a column named {name!r}, too. Rename or drop one of them.",
+            own=names[both[0]],
+            name=both[0],
+        )
+    return frame.rename(columns={own: name for name, own in names.items()}) if names else frame
+
+
+def arrange(stages: Sequence[Stage], columns: Collection[str], *, index: Sequence[Any] = ()) -> list[Stage]:
+    """Return the stages in an order in which each comes after those whose answers it needs.
+
+    ``index`` names the table's index, for a hint.
+
+    Raises
+    ------
+    StageError, InputError
+        If a name occurs twice, two stages write one column, stages wait for each other, or a name in a prompt is
+        neither a column of the table nor an answer of another stage.
+    """
+    names = [stage.name for stage in stages]
+    if not stages or len(set(names)) < len(names):
+        raise StageError(
+            "Give at least one stage, and each name once: {reason}.", reason=", ".join(names) or "none given"
+        )
+    writer: dict[str, Stage] = {}
+    for stage in stages:
+        for column in stage.answers:
+            if (other := writer.setdefault(column, stage)) is not stage:
+                pair = f"{other.name!r} and {stage.name!r}"
+                raise StageError("{pair} both write {column!r}. Give one other 'columns'.", pair=pair, column=column)
+    needed: dict[str, set[str]] = {}
+    for stage in stages:
+        given, per = {*columns, *stage.optional}, stage.per or ()
+        answered = {column for column, other in writer.items() if other is not stage}
+        for name in (*stage.reads, *per, *stage.requires):
+            if name not in given and (name in per or name not in answered):
+                not_what = "not" if name in per else "neither an answer of another stage nor"
+                raise InputError(
+                    "Stage {name!r} reads {column!r}, which is {not_what} a column of the table. Its columns: {listed}."
+                    "{hint} Rename that column, or map it by {names}.",
+                    name=stage.name,
+                    column=name,
+                    not_what=not_what,
+                    listed=", ".join(map(str, columns)),
+                    hint=perhaps(name, [*columns, *answered], index),
+                )
+        reads = {*stage.requires, *(name for name in stage.reads if name not in given)} & answered
+        needed[stage.name] = {writer[column].name for column in reads} | (set(stage.after) & set(names) - {stage.name})
+    ordered: dict[str, Stage] = {}
+    while ready := next((s for s in stages if s.name not in ordered and needed[s.name] <= ordered.keys()), None):
+        ordered[ready.name] = ready
+    if waiting := [name for name in names if name not in ordered]:
+        raise StageError("These stages wait for each other's answers: {listed}.", listed=", ".join(waiting))
+    return list(ordered.values())
