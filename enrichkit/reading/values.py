@@ -107,12 +107,12 @@ class Reader:
         """Return those of an object's fields that have a value, each as its shape has it."""
         read = {}
         for name, inner, about in shape.fields:
-            if name not in values:
+            if (value := values.get(name)) is None:
                 continue
             if isinstance(values, Twice) and name in values.said:
                 self.note(f"{path}{name}", "said_twice", values.said[name])
             needed = inner.kind == "text" and not inner.optional
-            value = self.read(inner, values[name], f"{path}{name}", about, needed=needed)
+            value = self.read(inner, value, f"{path}{name}", about, needed=needed)
             if value is not None:
                 read[name] = value
         return read
@@ -123,10 +123,10 @@ class Reader:
         ``about`` is the field's description: a unit that it names may stand beside a number. A text that is ``needed``
         stays, whatever it says.
         """
-        if value is None or value in ([], {}):
-            return None
         if type(value) is str and shape.kind == "text" and not shape.choices and is_plain(value):
             return value  # nearly always
+        if value is None or value in ([], {}):
+            return None
         try:
             return self._read(shape, value, path, about, needed=needed)
         except Unusable:

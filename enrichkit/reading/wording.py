@@ -60,11 +60,11 @@ _SORRY = re.compile(
 )
 _EXCUSE = re.compile("|".join(_EXCUSES), re.IGNORECASE)
 """Sentences of not finding or telling, in the same languages: whole ones only, since a part of one may be a value."""
-_NEGATION = re.compile(
-    r"(?i)\b(?:no|not|\w+n['’]t|cannot|unable|sorry|keine?|nicht|aucune?|pas|non|nessuna?|não|nenhuma?|geen|niet|nie|inte|"
-    r"ikke|ingen|inga)\b"
+_NEGATIONS = frozenset(
+    "no not cannot unable kein keine keinen keiner nicht aucun aucune pas non nessun nessuna não nenhum nenhuma geen "
+    "niet nie inte ikke ingen inga".split()
 )
-"""What each of them has; most texts have none."""
+"""Of which each has one, if not an English "n't"; most texts have none."""
 _VALUE = re.compile(
     r"\d|https?:|www\.|@|[\"“”«»„]|\b(?:but|however|although|though|likely|probably|possibly|instead|except|appears?|"
     r"seems?|estimated|aber|jedoch|wahrscheinlich|mais|pero|però|mas|maar|ale|men|mutta)\b",
@@ -79,9 +79,12 @@ _LATER = (
 )
 _MOJIBAKE = rf"[\xc2-\xf4\u0102\u0139][{_LATER}]"
 """Bytes of UTF-8 taken for letters: the first of several, and one that only comes after it."""
-_DRESSED = re.compile(rf"[{_INVISIBLE}&\\*`\[\]#<~【\uff01-\uff5e]|{_MOJIBAKE}")
+_WORN = rf"{_INVISIBLE}&\\*`\[\]#<~【\uff01-\uff5e"
+_DRESSED = re.compile(rf"[{_WORN}]|{_MOJIBAKE}")
 """What is in every text that wears anything; most have none of it."""
 _ODD = re.compile(rf"{_DRESSED.pattern}|[\ud800-\udfff\ufffd]")
+_MAYBE_ODD = re.compile(rf"[{_WORN}\xc2-\xf4\u0102\u0139\ud800-\udfff\ufffd]")
+"""A single class of letters, three times as fast."""
 _ENTITY = re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z]{2,31}\d{0,2});")
 _ESCAPED = re.compile(
     r"\\u([0-9a-fA-F]{4})|\\(?!(?:nabla|nu|neq?|rho|right|tau|theta|times|text\w*)\b)([nrt\"/])"  # TeX is no escape
@@ -105,7 +108,8 @@ _FULL_WIDTH = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)} | {0x3000:
 
 @functools.lru_cache(maxsize=10_000)
 def _is_plain(text: str) -> bool:
-    return text == text.strip() and not _ODD.search(text) and not says_nothing(text) and not excuses(text)
+    odd = text != text.strip() or (_MAYBE_ODD.search(text) and _ODD.search(text))
+    return not (odd or says_nothing(text) or excuses(text))
 
 
 def is_plain(text: str) -> bool:
@@ -128,7 +132,8 @@ def excuses(text: str) -> bool:
     >>> excuses("I could not find the town of this port."), excuses("The town is not disclosed, but likely Marl.")
     (True, False)
     """
-    if not (" " in text and len(text) <= LONGEST_EXCUSE and _NEGATION.search(text)):
+    words = text.casefold().replace("’", "'") if " " in text and len(text) <= LONGEST_EXCUSE else ""
+    if _NEGATIONS.isdisjoint(words.split()) and "n't" not in words:
         return False
     sentence = _SORRY.sub("", " ".join(text.split()).rstrip(".! "))
     several = re.search(r"[;:]|[.!?] ", sentence) or _VALUE.search(sentence)
