@@ -102,16 +102,7 @@ class Recorder:
     def hints(self, question: Question, names: Sequence[str]) -> dict[str, Any]:
         """Return what fills a prompt's braces: cells of the first record that has them, or earlier answers."""
         stage = self.plan.stages[question.stage]
-        values: dict[str, Any] = {}
-        for record in stage.records(question.number)[:50]:
-            missing = [name for name in names if name not in values]
-            if not missing:
-                break
-            cells = self._cells(int(record), missing, question.stage)
-            for name in missing:
-                if not is_missing(cells.get(name)):
-                    values[name] = cells[name]
-        return values
+        return stage.hints(question.number, names, functools.partial(self._cells, asking=question.stage))
 
     def _outcome(self, question: Question) -> Outcome | None:
         """Return the final outcome of a question, from memory or from the store; None if it has none yet."""
@@ -119,7 +110,7 @@ class Recorder:
             self._keep(question, self._read(question, *self.earlier(question)))
         return self._outcomes.get(question)
 
-    def _cells(self, record: int, names: Sequence[str], asking: int) -> Row:
+    def _cells(self, record: int, names: Sequence[str], *, asking: int) -> Row:
         """Return a record's cells: the table's own, else what earlier stages have found, else what the store has.
 
         What a later stage may have found already does not count: a prompt must not depend on who was quicker.

@@ -5,9 +5,9 @@ Arrays throughout, so that a million pending records cost megabytes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +20,7 @@ from ..store.index import Index, find
 from ..store.journal import JournalEntry
 from ..store.rows import meta
 from ..table.arrow import cells_at, has_value, is_true
-from ..table.cells import column_texts, digests, group, ids
+from ..table.cells import column_texts, digests, group, ids, is_missing
 
 OnChange = Literal["refuse", "redo", "keep"]
 FAILED, ANSWERED = 1, 2
@@ -183,6 +183,18 @@ class StageQuestions:
     def records(self, question: int) -> npt.NDArray[np.int32]:
         """Return the records that need a question, in the table's order."""
         return self.order[self.start[question] : self.start[question + 1]]
+
+    def hints(
+        self, question: int, names: Sequence[str], cells: Callable[[int, Sequence[str]], Mapping[str, Any]]
+    ) -> dict[str, Any]:
+        """Return what fills a prompt's braces: cells of the first record that has them, as ``cells`` gives these."""
+        values: dict[str, Any] = {}
+        for record in self.records(question)[:50]:
+            missing = [name for name in names if name not in values]
+            if not missing:
+                break
+            values |= {name: cell for name, cell in cells(int(record), missing).items() if not is_missing(cell)}
+        return values
 
     @property
     def to_ask(self) -> int:

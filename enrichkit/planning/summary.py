@@ -6,8 +6,8 @@ It decides nothing: what a run has to do is in its `RunPlan`.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from decimal import Decimal
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from ..formatting import Sentence, amount, duration, html_page, joined, many, te
 from ..messages import SIMULATOR
 from ..pricing.budget import Budget, beside_replies
 from ..pricing.prices import Price, lacking, prices_told
-from ..stages.stage import Stage
+from ..stages.stage import Stage, render
 from ..store.index import Index
 from .estimate import Estimate, Range, estimate, worst_request
 from .lint import checkup
@@ -29,6 +29,8 @@ FIX_CHANGE = Sentence("give {redo} or {keep}, or another {out}; until then {run}
 FIX_FILLED = Sentence("give the table as it was before the earlier run; until then {run} refuses it")
 FIX_PRICE = Sentence("give that price, or leave {budget_usd} out; until then {run} refuses the call")
 FIX_BUDGET = Sentence("raise {budget_usd}; until then {run} asks little or nothing")
+LONGEST_PROMPT, BEFORE_THE_VALUES = 300, 60
+"""So many characters of a prompt are shown, of a long one from so many before the first value on."""
 COUNTS = ("done", "failed", "skipped", "changed", "shared")
 """What is said about a stage besides its open questions, where the count is not 0."""
 
@@ -65,6 +67,8 @@ class Plan:
         What to do first, because `run` would refuse this call or ask nothing; empty if nothing is in the way.
     notes : tuple of str
         What looks odd about the table, and what else there is to know, a sentence each.
+    prompts : mapping of str to str
+        By stage, the prompt of its first open question, as far as the table tells it.
 
     Notes
     -----
@@ -95,6 +99,7 @@ class Plan:
     later: int = 0
     fix_first: str = ""
     notes: tuple[str, ...] = ()
+    prompts: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def to_ask(self) -> int:
@@ -174,7 +179,15 @@ def lines_of(plan: Plan, *, stages: Sequence[StagePlan] | None = None) -> list[s
         counts = "".join(f", {count:,} {name}" for name in COUNTS if (count := getattr(stage, name)))
         lines.append(f"  {stage.name}: {stage.to_ask:,} to ask{counts}")
     time = plan.time_line if plan.to_ask else ""
-    return [*lines, *filter(None, [plan.price_line, plan.searches, plan.budget, time]), *plan.notes]
+    prompts = [f"The first question of {stage}: {_shortened(prompt)}" for stage, prompt in plan.prompts.items()]
+    return [*lines, *filter(None, [plan.price_line, plan.searches, plan.budget, time]), *prompts, *plan.notes]
+
+
+def _shortened(prompt: str) -> str:
+    """Return a prompt in a line, of a long one what stands about the first value in it."""
+    text = " ".join(prompt.split())
+    start = max(0, text.find("⟦") - BEFORE_THE_VALUES) if len(text) > LONGEST_PROMPT else 0
+    return f"{'…' * bool(start)}{text[start : start + LONGEST_PROMPT]}{'…' * (len(text) > start + LONGEST_PROMPT)}"
 
 
 def make_plan(
@@ -211,8 +224,21 @@ def make_plan(
         fix_first=next((fix for fix, needed in in_the_way.items() if needed), ""),
         budget=joined([*unpriced, Sentence("Until then run refuses a {budget_usd}.")], ". ") if unpriced else holds,
         notes=(*run_plan.notes, *beside_replies(budget), *checkup(run_plan)),
+        prompts=dict(_first_prompts(run_plan)),
         **asdict(about),
     )
+
+
+def _first_prompts(run_plan: RunPlan) -> Iterator[tuple[str, str]]:
+    """Yield each stage with open questions and the prompt of the first one."""
+    answered: dict[str, str] = {}
+    for questions in run_plan.stages:
+        stage = questions.stage
+        codes = questions.code[run_plan.order]
+        if len(still_open := codes[(codes >= 0) & ~questions.known[codes]]):
+            values = questions.hints(int(still_open[0]), stage.reads, run_plan.values)
+            yield stage.name, render(stage.prompt, answered | values)
+        answered |= dict.fromkeys(stage.answers, f"(answer of {stage.name})")
 
 
 def unknown_prices(stages: Sequence[Stage], model: str, prices: Mapping[str, Price]) -> list[str]:

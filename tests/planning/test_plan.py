@@ -239,3 +239,36 @@ def test_many_funds_that_share_a_title_are_counted(frame, tmp_path):
     many = pd.concat([frame.assign(**{"fund.title": f"Borealis {number}"}).head(2) for number in range(14)])
     told = [note for note in plan(many, tmp_path).notes if "share a name" in note or "more groups" in note]
     assert (len(told), told[-1]) == (11, "There are 4 more groups of this kind.")
+
+
+def test_it_shows_the_first_prompt_as_it_will_be_sent(frame, tmp_path):
+    """Of each stage with open questions; what an earlier stage has to find first is named."""
+    odd = frame.assign(**{"fund.city": ["<b>\x1b[2J\n$x$", None, None, None]})
+    town = Stage(
+        "town", prompt="Where is {fund.title}, {fund.city}? " + "Really. " * 60, answer=Company, columns="town"
+    )
+    more = Stage("more", prompt="What of {town.industry} in {fund.country}?", answer=Company)
+    sent = []
+
+    def client(request):
+        sent.append(request.text)
+        return Reply(text='{"industry": "Tea"}')
+
+    settings = {
+        "stages": [town, more],
+        "key": ["fund.title", "poc.last_name"],
+        "client": client,
+        "model": "m",
+        "workers": 1,
+    }
+    found = plan(odd, tmp_path, **settings)
+    assert found.prompts["more"] == "What of ⟦(answer of town)⟧ in ⟦Norway⟧?"
+    lines = str(found).splitlines()
+    (line,) = [line for line in lines if line.startswith("The first question of town: ")]
+    assert "Where is ⟦Borealis⟧, ⟦<b> [2J $x$⟧?" in line
+    assert line.endswith("…")
+    assert len(line) < 350
+    assert "&lt;b&gt; [2J" in found._repr_html_()
+    enrichkit.run(odd, out=tmp_path / "out", progress=False, limit=1, **settings)
+    assert sent == [found.prompts["town"], "What of ⟦Tea⟧ in ⟦Norway⟧?"]
+    assert plan(odd.head(1), tmp_path, **settings).prompts == {}
