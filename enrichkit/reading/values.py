@@ -139,10 +139,10 @@ class Reader:
         if isinstance(value, str):
             if value in shape.choices:
                 return value
-            value = self._undressed(value, path, about)
-            if value[:1] in ("{", "[") and shape.kind in ("list", "object"):  # JSON in a JSON text
+            if value.lstrip()[:1] in ("{", "[") and shape.kind in ("list", "object"):  # JSON in a JSON text
                 with contextlib.suppress(ValueError, RecursionError):
                     return self._read(shape, DECODER.decode(value), path, about, needed=needed)
+            value = self._undressed(value, path, about)
             if not needed and not shape.choices and self._says_nothing(value, path):
                 return None
         if shape.kind == "list":

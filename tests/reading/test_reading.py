@@ -404,21 +404,6 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(["town", "crew", "name"]), inner),
     max_leaves=20,
 )
-GOOD = st.fixed_dictionaries(
-    {"town": st.sampled_from(["Marl", "St. Anne's", "Łódź"]), "crew": st.integers(0, 10**6)},
-    optional={"goods": st.lists(st.sampled_from(["fish", "salt", "iron ore"]), min_size=1, max_size=4)},
-)
-DAMAGES = {
-    "comma": lambda text: text[:-1] + ",}",
-    "single": lambda text: text.replace("'", "").replace('"', "'"),
-    "open": lambda text: text[:-1],
-    "comment": lambda text: text.replace("{", "{ // the answer\n", 1),
-    "fence": lambda text: f"Sure:\n```json\n{text}\n```",
-    "wrapper": lambda text: f'{{"port": {text}}}',
-    "twice": json.dumps,
-    "echo": lambda text: f'{{"type": "object", "properties": {{"town": {{"type": "string"}}}}}}\n{text}',
-    "unquoted": lambda text: text.replace('"crew"', "crew"),
-}
 
 
 @settings(max_examples=100, deadline=None)
@@ -429,16 +414,6 @@ def test_no_answer_raises(value: Any) -> None:
     assert answer is not None
     Port.model_validate(answer.model_dump())
     assert all(issue.check for issue in issues)
-
-
-@settings(max_examples=150, deadline=None)
-@given(GOOD, st.sampled_from(sorted(DAMAGES)))
-def test_a_damaged_answer_is_read_with_the_same_values(values: dict[str, Any], damage: str) -> None:
-    """Or the difference is named; never an exception, never silence."""
-    got, issues = read(DAMAGES[damage](json.dumps(values, ensure_ascii=False)))
-    if damage == "single":
-        values["town"] = values["town"].replace("'", "")
-    assert got == values or issues
 
 
 def test_small_functions() -> None:
