@@ -132,7 +132,10 @@ def read_answer(model: type[Answer], text: str, *, repair: bool = True) -> tuple
     used, or that a validator refuses, is left empty and named.
     """
     shape, lenient = _shape_and_lenient(model)
-    located = locate(text, frozenset(model.model_fields), repair=repair)
+    about_itself = frozenset(Answer.about_itself)
+    located = locate(text, frozenset(model.model_fields) - about_itself, repair=repair)
+    if located.values is None:
+        located = locate(text, about_itself, repair=repair)
     if located.values is None:
         return None, []
     reader = Reader()

@@ -37,7 +37,8 @@ def evidence(text: str, supports: Sequence[Support], names: frozenset[str]) -> d
 def _spans(text: str, names: frozenset[str]) -> Iterator[tuple[str, int, int]]:
     """Yield where in the text each field's value stands, in bytes, without its quotes or brackets.
 
-    Of an object that does not stand there as it was read, the texts and numbers in it are looked for after its name.
+    Of an object that does not stand there as it was read, those texts and numbers are looked for that stand in the text
+    once only: what stands there twice may be another field's.
     """
     located = locate(text, names)
     at = located.start
@@ -46,16 +47,17 @@ def _spans(text: str, names: frozenset[str]) -> Iterator[tuple[str, int, int]]:
         name, end = DECODER.raw_decode(text, key.end())
         colon = _COLON.match(text, end)
         start = end if colon is None else colon.end()
-        _, at = DECODER.raw_decode(text, start)
-        if name in names:  # of any others there may be thousands, and each costs a look at the text before it
+        value, at = DECODER.raw_decode(text, start)
+        kept = name in names and value == (located.values or {})[name]  # of two values one
+        if kept:  # of any others there may be thousands, and each costs a look at the text before it
             wrapped = text[start] in '"[{'
             yield name, _bytes(text[: start + wrapped]), _bytes(text[: at - wrapped])
     if located.start < 0:
         for name in names & (located.values or {}).keys():
-            begins = max(0, text.find(name))
             for value in _leaves((located.values or {})[name]):
-                if (start := text.find(value, begins)) >= 0:
-                    yield name, _bytes(text[:start]), _bytes(text[: start + len(value)])
+                places = list(re.finditer(rf"(?<!\w){re.escape(value)}(?!\w)", text))
+                if len(places) == 1:
+                    yield name, _bytes(text[: places[0].start()]), _bytes(text[: places[0].end()])
 
 
 def _leaves(value: Any) -> Iterator[str]:

@@ -1,8 +1,7 @@
 """The JSON text: the object that was asked for, in whatever a model wrote around it and however it broke it.
 
-Strict JSON first, then what a well-kept library repairs, under three guards, since it guesses: brackets close in order,
-every text and number that it returns stands in the source, and nothing is read that was cut off within a text. It
-refuses to know what the values mean.
+Strict JSON first, then what `repair` is sure of. Of several objects the last that says something is the answer; what
+stands within another one never is. It refuses to know what the values mean.
 """
 
 from __future__ import annotations
@@ -10,29 +9,34 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ..formatting import whole_number
+from .repair import QUOTED, repaired
 from .wording import says_nothing
 
-MOST_TRIES = 50
+MOST_TRIES = 1000
+MOST_REPAIRS = 20
 LONGEST_REPAIRED = 100_000
 """Characters that are looked at for what is broken: hostile text costs no more."""
 DEEPEST_WRAPPER = 4
 OPENING = re.compile(r"[{\[]")
-_QUOTED = r'"(?:[^"\\]|\\.)*(?:"|\Z)'
-BRACES = re.compile(r"[{}]"), re.compile(rf"{_QUOTED}|[{{}}]", re.DOTALL)
+BRACES = re.compile(r"[{}]"), re.compile(rf"{QUOTED}|[{{}}]", re.DOTALL)
 """The braces of a text: all of them, and those outside quotes."""
-BRACKETS = re.compile(r"[{}\[\]]"), re.compile(rf"{_QUOTED}|[{{}}\[\]]", re.DOTALL)
+_MEMBER = re.compile(r"[\"'“]\w+[\"'”]\s*:")
+_GOES_ON = re.compile(r"\s*[,\]}]")
+_WITHIN = re.compile(rf"\s*(?:\]\s*\}}|[\s\]}}]*,\s*{_MEMBER.pattern})")
+"""What goes on after an object that stands in another one."""
+WRAPPERS = frozenset("result results answer data response output json final final_answer".split())
+"""What a wrapper is called that has more in it than the answer."""
+_PLACEHOLDER = re.compile(
+    r"(?:string|str|integer|int|number|float|boolean|bool|array|list|object|null|none|or|\||/|\s|<[\w ]*>)+", re.I
+)
+"""What stands for a value in the form of an answer."""
 SCHEMA = frozenset({"type", "anyOf", "properties", "items", "enum", "$ref", "description", "nullable", "format"})
 """What the parts of a JSON Schema are called."""
-_ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|x([0-9a-fA-F]{2})|([nrtbf])|(['\"/\\]))")
-_NOT_SAID = re.compile(
-    r"//[^\n]*|/\*.*?\*/|```\w*|\[cite[^\]]*\]|【[^】]*】|\b(?:null|true|false|none)\b", re.DOTALL | re.I
-)
-"""What a repair may leave out: comments, fences, citation marks and the literals."""
 
 
 class Twice(dict[str, Any]):
@@ -41,6 +45,9 @@ class Twice(dict[str, Any]):
     def __init__(self) -> None:
         super().__init__()
         self.said: dict[str, list[Any]] = {}
+
+
+_NO_NOTES: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +77,24 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return twice
 
 
+def spelled(values: Mapping[str, Any], names: Collection[str]) -> Mapping[str, Any]:
+    """Return an object under the names that are asked for, where they are spelled with other case, blanks or signs.
+
+    >>> spelled({"Fund Size": 5, "**town**": "Marl"}, {"fund_size", "town"})
+    {'fund_size': 5, 'town': 'Marl'}
+    """
+    if all(key in names for key in values):
+        return values
+    asked = {plain_key(name): name for name in names}
+    other = {key: name for key in values if key not in names and (name := asked.get(plain_key(key)))}
+    return _object([(other.get(key, key), value) for key, value in values.items()]) if other else values
+
+
+def plain_key(key: str) -> str:
+    """Return the letters and digits of a key."""
+    return re.sub(r"[\W_]+", "", key.casefold())
+
+
 def _says(value: Any) -> bool:
     return value not in (None, [], {}) and not (isinstance(value, str) and says_nothing(value))
 
@@ -94,31 +119,63 @@ def locate(text: str, names: frozenset[str] | None = None, *, repair: bool = Tru
         with contextlib.suppress(ValueError, RecursionError):
             inner = DECODER.decode(text.strip())
             return Located(locate(inner, names, repair=repair).values)
-    silent = Located(None)
-    best: Located | None = None
-    broken: list[str] = []
-    for start, value, source in _values(text):
+    silent, best, repairs = Located(None), None, 0
+    said: set[str] = set()
+    for start, whole, source in reversed(list(_candidates(text))):
+        value, notes = whole, _NO_NOTES
         if source is not None:
-            broken.append(source)
-        elif (values := _opened(value, names)) is not None:
-            located = Located(values, start if values is value else -1)
-            if names is None or any(_says(values.get(name)) for name in names):
-                best = located
-            elif silent.values is None or (not silent.values and values):
-                silent = located
-    if best is None and repair:
-        if not broken and ":" in text[:LONGEST_REPAIRED] and not OPENING.search(text):
-            broken = ["{" + text.strip().rstrip("}") + "}"]
-        for source in reversed(broken):
-            value, left_out = _repaired(source)
-            values = _opened(value, names)
-            if values and (names is None or any(_says(values.get(name)) for name in names)):
-                return Located(values, notes=(("json_repaired", left_out),))
+            repairs += 1
+            if best or not repair or repairs > MOST_REPAIRS:
+                continue
+            value, left_out = repaired(source, names or frozenset())
+            notes = (("json_repaired", left_out),)
+        if (values := _opened(value, names)) is None:
+            continue
+        says = values.keys() if names is None else {name for name in names if _says(values.get(name))}
+        if names and all(_PLACEHOLDER.fullmatch(str(values[name])[:100]) for name in says):
+            says = set()  # a form, or nothing
+        located = Located(values, start if values is whole else -1, notes)
+        if best:
+            lost = tuple(("other_object", f"{name}: {values[name]}"[:300]) for name in sorted(says - said))
+            best = replace(best, notes=best.notes + lost)
+            said |= says
+        elif says:
+            best, said = located, set(says)
+        elif silent.values is None or (not silent.values and values):
+            silent = located
     return best or silent
 
 
-def _values(text: str) -> Iterator[tuple[int, Any, str | None]]:
-    """Yield where each object or list of a text begins, with its value, or with its source if it is broken."""
+def _candidates(text: str) -> Iterator[tuple[int, Any, str | None]]:
+    """Yield what in a text may be the answer, with its start; those joined by commas as the list that they are.
+
+    What stands within something broken is none: a company of the portfolio would pass for the firm.
+    """
+    group: list[tuple[int, Any, str | None]] = []
+    before, within = 0, False
+    opening = OPENING.search(text)
+    member = _MEMBER.search(text, 0, min(opening.start() if opening else len(text), LONGEST_REPAIRED))
+    if member and len(text) <= LONGEST_REPAIRED:  # an object without its opening brace
+        yield -1, None, "{" + text[member.start() : text.rfind("}") + 1 or None]
+    for start, end, value, source in _values(text):
+        gap = text[before:start]
+        if not (group and "," in gap and not gap.strip(" \t\r\n,]}")):
+            yield from _grouped(group, within)
+            group, within = [], _MEMBER.search(gap) is not None and _GOES_ON.match(text, end) is not None
+        group.append((start, value, source))
+        within, before = within or _WITHIN.match(text, end) is not None, end
+    yield from _grouped(group, within)
+
+
+def _grouped(group: list[tuple[int, Any, str | None]], within: bool) -> Iterator[tuple[int, Any, str | None]]:
+    if len(group) == 1 and not within:
+        yield group[0]
+    elif group and not within and all(source is None for _, _, source in group):
+        yield -1, [value for _, value, _ in group], None
+
+
+def _values(text: str) -> Iterator[tuple[int, int, Any, str | None]]:
+    """Yield where each object or list of a text begins and ends, with its value, or with its source if it is broken."""
     place, spent, looked = 0, 0, 0
     for _ in range(MOST_TRIES):
         opening = OPENING.search(text, place)
@@ -127,7 +184,7 @@ def _values(text: str) -> Iterator[tuple[int, Any, str | None]]:
         start = opening.start()
         try:
             value, place = DECODER.raw_decode(text, start)
-            yield start, value, None
+            yield start, place, value, None
         except (ValueError, RecursionError) as error:
             spent += getattr(error, "pos", len(text)) - start
             if opening[0] == "[":
@@ -137,7 +194,7 @@ def _values(text: str) -> Iterator[tuple[int, Any, str | None]]:
             place = max(_closes(text, start, braces) for braces in BRACES)
             looked += place - start
             if place - start <= LONGEST_REPAIRED:
-                yield start, None, text[start:place]
+                yield start, place, None, text[start:place]
 
 
 def _closes(text: str, start: int, braces: re.Pattern[str]) -> int:
@@ -158,12 +215,23 @@ def _opened(value: Any, names: frozenset[str] | None, depth: int = 0) -> Mapping
         with contextlib.suppress(ValueError, RecursionError):
             return _opened(DECODER.decode(value), names, depth + 1)
     if isinstance(value, dict):
-        if names is None or not value or (names & value.keys() and not _is_schema(value, names)):
-            return value
-        wrapped = list(value.values()) if len(value) == 1 and not _is_schema(value, names) else []
-        value = [part for part in wrapped if not isinstance(part, list)]  # a list's part is no whole answer
+        values = spelled(value, names or ())
+        if names is None or not values:
+            return values
+        if _is_schema(values, names):
+            return None
+        if names & values.keys():
+            return values
+        value = [
+            part
+            for key, part in values.items()
+            if key.casefold() in WRAPPERS or (len(value) == 1 and not isinstance(part, list))
+        ]
     inner = value if isinstance(value, list) and depth < DEEPEST_WRAPPER else ()
-    return next(filter(None, (_opened(part, names, depth + 1) for part in inner)), None)
+    opened = [part for part in (_opened(part, names, depth + 1) for part in inner) if part]
+    opened = [part for part in opened if any(map(_says, part.values()))] or opened
+    several = names and any(part != opened[0] for part in opened)  # a list's part is no whole answer
+    return opened[0] if opened and not several else None
 
 
 def _is_schema(values: Mapping[str, Any], names: frozenset[str]) -> bool:
@@ -174,88 +242,3 @@ def _is_schema(values: Mapping[str, Any], names: frozenset[str]) -> bool:
     return bool(known) and all(
         isinstance(part, dict) and part.keys() <= SCHEMA and {"type", "anyOf", "$ref"} & part.keys() for part in known
     )
-
-
-def _repaired(source: str) -> tuple[Any, str]:
-    """Return what a broken object holds, None if that is not sure, and the words that the repair leaves out."""
-    if not any(_in_order(source, brackets) for brackets in BRACKETS):
-        return None, ""
-    if not source.rstrip().endswith("}") and source.replace('\\"', "").count('"') % 2:
-        return None, ""  # cut off within a text
-    import json_repair
-
-    # Texts that a program would add up, and the escapes that only other languages have.
-    source = _ESCAPE.sub(_own_escape, re.sub(r"\"\s*\+\s*\"", "", source))
-    try:
-        value = json_repair.loads(source, skip_json_loads=True)
-    except Exception:  # noqa: BLE001 - whatever it raises: it could not be repaired
-        return None, ""
-    plain = _ESCAPE.sub(_resolved, source)
-    squashed, rest = _squashed(plain), [plain]
-    matches: dict[str, Iterator[re.Match[str]]] = {}
-
-    def checked(name: str, value: Any) -> Any:
-        if isinstance(value, dict):
-            return {key: checked(_next_key(source, key, matches, rest), inner) for key, inner in value.items()}
-        if isinstance(value, list):
-            return [checked("", inner) for inner in value]
-        if isinstance(value, str):
-            if _squashed(value) not in squashed:
-                raise ValueError(value)
-            _cross_out(rest, value)
-        elif isinstance(value, int | float) and not isinstance(value, bool):
-            _cross_out(rest, name.strip() or str(value))
-            if name.strip() and name.strip() != str(value):
-                return name.strip()  # 1 200: what it says is for whoever reads numbers
-            if not name and not re.search(rf"(?<![\w.,+~-]){re.escape(str(value))}(?!\s*[\w%]|[.,]\d)", source):
-                raise ValueError(value)
-        return value
-
-    try:
-        value = checked("", value)
-    except ValueError:
-        return None, ""
-    words = re.findall(r"\w[\w'’.-]*", _NOT_SAID.sub(" ", rest[0]))
-    return value, f"left out: {' '.join(words)}"[:300] if words else ""
-
-
-def _next_key(source: str, key: str, matches: dict[str, Iterator[re.Match[str]]], rest: list[str]) -> str:
-    """Return the bare words after a key's next place in the source, such as a number with its unit."""
-    if key not in matches:
-        bare = r"[^,{}\[\]\"'\n]*(?:,\d{3}(?!\d)[^,{}\[\]\"'\n]*)*"
-        matches[key] = re.finditer(rf"[\"'“”]?{re.escape(key)}[\"'“”]?\s*[:=]\s*({bare})", source)
-    _cross_out(rest, key)
-    match = next(matches[key], None)
-    return re.sub(r"\s*(?://|#|/\*).*", "", match[1], flags=re.DOTALL) or " " if match else " "
-
-
-def _cross_out(rest: list[str], word: str) -> None:
-    """Take a word out of what is left of the source."""
-    rest[0] = rest[0].replace(word, " ", 1)
-
-
-def _resolved(escape: re.Match[str]) -> str:
-    """Return what an escape stands for."""
-    code, letter = escape[1] or escape[2], escape[3]
-    return chr(int(code, 16)) if code else dict(zip("nrtbf", "\n\r\t\b\f", strict=True)).get(letter, escape[4] or "")
-
-
-def _own_escape(escape: re.Match[str]) -> str:
-    """Return an escape that JSON has."""
-    return f"\\u00{escape[2]}" if escape[2] else "'" if escape[4] == "'" else escape[0]
-
-
-def _squashed(text: str) -> str:
-    """Return a text without blanks and backslashes, which a repair may read one way or the other."""
-    return re.sub(r"[\s\\]", "", text)
-
-
-def _in_order(source: str, brackets: re.Pattern[str]) -> bool:
-    """Whether brackets close in order; those open at the very end may be closed."""
-    opened: list[str] = []
-    for match in brackets.finditer(source):
-        if match[0] in "{[":
-            opened.append("}" if match[0] == "{" else "]")
-        elif match[0] in "}]" and (not opened or opened.pop() != match[0]):
-            return False
-    return True

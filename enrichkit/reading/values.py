@@ -16,7 +16,7 @@ from decimal import Decimal
 from typing import Any, NamedTuple
 
 from ..table.arrow import DEEPEST
-from .json_text import DECODER, Twice
+from .json_text import DECODER, Twice, plain_key, spelled
 from .shape import Shape
 from .wording import excuses, is_plain, says_nothing, undressed
 
@@ -106,6 +106,7 @@ class Reader:
     def fields(self, shape: Shape, values: Mapping[str, Any], path: str = "") -> dict[str, Any]:
         """Return those of an object's fields that have a value, each as its shape has it."""
         read = {}
+        values = spelled(values, {name for name, _, _ in shape.fields})
         for name, inner, about in shape.fields:
             if (value := values.get(name)) is None:
                 continue
@@ -158,6 +159,8 @@ class Reader:
             raise Unusable  # no file of text can hold it
         if "\ufffd" in text:  # a letter that came broken
             self.note(path, "no_utf8", text)
+        # Nobody writes these two signs: they are \\beta and \\frac, of which JSON's escapes ate the backslash.
+        text = text.replace("\b", "\\b").replace("\f", "\\f")
         plain = undressed(text, address=_wants_address(f"{path.rpartition('.')[2]} {about}"))
         if plain != text and plain != text.strip():
             self.note(path, "undressed", text)
@@ -180,7 +183,7 @@ class Reader:
             raise Unusable
         if not shape.choices:
             return value
-        same = [choice for choice in shape.choices if _letters(choice) == _letters(value)]
+        same = [choice for choice in shape.choices if plain_key(choice) == plain_key(value)]
         if len(same) == 1:
             return same[0]
         if self._says_nothing(value, path):
@@ -268,7 +271,3 @@ def _decimal(digits: str) -> Decimal | None:
         if match := re.fullmatch(rf"(?P<whole>{whole})(?P<part>{part})?", digits):
             return Decimal(sign + re.sub(r"\D", "", match["whole"]) + re.sub(r"\D", ".", match["part"] or ""))
     return None
-
-
-def _letters(text: str) -> str:
-    return re.sub(r"[\W_]+", "", text.casefold())

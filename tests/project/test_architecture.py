@@ -97,7 +97,7 @@ TODAY: dict[str, dict[str, int]] = {
         "runner.Run": 8,
     },
     "code lines": {
-        "": 10005,
+        "": 10_114,
     },
     "core": {
         "": 5700,
