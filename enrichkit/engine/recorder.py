@@ -152,7 +152,7 @@ class Recorder:
         }
         for place, outcome in outcomes.items():
             name = self.plan.stages[place].stage.name
-            row |= dict.fromkeys(row.get(meta(name, "filled")) or () if outcome.answer else ())
+            row |= dict.fromkeys(row.get(meta(name, "filled")) or () if outcome.answer is not None else ())
         for place, stage in enumerate(self.plan.stages):
             name = stage.stage.name
             cells = {column: row.get(column) for column in self._visible}

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, Optional
 
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+from pydantic_core import PydanticSerializationError
 
 from .json_text import locate
 from .shape import Shape, shape_of
@@ -141,22 +142,26 @@ def read_answer(model: type[Answer], text: str, *, repair: bool = True) -> tuple
     reader = Reader()
     values = reader.fields(shape, located.values)
     issues = [Issue("", check, detail) for check, detail in located.notes] + [Issue(*note) for note in reader.notes]
+    read: Callable[[dict[str, Any]], Answer] = lenient.model_validate
     while True:
         try:
-            return lenient.model_validate(values), issues
+            answer = read(values)
+            answer.model_dump()  # what rows are made of: a property or a serializer of the user's may fail as well
+            return answer, issues
         except ValidationError as error:
             whole = copy.deepcopy(values)
             issues += [_refused(values, problem) for problem in error.errors()]
             values = _without_gaps(values)
             if values == whole:  # nothing in it is refused, but the whole, or a default: what is there stays
-                return lenient.model_construct(**values), issues
+                read = lambda values: lenient.model_construct(**values)  # noqa: E731
         except (Exception, SystemExit) as error:
-            place = traceback.extract_tb(error.__traceback__)[-1]
+            raised = (isinstance(error, PydanticSerializationError) and error.__cause__) or error
+            place = traceback.extract_tb(raised.__traceback__)[-1]
             where = f"{Path(place.filename).name}, line {place.lineno}"
-            if _FAILED.setdefault((model, type(error), where), mark := object()) is mark:  # of many workers, the first
+            if _FAILED.setdefault((model, type(raised), where), mark := object()) is mark:  # of many workers, the first
                 LOG.exception("Your own code failed on a paid answer, which is kept:")
-            said = f"{error}"[:150]
-            return None, [Issue("", OWN_CODE, f"{model.__name__}: {type(error).__name__}: {said} ({where})")]
+            reason = f"{type(raised).__name__}: {raised}"[:200]
+            return None, [Issue("", OWN_CODE, f"{model.__name__}: {reason} ({where})")]
 
 
 def _refused(values: dict[str, Any], problem: Mapping[str, Any]) -> Issue:
@@ -194,7 +199,7 @@ def check_answer(answer: Answer, checks: Iterable[Check], record: Record) -> tup
             instead = {issue.field: issue.instead for issue in raised if not issue.flags}
             if not instead.keys().isdisjoint(fields):
                 answer = model.model_validate(answer.model_dump() | instead)
-        except Exception as error:  # noqa: BLE001 - the user's code; the reason is kept in the row
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - the user's code; the reason is kept in the row
             raised = [Issue("", "check_failed", f"{check_name(check)}: {type(error).__name__}: {error}")]
         issues += raised
     values = answer.model_dump()

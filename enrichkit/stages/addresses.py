@@ -9,6 +9,8 @@ import re
 from collections.abc import Collection
 from urllib.parse import unquote, urlsplit, urlunsplit
 
+from ..reading.wording import undressed
+
 PROFILES = frozenset({"linkedin.com", "crunchbase.com"})
 NOT_OWN = PROFILES | frozenset(
     "lnkd.in facebook.com fb.com instagram.com threads.net x.com twitter.com t.co t.me tiktok.com youtube.com youtu.be "
@@ -16,7 +18,6 @@ NOT_OWN = PROFILES | frozenset(
     "bloomberg.com dealroom.co tracxn.com cbinsights.com preqin.com owler.com zoominfo.com apollo.io rocketreach.co "
     "signal.nfx.com openvc.app vcsheet.com f6s.com opencorporates.com dnb.com glassdoor.com yelp.com".split()
 )
-_WRAPPED = re.compile(r"^\[[^\[\]]*\]\((\S+)\)$|^<(\S+)>$")
 _TRACKING = re.compile(r"utm_.*|trk.*|[gdfy]b?clid|msclkid|[gw]braid|igshid|mc_[ce]id|_g[al]|_hs(?:enc|mi)")
 _HOST = re.compile(r"(?=.{4,253}$)(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+(?:[a-z]{2,63}|xn--[a-z0-9-]{1,59})")
 
@@ -26,10 +27,12 @@ def clean(text: str) -> str | None:
 
     >>> clean(" http://WWW.Example.com/fund/?utm_source=x&id=3#top ")
     'https://www.example.com/fund?id=3'
+    >>> clean("<www.firm.example>"), clean("**[Firm](https://firm.example/a?x=1&amp;y=2)** [1]")
+    ('https://www.firm.example', 'https://firm.example/a?x=1&y=2')
     >>> clean("javascript:alert(1)"), clean("Norway"), clean("https://firm.example@other.example")
     (None, None, None)
     """
-    text = re.sub(r"(?<=/)\s+", "", _WRAPPED.sub(r"\1\2", text.strip()))
+    text = re.sub(r"(?<=/)\s+", "", undressed(text.strip(), address=True))
     if len(text) > 2000 or not text.isprintable() or re.search(r"[\s<>\"\\^`{|}]", text):
         return None
     try:

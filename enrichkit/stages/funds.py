@@ -41,6 +41,8 @@ from typing import Any
 from pydantic import BaseModel, Field
 
 from ..reading.answer import KEEP, Answer, Issue
+from ..reading.json_text import plain_key
+from ..reading.values import original
 from .addresses import NOT_OWN, clean, host_of, is_at, page_of
 from .places import PLAIN_LETTERS, country, currency, dialled, elsewhere, load
 from .stage import Stage, prompt_text
@@ -124,14 +126,8 @@ ADDRESSES = ("linkedin", "crunchbase", "website")
 _LETTERS = re.compile(r"[^\W\d_]+")
 _UMLAUTS = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "ø": "oe", "å": "aa"})
 _SECTOR = {sector.replace("-", ""): sector for sector in SECTORS}
-_BLANK = re.compile(r"[\W_]+")
 _BETWEEN_PLACES = re.compile(r"[;/|•+&,；、，،\n]|\b(?:and|or)\b", re.IGNORECASE)
 _EXTENSION = re.compile(r"(?:ext(?:ension|n)?|x)[\s.:]*\d{1,6}\)?$", re.IGNORECASE)
-
-
-def _seen(value: Any) -> str:
-    """Return a value for an issue's detail: on one line, without control characters, not too long."""
-    return f"{value!r:.300}"
 
 
 def _spellings(text: str) -> list[list[str]]:
@@ -147,7 +143,7 @@ def _changed(answer: Answer, check: str, change: Callable[[str], str | None], *o
     def walk(name: str, value: Any) -> Any:
         if isinstance(value, str) and (not only or name in only):
             if (new := change(value)) != value:
-                originals.append(_seen(value))
+                originals.append(original(value))
             return new
         if isinstance(value, BaseModel | dict):  # a dictionary: an earlier check has changed this field
             inner = {part: walk(part, text) for part, text in dict(value).items()}
@@ -183,7 +179,7 @@ def linkedin_kind(answer: Person | Fund, record: Mapping[str, str]) -> Iterator[
     """Empty a LinkedIn address that is not of the kind asked for."""
     right = ("in", "pub") if isinstance(answer, Person) else ("company", "school", "showcase")
     if answer.linkedin and page_of(answer.linkedin, "linkedin.com")[0] not in right:
-        yield Issue("linkedin", "linkedin_kind", _seen(answer.linkedin), instead=None)
+        yield Issue("linkedin", "linkedin_kind", original(answer.linkedin), instead=None)
 
 
 def linkedin_name(answer: Person, record: Mapping[str, str]) -> Iterator[Issue]:
@@ -194,7 +190,7 @@ def linkedin_name(answer: Person, record: Mapping[str, str]) -> Iterator[Issue]:
     names = [word for words in given for word in words if len(word) > min(len(words), 2) or not word.isascii()]
     names = sorted({name for name in names if name.isascii() == slugs[0].isascii()})
     if slug and names and not any(name in spelling for name in names for spelling in slugs):
-        yield Issue("linkedin", "linkedin_name", f"{_seen(answer.linkedin)} has none of {_seen(names)}")
+        yield Issue("linkedin", "linkedin_name", f"{original(answer.linkedin)} has none of {original(names)}")
 
 
 def crunchbase_kind(answer: Fund, record: Mapping[str, str]) -> Iterator[Issue]:
@@ -202,12 +198,12 @@ def crunchbase_kind(answer: Fund, record: Mapping[str, str]) -> Iterator[Issue]:
     kind, _ = page_of(answer.crunchbase, "crunchbase.com")
     if answer.crunchbase and kind not in ("organization", "company"):
         instead = None if kind in ("", "person", "people") else KEEP
-        yield Issue("crunchbase", "crunchbase_kind", _seen(answer.crunchbase), instead=instead)
+        yield Issue("crunchbase", "crunchbase_kind", original(answer.crunchbase), instead=instead)
 
 
 def sector_spelling(answer: Fund, record: Mapping[str, str]) -> Iterator[Issue]:
     """Bring sectors into the list's spelling."""
-    return _changed(answer, "sector_spelling", lambda text: _SECTOR.get(_BLANK.sub("", text.lower()), text), "sectors")
+    return _changed(answer, "sector_spelling", lambda text: _SECTOR.get(plain_key(text), text), "sectors")
 
 
 def sector_outside(answer: Fund, record: Mapping[str, str]) -> Iterator[Issue]:
@@ -222,25 +218,26 @@ def several_places(answer: Fund, record: Mapping[str, str]) -> Iterator[Issue]:
         codes = [place for place in places if place.isupper() and len(place) <= 4]
         country = record.get("fund.country", "").strip().casefold()
         if len([place for place in places if place and place not in codes and place.casefold() != country]) > 1:
-            yield Issue(field, "several_places", _seen(text))
+            yield Issue(field, "several_places", original(text))
 
 
 def city_country(answer: Fund, record: Mapping[str, str]) -> Iterator[Issue]:
     """Flag a well-known city that lies in other countries than the record's; what is not known cannot tell."""
     city, given = answer.city or record.get("fund.city", ""), record.get("fund.country", "")
     if places := elsewhere(_BETWEEN_PLACES.split(city), country(given)):
-        yield Issue("city", "city_country", f"{_seen(city)} is in {', '.join(places):.300}, not in {_seen(given)}")
+        where = f"is in {', '.join(places):.300}, not in {original(given)}"
+        yield Issue("city", "city_country", f"{original(city)} {where}")
 
 
 def phone_number(answer: Person, record: Mapping[str, str]) -> Iterator[Issue]:
     """Empty a phone with letters, but for an extension's; flag one that cannot be dialled."""
     number = _EXTENSION.sub("", answer.phone or "")
     if any(map(str.isalpha, number)):
-        yield Issue("phone", "phone_number", _seen(answer.phone), instead=None)
+        yield Issue("phone", "phone_number", original(answer.phone), instead=None)
     elif answer.phone and not 7 <= (digits := sum(map(str.isdecimal, number))) <= 15:
-        yield Issue("phone", "phone_number", f"{digits} digits in {_seen(answer.phone)}")
+        yield Issue("phone", "phone_number", f"{digits} digits in {original(answer.phone)}")
     elif answer.phone and not dialled(number, country(record.get("fund.country", ""))):
-        yield Issue("phone", "phone_number", f"no number of its country: {_seen(answer.phone)}")
+        yield Issue("phone", "phone_number", f"no number of its country: {original(answer.phone)}")
 
 
 def email_domain(answer: Person | Fund, record: Mapping[str, str]) -> Iterator[Issue]:
@@ -259,11 +256,11 @@ def aum_range(answer: Strategy, record: Mapping[str, str]) -> Iterator[Issue]:
     aum = dict(answer.aum or ())
     value, year = aum.get("value"), aum.get("year")
     if value is not None and not 0 < value < math.inf:
-        yield Issue("aum", "aum_range", _seen(aum), instead=None)
+        yield Issue("aum", "aum_range", original(aum), instead=None)
     elif year is not None and not 1900 <= year <= datetime.date.today().year:
-        yield Issue("aum", "aum_range", _seen(aum), instead=aum | {"year": None})
+        yield Issue("aum", "aum_range", original(aum), instead=aum | {"year": None})
     if value is not None and 0 < value < 100_000:
-        yield Issue("aum", "aum_range", f"in millions? {_seen(aum)}")
+        yield Issue("aum", "aum_range", f"in millions? {original(aum)}")
 
 
 def ticket_range(answer: Strategy, record: Mapping[str, str]) -> Iterator[Issue]:
@@ -272,11 +269,11 @@ def ticket_range(answer: Strategy, record: Mapping[str, str]) -> Iterator[Issue]
     ends = {name: ticket[name] for name in ("min", "max") if ticket.get(name) is not None}
     wrong = {name: None for name, value in ends.items() if not 0 <= value < math.inf}
     if wrong:
-        yield Issue("ticket", "ticket_range", _seen(ticket), instead=ticket | wrong)
+        yield Issue("ticket", "ticket_range", original(ticket), instead=ticket | wrong)
     elif ends.get("min", 0) > ends.get("max", math.inf):
-        yield Issue("ticket", "ticket_range", f"min above max: {_seen(ticket)}")
+        yield Issue("ticket", "ticket_range", f"min above max: {original(ticket)}")
     elif 0 < max(ends.values(), default=0) < 1000:
-        yield Issue("ticket", "ticket_range", f"in millions? {_seen(ticket)}")
+        yield Issue("ticket", "ticket_range", f"in millions? {original(ticket)}")
 
 
 def currency_code(answer: Strategy, record: Mapping[str, str]) -> Iterator[Issue]:
@@ -287,7 +284,7 @@ def currency_code(answer: Strategy, record: Mapping[str, str]) -> Iterator[Issue
         code = currency(given or "")
         if given and code != given:
             instead = KEEP if code == "" else amount | {"currency": code}
-            yield Issue(field, "currency_code", _seen(given), instead=instead)
+            yield Issue(field, "currency_code", original(given), instead=instead)
 
 
 # What a prompt reads may be lacking in the table, but for the title.

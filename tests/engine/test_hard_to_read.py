@@ -10,7 +10,7 @@ import shutil
 
 import pandas as pd
 import pytest
-from pydantic import BaseModel, field_validator, model_validator
+from pydantic import BaseModel, computed_field, field_serializer, field_validator, model_validator
 
 import enrichkit
 from enrichkit import Answer, Stage, funds
@@ -147,8 +147,12 @@ def fails(error):
         "whole before": {"check": model_validator(mode="before")(raises)},
         "init": {"__init__": lambda self, **values: raises(self)},
         "post init": {"model_post_init": raises},
+        "computed": {"check": computed_field(return_type=str)(property(raises))},
+        "serializer": {"check": field_serializer("industry")(raises)},
         "part": {"__annotations__": {"town": Town | None}, "town": None},
     }
+    if isinstance(error, RecursionError):  # pydantic raises its own for one of these
+        del namespaces["serializer"]
     return {kind: type("Company", (Company,), {"__module__": __name__} | parts) for kind, parts in namespaces.items()}
 
 
@@ -165,7 +169,7 @@ def test_whatever_the_users_own_code_raises_is_paid_once(error, tmp_path, caplog
         assert told.startswith(f"own_code: Company: {type(error).__name__}"), stage.name
         assert re.search(r"\(test_hard_to_read.py, line \d+\)$", told), stage.name
     assert len(client.asked) == len(stages)
-    assert caplog.text.count("Traceback (most recent call last)") == len(stages)
+    assert caplog.text.count("Your own code failed") == len(stages)
 
 
 class Picky(Answer):
