@@ -35,6 +35,7 @@ from .planning.summary import unknown_prices
 from .pricing.budget import DurableBudget
 from .progress.notify import check_addresses
 from .progress.screens import warn
+from .reading.answer import FAILED
 from .stages.choice import arrange, choose_stages, with_stage_names
 from .stages.stage import Stage
 from .status import Status, next_step
@@ -60,6 +61,7 @@ def open_engine(frame: pd.DataFrame, options: Options, opening: contextlib.ExitS
     if not options.folder.is_dir():
         plan = run_plan_of(records, index_of(options.folder, stages), stages, options)
         plan.check()
+    FAILED.clear()
     store = open_store(options, stages)
     opening.callback(store.close)
     _check_fits(records, store.index, stages, options)

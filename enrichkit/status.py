@@ -149,6 +149,8 @@ class Status:
         Records that ``limit`` or ``retry_failed="only"`` left out: a later call does what they still need.
     searching, unsearched : int
         Answers of this call by stages that search, and how many of them came without a search.
+    checks_failed : int
+        How often a check of one's own failed in the rows of this call; the log has its traceback, once.
     shared : int
         Answers that records got from another record's question of this call, each of which it would have paid for.
     seconds : float
@@ -195,6 +197,7 @@ class Status:
     shared: int = 0
     searching: int = 0
     unsearched: int = 0
+    checks_failed: int = 0
     waiting: str = ""
     paused: bool = False
     stopping: str | None = None

@@ -40,10 +40,7 @@ END = ("end", "")
 
 
 class Engine:
-    """One run's asking, from the first question to the last seal.
-
-    ``on_scarce`` is called once, in the writer's thread, when most of the budget is spent.
-    """
+    """One run's asking; ``on_scarce`` is called once, in the writer's thread, when most of the budget is spent."""
 
     def __init__(
         self,
@@ -129,6 +126,7 @@ class Engine:
             shared=tally.shared,
             searching=sum(tally.searching.values()),
             unsearched=sum(tally.unsearched.values()),
+            checks_failed=tally.checks_failed,
             seconds=self._stopwatch.seconds,
             rate_per_second=rate,
             left_seconds=left / rate if rate else None,

@@ -16,10 +16,10 @@ from ..messages import PAID, Failure
 from ..planning.plan import RunPlan
 from ..pricing.budget import Budget, Forecast
 from ..pricing.prices import Price, Total, prices_told, total
-from ..reading.answer import CONFIDENCE, NOT_SAID, SEARCH_QUALITY
+from ..reading.answer import CHECK_FAILED, CONFIDENCE, NOT_SAID, SEARCH_QUALITY
 from ..stages.stage import Stage
 from ..status import Levels, Money
-from ..store.rows import NO_SEARCH, STATUS, Outcome, ReadReply, may_tell
+from ..store.rows import NO_SEARCH, STATUS, Outcome, ReadReply, may_tell, meta
 from .queue import Question
 from .shard_writer import Row
 
@@ -47,7 +47,7 @@ class Tally:
         self.searching, self.unsearched = Counter[str](), Counter[str]()
         self.never_searches: str | None = None
         """The stage whose first answers all came without a search, although it must."""
-        self.complete = self.failed = self.shared = self.tokens = 0
+        self.complete = self.failed = self.shared = self.tokens = self.checks_failed = 0
 
     def add_reply(self, read: ReadReply) -> None:
         """Count a stored reply."""
@@ -79,6 +79,9 @@ class Tally:
         """Count a complete record."""
         self.complete += 1
         self.failed += row[STATUS] == "failed"
+        for stage in self._stages:
+            issues = row.get(meta(stage.stage.name, "issues")) or ()
+            self.checks_failed += sum(issue.startswith(f": {CHECK_FAILED}") for issue in issues)
 
     @property
     def levels(self) -> Levels:

@@ -51,6 +51,7 @@ def describe(status: Status, *, ended: bool = False) -> list[Fact]:
         _unsaved(status, ended=ended),
         *_times(status, ended=ended),
         Fact("failures", f"{status.failed:,} failed" if status.failed else "", 1),
+        Fact("checks", f"check_failed {status.checks_failed:,}" if status.checks_failed else "", BAR_RANK),
         Fact("not asked", left_for_later(status) if status.later else "", LINE_RANK),
         Fact("budget", _budget(money), 2 if percent else LINE_RANK, percent),
         Fact("cost", _cost(status), 3, f"{spent(money)}{', simulated' * money.simulated}"),

@@ -30,8 +30,10 @@ NOT_SAID = "not said"
 """The level of an answer that does not say it."""
 OWN_CODE: Literal["own_code"] = "own_code"
 """The check, and the cause of a failure, of a user's code that raises."""
-_FAILED: dict[tuple[type[Answer], type[BaseException], str], object] = {}
-"""The places of users' code whose failure is logged; once is enough, whatever the values."""
+CHECK_FAILED = "check_failed"
+"""The issue of a check that raises, or that speaks of no field."""
+FAILED: dict[Any, object] = {}
+"""The users' code whose failure this run has logged; once is enough, whatever the values."""
 KEEP: Any = type("Keep", (), {"__repr__": lambda self: "KEEP"})()
 
 
@@ -154,14 +156,19 @@ def read_answer(model: type[Answer], text: str, *, repair: bool = True) -> tuple
             values = _without_gaps(values)
             if values == whole:  # nothing in it is refused, but the whole, or a default: what is there stays
                 read = lambda values: lenient.model_construct(**values)  # noqa: E731
-        except (Exception, SystemExit) as error:
-            raised = (isinstance(error, PydanticSerializationError) and error.__cause__) or error
-            place = traceback.extract_tb(raised.__traceback__)[-1]
-            where = f"{Path(place.filename).name}, line {place.lineno}"
-            if _FAILED.setdefault((model, type(raised), where), mark := object()) is mark:  # of many workers, the first
-                LOG.exception("Your own code failed on a paid answer, which is kept:")
-            reason = f"{type(raised).__name__}: {raised}"[:200]
-            return None, [Issue("", OWN_CODE, f"{model.__name__}: {reason} ({where})")]
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - the user's code; loud, and kept in the row
+            return None, [Issue("", OWN_CODE, _loud(model, model.__name__, error))]
+
+
+def _loud(code: Any, name: str, error: BaseException) -> str:
+    """Return what a user's code raised, and where; its traceback goes to the log, once a run."""
+    raised = (isinstance(error, PydanticSerializationError) and error.__cause__) or error
+    place = traceback.extract_tb(raised.__traceback__)[-1]
+    where = f"{Path(place.filename).name}, line {place.lineno}"
+    key, mark = (code, where) if isinstance(code, type) else id(code), object()
+    if FAILED.setdefault(key, mark) is mark:  # of many workers, the first
+        LOG.error("Your own code failed on a paid answer, which is kept (%s):", name, exc_info=error)
+    return f"{name}: {type(raised).__name__}: {f'{raised}'[:150]} ({where})"
 
 
 def _refused(values: dict[str, Any], problem: Mapping[str, Any]) -> Issue:
@@ -188,22 +195,32 @@ def _without_gaps(value: Any) -> Any:
 def check_answer(answer: Answer, checks: Iterable[Check], record: Record) -> tuple[dict[str, Any], list[Issue]]:
     """Return the values asked for as the checks leave them, and what the checks found.
 
-    Each check sees what those before it have left. A user's check that raises is an issue itself.
+    Each check sees what those before it have left. A user's check that raises, or speaks of what is no field, is an
+    issue itself.
     """
     model = type(answer)
     fields = [name for name in model.model_fields if name not in Answer.about_itself]
     issues: list[Issue] = []
     for check in checks:
+        raised: list[Issue] = []
         try:
-            raised = list(check(answer, record))
+            raised = list(check(answer, record) or ())
             instead = {issue.field: issue.instead for issue in raised if not issue.flags}
             if not instead.keys().isdisjoint(fields):
                 answer = model.model_validate(answer.model_dump() | instead)
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - the user's code; the reason is kept in the row
-            raised = [Issue("", "check_failed", f"{check_name(check)}: {type(error).__name__}: {error}")]
+            for issue in raised:
+                if issue.top not in model.model_fields and not _is_column(issue.field, record):
+                    raise LookupError(f"an issue about {issue.field!r}, which is no field of the answer")
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - the user's code; loud, and kept in the row
+            raised.append(Issue("", CHECK_FAILED, _loud(check, check_name(check), error)))
         issues += raised
     values = answer.model_dump()
     return {field: _empty_as_none(values[field]) for field in fields}, issues
+
+
+def _is_column(field: str, record: Record) -> bool:
+    """Whether an issue's field is a column of the record, or the last part of one's name."""
+    return bool(field) and any(column == field or column.endswith(f".{field}") for column in record)
 
 
 def check_name(check: Check) -> str:

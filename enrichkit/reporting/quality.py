@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..formatting import Sentence, many, spelled
-from ..reading.answer import CONFIDENCE, NOT_SAID, SEARCH_QUALITY
+from ..reading.answer import CHECK_FAILED, CONFIDENCE, NOT_SAID, SEARCH_QUALITY
 from ..reading.grounding import STATES
 from ..store.index import RECORD_ID
 from ..store.reader import StoreReader
@@ -119,11 +119,13 @@ class Quality:
     same_address: tuple[Finding, ...]
 
     @property
-    def unsearched(self) -> str:
-        """How many answers of stages that search came without a search, in words; empty if none."""
+    def flaws(self) -> str:
+        """How many answers came without a search, and how often checks of one's own failed, in words; empty if none."""
         counts = {issue.stage: issue.count for issue in self.issues if issue.name == NO_SEARCH.check}
         of = many(sum(sum(self.confidence[stage].values()) for stage in counts), "answer")
-        return f"; {sum(counts.values()):,} of {of} of {', '.join(counts)} came without a search" if counts else ""
+        unsearched = f"; {sum(counts.values()):,} of {of} of {', '.join(counts)} came without a search"
+        failed = sum(issue.count for issue in self.issues if issue.name == CHECK_FAILED)
+        return unsearched * bool(counts) + f"; {CHECK_FAILED} {failed:,}" * bool(failed)
 
 
 def read_answers(reader: StoreReader, facts: Collection[str], more: Iterable[str] = ()) -> pa.Table:

@@ -173,7 +173,7 @@ class Report:
         waiting = ", ".join(f"{stage} not asked of {count:,}" for stage, count in quality.pending.items() if count)
         return [
             f"{many(quality.records, 'record')}{f': {status}' if status else ''}{f' ({waiting})' if waiting else ''}; "
-            f"{many(quality.corrections, 'answer differs', 'answers differ')} from the table{quality.unsearched}",
+            f"{many(quality.corrections, 'answer differs', 'answers differ')} from the table{quality.flaws}",
             *([f"{rate}, over {many(pace.busy_minutes, 'active minute')}; {retries}."] if pace.busy_minutes else []),
             f"{self.out}: {_sum_text(bill.total)} USD ({f'{SIMULATED}, ' * bool(self.simulated)}prices: {bill.prices})",
             f"{many(bill.records, 'record')}, {many(bill.total.replies, 'paid reply', 'paid replies')}, "

@@ -32,6 +32,8 @@ UNKNOWN = "⟦(unknown)⟧"
 LONGEST_VALUE = 4000
 """Characters of a cell that are sent; the rest is cut off."""
 _BRACES = re.compile(r"\{\{|\}\}|\{([^{}\n]+)\}")
+_FORMAT = re.compile(r"['\"].*|.*(?:![rsa]|:(?:.?[<>=^])?[-+ ]?#?\d*[,_]?(?:\.\d+)?[a-zA-Z%]?|:.*%.*)")
+"""What looks like JSON, or like a format, and not like a column's name."""
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 
 
@@ -126,6 +128,7 @@ class Stage:
             raise StageError("A stage's name is lower-case letters, digits, underscores, not {name!r}.", name=self.name)
         if not isinstance(self.prompt, str) or not self.prompt.strip():
             raise StageError("Stage {name!r} needs a prompt.", name=self.name)
+        _check_braces(self.name, self.prompt)
         if not self.reads:
             same = "asks the same about every record: its prompt names no column. Put one in braces, such as {name}."
             raise StageError("Stage {name!r} {same}", name=self.name, same=same)
@@ -256,6 +259,19 @@ class Stage:
         checks = [check_name(check) for check in self.checks]
         columns = self.name if self.columns is None else self.columns
         return _fingerprint(reader=READER, types=self._shape.words, checks=checks, columns=columns)
+
+
+def _check_braces(stage: str, prompt: str) -> None:
+    """Refuse a brace that stands alone in a prompt, and what is no name in a pair."""
+    alone = re.search(r"[{}].{0,40}", _BRACES.sub("", prompt))
+    odd = next((f"{{{name}}}" for name in _BRACES.findall(prompt) if _FORMAT.fullmatch(name.strip())), None)
+    if alone or odd:
+        raise StageError(
+            "Stage {stage!r}: its prompt has {odd!r}. In braces stands a column's name, with no format after ':'; "
+            "write {{{{ for a brace that is meant as one, and }}}} for its end.",
+            stage=stage,
+            odd=alone.group() if alone else odd,
+        )
 
 
 def _named(shape: Shape) -> Any:

@@ -242,3 +242,29 @@ def test_one_damaged_answer_in_five_costs_nothing(client, records, simulator, tm
 def test_a_cut_text_is_never_repaired():
     """Where it was cut off within, nobody knows what else was to come."""
     assert locate('{"industry": "Tea"', frozenset({"industry"}), repair=False).values is None
+
+
+def test_a_broken_check_is_said_once_a_run_and_counted_everywhere(tmp_path, caplog):
+    """The answers stay: 12 done; a second run says it again."""
+
+    def county(answer, record):
+        return [enrichkit.Issue("town" if "county" in record else "industry", "odd", record["county"])]
+
+    def nowhere(answer, record):
+        yield enrichkit.Issue("industry", "tea")
+        yield enrichkit.Issue("town", "odd")
+
+    for check, reason in ((county, "county: KeyError: 'county'"), (nowhere, "nowhere: LookupError: an issue about")):
+        caplog.clear()
+        stages = [dataclasses.replace(COMPANY, checks=(check, lambda answer, record: None))]
+        out = tmp_path / check.__name__
+        frame = numbered(12).assign(county=None)
+        job = enrichkit.start(frame, out=out, stages=stages, key="name", client=Teller(otherwise=GOOD), progress=False)
+        assert job.result()["company.industry"].tolist() == ["Tea"] * 12
+        assert (job.status.done, job.status.checks_failed) == (12, 12)
+        assert "check_failed 12" in repr(job)
+        assert "check_failed 12" in job._repr_html_()
+        assert caplog.text.count("Traceback (most recent call last)") == 1
+        report = enrichkit.report(out)
+        assert "check_failed 12" in str(report)
+        assert reason in report.quality.issues[0].example + report.quality.issues[-1].example
