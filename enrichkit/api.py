@@ -133,7 +133,9 @@ def run(df: pd.DataFrame, options: Options) -> pd.DataFrame:
     -------
     DataFrame
         The rows of ``df`` with empty cells filled in, the columns that were asked for, ``_status``, and each stage's
-        ``_status`` and ``_confidence``. Everything else that is known is in the store: see `read`.
+        ``_status`` and ``_confidence``. Everything else that is known is in the store: see `read`. New columns are
+        ``Int64``, ``Float64``, ``boolean`` or ``string``, whatever is missing in them, lists and objects ``object``;
+        the table's own keep their dtype where it holds the values.
 
     Raises
     ------

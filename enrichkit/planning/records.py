@@ -136,7 +136,8 @@ def read_records(
     InputError
         If the table, its key or its priority cannot be used.
     """
-    table = as_table(frame, without=run_columns(stage.name for stage in stages))
+    kinds = {column: stage.fields[field].arrow for stage in stages for column, field in stage.answers.items()}
+    table = as_table(frame, without=run_columns(stage.name for stage in stages), kinds=kinds)
     named = with_text_names(frame)
     if SHARD in named.columns:
         raise InputError("A column cannot be named {shard!r}, like the store's folders. Rename it.", shard=SHARD)

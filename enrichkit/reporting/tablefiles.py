@@ -197,7 +197,8 @@ def as_written(
             cells = [_flat(cell, lists) for cell in column]
             if name in suspect:
                 own = [None] * len(frame) if original is None or name not in original else original[name].tolist()
-                cells = [cell if cell == mine else harmless(cell) for cell, mine in zip(cells, own, strict=True)]
+                both = zip(cells, own, strict=True)
+                cells = [cell if isinstance(mine, str) and str(cell) == mine else harmless(cell) for cell, mine in both]
         columns.append(column if numbers else pd.Series(cells, frame.index, dtype=object))
     names = [harmless(name) if name in suspect else name for name in frame.columns]
     return pd.concat(columns, axis="columns").set_axis(names, axis="columns")

@@ -24,7 +24,7 @@ from ..formatting import Sentence
 from ..pricing.prices import Price, Total
 from ..stages.stage import Stage
 from ..table.arrow import as_column, cells_at
-from ..table.cells import is_missing
+from ..table.cells import cell_text, is_missing
 from .files import folder_of, is_store
 from .index import RECORD_ID, Columns, Snapshot, find
 from .journal import copies_in
@@ -34,6 +34,11 @@ from .rows import STATUS, answers_and_facts, meta, record_status
 
 TOKENS = ("input_tokens", "tool_tokens", "thinking_tokens", "output_tokens")
 RESTORE = Sentence("Restore it from a copy, or give run {redo_damaged_on} to ask, and pay, for them again.")
+DTYPES = {
+    **{"uint64": "UInt64", "integer": "Int64", "floating": "Float64", "boolean": "boolean"},
+    **{"string": "string", "large_string": "string"},
+}
+"""What pandas makes of kinds of values: types of its own in which a value may be missing."""
 ORIGIN = "enrichkit"
 """The entry of a frame's ``attrs`` that says which columns are its key, and which a model wrote into."""
 
@@ -130,17 +135,24 @@ class StoreReader(Snapshot):
 
 
 def to_frame(table: pa.Table) -> pd.DataFrame:
-    """Return a table as pandas: lists stay lists, whole numbers stay whole beside missing ones."""
+    """Return a table as pandas, in types that do not depend on what is missing; lists stay lists."""
     return pd.DataFrame({name: _series(table.column(name)) for name in table.column_names})
 
 
 def _series(column: pa.Array | pa.ChunkedArray) -> pd.Series[Any]:
+    if pa.types.is_map(column.type):
+        return pd.Series([None if cell is None else dict(cell) for cell in column.to_pylist()], dtype=object)
     if pa.types.is_nested(column.type):
         return pd.Series(column.to_pylist(), dtype=object)
-    if pa.types.is_integer(column.type) and column.null_count:
-        kind = "UInt64" if column.type == pa.uint64() else "Int64"
-        return pd.Series(column.to_pandas(integer_object_nulls=True), dtype=kind)
-    return pd.Series(column.to_pandas())
+    return pd.Series(column.to_pandas(types_mapper=_dtype))
+
+
+def _dtype(kind: pa.DataType) -> Any:
+    """Return the dtype for values of a kind; None for what pandas has but one for."""
+    for is_kind, name in DTYPES.items():
+        if getattr(pa.types, f"is_{is_kind}")(kind):
+            return pd.api.types.pandas_dtype(name)
+    return None
 
 
 def enriched(
@@ -172,7 +184,7 @@ def enriched(
     statuses = [meta(stage.name, "status") for stage in stages]
     result[statuses] = result[statuses].fillna("pending")
     # Of the stages of this call: another one, asked of some records only, leaves the others pending in the store.
-    combined = pd.Series(map(record_status, zip(*(result[name] for name in statuses), strict=True)), dtype=object)
+    combined = pd.Series(map(record_status, zip(*(result[name] for name in statuses), strict=True)), dtype="string")
     result[STATUS] = combined.set_axis(result.index)
     result.attrs[ORIGIN] = {"key": list(key), "written": [*answers, *facts]}
     return result
@@ -187,19 +199,24 @@ def with_own_names(result: pd.DataFrame, names: Mapping[str, str]) -> pd.DataFra
 
 
 def _filled(own: pd.Series[Any], values: pd.Series[Any]) -> pd.Series[Any]:
-    """Return the user's column with its empty cells filled; the other cells stay the very objects they were."""
+    """Return the user's column with its empty cells filled; the other cells stay the very objects they were.
+
+    It keeps its dtype where that holds the values, and has theirs where it was empty.
+    """
     empty = [is_missing(value) for value in own]
-    fill = [(row, value) for row, value in enumerate(values) if empty[row] and not is_missing(value)]
+    if all(empty):
+        return values
+    fill = {row: value for row, value in enumerate(values) if empty[row] and not is_missing(value)}
     if not fill:
         return own
-    result = own.astype(object) if not all(empty) else pd.Series([None] * len(own), own.index, dtype=object)
-    for row, value in fill:
+    result: pd.Series[Any] = own.astype(object)
+    for row, value in fill.items():
         result.iat[row] = value
-    if isinstance(own.dtype, pd.StringDtype):
-        texts = all(isinstance(value, str) or is_missing(value) for value in result)
-        return result.astype(own.dtype) if texts else result
-    with contextlib.suppress(UnicodeEncodeError):  # a lone surrogate in the user's own cell fits no text type
-        return result.infer_objects()
+    with contextlib.suppress(ValueError, TypeError), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what is not among the categories of a column is found out below
+        kept = result.astype(own.dtype)
+        if all(cell_text(kept.iat[row]) == cell_text(value) for row, value in fill.items()):
+            return kept
     return result
 
 

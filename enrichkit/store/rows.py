@@ -23,7 +23,7 @@ from ..pricing.prices import Cost, Price, cost, total, total_usd
 from ..reading.answer import OWN_CODE, Answer, Issue, check_answer, read_answer
 from ..reading.grounding import evidence, state
 from ..stages.stage import Stage
-from ..table.arrow import alike, answer_type, as_column, as_text
+from ..table.arrow import alike, as_column, as_text, wider
 from ..table.cells import cell_text, is_missing
 from .index import RECORD_ID
 
@@ -208,9 +208,9 @@ def reply_cost(reply: Reply, facts: Mapping[str, Any], prices: Mapping[str, Pric
 
 def stage_types(stage: Stage, table: pa.Schema) -> dict[str, pa.DataType]:
     """Return the columns that a stage writes, with their types, beside a table of that schema."""
-    given = {name: table.field(name).type for name in table.names}
+    asked = {column: stage.fields[field].arrow for column, field in stage.answers.items()}
     columns = {
-        column: answer_type(stage.fields[field].arrow, given.get(column)) for column, field in stage.answers.items()
+        name: wider(table.field(name).type, kind) if name in table.names else kind for name, kind in asked.items()
     }
     return columns | {meta(stage.name, name): kind for name, kind in META.items()}
 

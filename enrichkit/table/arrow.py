@@ -34,6 +34,7 @@ LISTED = re.compile(r"[,;|\n]")
 NESTED = (list, tuple, dict, np.ndarray)
 SCALARS = (str, bool, int, float, np.generic, bytes, pd.Period, pd.Interval, pd.Timedelta, uuid.UUID)
 CONTAINERS = (list, tuple, dict, set, np.ndarray)
+NO_KINDS: Mapping[str, pa.DataType] = {}
 
 
 def as_frame(table: Any) -> pd.DataFrame:
@@ -58,8 +59,12 @@ def as_frame(table: Any) -> pd.DataFrame:
     return frame
 
 
-def as_table(frame: pd.DataFrame, *, without: frozenset[str] = frozenset()) -> pa.Table:
+def as_table(
+    frame: pd.DataFrame, *, without: frozenset[str] = frozenset(), kinds: Mapping[str, pa.DataType] = NO_KINDS
+) -> pa.Table:
     """Return the frame's columns, but those of the names in ``without``, as Arrow.
+
+    A column that holds nothing has the type that ``kinds`` says, else it is text.
 
     Raises
     ------
@@ -78,18 +83,18 @@ def as_table(frame: pd.DataFrame, *, without: frozenset[str] = frozenset()) -> p
     if not len(frame):
         raise InputError("The table has no rows.")
     kept = [(place, name) for place, name in enumerate(names) if name not in without]
-    columns = {name: _as_array(frame.iloc[:, place], name) for place, name in kept}
+    columns = {name: _as_array(frame.iloc[:, place], name, kinds.get(name, pa.string())) for place, name in kept}
     return pa.table(columns) if columns else pa.table({"": pa.nulls(len(frame))}).select([])
 
 
-def _as_array(column: pd.Series[Any], name: str) -> pa.Array | pa.ChunkedArray:
+def _as_array(column: pd.Series[Any], name: str, empty: pa.DataType) -> pa.Array | pa.ChunkedArray:
     mixed = column.dtype == object and pd.api.types.infer_dtype(column, skipna=True).startswith("mixed")
     if mixed and any(map(_is_too_deep, column)):
         return _as_text(column, name)
     try:
         array = pa.Array.from_pandas(column)
     except UnicodeEncodeError:
-        return _as_array(pd.Series([_encodable(value) for value in column], column.index, dtype=object), name)
+        return _as_array(pd.Series([_encodable(value) for value in column], column.index, dtype=object), name, empty)
     except (pa.ArrowException, ValueError, TypeError, OverflowError):
         return _as_text(column, name)
     if pa.types.is_dictionary(array.type):
@@ -97,7 +102,7 @@ def _as_array(column: pd.Series[Any], name: str) -> pa.Array | pa.ChunkedArray:
     if pa.types.is_list(array.type) and pa.types.is_null(array.type.value_type):
         return array.cast(pa.list_(pa.string()))  # lists that are all empty
     if pa.types.is_null(array.type) or (array.null_count == len(array) and not pa.types.is_nested(array.type)):
-        return pa.nulls(len(array), pa.string())
+        return pa.nulls(len(array), empty)
     if pa.types.is_large_string(array.type) or pa.types.is_string_view(array.type):
         return array.cast(pa.string())
     return array if _is_plain(array.type) else _as_text(column, name)
@@ -177,17 +182,14 @@ def wider(stored: pa.DataType, new: pa.DataType) -> pa.DataType:
     """Return the type that holds what both hold: the same, the larger number, else text."""
     if stored.equals(new):
         return stored
+    if pa.types.is_decimal(stored) and pa.types.is_decimal(new):
+        return pa.decimal128(38, max(stored.scale, new.scale))
     if pa.uint64() in (stored, new):
         return pa.string()  # no type of number holds both
     if pa.types.is_integer(stored) and pa.types.is_integer(new):
         return pa.int64()
     numbers = [pa.types.is_integer(kind) or pa.types.is_floating(kind) for kind in (stored, new)]
     return pa.float64() if all(numbers) else pa.string()
-
-
-def answer_type(asked: pa.DataType, given: pa.DataType | None) -> pa.DataType:
-    """Return the type of an answer's column: its own, or text in a column that the table has as another kind."""
-    return asked if given is None or given.equals(asked) else pa.string()
 
 
 def as_type(array: pa.Array | pa.ChunkedArray, kind: pa.DataType) -> pa.Array | pa.ChunkedArray:
