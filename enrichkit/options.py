@@ -192,7 +192,9 @@ class Options:
     key: str | Sequence[str] | None = field(
         default=None, metadata={"flag": "--key", "metavar": "COLUMN", "action": "append"}
     )
-    names: Mapping[str, str] = field(default_factory=dict)
+    names: Mapping[str, str] = field(
+        default_factory=dict, metadata={"flag": "--map", "metavar": "NAME=COLUMN", "action": "append"}
+    )
     model: str = field(default=DEFAULT_MODEL, metadata={"flag": "--model", "metavar": "NAME"})
     client: str | Client = field(default="google-genai", metadata={"flag": "--client", "metavar": "NAME"})
     tier: Tier = field(default="standard", metadata={"flag": "--tier", "choices": tuple(DEADLINES)})

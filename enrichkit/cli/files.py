@@ -32,7 +32,7 @@ from ..reporting.report import report
 from ..runner import Run
 from ..store.files import Files, is_store, work_area
 from ..store.index import RECORD_ID
-from ..store.reader import ORIGIN, StoreReader
+from ..store.reader import StoreReader
 from ..store.rows import STATUS, meta
 from ..table.cells import cell_text
 from .flags import shell
@@ -121,7 +121,7 @@ class RunFiles:
         """Take the failures that stand in the store, and log those that were sealed since the last look."""
         here, now = set(self.ids), datetime.now(UTC).isoformat(timespec="seconds")
         self.failures, new = [], []
-        for failure in failed_stages(self.out, table.attrs[ORIGIN]["key"]):
+        for failure in failed_stages(self.out):
             attempts, when = self._noticed.get(name_of(failure), (None, None))
             if attempts != failure["attempts"]:
                 when, self._noticed[name_of(failure)] = now, (failure["attempts"], now)
@@ -186,9 +186,10 @@ def name_of(failure: Mapping[str, Any]) -> tuple[str, str]:
     return failure["record"], failure["stage"]
 
 
-def failed_stages(out: Path, key: Sequence[str] = ()) -> list[dict[str, Any]]:
+def failed_stages(out: Path) -> list[dict[str, Any]]:
     """Return the failed stages of the sealed records."""
-    table = StoreReader(out).facts(("status", "error", "attempts"), [RECORD_ID, *key])
+    reader = StoreReader(out)
+    table = reader.facts(("status", "error", "attempts"), [RECORD_ID, *reader.key])
     failures = []
     for stage in [name.removesuffix("._status") for name in table.column_names if name.endswith("._status")]:
         for row in table.filter(pc.equal(table.column(meta(stage, "status")), "failed")).to_pylist():
@@ -196,7 +197,7 @@ def failed_stages(out: Path, key: Sequence[str] = ()) -> list[dict[str, Any]]:
             failures.append(
                 {
                     "record": row[RECORD_ID],
-                    "key": {name: cell_text(row[name]) for name in key},
+                    "key": {name: cell_text(row[name]) for name in reader.key},
                     "stage": stage,
                     "cause": error,
                     "attempts": row[meta(stage, "attempts")],

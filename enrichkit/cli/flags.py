@@ -26,6 +26,7 @@ Argument = tuple[str, dict[str, Any]]
 HELP = {
     "stages": "what is asked, with commas between (default: poc,fund); also deep",
     "key": "a column that identifies a record; may be given again",
+    "names": "a column that the stages know by another name, such as fund.title=Firm; may be given again",
     "client": "google-genai (default) or google-generativeai",
     "priority": "a column with a number per record; the highest are asked first",
     "retry_failed": "ask only what failed; an --output of its own gets just those rows",

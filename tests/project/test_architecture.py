@@ -100,7 +100,7 @@ TODAY: dict[str, dict[str, int]] = {
         "": 10149_118,
     },
     "core": {
-        "": 5_740,
+        "": 5745_740,
     },
 }
 """What passes its limit for now, by its name: it may shrink, and grow only with a feature. The goal of 8,500

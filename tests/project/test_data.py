@@ -1,4 +1,4 @@
-"""The sample table: invented throughout, made again by its script, and as untidy as the real ones."""
+"""The sample tables: invented throughout, one made again by its script, and as untidy as real ones."""
 
 import csv
 import os
@@ -293,3 +293,22 @@ def test_two_stages_ask_about_790_questions() -> None:
     persons = {key(row) for row in ROWS if row["poc.last_name"]}
     titles = {same(row["fund.title"]) for row in ROWS}
     assert 780 <= len(persons) + len(titles) <= 800
+
+
+def test_the_other_table_has_nothing_to_do_with_funds() -> None:
+    """64 makers in 14 scripts: gaps, cells to respect, a key twice, a name twice, addresses that lead nowhere."""
+    text = (DATA / "makers.csv").read_bytes().decode("utf-8")
+    assert text == unicodedata.normalize("NFC", text).replace("\r", "")
+    makers = read(DATA / "makers.csv")
+    assert list(makers[0]) == "name town country industry employees website founded notes".split()
+    assert len(makers) == 64
+    assert all(row["name"] and row["country"] for row in makers)
+    assert len({(row["name"].strip(), row["country"]) for row in makers}) == 63
+    assert sorted(Counter(row["name"] for row in makers).values())[-2:] == [1, 2]
+    assert len({unicodedata.name(sign).split()[0] for row in makers for sign in row["name"] if sign.isalpha()}) == 14
+    for column in ("town", "industry", "employees", "website", "founded"):
+        assert 0.5 < sum(bool(row[column].strip("-")) for row in makers) / len(makers) < 0.9, column
+    sites = {row["website"] for row in makers} - {"", "-", "n/a"}
+    hosts = [urlsplit(site if "//" in site else f"//{site}").hostname for site in sites]
+    assert all(re.fullmatch(r"([a-z-]+\.)+example", host or "") for host in hosts)
+    assert not re.search(r"fund|invest|capital|venture|@", text, re.IGNORECASE)

@@ -157,6 +157,17 @@ def test_the_readme_examples_run(number, tmp_path, monkeypatch, capsys):
         assert figures in told
 
 
+def test_the_readme_lists_what_each_built_in_stage_needs_reads_and_fills():
+    """Column by column, as the stages have it."""
+    for name, stage in enrichkit.funds.STAGES.items():
+        cells = [cell for line in README.splitlines() if line.startswith(f"| `{name}` |") for cell in line.split("|")]
+        needs, reads, fills = (re.findall(r"`([^`]+)`", cell) for cell in cells[3:6])
+        named = {*(stage.per or ()), *stage.reads, *stage.requires}
+        assert set(needs) == (named - stage.optional) | set(stage.requires)
+        assert set(reads) == named - set(needs)
+        assert fills == list(stage.answers)
+
+
 def test_a_stage_of_ones_own_takes_under_ten_lines():
     """The README's example, imports and table included."""
     own = next(example for example in EXAMPLES if "enrichkit.Stage(" in example)
