@@ -56,6 +56,8 @@ def parse(raw: str) -> Reply:
     text = "".join(texts.values())
     finish = _at(candidate, str, "finishReason") or None
     block = _at(body, str, "promptFeedback", "blockReason") or None
+    if block == "BLOCK_REASON_UNSPECIFIED":  # which is none: the prompt was answered
+        block = None
     counts, grounding = _at(body, dict, "usageMetadata"), _at(candidate, dict, "groundingMetadata")
     asked = _at(grounding, list, "webSearchQueries")
     queries = tuple(dict.fromkeys(query for query in asked if isinstance(query, str) and query.strip()))

@@ -137,7 +137,7 @@ def read_answer(model: type[Answer], text: str, *, repair: bool = True) -> tuple
     shape, lenient = _shape_and_lenient(model)
     about_itself = frozenset(Answer.about_itself)
     located = locate(text, frozenset(model.model_fields) - about_itself, repair=repair)
-    if located.values is None:
+    if located.values is None and any(name in text for name in about_itself):
         located = locate(text, about_itself, repair=repair)
     if located.values is None:
         return None, []

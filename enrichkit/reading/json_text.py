@@ -15,11 +15,11 @@ from typing import Any
 
 from ..formatting import whole_number
 from .repair import QUOTED, repaired
-from .wording import says_nothing
+from .wording import excuses, says_nothing
 
 MOST_TRIES = 1000
 MOST_REPAIRS = 20
-LONGEST_REPAIRED = 100_000
+LONGEST_REPAIRED = 50_000
 """Characters that are looked at for what is broken: hostile text costs no more."""
 DEEPEST_WRAPPER = 4
 OPENING = re.compile(r"[{\[]")
@@ -96,7 +96,9 @@ def plain_key(key: str) -> str:
 
 
 def _says(value: Any) -> bool:
-    return value not in (None, [], {}) and not (isinstance(value, str) and says_nothing(value))
+    if isinstance(value, dict | list):
+        return any(map(_says, value.values() if isinstance(value, dict) else value))
+    return value is not None and not (isinstance(value, str) and (says_nothing(value) or excuses(value)))
 
 
 DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_int=whole_number, strict=False)

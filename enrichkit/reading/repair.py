@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 MOST_KEYS = 300
+DEEPEST = 30
 QUOTED = r'"(?:[^"\\]|\\.)*(?:"|\Z)'
 _SKIPPED = (r"(?!)", QUOTED, r"'(?:[^'\\]|\\.)*(?:'|\Z)")
 """What no bracket and no key is looked for in: nothing, or what stands in quotes of either kind."""
@@ -22,6 +23,7 @@ _ADDED = re.compile(r"\"\s*\+\s*\"")
 _SIGNS = r"[^\w\s,:{}\[\]]{0,3}"
 """The quotes of a key, of whatever kind."""
 _BARE = r"[^,{}\[\]\"'\n]*(?:[,'’]\d{3}(?!\d)[^,{}\[\]\"'\n]*|\s*\n\s*[\d.]+)*"
+_BRACKET = re.compile(r"[{}\[\]]")
 _DOUBLED = re.compile(r"\{\s*(\{.*\})\s*\}", re.DOTALL)
 _DOUBTFUL = re.compile(
     r"""[^"']*\S["']\s*\S.*\s["']\S[^"']*|[a-zA-Z]?'.*'|[”»].*|.*\\(?:u[0-9a-fA-F]{0,3}$|u\{|U[0-9a-fA-F]{8}).*""",
@@ -42,6 +44,11 @@ def repaired(source: str, names: frozenset[str]) -> tuple[Any, str]:
     >>> repaired('{"town": "Marl", crew: 14,}', frozenset({"town"}))
     ({'town': 'Marl', 'crew': 14}, '')
     """
+    depth = 0
+    for bracket in _BRACKET.finditer(source):
+        depth += 1 if bracket[0] in "{[" else -1
+        if depth > DEEPEST:  # each level costs the library a look at all the rest
+            return None, ""
     while doubled := _DOUBLED.fullmatch(source):
         source = doubled[1]
     if not source.endswith("}") and (source.replace('\\"', "").count('"') % 2 or source.rstrip().endswith((",", ":"))):

@@ -16,7 +16,8 @@ from pydantic import BaseModel, computed_field, field_serializer, field_validato
 import enrichkit
 from enrichkit import Answer, Price, Stage, funds
 from enrichkit.errors import Stopped
-from enrichkit.gemini.wire import read_stored
+from enrichkit.gemini.faults import FAULTS, Fault
+from enrichkit.gemini.wire import BLOCKED, read_stored
 from enrichkit.messages import CLIENTS, Failure, Reply
 from enrichkit.reading.answer import read_answer
 from enrichkit.reading.json_text import locate
@@ -180,6 +181,38 @@ def test_an_interrupt_within_the_users_own_code_is_one():
     """A person who wants out is never taken for a fault of the code that runs just then."""
     with pytest.raises(KeyboardInterrupt):
         read_answer(fails(KeyboardInterrupt())["validator"], GOOD)
+
+
+def ended(finish="STOP", block=None, text=GOOD):
+    """Return what makes of a reply's body one that ended so."""
+
+    def apply(body):
+        body["candidates"][0]["content"]["parts"][0]["text"] = text
+        body["candidates"][0]["finishReason"] = finish
+        if block is not None:
+            body["promptFeedback"] = {"blockReason": block}
+
+    return apply
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+def test_each_reason_for_a_block_is_paid_once_and_named(client, simulator, tmp_path, monkeypatch):
+    """A whole object stands, half a one is blocked; an unspecified reason is none; what repeats itself says so."""
+    expected = [(ended(finish), f": finish_{finish.lower()}") for finish in sorted(BLOCKED)]
+    expected += [(ended(finish, text=GOOD[:18]), f"blocked: {finish}") for finish in sorted(BLOCKED)]
+    expected += [(ended(block="BLOCK_REASON_UNSPECIFIED"), None), (ended(block=0), None)]
+    expected += [(ended(block="BLOCK_REASON_UNSPECIFIED", text=GOOD[:-1]), ": json_repaired")]
+    expected += [(ended("MAX_TOKENS", text=GOOD[:-1]), "truncated: the answer ended unfinished (MAX_TOKENS); raise ")]
+    expected += [(ended("MAX_TOKENS", text='{"industry": "' + "quay, " * 900), "it repeats itself")]
+    shapes = iter([shape for shape, _ in expected])
+    monkeypatch.setitem(FAULTS, "server", Fault(shape=lambda body: next(shapes)(body)))
+    simulator.faults = {"server": 1.0}
+    run(tmp_path / "out", client, rows=len(expected), workers=1)
+    assert simulator.counts()["answers"] == len(expected)
+    stored = enrichkit.read(tmp_path / "out")
+    for (_, named), issues, error in zip(expected, stored["company._issues"], stored["company._error"], strict=True):
+        seen = f"{error if isinstance(error, str) else ''}{''.join(issues) if issues is not None else ''}"
+        assert named in seen if named else not seen
 
 
 class Picky(Answer):

@@ -83,6 +83,27 @@ def test_what_is_not_sure_is_not_read_and_not_silent() -> None:
         assert answer is None or issues, text
 
 
+TWICE = {
+    '{"town": "Marl", "town": null, "crew": 14}': 0, '{"town": "n/a", "Town": "Marl", "TOWN": "-", "crew": 14}': 0,
+    '{"crew": 14, "crew": "unknown", "town": "Marl", "town": "I could not find the town."}': 0,
+    '{"town": "Marl", "town": ["-"], "crew": 14, "crew": 14.0}': 0, '{"town": "Osk", "Town": "Marl", "crew": 14}': 1,
+    '{"owner": {"town": "Marl"}, "owner": {"town": null}, "portfolio": [{"crew": 14}], "portfolio": [null, {}]}': 0,
+    '{"portfolio": [{"crew": 3, "crew": 14, "crew": null}], "owner": {"town": "Osk", "town": "?", "town": "Marl"}}': 2,
+}  # fmt: skip
+
+
+def test_a_key_twice() -> None:
+    """A value beats none, however that is said and at every depth; of two values the last stands, and is named."""
+    for text, named in TWICE.items():
+        answer, issues = read_answer(Firm, text)
+        assert answer is not None
+        parts = [answer, answer.owner or Company(), *(answer.portfolio or [])]
+        assert ({part.town for part in parts} - {None}, {part.crew for part in parts} - {None}) == ({"Marl"}, {14}), (
+            text
+        )
+        assert [issue.check for issue in issues] == ["said_twice"] * named, text
+
+
 BREAKS = [
     ("}]", "}"), ("]}", "}"), ("[{", "{"), ("[{", "["), ('"portfolio": ', '"portfolio" '), ('"portfolio": ', ""),
     ("}, {", "} {"), ("}, {", " "), ("}, {", ", "), ("3}", "3}}"), ("5}", "5]"), ("}]", "}}]"), ("}]", "]}"),
