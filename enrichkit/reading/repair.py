@@ -78,7 +78,7 @@ def _checked(source: str, value: Any) -> tuple[Any, str]:
             places[key] = re.finditer(rf"[\"'“”]?{re.escape(key)}[\"'“”]?\s*[:=]\s*({_BARE})", source)
         kept.append(key)
         match = next(places[key], None)
-        return re.sub(r"\s*(?://|#|/\*).*", "", match[1], flags=re.DOTALL).strip() if match else ""
+        return re.split(r"//|#|/\*", match[1], maxsplit=1)[0].strip() if match else ""
 
     def checked(bare: str, value: Any) -> Any:
         if isinstance(value, dict):

@@ -66,7 +66,7 @@ _READINGS = (
 """How digits are grouped, and what may follow as decimals. A single dot or comma before three digits may mean either;
 a comma is taken for one of thousands, as most who write so do."""
 _ARABIC = str.maketrans("٬٫", ",.")
-_ITEMS = re.compile(r"\s*(?:;|\r?\n|•|‣|·(?=\s))\s*")
+_ITEMS = re.compile(r"[;\n•‣]|·(?=\s)")
 _COMMAS = re.compile(r"、|,(?!\d{3}\b|\s*(?:Inc|Ltd|LLC|Jr|Sr)\b|[^()]{0,100}\))")
 """Those between the items of a list: none within a number, a name or brackets."""
 _BULLET = re.compile(r"^(?:[-*–•‣·]|\d{1,2}[.)])\s+")
@@ -216,7 +216,7 @@ class Reader:
         parts = value
         if isinstance(value, str) and of.kind != "object":
             bare = value[1:-1] if value[:1] + value[-1:] == "[]" else value
-            parts = [_BULLET.sub("", part) for part in _ITEMS.split(bare) if part]
+            parts = [_BULLET.sub("", part.strip()) for part in _ITEMS.split(bare) if part.strip()]
             if len(parts) == 1 and of.kind == "text" and (bare != value or _COMMAS.search(value)):
                 self.note(path, "read_as", value)
                 parts = [part.strip(" '\"") for part in _COMMAS.split(bare)]

@@ -94,6 +94,7 @@ _RIGHT_TO_LEFT = re.compile(r"[\u0590-\u08ff]")
 _MARKS = re.compile(rf"[{_INVISIBLE}]")
 _CJK = re.compile(r"[\u1100-\u11ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
 _CITED = re.compile(
+    r"(?<![\s\]】])"  # one try at each run of marks
     r"(?:\s*(?:\[(?:[1-9]\d{0,2}(?:\s*[,–-]\s*\d{1,3})*|cite:[\d\s,.-]*|cite_?(?:start|end)|source(?::? \d+)?)\]|"
     r"【[^】]{1,40}】))+"
     r"(?=[.\s]*$)|^(?:\[cite_?(?:start|end)\]\s*)+",
