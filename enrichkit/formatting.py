@@ -56,6 +56,7 @@ SPELLINGS = {
     "call": ("call", "command"),
     "look": ("See where it was called", "See what it printed"),
     "in_python": ("", " (in Python)"),
+    "own_stage": ("a Stage", "MODULE:STAGE or FILE.py:STAGE"),
 }
 """What else a sentence may name in braces: how Python spells it, and how the shell does."""
 PYTHON = {name: name for name in NAMES} | {name: words for name, (words, _) in SPELLINGS.items()}

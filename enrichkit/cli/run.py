@@ -13,7 +13,7 @@ import os
 import signal
 import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -35,6 +35,7 @@ from ..store.rows import STATUS, facts_of
 from .commands import store_of
 from .files import ERRORS, RunFiles, set_aside
 from .flags import flags_of_settings, put, shell
+from .stages import asked
 
 DONE, FAILED, STOPPED = 0, 1, 3
 """The exit codes; the others belong to what is raised."""
@@ -71,7 +72,7 @@ def run_file(args: argparse.Namespace) -> int:
     if plan.to_ask and not agreed(args):
         put("Nothing was asked.")
         return STOPPED
-    rows = _rows(args, run_plan, output, out, options.names)
+    rows = _rows(args, options, run_plan, output)
     if args.fresh and (aside := set_aside(out)):
         put(f"The old store is now {aside}.")
     whole = str(output.absolute()) if rows is None else read_progress(out).get("output")
@@ -127,18 +128,9 @@ def _options(args: argparse.Namespace, frame: pd.DataFrame, out: Path) -> Option
     columns = {str(name) for name in frame.columns}
     if args.key:
         given["key"] = [name for key in args.key for name in ([key] if key in columns else key.split(","))]
-    if args.stages is not None:
-        given["stages"] = [name.strip() for name in args.stages.split(",")]
-    if args.names is not None:
-        pairs = [text.partition("=") for text in args.names]
-        if odd := [name for name, sign, own in pairs if not (name and own)]:
-            raise InputError(
-                "--map {pair!r}: give a stage's name for it and the table's column, NAME=COLUMN.", pair=odd[0]
-            )
-        given["names"] = {name: own for name, _, own in pairs}
     if args.progress == "off":
         given["progress"] = False
-    return Options(**given | {"out": out, "retry_failed": "only" if args.retry_failed else False})
+    return Options(**given | asked(args) | {"out": out, "retry_failed": "only" if args.retry_failed else False})
 
 
 def _next_step(plan: Plan, *, sample: bool) -> str:
@@ -168,18 +160,16 @@ def agreed(args: argparse.Namespace) -> bool:
         raise
 
 
-def _rows(
-    args: argparse.Namespace, run_plan: RunPlan, output: Path, out: Path, names: Mapping[str, str]
-) -> list[bool] | None:
+def _rows(args: argparse.Namespace, options: Options, run_plan: RunPlan, output: Path) -> list[bool] | None:
     """Return which rows a retry's own output gets: those it asks again, and those in it already; None for all."""
-    whole = read_progress(out).get("output")
+    whole = read_progress(options.folder).get("output")
     of_all = Path(whole) == output.absolute() if isinstance(whole, str) else output.exists()
     if not args.retry_failed or args.output is None or of_all:
         return None
     retried = {run_plan.id(record) for record in run_plan.order}
     with contextlib.suppress(EnrichError):  # there is none yet, or it is another table
-        written = read_sheet(output).rename(columns={own: name for name, own in names.items()})
-        retried.update(record_ids(written, run_plan.key))
+        names = {own: name for name, own in options.names.items()}
+        retried.update(record_ids(read_sheet(output).rename(columns=names), run_plan.key))
     return [record in retried for record in _ids(run_plan)]
 
 

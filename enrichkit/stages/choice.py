@@ -47,7 +47,7 @@ def choose_stages(
     for stage in stages:
         if not isinstance(stage, Stage) and not (isinstance(stage, str) and stage in funds.STAGES):
             raise StageError(
-                "There is no stage {name!r}. Built in: {listed}; or give a Stage{in_python}.{hint}",
+                "There is no stage {name!r}. Built in: {listed}; or give {own_stage}.{hint}",
                 name=stage,
                 listed=", ".join(funds.STAGES),
                 hint=perhaps(stage, funds.STAGES),

@@ -316,7 +316,7 @@ def test_messages_speak_the_command_lines_language(folder, simulator):
     assert "9 records are left for a later call (--limit=1)." in told
     assert "enrichkit run makes one" in told
     told += enrich(*RUN, "--stages", "found", code=2) + enrich(*RUN, "--client", "mine", code=2)
-    assert "give a Stage (in Python)" in told
+    assert "give MODULE:STAGE or FILE.py:STAGE" in told
     assert "a callable (in Python)" in told
     told += enrich(*RUN, "--model", "mine", "--checkpoint", "mine", "--dry-run")
     assert "in Python, give prices={" in told
