@@ -88,8 +88,8 @@ RULES: dict[str, Rule] = {
     "tier": _choice(*DEADLINES),
     "model": (_is_text, f"a model's name, such as {DEFAULT_MODEL!r} or {SIMULATOR!r}"),
     "client": (
-        lambda value: callable(value) or value in CLIENTS,
-        Sentence("{listed}, or a callable{in_python}", listed=" or ".join(map(repr, CLIENTS))),
+        lambda value: value in CLIENTS or (callable(value) and not isinstance(value, type)),
+        Sentence("{listed}, or a callable{in_python} that is no class", listed=" or ".join(map(repr, CLIENTS))),
     ),
     "names": (lambda value: isinstance(value, Mapping), "a mapping of the stages' names to the table's columns"),
     "prices": (
@@ -127,8 +127,9 @@ class Options:
     names : mapping of str to str, optional
         Columns that the stages know by other names, such as ``{"fund.title": "Firm"}``. What is returned has the
         table's own names, the store those of the stages.
-    model : str
-        The model, or ``"simulator"``: no key, no cost, same wire. ``models/`` before its name says nothing.
+    model : str, optional
+        The model, or ``"simulator"``: no key, no cost, same wire. ``models/`` before its name says nothing. Default:
+        ``"gemini-3.5-flash-lite"``; a client of your own needs a name here.
     client : str or callable
         ``"google-genai"``, ``"google-generativeai"``, or any callable `Request` → `Reply`.
     tier : {"standard", "flex"}
@@ -197,7 +198,7 @@ class Options:
     names: Mapping[str, str] = field(
         default_factory=dict, metadata={"flag": "--map", "metavar": "NAME=COLUMN", "action": "append"}
     )
-    model: str = field(default=DEFAULT_MODEL, metadata={"flag": "--model", "metavar": "NAME"})
+    model: str = field(default=None, metadata={"flag": "--model", "metavar": "NAME"})  # type: ignore[assignment]
     client: str | Client = field(default="google-genai", metadata={"flag": "--client", "metavar": "NAME"})
     tier: Tier = field(default="standard", metadata={"flag": "--tier", "choices": tuple(DEADLINES)})
     workers: int = field(default=10, metadata={"flag": "--max-workers", "metavar": "N"})
@@ -224,7 +225,11 @@ class Options:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "notify", _addresses(self.notify))
-        if isinstance(self.model, str):
+        if self.model is None and callable(self.client):
+            raise InputError("A {client} of your own needs {model}, the model that it asks: its price counts.")
+        if self.model is None:
+            object.__setattr__(self, "model", DEFAULT_MODEL)
+        elif isinstance(self.model, str):
             object.__setattr__(self, "model", self.model.removeprefix(PREFIX))
         check_place(self.folder)
         most = 20 if self.rpm is None else 1000

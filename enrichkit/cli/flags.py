@@ -20,6 +20,7 @@ from typing import Any
 
 from ..errors import StoreError
 from ..formatting import SPELLINGS, plain, spelled
+from ..messages import DEFAULT_MODEL
 from ..options import Options, described
 
 Argument = tuple[str, dict[str, Any]]
@@ -31,6 +32,7 @@ HELP = {
     "describes it; may be given again",
     "key": "a column that identifies a record; may be given again",
     "names": "a column that the stages know by another name, such as fund.title=Firm; may be given again",
+    "model": f"the model, or simulator: no key, no cost, same wire (default: {DEFAULT_MODEL})",
     "client": "google-genai (default) or google-generativeai",
     "priority": "a column with a number per record; the highest are asked first",
     "retry_failed": "ask only what failed; an --output of its own gets just those rows",

@@ -33,7 +33,14 @@ GOOD = '{"industry": "Tea", "employees": 12}'
 
 
 def run(out, client, rows=3, **settings):
-    given = {"stages": [COMPANY], "key": "name", "progress": False, "client": client, "workers": 2}
+    given = {
+        "stages": [COMPANY],
+        "model": "gemini-3.5-flash-lite",
+        "key": "name",
+        "progress": False,
+        "client": client,
+        "workers": 2,
+    }
     return enrichkit.run(numbered(rows), out=out, **given | settings)
 
 
@@ -69,7 +76,15 @@ def test_whatever_a_reply_lacks_it_is_paid_twice_at_most(client, simulator, tmp_
     simulator.script = [*(fault for fault in ADDED for _ in range(2)), *PAID_ONCE]
     paid = len(simulator.script)
     frame = pd.DataFrame({"fund.title": [*ADDED, *map(str, PAID_ONCE)]})
-    enrichkit.run(frame, stages=["fund"], client=client, out=tmp_path / "out", progress=False, workers=1)
+    enrichkit.run(
+        frame,
+        stages=["fund"],
+        model="gemini-3.5-flash-lite",
+        client=client,
+        out=tmp_path / "out",
+        progress=False,
+        workers=1,
+    )
     texts = [
         request_for(funds.FUND, "", {"fund.title": title}, model="m", timeout_seconds=1).text + added
         for title in frame["fund.title"]
@@ -100,7 +115,9 @@ def test_a_kill_between_the_two_attempts_gives_no_more_of_them(stored, tmp_path)
     assert entry.status == "again"
     better = entry.payload.replace(b"Sorry.", json.dumps(stored)[1:-1].encode())
     journal.write_bytes(encode_journal([dataclasses.replace(entry, payload=better)]))
-    ahead = enrichkit.plan(numbered(1), stages=[COMPANY], key="name", out=killed, client=client)
+    ahead = enrichkit.plan(
+        numbered(1), stages=[COMPANY], key="name", out=killed, model="gemini-3.5-flash-lite", client=client
+    )
     run(killed, client, rows=1)
     assert asked[2:] == ([] if stored == GOOD else asked[1:2])
     assert ahead.to_ask == len(asked[2:])
@@ -253,7 +270,14 @@ def test_failed_rows_that_can_be_read_now_are_never_asked(retry, tmp_path, caplo
     client, out = Teller({"3": "Sorry."}, otherwise='{"industry": "Tea", "goods": "salt; fish"}'), tmp_path / "out"
     run(out, client, rows=4, stages=[BROKEN])
     assert len(client.asked) == 5
-    call = {"stages": [MENDED], "key": "name", "out": out, "client": client, "retry_failed": retry}
+    call = {
+        "stages": [MENDED],
+        "model": "gemini-3.5-flash-lite",
+        "key": "name",
+        "out": out,
+        "client": client,
+        "retry_failed": retry,
+    }
     ahead = enrichkit.plan(numbered(4), **call)
     assert (ahead.stages[0].done, ahead.stages[0].failed, ahead.to_ask) == (3, 1, int(retry))
     assert "3 failed answers can be read now, at no cost." in str(ahead)
@@ -355,7 +379,9 @@ def test_a_broken_check_is_said_once_a_run_and_counted_everywhere(tmp_path, capl
         stages = [dataclasses.replace(COMPANY, checks=(check, lambda answer, record: None))]
         out = tmp_path / check.__name__
         frame = numbered(12).assign(county=None)
-        job = enrichkit.start(frame, out=out, stages=stages, key="name", client=Teller(otherwise=GOOD), progress=False)
+        job = enrichkit.start(
+            frame, out=out, stages=stages, key="name", model="m", client=Teller(otherwise=GOOD), progress=False
+        )
         assert job.result()["company.industry"].tolist() == ["Tea"] * 12
         assert (job.status.done, job.status.checks_failed) == (12, 12)
         assert "check_failed 12" in repr(job)

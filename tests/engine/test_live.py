@@ -40,7 +40,14 @@ def server(monkeypatch):
 
 @pytest.fixture
 def settings(tmp_path):
-    return {"stages": [COMPANY], "key": "name", "out": tmp_path / "out", "workers": 4, "progress": False}
+    return {
+        "stages": [COMPANY],
+        "model": "gemini-3.5-flash-lite",
+        "key": "name",
+        "out": tmp_path / "out",
+        "workers": 4,
+        "progress": False,
+    }
 
 
 def start_and_pause(server, settings, answered):

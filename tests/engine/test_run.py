@@ -116,7 +116,7 @@ def test_the_whole_table_asks_each_different_question_once(
     client, rows, records, requests, *, table, tmp_path, simulator
 ):
     """544 rows, about 800 different questions, not 1,088; with the other client a part of it."""
-    enriched = run(table.head(rows), tmp_path / "out", workers=20, client=client)
+    enriched = run(table.head(rows), tmp_path / "out", workers=20, model="gemini-3.5-flash-lite", client=client)
     counts = simulator.counts()
     assert len(enriched) == rows
     assert counts["requests"] == counts["answers"] == questions(table.head(rows)) == requests
@@ -182,7 +182,9 @@ def test_a_client_of_ones_own(tmp_path, no_key):
         return Reply(text=json.dumps({"industry": "Tea", "confidence": "high"}))
 
     frame = pd.DataFrame({"name": ["Acme"], "country": ["Peru"]})
-    enriched = run(frame, tmp_path / "out", stages=[COMPANY], key=["name"], client=client)
+    enriched = run(
+        frame, tmp_path / "out", stages=[COMPANY], key=["name"], model="gemini-3.5-flash-lite", client=client
+    )
     assert enriched["company.industry"].tolist() == ["Tea"]
     assert asked[0].text == "Research ⟦Acme⟧ in ⟦Peru⟧."
 
@@ -196,7 +198,7 @@ def test_a_client_that_raises_costs_nobody_else(tmp_path):
         return Reply(text='{"industry": "Tea"}')
 
     frame = pd.DataFrame({"name": ["Acme", "Umbra", "Tern"], "country": ["Peru"] * 3})
-    enriched = run(frame, tmp_path / "out", stages=[COMPANY], key="name", client=client)
+    enriched = run(frame, tmp_path / "out", stages=[COMPANY], key="name", model="gemini-3.5-flash-lite", client=client)
     assert enriched["_status"].tolist() == ["done", "failed", "done"]
     assert "no luck" in enrichkit.read(tmp_path / "out").set_index("name").loc["Umbra", "company._error"]
 
@@ -301,7 +303,7 @@ def test_before_a_record_is_complete_a_store_reads_as_an_empty_frame(tmp_path):
         return Reply(text='{"industry": "Tea"}')
 
     frame = pd.DataFrame({"name": ["Acme"], "country": ["Peru"]})
-    enriched = run(frame, out, stages=[COMPANY], key="name", client=client)
+    enriched = run(frame, out, stages=[COMPANY], key="name", model="gemini-3.5-flash-lite", client=client)
     assert enriched["_status"].tolist() == ["done"]
     assert found[0]["_status"].value_counts().to_dict() == {}
     assert list(found[0]) == ["_record_id", "_status"]
@@ -424,7 +426,12 @@ def test_an_address_that_is_none_is_told_beforehand(address, tmp_path, monkeypat
 def test_simulated_answers_never_mix_with_real_ones(frame, tmp_path, simulator, monkeypatch):
     """A store holds one kind, whichever way the simulator was reached."""
     run(frame, tmp_path / "simulated")  # by its address, under a real model's name
-    run(frame, tmp_path / "real", client=lambda request: Reply(text='{"city": "Lima"}', model_version="gemini-3.5"))
+    run(
+        frame,
+        tmp_path / "real",
+        model="gemini-3.5-flash-lite",
+        client=lambda request: Reply(text='{"city": "Lima"}', model_version="gemini-3.5"),
+    )
     with pytest.raises(errors.Stopped, match="never mix") as caught:
         run(frame.assign(**{"fund.title": "Another"}), tmp_path / "real")
     assert caught.value.reason == "mixed"
@@ -458,7 +465,15 @@ def test_an_earlier_answer_is_no_hint_for_the_same_question(tmp_path):
     frame = pd.DataFrame({"name": ["Acme"], "company.industry": [None]})
     for prompt in ("{name}: {company.industry}?", "{name}, again: {company.industry}?"):
         stage = Stage("company", prompt=prompt, answer=Company, per=("name",))
-        enriched = run(frame, tmp_path / "out", stages=[stage], key="name", client=client, on_change="redo")
+        enriched = run(
+            frame,
+            tmp_path / "out",
+            stages=[stage],
+            key="name",
+            model="gemini-3.5-flash-lite",
+            client=client,
+            on_change="redo",
+        )
     assert asked == ["⟦Acme⟧: ⟦(unknown)⟧?", "⟦Acme⟧, again: ⟦(unknown)⟧?"]
     assert enriched["company.industry"].tolist() == ["Tea"]
 

@@ -31,7 +31,7 @@ DAILY = (
 
 
 def run(records, out, client, **settings):
-    given = {"stages": [COMPANY], "key": "name", "progress": False, "workers": 4}
+    given = {"stages": [COMPANY], "model": "gemini-3.5-flash-lite", "key": "name", "progress": False, "workers": 4}
     return enrichkit.run(numbered(records, "Firm "), out=out, client=client, **given | settings)
 
 
@@ -307,6 +307,7 @@ def test_a_full_disk_saves_up_no_burst(tmp_path, monkeypatch):
         stages=[COMPANY],
         key="name",
         out=tmp_path / "out",
+        model="gemini-3.5-flash-lite",
         client=client,
         progress=False,
         workers=8,
@@ -338,3 +339,13 @@ def test_the_pace_is_seen(tmp_path, simulator):
         time.sleep(0.01)
     assert job.result()["_status"].eq("done").all()
     assert "the service is closed for now" in seen
+
+
+def test_a_client_of_ones_own_needs_a_model_and_is_no_class(tmp_path):
+    """Its replies would be charged at the price of another model; and a class would make an object of each request."""
+    ask = {"stages": [COMPANY], "key": "name", "out": tmp_path / "out"}
+    with pytest.raises(errors.InputError, match=r"A client of your own needs model, the model that it asks"):
+        enrichkit.plan(numbered(3), client=lambda request: GOOD, **ask)
+    with pytest.raises(errors.InputError, match=r"or a callable that is no class, not <class '.*Reply'>"):
+        enrichkit.plan(numbered(3), client=Reply, model="m", **ask)
+    assert not (tmp_path / "out").exists()

@@ -74,7 +74,7 @@ def test_after_a_pilot_of_ten_the_range_holds_the_true_cost(tables, tmp_path):
     """In nine of ten tables at least; and it is a range that one can do something with."""
     held, widths = [], []
     for seed in range(tables):
-        settings = {"stages": [COMPANY, SITE], "key": "name", "client": skewed(seed)}
+        settings = {"stages": [COMPANY, SITE], "model": "gemini-3.5-flash-lite", "key": "name", "client": skewed(seed)}
         found, true = piloted(table(), tmp_path / f"out{seed}", seed, **settings)
         low, middle, high = found.cost_usd
         held.append(low <= true <= high)
@@ -163,7 +163,7 @@ def counted(request):
 def test_past_questions_are_priced_as_today(tmp_path):
     """By the version that answered where the same is asked, else by the model that is to be asked."""
     settings = {"out": tmp_path / "out", "key": "name", "stages": [COMPANY]}
-    enrichkit.run(table(10), client=counted, progress=False, **settings)
+    enrichkit.run(table(10), model="gemini-3.5-flash-lite", client=counted, progress=False, **settings)
     each = 1000 * 0.3e-6 + 200 * 2.5e-6 + 2 * 0.014
     assert enrichkit.plan(table(), **settings).cost_usd[1] == pytest.approx(90 * each)
     own = {"mine": Price(input_usd=1000, output_usd=0, search_usd=0)}
@@ -190,7 +190,7 @@ def test_a_shared_answer_counts_once(tmp_path):
         return Reply(text="no", usage=reply.usage) if "Peru" in request.text and next(tries) < 1 else reply
 
     settings = {"out": tmp_path / "out", "key": "name", "stages": [stage]}
-    enrichkit.run(frame, client=client, progress=False, workers=1, **settings)
+    enrichkit.run(frame, model="gemini-3.5-flash-lite", client=client, progress=False, workers=1, **settings)
     more = pd.concat([frame, pd.DataFrame({"name": ["g"], "country": ["Iran"]})])
     found = enrichkit.plan(more, **settings)
     assert "measured on 4 replies" in found.basis
@@ -200,7 +200,9 @@ def test_a_shared_answer_counts_once(tmp_path):
 def test_a_stage_that_is_new_to_the_store_is_guessed_and_named(tmp_path):
     """One measured, one not."""
     settings = {"out": tmp_path / "out", "key": "name"}
-    enrichkit.run(table(10), stages=[COMPANY], client=counted, progress=False, **settings)
+    enrichkit.run(
+        table(10), stages=[COMPANY], model="gemini-3.5-flash-lite", client=counted, progress=False, **settings
+    )
     found = enrichkit.plan(table(), stages=[COMPANY, SITE], **settings)
     assert found.basis == "measured on 10 replies of this store, but site from the usual sizes"
 
@@ -210,7 +212,7 @@ def test_replies_that_are_not_sealed_yet_are_measured_too(tmp_path, complete):
     """As after a stop between two stages: each once, beside those in the shards, and priced alike."""
     settings = {"out": tmp_path / "out", "key": "name", "stages": [COMPANY, SITE]}
     if complete:
-        enrichkit.run(table(complete), client=counted, progress=False, **settings)
+        enrichkit.run(table(complete), model="gemini-3.5-flash-lite", client=counted, progress=False, **settings)
 
     answered = threading.Event()
 
@@ -222,7 +224,7 @@ def test_replies_that_are_not_sealed_yet_are_measured_too(tmp_path, complete):
         return counted(request)
 
     with pytest.raises(enrichkit.errors.Stopped):
-        enrichkit.run(table(20), client=client, progress=False, **settings)
+        enrichkit.run(table(20), model="gemini-3.5-flash-lite", client=client, progress=False, **settings)
     pending = enrichkit.report(tmp_path / "out").cost.not_sealed
     found = enrichkit.plan(table(), **settings | {"stages": [COMPANY]})
     assert pending > 0
@@ -239,14 +241,14 @@ def test_replies_that_say_nothing_of_their_use_are_no_measure(tmp_path):
     def client(request):
         return silent["N0" if "N0" in request.text else "N1"]
 
-    enrichkit.run(table(2), client=client, progress=False, **settings)
+    enrichkit.run(table(2), model="gemini-3.5-flash-lite", client=client, progress=False, **settings)
     assert enrichkit.plan(table(), **settings).basis == "from the usual sizes"
 
 
 def test_a_plan_writes_nothing_and_says_the_same_twice(tmp_path):
     """Also beside a store."""
     settings = {"out": tmp_path / "out", "key": "name", "stages": [COMPANY]}
-    enrichkit.run(table(10), client=counted, progress=False, **settings)
+    enrichkit.run(table(10), model="gemini-3.5-flash-lite", client=counted, progress=False, **settings)
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
     assert str(enrichkit.plan(table(), **settings)) == str(enrichkit.plan(table(), **settings))
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before

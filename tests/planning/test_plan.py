@@ -95,9 +95,11 @@ def test_a_limit_leaves_the_rest_for_later(frame, tmp_path):
 def test_a_limit_that_leaves_everything_out_does_not_make_it_stored(frame, tmp_path):
     """Nothing to ask is said of this call only."""
     settings = {"out": tmp_path / "out", "stages": ["fund"]}
-    enrichkit.run(frame, **settings, limit=1, client=lambda _: Reply(text="{}"), progress=False)
+    enrichkit.run(
+        frame, **settings, limit=1, model="gemini-3.5-flash-lite", client=lambda _: Reply(text="{}"), progress=False
+    )
     assert plan(frame, tmp_path, **settings, limit=0).price_line == "Nothing to ask in this call."
-    enrichkit.run(frame, **settings, client=lambda _: Reply(text="{}"), progress=False)
+    enrichkit.run(frame, **settings, model="gemini-3.5-flash-lite", client=lambda _: Reply(text="{}"), progress=False)
     assert plan(frame, tmp_path, **settings).price_line == "Nothing to ask: everything is stored."
 
 
@@ -164,7 +166,7 @@ def test_one_is_no_plural(frame, tmp_path):
 def test_a_plan_of_a_changed_question_says_what_the_run_will_say(frame, tmp_path):
     """In the same words, and its next line is about that; a way on that is chosen is no obstacle any more."""
     settings = {"out": tmp_path / "out", "stages": ["fund"]}
-    enrichkit.run(frame, **settings, client=lambda _: Reply(text="{}"), progress=False)
+    enrichkit.run(frame, **settings, model="gemini-3.5-flash-lite", client=lambda _: Reply(text="{}"), progress=False)
     found = plan(frame, tmp_path, **settings, model="gemini-3.5-flash")
     with pytest.raises(errors.ChangedError) as caught:
         enrichkit.run(frame, **settings, client=lambda _: Reply(text="{}"), model="gemini-3.5-flash")
@@ -195,11 +197,13 @@ def test_nothing_to_ask_but_what_failed_is_told_with_the_way_to_ask_it(frame, tm
     settings = {"out": tmp_path / "out", "stages": ["fund"], "progress": False}
     blocked = Reply(failure=Failure(cause="blocked"))
     replies = iter([blocked, Reply(text="{}")])
-    enrichkit.run(frame, **settings, workers=1, client=lambda _: next(replies))
+    enrichkit.run(frame, **settings, workers=1, model="gemini-3.5-flash-lite", client=lambda _: next(replies))
     found = plan(frame, tmp_path, **settings)
     assert (found.to_ask, found.price_line) == (0, "Nothing to ask in this call.")
     assert found.next_line.endswith("asks nothing; with retry_failed=True it asks the failed ones again.")
-    enrichkit.run(frame, **settings, retry_failed=True, client=lambda _: Reply(text="{}"))
+    enrichkit.run(
+        frame, **settings, retry_failed=True, model="gemini-3.5-flash-lite", client=lambda _: Reply(text="{}")
+    )
     assert plan(frame, tmp_path, **settings).next_line.endswith("asks nothing.")
 
 

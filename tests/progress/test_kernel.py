@@ -304,7 +304,9 @@ def test_a_signal_to_papermill_loses_nothing_that_was_counted(sign, tmp_path, mo
     deadline = time.monotonic() + 60
     while True:
         try:  # the kernel may outlive papermill by a moment, and holds the lock
-            enrichkit.run(table, out=tmp_path / "out", client=client, workers=8, progress=False)
+            enrichkit.run(
+                table, out=tmp_path / "out", model="gemini-3.5-flash-lite", client=client, workers=8, progress=False
+            )
             break
         except errors.LockedError:
             assert time.monotonic() < deadline
@@ -327,7 +329,8 @@ def client(request):
 
 stage = Stage("company", prompt="Research {name}.", answer=Company, search=False)
 frame = pd.DataFrame({"name": [f"Company {number}" for number in range(ROWS)]})
-job = enrichkit.start(frame, stages=[stage], key="name", client=client, workers=4, out="out", shard_rows=1000)
+job = enrichkit.start(frame, stages=[stage], key="name", model="m", client=client, workers=4,
+                      out="out", shard_rows=1000)
 """
 WATCH = """
 import threading

@@ -383,8 +383,8 @@ def client(request):
     time.sleep(0.05)
     return enrichkit.messages.Reply(text='{{"industry": "Tea"}}')
 stage = enrichkit.Stage("company", prompt="Research {{name}}.", answer=Company, search=False)
-enrichkit.run(pd.DataFrame({{"name": [f"n{{n}}" for n in range(2000)]}}), stages=[stage], key="name", client=client,
-              out={str(out)!r}, progress=False, notify={hook(web)!r})
+enrichkit.run(pd.DataFrame({{"name": [f"n{{n}}" for n in range(2000)]}}), stages=[stage], key="name", model="m",
+              client=client, out={str(out)!r}, progress=False, notify={hook(web)!r})
 """
     process = programs.Program([sys.executable, "-c", call], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     for _ in range(50):
@@ -670,7 +670,7 @@ import pandas as pd
 class Company(enrichkit.Answer):
     industry: str | None = None
 stage = enrichkit.Stage("company", prompt="Research {name}.", answer=Company, search=False)
-enrichkit.run(pd.DataFrame({"name": ["Acme"]}), stages=[stage], key="name", progress=False, out=sys.argv[2],
+enrichkit.run(pd.DataFrame({"name": ["Acme"]}), stages=[stage], key="name", progress=False, model="m", out=sys.argv[2],
               client=lambda request: enrichkit.messages.Reply(text='{"industry": "Tea"}'), notify=sys.argv[1])
 """
 

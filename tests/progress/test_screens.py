@@ -174,7 +174,8 @@ def test_lines_say_why_a_run_has_ended_early(tmp_path, capfd):
     with pytest.raises(enrichkit.Stopped):
         enrichkit.run(
             space["frame"],
-            **space["settings"] | {"client": lambda _: enrichkit.messages.Reply(failure=refused)},
+            **space["settings"]
+            | {"model": "gemini-3.5-flash-lite", "client": lambda _: enrichkit.messages.Reply(failure=refused)},
             progress="text",
         )
     why = capfd.readouterr().err.splitlines()[-1]

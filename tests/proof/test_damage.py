@@ -43,7 +43,14 @@ class Teller:
 
 
 def run(out: Path, client, **settings) -> pd.DataFrame:
-    given = {"stages": [COMPANY, SITE], "key": "name", "progress": False, "shard_rows": 3, "workers": 1}
+    given = {
+        "stages": [COMPANY, SITE],
+        "model": "gemini-3.5-flash-lite",
+        "key": "name",
+        "progress": False,
+        "shard_rows": 3,
+        "workers": 1,
+    }
     return enrichkit.run(TABLE, out=out, client=client, **given | settings)
 
 

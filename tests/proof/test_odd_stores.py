@@ -478,7 +478,9 @@ def test_a_table_that_is_changed_meanwhile_keeps_its_answers_in_their_rows(out):
     frame = in_peru("d", "b", "c", "a")
     says = {name: f'{{"address": "{name}.example"}}' for name in "dbca"}
     client = Teller({f"⟦{name}⟧": told for name, told in says.items()}, seconds=0.05)
-    job = enrichkit.start(frame, out=out, client=client, stages=[SITE], key="name", progress=False)
+    job = enrichkit.start(
+        frame, out=out, model="gemini-3.5-flash-lite", client=client, stages=[SITE], key="name", progress=False
+    )
     frame.loc[:, "name"] = list("abcd")
     frame["site.address"] = "mine"
     found = job.result()

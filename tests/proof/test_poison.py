@@ -61,7 +61,14 @@ def stored(tmp_path_factory):
         return Reply(text=POISON.get(name, ('{"industry": "Tea", "employees": 3}',))[0])
 
     frame = pd.DataFrame({"name": names})
-    settings = {"stages": [COMPANY], "key": "name", "out": out, "client": client, "progress": False}
+    settings = {
+        "stages": [COMPANY],
+        "model": "gemini-3.5-flash-lite",
+        "key": "name",
+        "out": out,
+        "client": client,
+        "progress": False,
+    }
     enriched = enrichkit.run(frame, shard_rows=100, **settings)
     assert enrichkit.plan(frame, **settings).to_ask == 0
     assert enriched["_status"].iloc[[0, -1]].tolist() == ["done", "done"]

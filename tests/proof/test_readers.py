@@ -47,7 +47,14 @@ def test_a_reader_beside_a_run_sees_each_record_once(reader, tmp_path, monkeypat
         go.acquire()
         return answer(request)
 
-    settings = {"key": "name", "client": client, "progress": False, "shard_rows": 10, "workers": 8}
+    settings = {
+        "key": "name",
+        "model": "gemini-3.5-flash-lite",
+        "client": client,
+        "progress": False,
+        "shard_rows": 10,
+        "workers": 8,
+    }
     sizes, failed = set(), []
     for stages in ([COMPANY], [COMPANY, SITE]):
         job = enrichkit.start(TABLE, stages=stages, out=out, **settings)
@@ -83,8 +90,24 @@ def test_reading_needs_no_lock(tmp_path):
         go.wait(60)
         return answer(request)
 
-    enrichkit.run(TABLE.head(20), stages=[COMPANY], key="name", out=tmp_path / "out", client=answer, progress=False)
-    job = enrichkit.start(TABLE, stages=[COMPANY], key="name", out=tmp_path / "out", client=waits, progress=False)
+    enrichkit.run(
+        TABLE.head(20),
+        stages=[COMPANY],
+        key="name",
+        out=tmp_path / "out",
+        model="gemini-3.5-flash-lite",
+        client=answer,
+        progress=False,
+    )
+    job = enrichkit.start(
+        TABLE,
+        stages=[COMPANY],
+        key="name",
+        out=tmp_path / "out",
+        model="gemini-3.5-flash-lite",
+        client=waits,
+        progress=False,
+    )
     try:
         assert len(enrichkit.read(tmp_path / "out")) == 20
         assert enrichkit.verify(tmp_path / "out").ok

@@ -41,7 +41,9 @@ def report(tmp_path_factory):
     out = tmp_path_factory.mktemp("store") / "out"
     frame = pd.DataFrame({"name": ["a", "b"], "company.industry": ["Tea", None]})
     client = lambda _: Reply(text='{"industry": "Tea", "confidence": "high"}')  # noqa: E731
-    enrichkit.run(frame, out=out, stages=[COMPANY], key="name", client=client, progress=False)
+    enrichkit.run(
+        frame, out=out, stages=[COMPANY], key="name", model="gemini-3.5-flash-lite", client=client, progress=False
+    )
     return enrichkit.report(out)
 
 

@@ -69,7 +69,14 @@ def replied(text, *marks, sources=2):
 
 def asked(frame, reply, out, **more):
     """Run one stage over a frame with a client that always replies so."""
-    settings = {"out": out, "stages": [COMPANY], "key": "name", "progress": False, "client": lambda request: reply}
+    settings = {
+        "out": out,
+        "stages": [COMPANY],
+        "model": "gemini-3.5-flash-lite",
+        "key": "name",
+        "progress": False,
+        "client": lambda request: reply,
+    }
     return enrichkit.run(frame, **settings | more)
 
 
@@ -375,7 +382,13 @@ def test_levels_in_words_of_ones_own_count_as_not_said(tmp_path):
 
     stage = Stage("company", prompt="Research {name}.", per=("name",), answer=Sure)
     reply = replied('{"industry": "Food", "confidence": 0.5, "search_quality": "good"}')
-    settings = {"key": "name", "out": tmp_path / "out", "stages": [stage], "progress": False}
+    settings = {
+        "key": "name",
+        "model": "gemini-3.5-flash-lite",
+        "out": tmp_path / "out",
+        "stages": [stage],
+        "progress": False,
+    }
     started = enrichkit.start(pd.DataFrame({"name": ["Acme"]}), client=lambda request: reply, **settings)
     started.result()
     none = {"high": 0, "medium": 0, "low": 0, "not said": 1}
@@ -396,7 +409,13 @@ def test_a_run_counts_levels_as_replies_come(tmp_path):
         return Reply(failure=enrichkit.messages.Failure(cause="blocked", message="SAFETY"))
 
     frame = pd.DataFrame({"name": ["A", "A", "B", "C"], "id": [1, 2, 3, 4]})
-    settings = {"key": "id", "out": tmp_path / "out", "stages": [COMPANY], "progress": False}
+    settings = {
+        "key": "id",
+        "model": "gemini-3.5-flash-lite",
+        "out": tmp_path / "out",
+        "stages": [COMPANY],
+        "progress": False,
+    }
     started = enrichkit.start(frame, client=client, **settings)
     started.result()
     assert started.status.levels.confidence == {"high": 1, "medium": 0, "low": 1, "not said": 0}

@@ -45,7 +45,15 @@ def reply(text=GOOD, *, model=LITE, prompt=1000, output=100, **more):
 def store(out, client, *, stages=(COMPANY,), names=("a", "b", "c"), **settings):
     """Fill a store by a client; return the call's arguments."""
     frame = pd.DataFrame({"name": list(names), "firm": ["one"] * len(names)})
-    call = {"out": out, "stages": list(stages), "key": "name", "client": client, "progress": False, "workers": 1}
+    call = {
+        "out": out,
+        "stages": list(stages),
+        "model": "gemini-3.5-flash-lite",
+        "key": "name",
+        "client": client,
+        "progress": False,
+        "workers": 1,
+    }
     enrichkit.run(frame, **(call | settings))
     return frame, call
 
@@ -93,7 +101,9 @@ def test_it_equals_the_columns_with_both_clients(tmp_path, client, monkeypatch):
     with Simulator(seed=3, faults={"prose": 0.2, "truncated": 0.1, "empty": 0.2}) as server:
         monkeypatch.setenv("GOOGLE_GEMINI_BASE_URL", server.url)
         monkeypatch.setenv("GOOGLE_API_KEY", "a-key-for-nothing")
-        enrichkit.run(frame, out=tmp_path / "out", client=client, workers=8, progress=False)
+        enrichkit.run(
+            frame, out=tmp_path / "out", model="gemini-3.5-flash-lite", client=client, workers=8, progress=False
+        )
         answers = server.counts()["answers"]
     found = enrichkit.report(tmp_path / "out")
     assert found.cost.total.cost_usd == columns_total(tmp_path / "out")
@@ -242,7 +252,14 @@ def test_it_can_be_read_while_a_run_is_under_way(tmp_path):
         return reply()
 
     out = tmp_path / "out"
-    settings = {"key": "name", "client": client, "progress": False, "workers": 2, "shard_rows": 3}
+    settings = {
+        "key": "name",
+        "model": "gemini-3.5-flash-lite",
+        "client": client,
+        "progress": False,
+        "workers": 2,
+        "shard_rows": 3,
+    }
     job = enrichkit.start(frame, out=out, stages=[COMPANY], **settings)
     seen = [0]
     while not job.done:

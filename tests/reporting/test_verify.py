@@ -29,7 +29,14 @@ def client(request):
 def out(tmp_path):
     """A store of eight records in two shards, and one reply that is not sealed."""
     frame = pd.DataFrame({"name": [f"n{number}" for number in range(8)], "rank": range(8)})
-    settings = {"key": "name", "client": client, "progress": False, "shard_rows": 4, "workers": 1}
+    settings = {
+        "key": "name",
+        "model": "gemini-3.5-flash-lite",
+        "client": client,
+        "progress": False,
+        "shard_rows": 4,
+        "workers": 1,
+    }
     with pytest.raises(errors.Stopped):
         enrichkit.run(frame, out=tmp_path / "out", stages=[COMPANY, SITE], **settings)
     return tmp_path / "out"
@@ -155,7 +162,14 @@ def test_a_damaged_shard_is_redone_only_when_told(out):
         asked.append(request.text)
         return client(request)
 
-    settings = {"out": out, "key": "name", "client": counting, "stages": [COMPANY, SITE], "progress": False}
+    settings = {
+        "out": out,
+        "key": "name",
+        "model": "gemini-3.5-flash-lite",
+        "client": counting,
+        "stages": [COMPANY, SITE],
+        "progress": False,
+    }
     with pytest.warns(UserWarning, match="s0000"):
         assert sorted(enrichkit.read(out)["name"]) == ["n4", "n5", "n6"]
     with pytest.raises(errors.DamagedError, match="redo_damaged"):

@@ -259,11 +259,27 @@ def test_the_tables_are_there_before_the_first_request(tmp_path: Path) -> None:
         return enrichkit.messages.Reply(text="{}", model_version="mine")
 
     frame = pd.DataFrame({"fund.title": ["Acme"]})
-    enrichkit.run(frame, stages=["fund"], client=client, out=tmp_path, key="fund.title", progress=False)
+    enrichkit.run(
+        frame,
+        stages=["fund"],
+        model="gemini-3.5-flash-lite",
+        client=client,
+        out=tmp_path,
+        key="fund.title",
+        progress=False,
+    )
     assert loaded
     assert set(loaded) == {1}
     places._cities.cache_clear()
-    enrichkit.run(frame, stages=["fund"], client=client, out=tmp_path, key="fund.title", progress=False)
+    enrichkit.run(
+        frame,
+        stages=["fund"],
+        model="gemini-3.5-flash-lite",
+        client=client,
+        out=tmp_path,
+        key="fund.title",
+        progress=False,
+    )
     assert places._cities.cache_info().currsize == 0
 
 

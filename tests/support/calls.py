@@ -43,7 +43,8 @@ def client(request):
 
 stage = Stage("company", prompt="Research {name}.", answer=Company, search=False)
 frame = pd.DataFrame({"name": [f"Company {number}" for number in range(ROWS)]})
-settings = {"stages": [stage], "key": "name", "client": client, "workers": 4, "out": OUT, "shard_rows": 10}
+settings = {"stages": [stage], "key": "name", "model": "gemini-3.5-flash-lite",
+            "client": client, "workers": 4, "out": OUT, "shard_rows": 10}
 """
 
 

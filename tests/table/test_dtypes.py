@@ -32,7 +32,7 @@ PORT = Stage("port", prompt="Research {name}.", answer=Port, search=False)
 
 def start(frame, tmp_path, answer=CELLS, **settings):
     client = Teller({"N0": json.dumps(answer), "M": "{}"}, otherwise=json.dumps(answer))
-    settings = {"stages": [PORT], "key": "name", "client": client, "progress": False} | settings
+    settings = {"stages": [PORT], "key": "name", "model": "m", "client": client, "progress": False} | settings
     return enrichkit.start(frame, out=tmp_path / "out", **settings)
 
 
