@@ -11,6 +11,7 @@ import sys
 import time
 
 import duckdb
+import matplotlib.pyplot
 import nbformat
 import pandas as pd
 import polars as pl
@@ -21,6 +22,7 @@ from papermill import PapermillExecutionError, execute_notebook
 import enrichkit
 from enrichkit import errors
 from enrichkit.formatting import usd
+from enrichkit.messages import Failure, Reply
 from support.paths import ROOT
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -200,3 +202,22 @@ def test_a_table_may_have_fewer_rows_than_the_pilot_wants(tmp_path, monkeypatch,
     small.to_csv(tmp_path / "small.csv", index=False)
     run_here({"progress": "text", "table": "../small.csv"}, tmp_path, monkeypatch)
     assert "6 of 6 records" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["02_quality", "03_cost"])
+def test_they_take_key_and_stages_from_any_store(name, tmp_path, monkeypatch):
+    """One of the other table, one of failures alone, and one without any record."""
+    monkeypatch.setenv("MPLBACKEND", "agg")
+    df = pd.read_csv(ROOT / "data" / "makers.csv").head(8)
+    refuses = {"client": lambda request: Reply(failure=Failure(cause="blocked", message="SAFETY")), "model": "m"}
+    cells = [cell.source for cell in code(nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", as_version=4))]
+    shown = []
+    for number, settings in enumerate([{"model": "simulator"}, refuses, {"model": "simulator", "limit": 0}]):
+        out = str(tmp_path / f"{number}")
+        settings |= {"prompt": "Research {name} in {country}.", "fields": {"industry": str, "employees": int}}
+        enrichkit.run(df, out=out, progress=False, **settings)
+        space = {"__name__": "__main__", "display": shown.append}
+        exec(cells[0], space)
+        exec("\n".join(cells[1:]), space | {"out": out})
+        matplotlib.pyplot.close("all")
+    assert [list(page.key) for page in shown] == [["name", "country"]] * (name == "02_quality")
