@@ -64,6 +64,8 @@ def open_engine(frame: pd.DataFrame, options: Options, opening: contextlib.ExitS
     FAILED.clear()
     store = open_store(options, stages)
     opening.callback(store.close)
+    if options.reread:
+        store.index.forget_readings()
     _check_fits(records, store.index, stages, options)
     with named(options.folder):
         if gained := reread(store, stages, failed=bool(options.retry_failed), prices=options.prices):
@@ -216,6 +218,8 @@ def look_ahead(frame: pd.DataFrame, options: Options) -> tuple[RunPlan, Index]:
     """Return what a call would have to do, and the index of its store, reading only."""
     stages, records = _asked(frame, options)
     index = index_of(options.folder, stages)
+    if options.reread:
+        index.forget_readings()
     readable = read_failed(index, stages, retry=bool(options.retry_failed), prices=options.prices)
     plan = run_plan_of(records, index, stages, options)
     plan.notes.extend([f"{many(readable, 'failed answer')} can be read now, at no cost."] * bool(readable))

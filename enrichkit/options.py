@@ -148,6 +148,9 @@ class Options:
         Prices of your own, by model.
     retry_failed : bool or "only"
         Ask the failed stages of failed records again; ``"only"``: and leave all other records for a later call.
+    reread : bool
+        Read all stored answers again, at no cost. Whatever changes in your models and checks is noticed, but not what
+        they read from files, or import while they run.
     on_change : {"refuse", "redo", "keep"}
         What to do where a stage now asks another question than the one that was answered.
     redo_damaged : bool
@@ -208,6 +211,7 @@ class Options:
     retry_failed: bool | Literal["only"] = field(
         default=False, metadata={"flag": "--retry-failed", "action": "store_true"}
     )
+    reread: bool = field(default=False, metadata={"flag": "--reread", "action": "store_true"})
     on_change: OnChange = field(default="refuse", metadata={"flag": "--on-change", "choices": get_args(OnChange)})
     redo_damaged: bool = field(default=False, metadata={"flag": "--redo-damaged", "action": "store_true"})
     limit: int | None = field(default=None, metadata={"flag": "--limit", "metavar": "N"})

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import types
 from dataclasses import dataclass, replace
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import pyarrow as pa
 from pydantic import BaseModel
@@ -70,6 +70,8 @@ def shape_of(annotation: Any, *, where: str) -> Shape:
     members = [member for member in args if member is not type(None)]
     if annotation in SIMPLE:
         return Shape(SIMPLE[annotation])
+    if origin is Annotated:
+        return shape_of(args[0], where=where)
     if origin in (Union, types.UnionType) and len(members) == 1:
         return replace(shape_of(members[0], where=where), optional=True)
     if origin is Literal and all(isinstance(choice, str) for choice in args):

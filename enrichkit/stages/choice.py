@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Optional, get_origin
 
 import pandas as pd
@@ -52,7 +53,8 @@ def choose_stages(
                 listed=", ".join(funds.STAGES),
                 hint=perhaps(stage, funds.STAGES),
             )
-    return [stage if isinstance(stage, Stage) else funds.STAGES[stage] for stage in stages]
+    # Anew: a constant that a check names may be another one since this stage was last read with.
+    return [replace(stage if isinstance(stage, Stage) else funds.STAGES[stage]) for stage in stages]
 
 
 def stage_of(prompt: str, fields: Fields) -> Stage:

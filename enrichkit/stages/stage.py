@@ -22,6 +22,7 @@ from ..pricing.prices import PREFIX
 from ..reading.answer import Answer, Check, check_name
 from ..reading.shape import Shape, shape_of
 from ..table.cells import cell_text, is_missing
+from .behaviour import behaviour
 
 JSON = Literal["auto", "words", "schema"]
 READER = 5
@@ -255,10 +256,13 @@ class Stage:
 
     @functools.cached_property
     def reading(self) -> str:
-        """The fingerprint of how a reply is read: types, checks, columns."""
+        """The fingerprint of how a reply is read: types, checks, columns, and what code of the user's own does."""
         checks = [check_name(check) for check in self.checks]
         columns = self.name if self.columns is None else self.columns
-        return _fingerprint(reader=READER, types=self._shape.words, checks=checks, columns=columns)
+        code = behaviour([self.answer, *self.checks])
+        return _fingerprint(
+            reader=READER, types=self._shape.words, checks=checks, columns=columns, **{"code": code} if code else {}
+        )
 
 
 def _check_braces(stage: str, prompt: str) -> None:

@@ -237,6 +237,11 @@ class Index(Snapshot):
             fact = f"The shards s{first:04d} and s{second:04d} in {self.folder} hold some records twice."
             yield Flaw(fact, Sentence("Move one of them away."))
 
+    def forget_readings(self) -> None:
+        """Let all stored answers count as read in another way than they are now."""
+        for held in (held for footer in self.footers.values() for held in footer.get("stages", {}).values()):
+            held["reading"] = ""
+
     def rows_of(self, ids: Sequence[str] | pa.Array) -> npt.NDArray[np.int64]:
         """Return the row of each record, -1 where it is not sealed."""
         return find(ids, self.ids)
