@@ -22,7 +22,7 @@ _ADDED = re.compile(r"\"\s*\+\s*\"")
 """Between two texts that a program would add up."""
 _SIGNS = r"[^\w\s,:{}\[\]]{0,3}"
 """The quotes of a key, of whatever kind."""
-_BARE = r"[^,{}\[\]\"'\n]*(?:[,'’]\d{3}(?!\d)[^,{}\[\]\"'\n]*|\s*\n\s*[\d.]+)*"
+_BARE = r"[^,{}\[\]\"'\n]*(?:[,'’]\d{3}(?!\d)[^,{}\[\]\"'\n]*|\n\s{0,20}[\d.]+)*"
 _BRACKET = re.compile(r"[{}\[\]]")
 _DOUBLED = re.compile(r"\{\s*(\{.*\})\s*\}", re.DOTALL)
 _DOUBTFUL = re.compile(
@@ -32,7 +32,7 @@ _DOUBTFUL = re.compile(
 """Texts that swallowed what stood between two, kept the quotes of another language, or half an escape."""
 _ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|x([0-9a-fA-F]{2})|([nrtbf])|(['&%$#*~_\"/\\]))")
 _NOT_SAID = re.compile(
-    r"//[^\n]*|/\*.*?\*/|```\w*|\[cite[^\]]*\]|【[^】]*】|\b(?:null|true|false|none)\b", re.DOTALL | re.I
+    r"//[^\n]*|/\*.*?\*/|```\w*|\[cite[^\]]*\]|【[^】]{0,40}】|\b(?:null|true|false|none)\b", re.DOTALL | re.I
 )
 """What a repair may leave out: comments, fences, citation marks and the literals."""
 _WORD = re.compile(r"\w+")
