@@ -111,9 +111,13 @@ def make_run_plan(
     places = index.rows_of(records.ids)
     first = records.first
     settings: dict[str, Any] = {"model": model, "on_change": on_change, "retry_failed": retry_failed}
+    settings |= {
+        "key": records.key,
+        "filled": set().union(*(stage.answers for stage in stages), *index.answers.values()),
+    }
     questions: list[StageQuestions] = []
     for stage in stages:
-        questions.append(StageQuestions(stage, first, index, places, before=questions, key=records.key, **settings))
+        questions.append(StageQuestions(stage, first, index, places, before=questions, **settings))
     todo = np.logical_or.reduce([places < 0, *(stage.needs for stage in questions)])
     order = records.order[todo[records.order]]
     failed = np.logical_or.reduce([stage.has_failed for stage in questions])

@@ -5,7 +5,7 @@ Arrays throughout, so that a million pending records cost megabytes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -85,6 +85,7 @@ class StageQuestions:
         places: npt.NDArray[np.int64],
         *,
         before: Sequence[StageQuestions],
+        filled: Collection[str],
         key: tuple[str, ...],
         model: str,
         on_change: OnChange,
@@ -95,9 +96,8 @@ class StageQuestions:
         recorded = tuple(index.stages.get(stage.name, {}).get("per", ()))
         stands = recorded and stage.per is None and set(recorded) <= {*key, *stage.reads} & set(frame.columns)
         # What an answer may fill tells no records apart: a gap would be shared by all that have it.
-        filled = {column for earlier in before for column in earlier.stage.answers}.union(*index.answers.values())
-        columns = set(frame.columns) - (filled if stage.per is None else set())
-        self.per = recorded if stands else stage.about(columns) or key
+        telling = [name for name in frame.columns if stage.per is not None or name not in filled]
+        self.per = recorded if stands else stage.about(telling) or key
         self.fingerprint = stage.question(model, self.per)
         texts = [(name, column_texts(frame[name], ignore_case=stage.ignore_case)) for name in self.per]
         self.code, lead = group(rows := digests(texts, salt=self.fingerprint))

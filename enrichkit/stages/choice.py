@@ -151,6 +151,7 @@ def arrange(stages: Sequence[Stage], columns: Collection[str], *, index: Sequenc
                 pair = f"{other.name!r} and {stage.name!r}"
                 raise StageError("{pair} both write {column!r}. Give one other 'columns'.", pair=pair, column=column)
     needed: dict[str, set[str]] = {}
+    wished: dict[str, set[str]] = {}
     for stage in stages:
         given, per = {*columns, *stage.optional}, stage.per or ()
         answered = {column for column, other in writer.items() if other is not stage}
@@ -168,9 +169,14 @@ def arrange(stages: Sequence[Stage], columns: Collection[str], *, index: Sequenc
                 )
         reads = {*stage.requires, *(name for name in stage.reads if name not in given)} & answered
         needed[stage.name] = {writer[column].name for column in reads} | (set(stage.after) & set(names) - {stage.name})
+        # In a column of the table, too, there may be gaps that the other stage fills.
+        gaps = {*stage.reads} & answered - stage.optional
+        wished[stage.name] = {writer[column].name for column in gaps} | needed[stage.name]
     ordered: dict[str, Stage] = {}
-    while ready := next((s for s in stages if s.name not in ordered and needed[s.name] <= ordered.keys()), None):
-        ordered[ready.name] = ready
-    if waiting := [name for name in names if name not in ordered]:
-        raise StageError("These stages wait for each other's answers: {listed}.", listed=", ".join(waiting))
+    while waiting := [stage for stage in stages if stage.name not in ordered]:
+        ready = (stage for after in (wished, needed) for stage in waiting if after[stage.name] <= ordered.keys())
+        if (chosen := next(ready, None)) is None:
+            listed = ", ".join(stage.name for stage in waiting)
+            raise StageError("These stages wait for each other's answers: {listed}.", listed=listed)
+        ordered[chosen.name] = chosen
     return list(ordered.values())

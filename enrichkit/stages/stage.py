@@ -153,14 +153,17 @@ class Stage:
             raise StageError("Stage {name!r}: json must be 'auto', 'words' or 'schema'.", name=self.name)
         if self.model is not None:
             object.__setattr__(self, "model", self.model.removeprefix(PREFIX))
-        if isinstance(self.columns, Mapping):
-            self._check_columns(self.columns)
+        self._check_columns()
         if self.max_output_tokens < 1:
             raise StageError("Stage {name!r}: max_output_tokens must be > 0.", name=self.name)
 
-    def _check_columns(self, columns: Mapping[str, str]) -> None:
-        object.__setattr__(self, "columns", dict(columns))
-        for given, column in columns.items():
+    def _check_columns(self) -> None:
+        if not isinstance(self.columns, Mapping):
+            if not isinstance(self.columns, str | None):
+                raise StageError("Stage {name!r}: columns must be a prefix, or map fields to columns.", name=self.name)
+            return
+        object.__setattr__(self, "columns", dict(self.columns))
+        for given, column in self.columns.items():
             if given not in self.fields or not isinstance(column, str) or not column.strip():
                 raise StageError(
                     "Stage {name!r}: columns must map fields of its answer to columns, not {given!r} to {column!r}."

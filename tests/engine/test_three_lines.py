@@ -111,10 +111,11 @@ def run(df, tmp_path, client, stages=(PORT, REGION), **settings):
     return enrichkit.run(df, stages=stages, **(given | settings))
 
 
-def test_one_stage_reads_what_another_fills(tmp_path):
+@pytest.mark.parametrize("stages", [(PORT, REGION), (REGION, PORT)])
+def test_one_stage_reads_what_another_fills(stages, tmp_path):
     """A gap is no identity: each record asks about the town that was found for it, not about that of the first gap."""
     client = Teller(SAYS)
-    filled = run(ports(), tmp_path, client)
+    filled = run(ports(), tmp_path, client, stages)
     assert filled["town"].tolist() == ["Holmby", "Marlby", "Old Osk"]
     assert filled["Region"].tolist() == ["North", "South", "East"]
     assert filled["crew"].tolist()[:2] == [14, 5]
@@ -122,9 +123,9 @@ def test_one_stage_reads_what_another_fills(tmp_path):
     assert filled["open"].tolist()[:2] == [True, False]
     assert len(client.asked) == 6
     assert trust.corrections(tmp_path / "out")[["column", "old", "new"]].values.tolist() == [["crew", "5", "3"]]
-    again = run(ports(), tmp_path, client)
+    again = run(ports(), tmp_path, client, stages)
     pd.testing.assert_frame_equal(again, filled)
-    run(filled[ports().columns], tmp_path, client)  # the filled table: nothing new to ask
+    run(filled[ports().columns], tmp_path, client, stages)  # the filled table: nothing new to ask
     assert len(client.asked) == 6
 
 

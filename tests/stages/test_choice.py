@@ -83,6 +83,7 @@ def test_a_description_is_told_to_the_model(tmp_path):
         ({"industri": "X"}, "Did you mean 'industry'?"),
         ({"industry": " "}, "not 'industry' to ' '"),
         ({"industry": 3}, "not 'industry' to 3"),
+        (["industry"], "columns must be a prefix, or map fields to columns"),
     ],
 )
 def test_columns_that_mean_nothing_are_refused(columns, words):

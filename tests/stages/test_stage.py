@@ -163,11 +163,17 @@ def test_columns_with_odd_names_can_be_asked_for() -> None:
 
 
 def test_stages_come_after_those_whose_answers_they_need() -> None:
-    """The order given holds where it can."""
+    """The order given holds where it can; a column of the table may have gaps that another stage fills."""
     first = stage("first", prompt="About {name}")
     second = stage("second", prompt="About {first.industry}")
     assert [one.name for one in arrange([second, first], ["name"])] == ["first", "second"]
-    assert [one.name for one in arrange([second, first], ["name", "first.industry"])] == ["second", "first"]
+    assert [one.name for one in arrange([second, first], ["name", "first.industry"])] == ["first", "second"]
+    other = stage("other", prompt="About {town}", columns={"industry": "name"})
+    town = stage("town", prompt="About {name}", columns={"industry": "town"})
+    assert [one.name for one in arrange([other, town], ["name", "town"])] == [
+        "other",
+        "town",
+    ]  # each fills gaps of both
 
 
 @pytest.mark.parametrize(
