@@ -75,12 +75,7 @@ def verify_store(args: argparse.Namespace) -> int:
 def export_store(args: argparse.Namespace) -> int:
     """Write a store's records into a file, one row each, in the order they were completed in."""
     out = store_at(args.dir)
-    try:
-        export(out, args.file, only_new=args.only_new, lists=args.lists, formulas=args.formulas)
-    except OSError as error:
-        raise InputError(
-            "{file} cannot be written: {reason}.", file=args.file, reason=error.strerror or error
-        ) from error
+    export(out, args.file, only_new=args.only_new, lists=args.lists, formulas=args.formulas)
     put(f"Written: {args.file}")
     return 0
 

@@ -9,7 +9,6 @@ import argparse
 import contextlib
 import dataclasses
 import functools
-import os
 import signal
 import sys
 from collections import Counter
@@ -28,10 +27,8 @@ from ..planning.records import record_ids
 from ..planning.summary import Plan, lines_of
 from ..reporting.tablefiles import as_written, check_target, read_sheet, write_sheet
 from ..runner import Run
-from ..stages import funds
-from ..store.files import PROGRESS, check_place, is_store, read_progress, work_area
-from ..store.reader import StoreReader, StoreStatus
-from ..store.rows import STATUS, facts_of
+from ..store.files import PROGRESS, check_place, read_progress, work_area
+from ..store.rows import STATUS
 from .commands import store_of
 from .files import ERRORS, RunFiles, set_aside
 from .flags import flags_of_settings, put, shell
@@ -55,13 +52,21 @@ def run_file(args: argparse.Namespace) -> int:
     output = args.output or args.input.with_name(f"{args.input.stem}_enriched{args.input.suffix}")
     out, named = store_of(args.checkpoint or output.with_suffix(""))
     frame = read_sheet(args.input)
-    check_target(output, rows=len(frame), columns=len(frame.columns), out=out)
-    check_place(out, alone=args.fresh)
-    for refusal in _refusals(args, frame, output=output, out=out, named=named):
-        raise InputError("{refusal}", refusal=refusal)
+    check_target(output, frame, out=out, source=args.input)
+    if named is not None and named.is_dir():
+        raise InputError("{out} {named} is a folder, and would be the progress file. Choose another name.", named=named)
+    if args.fresh and (args.resume or args.retry_failed):
+        raise InputError(
+            "--fresh begins a new store, in which there is nothing to resume or to retry. Leave it out, or leave out "
+            "--resume and --retry-failed."
+        )
+    if args.fresh:
+        check_place(out, alone=True)
     options = _options(args, frame, out)
     ahead = dataclasses.replace(options, out=out.with_name(f"{out.name}.{id(out)}")) if args.fresh else options
     run_plan, index = look_ahead(frame, ahead)
+    if args.resume and index.empty:
+        raise InputError("There is nothing to resume: no store at {store}. Give the {out} of the run.", store=out)
     plan = dataclasses.replace(plan_of(run_plan, index, ahead), out=str(out))
     put(*lines_of(plan))
     with contextlib.suppress(*[MissingKeyError] * args.dry_run):  # a plan needs no key
@@ -86,40 +91,6 @@ def run_file(args: argparse.Namespace) -> int:
     )
     run = Run(frame, options, says_why=False, spelling=shell())  # `_follow` says it
     return _follow(run, files, output, rows=rows)
-
-
-def _refusals(
-    args: argparse.Namespace, frame: pd.DataFrame, *, output: Path, out: Path, named: Path | None
-) -> Iterator[str]:
-    """Yield why nothing is asked: something would be written over or paid again, or could not be written at the end."""
-    ours = facts_of(funds.STAGES)
-    if written := [name for name in frame.columns if name in ours]:
-        more = f" and {len(written) - 1:,} more" if len(written) > 1 else ""
-        yield (
-            f"{args.input} has the column {written[0]!r}{more}, which a run writes. If it is an earlier run's output, "
-            "give the --input of that run, and the same --checkpoint; if not, rename or drop them."
-        )
-    folder = next(parent for parent in output.absolute().parents if parent.exists())
-    if not os.access(folder, os.W_OK | os.X_OK):
-        yield f"{output} cannot be written: {folder} is not yours to write in. Give --output another name."
-    if output.is_dir():
-        yield f"{output} is a folder. Give --output a file's name."
-    if output.exists() and output.samefile(args.input):
-        yield f"--output {output} is the input itself. Give it another name."
-    if out == output.absolute():
-        yield f"--checkpoint and --output are both {output}. The store is a folder: give it another name."
-    if named is not None and named.is_dir():
-        yield f"--checkpoint {named} is a folder, and would be the progress file. Give it another name."
-    if args.fresh and (args.resume or args.retry_failed):
-        yield (
-            "--fresh begins a new store, in which there is nothing to resume or to retry. Leave it out, or leave out "
-            "--resume and --retry-failed."
-        )
-    if (args.resume or args.retry_failed) and (not is_store(out) or StoreReader(out).status() == StoreStatus()):
-        yield (
-            f"There is nothing to {'resume' if args.resume else 'retry'}: no store at {out}. Name it with "
-            "--checkpoint; without that, it is looked for beside --output."
-        )
 
 
 def _options(args: argparse.Namespace, frame: pd.DataFrame, out: Path) -> Options:

@@ -108,6 +108,10 @@ def make_run_plan(
     limit: int | None,
 ) -> RunPlan:
     """Return what is to be done, judging by what is stored."""
+    if retry_failed == "only" and index.empty:
+        raise InputError(
+            "There is nothing to retry: no store at {store}. Give the {out} of the run.", store=index.folder
+        )
     places = index.rows_of(records.ids)
     first = records.first
     settings: dict[str, Any] = {"model": model, "on_change": on_change, "retry_failed": retry_failed}
@@ -127,7 +131,7 @@ def make_run_plan(
     for asked in questions:
         asked.leave_out(left_out)
     changed = _changed(questions, index.folder) if on_change == "refuse" else ""
-    filled = "" if changed else "".join(_filled_before(first, stage) for stage in questions).rstrip()
+    filled = "" if changed else joined(filter(None, (_filled_before(first, stage) for stage in questions)))
     left = {
         Sentence("{retry_failed_only}"): len(order) - len(wanted),
         Sentence("{limit}={most}", most=limit): len(wanted) - len(chosen),
@@ -239,9 +243,12 @@ def _filled_before(first: pd.DataFrame, questions: StageQuestions) -> str:
     asked = (questions.code >= 0) & ~questions.known[questions.code]
     done = is_true(pc.equal(column_texts(first[name]), "done")) if name in first.columns else False
     count = int((asked & done).sum())
-    sentence = (
-        f"The table has answers of an earlier run in its cells ({name!r} is 'done'), and {count:,} of them would be "
-        "asked, and paid, again, without being replaced. Give the table as it was before that run; or drop the column "
-        f"{name!r}, if these values are to stay and only what is empty is to be filled in. "
+    sentence = Sentence(
+        "The table has answers of an earlier run in its cells ({column!r} is 'done'), and {count:,} of them would be "
+        "asked, and paid, again, without being replaced. Give the {out} of that run, or the table as it was before it; "
+        "or drop the columns '_status' and {column!r}, if these values are to stay and only what is empty is to be "
+        "filled in.",
+        column=name,
+        count=count,
     )
     return sentence if count else ""

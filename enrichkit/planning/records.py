@@ -20,7 +20,7 @@ from ..errors import InputError
 from ..formatting import perhaps, plain, rows_told
 from ..stages import funds
 from ..stages.stage import Stage
-from ..store.rows import WHY, facts_of
+from ..store.rows import WHY, WORDS, facts_of, meta
 from ..table.arrow import as_table, is_true
 from ..table.cells import Digests, column_texts, digests, group, ids
 
@@ -143,6 +143,7 @@ def read_records(
         raise InputError("A column cannot be named {shard!r}, like the store's folders. Rename it.", shard=SHARD)
     names = choose_key(key, list(named.columns), frame.index.names)
     _check_filled(stages, names)
+    _check_run_columns(named, stages)
     rows, lacking, keyless = record_digests(named, names)
     if lacking.all():
         raise InputError("{keyless}", keyless=keyless)
@@ -180,6 +181,23 @@ def _check_filled(stages: Sequence[Stage], key: tuple[str, ...]) -> None:
                     column=column,
                     why=why,
                 )
+
+
+def _check_run_columns(named: pd.DataFrame, stages: Sequence[Stage]) -> None:
+    """Refuse what a run would write over, unless a run wrote it: its own words, or facts beside a stage's status."""
+    statuses = {name for name in named.columns if name.endswith("._status")}
+    for column in named.columns:
+        stage, _, fact = column.rpartition("._")
+        words = WORDS.get(fact.lstrip("_")) if stage or statuses else ()
+        beside = meta(stage, "status") in statuses if stage else bool(statuses)
+        if column not in facts_of(asked.name for asked in stages) or (words is None and beside):
+            continue
+        texts = column_texts(named[column])
+        odd = np.flatnonzero(~is_true(pc.is_in(texts, pa.array(["", *(words or ())]))))
+        if len(odd):
+            own = f"{column!r}, where the table has something of its own: {plain(texts[odd[0]].as_py())!r}"
+            rows = rows_told(odd, named.index)
+            raise InputError("A run writes into {own} in {rows}. Rename that column, or drop it.", own=own, rows=rows)
 
 
 def run_columns(stages: Iterable[str]) -> frozenset[str]:

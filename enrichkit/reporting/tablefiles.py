@@ -97,18 +97,18 @@ def export(
     store = None if isinstance(out, pd.DataFrame) else folder_of(out)
     format_of(path)
     frame = out if isinstance(out, pd.DataFrame) else read(out)
-    check_target(path, out=store)
-    if store is not None:
-        given = read_progress(store).get("input")
-        if isinstance(given, str) and path.exists() and Path(given).exists() and path.samefile(given):
-            raise InputError("{path} is the input of the store's last run. Write it elsewhere.", path=path)
+    check_target(path, frame, out=store, source=None if store is None else read_progress(store).get("input"))
     if not len(frame.columns if store is None else frame):
         raise InputError("There is nothing to write into {path}: no record is complete yet.", path=path)
     if only_new:
         if (origin := frame.attrs.get(ORIGIN)) is None:
             raise InputError("It is not known which columns are new: give a store, or a table as run returned it.")
         frame = frame[[name for name in frame.columns if name in {*origin["key"], *origin["written"]}]]
-    write_sheet(as_written(frame, path, lists=lists, formulas=formulas, original=original), path)
+    try:
+        write_sheet(as_written(frame, path, lists=lists, formulas=formulas, original=original), path)
+    except OSError as error:
+        reason = error.strerror or error
+        raise InputError("{path} cannot be written: {reason}.", path=path, reason=reason) from error
 
 
 def read_sheet(path: str | Path) -> pd.DataFrame:
@@ -136,8 +136,6 @@ def read_sheet(path: str | Path) -> pd.DataFrame:
         raise InputError(
             "{path} cannot be read as {kind}: {reason}", path=path, kind=path.suffix, reason=reason
         ) from error
-    if not len(frame):
-        raise InputError("{path} has no rows.", path=path)
     return frame
 
 
@@ -145,14 +143,30 @@ def write_sheet(frame: pd.DataFrame, path: str | Path) -> None:
     """Write a table into a file by its suffix, in place of the one of that name; the index is not written."""
     path = Path(os.path.realpath(path))  # a link stays a link
     _, writer = format_of(path)
-    check_target(path, rows=len(frame), columns=len(frame.columns))
+    _check_size(path, frame)
     path.parent.mkdir(parents=True, exist_ok=True)
     Files(path.parent, mode=0o666).put(path, writer(frame))
 
 
-def check_target(path: Path, *, rows: int = 0, columns: int = 0, out: Path | None = None) -> None:
-    """Refuse a file of no known kind, a table too large for it, and a place within a store, among its shards."""
+def check_target(path: Path, frame: pd.DataFrame, *, out: Path | None = None, source: object = None) -> None:
+    """Refuse a file that cannot hold the table or be written, that is in a store, or that is the source of its run."""
+    _check_size(path, frame)
+    for ours in () if out is None else (out, work_area(out)):
+        if ours.resolve() in (path.resolve(), *path.resolve().parents):
+            raise InputError(
+                "{path} is, or lies in, the store's folder {ours}. Write it elsewhere.", path=path, ours=ours
+            )
+    if isinstance(source, str | Path) and path.exists() and Path(source).exists() and path.samefile(source):
+        raise InputError("{path} is the input of the run. Write it elsewhere.", path=path)
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    if path.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+        what = "it is a folder" if path.is_dir() else f"{folder} is not yours to write in"
+        raise InputError("{path} cannot be written: {what}. Name another file.", path=path, what=what)
+
+
+def _check_size(path: Path, frame: pd.DataFrame) -> None:
     format_of(path)
+    rows, columns = frame.shape
     if path.suffix.lower() == ".xlsx" and (rows >= EXCEL_ROWS or columns > EXCEL_COLUMNS):
         raise InputError(
             "{path} cannot hold {size}: Excel takes {most}. Write CSV or Parquet instead.",
@@ -160,9 +174,6 @@ def check_target(path: Path, *, rows: int = 0, columns: int = 0, out: Path | Non
             size=f"{rows:,} rows and {columns:,} columns",
             most=f"{EXCEL_ROWS:,} rows, a header included, and {EXCEL_COLUMNS:,} columns",
         )
-    for ours in () if out is None else (out, work_area(out)):
-        if ours.resolve() in path.resolve().parents:
-            raise InputError("{path} lies in the store's own folder {ours}. Write it elsewhere.", path=path, ours=ours)
 
 
 def format_of(path: Path) -> tuple[Callable[[Path], pd.DataFrame], Callable[[pd.DataFrame], bytes]]:

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import pyarrow as pa
 
@@ -64,6 +64,8 @@ UNFINISHED = frozenset({"blocked", "truncated"})
 WRONG = frozenset({"wrong_type", "not_valid"})
 """The checks of what was found, and could not be kept."""
 STANDS = "the earlier answer stands"
+WORDS = {"status": get_args(Status), "confidence": ("high", "medium", "low")}
+"""What stands in the columns that a run puts beside the user's."""
 ABOUT_THE_ANSWER = tuple(name for name in META if name not in {*SPENT, "paid_by", "replies"})
 SHOWN = ("status", "confidence")
 """What `enrichkit.run` returns of these; the store has them all."""

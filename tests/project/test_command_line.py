@@ -217,7 +217,7 @@ def test_a_run_that_has_to_stop_says_why_and_goes_on_later(fault, arguments, tol
     ("arguments", "told"),
     [
         (("--input", "none.csv"), "There is no file none.csv"),
-        (("--output", "data.csv"), "is the input itself"),
+        (("--output", "data.csv"), "data.csv is the input of the run. Write it elsewhere"),
         (("--output", "out.pdf"), "the suffix '.pdf' is not known"),
         (("--output", ""), "the suffix '' is not known"),
         (("--stages", "poc,found"), "There is no stage 'found'"),
@@ -230,10 +230,10 @@ def test_a_run_that_has_to_stop_says_why_and_goes_on_later(fault, arguments, tol
         (("--fresh", "--retry-failed"), "--fresh begins a new store"),
         (("--priority", "size"), "The priority column 'size' is not in the table"),
         (("--checkpoint-interval", "0"), "a whole number from 1 on is needed, not '0'"),
-        (("--checkpoint", "data_enriched.csv"), "are both"),
+        (("--checkpoint", "data_enriched.csv"), "data_enriched.csv is, or lies in, the store's folder"),
         (("--checkpoint", "data.csv"), "is a file. The store is a folder"),
         (("--input", "."), "the suffix '' is not known"),
-        (("--checkpoint", "."), "lies in the store's own folder"),
+        (("--checkpoint", "."), "data_enriched.csv is, or lies in, the store's folder"),
         (("--checkpoint", ".", "--output", "../data_enriched.csv"), "other things in it, such as data.csv"),
         (("--checkpoint", "/"), "cannot be a store's folder: it has no name of its own"),
         (
@@ -286,7 +286,7 @@ def test_an_export_that_cannot_be_written_is_one_sentence(folder, simulator):
     enrich(*RUN, "--limit", 1)
     Path("all.csv").mkdir()
     told = enrich_apart("export", "enrichment_progress", "all.csv", code=2)
-    assert told == "enrichkit: all.csv cannot be written: Is a directory.\n"
+    assert told == "enrichkit: all.csv cannot be written: it is a folder. Name another file.\n"
 
 
 def test_an_export_never_replaces_the_input(folder, simulator):
@@ -297,7 +297,7 @@ def test_an_export_never_replaces_the_input(folder, simulator):
     Path("same.csv").hardlink_to("data.csv")
     for name in ("data.csv", folder / "data.csv", "link.csv", "same.csv"):
         told = enrich("export", "enrichment_progress", name, code=2)
-        assert told == f"enrichkit: {name} is the input of the store's last run. Write it elsewhere.\n"
+        assert told == f"enrichkit: {name} is the input of the run. Write it elsewhere.\n"
     assert Path("data.csv").read_bytes() == before
     for name in ("same.csv", "link.csv"):
         Path(name).unlink()
@@ -695,16 +695,6 @@ def test_where_notices_and_progress_go_is_checked_before_a_store_is_set_aside(mo
     monkeypatch.setenv("ENRICHKIT_PROGRESS", "loud")
     assert "ENRICHKIT_PROGRESS must be one of" in enrich(*RUN, more, code=2)
     assert sorted(folder.iterdir()) == before
-
-
-def test_columns_that_a_run_writes_are_refused_in_the_input(folder, simulator):
-    """An earlier run's output, given as input, would be asked and paid anew; a column of one's own would be lost."""
-    enrich(*RUN, "--limit", 1)
-    told = enrich("run", "--input", "data_enriched.csv", code=2)
-    assert "data_enriched.csv has the column '_status' and 4 more, which a run writes." in told
-    assert "give the --input of that run" in told
-    table("data.csv").assign(**{"poc._notes": "mine"}).to_csv("data.csv", index=False)
-    assert "data.csv has the column 'poc._notes', which a run writes." in enrich(*RUN, code=2)
 
 
 # Selection, pauses, formats

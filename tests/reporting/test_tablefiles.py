@@ -191,7 +191,7 @@ def test_no_file_is_written_into_a_store(tmp_path):
     df = pd.DataFrame({"fund.title": ["Borealis"]})
     enrichkit.run(df, model="simulator", stages=["fund"], out=tmp_path / "s", progress=False)
     for place in (tmp_path / "s", tmp_path / "s.work"):
-        with pytest.raises(errors.InputError, match="lies in the store's own folder"):
+        with pytest.raises(errors.InputError, match="is, or lies in, the store's folder"):
             enrichkit.export(tmp_path / "s", place / "x.parquet")
 
 
@@ -283,7 +283,6 @@ def test_formulas_without_values_are_refused(workbook, tmp_path):
         ("a.csv", "name\nZoë\n".encode("cp1252"), "not UTF-8. Save it as 'CSV UTF-8'"),
         ("a.csv", "name\nZoë\n".encode("utf-16"), "not UTF-8"),
         ("a.csv", b"", "is empty"),
-        ("a.csv", b"a,b\n", "has no rows"),
         ("a.csv", b"a,b\n1,2,3\n", "Expected 2 fields in line 2, saw 3"),
         ("a.csv", b"a;b\n1;2\n", "separated by ';'"),
         ("a.jsonl", b'{"a": 1}\n[1]\n', "Line 2 .* is not a JSON object"),
