@@ -117,7 +117,8 @@ def _asked(frame: pd.DataFrame, options: Options) -> tuple[list[Stage], Records]
     stages = arrange(stages, list(map(str, frame.columns)), index=frame.index.names)
     stage_names = {own: name for name, own in options.names.items()}
     key, priority = options.key, options.priority
-    if key is None and options.prompt is not None:
+    by_prompt = key is None and options.prompt is not None
+    if by_prompt:
         key = stages[0].reads
     elif isinstance(key, str | Sequence):
         key = [stage_names.get(name, name) for name in ([key] if isinstance(key, str) else key)]
@@ -125,7 +126,7 @@ def _asked(frame: pd.DataFrame, options: Options) -> tuple[list[Stage], Records]
         priority = stage_names.get(priority, priority)
     elif callable(priority) and stage_names:
         priority = functools.partial(_of_own_table, priority, options.names)
-    return stages, read_records(frame, stages, key=key, priority=priority)
+    return stages, read_records(frame, stages, key=key, gaps=by_prompt, priority=priority)
 
 
 def _of_own_table(

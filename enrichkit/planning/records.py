@@ -100,14 +100,20 @@ def choose_key(key: str | Sequence[str] | None, columns: Collection[str], index:
     return names
 
 
-def record_digests(frame: pd.DataFrame, key: tuple[str, ...]) -> tuple[Digests, npt.NDArray[np.bool_], str]:
-    """Return the digest of each row's record id, which rows have no key, and what to say of these."""
+def record_digests(
+    frame: pd.DataFrame, key: tuple[str, ...], *, gaps: bool = False
+) -> tuple[Digests, npt.NDArray[np.bool_], str]:
+    """Return the digest of each row's record id, which rows have no key, and what to say of these.
+
+    With ``gaps`` these are the rows with nothing in any column of the key.
+    """
     ignore_case = set(key) <= set(funds.KEY)
     texts = {name: column_texts(frame[name], ignore_case=ignore_case) for name in key}
     may_lack = set(funds.KEY[1:]) if ignore_case and funds.KEY[0] in key else set()
+    empties = {name: is_true(pc.equal(texts[name], "")) for name in key}
     lacking, keyless = np.zeros(len(frame), bool), ""
     for name in key:
-        empty = is_true(pc.equal(texts[name], ""))
+        empty = np.logical_and.reduce(list(empties.values())) if gaps else empties[name]
         if name not in may_lack and empty.any():
             lacking |= empty
             keyless += f"The key column {name!r} is empty in {rows_told(np.flatnonzero(empty), frame.index)}. "
@@ -127,9 +133,16 @@ def record_ids(frame: pd.DataFrame, key: str | Sequence[str] | None) -> list[str
 
 
 def read_records(
-    frame: pd.DataFrame, stages: Sequence[Stage], *, key: str | Sequence[str] | None, priority: Priority
+    frame: pd.DataFrame,
+    stages: Sequence[Stage],
+    *,
+    key: str | Sequence[str] | None,
+    gaps: bool = False,
+    priority: Priority,
 ) -> Records:
     """Return a table's records; rows without a key are only mentioned in `keyless`.
+
+    With ``gaps`` a part of a key of several columns may be empty.
 
     Raises
     ------
@@ -144,7 +157,7 @@ def read_records(
     names = choose_key(key, list(named.columns), frame.index.names)
     _check_filled(stages, names)
     _check_run_columns(named, stages)
-    rows, lacking, keyless = record_digests(named, names)
+    rows, lacking, keyless = record_digests(named, names, gaps=gaps)
     if lacking.all():
         raise InputError("{keyless}", keyless=keyless)
     with_key = np.flatnonzero(~lacking).astype(np.int32)

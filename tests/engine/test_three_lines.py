@@ -71,6 +71,23 @@ def test_after_a_kill_the_same_call_pays_nothing_counted_again(here, monkeypatch
     assert space["made"]["_status"].tolist() == ["done"] * ROWS
 
 
+def test_what_the_prompt_reads_may_have_gaps(tmp_path):
+    """It is the key; a row of which nothing is known at all has none."""
+    client = Teller()
+    df = pd.DataFrame({"name": ["Kelp", "Kelp", None], "country": ["Peru", None, "Fiji"]})
+    call = {"prompt": "Research {name} in {country}.", "fields": {"industry": str}, "client": client, "model": "m"}
+    made = enrichkit.run(df, out=tmp_path / "out", progress=False, **call)
+    assert made["industry"].tolist() == ["Tea"] * 3
+    assert sorted(client.asked)[0] == "Research ⟦(unknown)⟧ in ⟦Fiji⟧."
+    assert enrichkit.run(df, out=tmp_path / "out", progress=False, **call).equals(made)
+    assert len(client.asked) == 3
+    df.loc[3] = [" ", None]
+    with pytest.raises(enrichkit.errors.InputError, match="key column 'name' is empty in row 4"):
+        enrichkit.run(df, out=tmp_path / "out", progress=False, **call)
+    with pytest.raises(enrichkit.errors.InputError, match="key column 'country' is empty in rows 2 and 4"):
+        enrichkit.run(df, out=tmp_path / "new", progress=False, key=["name", "country"], **call)
+
+
 class Port(Answer):
     town: str | None = None
     crew: int | None = None
