@@ -10,59 +10,30 @@ import html
 import re
 from importlib.resources import files
 
-NOTHING = frozenset(
-    " ".join(word.split())
-    for word in re.sub(r"(?m)^#.*", ",", files(__package__).joinpath("nothing.txt").read_text("utf-8")).split(",")
-)
+
+def _lines(name: str) -> str:
+    """Return a file of words or patterns without its headings."""
+    return re.sub(r"(?m)^#.*\n", "\n", files(__package__).joinpath(name).read_text("utf-8"))
+
+
+NOTHING = frozenset(" ".join(word.split()) for word in re.split(r",|\n\n+", _lines("nothing.txt")))
 """Words for nothing in the languages of the world's directories."""
 OUTER = " \t\r\n\xa0.,;:!?'\"()[]{}<>-–—_/\\|…~`#⟦⟧"
 LONGEST_EXCUSE = 200
 LONGEST_DRESSED = 50_000
 """Characters; a longer text stays as it is, so that a hostile one costs nothing."""
-_ABLE = (
-    r"(?:(?:could|can|did|do|does|was|were|am|are|is)(?: not|n['’]t)(?: (?:been )?able to)?|cannot|"
-    r"(?:(?:was|were|am|are|is) )?unable to)"
-)
-_FIND = r"(?:found|find|located?|determined?|identif(?:y|ied)|verif(?:y|ied)|confirm(?:ed)?|provided?|accessed|have)"
-_KNOWN = (
-    r"(?:publicly )?(?:available|disclosed|known|found|provided|specified|stated|public|published|mentioned|identified|"
-    r"determined|located|reported|given|shared|verified|accessible)"
-)
-_WHERE = r"(?: (?:online|publicly|anywhere|to the public|in (?:the )?(?:public |available )?\w+))?"
-_THE = r"(?:(?:the|its|their|his|her|any|this|such) )?(?:[\w'’-]+ )"
-_EXCUSES = (
-    # English
-    rf"(?:{_THE}{{0,6}}|(?:i|we|it) ){_ABLE} (?:be )?(?:\w+ly )?{_FIND}\b.*",
-    rf"(?:there (?:is|are|was|were) )?no (?:[\w'’-]+ ){{0,6}}(?:(?:is|are|was|were|has been|can be) )?{_KNOWN}\b.*",
-    rf"(?!an? ){_THE}{{1,6}}(?:is|are|was|were|has|have) (?:currently )?not (?:been )?{_KNOWN}{_WHERE}",
-    rf"not (?:yet )?{_KNOWN}{_WHERE}",
-    rf"{_ABLE} (?:\w+ly )?(?:be )?{_FIND}\b.*",
-    # German
-    r"(?:\w+ ){0,6}(?:konnten?|kann) (?:\w+ ){0,6}(?:nicht|keine\w?) (?:\w+ ){0,3}(?:gefunden|ermittel|finden)\w*\b.*",
-    r"(?:es (?:wurden?|gibt|sind) )?keine (?:\w+ ){1,6}(?:gefunden|verfügbar|bekannt|vorhanden|ermittelbar|öffentlich)",
-    r"(?:\w+ ){1,4}(?:ist|sind|wurden?) nicht (?:öffentlich )?(?:bekannt|verfügbar|angegeben|gefunden|genannt)\b.*",
-    # French, Spanish, Italian, Portuguese
-    r"aucune? (?:[\w'’-]+ ){1,6}(?:trouvée?s?|disponibles?|publiée?s?)",
-    r"(?:[\w'’-]+ ){0,5}n['’](?:est|a|ai) (?:\w+ )?pas (?:\w+ ){0,2}(?:pu|trouv|disponib|connu|précis|divulgu)\w*\b.*",
-    r"(?:\w+ ){0,4}no (?:(?:se )?(?:han? |pud[eo] )?(?:sido )?(?:encontr|especific|divulg)\w+|hay|está disponible)\b.*",
-    r"(?:\w+ ){0,4}non (?:è|sono|ho) (?:stat[oaie] )?(?:disponibil|trovat|not|specificat|divulgat)\w*\b.*",
-    r"nessuna? (?:\w+ ){1,4}(?:trovat|disponibil)\w+|nenhuma? (?:\w+ ){1,4}(?:encontrad|disponív)\w+",
-    r"(?:\w+ ){0,4}não (?:foi|foram|está|é) (?:\w+ )?(?:encontrad|disponív|informad|divulgad)\w+\b.*|não encontrei\b.*",
-    # Dutch, Polish, Nordic
-    r"(?:er (?:is|zijn|werd) )?geen (?:\w+ ){1,5}(?:gevonden|beschikbaar|bekend)",
-    r"(?:\w+ ){1,4}(?:is|zijn) niet (?:\w+ )?(?:gevonden|beschikbaar|bekend|openbaar)",
-    r"nie (?:udało się|znaleziono|podano|ujawniono)\b.*",
-    r"(?:jag|jeg|vi) (?:kunde|kunne) (?:inte|ikke) (?:hitta|finne|finde)\b.*",
-    r"(?:ingen|inga) (?:\w+ ){1,4}(?:hittades|funnet|fundet|tillgänglig\w*|tilgjengelig\w*|tilgængelig\w*)",
-)
 _SORRY = re.compile(
-    r"^(?:(?:unfortunately|sorry|apologies|i(?:['’]m| am) (?:sorry|afraid)),? (?:but )?)*", re.IGNORECASE
+    r"(?:(?:unfortunately|sorry|apologies|i(?:'m| am) (?:sorry|afraid)|based on [^,]{1,80}|leider|désolée?|"
+    r"malheureusement|lo siento|lamentablemente|mi dispiace|purtroppo|desculpe|infelizmente|helaas|niestety|beklager|"
+    r"tyvärr),? (?:but |ma )?)*"
 )
-_EXCUSE = re.compile("|".join(_EXCUSES), re.IGNORECASE)
-"""Sentences of not finding or telling, in the same languages: whole ones only, since a part of one may be a value."""
-_NEGATIONS = frozenset(
-    "no not cannot unable kein keine keinen keiner nicht aucun aucune pas non nessun nessuna não nenhum nenhuma geen "
-    "niet nie inte ikke ingen inga".split()
+_CLAUSES = re.compile(r"[.!?;:]\s+|\s[-–—/(]+\s*")
+_BLANKS = dict.fromkeys(map(ord, "(),."), " ")
+_DENIALS = frozenset(
+    "no not nothing none cannot unable n/a unknown undisclosed unavailable insufficient ai knowledge please refer "
+    "contact visit see tbd tbc pending awaiting requires needs kein keine keinen keiner nicht nichts ki aucun aucune "
+    "pas non n'ai nessun nessuna não nenhum nenhuma sin sem geen niet nie brak niedostępna niedostępne niedostępny "
+    "inte ej ikke ingen inga saknas ei en ekki".split()
 )
 """Of which each has one, if not an English "n't"; most texts have none."""
 _VALUE = re.compile(
@@ -128,17 +99,23 @@ def says_nothing(text: str) -> bool:
 
 
 def excuses(text: str) -> bool:
-    """Whether a sentence tells that something was not found, and holds no value.
+    """Whether sentences tell that something was not found, and hold no value.
 
-    >>> excuses("I could not find the town of this port."), excuses("The town is not disclosed, but likely Marl.")
-    (True, False)
+    >>> [excuses(text) for text in ("I could not find the town of this port.", "N/A - see website", "Not in Marl")]
+    [True, True, False]
     """
     words = text.casefold().replace("’", "'") if " " in text and len(text) <= LONGEST_EXCUSE else ""
-    if _NEGATIONS.isdisjoint(words.split()) and "n't" not in words:
+    if _DENIALS.isdisjoint(words.translate(_BLANKS).split()) and "n't" not in words:
         return False
-    sentence = _SORRY.sub("", " ".join(text.split()).rstrip(".! "))
-    several = re.search(r"[;:]|[.!?] ", sentence) or _VALUE.search(sentence)
-    return not several and _EXCUSE.fullmatch(sentence) is not None
+    words = _SORRY.sub("", " ".join(words.split()), count=1)
+    clauses = [clause for part in _CLAUSES.split(words) if (clause := part.strip(OUTER))]
+    return not _VALUE.search(words) and all(says_nothing(clause) or _excuse().fullmatch(clause) for clause in clauses)
+
+
+@functools.cache
+def _excuse() -> re.Pattern[str]:
+    """Return the pattern of a sentence of not finding or telling; to make it takes a while."""
+    return re.compile("|".join(line for line in _lines("excuses.txt").splitlines() if line))
 
 
 def undressed(text: str, *, address: bool = False) -> str:
