@@ -34,7 +34,7 @@ from .planning.records import Records, read_records
 from .planning.summary import unknown_prices
 from .pricing.budget import DurableBudget
 from .progress.notify import check_addresses
-from .progress.screens import warn
+from .progress.screens import point_out, warn
 from .reading.answer import FAILED
 from .stages.choice import arrange, choose_stages, with_stage_names
 from .stages.stage import Stage
@@ -77,6 +77,8 @@ def open_engine(frame: pd.DataFrame, options: Options, opening: contextlib.ExitS
     if plan is None or not store.index.empty:
         plan = run_plan_of(records, store.index, stages, options)
         plan.check()
+    for said in plan.warnings:
+        point_out(said)
     recorder = Recorder(plan, store, prices=options.prices, shard_rows=options.shard_rows)
     if not store.enough_space():
         raise StoreError(

@@ -232,12 +232,12 @@ class Run:
         return html_view(status, ended=ended, notes=notes)
 
     def _notes(self) -> list[str]:
-        """Say why it ended early."""
+        """Say why it ended early, and what is doubtful about its table."""
         if self._error is not None:
             return [f"{type(self._error).__name__}: {self._error}"]
-        reason = self._engine.reason
-        early = self._over.is_set() and is_early(self.status)
-        return [stop_reason_text(*reason).strip()] if early and reason is not None else []
+        reason, early = self._engine.reason, self._over.is_set() and is_early(self.status)
+        why = [stop_reason_text(*reason).strip()] if early and reason is not None else []
+        return [*why, *self._recorder.plan.warnings]
 
     async def _awaited(self) -> pd.DataFrame:
         try:

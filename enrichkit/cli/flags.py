@@ -131,4 +131,4 @@ class LibraryWarnings(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print a warning as a sentence."""
-        say(record.getMessage())
+        say(record.getMessage() if record.args else record.msg)

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..planning.plan import RunPlan
+from ..planning.questions import issue_of
 from ..pricing.prices import Price
 from ..store.index import RECORD_ID
 from ..store.rows import STATUS, Outcome, meta, own_replies, read_outcome, record_status, stage_values
@@ -151,8 +152,10 @@ class Recorder:
             and (outcome := self._outcome(Question(place, int(stage.code[record])))) is not None
         }
         for place, outcome in outcomes.items():
-            name = self.plan.stages[place].stage.name
-            row |= dict.fromkeys(row.get(meta(name, "filled")) or () if outcome.answer is not None else ())
+            stage = self.plan.stages[place]
+            if outcome.answer is not None:
+                row |= dict.fromkeys(row.get(meta(stage.stage.name, "filled")) or ())
+                row |= self.plan.values(record, [name for name, *_ in stage.edits.get(record, ())])
         for place, stage in enumerate(self.plan.stages):
             name = stage.stage.name
             cells = {column: row.get(column) for column in self._visible}
@@ -165,6 +168,9 @@ class Recorder:
                 )
                 new = [payload for payload in outcomes[place].payloads if payload not in held]
                 row[meta(name, "replies")] = [*held, *new]
+            elif record in stage.edits:
+                issues = row.get(meta(name, "issues")) or ()
+                row[meta(name, "issues")] = list(dict.fromkeys([*issues, *map(issue_of, stage.edits[record])]))
         row[STATUS] = self._status(row)
         return row
 

@@ -27,6 +27,7 @@ from ..store.parquet import read_parquet
 from ..store.rows import meta, own_replies, read_payload
 from ..table.arrow import is_true
 from ..table.cells import column_texts
+from . import identity
 from .questions import OnChange, StageQuestions
 from .records import Records, run_columns
 
@@ -51,6 +52,10 @@ class RunPlan(Records):
     """Which stored answers belong to another question, in words, if a run is refused for that."""
     filled: str
     """Which answers in the table's cells come from an earlier run and would be asked for again, in words."""
+    contradicted: str
+    """Which rows of one record differ in what a question is about, in words; a run refuses such a table."""
+    warnings: list[str]
+    """What a run says before it begins, although it is not refused for that."""
     notes: list[str]
 
     @property
@@ -61,6 +66,8 @@ class RunPlan(Records):
     def check(self) -> None:
         """Raise an error if a run would be refused although its plan can be shown."""
         Records.check(self)
+        if self.contradicted:
+            raise InputError("{contradicted}", contradicted=self.contradicted)
         if self.changed:
             raise ChangedError("{changed} {plan} shows the price.", changed=self.changed)
         if self.filled:
@@ -126,7 +133,8 @@ def make_run_plan(
     order = records.order[todo[records.order]]
     failed = np.logical_or.reduce([stage.has_failed for stage in questions])
     wanted = order[failed[order]] if retry_failed == "only" else order
-    chosen = wanted[:limit]
+    asks = np.logical_or.reduce([stage.code >= 0 for stage in questions])
+    chosen = wanted[np.argsort(~asks[wanted], kind="stable")][:limit]
     left_out = np.setdiff1d(order, chosen)
     for asked in questions:
         asked.leave_out(left_out)
@@ -136,9 +144,16 @@ def make_run_plan(
         Sentence("{retry_failed_only}"): len(order) - len(wanted),
         Sentence("{limit}={most}", most=limit): len(wanted) - len(chosen),
     }
+    differing = [(stage, *identity.differing(records, stage)) for stage in questions]
+    contradicted = joined(identity.contradiction(records, stage, apart) for stage, apart, _ in differing if apart)
+    unread = {name: pairs for *_, unread in differing for name, pairs in unread.items()}
+    warnings = [identity.overlooked(records, unread)] if unread else []
+    warnings += [identity.edits_told(records, stage, redo=on_change == "redo") for stage in questions if stage.edits]
     notes = [
         f"{records.keyless} Until then run refuses this table; the plan is for its other rows." * bool(records.keyless),
+        contradicted,
         changed,
+        *warnings,
         _to_read_again(stages, index),
         *(joined([f"The shard {path} is damaged: its records count as not asked.", RESTORE]) for path in index.damaged),
         *map(joined, index.flaws()),
@@ -158,6 +173,8 @@ def make_run_plan(
         later=len(order) - len(chosen),
         changed=changed,
         filled=filled,
+        contradicted=contradicted,
+        warnings=warnings,
         notes=[note for note in notes if note],
     )
 
@@ -222,8 +239,8 @@ def _left_for_later(count: int, setting: Sentence) -> str:
 
 def _changed(stages: Sequence[StageQuestions], folder: Path) -> str:
     """Return which stored answers belong to another question, and what to do; empty if none do."""
-    counts = [counts for stage in stages if (counts := stage.counts).changed]
-    changed = "; ".join(f"{count.name}: {many(count.changed, 'stored answer')}" for count in counts)
+    outdated = [(stage.stage.name, stage.outdated) for stage in stages if stage.outdated]
+    changed = "; ".join(f"{name}: {many(count, 'stored answer')}" for name, count in outdated)
     sentence = Sentence(
         "The question has changed ({changed}) since {store} was filled: its prompt, fields, model, search, settings or "
         "what it is about. {redo} asks them again and pays for it, {keep} keeps the old answers and asks the rest the "

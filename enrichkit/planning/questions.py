@@ -15,15 +15,28 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ..reading.answer import Issue
 from ..stages.stage import Stage
 from ..store.index import Index, find
 from ..store.journal import JournalEntry
 from ..store.rows import meta
 from ..table.arrow import cells_at, has_value, is_true
-from ..table.cells import column_texts, digests, group, ids, is_missing
+from ..table.cells import cell_text, column_texts, digests, group, ids, is_missing
 
 OnChange = Literal["refuse", "redo", "keep"]
 FAILED, ANSWERED = 1, 2
+Edit = tuple[str, str, str]
+"""A column, and the text of its cell when it was asked about and now."""
+
+
+def issue_of(edit: Edit) -> str:
+    """Return what a row's issues say of a cell that its answer was not asked about.
+
+    >>> issue_of(("county", "Nroth", "North"))
+    ": changed_cell: county: 'Nroth' when this was asked, 'North' now"
+    """
+    name, old, new = edit
+    return str(Issue("", "changed_cell", f"{name}: {old!r} when this was asked, {new!r} now"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +51,7 @@ class StagePlan:
         Records with an answer, with a lasting failure, without what the stage requires, and with an answer that
         comes with another record's question.
     changed : int
-        Records whose stored answer belongs to a question that the stage no longer asks.
+        Records whose stored answer belongs to a question that the stage no longer asks, of them or of anybody.
     to_ask : int
         Different questions, each one request if all goes well.
     """
@@ -73,6 +86,10 @@ class StageQuestions:
         Whether the store has the final reply to each question.
     skipped : array
         Which records lack what the stage requires.
+    edits : dict of int to list
+        By record, the columns whose cells its stored answer was not asked about, each with the text then and now.
+    outdated : int
+        Stored answers to a question that is asked differently now, of whatever cells.
     order, start : array
         Question q is needed by the records ``order[start[q]:start[q + 1]]``.
     """
@@ -103,7 +120,7 @@ class StageQuestions:
         self.code, lead = group(rows := digests(texts, salt=self.fingerprint))
         self.questions = ids(rows, lead)
         self.skipped = self._lacks_required(frame, index, places, before)
-        self._sort(index, places, keep=on_change == "keep", retry=bool(retry_failed))
+        self._sort(index, places, frame, on_change=on_change, retry=bool(retry_failed))
 
     def _lacks_required(
         self, frame: pd.DataFrame, index: Index, places: npt.NDArray[np.int64], before: Sequence[StageQuestions]
@@ -120,26 +137,57 @@ class StageQuestions:
             lacking |= ~present
         return lacking
 
-    def _sort(self, index: Index, places: npt.NDArray[np.int64], *, keep: bool, retry: bool) -> None:
+    def _sort(
+        self, index: Index, places: npt.NDArray[np.int64], frame: pd.DataFrame, *, on_change: OnChange, retry: bool
+    ) -> None:
         stored, status = (
             cells_at(index.column(meta(self.stage.name, fact)), places) for fact in ("question", "status")
         )
         asked = is_true(pc.is_valid(stored))
         same = is_true(pc.equal(stored, self.questions.take(pa.array(self.code))))
         failed = is_true(pc.equal(status, "failed"))
+        compared = list(self._compare(index, places, frame, np.flatnonzero(asked & ~same & ~self.skipped)))
+        same[[record for record, edits, _ in compared if not edits]] = True
+        self.edits = {record: edits for record, edits, _ in compared if edits}
+        edited = np.isin(np.arange(len(same)), list(self.edits))
         self._changed = asked & ~same & ~self.skipped
+        self.outdated = int((self._changed & ~edited).sum())
         # Answered before a required value went away: the answer stands, and nothing is asked again.
-        stands = asked & (same | keep | self.skipped)
+        stands = asked & (same | self.skipped | (on_change == "keep") | (edited & (on_change == "refuse")))
         self._failed = stands & failed
         self._done = stands & ~failed
         needs = ~self.skipped & ~self._done & (retry | ~self._failed)
         # A skip is recorded too, in a row that has nothing about this stage yet.
         self.needs = needs | (self.skipped & ~asked & ~is_true(pc.equal(status, "skipped")))
+        self.needs[[record for record, edits, is_said in compared if edits and stands[record] and not is_said]] = True
         self.code[~needs] = -1
         self.skipped &= ~asked
         self._look_up(index)
         self.known = (self._state == ANSWERED) | ((self._state == FAILED) & (not retry))
         self.has_failed = failed | ((self.code >= 0) & (self._state[self.code] == FAILED))
+
+    def _compare(
+        self, index: Index, places: npt.NDArray[np.int64], frame: pd.DataFrame, records: npt.NDArray[np.int64]
+    ) -> Iterator[tuple[int, list[Edit], bool]]:
+        """Yield which of some records were asked the same about other cells, these, and whether their rows say so.
+
+        A record whose cells are only spelled in another case has no edits.
+        """
+        before = {shard: facts.get("stages", {}).get(self.stage.name, {}) for shard, facts in index.footers.items()}
+        asked_so = [shard for shard, facts in before.items() if facts.get("question") == self.fingerprint]
+        records = records[np.isin(index.shards[places[records]], asked_so)] if len(records) else records
+        cells = zip(*(frame[name].iloc[records] for name in self.per), strict=True)
+        present = dict(zip(places[records].tolist(), zip(records.tolist(), cells, strict=True), strict=True))
+        issues, filled = meta(self.stage.name, "issues"), [meta(stage, "filled") for stage in index.stages]
+        for place, row in index.cells(places[records], {*self.per, issues, *filled}):
+            record, own = present[place]
+            answered = {name for names in filled for name in row.get(names) or ()}  # no cells of the user's own
+            then = [cell_text(None if name in answered else row.get(name)) for name in self.per]
+            now = list(map(cell_text, own))
+            if then != now:
+                texts = zip(self.per, then, now, strict=True)
+                edits = [edit for edit in texts if edit[1].casefold() != edit[2].casefold()]
+                yield record, edits, set(map(issue_of, edits)) <= set(row.get(issues) or ())
 
     def _look_up(self, index: Index) -> None:
         """Find out whether the questions that are needed were answered, or failed, anywhere in the store."""

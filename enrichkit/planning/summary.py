@@ -25,6 +25,7 @@ from .plan import RunPlan
 from .questions import StagePlan
 
 FIX_KEY = Sentence("fill in the key where it is missing, or drop such rows; until then {run} refuses the table")
+FIX_ROWS = Sentence("give such rows keys of their own, or drop some; until then {run} refuses the table")
 FIX_CHANGE = Sentence("give {redo} or {keep}, or another {out}; until then {run} refuses the call")
 FIX_FILLED = Sentence("give the table as it was before the earlier run; until then {run} refuses it")
 FIX_PRICE = Sentence("give that price, or leave {budget_usd} out; until then {run} refuses the call")
@@ -207,6 +208,7 @@ def make_plan(
     holds = budget_holds(budget, about, to_ask=run_plan.to_ask, worst_usd=worst_usd)
     in_the_way = {
         FIX_KEY: run_plan.keyless,
+        FIX_ROWS: run_plan.contradicted,
         FIX_CHANGE: run_plan.changed,
         FIX_FILLED: run_plan.filled,
         FIX_PRICE: unpriced and budget.limit_usd is not None,

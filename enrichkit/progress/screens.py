@@ -104,6 +104,14 @@ def warn(status: Status) -> None:
         )
 
 
+def point_out(sentence: str) -> None:
+    """Say what is doubtful about a call before it begins: by the log, in a kernel on stdout, as stderr is a red box."""
+    if _kernel() is None:
+        LOG.warning(sentence)
+    else:
+        _put(sentence, log=sys.stdout)
+
+
 @dataclass(frozen=True, slots=True)
 class Controls:
     """What the buttons call. Each returns at once."""

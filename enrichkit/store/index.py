@@ -250,6 +250,15 @@ class Index(Snapshot):
         """Return a column, all missing if no shard has it."""
         return self.columns.get(name, pa.nulls(len(self.ids), pa.string()))
 
+    def cells(self, places: npt.NDArray[np.integer], names: Columns) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Yield some sealed rows by their places, each with these cells, which are read from the shards."""
+        for shard in np.unique(self.shards[places]):
+            at = np.flatnonzero(self.shards == shard)
+            wanted = np.isin(at, places)
+            table = read_parquet(self.paths[int(shard)], names)
+            if table is not None:  # it was damaged meanwhile
+                yield from zip(at[wanted].tolist(), table.filter(pa.array(wanted)).to_pylist(), strict=True)
+
     def places_of(self, stage: str, questions: Sequence[str] | pa.Array) -> npt.NDArray[np.int64]:
         """Return for each question a row of it, an answered one if there is any; -1 where it is in none."""
         if not len(questions):

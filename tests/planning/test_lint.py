@@ -33,9 +33,10 @@ def test_the_sample_table_is_seen_through(tmp_path):
     assert "and 16 more" in holds[0]  # 21
     assert "rows 28, 268 and 395," in holds[1]  # 3
     assert "and 42 more" in holds[2]  # 47
-    assert "rows 286 and 529" in told[0]
+    assert "but another fund.country, fund.city, poc.linkedin, poc.phone; only the first of them is read" in told[0]
+    assert "rows 286 and 529" in told[1]
     assert any("'Nevrimere Capital' may be two" in note for note in told)
-    assert len(told) == 7
+    assert len(told) == 8
 
 
 @pytest.mark.parametrize(
@@ -140,11 +141,12 @@ def test_a_table_of_any_kind_is_checked(tmp_path):
 
 def test_rows_are_told_by_their_label_where_there_is_one(tmp_path):
     """In every note alike, as in every error."""
-    frame = pd.DataFrame({"name": ["Acme", "Bolt", "Acme"], "country": ["Peru", None, "n/a"]}, index=["x", "y", "z"])
+    frame = pd.DataFrame({"name": ["Acme", "Bolt", "Acme"], "country": ["n/a", None, "n/a"]}, index=["x", "y", "z"])
     assert enrichkit.plan(frame, out=tmp_path / "out", stages=[COMPANY], key="name").notes == (
         "1 row repeats the key of an earlier row, one record each: row 3 (index 'z').",
         "Nothing but the key is filled in row 2 (index 'y'): answers to so little are often wrong or empty.",
-        "country says 'n/a' in row 3 (index 'z'), which counts as a value: empty such cells to have them filled in.",
+        "country says 'n/a' in rows 1 (index 'x') and 3 (index 'z'), which counts as a value: empty such cells to have "
+        "them filled in.",
     )
 
 
