@@ -15,11 +15,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from .cli.commands import export_store, fault, latency, report_of_store, simulate, status_of_store, verify_store
+from .cli import commands
 from .cli.doctor import doctor
 from .cli.flags import Argument, LibraryWarnings, argument, number, path, say, settings_arguments
 from .cli.run import run_file
-from .errors import EnrichError, Stopped, StoreError
+from .errors import EnrichError, InputError, Stopped, StoreError
+from .formatting import perhaps
 from .gemini.simulator import FAULTS
 
 CODES = (
@@ -64,13 +65,21 @@ EXPORT = [
     argument("--lists", "lists in CSV and Excel", choices=("readable", "json"), default="readable"),
     argument("--formulas", "text like =1+1 in those", choices=("safe", "raw"), default="safe"),
 ]
+LISTED = [
+    STORE,
+    argument("-o --output", "write all columns into a file instead: CSV, Parquet, Excel, ...", dest="output", **FILE),
+]
 SIMULATE = [
     argument("--port", "the port; 0 takes a free one (default: 8899)", type=number(int, 0, 65_535), default=8899),
     argument("--seed", "same seed, same answers (default: 0)", type=int, default=0),
-    argument("--latency", "a reply takes so long; 0.5-3 is a spread", type=latency, default=0.0, metavar="SECONDS"),
+    argument(
+        "--latency", "a reply takes so long; 0.5-3 is a spread", type=commands.latency, default=0.0, metavar="SECONDS"
+    ),
     argument("--per-minute", "refuse more than N requests a minute", **COUNT),
     argument("--per-day", "refuse more than N requests a day", **COUNT),
-    argument("--fault", "a fault and its probability", type=fault, action="append", default=[], metavar="NAME=P"),
+    argument(
+        "--fault", "a fault and its probability", type=commands.fault, action="append", default=[], metavar="NAME=P"
+    ),
 ]
 DOCTOR = [
     *(flag for flag in settings_arguments() if flag[0] in ("--model", "--client")),
@@ -81,12 +90,15 @@ COMMANDS = {
     "run": Command(
         run_file, RUN, f"Example, without key or cost: enrichkit run --input data.csv --model simulator. {CODES}"
     ),
-    "status": Command(status_of_store, {"": [STORE]}),
-    "report": Command(report_of_store, {"": [STORE, argument("--json", "as JSON", **ON)]}),
-    "verify": Command(verify_store, {"": [STORE]}),
-    "export": Command(export_store, {"": [STORE, *EXPORT]}),
+    "status": Command(commands.status_of_store, {"": [STORE]}),
+    "report": Command(commands.report_of_store, {"": [STORE, argument("--json", "as JSON", **ON)]}),
+    "verify": Command(commands.verify_store, {"": [STORE]}),
+    "corrections": Command(commands.corrections_of_store, {"": LISTED}),
+    "weak": Command(commands.weak_of_store, {"": LISTED}),
+    "evidence": Command(commands.evidence_of_store, {"": LISTED}),
+    "export": Command(commands.export_store, {"": [STORE, *EXPORT]}),
     "doctor": Command(doctor, {"": DOCTOR}, "Example, without key or cost: enrichkit doctor --model simulator."),
-    "simulate": Command(simulate, {"": SIMULATE}, f"Faults: {', '.join(FAULTS)}."),
+    "simulate": Command(commands.simulate, {"": SIMULATE}, f"Faults: {', '.join(FAULTS)}."),
 }
 
 
@@ -99,7 +111,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     library.addHandler(handler)
     running = False
     try:
-        args = _parser().parse_args(arguments)
+        args, unknown = _parser().parse_known_args(arguments)
+        for name in unknown:
+            raise InputError(
+                "{prog} has no argument {name!r}.{hint}", prog=args.prog, name=name, hint=perhaps(name, args.flags)
+            )
         running = args.function is run_file
         with warnings.catch_warnings():
             warnings.showwarning = lambda message, *_: say(message.args[0] if isinstance(message, Warning) else message)
@@ -122,17 +138,18 @@ def _parser() -> argparse.ArgumentParser:
     )
     version = importlib.metadata.version("enrichkit")
     parser.add_argument("--version", action="version", version=f"enrichkit {version}", help="say which this is")
-    commands = parser.add_subparsers(required=True, metavar="command")
+    subparsers = parser.add_subparsers(required=True, metavar="command")
     for name, command in COMMANDS.items():
         text = inspect.getdoc(command.function) or ""
-        short = commands.add_parser(
+        short = subparsers.add_parser(
             name, help=text.splitlines()[0], description=text, epilog=command.epilog, allow_abbrev=False
         )
-        short.set_defaults(function=command.function)
+        flags = [flag for arguments in command.groups.values() for flag, _ in arguments]
+        short.set_defaults(function=command.function, prog=short.prog, flags=flags)
         for title, arguments in command.groups.items():
             group = short.add_argument_group(title) if title else short
             for flag, facts in arguments:
-                group.add_argument(flag, **facts)
+                group.add_argument(*flag.split(), **facts)
     return parser
 
 

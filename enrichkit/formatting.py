@@ -13,6 +13,7 @@ import functools
 import html
 import math
 import re
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, Self
@@ -52,8 +53,8 @@ SPELLINGS = {
     "run": ("enrichkit.run", "enrichkit run"),
     "plan": ("enrichkit.plan(...)", "--dry-run"),
     "read": ("enrichkit.read(out)", "in Python, enrichkit.read(out)"),
-    "corrections": ("enrichkit.trust.corrections", "in Python, enrichkit.trust.corrections"),
-    "weak": ("enrichkit.trust.weak", "in Python, enrichkit.trust.weak"),
+    "corrections": ("enrichkit.trust.corrections(", "enrichkit corrections "),
+    "weak": ("enrichkit.trust.weak(", "enrichkit weak "),
     "report_of": ("enrichkit.report(", "enrichkit report "),
     "end_of_call": (")", ""),
     "call": ("call", "command"),
@@ -112,10 +113,16 @@ def spelled(text: str, spelling: Mapping[str, str]) -> str:
     return text.template.format_map({**spelling, **facts})
 
 
-def text_page(lines: Iterable[str], tables: Mapping[str, pd.DataFrame] = NO_TABLES, *, most: int = LONGEST_CELL) -> str:
+def text_page(
+    lines: Iterable[str],
+    tables: Mapping[str, pd.DataFrame] = NO_TABLES,
+    *,
+    most: int = LONGEST_CELL,
+    width: int | None = None,
+) -> str:
     """Return sentences, and tables by their titles, as plain text; tables without rows are left out.
 
-    Cells are cut after ``most`` characters.
+    Cells are cut after ``most`` characters, and the widest columns' until a table is no wider than ``width``.
 
     >>> print(text_page(["A store"], {"cost": pd.DataFrame({"stage": ["poc", "fund"], "USD": [1, 1200]})}))
     A store
@@ -127,15 +134,36 @@ def text_page(lines: Iterable[str], tables: Mapping[str, pd.DataFrame] = NO_TABL
     """
     parts = [plain(line, 0) for line in lines]
     for title, table in tables.items():
+        texts = [[str(heading), *cells] for heading, cells in _readable(table, most).items()]
+        widths = [max(map(_width, cells)) for cells in texts]
+        while width is not None and 2 * len(widths) + sum(widths) > max(width, 4 * len(widths)):
+            widths[widths.index(max(widths))] -= 1
         columns = []
-        for name, (heading, texts) in zip(table, _readable(table, most).items(), strict=True):
-            cells = [str(heading), *texts]
-            width = max(map(len, cells))
+        for name, cells, room in zip(table, texts, widths, strict=True):
             words = pd.api.types.is_string_dtype(table[name])
-            columns.append([cell.ljust(width) if words else cell.rjust(width) for cell in cells])
+            columns.append([_fitted(cell, room, left=words) for cell in cells])
         if len(table):
             parts += ["", title, *("  ".join(["", *row]).rstrip() for row in zip(*columns, strict=True))]
     return "\n".join(parts)
+
+
+def _width(text: str) -> int:
+    """Return how many places of a terminal's line a text takes: two for each letter of East Asia, none for accents."""
+    wide = sum(unicodedata.east_asian_width(letter) in "WF" for letter in text)
+    return len(text) + wide - sum(map(bool, map(unicodedata.combining, text)))
+
+
+def _fitted(text: str, room: int, *, left: bool) -> str:
+    """Return a text cut or padded to so many places.
+
+    >>> [_fitted(text, 4, left=True) for text in ("Oslo", "Lisbon", "東京都", "é")]
+    ['Oslo', 'Lis…', '東… ', 'é   ']
+    """
+    shown = plain(text, room)
+    while _width(shown) > room:
+        shown = f"{shown[:-2]}…"
+    padding = " " * (room - _width(shown))
+    return shown + padding if left else padding + shown
 
 
 def html_page(

@@ -8,20 +8,29 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import shutil
+import sys
 import threading
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from ..errors import InputError
-from ..formatting import duration, many
+from ..formatting import duration, many, text_page
 from ..gemini.simulator import FAULTS, Quota, Simulator
 from ..pricing.budget import Budget, beside_replies
+from ..reporting import trust
 from ..reporting.report import report
-from ..reporting.tablefiles import export
+from ..reporting.tablefiles import check_target, export
 from ..reporting.verify import verify
 from ..store.files import folder_of, is_store, read_progress
-from ..store.reader import StoreReader
+from ..store.reader import ORIGIN, StoreReader
+from ..store.rows import WHY
+from ..table.arrow import as_text
+from ..table.cells import is_missing
 from .flags import number, put, shell
 
 
@@ -77,6 +86,41 @@ def export_store(args: argparse.Namespace) -> int:
     out = store_at(args.dir)
     export(out, args.file, only_new=args.only_new, lists=args.lists, formulas=args.formulas)
     put(f"Written: {args.file}")
+    return 0
+
+
+def evidence_of_store(args: argparse.Namespace) -> int:
+    """List each answered field of a store: how far it is backed, and by which pages."""
+    return _list(args, trust.evidence, ["column", "state", "answer"])
+
+
+def corrections_of_store(args: argparse.Namespace) -> int:
+    """List what a model would put where the table has another value, and which pages say so."""
+    return _list(args, trust.corrections, ["column", "old", "new"])
+
+
+def weak_of_store(args: argparse.Namespace) -> int:
+    """List the records that are worth another look, and why; as a file, they are an --input."""
+    return _list(args, trust.weak, [WHY])
+
+
+def _list(args: argparse.Namespace, listed: Callable[[Path], pd.DataFrame], shown: Sequence[str]) -> int:
+    """Write a list into a file; without one, show some of its columns, no wider than the terminal."""
+    out = store_at(args.dir)
+    frame = listed(out)
+    if args.output is not None:
+        check_target(args.output, frame, out=out)
+        export(frame, args.output)
+        put(f"Written: {args.output} ({many(len(frame), 'row')})")
+        return 0
+    texts = frame.map(lambda cell: "" if is_missing(cell) else as_text(cell))
+    key = texts[frame.attrs[ORIGIN]["key"]].itertuples(index=False)
+    table = pd.DataFrame(
+        {"record": [", ".join(filter(None, cells)) for cells in key]} | {name.strip("_"): texts[name] for name in shown}
+    )
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    page = text_page((), {"": table}, most=0, width=width).splitlines()
+    put(f"{out}: {many(len(frame), 'row')} (-o FILE writes them with all their columns)", *page[1:])
     return 0
 
 

@@ -97,7 +97,7 @@ def export(
     store = None if isinstance(out, pd.DataFrame) else folder_of(out)
     format_of(path)
     frame = out if isinstance(out, pd.DataFrame) else read(out)
-    check_target(path, frame, out=store, source=None if store is None else read_progress(store).get("input"))
+    check_target(path, frame, out=store)
     if not len(frame.columns if store is None else frame):
         raise InputError("There is nothing to write into {path}: no record is complete yet.", path=path)
     if only_new:
@@ -156,6 +156,7 @@ def check_target(path: Path, frame: pd.DataFrame, *, out: Path | None = None, so
             raise InputError(
                 "{path} is, or lies in, the store's folder {ours}. Write it elsewhere.", path=path, ours=ours
             )
+    source = read_progress(out).get("input") if out is not None and source is None else source
     if isinstance(source, str | Path) and path.exists() and Path(source).exists() and path.samefile(source):
         raise InputError("{path} is the input of the run. Write it elsewhere.", path=path)
     folder = next(parent for parent in path.absolute().parents if parent.exists())

@@ -19,7 +19,7 @@ from ..formatting import escaped, html_page, many, text_page
 from ..gemini.wire import parse
 from ..messages import decode
 from ..store.index import RECORD_ID
-from ..store.reader import StoreReader, to_frame
+from ..store.reader import ORIGIN, StoreReader, to_frame
 from ..store.rows import NO_SEARCH, WHY, meta
 from .quality import fields, read_answers
 
@@ -84,7 +84,7 @@ def evidence(out: str | Path = "enriched") -> pd.DataFrame:
         for stage, columns in stages.items()
         for field in fields(row, stage, columns)
     ]
-    return pd.DataFrame(rows, columns=[RECORD_ID, *key, *COLUMNS])
+    return _listed(pd.DataFrame(rows, columns=[RECORD_ID, *key, *COLUMNS]), key, ["answer", "issues", "sources"])
 
 
 def corrections(out: str | Path = "enriched") -> pd.DataFrame:
@@ -116,11 +116,12 @@ def corrections(out: str | Path = "enriched") -> pd.DataFrame:
     [['fund.linkedin', 'no page']]
     """
     backing = evidence(out)
-    key = list(backing.columns[1 : -len(COLUMNS)])
+    key = backing.attrs[ORIGIN]["key"]
     differing = backing[backing["cell"].notna()].rename(columns={"cell": "old", "answer": "new"})
     backed = differing["sources"].map(len) > 0
     ordered = differing.assign(backed=backed).sort_values("backed", ascending=False, kind="stable", ignore_index=True)
-    return ordered[[*key, "column", "old", "new", "sources", "issues", "confidence", RECORD_ID]]
+    columns = [*key, "column", "old", "new", "sources", "issues", "confidence", RECORD_ID]
+    return _listed(ordered[columns], key, ["new", "issues", "sources"])
 
 
 def weak(
@@ -186,7 +187,13 @@ def weak(
     rows.sort(key=lambda row: -row[0])
     own = [table.schema.field(name) for name in given if name in table.column_names]
     schema = pa.schema([*own, pa.field(WHY, pa.string())])
-    return to_frame(pa.Table.from_pylist([row for _, row in rows], schema=schema))
+    return _listed(to_frame(pa.Table.from_pylist([row for _, row in rows], schema=schema)), reader.key, [WHY])
+
+
+def _listed(frame: pd.DataFrame, key: Sequence[str], written: Sequence[str]) -> pd.DataFrame:
+    """Return a list that says which of its columns identify a record, and which a model wrote into, for `export`."""
+    frame.attrs[ORIGIN] = {"key": list(key), "written": list(written)}
+    return frame
 
 
 def _doubts(row: Mapping[str, Any], stage: str) -> Iterator[tuple[int, str]]:

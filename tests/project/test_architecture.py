@@ -97,7 +97,7 @@ TODAY: dict[str, dict[str, int]] = {
         "runner.Run": 8,
     },
     "code lines": {
-        "": 10_569,
+        "": 10644,
     },
     "core": {
         "": 5_936,

@@ -744,7 +744,7 @@ def test_other_formats(suffix, folder, simulator):
     assert len(pd.read_parquet("all.parquet")) == 10
     report = enrich("report", "data_enriched")
     assert "10 records" in report
-    assert "in Python, enrichkit.trust.weak(" in report
+    assert "Next: enrichkit corrections " in report
     assert json.loads(enrich("report", "data_enriched", "--json"))["cost"]["records"] == 10
 
 
