@@ -10,7 +10,7 @@ order, each on what those before it have left:
 | `url_cleaned` | poc, fund, deep | no scheme, http, blanks, last slash, tracking, fragment, non-ASCII host | cleans |
 | `not_own_website` | fund, deep | a website on LinkedIn, Crunchbase, a social network, in a directory | empties |
 | `linkedin_kind` | poc, fund | no profile (person), no firm's page (firm) | empties |
-| `linkedin_name` | poc | a profile whose slug holds neither first nor last name; only within one script | flags |
+| `linkedin_name` | poc | a profile whose slug does not resemble the name; only within one script | flags |
 | `crunchbase_kind` | fund | a person's page or none of Crunchbase's; a page of another kind | empties; flags |
 | `sector_spelling` | fund | a sector of the list in another case or with other signs between its words | cleans |
 | `sector_outside` | fund | a sector that is not in the list | empties (that one) |
@@ -34,7 +34,6 @@ import datetime
 import functools
 import math
 import re
-import unicodedata
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -44,7 +43,8 @@ from ..reading.answer import KEEP, Answer, Issue
 from ..reading.json_text import plain_key
 from ..reading.values import original
 from .addresses import NOT_OWN, clean, host_of, is_at, page_of
-from .places import PLAIN_LETTERS, country, currency, dialled, elsewhere, load
+from .places import country, currency, dialled, elsewhere, load
+from .resemblance import resembles
 from .stage import Stage, prompt_text
 
 __all__ = ["DEEP", "FUND", "KEY", "POC", "SECTORS", "STAGES"]
@@ -123,18 +123,9 @@ def _prompt(name: str) -> str:
 
 POC_PROMPT, FUND_PROMPT, DEEP_PROMPT = map(_prompt, ("poc", "fund", "deep"))
 ADDRESSES = ("linkedin", "crunchbase", "website")
-_LETTERS = re.compile(r"[^\W\d_]+")
-_UMLAUTS = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "ø": "oe", "å": "aa"})
 _SECTOR = {sector.replace("-", ""): sector for sector in SECTORS}
 _BETWEEN_PLACES = re.compile(r"[;/|•+&,；、，،\n]|\b(?:and|or)\b", re.IGNORECASE)
 _EXTENSION = re.compile(r"(?:ext(?:ension|n)?|x)[\s.:]*\d{1,6}\)?$", re.IGNORECASE)
-
-
-def _spellings(text: str) -> list[list[str]]:
-    """Return a name's words in small letters without accents, umlauts once dropped and once written out."""
-    text = unicodedata.normalize("NFC", text.casefold())
-    ways = (unicodedata.normalize("NFKD", way.translate(PLAIN_LETTERS)) for way in (text, text.translate(_UMLAUTS)))
-    return [_LETTERS.findall("".join(sign for sign in way if not unicodedata.combining(sign))) for way in ways]
 
 
 def _changed(answer: Answer, check: str, change: Callable[[str], str | None], *only: str) -> Iterator[Issue]:
@@ -185,12 +176,9 @@ def linkedin_kind(answer: Person | Fund, record: Mapping[str, str]) -> Iterator[
 def linkedin_name(answer: Person, record: Mapping[str, str]) -> Iterator[Issue]:
     """Flag a profile that seems to be somebody else's; a name in another script than the slug cannot tell."""
     slug = page_of(answer.linkedin, "linkedin.com")[1]
-    slugs = ["".join(words) for words in _spellings(slug)]
-    given = [words for column in KEY[1:] for words in _spellings(record.get(column, ""))]
-    names = [word for words in given for word in words if len(word) > min(len(words), 2) or not word.isascii()]
-    names = sorted({name for name in names if name.isascii() == slugs[0].isascii()})
-    if slug and names and not any(name in spelling for name in names for spelling in slugs):
-        yield Issue("linkedin", "linkedin_name", f"{original(answer.linkedin)} has none of {original(names)}")
+    name = " ".join(record.get(column, "") for column in KEY[1:])
+    if slug and resembles(name, slug) is False:
+        yield Issue("linkedin", "linkedin_name", f"{original(answer.linkedin)} is not like {original(name)}")
 
 
 def crunchbase_kind(answer: Fund, record: Mapping[str, str]) -> Iterator[Issue]:
