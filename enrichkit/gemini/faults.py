@@ -112,15 +112,22 @@ def schema_of(body: Body) -> Body:
     return {}
 
 
+KINDS: dict[Any, str] = {1: "string", 2: "number", 3: "integer", 4: "boolean", 5: "array", 6: "object"}
+"""Schema types as the older SDK numbers them."""
+
+
 def present(schema: Any) -> Any:
-    """Return a schema in which what may also be null is what it is otherwise."""
+    """Return a schema in which what may also be null is what it is otherwise, and types are words."""
     if isinstance(schema, list):
         return [present(part) for part in schema]
     if not isinstance(schema, dict):
         return schema
     kinds = [kind for kind in get(schema, "anyOf") or () if kind.get("type") != "null"]
     rest = {name: part for name, part in schema.items() if name not in ("anyOf", "any_of")}
-    return {name: present(part) for name, part in ((kinds[0] | rest) if kinds else rest).items()}
+    whole = {name: present(part) for name, part in ((kinds[0] | rest) if kinds else rest).items()}
+    if isinstance(kind := whole.get("type"), str | int):  # else there is none, or it is a field of that name
+        whole["type"] = KINDS.get(kind) or str(kind).lower()
+    return whole
 
 
 def text_of(content: Body) -> str:

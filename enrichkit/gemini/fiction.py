@@ -17,8 +17,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import urlencode
 
-KINDS = {1: "string", 2: "number", 3: "integer", 4: "boolean", 5: "array", 6: "object"}
-"""Schema types as the older SDK numbers them."""
 STROKES = str.maketrans("øłđØŁĐ", "oldOLD") | str.maketrans({"æ": "ae", "œ": "oe", "ß": "ss"})
 NO_LATIN = "name-"
 WRONG_WORDS = {"sectors": ("Deep Tech", "sector_outside"), "currency": ("Dollars", "no_currency")}
@@ -38,30 +36,30 @@ CITIES = {
     "united kingdom, uk, u.k., great britain": ["London", "Edinburgh", "Manchester"],
     "france, fr": ["Paris", "Lyon", "Nîmes"],
     "germany, de, deutschland": ["Berlin", "München", "Köln"],
-    "türkiye, turkey, tr": ["İstanbul", "İzmir"],
-    "sweden, se, sverige": ["Stockholm", "Malmö"],
-    "poland, pl, polska": ["Warszawa", "Łódź"],
-    "norway, no": ["Oslo", "Bergen"],
-    "canada, ca": ["Toronto", "Montréal"],
-    "brazil, br, brasil": ["São Paulo"],
-    "switzerland, ch, schweiz, suisse": ["Zürich", "Genève"],
-    "spain, es, españa": ["Madrid"],
-    "japan, jp, 日本": ["東京", "京都"],
-    "china, cn, 中国": ["上海", "北京"],
-    "india, in, भारत": ["Mumbai", "Bengaluru"],
-    "ukraine, ua": ["Київ", "Львів"],
-    "greece, gr, ελλάδα": ["Αθήνα"],
-    "israel, il, ישראל": ["Tel Aviv"],
-    "korea, kr": ["Seoul"],
-    "u.a.e., ae": ["Dubai"],
-    "singapore": ["Singapore"],
-    "kenya": ["Nairobi"],
+    **{"türkiye, turkey, tr": ["İstanbul", "İzmir"], "sweden, se, sverige": ["Stockholm", "Malmö"]},
+    **{"poland, pl, polska": ["Warszawa", "Łódź"], "norway, no": ["Oslo", "Bergen"]},
+    **{"canada, ca": ["Toronto", "Montréal"], "brazil, br, brasil": ["São Paulo"]},
+    **{"switzerland, ch, schweiz, suisse": ["Zürich", "Genève"], "spain, es, españa": ["Madrid"]},
+    **{"japan, jp, 日本": ["東京", "京都"], "china, cn, 中国": ["上海", "北京"]},
+    **{"india, in, भारत": ["Mumbai", "Bengaluru"], "ukraine, ua": ["Київ", "Львів"]},
+    **{"greece, gr, ελλάδα": ["Αθήνα"], "israel, il, ישראל": ["Tel Aviv"], "korea, kr": ["Seoul"]},
+    **{"u.a.e., ae": ["Dubai"], "singapore": ["Singapore"], "kenya": ["Nairobi"]},
 }
 """Countries as tables spell them, with some of their cities."""
+FORMATS = {
+    **{"date": "2021-11-03", "date-time": "2021-11-03T09:30:00Z", "time": "09:30:00", "duration": "P3D"},
+    **{"uri": "https://{}.example", "email": "office@{}.example", "ipv4": "192.0.2.7"},
+    **{"uuid": "123e4567-e89b-42d3-a456-426614174000"},
+}
+"""Texts of the formats that a schema may ask for, about somebody."""
 UNSUPPORTED = 0.08
 """How often no page backs a value."""
 ELSEWHERE = {"Łódź": "poland", "Nairobi": "kenya", "Ulaanbaatar": ""}
 SENTENCES = [
+    "{who} is small, keeps to what it does well, and has done so for a long time.",
+    "Those who know {who} speak of care and patience rather than of size.",
+]
+OF_FUNDS = [
     "{who} backs founders early and stays with them for a decade.",
     "{who} works with a small team and invests in few companies at a time.",
     "Known for patient money, {who} looks for firms that others find too slow.",
@@ -103,10 +101,7 @@ def slug(text: str) -> str:
 
 
 def invent(schema: Mapping[str, Any], text: str, seed: int) -> tuple[dict[str, Any], dict[str, str]]:
-    """Return an answer of ``schema`` about the record in a prompt's text, and its faults by field.
-
-    The order of the schema's fields does not matter.
-    """
+    """Return an answer of a schema, in whatever order, about the record in a prompt's text; and its faults by field."""
     record = Record(text)
     dice = random.Random(f"{seed} known {text}")
     # How much there is to find about this record: it moves every other figure, as it does for real.
@@ -114,9 +109,8 @@ def invent(schema: Mapping[str, Any], text: str, seed: int) -> tuple[dict[str, A
     answer: dict[str, Any] = {}
     planted: dict[str, str] = {}
     properties = schema.get("properties") or {}
-    for name, part in sorted(properties.items()):
-        if name in ABOUT_ITSELF:
-            continue
+    for name in sorted(properties.keys() - {*ABOUT_ITSELF}):
+        part = properties[name]
         dice = random.Random(f"{seed} {name} {text}")
         required = name in (schema.get("required") or ())
         answer[name] = None
@@ -130,11 +124,10 @@ def invent(schema: Mapping[str, Any], text: str, seed: int) -> tuple[dict[str, A
         if faults:
             planted[name] = faults[0]
     dice = random.Random(f"{seed} itself {text}")
-    found_names = [name for name, value in answer.items() if value is not None]
     itself: dict[str, Any] = {
         "confidence": _graded(known, ("low", "medium", "high"), dice),
         "search_quality": _graded(known, ("poor", "limited", "good", "excellent"), dice),
-        "fields_found": found_names,
+        "fields_found": [name for name, value in answer.items() if value is not None],
         "notes": "Simulated answer: everything in it is invented.",
     }
     if dice.random() < 0.06:
@@ -159,7 +152,6 @@ def _echoed(given: str, schema: Mapping[str, Any], dice: random.Random) -> Any:
     """Return what the record says already, as a search mostly finds it; None where it found something else."""
     if not given or dice.random() < 0.15:
         return None
-    kind = KINDS.get(schema.get("type", "string"), str(schema.get("type", "string")).lower())
     description = str(schema.get("description", ""))
     # Of the wrong kind, it slipped into this column: no page says so.
     for place in ("/in/", "/company/", "/organization/"):
@@ -169,7 +161,7 @@ def _echoed(given: str, schema: Mapping[str, Any], dice: random.Random) -> Any:
         return None
     if "city" in description.lower() and re.search("[;,/&]", given):
         return None
-    return given if kind == "string" else None
+    return given if schema.get("type", "string") == "string" else None
 
 
 def _words(value: Any) -> str:
@@ -184,25 +176,26 @@ def _graded(known: float, words: tuple[str, ...], dice: random.Random) -> str:
 
 
 def _value(name: str, schema: Mapping[str, Any], record: Record, dice: random.Random, faults: list[str]) -> Any:
-    given = schema.get("type", "string")
-    kind = KINDS.get(given, str(given).lower())
+    kind = schema.get("type", "string")
     if choices := [choice for choice in schema.get("enum") or () if choice is not None]:
         return dice.choice(choices)
     if kind == "array":
         items = schema.get("items") or {}
-        many = [_value(name, items, record, dice, faults) for _ in range(dice.randint(1, 3))]
-        return [value for place, value in enumerate(many) if value not in many[:place]]
+        count = _within(dice.randint(1, 3), schema.get("minItems"), schema.get("maxItems"))
+        many = [_value(name, items, record, dice, faults) for _ in range(count)]
+        return many if "minItems" in schema else [value for n, value in enumerate(many) if value not in many[:n]]
     if kind == "object":
         return _object(schema, record, dice, faults)
     if kind == "boolean":
         return dice.random() < 0.5
     if kind in ("integer", "number"):
-        return _number(name, dice, faults)
+        return _within(_number(name, dice, faults), schema.get("minimum"), schema.get("maximum"))
     return _text(name, schema, record, dice, faults)
 
 
 def _object(schema: Mapping[str, Any], record: Record, dice: random.Random, faults: list[str]) -> dict[str, Any]:
-    parts = sorted((schema.get("properties") or {}).items())
+    of_map = dict.fromkeys(("main", "other"), schema.get("additionalProperties") or {})
+    parts = sorted((schema.get("properties") or of_map).items())
     values = {name: _value(name, part, record, dice, faults) for name, part in parts}
     low, high = values.get("min"), values.get("max")
     if isinstance(low, int | float) and isinstance(high, int | float):
@@ -211,6 +204,11 @@ def _object(schema: Mapping[str, Any], record: Record, dice: random.Random, faul
             values["min"], values["max"] = values["max"], values["min"]
             faults.append("min_above_max")
     return values
+
+
+def _within(value: Any, low: Any, high: Any) -> Any:
+    """Return a number between two limits, where there are any."""
+    return min(value if high is None else high, max(value, value if low is None else low))
 
 
 def _number(name: str, dice: random.Random, faults: list[str]) -> int:
@@ -235,11 +233,16 @@ def _text(name: str, schema: Mapping[str, Any], record: Record, dice: random.Ran
     about_person = bool(record.person) and "firm's linkedin" not in description.lower()
     about_person = about_person and "/company/" not in description
     who = record.person if about_person else record.subject
+    if asked := re.search(r"format: ([\w-]+)", description):
+        return FORMATS.get(asked[1], "{}").format(slug(who))
     sound, wrong, fault = _choices(name, record, who, dice, about_person=about_person)
     if wrong is not None and dice.random() < 0.04:
         faults.append(fault)
         return wrong
-    return sound if sound is not None else dice.choice(SENTENCES).format(who=who or "The firm")
+    sentences = OF_FUNDS if "fund" in record.labelled else SENTENCES
+    text = sound if sound is not None else dice.choice(sentences).format(who=who or "The firm")
+    longest = re.search(r"at most (\d+) characters", description)
+    return text[: int(longest[1])] if longest else text
 
 
 Choice = tuple[str | None, str | None, str]
@@ -249,7 +252,7 @@ Choice = tuple[str | None, str | None, str]
 def _choices(name: str, record: Record, who: str, dice: random.Random, *, about_person: bool) -> Choice:
     if any(word in name for word in ("linkedin", "crunchbase", "website", "url")):
         return _addresses(name, who, record.site, dice, about_person=about_person)
-    if "city" in name:
+    if "city" in name or "town" in name:
         return _city(record.country, dice)
     if "email" in name:
         return f"office@{slug(record.subject)}.example", None, ""

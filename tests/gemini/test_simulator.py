@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import subprocess
 import sys
@@ -12,6 +13,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from enrichkit.gemini.faults import present
+from enrichkit.gemini.fiction import invent
 from enrichkit.gemini.simulator import FAULTS, Quota, Simulator
 
 SCHEMA = {
@@ -56,6 +59,38 @@ def fetch(simulator, path):
 def answer(reply):
     text = reply["candidates"][0]["content"]["parts"][0]["text"]
     return json.loads(text.removeprefix("```json\n").removesuffix("\n```"))
+
+
+def test_what_it_answers_keeps_to_formats_and_limits():
+    """Dates, addresses, bounds, maps and parts, of a field that may be missing, too; a field may be called type."""
+    number, text = {"type": "integer"}, {"type": "string"}
+    fields = {
+        "born": {"anyOf": [text | {"format": "date"}, {"type": "null"}], "description": "format: date"},
+        "seen": text | {"description": "When. (format: date-time)"},
+        "page": text | {"description": "format: uri"},
+        "share": number | {"minimum": 600, "maximum": 700},
+        "ratio": {"type": "number", "minimum": 0, "maximum": 0.5},
+        "parts": {"type": "object", "additionalProperties": number},
+        "names": {"type": "array", "items": text, "minItems": 4, "maxItems": 5},
+        "type": text | {"enum": ["a", "b"]},
+        "motto": text | {"description": "at most 12 characters"},
+        "quays": {
+            "type": "array",
+            "items": {"type": "object", "properties": {"town": text, "open": {"type": "boolean"}}},
+        },
+    }
+    schema = present({"type": "object", "properties": fields, "required": list(fields)})
+    for number in range(20):
+        answer, _ = invent(schema, f"Research ⟦Quay {number}⟧.", seed=0)
+        assert datetime.date.fromisoformat(answer["born"]) <= datetime.datetime.fromisoformat(answer["seen"]).date()
+        assert answer["page"] == f"https://quay-{number}.example"
+        assert 600 <= answer["share"] <= 700
+        assert 0 <= answer["ratio"] <= 0.5
+        assert all(isinstance(value, int) for value in answer["parts"].values())
+        assert 4 <= len(answer["names"]) <= 5
+        assert answer["type"] in ("a", "b")
+        assert len(answer["motto"]) <= 12
+        assert all({type(quay["town"]), type(quay["open"])} == {str, bool} for quay in answer["quays"])
 
 
 @pytest.mark.parametrize("version", ["v1", "v1beta"])

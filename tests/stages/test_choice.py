@@ -119,7 +119,7 @@ def test_what_the_stages_call_otherwise_is_mapped_both_ways(tmp_path):
     """A user's table keeps its names: gaps filled, nothing renamed, no column but the documented ones."""
     names = {"fund.title": "Fund Name", "fund.country": "Country", "fund.website": "Website"}
     own = {"out": tmp_path / "own", "model": "simulator", "stages": ["fund"], "progress": False, "names": names}
-    job = enrichkit.start(DF, key="Fund Name", priority=lambda table: [1, len(table["Fund Name"])], **own)
+    job = enrichkit.start(DF, key="Fund Name", priority=lambda table: [1, len(table["Fund Name"])], workers=1, **own)
     rows, filled = list(job), job.result()
     assert rows[0]["Fund Name"] == "Osk"  # of the highest priority
     by_hand = DF.rename(columns={own: name for name, own in names.items()})
