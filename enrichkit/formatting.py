@@ -52,6 +52,12 @@ SPELLINGS = {
     "give_prices": ("give prices", "in Python, give prices"),
     "run": ("enrichkit.run", "enrichkit run"),
     "plan": ("enrichkit.plan(...)", "--dry-run"),
+    "go": ("enrichkit.run with the same arguments", "the same command without --dry-run"),
+    "go_with_a_sample": (
+        "enrichkit.run with df.sample(10) first, to measure what it costs; then with the same arguments",
+        "the same command without --dry-run, with --limit 10 first, to measure what it costs",
+    ),
+    "or_start": ("; or enrichkit.start, in the background", ""),
     "read": ("enrichkit.read(out)", "in Python, enrichkit.read(out)"),
     "corrections": ("enrichkit.trust.corrections(", "enrichkit corrections "),
     "weak": ("enrichkit.trust.weak(", "enrichkit weak "),

@@ -84,7 +84,7 @@ RULES: dict[str, Rule] = {
     "limit": (lambda value: value is None or _whole(value, 0), "a number of records"),
     "retry_failed": _choice(True, "only", False),
     "on_change": _choice(*get_args(OnChange)),
-    "progress": _choice("auto", "widget", "html", "text", True, False),
+    "progress": _choice("auto", "widget", "html", "text", "off", True, False),
     "tier": _choice(*DEADLINES),
     "model": (_is_text, f"a model's name, such as {DEFAULT_MODEL!r} or {SIMULATOR!r}"),
     "client": (
@@ -177,10 +177,10 @@ class Options:
         and delays the end by 10 s at most. The address is a secret: keep it in the environment variable
         ``ENRICHKIT_NOTIFY`` (several with blanks between them), which counts where ``notify`` is None; an empty list
         means no notification at all.
-    progress : {"auto", "widget", "html", "text", False}
+    progress : {"auto", "widget", "html", "text", "off", False}
         How the run shows itself. ``"widget"``: a live view with buttons, in a notebook; ``"html"``: the same without
-        buttons or ipywidgets; ``"text"``: a line every five seconds; ``False``: not at all. ``"auto"`` takes what the
-        environment variable ``ENRICHKIT_PROGRESS`` says (one of these words, or ``off``), else the widget in a
+        buttons or ipywidgets; ``"text"``: a line every five seconds; ``"off"`` or ``False``: not at all. ``"auto"``
+        takes what the environment variable ``ENRICHKIT_PROGRESS`` says (one of these words), else the widget in a
         notebook, text in papermill, nbclient and logs, and a bar in a terminal. What is not available falls back to
         the next best. In a notebook a static summary is left at the end. After `start` the live view is below the cell
         that started the run, and wherever `Run.show` is called.
@@ -209,7 +209,7 @@ class Options:
     budget_usd: float | None = field(default=None, metadata={"flag": "--budget", "metavar": "USD"})
     prices: Mapping[str, Price] = field(default_factory=dict)
     retry_failed: bool | Literal["only"] = field(
-        default=False, metadata={"flag": "--retry-failed", "action": "store_true"}
+        default=False, metadata={"flag": "--retry-failed", "action": "store_const", "const": "only"}
     )
     reread: bool = field(default=False, metadata={"flag": "--reread", "action": "store_true"})
     on_change: OnChange = field(default="refuse", metadata={"flag": "--on-change", "choices": get_args(OnChange)})
@@ -222,7 +222,7 @@ class Options:
     notify: str | Sequence[str] | None = field(
         default=None, metadata={"flag": "--notify", "metavar": "URL", "action": "append"}
     )
-    progress: Literal["auto", "widget", "html", "text"] | bool = field(
+    progress: Literal["auto", "widget", "html", "text", "off"] | bool = field(
         default="auto", metadata={"flag": "--progress", "choices": ("auto", "text", "off")}
     )
     delay_seconds: float = field(default=0.0, metadata={"flag": "--delay", "metavar": "SECONDS"})

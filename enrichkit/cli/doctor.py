@@ -24,6 +24,7 @@ from ..gemini.client import client_of, in_words, is_simulated, reply_of
 from ..gemini.wire import with_searches
 from ..messages import ENDS_RUN, PAID, SIMULATOR, Client, Failure, Reply
 from ..options import Options
+from ..planning.summary import SAMPLE
 from ..pricing.budget import WorstCases
 from ..pricing.prices import prices_told, total_usd
 from ..reading.answer import Answer, read_answer
@@ -31,7 +32,7 @@ from ..stages.stage import Stage, request_for
 from ..status import stop_reason_text
 from ..store.rows import reply_cost
 from .flags import put
-from .run import DONE, SAMPLE, STOPPED, agreed, at_a_terminal
+from .run import DONE, STOPPED, agreed, at_a_terminal
 
 HEED, BROKEN = 1, 2
 """The exit codes beside `DONE`: it works, with something to heed; it cannot work."""

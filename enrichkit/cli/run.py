@@ -24,7 +24,7 @@ from ..lifecycle import look_ahead
 from ..options import Options
 from ..planning.plan import RunPlan
 from ..planning.records import record_ids
-from ..planning.summary import Plan, lines_of
+from ..planning.summary import lines_of
 from ..reporting.tablefiles import as_written, check_target, read_sheet, write_sheet
 from ..runner import Run
 from ..store.files import PROGRESS, check_place, read_progress, work_area
@@ -36,8 +36,6 @@ from .stages import asked
 
 DONE, FAILED, STOPPED = 0, 1, 3
 """The exit codes; the others belong to what is raised."""
-SAMPLE = 10
-"""How many records are enough to measure what the rest will cost."""
 
 
 def run_file(args: argparse.Namespace) -> int:
@@ -62,7 +60,8 @@ def run_file(args: argparse.Namespace) -> int:
         )
     if args.fresh:
         check_place(out, alone=True)
-    options = _options(args, frame, out)
+    given = {name: value for name in flags_of_settings() if (value := getattr(args, name)) is not None}
+    options = Options(**given | asked(args) | {"out": out})
     ahead = dataclasses.replace(options, out=out.with_name(f"{out.name}.{id(out)}")) if args.fresh else options
     run_plan, index = look_ahead(frame, ahead)
     if args.resume and index.empty:
@@ -72,7 +71,7 @@ def run_file(args: argparse.Namespace) -> int:
     with contextlib.suppress(*[MissingKeyError] * args.dry_run):  # a plan needs no key
         check(run_plan, ahead)
     if args.dry_run:
-        put(_next_step(plan, sample=plan.records > SAMPLE and args.limit is None))
+        put(plan.next_line)
         return DONE
     if plan.to_ask and not agreed(args):
         put("Nothing was asked.")
@@ -91,27 +90,6 @@ def run_file(args: argparse.Namespace) -> int:
     )
     run = Run(frame, options, says_why=False, spelling=shell())  # `_follow` says it
     return _follow(run, files, output, rows=rows)
-
-
-def _options(args: argparse.Namespace, frame: pd.DataFrame, out: Path) -> Options:
-    """Return the settings that the command line gives; a key's column is one argument, or several with commas."""
-    given = {name: value for name in flags_of_settings() if (value := getattr(args, name)) is not None}
-    columns = {str(name) for name in frame.columns}
-    if args.key:
-        given["key"] = [name for key in args.key for name in ([key] if key in columns else key.split(","))]
-    if args.progress == "off":
-        given["progress"] = False
-    return Options(**given | asked(args) | {"out": out, "retry_failed": "only" if args.retry_failed else False})
-
-
-def _next_step(plan: Plan, *, sample: bool) -> str:
-    """Return what to do after a dry run."""
-    if plan.fix_first:
-        return plan.next_line
-    first = (
-        f", with --limit {SAMPLE} first, to measure what it costs" if sample and plan.to_ask and not plan.done else ""
-    )
-    return f"Next: the same command without --dry-run{first}."
 
 
 def at_a_terminal() -> bool:

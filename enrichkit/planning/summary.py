@@ -30,6 +30,8 @@ FIX_CHANGE = Sentence("give {redo} or {keep}, or another {out}; until then {run}
 FIX_FILLED = Sentence("give the table as it was before the earlier run; until then {run} refuses it")
 FIX_PRICE = Sentence("give that price, or leave {budget_usd} out; until then {run} refuses the call")
 FIX_BUDGET = Sentence("raise {budget_usd}; until then {run} asks little or nothing")
+SAMPLE = 10
+"""How many records are enough to measure what the rest will cost."""
 LONGEST_PROMPT, BEFORE_THE_VALUES = 300, 60
 """So many characters of a prompt are shown, of a long one from so many before the first value on."""
 COUNTS = ("done", "failed", "skipped", "changed", "shared")
@@ -167,10 +169,11 @@ class Plan:
             return Sentence("Next: {fix}.", fix=self.fix_first)
         if not self.to_ask:
             failed = any(stage.failed for stage in self.stages)
-            again = "; with retry_failed=True it asks the failed ones again" if failed else ""
-            return f"Next: enrichkit.run with the same arguments returns the table and asks nothing{again}."
-        sample = "" if self.done or self.rows <= 10 else " with df.sample(10) first, to measure what it costs; then"
-        return f"Next: enrichkit.run{sample} with the same arguments; or enrichkit.start, in the background."
+            again = Sentence("; with {retry_failed_on} it asks the failed ones again") if failed else ""
+            return Sentence("Next: {go} returns the table and asks nothing{again}.", again=again)
+        if self.done or self.later or self.rows <= SAMPLE:
+            return Sentence("Next: {go}{or_start}.")
+        return Sentence("Next: {go_with_a_sample}{or_start}.")
 
 
 def lines_of(plan: Plan, *, stages: Sequence[StagePlan] | None = None) -> list[str]:

@@ -33,7 +33,7 @@ AT_FIRST = "The live view of a run. enrichkit.read(out) has what is stored."
 """What a saved copy says where no widget can be shown: it keeps the text of the first moment, so no figures."""
 
 
-def way_to_show(progress: Literal["auto", "widget", "html", "text"] | bool) -> Way | None:
+def way_to_show(progress: Literal["auto", "widget", "html", "text", "off"] | bool) -> Way | None:
     """Return how a run is shown here: as the call wants it, or else the environment; or the next best that there is.
 
     A front end that could not ask a person anything (papermill, nbclient and nbconvert say so) has lines of text unless

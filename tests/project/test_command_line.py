@@ -503,7 +503,7 @@ def test_simulate_serves_and_says_how_to_use_it(folder):
         (("--fault", "nothing"), "there is no fault 'nothing'"),
         (("--per-minute", "0"), "a whole number from 1 on is needed"),
         (("--per-day", "-1"), "a whole number from 1 on is needed"),
-        (("--lat", "1"), "unrecognized arguments: --lat 1"),
+        (("--lat", "1"), "has no argument '--lat'. Did you mean '--latency'?"),
     ],
 )
 def test_a_simulator_that_cannot_be_is_one_sentence(arguments, told, folder):
