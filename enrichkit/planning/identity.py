@@ -9,12 +9,14 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 import pyarrow.compute as pc
 
 from ..formatting import Sentence, joined, many, plain, rows_told
-from ..table.cells import cell_text, column_texts
+from ..store.index import RECORD_ID
+from ..table.cells import cell_text, column_texts, is_missing
 from .questions import StageQuestions
-from .records import Records, with_text_names
+from .records import Records, record_ids, with_text_names
 
 Pairs = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]
 """Rows, and for each another row of the same record with another value."""
@@ -82,6 +84,21 @@ def _rows_of_one_key(records: Records, pairs: Mapping[str, Pairs]) -> str:
 def _more(records: Records, pairs: Mapping[str, Pairs]) -> str:
     more = len(np.unique(np.concatenate([records.record[rows] for _, rows in pairs.values()]))) - 1
     return f" (and so with {many(more, 'more key')})" if more else ""
+
+
+def of_rows(cells: pd.DataFrame, table: pd.DataFrame, key: Sequence[str]) -> pd.DataFrame:
+    """Return cells of records as those of a table's rows, by their labels: their own, where these are not the new ones.
+
+    A cell is a line with the ``_record_id``, the ``column``, what was ``old`` and what is ``new``.
+    """
+    rows = pd.DataFrame({RECORD_ID: record_ids(table, key), "row": range(len(table))})
+    listed = cells[cells["column"].isin(table.columns)].merge(rows, on=RECORD_ID)
+    own = [table[column].iloc[row] for row, column in zip(listed["row"], listed["column"], strict=True)]
+    differs = [
+        not is_missing(old) and cell_text(old) != cell_text(new) for old, new in zip(own, listed["new"], strict=True)
+    ]
+    listed = listed.assign(old=pd.Series(own, dtype=object))[np.array(differs, bool)]
+    return listed.set_axis(table.index[listed["row"]])
 
 
 def edits_told(records: Records, questions: StageQuestions, *, redo: bool) -> Sentence:

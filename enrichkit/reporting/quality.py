@@ -42,6 +42,13 @@ FACTS = (
     *("issues", "states"),
 )
 """The facts about a stage that the quality is counted from."""
+DOUBTFUL = {"unsupported": 1, "conflict": 1, "invalid": 2}
+"""Points of doubt for each field in such a state."""
+LOW = {("confidence", "low"): 4, ("search_quality", "poor"): 4, ("search_quality", "limited"): 1}
+"""Points of doubt for what the model says of its own answer."""
+FAILED = 10
+WEAK_POINTS = 4
+"""As many as a low confidence alone, or two fields that failed a check."""
 MOST_SHOWN = 10
 """Addresses that are shown of those that stand for several questions."""
 SAME_ADDRESS = "one address for several questions: wrong for some, or they ask about the same"
@@ -154,6 +161,23 @@ def fields(row: Mapping[str, Any], stage: str, columns: Mapping[str, str]) -> It
             "sources": [pages[place] for place in state["sources"] if place < len(pages)],
             "confidence": row.get(meta(stage, "confidence")),
         }
+
+
+def doubts_of(row: Mapping[str, Any], stage: str) -> Iterator[tuple[int, str]]:
+    """Yield what is doubtful about a stage's answer in a row, each with its points."""
+    if row.get(meta(stage, "status")) == "failed":
+        yield FAILED, f"{stage} failed: {row.get(meta(stage, 'error'))}"
+    if str(NO_SEARCH) in (row.get(meta(stage, "issues")) or ()):
+        yield WEAK_POINTS, f"{stage}: {NO_SEARCH.detail}"
+    for (fact, level), weight in LOW.items():
+        if row.get(meta(stage, fact)) == level:
+            yield weight, f"{stage}: {level} {fact.replace('_', ' ')}"
+    states = row.get(meta(stage, "states")) or ()
+    marked = any(state["sources"] for state in states)  # else the service marked no field at all
+    for name, weight in DOUBTFUL.items():
+        doubtful = [state["field"] for state in states if state["state"] == name and (marked or name != "unsupported")]
+        if doubtful:
+            yield weight * len(doubtful), f"{stage}: {name} {', '.join(doubtful)}"
 
 
 def read_quality(reader: StoreReader) -> Quality:

@@ -6,7 +6,7 @@ Nothing is looked up or asked again, and nothing is written to the store.
 from __future__ import annotations
 
 import html
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,21 +18,16 @@ from ..errors import InputError
 from ..formatting import escaped, html_page, many, text_page
 from ..gemini.wire import parse
 from ..messages import decode
+from ..planning.identity import of_rows
 from ..store.index import RECORD_ID
 from ..store.reader import ORIGIN, StoreReader, to_frame
-from ..store.rows import NO_SEARCH, WHY, meta
-from .quality import fields, read_answers
+from ..store.rows import WHY, meta
+from ..table.arrow import as_frame, typed
+from .quality import WEAK_POINTS, doubts_of, fields, read_answers
 
 __all__ = ["Dossier", "corrections", "dossier", "evidence", "weak"]
 
 COLUMNS = ("stage", "column", "state", "answer", "cell", "issues", "sources", "confidence")
-DOUBTFUL = {"unsupported": 1, "conflict": 1, "invalid": 2}
-"""Points of doubt for each field in such a state."""
-LOW = {("confidence", "low"): 4, ("search_quality", "poor"): 4, ("search_quality", "limited"): 1}
-"""Points of doubt for what the model says of its own answer."""
-FAILED = 10
-WEAK_POINTS = 4
-"""As many as a low confidence alone, or two fields that failed a check."""
 LONGEST_VALUE = 1000
 IN_A_TAB = '<base target="_blank">'
 """Before the suggestions: their links open in a tab of their own; in the small frame Google refuses to show itself."""
@@ -87,39 +82,50 @@ def evidence(out: str | Path = "enriched") -> pd.DataFrame:
     return _listed(pd.DataFrame(rows, columns=[RECORD_ID, *key, *COLUMNS]), key, ["answer", "issues", "sources"])
 
 
-def corrections(out: str | Path = "enriched") -> pd.DataFrame:
+def corrections(out: str | Path = "enriched", df: pd.DataFrame | None = None) -> pd.DataFrame:
     """Return what the model would put where the table has another value; the table keeps its own.
 
     Parameters
     ----------
     out : str or Path
         The store's folder.
+    df : DataFrame, optional
+        The table: each of its rows whose cell differs is then listed under its index label, with its own cell, so that
+        ``df.at[label, column] = new`` takes a value over. The store knows no labels.
 
     Returns
     -------
     DataFrame
         The key columns, ``column``, ``old``, ``new``, ``sources`` (addresses that back the new value), ``issues``,
-        ``confidence`` and ``_record_id``; those with sources first.
+        ``confidence`` and ``_record_id``; those with sources first. Old and new are of the column's type, but for lists
+        and objects, which are text.
 
     Raises
     ------
     StoreError
         If there is no store.
+    InputError
+        If the table lacks the store's key.
 
     Examples
     --------
     >>> import pandas as pd, enrichkit, tempfile
-    >>> df = pd.DataFrame({"fund.title": ["Borealis Ventures"], "fund.linkedin": ["no page"]})
+    >>> df = pd.DataFrame({"fund.title": ["Borealis Ventures"], "fund.linkedin": ["no page"]}, index=["b7"])
     >>> out = tempfile.mkdtemp() + "/enriched"
     >>> _ = enrichkit.run(df, model="simulator", stages=["fund"], out=out, progress=False)
-    >>> enrichkit.trust.corrections(out)[["column", "old"]].values.tolist()
-    [['fund.linkedin', 'no page']]
+    >>> enrichkit.trust.corrections(out, df)["old"].to_dict()
+    {'b7': 'no page'}
     """
     backing = evidence(out)
     key = backing.attrs[ORIGIN]["key"]
     differing = backing[backing["cell"].notna()].rename(columns={"cell": "old", "answer": "new"})
     backed = differing["sources"].map(len) > 0
     ordered = differing.assign(backed=backed).sort_values("backed", ascending=False, kind="stable", ignore_index=True)
+    stored = StoreReader(out, warn=False).rows(set(ordered["column"])).schema
+    for name in ("old", "new"):
+        texts = zip(ordered[name], ordered["column"], strict=True)
+        ordered[name] = pd.Series([typed(text, stored.field(column).type) for text, column in texts], dtype=object)
+    ordered = ordered if df is None else of_rows(ordered, as_frame(df), key)
     columns = [*key, "column", "old", "new", "sources", "issues", "confidence", RECORD_ID]
     return _listed(ordered[columns], key, ["new", "issues", "sources"])
 
@@ -178,7 +184,7 @@ def weak(
     chosen = [stage for stage in known if stages is None or stage in stages]
     rows = []
     for row in table.to_pylist():
-        doubts = [doubt for stage in chosen for doubt in _doubts(row, stage)]
+        doubts = [doubt for stage in chosen for doubt in doubts_of(row, stage)]
         total = sum(weight for weight, _ in doubts)
         if total >= points:
             filled = {name for stage in known for name in row.get(meta(stage, "filled")) or ()}
@@ -194,23 +200,6 @@ def _listed(frame: pd.DataFrame, key: Sequence[str], written: Sequence[str]) -> 
     """Return a list that says which of its columns identify a record, and which a model wrote into, for `export`."""
     frame.attrs[ORIGIN] = {"key": list(key), "written": list(written)}
     return frame
-
-
-def _doubts(row: Mapping[str, Any], stage: str) -> Iterator[tuple[int, str]]:
-    """Yield what is doubtful about a stage's answer in a row, each with its points."""
-    if row.get(meta(stage, "status")) == "failed":
-        yield FAILED, f"{stage} failed: {row.get(meta(stage, 'error'))}"
-    if str(NO_SEARCH) in (row.get(meta(stage, "issues")) or ()):
-        yield WEAK_POINTS, f"{stage}: {NO_SEARCH.detail}"
-    for (fact, level), weight in LOW.items():
-        if row.get(meta(stage, fact)) == level:
-            yield weight, f"{stage}: {level} {fact.replace('_', ' ')}"
-    states = row.get(meta(stage, "states")) or ()
-    marked = any(state["sources"] for state in states)  # else the service marked no field at all
-    for name, weight in DOUBTFUL.items():
-        doubtful = [state["field"] for state in states if state["state"] == name and (marked or name != "unsupported")]
-        if doubtful:
-            yield weight * len(doubtful), f"{stage}: {name} {', '.join(doubtful)}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -215,6 +215,17 @@ def as_text(value: Any) -> str:
     return cell_text(value)
 
 
+def typed(text: str, kind: pa.DataType) -> Any:
+    """Return a value of some type from its text; of a type that has none, such as a list, the text.
+
+    >>> typed("3", pa.float64()), typed("3", pa.string()), typed("a, b", pa.list_(pa.string()))
+    (3.0, '3', 'a, b')
+    """
+    with contextlib.suppress(pa.ArrowException):
+        return pa.array([text], pa.string()).cast(kind)[0].as_py()
+    return text
+
+
 def alike(text: str, other: str) -> bool:
     """Whether two cells say the same, however they are written: case, blanks, signs, a list's order, an address's form.
 

@@ -139,7 +139,7 @@ def test_one_stage_reads_what_another_fills(stages, tmp_path):
     assert filled["crew"].dtype == "float64"  # as the user's column was
     assert filled["open"].tolist()[:2] == [True, False]
     assert len(client.asked) == 6
-    assert trust.corrections(tmp_path / "out")[["column", "old", "new"]].values.tolist() == [["crew", "5", "3"]]
+    assert trust.corrections(tmp_path / "out")[["column", "old", "new"]].values.tolist() == [["crew", 5.0, 3.0]]
     again = run(ports(), tmp_path, client, stages)
     pd.testing.assert_frame_equal(again, filled)
     run(filled[ports().columns], tmp_path, client, stages)  # the filled table: nothing new to ask

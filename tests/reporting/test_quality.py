@@ -298,6 +298,43 @@ def test_corrections_have_old_new_and_evidence(tmp_path):
     assert found["sources"].tolist() == [["https://page.example/1"], []]
 
 
+def test_corrections_of_a_table_have_its_labels_and_the_columns_types(tmp_path):
+    """Each row of the table that has one, also where rows share a record: what is listed can be put in its cell."""
+
+    class Harbour(Answer):
+        crew: int | None = None
+        open: bool | None = None
+        town: str | None = None
+
+    stage = Stage("harbour", prompt="Research {name}.", answer=Harbour, columns="", search=False)
+    cells = {"crew": [5.0, 14.0, None, 5.0], "open": [True, True, None, False], "town": list("abcd")}
+    frame = pd.DataFrame({"name": ["Holm", "Marl", "Osk", " Holm"]} | cells, index=["x", "y", "z", "x2"])
+    client = lambda _: Reply(text='{"crew": 14, "open": false, "town": "a"}')  # noqa: E731
+    settings = {"out": tmp_path / "out", "key": "name", "model": "m", "progress": False}
+    enriched = enrichkit.run(frame, stages=[stage], client=client, **settings)
+    found = trust.corrections(tmp_path / "out", frame)
+    listed = found[["name", "column", "old", "new"]].itertuples(name=None)
+    assert sorted(listed, key=lambda cell: (cell[0], cell[2])) == [
+        ("x", "Holm", "crew", 5.0, 14.0),
+        ("x", "Holm", "open", True, False),
+        ("x2", "Holm", "crew", 5.0, 14.0),
+        ("y", "Marl", "open", True, False),
+        ("y", "Marl", "town", "b", "a"),
+        ("z", "Osk", "town", "c", "a"),
+    ]
+    for label, column, new in found[["column", "new"]].itertuples(name=None):
+        enriched.at[label, column] = new
+    assert enriched["crew"].tolist() == [14.0] * 4
+    assert enriched.dtypes[["crew", "open"]].equals(frame.dtypes[["crew", "open"]])
+    for other in (enriched, frame.assign(name="Nobody")):
+        assert trust.corrections(tmp_path / "out", other).empty
+    of_store = trust.corrections(tmp_path / "out")
+    assert of_store.index.tolist() == list(range(5))
+    assert set(of_store.loc[of_store["column"] == "crew", "new"]) == {14.0}
+    with pytest.raises(InputError, match="The key column 'name' is not in the table"):
+        trust.corrections(tmp_path / "out", frame.rename(columns={"name": "Port"}))
+
+
 def test_the_weakest_come_first_and_can_be_run_again(tmp_path):
     """Without what the answers had filled in, so that a second model is not asked to confirm the first."""
     texts = {
