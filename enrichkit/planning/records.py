@@ -181,19 +181,17 @@ def read_records(
 
 def _check_filled(stages: Sequence[Stage], key: tuple[str, ...]) -> None:
     """Refuse a stage that would write into the key, or into what a run writes itself."""
-    taken = run_columns(stage.name for stage in stages) | {SHARD}
+    taken = dict.fromkeys({SHARD, *run_columns(stage.name for stage in stages)}, "is a run's own")
+    taken |= dict.fromkeys(key, "is in the key")
     for stage in stages:
-        for column, field in stage.answers.items():
-            why = "is in the key" if column in key else "is a run's own" if column in taken else ""
-            if why:
-                raise InputError(
-                    "The field {field!r} of stage {name!r} would fill the column {column!r}, which {why}. Give "
-                    "the stage other 'columns'{in_python}, or the field another name.",
-                    field=field,
-                    name=stage.name,
-                    column=column,
-                    why=why,
-                )
+        for column in sorted(stage.answers.keys() & taken.keys()):
+            raise InputError(
+                "Stage {name!r} would fill the column {column!r}, which {why}. Give it other 'columns'{in_python}, or "
+                "its field another name.",
+                name=stage.name,
+                column=column,
+                why=taken[column],
+            )
 
 
 def _check_run_columns(named: pd.DataFrame, stages: Sequence[Stage]) -> None:

@@ -105,7 +105,7 @@ def with_stage_names(frame: pd.DataFrame, names: Mapping[str, str], stages: Sequ
     Raises
     ------
     InputError
-        If a name means nothing to the stages, a column is not in the table, or two would have one name.
+        If a name means nothing to the stages, a column is not in the table, or has two names.
     """
     known = {*funds.KEY} | {
         name for stage in stages for name in (*stage.reads, *(stage.per or ()), *stage.requires, *stage.answers)
@@ -119,12 +119,6 @@ def with_stage_names(frame: pd.DataFrame, names: Mapping[str, str], stages: Sequ
             raise InputError("{names}: the table has no column {own!r}.{hint}", own=own, hint=hint)
     if len(set(names.values())) < len(names):
         raise InputError("{names} gives one column two names. Give each one.")
-    if both := [name for name, own in names.items() if name in frame.columns and name not in names.values()]:
-        raise InputError(
-            "{names}: the table has {own!r}, and a column named {name!r}, too. Rename or drop one of them.",
-            own=names[both[0]],
-            name=both[0],
-        )
     return frame.rename(columns={own: name for name, own in names.items()}) if names else frame
 
 

@@ -212,7 +212,7 @@ def _filled(own: pd.Series[Any], values: pd.Series[Any]) -> pd.Series[Any]:
     result: pd.Series[Any] = own.astype(object)
     for row, value in fill.items():
         result.iat[row] = value
-    with contextlib.suppress(ValueError, TypeError), warnings.catch_warnings():
+    with contextlib.suppress(ValueError, TypeError, OverflowError), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what is not among the categories of a column is found out below
         kept = result.astype(own.dtype)
         if all(cell_text(kept.iat[row]) == cell_text(value) for row, value in fill.items()):

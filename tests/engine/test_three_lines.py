@@ -128,6 +128,13 @@ def run(df, tmp_path, client, stages=(PORT, REGION), **settings):
     return enrichkit.run(df, stages=stages, **(given | settings))
 
 
+def test_a_value_that_the_columns_type_cannot_hold_is_kept(tmp_path):
+    """It is paid for: the column becomes one of objects rather than the run an error."""
+    df = pd.DataFrame({"name": ["a", "b"], "crew": pd.Series([1, None], dtype="Int8")})
+    call = {"prompt": "How many work at {name}?", "fields": {"crew": int}, "client": Teller(otherwise='{"crew": 300}')}
+    assert enrichkit.run(df, out=tmp_path / "out", model="m", progress=False, **call)["crew"].tolist() == [1, 300]
+
+
 @pytest.mark.parametrize("stages", [(PORT, REGION), (REGION, PORT)])
 def test_one_stage_reads_what_another_fills(stages, tmp_path):
     """A gap is no identity: each record asks about the town that was found for it, not about that of the first gap."""
