@@ -16,7 +16,7 @@ from ..messages import PAID, Failure
 from ..planning.plan import RunPlan
 from ..pricing.budget import Budget, Forecast
 from ..pricing.prices import Price, Total, prices_told, total
-from ..reading.answer import CHECK_FAILED, CONFIDENCE, NOT_SAID, SEARCH_QUALITY
+from ..reading.answer import CHECK_FAILED, CONFIDENCE, NOT_SAID, SEARCH_QUALITY, of_itself
 from ..stages.stage import Stage
 from ..status import Levels, Money
 from ..store.rows import NO_SEARCH, STATUS, Outcome, ReadReply, may_tell, meta
@@ -64,7 +64,7 @@ class Tally:
         self.shared += len(self._stages[question.stage].records(question.number)) - 1
         self._note_search(self._stages[question.stage].stage, outcome.best)
         for name, counts in self._levels.items():
-            level = str(getattr(outcome.answer, name))  # a stage of one's own may have made it something else
+            level = str(of_itself(outcome.answer, name))  # a stage of one's own may have made it something else
             counts[level if level in counts else NOT_SAID] += 1
 
     def _note_search(self, stage: Stage, read: ReadReply) -> None:

@@ -22,6 +22,8 @@ from .transport import Transport
 
 ENDPOINT_NAME = "GOOGLE_GEMINI_BASE_URL"
 ADDRESS = "https://generativelanguage.googleapis.com"
+OLD_WORDS = ("enum", "required", "minimum", "maximum", "minItems", "maxItems")
+"""What the dialect of ``responseSchema`` has in common with JSON Schema."""
 OF_THE_TRANSPORT = frozenset({"host", "content-length", "accept-encoding", "connection"})
 """Headers that are the HTTP library's own business."""
 
@@ -159,10 +161,18 @@ class _Back(Exception):
 
 
 def _old_schema(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a JSON Schema in the dialect of ``responseSchema``: types in capitals, ``nullable``, fields in order."""
+    """Return a JSON Schema in the dialect of ``responseSchema``: types in capitals, ``nullable``, fields in order.
+
+    It has no maps, which are asked for as lists of pairs, and of formats only that of a time.
+    """
     kinds = schema.get("anyOf") or [schema]
     kind = next(kind for kind in kinds if kind["type"] != "null")
-    result = {name: kind[name] for name in ("enum", "required") if name in kind} | {"type": kind["type"].upper()}
+    if "additionalProperties" in kind:
+        pair = {"key": {"type": "string"}, "value": kind["additionalProperties"]}
+        kind = {"type": "array", "items": {"type": "object", "properties": pair, "required": [*pair]}}
+    result = {name: kind[name] for name in OLD_WORDS if name in kind} | {"type": kind["type"].upper()}
+    if kind.get("format") == "date-time":
+        result["format"] = "date-time"
     if about := schema.get("description"):
         result["description"] = about
     if len(kinds) > 1:

@@ -8,19 +8,19 @@ from __future__ import annotations
 
 import copy
 import functools
+import json
 import logging
 import re
 import traceback
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Optional
+from typing import Annotated, Any, ClassVar, Literal, cast
 
-from pydantic import BaseModel, ConfigDict, ValidationError, create_model
-from pydantic_core import PydanticSerializationError
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, create_model
 
 from .json_text import locate
-from .shape import Shape, shape_of
+from .model import lacks, plain, readable
 from .values import Reader, original
 
 LOG = logging.getLogger("enrichkit")
@@ -70,6 +70,11 @@ class Answer(BaseModel):
     notes: str | None = None
 
 
+def of_itself(answer: Answer, name: str) -> Any:
+    """Return what an answer says of itself; None where a field of that name is the user's own."""
+    return getattr(answer, name) if name in answer.about_itself else None
+
+
 @dataclass(frozen=True, slots=True)
 class Issue:
     """What a check found wrong with one field.
@@ -117,58 +122,66 @@ Check = Callable[[Any, Record], Iterable[Issue]]
 
 
 @functools.lru_cache(maxsize=256)
-def _shape_and_lenient(model: type[Answer]) -> tuple[Shape, type[Answer]]:
-    """Return a model's shape, and the model without required fields and defaults: neither is anything found."""
-    fields: dict[str, Any] = {}
-    for name, info in model.model_fields.items():
-        lenient = copy.copy(info)
-        lenient.default, lenient.default_factory = None, None
-        fields[name] = (Optional[info.annotation], lenient)  # noqa: UP045
-    return shape_of(model, where=model.__name__), create_model(model.__name__, __base__=model, **fields)
+def as_answer(model: type[BaseModel]) -> type[Answer]:
+    """Return a user's class with the model's view of its own answer, but for names that are fields of the class."""
+    if issubclass(model, Answer):
+        return model
+    fields: dict[str, Any] = {
+        name: (info.annotation, copy.copy(info))
+        for name, info in Answer.model_fields.items()
+        if name not in model.model_fields
+    }
+    made: Any = create_model(model.__name__, __base__=model, __module__=model.__module__, **fields)
+    made.about_itself = tuple(name for name in Answer.about_itself if name in fields)
+    return cast("type[Answer]", made)
 
 
-def read_answer(model: type[Answer], text: str, *, repair: bool = True) -> tuple[Answer | None, list[Issue]]:
+def read_answer(model: type[BaseModel], text: str, *, repair: bool = True) -> tuple[Answer | None, list[Issue]]:
     """Return the typed answer in a reply's text, and what was done to read it.
 
     ``None`` means that the text holds no object of this model; without ``repair``, none that stands there whole; or
     that a user's validator raised something else than `ValueError`: that is the only issue then. A value that cannot be
-    used, or that a validator refuses, is left empty and named.
+    used, or that a validator refuses, is left empty and named. What a validator says of the whole is an issue.
     """
-    shape, lenient = _shape_and_lenient(model)
-    about_itself = frozenset(Answer.about_itself)
-    located = locate(text, frozenset(model.model_fields) - about_itself, repair=repair)
+    answer = as_answer(model)
+    known = readable(answer)
+    about_itself = frozenset(answer.about_itself)
+    located = locate(text, known.shape.names - about_itself, repair=repair)
     if located.values is None and any(name in text for name in about_itself):
         located = locate(text, about_itself, repair=repair)
     if located.values is None:
         return None, []
     reader = Reader()
-    values = reader.fields(shape, located.values)
+    values = reader.fields(known.shape, located.values)
     issues = [Issue("", check, detail) for check, detail in located.notes] + [Issue(*note) for note in reader.notes]
-    read: Callable[[dict[str, Any]], Answer] = lenient.model_validate
+    kind = known.judged
     while True:
-        try:
-            answer = read(values)
-            answer.model_dump()  # what rows are made of: a property or a serializer of the user's may fail as well
-            return answer, issues
+        try:  # as JSON, of which also a strict model takes dates, sets and members of an Enum
+            return cast("Answer", kind.model_validate_json(json.dumps(values, default=str))), issues
         except ValidationError as error:
             whole = copy.deepcopy(values)
-            issues += [_refused(values, problem) for problem in error.errors()]
+            refused = [_refused(values, problem) for problem in error.errors()]
             values = _without_gaps(values)
-            if values == whole:  # nothing in it is refused, but the whole, or a default: what is there stays
-                read = lambda values: lenient.model_construct(**values)  # noqa: E731
+            if values != whole or kind is known.judged:
+                issues += refused
+            if values == whole and kind is known.unjudged:
+                return cast("Answer", kind.model_construct(**values)), issues
+            kind = known.unjudged if values == whole else kind
         except (Exception, SystemExit) as error:  # noqa: BLE001 - the user's code; loud, and kept in the row
-            return None, [Issue("", OWN_CODE, _loud(model, model.__name__, error))]
+            if kind is known.unjudged or not lacks(known.shape, values):
+                return None, [Issue("", OWN_CODE, _loud(model, model.__name__, error))]
+            kind = known.unjudged
+            issues.append(Issue("", "not_valid", f"{type(error).__name__}: {error}; values are missing"))
 
 
 def _loud(code: Any, name: str, error: BaseException) -> str:
     """Return what a user's code raised, and where; its traceback goes to the log, once a run."""
-    raised = (isinstance(error, PydanticSerializationError) and error.__cause__) or error
-    place = traceback.extract_tb(raised.__traceback__)[-1]
+    place = traceback.extract_tb(error.__traceback__)[-1]
     where = f"{Path(place.filename).name}, line {place.lineno}"
     key, mark = (code, where) if isinstance(code, type) else id(code), object()
     if FAILED.setdefault(key, mark) is mark:  # of many workers, the first
         LOG.error("Your own code failed on a paid answer, which is kept (%s):", name, exc_info=error)
-    return f"{name}: {type(raised).__name__}: {f'{raised}'[:150]} ({where})"
+    return f"{name}: {type(error).__name__}: {f'{error}'[:150]} ({where})"
 
 
 def _refused(values: dict[str, Any], problem: Mapping[str, Any]) -> Issue:
@@ -199,7 +212,7 @@ def check_answer(answer: Answer, checks: Iterable[Check], record: Record) -> tup
     issue itself.
     """
     model = type(answer)
-    fields = [name for name in model.model_fields if name not in Answer.about_itself]
+    fields = [name for name in model.model_fields if name not in model.about_itself]
     issues: list[Issue] = []
     for check in checks:
         raised: list[Issue] = []
@@ -207,15 +220,27 @@ def check_answer(answer: Answer, checks: Iterable[Check], record: Record) -> tup
             raised = list(check(answer, record) or ())
             instead = {issue.field: issue.instead for issue in raised if not issue.flags}
             if not instead.keys().isdisjoint(fields):
-                answer = model.model_validate(answer.model_dump() | instead)
+                answer = _changed(answer, {field: instead[field] for field in fields if field in instead})
             for issue in raised:
                 if issue.top not in model.model_fields and not _is_column(issue.field, record):
                     raise LookupError(f"an issue about {issue.field!r}, which is no field of the answer")
         except (Exception, SystemExit) as error:  # noqa: BLE001 - the user's code; loud, and kept in the row
             raised.append(Issue("", CHECK_FAILED, _loud(check, check_name(check), error)))
         issues += raised
-    values = answer.model_dump()
-    return {field: _empty_as_none(values[field]) for field in fields}, issues
+    return {field: _empty_as_none(plain(getattr(answer, field))) for field in fields}, issues
+
+
+def _changed(answer: Answer, instead: Mapping[str, Any]) -> Answer:
+    """Return an answer with other values in some fields, which need not please the validators of the whole."""
+    kinds = {name: _adapter(type(answer), name) for name in instead}
+    return answer.model_copy(update={name: kinds[name].validate_python(value) for name, value in instead.items()})
+
+
+@functools.lru_cache(maxsize=1000)
+def _adapter(model: type[Answer], field: str) -> TypeAdapter[Any]:
+    info = model.model_fields[field]
+    kind: Any = Annotated[(info.annotation, *(info.metadata or [None]))]
+    return TypeAdapter(kind, config=ConfigDict(coerce_numbers_to_str=True))
 
 
 def _is_column(field: str, record: Record) -> bool:

@@ -7,57 +7,124 @@ reaches a fingerprint. How a value is read, `values` knows.
 
 from __future__ import annotations
 
+import collections
+import collections.abc
+import datetime
 import types
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from decimal import Decimal
+from enum import Enum
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import pyarrow as pa
-from pydantic import BaseModel
+from pydantic import AliasPath, BaseModel, PydanticUserError, RootModel, TypeAdapter
+from pydantic.errors import PydanticInvalidForJsonSchema
+from pydantic.fields import FieldInfo
 
 from ..errors import StageError
 from ..table.arrow import DEEPEST
 
 SIMPLE: dict[Any, str] = {str: "text", int: "int", float: "float", bool: "bool"}
-ARROW = {"text": pa.string(), "int": pa.int64(), "float": pa.float64(), "bool": pa.bool_()}
-JSON = {"text": "string", "int": "integer", "float": "number", "bool": "boolean", "list": "array", "object": "object"}
+SIMPLE |= {Decimal: "decimal", datetime.date: "date", datetime.datetime: "datetime"}
+KINDS: dict[tuple[Any, Any], str] = {
+    **{("integer", None): "int", ("number", None): "float", ("boolean", None): "bool"},
+    **{("string", "date"): "date", ("string", "date-time"): "datetime"},
+}
+"""The kinds of other types, by the type and format that pydantic gives them; what else is a string, is a text."""
+NO_TEXT = frozenset({"binary", "password"})
+ARROW = {
+    **{"text": pa.string(), "int": pa.int64(), "float": pa.float64(), "bool": pa.bool_()},
+    **{"decimal": pa.decimal128(38, 9), "date": pa.date32(), "datetime": pa.timestamp("us")},
+}
+JSON = {
+    **{"int": "integer", "float": "number", "decimal": "number", "bool": "boolean"},
+    **{"list": "array", "object": "object", "map": "object"},
+}
+FORMATS = {"date": "date", "datetime": "date-time"}
+LISTS = (list, tuple, set, frozenset, collections.deque, collections.abc.Sequence, collections.abc.Set)
+MAPS = (dict, collections.abc.Mapping)
+LIMITS = {
+    **{"ge": "at least {}", "gt": "more than {}", "le": "at most {}", "lt": "less than {}"},
+    **{"multiple_of": "a multiple of {}", "pattern": "of the pattern {}"},
+    **{"min_length": "at least {} {of}", "max_length": "at most {} {of}"},
+    **{"max_digits": "at most {} digits", "decimal_places": "at most {} decimals"},
+}
+"""Constraints by the name that pydantic has for them, in words."""
+KEYWORDS = {
+    **{("number", "ge"): "minimum", ("number", "le"): "maximum", ("integer", "ge"): "minimum"},
+    **{("integer", "le"): "maximum", ("array", "min_length"): "minItems", ("array", "max_length"): "maxItems"},
+}
+"""Those that every dialect of the service's schemas has."""
+CURE = (
+    "Use str, int, float, bool, Decimal, date, datetime, HttpUrl, an Enum, Literal[...], list[...], dict[str, ...] or "
+    "a pydantic model, each with '| None'"
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """A field's type in our own words: ``kind`` is text, int, float, bool, list or object."""
+    """A field's type in our own words.
+
+    ``kind`` is text, int, float, bool, decimal, date, datetime, list, map or object.
+    """
 
     kind: str
     choices: tuple[str, ...] = ()
+    meant: tuple[Any, ...] = ()
+    """The values that the choices stand for, if those are not texts."""
     of: Shape | None = None
     fields: tuple[tuple[str, Shape, str], ...] = ()
     """Of an object: each field's name, shape and description."""
+    names: frozenset[str] = frozenset()
+    """Of an object: all names that its fields may have in a reply."""
     optional: bool = False
+    nullable: bool = False
+    """Whether the model's own code knows that there may be no value."""
+    limits: tuple[tuple[str, Any], ...] = ()
+    format: str = ""
+    aliases: tuple[tuple[str | int, ...], ...] = ()
+    """Other places in an object where a field may stand."""
 
     @property
     def words(self) -> str:
         """The canonical spelling, for fingerprints."""
         inner = "|".join(self.choices) or ",".join(f"{name}:{shape.words}" for name, shape, _ in self.fields)
-        return f"{self.kind}({self.of.words if self.of else inner}){'?' if self.optional else ''}"
+        aliases = f"={self.aliases}" if self.aliases else ""
+        return f"{self.kind}({self.of.words if self.of else inner}){'?' if self.optional else ''}{aliases}"
 
     @property
     def arrow(self) -> pa.DataType:
         """The type of the stored column."""
         if self.of:
-            return pa.list_(self.of.arrow)
+            return pa.list_(self.of.arrow) if self.kind == "list" else pa.map_(pa.string(), self.of.arrow)
         if self.kind == "object":
             return pa.struct([(name, shape.arrow) for name, shape, _ in self.fields])
         return ARROW[self.kind]
 
     def schema(self, description: str = "") -> dict[str, Any]:
-        """Return the JSON Schema that is sent; of a field that may be missing, ``anyOf`` the type and null."""
-        words: dict[str, Any] = {"type": JSON[self.kind]}
-        words |= {"enum": list(self.choices) or None, "items": self.of.schema() if self.of else None}
+        """Return the JSON Schema that is sent; of a field that may be missing, ``anyOf`` the type and null.
+
+        Constraints are told in words, too: not every dialect of schemas has them.
+        """
+        kind = "string" if self.choices else JSON.get(self.kind, "string")
+        words: dict[str, Any] = {"type": kind, "enum": list(self.choices) or None, "format": FORMATS.get(self.kind)}
+        words["items" if self.kind == "list" else "additionalProperties"] = self.of.schema() if self.of else None
+        words |= {KEYWORDS[kind, name]: value for name, value in self.limits if (kind, name) in KEYWORDS}
         if self.kind == "object":
             words["properties"] = {name: shape.schema(about) for name, shape, about in self.fields}
             words["required"] = [name for name, shape, _ in self.fields if not shape.optional]
         words = {word: value for word, value in words.items() if value is not None}
+        if limits := ", ".join(self._limits()):
+            description = f"{description} ({limits})" if description else limits
         about = {"description": description} if description else {}
         return ({"anyOf": [words, {"type": "null"}]} if self.optional else words) | about
+
+    def _limits(self) -> Iterator[str]:
+        if self.format or self.kind in FORMATS:
+            yield f"format: {self.format or FORMATS[self.kind]}"
+        for name, value in self.limits:
+            yield LIMITS[name].format(value, of="items" if self.of else "characters")
 
 
 def shape_of(annotation: Any, *, where: str) -> Shape:
@@ -66,28 +133,112 @@ def shape_of(annotation: Any, *, where: str) -> Shape:
         raise StageError(
             "The answer field {place!r} is nested too deeply. A model cannot hold itself.", place=where[:80] + "…"
         )
+    for name in ("__supertype__", "__value__"):  # of NewType, and of a type statement
+        annotation = getattr(annotation, name, annotation)
     origin, args = get_origin(annotation), get_args(annotation)
-    members = [member for member in args if member is not type(None)]
-    if annotation in SIMPLE:
-        return Shape(SIMPLE[annotation])
     if origin is Annotated:
-        return shape_of(args[0], where=where)
-    if origin in (Union, types.UnionType) and len(members) == 1:
-        return replace(shape_of(members[0], where=where), optional=True)
-    if origin is Literal and all(isinstance(choice, str) for choice in args):
-        return Shape("text", choices=args)
-    if origin in (list, tuple, set, frozenset) and args:
-        return Shape("list", of=shape_of(args[0], where=where))
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        fields = []
-        for name, info in annotation.model_fields.items():
-            shape = shape_of(info.annotation, where=f"{where}.{name}")
-            shape = replace(shape, optional=shape.optional or not info.is_required())
-            fields.append((name, shape, info.description or ""))
-        return Shape("object", fields=tuple(fields))
-    raise StageError(
-        "The answer field {where!r} has the type {annotation!r}, which cannot be asked for and stored. Use str, int, "
-        "float, bool, Literal of strings, list[...] or a pydantic model, each with '| None'.",
+        return _limited(shape_of(args[0], where=where), args[1:])
+    if origin in (Union, types.UnionType):
+        parts = [shape_of(part, where=where) for part in args if part is not type(None)]
+        optional = type(None) in args
+        if len(parts) > 1 and {part.kind for part in parts} == {"int", "float"}:
+            parts = [Shape("float", limits=tuple(limit for part in parts for limit in part.limits))]
+        if len(parts) == 1:
+            return replace(parts[0], optional=optional or parts[0].optional, nullable=optional or parts[0].nullable)
+    elif origin is Literal or (isinstance(annotation, type) and issubclass(annotation, Enum)):
+        return _choice(list(args or annotation), where)
+    elif origin in LISTS and args:
+        return _list(args, where)
+    elif origin in MAPS and args[0] is str:
+        return Shape("map", of=shape_of(args[1], where=f"{where}[...]"))
+    elif isinstance(annotation, type) and issubclass(annotation, RootModel):
+        root = annotation.model_fields["root"]
+        return _limited(shape_of(root.annotation, where=f"{where}.root"), root.metadata)
+    elif isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        fields = tuple(_fields(annotation, where))
+        names = {str(path[0]) for name, part, _ in fields for path in ((name,), *part.aliases)}
+        return Shape("object", fields=fields, names=frozenset(names))
+    elif shape := _simple(annotation):
+        return shape
+    raise _refusal(annotation, where)
+
+
+def _refusal(annotation: Any, where: str, cure: str = CURE) -> StageError:
+    return StageError(
+        "The answer field {where!r} has the type {annotation!r}, which cannot be asked for and stored. {cure}.",
         where=where,
         annotation=annotation,
+        cure=cure,
     )
+
+
+def _fields(model: type[BaseModel], where: str) -> Iterator[tuple[str, Shape, str]]:
+    for name, info in model.model_fields.items():
+        shape = _limited(shape_of(info.annotation, where=f"{where}.{name}"), info.metadata)
+        paths = [
+            path for given in (info.alias, info.validation_alias, info.serialization_alias) for path in _paths(given)
+        ]
+        aliases = tuple(path for path in dict.fromkeys(paths) if path[0] not in model.model_fields)
+        optional = shape.optional or not info.is_required()
+        yield name, replace(shape, optional=optional, aliases=aliases), info.description or ""
+
+
+def _paths(alias: Any) -> list[tuple[str | int, ...]]:
+    if alias is None or isinstance(alias, str):
+        return [(alias,)] if alias else []
+    ways = [alias] if isinstance(alias, AliasPath) else alias.choices
+    return [tuple(way.path) if isinstance(way, AliasPath) else (way,) for way in ways]
+
+
+def _choice(values: list[Any], where: str) -> Shape:
+    """Return the shape of a choice; members of an Enum that are no texts are asked for by their names."""
+    members = [value for value in values if isinstance(value, Enum)]
+    plain = [value.value if isinstance(value, Enum) else value for value in values if value is not None]
+    if not all(isinstance(value, str | int | float) for value in plain) or (members and len({*map(type, values)}) > 1):
+        raise _refusal(values, where, "Let the choices be texts or numbers, or members of one Enum")
+    if all(isinstance(value, str) for value in plain):
+        return Shape("text", choices=tuple(plain), optional=None in values, nullable=None in values)
+    names = [value.name for value in members] or [spoken(value) for value in plain]
+    kinds = {SIMPLE[type(value)] for value in plain} if not members else {"text"}
+    kind = kinds.pop() if len(kinds) == 1 else "text"
+    return Shape(kind, choices=tuple(names), meant=tuple(plain), optional=None in values, nullable=None in values)
+
+
+def spoken(value: Any) -> str:
+    """Return a choice as a model would write it."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _list(args: tuple[Any, ...], where: str) -> Shape:
+    parts = [part for part in args if part is not Ellipsis]
+    if any(part != parts[0] for part in parts):
+        raise _refusal(args, where, "Use a pydantic model with a field for each part")
+    fixed = (("min_length", len(parts)), ("max_length", len(parts))) if len(parts) > 1 else ()
+    return Shape("list", of=shape_of(parts[0], where=where), limits=fixed)
+
+
+def _limited(shape: Shape, metadata: Iterable[Any]) -> Shape:
+    """Return a shape with the constraints that stand beside its type."""
+    for rule in metadata:
+        if isinstance(rule, FieldInfo | Iterable):
+            shape = _limited(shape, rule.metadata if isinstance(rule, FieldInfo) else rule)
+        else:
+            given = [(name, value) for name in LIMITS if (value := getattr(rule, name, None)) is not None]
+            new = tuple((name, getattr(value, "pattern", value)) for name, value in given)
+            shape = replace(shape, limits=shape.limits + new)
+    return shape
+
+
+def _simple(annotation: Any) -> Shape | None:
+    """Return the shape of a type without parts, such as HttpUrl, by what pydantic says of it."""
+    if annotation in SIMPLE:
+        return Shape(SIMPLE[annotation])
+    try:
+        schema = TypeAdapter(annotation).json_schema()
+    except (PydanticUserError, PydanticInvalidForJsonSchema):
+        return None
+    kind, form = schema.get("type"), schema.get("format")
+    if (kind, form) in KINDS:
+        return Shape(KINDS[kind, form])
+    is_text = kind == "string" and form not in NO_TEXT and "contentMediaType" not in schema
+    return Shape("text", format=form or "") if is_text else None

@@ -11,16 +11,18 @@ import functools
 import math
 import re
 import reprlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from datetime import datetime
 from decimal import Decimal
 from typing import Any, NamedTuple
 
 from ..table.arrow import DEEPEST
 from .json_text import DECODER, Twice, plain_key, spelled
-from .shape import Shape
+from .shape import Shape, spoken
 from .wording import excuses, is_plain, says_nothing, undressed
 
 LONGEST_ORIGINAL = 2000
+PAIR = {"key", "value"}
 YES = frozenset("1 yes true y ja oui sí si sim tak da".split())
 NO = frozenset("0 no false n nein non não nao nee nie nej nei".split())
 SCALES = {
@@ -106,9 +108,12 @@ class Reader:
     def fields(self, shape: Shape, values: Mapping[str, Any], path: str = "") -> dict[str, Any]:
         """Return those of an object's fields that have a value, each as its shape has it."""
         read = {}
-        values = spelled(values, {name for name, _, _ in shape.fields})
+        values = spelled(values, shape.names)
         for name, inner, about in shape.fields:
-            if (value := values.get(name)) is None:
+            value = values.get(name)
+            if value is None and inner.aliases:
+                value = next((other for path in inner.aliases if (other := _at(values, path)) is not None), None)
+            if value is None:
                 continue
             if isinstance(values, Twice) and name in values.said:
                 self.note(f"{path}{name}", "said_twice", values.said[name])
@@ -124,7 +129,7 @@ class Reader:
         ``about`` is the field's description: a unit that it names may stand beside a number. A text that is ``needed``
         stays, whatever it says.
         """
-        if type(value) is str and shape.kind == "text" and not shape.choices and is_plain(value):
+        if type(value) is str and shape.kind == "text" and not (shape.choices or shape.format) and is_plain(value):
             return value  # nearly always
         if value is None or value in ([], {}):
             return None
@@ -135,24 +140,23 @@ class Reader:
             return None
 
     def _read(self, shape: Shape, value: Any, path: str, about: str, *, needed: bool) -> Any:
-        if isinstance(value, list) and len(value) == 1 and shape.kind != "list":
+        if isinstance(value, list) and len(value) == 1 and shape.kind not in ("list", "map"):
             return self._read(shape, value[0], path, about, needed=needed)
         if isinstance(value, str):
             if value in shape.choices:
-                return value
-            if value.lstrip()[:1] in ("{", "[") and shape.kind in ("list", "object"):  # JSON in a JSON text
+                return _meant(shape, value)
+            if value.lstrip()[:1] in ("{", "[") and shape.kind in ("list", "map", "object"):  # JSON in a JSON text
                 with contextlib.suppress(ValueError, RecursionError):
                     return self._read(shape, DECODER.decode(value), path, about, needed=needed)
-            value = self._undressed(value, path, about)
+            value = self._undressed(value, path, f"{about} {shape.format}")
             if not needed and not shape.choices and self._says_nothing(value, path):
                 return None
-        if shape.kind == "list":
-            return self._list(shape, value, path, about)
-        if shape.kind == "object":
-            return self._object(shape, value, path)
-        if shape.kind == "text":
-            return self._text(shape, value, path)
-        return self._truth(value, path) if shape.kind == "bool" else self._number(shape, value, path, about)
+        readers: dict[str, Callable[[Shape, Any, str, str], Any]] = {
+            **{"list": self._list, "map": self._map, "object": self._object, "bool": self._truth},
+            **{"text": self._text, "date": self._moment, "datetime": self._moment},
+            **dict.fromkeys(("int", "float", "decimal"), self._number),
+        }
+        return readers["text" if shape.choices else shape.kind](shape, value, path, about)
 
     def _undressed(self, text: str, path: str, about: str) -> str:
         if not text.isascii() and any("\ud800" <= letter <= "\udfff" for letter in text):
@@ -173,24 +177,45 @@ class Reader:
             self.note(path, "says_nothing", text)
         return excused
 
-    def _text(self, shape: Shape, value: Any, path: str) -> str | None:
+    def _address(self, text: str, path: str) -> str:
+        if not re.fullmatch(r"[\w-]+(?:\.[\w-]+)+(?:[/?#]\S*)?", text):
+            return text
+        self.note(path, "read_as", text)
+        return f"https://{text}"
+
+    def _moment(self, shape: Shape, value: Any, path: str, about: str) -> str:
+        """Return a day or a time in its one spelling; of a time that is asked for as a day, the day."""
+        moment = moment_in(value) if isinstance(value, str) else None
+        if moment is None:
+            raise Unusable
+        text = moment.date().isoformat() if shape.kind == "date" else moment.isoformat()
+        if not value.startswith(text[:10]) or (len(value) > 10) != (shape.kind == "datetime"):
+            self.note(path, "read_as", value)
+        return text
+
+    def _text(self, shape: Shape, value: Any, path: str, about: str) -> Any:
         if isinstance(value, list) and value and all(isinstance(part, str) for part in value):
             self.note(path, "read_as", value)
             value = ", ".join(value)
+        if isinstance(value, bool) and shape.choices:
+            value = spoken(value)
         if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
             value = str(value)
         if not isinstance(value, str):
             raise Unusable
         if not shape.choices:
-            return value
-        same = [choice for choice in shape.choices if plain_key(choice) == plain_key(value)]
-        if len(same) == 1:
-            return same[0]
+            return self._address(value, path) if shape.format == "uri" else value
+        for spelling in (str, str.casefold, plain_key):
+            same = [choice for choice in shape.choices if spelling(choice) == spelling(value) != ""]
+            if len(same) == 1:
+                return _meant(shape, same[0])
+        if value in (values := [spoken(meant) for meant in shape.meant]):
+            return shape.meant[values.index(value)]
         if self._says_nothing(value, path):
             return None
         raise Unusable
 
-    def _number(self, shape: Shape, value: Any, path: str, about: str) -> int | float:
+    def _number(self, shape: Shape, value: Any, path: str, about: str) -> int | float | Decimal:
         number = number_in(value, f"{path.rpartition('.')[2]} {about}") if isinstance(value, str) else value
         if not isinstance(number, int | float | Decimal) or isinstance(number, bool) or not math.isfinite(number):
             raise Unusable
@@ -199,9 +224,11 @@ class Reader:
             raise Unusable
         if isinstance(value, str) and not _SILENT.fullmatch(value):
             self.note(path, "read_as", value)
+        if shape.kind == "decimal":
+            return Decimal(str(number))
         return int(number) if whole else float(number)
 
-    def _truth(self, value: Any, path: str) -> bool:
+    def _truth(self, shape: Shape, value: Any, path: str, about: str) -> bool:
         word = str(value).casefold().strip(" .!")
         if isinstance(value, bool):
             return value
@@ -229,13 +256,58 @@ class Reader:
         read = [self.read(of, part, f"{path}[{place}]", about) for place, part in enumerate(parts)]
         return [part for part in read if part is not None] or None
 
-    def _object(self, shape: Shape, value: Any, path: str) -> dict[str, Any] | None:
+    def _map(self, shape: Shape, value: Any, path: str, about: str) -> dict[str, Any] | None:
+        of = shape.of or shape
+        if isinstance(value, list) and all(isinstance(part, dict) for part in value):  # some dialects have no maps
+            pairs = [[(part["key"], part["value"])] if part.keys() == PAIR else part.items() for part in value]
+            value = {str(name): part for some in pairs for name, part in some}
         if not isinstance(value, dict):
             raise Unusable
-        read = self.fields(shape, value, f"{path}.")
-        if read and any(not inner.optional and name not in read for name, inner, _ in shape.fields):
+        names = {name: self._undressed(name, path, "") for name in value}
+        read = {name: self.read(of, value[key], f"{path}[{name!r}]", about) for key, name in names.items()}
+        return {name: part for name, part in read.items() if part is not None} or None
+
+    def _object(self, shape: Shape, value: Any, path: str, about: str) -> dict[str, Any] | None:
+        if not isinstance(value, dict):
             raise Unusable
-        return read or None
+        return self.fields(shape, value, f"{path}.") or None
+
+
+def _at(value: Any, path: tuple[str | int, ...]) -> Any:
+    """Return what stands at a path in a value; None if nothing does."""
+    for step in path:
+        try:
+            value = value[step]
+        except (LookupError, TypeError):
+            return None
+    return value
+
+
+def _meant(shape: Shape, choice: str) -> Any:
+    return shape.meant[shape.choices.index(choice)] if shape.meant else choice
+
+
+DAYS = (
+    *("%Y-%m-%d", "%Y/%m/%d", "%Y.%m.%d", "%d.%m.%Y", "%d %B %Y", "%d %b %Y", "%d. %B %Y", "%d-%b-%Y"),
+    *("%B %d, %Y", "%b %d, %Y", "%B %d %Y", "%d/%m/%Y", "%m/%d/%Y"),
+)
+
+
+def moment_in(text: str) -> datetime | None:
+    """Return the day or time that a text means; None if it is less than a day, or may be two.
+
+    >>> [str(moment_in(text)) for text in ("3 May 2021", "2021-05-03T10:00", "05/03/2021", "13/05/2021", "May 2021")]
+    ['2021-05-03 00:00:00', '2021-05-03 10:00:00', 'None', '2021-05-13 00:00:00', 'None']
+    """
+    if re.match(r"\d{4}-\d\d-\d\d", text):
+        with contextlib.suppress(ValueError):
+            return datetime.fromisoformat(text)
+    text = re.sub(r"(?<=\d)(?:st|nd|rd|th)\b|\bof\b", "", text, flags=re.IGNORECASE)
+    days = set()
+    for way in DAYS:
+        with contextlib.suppress(ValueError):
+            days.add(datetime.strptime(" ".join(text.split()), way))
+    return days.pop() if len(days) == 1 else None
 
 
 @functools.lru_cache(maxsize=1000)

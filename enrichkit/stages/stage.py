@@ -15,12 +15,15 @@ from dataclasses import KW_ONLY, dataclass, field, replace
 from importlib.resources import files
 from typing import Any, Literal, get_args
 
+from pydantic import BaseModel, RootModel
+
 from ..errors import StageError
 from ..formatting import perhaps
 from ..messages import Request
 from ..pricing.prices import PREFIX
-from ..reading.answer import Answer, Check, check_name
-from ..reading.shape import Shape, shape_of
+from ..reading.answer import Check, as_answer, check_name
+from ..reading.model import readable
+from ..reading.shape import Shape
 from ..table.cells import cell_text, is_missing
 from .behaviour import behaviour
 
@@ -59,7 +62,8 @@ class Stage:
         What is asked. A column's name in braces, or an answer of an earlier stage (``{fund.website}``), is replaced
         in place by the record's value between ⟦ and ⟧; ``{{`` and ``}}`` stand for braces.
     answer : type
-        A subclass of `Answer` with the fields asked for.
+        A pydantic model with the fields asked for. What it says of itself comes from `Answer`, also where it is no
+        subclass of that, but for names that are fields of its own.
     search : bool or "optional"
         Ground the answer with Google Search. Where the first answers all come without a search, the run ends, unless
         it is ``"optional"``.
@@ -99,7 +103,7 @@ class Stage:
 
     Examples
     --------
-    >>> class Company(Answer):
+    >>> class Company(BaseModel):
     ...     industry: str | None = None
     >>> stage = Stage("company", prompt="Research {name} in {country}.", answer=Company)
     >>> stage.reads, list(stage.answers)
@@ -109,7 +113,7 @@ class Stage:
     name: str
     _: KW_ONLY
     prompt: str
-    answer: type[Answer]
+    answer: type[BaseModel]
     search: bool | Literal["optional"] = True
     json: JSON = "auto"
     per: tuple[str, ...] | None = None
@@ -133,8 +137,13 @@ class Stage:
         if not self.reads:
             same = "asks the same about every record: its prompt names no column. Put one in braces, such as {name}."
             raise StageError("Stage {name!r} {same}", name=self.name, same=same)
-        if not (isinstance(self.answer, type) and issubclass(self.answer, Answer)):
-            raise StageError("Stage {name!r}: answer must be a subclass of enrichkit.Answer.", name=self.name)
+        is_model = isinstance(self.answer, type) and issubclass(self.answer, BaseModel)
+        if not is_model or issubclass(self.answer, RootModel):
+            raise StageError(
+                "Stage {name!r}: answer must be a pydantic model with a field for each column, not {given!r}.",
+                name=self.name,
+                given=self.answer,
+            )
         for option in ("per", "requires", "checks", "after"):
             given = getattr(self, option)
             if isinstance(given, str):
@@ -178,18 +187,20 @@ class Stage:
 
     @functools.cached_property
     def _shape(self) -> Shape:
-        shape = shape_of(self.answer, where=self.answer.__name__)
-        order = dict.fromkeys(
-            [*(name for name, *_ in shape.fields if name not in Answer.about_itself), *Answer.about_itself]
-        )
-        fields = {field[0]: field for field in shape.fields}
+        shape = readable(as_answer(self.answer)).shape
         # The facts first: a model that has to judge its answer before it is written judges nothing.
-        return replace(shape, fields=tuple(fields[name] for name in order if name in fields))
+        fields = {field[0]: field for field in shape.fields}
+        return replace(shape, fields=tuple(fields[name] for name in (*self.fields, *self._about_itself)))
+
+    @property
+    def _about_itself(self) -> tuple[str, ...]:
+        return as_answer(self.answer).about_itself
 
     @functools.cached_property
     def fields(self) -> dict[str, Shape]:
         """The fields asked for, by name, without the model's view of itself."""
-        return {name: shape for name, shape, _ in self._shape.fields if name not in Answer.about_itself}
+        fields = readable(as_answer(self.answer)).shape.fields
+        return {name: shape for name, shape, _ in fields if name not in self._about_itself}
 
     @functools.cached_property
     def schema(self) -> dict[str, Any]:

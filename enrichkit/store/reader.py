@@ -140,10 +140,8 @@ def to_frame(table: pa.Table) -> pd.DataFrame:
 
 
 def _series(column: pa.Array | pa.ChunkedArray) -> pd.Series[Any]:
-    if pa.types.is_map(column.type):
-        return pd.Series([None if cell is None else dict(cell) for cell in column.to_pylist()], dtype=object)
     if pa.types.is_nested(column.type):
-        return pd.Series(column.to_pylist(), dtype=object)
+        return pd.Series(column.to_pylist(maps_as_pydicts="strict"), dtype=object)
     return pd.Series(column.to_pandas(types_mapper=_dtype))
 
 

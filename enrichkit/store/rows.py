@@ -20,7 +20,7 @@ import pyarrow as pa
 from ..gemini.wire import read_stored
 from ..messages import CLIENTS, Failure, Reply
 from ..pricing.prices import Cost, Price, cost, total, total_usd
-from ..reading.answer import OWN_CODE, Answer, Issue, check_answer, read_answer
+from ..reading.answer import OWN_CODE, Answer, Issue, check_answer, of_itself, read_answer
 from ..reading.grounding import evidence, state
 from ..stages.stage import Stage
 from ..table.arrow import alike, as_column, as_text, wider
@@ -284,9 +284,7 @@ def _answered(
         verdict = state(asked, value, flaws, backed=bool(sources), differs=differs, unreadable=field in unreadable)
         states.append({"field": field, "state": verdict, "sources": list(sources)})
     return cells, {
-        "confidence": answer.confidence,
-        "search_quality": answer.search_quality,
-        "notes": answer.notes,
+        **{name: of_itself(answer, name) for name in ("confidence", "search_quality", "notes")},
         "fields_found": [field for field, value in kept.items() if value is not None],
         "filled": list(cells),
         "corrections": corrections,

@@ -97,10 +97,10 @@ TODAY: dict[str, dict[str, int]] = {
         "runner.Run": 8,
     },
     "code lines": {
-        "": 10_729,
+        "": 10997_729,
     },
     "core": {
-        "": 5_953,
+        "": 5974_953,
     },
 }
 """What passes its limit for now, by its name: it may shrink, and grow only with a feature. The goal of 8,500

@@ -144,7 +144,7 @@ def test_checks_flag_replace_or_empty() -> None:
                 "{name}: {\n  a: 1\n}": "{",
             }.items()
         ),
-        ({"answer": dict}, "subclass of enrichkit.Answer"),
+        ({"answer": dict}, "answer must be a pydantic model"),
         ({"answer": Answer}, "asks for no field"),
         ({"per": "name"}, "must be a tuple"),
         ({"max_output_tokens": 0}, "max_output_tokens"),

@@ -1,0 +1,399 @@
+"""Any pydantic class: it works with a reply that obeys its schema, or is refused when the stage is made."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import enum
+import json
+import uuid
+from collections.abc import Callable
+from decimal import Decimal
+from pathlib import Path
+from typing import Annotated, Any, Generic, Literal, NamedTuple, NewType, TypeVar
+
+import pandas as pd
+import pytest
+from pydantic import (
+    AliasChoices,
+    AliasPath,
+    BaseModel,
+    ConfigDict,
+    Field,
+    HttpUrl,
+    PastDate,
+    PositiveInt,
+    PrivateAttr,
+    RootModel,
+    SecretStr,
+    StringConstraints,
+    computed_field,
+    field_validator,
+    model_validator,
+)
+from pydantic.alias_generators import to_camel
+from typing_extensions import TypedDict
+
+import enrichkit
+from enrichkit import Answer, Issue, Stage
+from enrichkit.errors import StageError
+from enrichkit.reading.answer import read_answer
+from support.clients import Teller
+
+T = TypeVar("T")
+Knots = NewType("Knots", float)
+FRAME = pd.DataFrame({"name": ["Holm"]})
+
+
+class Kind(enum.Enum):
+    """A choice of texts."""
+
+    SEA = "sea port"
+    RIVER = "river port"
+
+
+class Size(enum.IntEnum):
+    """A choice of names."""
+
+    SMALL = 1
+    BIG = 2
+
+
+class Yard(BaseModel):
+    """A nested class that requires its fields."""
+
+    name: str
+    berths: int
+
+
+class Page(BaseModel, Generic[T]):
+    """A generic class."""
+
+    items: list[T] = []
+    best: T | None = None
+
+
+def made(name: str, /, _config: Any = None, _rules: Any = None, **fields: Any) -> type[BaseModel]:
+    """Return a class with these fields, each a type or a type and a default."""
+    space: dict[str, Any] = {"__module__": __name__, "__annotations__": {}, **(_rules or {})}
+    for field, given in fields.items():
+        kind, *default = given if isinstance(given, tuple) else (given,)
+        space["__annotations__"][field] = kind
+        space |= dict.fromkeys([field] if default else [], *default)
+    if _config:
+        space["model_config"] = _config
+    return type(BaseModel)(name, (BaseModel,), space)
+
+
+def capital(text: str) -> str:
+    """Refuse a name in small letters."""
+    if text[:1].islower():
+        raise ValueError("begin with a capital")
+    return text
+
+
+DAY, TIME = datetime.date(1987, 5, 3), datetime.datetime(2024, 5, 3, 10, 30)
+CLASSES: dict[str, tuple[type[BaseModel], str, dict[str, Any]]] = {
+    "plain": (made("Port", town=(str | None, None), crew=(int | None, None)), '{"town": "Marl"}', {"town": "Marl"}),
+    "required": (made("Port", town=str, crew=int), '{"town": "Marl", "crew": 14}', {"town": "Marl", "crew": 14}),
+    "notes": (made("Port", notes=str, confidence=float), '{"notes": "x", "confidence": 0.5}', {"notes": "x"}),
+    "alias": (made("Port", crew=(int | None, Field(None, alias="Crew Size"))), '{"Crew Size": 14}', {"crew": 14}),
+    "by_name": (made("Port", crew=(int | None, Field(None, alias="Size"))), '{"crew": 14}', {"crew": 14}),
+    "aliases": (
+        made(
+            "Port",
+            crew=(int, Field(validation_alias=AliasChoices("staff", AliasPath("people", 0, "count")))),
+            town=(str, Field(serialization_alias="place")),
+        ),
+        '{"people": [{"count": 14}], "place": "Marl"}',
+        {"crew": 14, "town": "Marl"},
+    ),
+    "camel": (
+        made("Port", ConfigDict(alias_generator=to_camel), crew_size=int, main_yard=made("Part", None, yard_name=str)),
+        '{"crewSize": 14, "main_yard": {"yard_name": "A"}}',
+        {"crew_size": 14, "main_yard": {"yard_name": "A"}},
+    ),
+    "enum": (
+        made("Port", kind=Kind, size=Size),
+        '{"kind": "Sea Port", "size": "big"}',
+        {"kind": "sea port", "size": "BIG"},
+    ),
+    "literal": (
+        made("Port", rank=Literal[1, 2, 3], kind=Literal["C", "C++", "C#"], open=Literal[True], of=Literal[Kind.SEA]),
+        '{"rank": "2", "kind": "C#", "open": true, "of": "sea port"}',
+        {"rank": 2, "kind": "C#", "open": True, "of": "sea port"},
+    ),
+    "times": (
+        made("Port", opened=datetime.date, closed=PastDate, seen=datetime.datetime, daily=datetime.time),
+        '{"opened": "1987-05-03", "closed": "3 May 1987", "seen": "2024-05-03T12:30:00+02:00", "daily": "10:00:00"}',
+        {"opened": DAY, "closed": DAY, "seen": pd.Timestamp(TIME), "daily": "10:00:00"},
+    ),
+    "decimal": (
+        made("Port", debt=Decimal, rate=int | float),
+        '{"debt": 12.50, "rate": 3}',
+        {"debt": Decimal("12.5"), "rate": 3.0},
+    ),
+    "url": (
+        made("Port", site=HttpUrl, docs=HttpUrl | None, key=uuid.UUID),
+        '{"site": "www.marl.example", "docs": "https://a.example/x", "key": "12345678123456781234567812345678"}',
+        {"site": "https://www.marl.example/", "key": "12345678-1234-5678-1234-567812345678"},
+    ),
+    "dict": (
+        made("Port", crews=dict[str, int], yards=dict[str, list[Yard]]),
+        '{"crews": {"day": 3, "night": null}, "yards": {"A": [{"name": "x", "berths": 2}]}}',
+        {"crews": {"day": 3}, "yards": {"A": [{"name": "x", "berths": 2}]}},
+    ),
+    "nested": (
+        made("Port", yard=Yard, yards=list[Yard], best=Yard | None),
+        '{"yard": {"name": "A", "berths": null}, "yards": [{"name": "B", "berths": 1}]}',
+        {"yard": {"name": "A", "berths": None}, "yards": [{"name": "B", "berths": 1}], "best": None},
+    ),
+    "generic": (Page[Kind], '{"items": ["sea port"]}', {"items": ["sea port"], "best": None}),
+    "sets": (
+        made("Port", goods=set[str], place=tuple[float, float], more=tuple[int, ...]),
+        '{"goods": ["salt", "fish"], "place": [1, 2.5], "more": [1]}',
+        {"goods": ["fish", "salt"], "place": [1.0, 2.5], "more": [1]},
+    ),
+    "constraints": (
+        made(
+            "Port",
+            crew=(int | None, Field(None, ge=1, le=99)),
+            code=Annotated[str, StringConstraints(pattern="^[A-Z]{2}$")],
+            many=PositiveInt,
+            goods=(list[Annotated[str, Field(min_length=2)]], Field(max_length=3)),
+            speed=Knots,
+        ),
+        '{"crew": 99, "code": "NO", "many": 1, "goods": ["ab"], "speed": 9}',
+        {"crew": 99, "code": "NO", "many": 1, "goods": ["ab"], "speed": 9.0},
+    ),
+    "validator": (
+        made("Port", None, {"check": field_validator("town")(capital)}, town=str),
+        '{"town": "Marl"}',
+        {"town": "Marl"},
+    ),
+    "computed": (
+        made("Port", None, {"double": computed_field(return_type=int)(property(lambda self: self.crew * 2))}, crew=int),
+        '{"crew": null, "double": 4}',
+        {"crew": None},
+    ),
+    "private": (made("Port", _seen=(int, PrivateAttr(0)), town=str), '{"town": "Marl"}', {"town": "Marl"}),
+    "defaults": (
+        made("Port", crew=(int, 0), goods=(list[str], Field(default_factory=lambda: ["fish"])), town=(str, "Osk")),
+        "{}",
+        {"crew": None, "goods": None, "town": None},
+    ),
+    "frozen": (
+        made("Port", ConfigDict(frozen=True, extra="forbid", validate_default=True), crew=(int, 1), town=(str, "")),
+        '{"crew": 14, "other": 3}',
+        {"crew": 14, "town": None},
+    ),
+    "strict": (
+        made("Port", ConfigDict(strict=True), opened=datetime.date, kind=Kind, goods=set[str], debt=Decimal, yard=Yard),
+        '{"opened": "1987-05-03", "kind": "sea port", "goods": ["a"], "debt": 1.5, "yard": {"name": "A", "berths": 1}}',
+        {"opened": DAY, "kind": "sea port", "goods": ["a"], "debt": Decimal("1.5"), "yard": {"name": "A", "berths": 1}},
+    ),
+    "root": (
+        made("Port", goods=RootModel[list[str]], crew=RootModel[int] | None),
+        '{"goods": ["fish"], "crew": 14}',
+        {"goods": ["fish"], "crew": 14},
+    ),
+    "inherited": (
+        type("Port", (Answer,), {"__annotations__": {"crew": int}, "__module__": __name__}),
+        '{"crew": "14 crew", "confidence": "high"}',
+        {"crew": 14},
+    ),
+}  # fmt: skip
+
+
+def test_25_classes_work_and_their_values_come_back(tmp_path: Path) -> None:
+    """One payment each, no issue but of how a value was read; equal from `run`, from `read`, and when read anew."""
+    stages = [
+        Stage(name, prompt=f"{name} of {{name}}:", answer=model, search=False) for name, (model, *_) in CLASSES.items()
+    ]
+    client = Teller({f"{name} of ": reply for name, (_, reply, _) in CLASSES.items()})
+    settings: dict[str, Any] = {"stages": stages, "key": "name", "client": client, "model": "m", "progress": False}
+    out = tmp_path / "out"
+    for anew in (False, True):
+        row, stored = enrichkit.run(FRAME, out=out, reread=anew, **settings).iloc[0], enrichkit.read(out).iloc[0]
+        for name, (_, _, values) in CLASSES.items():
+            for field, value in values.items():
+                for got in (row[f"{name}.{field}"], stored[f"{name}.{field}"]):
+                    assert got is pd.NA or got is None if value is None else got == value, (name, field, got)
+            assert [issue for issue in stored[f"{name}._issues"] if ": read_as: " not in issue] == [], name
+    assert len(client.asked) == len(CLASSES) == 25
+    assert stored["notes.notes"] == "x"
+    assert stored["inherited._confidence"] == "high"
+
+
+class Node(BaseModel):
+    """It holds itself."""
+
+    children: list[Node] = []
+
+
+class Tree(RootModel[list["Tree"]]):
+    """So does this."""
+
+
+class Typed(TypedDict):
+    """No pydantic class."""
+
+    name: str
+
+
+class Pair(NamedTuple):
+    """Nor this."""
+
+    name: str
+
+
+@dataclasses.dataclass
+class Data:
+    """Nor this."""
+
+    name: str
+
+
+REFUSED: dict[str, Any] = {
+    "recursive": list[Node], "root": Tree, "any": Any, "bytes": bytes, "secret": SecretStr, "list": list, "dict": dict,
+    "keys": dict[int, str], "union": int | str, "unions": Yard | Kind, "tuple": tuple[int, str], "typed": Typed,
+    "named": Pair, "dataclass": Data, "object": object, "callable": Callable[[], int], "variable": T,
+    "literal": Literal[b"x"], "mixed": Literal[Kind.SEA, "x"], "enum": enum.Enum("Odd", {"A": (1, 2)}),
+}  # fmt: skip
+
+
+def test_what_cannot_work_is_refused_when_the_stage_is_made() -> None:
+    """With the field, and the cure."""
+    for name, kind in REFUSED.items():
+        config = ConfigDict(arbitrary_types_allowed=True)
+        with pytest.raises(StageError, match=r"'Port\.field.*(Use|Let|A model cannot hold itself)"):
+            Stage(name, prompt="{name}", answer=made("Port", config, field=kind))
+    for answer in (Data, Typed, RootModel[list[str]], made("Port"), int):
+        with pytest.raises(StageError, match=r"a pydantic model with a field for each column|asks for no field"):
+            Stage("port", prompt="{name}", answer=answer)  # type: ignore[arg-type]
+
+
+def read(model: type[BaseModel], reply: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """Return the values in a reply that are found, and what was done to read it."""
+    answer, issues = read_answer(model, json.dumps(reply))
+    assert isinstance(answer, model)
+    found = {name: getattr(answer, name) for name in model.model_fields}
+    return {name: value for name, value in found.items() if value is not None}, [str(issue) for issue in issues]
+
+
+class Judged(BaseModel):
+    """A class with constraints and validators of all kinds."""
+
+    crew: int = Field(0, le=99)
+    town: Annotated[str, Field(description="Its town", max_length=20)]
+    begun: datetime.date
+    ended: datetime.date
+
+    _capital = field_validator("town")(capital)
+
+    @model_validator(mode="after")
+    def in_order(self) -> Judged:
+        """Refuse an end before the beginning; what is missing it does not expect."""
+        if self.ended < self.begun:
+            raise ValueError("it ends before it begins")
+        return self
+
+
+def test_constraints_and_validators_say_what_they_refuse() -> None:
+    """The field alone is emptied, with their words and the value; what one says of the whole flags it."""
+    times = {"begun": "2020-01-01", "ended": "2021-01-01"}
+    found, issues = read(Judged, {"crew": 300, "town": "marl", **times})
+    assert found == {"begun": datetime.date(2020, 1, 1), "ended": datetime.date(2021, 1, 1)}
+    assert issues == [
+        "crew: not_valid: Input should be less than or equal to 99: 300",
+        "town: not_valid: Value error, begin with a capital: 'marl'",
+    ]
+    found, issues = read(Judged, {"crew": 3, "town": "Marl", "begun": "2020-01-01", "ended": "2019-01-01"})
+    assert (found["crew"], found["town"], found["ended"]) == (3, "Marl", datetime.date(2019, 1, 1))
+    assert len(issues) == 1
+    assert issues[0].startswith(": not_valid: Value error, it ends before it begins")
+    found, issues = read(Judged, {"town": "Marl", "begun": "2020-01-01", "ended": None})
+    assert found == {"town": "Marl", "begun": datetime.date(2020, 1, 1)}
+    assert len(issues) == 1
+    assert issues[0].startswith(": not_valid: TypeError: '<' not supported between")
+    assert issues[0].endswith("; values are missing")
+
+
+def test_null_and_absent_are_not_found(tmp_path: Path) -> None:
+    """An empty cell each, and one payment; a default is no finding, and checks see None."""
+    seen = []
+
+    def check(answer: Any, record: Any) -> list[Issue]:
+        seen.append((answer.crew, answer.town))
+        return []
+
+    model = made("Port", crew=(int, 0), town=str)
+    stage = Stage("port", prompt="Research {name}.", answer=model, search=False, checks=(check,))
+    for place, reply in enumerate(('{"crew": null, "town": null}', "{}")):
+        client = Teller(otherwise=reply)
+        table = enrichkit.run(
+            FRAME, stages=[stage], key="name", client=client, model="m", out=tmp_path / str(place), progress=False
+        )
+        assert table[["port.crew", "port.town"]].isna().all(axis=None)
+        assert list(enrichkit.read(tmp_path / str(place))["port._fields_found"].iloc[0]) == []
+        assert len(client.asked) == 1
+    assert seen == [(None, None)] * 2
+
+
+def test_constraints_are_told_and_make_no_other_question() -> None:
+    """In the schema where every dialect has them, and in words."""
+    model = CLASSES["constraints"][0]
+    parts = Stage("port", prompt="{name}", answer=model).schema["properties"]
+    crew = {"anyOf": [{"type": "integer", "minimum": 1, "maximum": 99}, {"type": "null"}]}
+    assert parts["crew"] == crew | {"description": "at least 1, at most 99"}
+    assert parts["code"] == {"type": "string", "description": "of the pattern ^[A-Z]{2}$"}
+    assert parts["goods"]["items"] == {"type": "string", "description": "at least 2 characters"}
+    assert parts["goods"]["maxItems"] == 3
+    assert Stage("port", prompt="{name}", answer=Judged).schema["properties"]["town"]["description"] == (
+        "Its town (at most 20 characters)"
+    )
+    stages = [
+        Stage("port", prompt="{name}", answer=made("Port", crew=(int | None, Field(None, le=le)))) for le in (98, 99)
+    ]
+    assert stages[0].question("m", ()) == stages[1].question("m", ())
+    assert stages[0].reading != stages[1].reading
+
+
+def test_a_check_gives_another_value_of_any_type() -> None:
+    """It need not please the validators of the whole, and is what the class says: later checks see an object."""
+    from enrichkit.reading.answer import check_answer
+
+    model = made("Port", opened=datetime.date, yard=Yard | None, crew=int)
+    answer, _ = read_answer(model, '{"opened": "1987-05-03", "crew": 3}')
+
+    def first(answer: Any, record: Any) -> list[Issue]:
+        yard = Issue("yard", "known", instead={"name": "A", "berths": 2})
+        return [Issue("opened", "odd", instead=None), Issue("crew", "text", instead="4"), yard]
+
+    def second(answer: Any, record: Any) -> list[Issue]:
+        return [Issue("yard.berths", "seen", str(answer.yard.berths)), Issue("crew", "bad", instead="many")]
+
+    assert answer is not None
+    values, issues = check_answer(answer, (first, second), {})
+    assert values == {"opened": None, "yard": {"name": "A", "berths": 2}, "crew": 4}
+    assert [issue.check for issue in issues] == ["odd", "text", "known", "seen", "bad", "check_failed"]
+
+
+@pytest.mark.parametrize("client", ["google-genai", "google-generativeai"])
+def test_the_simulator_answers_every_type_as_it_is_asked(client: str, tmp_path: Path) -> None:
+    """Both clients, each in its dialect of schemas: no value of a wrong type."""
+    model = made(
+        "Port", kind=Kind, size=Size, rank=Literal[1, 2], opened=datetime.date, seen=datetime.datetime, debt=Decimal,
+        site=HttpUrl, crews=dict[str, int], rate=int | float, crew=(int, Field(le=9, ge=2)), yard=Yard,
+        goods=(list[str], Field(min_length=2, max_length=2)),
+    )  # fmt: skip
+    stage = Stage("port", prompt="Research {name}.", answer=model, search=False)
+    settings: dict[str, Any] = {"stages": [stage], "key": "name", "model": "simulator", "progress": False}
+    out = tmp_path / "out"
+    enrichkit.run(pd.DataFrame({"name": [f"Port {n}" for n in range(8)]}), out=out, client=client, **settings)
+    stored = enrichkit.read(out)
+    issues = [issue for row in stored["port._issues"] for issue in row if ": read_as: " not in issue]
+    assert [issue for issue in issues if "goods" not in issue] == []
+    assert stored["port.crew"].between(2, 9).all()
+    assert stored["port.opened"].notna().all()
+    assert {type(cell) for cell in stored["port.crews"]} == {dict}
