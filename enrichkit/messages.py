@@ -1,12 +1,11 @@
 """The frozen values that travel: a request, a reply, what it used, which pages back it, why it failed.
 
-A client of your own takes a `Request` and returns a `Reply`. Nothing here knows an SDK, a file, a price or a key.
+A client of your own takes a `Request` and returns a `Reply`, or what stands for one (docs/clients.md). Nothing here
+knows an SDK, a file, a price or a key.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import numbers
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -25,8 +24,9 @@ Refused = Literal[Account, "rate", "model_not_found", "redirected", "bad_request
 """After ``rate`` the pace waits; ``not_sent`` is what a proxy, a certificate or an SDK did not let out."""
 Transient = Literal["overloaded", "server", "timeout", "network"]
 """Tried again after a wait. In order: 503, any other 5xx and 499, silence, a connection that broke."""
-Paid = Literal["blocked", "truncated", "empty", "unreadable", "search_quota", "own_code"]
-"""Charged for: safety, max_output_tokens, no text, no JSON, a short reply without a search, a validator that raised."""
+Paid = Literal["blocked", "truncated", "empty", "unreadable", "search_quota", "own_code", "no_answer"]
+"""Charged for: safety, max_output_tokens, no text, no JSON, a short reply without a search, a validator that raised, a
+client of your own that returned something else than an answer."""
 Tier = Literal["standard", "flex"]
 Cause = Literal[Refused, Transient, Paid, "client"]
 """Why a request failed; ``client``: a client of your own raised."""
@@ -40,7 +40,7 @@ MOST_COUNTED = 2**53
 """Larger counts of tokens or searches are treated as unknown."""
 TRANSIENT = frozenset(get_args(Transient))
 PAID = frozenset(get_args(Paid))
-ENDS_RUN = frozenset({*get_args(Account), "model_not_found", "redirected"})
+ENDS_RUN = frozenset({*get_args(Account), "model_not_found", "redirected", "no_answer"})
 """The next request would fail alike."""
 
 
@@ -212,7 +212,14 @@ class Failure:
     quota : str or None
         The name of the quota that was exceeded.
     may_be_charged : bool
-        The service may have answered, as when a connection breaks after the request was sent.
+        The service may have answered, as when a connection breaks after the request was sent, or on any timeout.
+    usage : Usage or None
+        What was used, where the service charges for it all the same.
+
+    Raises
+    ------
+    ValueError
+        If there is no such cause.
 
     Examples
     --------
@@ -226,8 +233,12 @@ class Failure:
     retry_after_seconds: float | None = None
     quota: str | None = None
     may_be_charged: bool = False
+    usage: Usage | None = None
 
     def __post_init__(self) -> None:
+        if self.cause not in get_args(Cause):
+            raise ValueError(f"There is no cause {self.cause!r}; it is one of {', '.join(get_args(Cause))}.")
+        object.__setattr__(self, "may_be_charged", self.may_be_charged or self.cause == "timeout")
         # A service's words may hold what moves a terminal's cursor or rings its bell.
         object.__setattr__(self, "message", plain(" ".join(self.message.split()), LONGEST_MESSAGE))
 
@@ -299,6 +310,8 @@ class Reply:
     failure: Failure | None = None
 
     def __post_init__(self) -> None:
+        if isinstance(self.failure, Failure) and self.failure.usage is not None and self.usage == Usage():
+            object.__setattr__(self, "usage", self.failure.usage)
         kinds = {"text": str | None, "raw": str | None, "usage": Usage, "failure": Failure | None}
         for name, kind in kinds.items():
             if not isinstance(value := getattr(self, name), kind):
@@ -313,38 +326,8 @@ class Reply:
     @property
     def paid(self) -> bool:
         """Whether the service charges for this reply."""
-        return self.failure is None or self.failure.cause in PAID
+        return self.failure is None or self.failure.cause in PAID or self.failure.usage is not None
 
 
 Client = Callable[[Request], Reply]
 """Answers a request. It returns failures as values; what it raises counts as cause ``client``."""
-
-
-def encode(reply: Reply, *, raw_alone: bool = False, **facts: Any) -> bytes:
-    """Return the stored form of a reply: JSON with all its fields, and ``facts`` (question, seconds, time, …) beside.
-
-    With ``raw_alone``, for bodies that the reader of `decode` can parse, only the body is kept: what it means is never
-    stored beside it, since a better parser must be free to read it differently.
-    """
-    kept = {"raw": reply.raw} if raw_alone and reply.raw is not None else {"reply": dataclasses.asdict(reply)}
-    # ASCII only: a lone surrogate in an answer must not make its own payment unstorable; nor must an odd object.
-    return json.dumps(facts | kept, ensure_ascii=True, separators=(",", ":"), default=str).encode("ascii")
-
-
-def decode(payload: bytes, parse: Callable[[str], Reply]) -> tuple[Reply, dict[str, Any]]:
-    """Return the reply and its facts from the stored form; ``parse`` reads a raw body.
-
-    >>> reply, facts = decode(encode(Reply(text="{}"), seconds=1.5), parse=lambda raw: Reply(raw=raw))
-    >>> reply.text, facts
-    ('{}', {'seconds': 1.5})
-    """
-    facts: dict[str, Any] = json.loads(payload)
-    if (raw := facts.pop("raw", None)) is not None:
-        return parse(raw), facts
-    fields = facts.pop("reply")
-    supports = fields.get("supports", ())
-    fields["usage"] = Usage(**fields["usage"])
-    fields["sources"] = [Source(**source) for source in fields["sources"] if isinstance(source, dict)]
-    fields["supports"] = [Support(**support | {"sources": tuple(support["sources"])}) for support in supports]
-    fields["failure"] = Failure(**fields["failure"]) if fields["failure"] else None
-    return Reply(**fields), facts

@@ -226,6 +226,7 @@ def stop_reason_text(reason: str, detail: str) -> Sentence:
         "redirected": f"The service answers elsewhere, and no key is sent there{said}. ",
         "no_search": f"The service answers without searching{said}. "
         "Another model may search; Stage(search='optional') takes such answers. ",
+        "no_answer": f"Your client returns no answer{said}. What came is kept; mend the client (docs/clients.md). ",
         "refused": f"The service refused request after request{said}. ",
         "failures": f"Question after question failed{said}. ",
         "mixed": f"Simulated and real answers never mix in one store{said}. Look at GOOGLE_GEMINI_BASE_URL, or choose ",

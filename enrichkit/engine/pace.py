@@ -214,8 +214,9 @@ class Pace:
             self._exact = self._named and self._until is not None and at >= self._until - MARGIN_SECONDS
             until = self._since if self._exact or self._passed > OPENING else at
             cycle = max(SHORTEST_SECONDS, until - self._opened)
-            self._base = max(LEAST_PER_SECOND, (self._passed - 1) / cycle)
-            self._allowance = max(1, self._passed - 1) if self._exact else None
+            if before := max(0, self._passed - 1):  # else nothing had passed since it last opened: no speed is known
+                self._base = max(LEAST_PER_SECOND, before / cycle)
+            self._allowance = before if before and self._exact else None
             self._low = 0.0
             self._opened, self._passed = at, 1
             self._since, self._sent = at, 1

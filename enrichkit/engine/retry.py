@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 import tenacity
 
-from ..messages import Failure, Reply, Request
+from ..messages import TRANSIENT, Failure, Reply, Request
 
 ATTEMPTS = 2
 """A question whose reply has no text, or none that can be read, is asked again once."""
@@ -36,6 +36,8 @@ SHORT_TOKENS = 16
 def added_after(reply: Reply) -> str | None:
     """Return what is added to a question that is asked again after a reply; None if it is not asked again."""
     cause = reply.failure and reply.failure.cause
+    if reply.failure is not None and reply.failure.usage is not None and cause in {*TRANSIENT, "rate"}:
+        return ""  # it was charged for, so it counts as a reply
     which = " with the fields asked for" if "{" in (reply.text or "") else ""
     return {"empty": "", "unreadable": UNUSABLE.format(which=which)}.get(cause or "")
 
@@ -49,6 +51,11 @@ class Sent:
     tries: int = 1
     short: bool = False
     """Whether it answers the short request of a `SearchDoubt`."""
+
+    @property
+    def in_vain(self) -> bool:
+        """Whether it ends the run and is charged for: it is kept, and its question still to be asked."""
+        return self.reply.failure is not None and self.reply.failure.ends_run and self.reply.paid
 
 
 class SearchDoubt:
@@ -136,4 +143,5 @@ def ask(
 
 
 def _transient(sent: Sent | None) -> bool:
-    return sent is not None and sent.reply.failure is not None and sent.reply.failure.transient
+    failure = None if sent is None else sent.reply.failure
+    return failure is not None and failure.transient and failure.usage is None

@@ -19,8 +19,8 @@ from decimal import Decimal
 import joblib
 
 from ..gemini.client import reply_of
-from ..gemini.wire import with_searches
-from ..messages import CLIENTS, SIMULATOR, Client, Failure, Reply, Request, encode
+from ..gemini.wire import encode, with_searches
+from ..messages import CLIENTS, SIMULATOR, Client, Failure, Reply, Request
 from ..pricing.budget import Budget
 from ..pricing.prices import Price, total_usd
 from ..stages.stage import Stage, request_for
@@ -227,7 +227,8 @@ class Workers:
             asked = replace(request, text=request.text + (added or ""))
             self._permits.get()
             sent = ask(asked, self._send, stop=self._stopped, deadline_seconds=seconds, sleep=self._back_off)
-            if sent is None or self._ends_run(sent.reply):
+            ended = sent is not None and self._ends_run(sent.reply)
+            if sent is None or (ended and not sent.in_vain):
                 self.release()
                 self._queue.leave(question)
                 return
@@ -237,13 +238,13 @@ class Workers:
                 self.problem = stage.name, read.reply.failure
             added = added_after(read.reply)
             again = added is not None and attempt < last
-            status = "again" if again or sent.short else read.status
+            status = "again" if again or sent.short or ended else read.status
             entry = JournalEntry(question_id, stage.name, attempt, status, read.payload)
             outcome = None if status == "again" else outcome_of(question_id, replies, recorded=recorded)
             with self._lock:
                 self.arrived += read.reply.paid
             self._pass_on(ReplyArrived(question, entry, read, outcome, retried=last > ATTEMPTS))
-            if sent.short:
+            if sent.short or ended:
                 self._queue.leave(question)
             if not again:
                 return
@@ -313,6 +314,8 @@ class Workers:
                 self.problem = request.stage, reply.failure
             if reply.failure is not None and reply.failure.cause in WAITED_FOR[request.tier]:
                 self._limiter.refused(ticket, reply.failure.retry_after_seconds)
+                if reply.paid:
+                    return Sent(reply, seconds)
                 continue
             self._limiter.accepted(ticket)
             if sending is request or (reply.failure is not None and reply.failure.ends_run):
@@ -337,7 +340,7 @@ class Workers:
 
     def _settle(self, request: Request, reply: Reply, worst: Decimal) -> None:
         """Count what a reply cost; an excess is said, and the next worst cases are higher."""
-        if reply.failure is not None and (reply.failure.may_be_charged or reply.failure.cause == "timeout"):
+        if reply.failure is not None and reply.failure.may_be_charged and not reply.paid:
             self._budget.keep(worst)
             return
         most = self._budget.worst_cases.seen["searches"].get(request.stage) or 1

@@ -1,24 +1,27 @@
-"""Gemini: two clients behind one callable, and what the environment says of key and address.
+"""The clients: Gemini by either SDK, or one of the user's own, each a callable from `Request` to `Reply`.
 
-A key never leaves its client: not in a message, not in a pickle. This room does not decide about trying again, waiting
-or money.
+A key never leaves its client: not in a message, not in a pickle. Whatever a client of one's own returns or raises
+becomes a reply. This room does not decide about trying again, waiting or money.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import dataclasses
+import inspect
 import json
+import logging
 import os
 import re
-import socket
-from collections.abc import Iterator
+import threading
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Set
 from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
 from ..errors import MissingKeyError, SetupError, StoreError
 from ..messages import CLIENTS, KEY_NAMES, SIMULATOR, Cause, Client, Failure, Reply, Request
-from .refusals import classify
+from .refusals import classify, failure_of
 from .sdks import ENDPOINT_NAME, Sdk
 from .wire import parse, readable, with_searches
 
@@ -30,8 +33,12 @@ PASSWORD = re.compile(r"//[^/\s@]*@")
 """Who an address is for, and their password."""
 SHORTEST_KEY = 8
 """Anything shorter is a stand-in for a simulator, and may be a word of an innocent message."""
-NEVER_SENT = frozenset("ConnectError ConnectTimeout InvalidURL LocalProtocolError UnsupportedProtocol".split())
-"""Errors of the HTTP library before anything has left."""
+ENVELOPE = frozenset(
+    "choices candidates content output_text usage usage_metadata usageMetadata response_metadata eval_count".split()
+)
+"""What a service's own reply or message has, and an answer has only if it was asked for."""
+LONGEST_KEPT = 1_000_000
+LOG = logging.getLogger("enrichkit")
 NOT_LET_OUT = re.compile(r"ProxyError|ConnectError: \[SSL: (?!UNEXPECTED_EOF)")
 """How the errors of a proxy that refuses, and of a certificate that is not trusted, begin: nothing reached Gemini."""
 
@@ -41,7 +48,7 @@ def client_of(client: str | Client, *, model: str, needed: bool) -> Iterator[Cli
     """Yield what answers requests; with the simulator, a server on loopback for as long as the run lasts."""
     with contextlib.ExitStack() as opened:
         if callable(client):
-            yield client
+            yield opened.enter_context(contextlib.closing(OwnClient(client)))
         elif model != SIMULATOR:
             yield opened.enter_context(contextlib.closing(connect(client, **access())))
         elif needed:
@@ -58,18 +65,8 @@ def _unplanned(_: Request) -> Reply:
 
 
 def reply_of(client: Client, request: Request) -> Reply:
-    """Return a client's reply; what it raises is a failure, too."""
-    try:
-        reply = client(request)
-        if not isinstance(reply, Reply):
-            raise TypeError(f"the client returned a {type(reply).__name__}, not an enrichkit.messages.Reply")
-    except BaseException as error:  # noqa: BLE001 - a client of one's own may raise anything
-        silent, broken = isinstance(error, TimeoutError), isinstance(error, OSError)
-        cause: Cause = "timeout" if silent else "network" if broken else "client"
-        unsent = isinstance(error, ConnectionRefusedError | socket.gaierror)
-        message = f"{type(error).__name__}: {error}"[:300]
-        return Reply(failure=Failure(cause=cause, message=message, may_be_charged=not unsent))
-    return with_searches(reply, unknown=None if request.search else 0)
+    """Return a client's reply, which says how often it searched where it did not."""
+    return with_searches(client(request), unknown=None if request.search else 0)
 
 
 def connect(name: str, *, key: str, base_url: str | None = None) -> Gemini:
@@ -148,7 +145,7 @@ def check_capabilities(name: str, *, thinking: str | int | None) -> None:
 class Gemini:
     """A client, safe to call from many threads: `Request` to `Reply`, failures as values.
 
-    Its ``sdk`` sends a request and returns the HTTP status and the body as they came; a broken connection raises.
+    Its ``sdk`` sends a request and returns the HTTP status, headers and body as they came; a broken connection raises.
     """
 
     def __init__(self, name: str, sdk: Sdk, *, key: str) -> None:
@@ -184,21 +181,141 @@ class Gemini:
     def send(self, request: Request) -> Reply:
         """Send one request as it is, and return what came of it."""
         try:
-            status, body = self._sdk.send(request)
+            status, headers, body = self._sdk.send(request)
         except SetupError as error:
             return Reply(failure=Failure(cause="not_sent", message=PASSWORD.sub("//", str(error))))
         except Exception as error:  # noqa: BLE001 - the transport's own errors; named by their class, they travel on
-            name, message = type(error).__name__, PASSWORD.sub("//", self._scrubbed(f"{type(error).__name__}: {error}"))
+            message = PASSWORD.sub("//", self._scrubbed(f"{type(error).__name__}: {error}"))
             if NOT_LET_OUT.match(message):
                 return Reply(failure=Failure(cause="not_sent", message=message))
-            # A connection that was never made carried nothing; any other may have brought the request to an answer.
-            sent = name not in NEVER_SENT
-            cause: Cause = "timeout" if sent and "Timeout" in name else "network"
-            return Reply(failure=Failure(cause=cause, message=message, may_be_charged=sent))
+            failure = failure_of(error) or Failure(cause="network", may_be_charged=True)
+            return Reply(failure=dataclasses.replace(failure, message=message))
         if status < 300 and (reply := parse(body)).paid:
             return reply  # as it came; what else there is may repeat the key
         body = self._scrubbed(body)
-        return parse(body) if status < 300 else Reply(failure=classify(status, PASSWORD.sub("//", readable(body))))
+        if status < 300:
+            return parse(body)
+        return Reply(failure=classify(status, PASSWORD.sub("//", readable(body)), headers))
 
     def _scrubbed(self, text: str) -> str:
         return text.replace(self._key, "(key)") if len(self._key) >= SHORTEST_KEY else text
+
+
+class OwnClient:
+    """A client of one's own: whatever it returns or raises, as a reply; what it returns awaitable is awaited."""
+
+    def __init__(self, client: Callable[[Request], Any]) -> None:
+        self._client = client
+        self._lock = threading.Lock()
+        self._awaiting = contextlib.ExitStack()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._answered = False
+        self._raised: set[type] = set()
+        self.close = self._awaiting.close
+
+    def __call__(self, request: Request) -> Reply:
+        try:
+            came = self._client(request)
+            if inspect.isawaitable(came):
+                came = self._awaited(came, request.timeout_seconds)
+            reply = came if isinstance(came, Reply) else self._read(came, request.schema.get("properties", {}))
+        except BaseException as error:  # noqa: BLE001 - it may raise anything
+            return Reply(failure=self._failure(error))
+        if reply.failure is None and not reply.text:
+            reply = dataclasses.replace(reply, failure=Failure(cause="empty", message="no text"))
+        self._answered |= reply.failure is None
+        return reply
+
+    def _awaited(self, came: Awaitable[Any], seconds: float) -> Any:
+        """Return what comes of it in time, with the loop that all such run in."""
+        with self._lock:
+            if self._loop is None:
+                self._loop = self._awaiting.enter_context(LOOP)
+        return asyncio.run_coroutine_threadsafe(asyncio.wait_for(came, seconds), self._loop).result()
+
+    def _read(self, came: Any, asked: Collection[str]) -> Reply:
+        """Return a reply with the text of what was returned; what is plainly no answer is kept as it came."""
+        try:
+            return Reply(text=text_of(came, asked))
+        except TypeError as error:
+            # Once the client has answered it can: only this question has failed.
+            cause: Cause = "empty" if self._answered else "no_answer"
+            return Reply(raw=repr(came)[:LONGEST_KEPT], failure=Failure(cause=cause, message=str(error)))
+
+    def _failure(self, error: BaseException) -> Failure:
+        """Return what an error means; one that no service is to blame for is logged, each kind once."""
+        if (failure := failure_of(error)) is not None:
+            return dataclasses.replace(failure, message=PASSWORD.sub("//", failure.message))
+        with self._lock:
+            new = type(error) not in self._raised
+            self._raised.add(type(error))
+        if new:
+            LOG.error("Your client failed, and with it the question; the service may have charged:", exc_info=error)
+        message = PASSWORD.sub("//", f"{type(error).__name__}: {error}")
+        return Failure(cause="client", message=message, may_be_charged=True)
+
+
+class EventLoop:
+    """The loop in which all is awaited that clients of one's own return, in a thread while a run needs it.
+
+    It outlives a run: an SDK's open connections belong to the loop in which they were made.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._runs = 0
+        self._thread = threading.Thread()
+
+    def __enter__(self) -> asyncio.AbstractEventLoop:
+        with self._lock:
+            self._loop = self._loop or asyncio.new_event_loop()
+            self._runs += 1
+            if self._runs == 1:
+                self._thread = threading.Thread(target=self._loop.run_forever, name="enrichkit-loop", daemon=True)
+                self._thread.start()
+            return self._loop
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._runs -= 1
+            if self._loop is not None and not self._runs:
+                self._loop.call_soon_threadsafe(self._loop.stop)
+                self._thread.join()
+
+
+LOOP = EventLoop()
+
+
+def text_of(came: Any, asked: Collection[str]) -> str:
+    """Return the text of an answer that a client returned; raise `TypeError` for what is plainly none.
+
+    >>> text_of({"crew": 14}, ["crew"])
+    '{"crew": 14}'
+    """
+    if isinstance(came, str | bytes):
+        return came if isinstance(came, str) else came.decode("utf-8", "replace")
+    fields = _fields(came)
+    wrapped = sorted(ENVELOPE.intersection(fields or ()).difference(asked))
+    if fields is None or wrapped:
+        kind = "None" if came is None else f"a {type(came).__name__}{f' with {wrapped[0]!r}' if wrapped else ''}"
+        raise TypeError(f"the client returned {kind}, no answer; return its text, the fields asked for, or a Reply")
+    return json.dumps(fields, default=_plain, skipkeys=True)
+
+
+def _fields(came: Any) -> dict[str, Any] | None:
+    """Return the fields of a mapping, a pydantic object or a dataclass; what was left at its default is not found."""
+    if hasattr(came, "model_dump"):
+        came = came.model_dump(mode="json", exclude_unset=True)
+    elif dataclasses.is_dataclass(came) and not isinstance(came, type):
+        came = dataclasses.asdict(came)
+    return dict(came) if isinstance(came, Mapping) else None
+
+
+def _plain(part: Any) -> Any:
+    """Return what JSON knows for what it does not: numpy's values, sets, dates, objects within objects."""
+    if (fields := _fields(part)) is not None:
+        return fields
+    if isinstance(part, Set):
+        return list(part)
+    return part.tolist() if hasattr(part, "tolist") else str(part)

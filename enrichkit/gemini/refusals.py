@@ -1,17 +1,22 @@
 """Refusals: what an HTTP answer that is no reply means, from its status, ids, metadata and words to a cause.
 
-One table, the topmost rule that fits. The service's own sentence always travels with the cause; what a run does about
-it is not decided here.
+One table, the topmost rule that fits; an error that a library raises for such an answer means the same. The service's
+own sentence always travels with the cause; what a run does about it is not decided here.
 
 Facts: Google's API reference, and refusals as users reported them in public, as of November 2026.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
+import time
+import urllib.error
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from types import MappingProxyType
 from typing import Any
 
 from ..formatting import whole_number
@@ -41,6 +46,15 @@ class Refusal:
 
 
 DEEPEST = 8
+NEVER_SENT = frozenset(
+    "ConnectError ConnectTimeout InvalidURL LocalProtocolError UnsupportedProtocol "
+    "ConnectionRefusedError gaierror ClientConnectorError NewConnectionError".split()
+)
+"""Errors of HTTP libraries before anything has left."""
+SILENT = re.compile("Timeout|DeadlineExceeded")
+BROKEN = re.compile("Connect|Network|Transport|Protocol|Incomplete|BadStatusLine|URLError|SSLError")
+"""What errors are called that say that no answer came, and that a connection broke."""
+NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 SPEAKING = ("message", "reason", "code", "type")
 IDS = ("quotaId", "quota_limit", "quota_unit", "quotaMetric", "quota_metric")
 """The facts by which details name a quota."""
@@ -87,8 +101,8 @@ RULES: tuple[tuple[Cause, Collection[int], Callable[[Refusal], bool]], ...] = (
 """Each cause with its status and what else must have been seen; the topmost that fits counts."""
 
 
-def classify(status: int, raw: str) -> Failure:
-    """Return why an HTTP answer with a status of 300 or more is no reply.
+def classify(status: int, raw: str, headers: Mapping[str, str] = NO_HEADERS) -> Failure:
+    """Return why an HTTP answer with a status of 300 or more is no reply; the names of ``headers`` are lowercase.
 
     >>> classify(503, '[{"error": {"message": "The model is overloaded."}}]').cause
     'overloaded'
@@ -107,10 +121,84 @@ def classify(status: int, raw: str) -> Failure:
         cause=next(cause for cause, statuses, fits in RULES if status in statuses and fits(seen)),
         message=message,
         status=status,
-        retry_after_seconds=float(seconds.group(1)) if seconds else None,
+        retry_after_seconds=float(seconds.group(1)) if seconds else seconds_until(headers.get("retry-after", "")),
         # A daily quota among others is the one that counts: no delay helps against it.
         quota=next((quota for quota in quotas if "PerDay" in quota), quotas[0] if quotas else None),
     )
+
+
+def failure_of(error: BaseException) -> Failure | None:
+    """Return what an error means, by the status in it, else by what it is called; None if it is no service's.
+
+    >>> failure_of(TimeoutError("late")).cause, failure_of(ZeroDivisionError("odd"))
+    ('timeout', None)
+    """
+    errors = list(_behind(error))
+    for each in errors:
+        if (status := _status(each)) is not None:
+            return classify(status, _said(each), _headers(each))
+    names = {kind.__name__ for each in errors for kind in type(each).__mro__}
+    sent = names.isdisjoint(NEVER_SENT)  # a connection that was never made carried nothing
+    silent = sent and any(map(SILENT.search, names))
+    if not (silent or any(map(BROKEN.search, names)) or any(map(_of_network, errors))):
+        return None
+    message = f"{type(error).__name__}: {error}"
+    return Failure(cause="timeout" if silent else "network", message=message, may_be_charged=sent)
+
+
+def _behind(error: BaseException) -> Iterator[BaseException]:
+    """Yield an error, and those that it was raised from or holds."""
+    for _ in range(DEEPEST):
+        yield error
+        held = (error.__cause__, getattr(error, "reason", None), *error.args[:1])
+        inner = next((each for each in held if isinstance(each, BaseException)), None)
+        if inner is None:
+            return
+        error = inner
+
+
+def _status(error: BaseException) -> int | None:
+    """Return the HTTP status in an error or its response, which botocore has as a mapping."""
+    response = getattr(error, "response", None)
+    seen = [getattr(thing, name, None) for thing in (error, response) for name in ("status_code", "status", "code")]
+    if isinstance(response, Mapping):
+        seen.append(response.get("ResponseMetadata", {}).get("HTTPStatusCode"))
+    return next((int(code) for code in map(str, seen) if re.fullmatch("[345][0-9][0-9]", code)), None)
+
+
+def _said(error: BaseException) -> str:
+    """Return the body of an error's response, where one can be read, else the error's own words."""
+    with contextlib.suppress(Exception):  # whatever a library raises for a stream that is closed, or not read
+        if isinstance(error, urllib.error.HTTPError):
+            return error.read().decode("utf-8", "replace") or str(error)
+        body = getattr(error, "response", None).text  # type: ignore[union-attr]
+        if isinstance(body, str) and body.strip():
+            return body
+    return str(error)
+
+
+def _headers(error: BaseException) -> Mapping[str, str]:
+    headers: Any = getattr(getattr(error, "response", None), "headers", None) or getattr(error, "headers", None)
+    return {str(name).lower(): str(said) for name, said in headers.items()} if hasattr(headers, "items") else NO_HEADERS
+
+
+def _of_network(error: BaseException) -> bool:
+    """Whether an error of the system is about no file; what requests calls so and is a wrong value is a mistake."""
+    return isinstance(error, OSError) and not isinstance(error, ValueError) and error.filename is None
+
+
+def seconds_until(said: str) -> float | None:
+    """Return what a header ``retry-after`` says, in seconds or as a date; None if it says neither.
+
+    >>> seconds_until(" 2 "), seconds_until("Sat, 01 Jan 2000 00:00:00 GMT"), seconds_until("soon")
+    (2.0, 0.0, None)
+    """
+    if re.fullmatch(r"\s*\d{1,9}(\.\d+)?\s*", said):
+        return float(said)
+    try:
+        return max(0.0, parsedate_to_datetime(said).timestamp() - time.time())
+    except (ValueError, OverflowError):
+        return None
 
 
 def words_of_page(text: str) -> str:

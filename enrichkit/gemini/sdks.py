@@ -32,7 +32,7 @@ Written = tuple[str, Mapping[str, str], dict[str, Any]]
 
 
 class Sdk:
-    """Sends requests as an SDK writes them: returns the HTTP status and the body as they came, or raises."""
+    """Sends requests as an SDK writes them: returns the HTTP status, headers and body as they came, or raises."""
 
     def __init__(self, name: str, key: str, base_url: str | None) -> None:
         self._name = name
@@ -42,7 +42,7 @@ class Sdk:
         self._transport = Transport(address)
         self.close = self._transport.close
 
-    def send(self, request: Request) -> tuple[int, str]:
+    def send(self, request: Request) -> tuple[int, dict[str, str], str]:
         try:
             url, headers, body = self._written(dataclasses.replace(request, question="", text="?"))
         except Exception as error:
@@ -50,11 +50,12 @@ class Sdk:
         contents = [{"parts": [{"text": request.text}], "role": "user"}]
         content = json.dumps(body | {"contents": contents} | added(request)).encode()
         headers = {name: value for name, value in headers.items() if name.lower() not in OF_THE_TRANSPORT}
-        status, target, came = self._transport.post(url, headers, content, seconds=request.timeout_seconds)
+        status, said, came = self._transport.post(url, headers, content, seconds=request.timeout_seconds)
         if 300 <= status < 400:  # never followed: the key would go along
-            message = f"the address redirects to {target or 'nowhere'}; set {ENDPOINT_NAME} to that if it is meant"
-            return status, json.dumps({"error": {"message": message}})
-        return status, came.decode("utf-8", "surrogateescape")
+            target = said.get("location", "nowhere")
+            message = f"the address redirects to {target}; set {ENDPOINT_NAME} to that if it is meant"
+            return status, said, json.dumps({"error": {"message": message}})
+        return status, said, came.decode("utf-8", "surrogateescape")
 
 
 def added(request: Request) -> dict[str, Any]:

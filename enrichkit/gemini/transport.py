@@ -43,8 +43,10 @@ class Transport:
             network_backend=network,
         )
 
-    def post(self, url: str, headers: Mapping[str, str], content: bytes, *, seconds: float) -> tuple[int, str, bytes]:
-        """Return the status of a reply, where it redirects to, and its body; raise if it is not whole in time."""
+    def post(
+        self, url: str, headers: Mapping[str, str], content: bytes, *, seconds: float
+    ) -> tuple[int, dict[str, str], bytes]:
+        """Return the status of a reply, its headers by their lowercase names, and its body; raise if it is late."""
         import httpcore2
 
         latest = time.monotonic() + seconds
@@ -57,10 +59,10 @@ class Transport:
         except (httpcore2.ConnectError, httpcore2.ConnectTimeout) as error:
             raise type(error)(f"{error} (on the way to {self._way})") from error
         body = reply.content
-        facts = {name.lower(): value for name, value in reply.headers}
+        facts = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in reply.headers}
         while body.startswith(GZIP):  # whatever the head says of it: it may be packed twice, or not at all
             body = gzip.decompress(body)
-        return reply.status, facts.get(b"location", b"").decode("latin-1"), body
+        return reply.status, facts, body
 
     def close(self) -> None:
         """Close the connections."""

@@ -1,4 +1,4 @@
-"""The wire: what Gemini's raw JSON means, of a reply or of an error, the same for every client.
+"""The wire: what Gemini's raw JSON means, of a reply or of an error, the same for every client; and how it is stored.
 
 Facts about the wire: Google's API reference and recorded replies, as of November 2026.
 """
@@ -6,11 +6,12 @@ Facts about the wire: Google's API reference and recorded replies, as of Novembe
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar, get_args
 
-from ..messages import Failure, Reply, Source, Support, Usage, decode, whole_count
+from ..messages import Cause, Failure, Reply, Source, Support, Usage, whole_count
 from .refusals import classify, read_json, words_of_page
 
 PAID_FOR = frozenset({"candidates", "promptFeedback", "usageMetadata"})
@@ -79,6 +80,39 @@ def parse(raw: str) -> Reply:
         raw=raw,
         failure=_failure(text, finish, block),
     )
+
+
+def encode(reply: Reply, *, raw_alone: bool = False, **facts: Any) -> bytes:
+    """Return the stored form of a reply: JSON with all its fields, and ``facts`` (question, seconds, time, …) beside.
+
+    With ``raw_alone``, for bodies that the reader of `decode` can parse, only the body is kept: what it means is never
+    stored beside it, since a better parser must be free to read it differently.
+    """
+    kept = {"raw": reply.raw} if raw_alone and reply.raw is not None else {"reply": dataclasses.asdict(reply)}
+    # ASCII only: a lone surrogate in an answer must not make its own payment unstorable; nor must an odd object.
+    return json.dumps(facts | kept, ensure_ascii=True, separators=(",", ":"), default=str).encode("ascii")
+
+
+def decode(payload: bytes, parse: Callable[[str], Reply]) -> tuple[Reply, dict[str, Any]]:
+    """Return the reply and its facts from the stored form; ``parse`` reads a raw body.
+
+    >>> reply, facts = decode(encode(Reply(text="{}"), seconds=1.5), parse=lambda raw: Reply(raw=raw))
+    >>> reply.text, facts
+    ('{}', {'seconds': 1.5})
+    """
+    facts: dict[str, Any] = json.loads(payload)
+    if (raw := facts.pop("raw", None)) is not None:
+        return parse(raw), facts
+    fields = facts.pop("reply")
+    supports = fields.get("supports", ())
+    fields["usage"] = Usage(**fields["usage"])
+    fields["sources"] = [Source(**source) for source in fields["sources"] if isinstance(source, dict)]
+    fields["supports"] = [Support(**support | {"sources": tuple(support["sources"])}) for support in supports]
+    if failure := fields["failure"]:
+        usage = {"usage": fields["usage"]} if failure.get("usage") else {}
+        known = {"cause": failure["cause"] if failure["cause"] in get_args(Cause) else "client"}  # once it was any word
+        fields["failure"] = Failure(**failure | usage | known)
+    return Reply(**fields), facts
 
 
 def read_stored(payload: bytes) -> tuple[Reply, dict[str, Any]]:

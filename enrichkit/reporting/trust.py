@@ -16,8 +16,7 @@ import pyarrow as pa
 
 from ..errors import InputError
 from ..formatting import escaped, html_page, many, text_page
-from ..gemini.wire import parse
-from ..messages import decode
+from ..gemini.wire import decode, parse
 from ..planning.identity import of_rows
 from ..store.index import RECORD_ID
 from ..store.reader import ORIGIN, StoreReader, to_frame

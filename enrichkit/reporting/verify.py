@@ -11,8 +11,7 @@ import pandas as pd
 import pyarrow as pa
 
 from ..formatting import html_page, many, text_page
-from ..gemini.wire import parse
-from ..messages import decode
+from ..gemini.wire import decode, parse
 from ..planning.records import record_ids
 from ..store.files import MANIFEST, names_in, stray_work_area, work_area
 from ..store.index import RECORD_ID, VERSION, footer, shard_paths, unseen_in

@@ -154,7 +154,7 @@ def read_reply(
         model=(reply.model_version or str(facts.get("model", ""))).encode("utf-8", "replace").decode(),
         tries=int(facts.get("tries", 1)),
         paid=reply.paid,
-        may_be_charged=reply.failure is not None and (reply.failure.may_be_charged or reply.failure.cause == "timeout"),
+        may_be_charged=reply.failure is not None and reply.failure.may_be_charged,
         # The row's status is about the question that it holds now; of an earlier one there is only the text.
         readable=reply.failure is None and (question == asked or locate(reply.text or "").values is not None),
         usage=reply.usage,

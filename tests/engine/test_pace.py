@@ -396,3 +396,19 @@ def test_the_view_says_what_is_waited_for():
     limiter.accepted(limiter.enter(stop))
     assert limiter.view.reason == "as learned"
     assert str(RateLimiter(rpm=30).view) == "at most 0.5 requests/s"
+
+
+@pytest.mark.parametrize("says_seconds", [None, 2.0, 40.0])
+def test_what_is_refused_before_anything_passed_says_nothing_of_the_speed(says_seconds):
+    """Three refusals at the very start: once it is open, a dozen more pass in a second, and not in ten minutes."""
+    pace, now, passed = Pace(), 0.0, []
+    for number in range(15):
+        now += pace.wait(now)
+        ticket = pace.sent(now)
+        now += 0.01
+        if number < 3:
+            pace.refused(ticket, now, says_seconds)
+        else:
+            pace.accepted(ticket)
+            passed.append(now)
+    assert passed[-1] - passed[0] < 1

@@ -232,7 +232,7 @@ def test_a_key_in_an_error_is_struck_out(status):
 
     class Telltale:
         def send(self, request):
-            return status, json.dumps({"error": {"code": 400, "message": f"key {KEY} is odd"}})
+            return status, {}, json.dumps({"error": {"code": 400, "message": f"key {KEY} is odd"}})
 
         def close(self):
             pass

@@ -12,8 +12,8 @@ import pytest
 import enrichkit
 from enrichkit import Price, Stage
 from enrichkit.gemini.faults import FAULTS, Fault
-from enrichkit.gemini.wire import parse, read_stored
-from enrichkit.messages import CLIENTS, Reply, Usage, encode
+from enrichkit.gemini.wire import encode, parse, read_stored
+from enrichkit.messages import CLIENTS, Reply, Usage
 from support.calls import enrich
 from support.paths import ROOT
 from support.tables import Company, numbered

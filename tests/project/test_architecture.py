@@ -97,10 +97,10 @@ TODAY: dict[str, dict[str, int]] = {
         "runner.Run": 8,
     },
     "code lines": {
-        "": 10997_729,
+        "": 11149,
     },
     "core": {
-        "": 5974_953,
+        "": 6072,
     },
 }
 """What passes its limit for now, by its name: it may shrink, and grow only with a feature. The goal of 8,500

@@ -83,7 +83,7 @@ MUTANTS = (
     Mutant("what stands in a broken object is an answer", "reading/json_text", "            place = max(_closes(text, start, braces) for braces in BRACES)\n", "            place = start + 1\n"),
     Mutant("a failed redo wipes the old answer", "store/rows", "    if answered and outcome is not None and outcome.answer is None:", "    if False:"),
     Mutant("the first row of a question decides", "store/index", "        return np.where(answered >= 0, answered, find(questions, sealed))", "        return find(questions, sealed)"),
-    Mutant("an own client's raw body is all that is kept", "messages", "if raw_alone and reply.raw is not None", "if reply.raw is not None"),
+    Mutant("an own client's raw body is all that is kept", "gemini/wire", "if raw_alone and reply.raw is not None", "if reply.raw is not None"),
 )  # fmt: skip
 
 
