@@ -21,7 +21,7 @@ from ..planning.identity import of_rows
 from ..store.index import RECORD_ID
 from ..store.reader import ORIGIN, StoreReader, to_frame
 from ..store.rows import WHY, meta
-from ..table.arrow import as_frame, typed
+from ..table.arrow import as_frame, as_table, typed
 from .quality import WEAK_POINTS, doubts_of, fields, read_answers
 
 __all__ = ["Dossier", "corrections", "dossier", "evidence", "weak"]
@@ -120,11 +120,14 @@ def corrections(out: str | Path = "enriched", df: pd.DataFrame | None = None) ->
     differing = backing[backing["cell"].notna()].rename(columns={"cell": "old", "answer": "new"})
     backed = differing["sources"].map(len) > 0
     ordered = differing.assign(backed=backed).sort_values("backed", ascending=False, kind="stable", ignore_index=True)
-    stored = StoreReader(out, warn=False).rows(set(ordered["column"])).schema
+    table, names = None if df is None else as_frame(df), set(ordered["column"])
+    types = (StoreReader(out, warn=False).rows(names) if table is None else as_table(table.filter(list(names)))).schema
+    kinds = {field.name: field.type for field in types}
     for name in ("old", "new"):
         texts = zip(ordered[name], ordered["column"], strict=True)
-        ordered[name] = pd.Series([typed(text, stored.field(column).type) for text, column in texts], dtype=object)
-    ordered = ordered if df is None else of_rows(ordered, as_frame(df), key)
+        values = [typed(text, kinds.get(column, pa.string())) for text, column in texts]
+        ordered[name] = pd.Series(values, dtype=object)
+    ordered = ordered if table is None else of_rows(ordered, table, key)
     columns = [*key, "column", "old", "new", "sources", "issues", "confidence", RECORD_ID]
     return _listed(ordered[columns], key, ["new", "issues", "sources"])
 

@@ -10,6 +10,7 @@ import warnings
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,8 @@ DTYPES = {
     **{"string": "string", "large_string": "string"},
 }
 """What pandas makes of kinds of values: types of its own in which a value may be missing."""
+ANSWERED = pa.decimal128(38, 9)
+"""The type of answers that are decimal: most of them have fewer digits than their column."""
 ORIGIN = "enrichkit"
 """The entry of a frame's ``attrs`` that says which columns are its key, and which a model wrote into."""
 
@@ -140,6 +143,9 @@ def to_frame(table: pa.Table) -> pd.DataFrame:
 
 
 def _series(column: pa.Array | pa.ChunkedArray) -> pd.Series[Any]:
+    if column.type == ANSWERED:
+        values = [None if cell is None else Decimal(cell_text(cell)) for cell in column.to_pylist()]
+        return pd.Series(values, dtype=object)
     if pa.types.is_nested(column.type):
         return pd.Series(column.to_pylist(maps_as_pydicts="strict"), dtype=object)
     return pd.Series(column.to_pandas(types_mapper=_dtype))

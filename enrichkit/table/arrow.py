@@ -8,6 +8,7 @@ its column is left out and named.
 from __future__ import annotations
 
 import contextlib
+import decimal
 import json
 import re
 import unicodedata
@@ -215,13 +216,15 @@ def as_text(value: Any) -> str:
     return cell_text(value)
 
 
-def typed(text: str, kind: pa.DataType) -> Any:
+def typed(text: str | None, kind: pa.DataType) -> Any:
     """Return a value of some type from its text; of a type that has none, such as a list, the text.
 
-    >>> typed("3", pa.float64()), typed("3", pa.string()), typed("a, b", pa.list_(pa.string()))
-    (3.0, '3', 'a, b')
+    >>> typed("3", pa.float64()), typed("12.55", pa.decimal128(2, 1)), typed("a, b", pa.list_(pa.string()))
+    (3.0, Decimal('12.55'), 'a, b')
     """
-    with contextlib.suppress(pa.ArrowException):
+    with contextlib.suppress(pa.ArrowException, decimal.InvalidOperation):
+        if text is not None and pa.types.is_decimal(kind):
+            return decimal.Decimal(text)
         return pa.array([text], pa.string()).cast(kind)[0].as_py()
     return text
 

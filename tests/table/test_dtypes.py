@@ -120,5 +120,42 @@ def test_dates_are_what_they_are_elsewhere(tmp_path):
     start(frame, tmp_path).result()
     stored = enrichkit.read(tmp_path / "out")
     assert stored["day"].tolist() == [day, None]
-    assert stored["price"].tolist() == [Decimal("1.5"), None]
+    assert [str(price) for price in stored["price"]] == ["1.5", "None"]
     assert (stored["at"].dtype.kind, stored["at"][0]) == ("M", at)
+
+
+DAYS = pd.to_datetime(["2001-02-03", None]).as_unit("us")
+
+
+class Fees(Answer):
+    opened: datetime.date | None = None
+    fee: Decimal | None = None
+    rates: dict[str, int] | None = None
+
+
+@pytest.mark.parametrize(
+    ("own", "dtypes", "new"),
+    [
+        ({}, ["object", "object"], []),
+        (
+            {"opened": pd.to_datetime(["2001-02-03", None]).as_unit("us")},
+            ["datetime64[us]", "object"],
+            [pd.Timestamp("2020-02-03")],
+        ),
+        ({"opened": [datetime.date(2001, 2, 3), None]}, ["object", "object"], [datetime.date(2020, 2, 3)]),
+        ({"fee": [Decimal("1.5"), None]}, ["object", "object"], [Decimal("12.55")]),
+        ({"fee": [1.5, None]}, ["object", "float64"], [12.55]),
+        ({"fee": ["1.5", ""], "opened": ["?", ""]}, ["str", "str"], ["2020-02-03", "12.55"]),
+    ],
+)
+def test_dates_and_decimals_fill_columns_of_their_kind(own, dtypes, new, tmp_path):
+    """In their own type where the table has no other; a correction has the type of the table's column."""
+    stage = Stage("port", prompt=PORT.prompt, answer=Fees, columns="", search=False)
+    frame = numbered(2).assign(**own)
+    answer = {"opened": "2020-02-03", "fee": "12.55", "rates": {"a": 1}}
+    result = start(frame, tmp_path, answer, stages=[stage]).result()
+    assert [str(result[name].dtype) for name in ("opened", "fee")] == dtypes
+    assert str(result["opened"][1])[:10] == "2020-02-03"
+    assert (str(result["fee"][1]), result["rates"].tolist()) == ("12.55", [{"a": 1}] * 2)
+    found = enrichkit.trust.corrections(tmp_path / "out", frame)
+    assert found["new"].tolist() == new
