@@ -47,9 +47,10 @@ def _field(text: str) -> tuple[str, Any]:
     kind, _, about = rest.partition(":")
     if kind.strip() not in TYPES:
         raise StageError(
-            "{fields} {text!r}: a field is NAME:TYPE, or NAME:TYPE:DESCRIPTION, with one of the types {listed}.{hint}",
+            "{fields} {text!r}: a field is NAME:TYPE, or NAME:TYPE:DESCRIPTION, with one of the types {listed}, or "
+            "list[...] of one.{hint}",
             text=text,
-            listed=", ".join(TYPES),
+            listed=", ".join(kind.__name__ for kind in SIMPLE),
             hint=perhaps(kind, TYPES),
         )
     return name.strip(), (TYPES[kind.strip()], about.strip() or None)

@@ -196,12 +196,12 @@ def _check_filled(stages: Sequence[Stage], key: tuple[str, ...]) -> None:
 
 def _check_run_columns(named: pd.DataFrame, stages: Sequence[Stage]) -> None:
     """Refuse what a run would write over, unless a run wrote it: its own words, or facts beside a stage's status."""
+    mine = facts_of(stage.name for stage in stages)
     statuses = {name for name in named.columns if name.endswith("._status")}
-    for column in named.columns:
+    for column in [name for name in named.columns if name in mine]:
         stage, _, fact = column.rpartition("._")
         words = WORDS.get(fact.lstrip("_")) if stage or statuses else ()
-        beside = meta(stage, "status") in statuses if stage else bool(statuses)
-        if column not in facts_of(asked.name for asked in stages) or (words is None and beside):
+        if words is None and (meta(stage, "status") in statuses if stage else statuses):
             continue
         texts = column_texts(named[column])
         odd = np.flatnonzero(~is_true(pc.is_in(texts, pa.array(["", *(words or ())]))))

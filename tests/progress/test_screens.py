@@ -113,7 +113,9 @@ def test_the_variable_decides_where_the_call_does_not(place, monkeypatch):
 
 def test_a_progress_that_does_not_exist_is_refused_before_anything(tmp_path):
     """In one sentence, with no file made."""
-    with pytest.raises(errors.InputError, match="progress must be 'auto', 'widget', 'html', 'text', True or False"):
+    with pytest.raises(
+        errors.InputError, match="progress must be 'auto', 'widget', 'html', 'text', 'off', True or False"
+    ):
         enrichkit.run(pd.DataFrame({"fund.title": ["a"]}), out=tmp_path / "out", progress="loud")
     assert not list(tmp_path.iterdir())
 

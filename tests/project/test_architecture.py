@@ -97,7 +97,7 @@ TODAY: dict[str, dict[str, int]] = {
         "runner.Run": 8,
     },
     "code lines": {
-        "": 11_160,
+        "": 11165,
     },
     "core": {
         "": 6_080,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -61,7 +62,7 @@ def test_own_stages_are_asked_as_python_asks_them(folder, simulator):
         enrich(*RUN, "--stages", spelling)
     assert Path("shell.csv").read_bytes() == by_python(stages=stages, key="name")
     assert simulator.counts()["requests"] == asked == 12
-    for command in (["status"], ["report"], ["verify"], ["export", "all.csv"]):
+    for command in (["status"], ["report"], ["verify"], ["weak"], ["corrections"], ["evidence"], ["export", "all.csv"]):
         assert enrich(command[0], "shell", *command[1:])
 
 
@@ -126,12 +127,22 @@ def test_what_cannot_be_imported_is_one_sentence_with_its_file_and_line(folder, 
 
 def test_a_prompt_and_its_fields(folder, simulator):
     """The same stage as in Python, types, descriptions and own names included; the output is equal by the byte."""
-    enrich(*RUN[:-2], "--prompt", PROMPT, "--field", "crew:int", "--field", "towns: list[str] :Nearby, as in: Oslo")
-    fields = {"crew": int, "towns": (list[str], "Nearby, as in: Oslo")}
+    enrich(
+        *RUN[:-2],
+        "--prompt",
+        PROMPT,
+        "--field",
+        "crew:int",
+        "--field",
+        "since:date",
+        "--field",
+        "towns: list[str] :As in: Oslo",
+    )
+    fields = {"crew": int, "since": date, "towns": (list[str], "As in: Oslo")}
     assert Path("shell.csv").read_bytes() == by_python(prompt=PROMPT, fields=fields)
-    assert read_sheet("shell.csv").columns[:4].tolist() == ["name", "country", "crew", "towns"]
+    assert read_sheet("shell.csv").columns[:4].tolist() == ["name", "country", "crew", "since"]
     for arguments, said in [
-        (("--prompt", PROMPT, "--field", "crew:integer"), "with one of the types str, int, float, bool, list[str], "),
+        (("--prompt", PROMPT, "--field", "crew:integer"), "with one of the types str, int, float, bool, "),
         (("--prompt", PROMPT, "--field", "crew:integer"), "Did you mean 'int'?"),
         (("--prompt", PROMPT, "--field", "crew"), "--field 'crew': a field is NAME:TYPE, or NAME:TYPE:DESCRIPTION"),
         (("--prompt", PROMPT, "--field", "model_fields:int"), "No field can be named 'model_fields'"),
