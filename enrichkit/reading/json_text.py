@@ -25,6 +25,8 @@ DEEPEST_WRAPPER = 4
 OPENING = re.compile(r"[{\[]")
 BRACES = re.compile(r"[{}]"), re.compile(rf"{QUOTED}|[{{}}]", re.DOTALL)
 """The braces of a text: all of them, and those outside quotes."""
+_ESCAPED = re.compile(r"[^{\[]*([{\[](?:[\s{\[]|\\[nrt]){0,20}\\+\".*[}\]])", re.DOTALL)
+"""A text whose first object is JSON in a JSON text, with quotes and a fence around it, or without."""
 _MEMBER = re.compile(r"[\"'“]\w+[\"'”]\s*:")
 _GOES_ON = re.compile(r"\s*[,\]}]")
 _WITHIN = re.compile(rf"\s*(?:\]\s*\}}|[\s\]}}]*,\s*{_MEMBER.pattern})")
@@ -45,9 +47,6 @@ class Twice(dict[str, Any]):
     def __init__(self) -> None:
         super().__init__()
         self.said: dict[str, list[Any]] = {}
-
-
-_NO_NOTES: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,25 +116,26 @@ def locate(text: str, names: frozenset[str] | None = None, *, repair: bool = Tru
     >>> locate('{"town": "Marl", crew: 14,}', frozenset({"town"})).notes
     (('json_repaired', ''),)
     """
-    if text.lstrip().startswith('"'):  # JSON in a JSON text
+    if escaped := _ESCAPED.match(text):
         with contextlib.suppress(ValueError, RecursionError):
-            inner = DECODER.decode(text.strip())
-            return Located(locate(inner, names, repair=repair).values)
+            located = locate(DECODER.decode(f'"{escaped[1]}"'), names, repair=repair)
+            if located.values is not None:
+                return replace(located, start=-1)
     silent, best, repairs = Located(None), None, 0
     said: set[str] = set()
     for start, whole, source in reversed(list(_candidates(text))):
-        value, notes = whole, _NO_NOTES
+        value, left_out = whole, ""
         if source is not None:
             repairs += 1
             if best or not repair or repairs > MOST_REPAIRS:
                 continue
             value, left_out = repaired(source, names or frozenset())
-            notes = (("json_repaired", left_out),)
         if (values := _opened(value, names)) is None:
             continue
         says = values.keys() if names is None else {name for name in names if _says(values.get(name))}
         if names and all(_PLACEHOLDER.fullmatch(str(values[name])[:100]) for name in says):
             says = set()  # a form, or nothing
+        notes = () if source is None else (("json_repaired", left_out),)
         located = Located(values, start if values is whole else -1, notes)
         if best:
             lost = tuple(("other_object", f"{name}: {values[name]}"[:300]) for name in sorted(says - said))

@@ -58,9 +58,7 @@ def repaired(source: str, names: frozenset[str]) -> tuple[Any, str]:
     source = _ESCAPE.sub(_own_escape, _CITED.sub("", _ADDED.sub("", source)))
     try:
         value = json_repair.loads(source, skip_json_loads=True)
-        if not _same_structure(source, value, names):
-            return None, ""
-        return _checked(source, value)
+        return _checked(source, value) if value and _same_structure(source, value, names) else (None, "")
     except Exception:  # noqa: BLE001 - whatever it raises: it could not be repaired
         return None, ""
 

@@ -14,7 +14,7 @@ import reprlib
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from decimal import Decimal
-from typing import Any, NamedTuple
+from typing import Any
 
 from ..table.arrow import DEEPEST
 from .json_text import DECODER, Twice, plain_key, spelled
@@ -78,14 +78,6 @@ _SHORT.maxstring = _SHORT.maxother = LONGEST_ORIGINAL
 _SHORT.maxlist = _SHORT.maxdict = 30
 
 
-class Note(NamedTuple):
-    """What was done to a value: where, what, and what stood there."""
-
-    path: str
-    check: str
-    original: str
-
-
 class Unusable(ValueError):
     """A value of which nothing can be used as the type that was asked for."""
 
@@ -96,14 +88,14 @@ def original(value: Any) -> str:
 
 
 class Reader:
-    """Reads the values of one answer; ``notes`` says what was done to them."""
+    """Reads the values of one answer; ``notes`` says what was done to them: where, what, and what stood there."""
 
     def __init__(self) -> None:
-        self.notes: list[Note] = []
+        self.notes: list[tuple[str, str, str]] = []
 
     def note(self, path: str, check: str, value: Any) -> None:
         """Note what was done to a value, and what stood there."""
-        self.notes.append(Note(path, check, original(value)))
+        self.notes.append((path, check, original(value)))
 
     def fields(self, shape: Shape, values: Mapping[str, Any], path: str = "") -> dict[str, Any]:
         """Return those of an object's fields that have a value, each as its shape has it."""
@@ -270,7 +262,10 @@ class Reader:
     def _object(self, shape: Shape, value: Any, path: str, about: str) -> dict[str, Any] | None:
         if not isinstance(value, dict):
             raise Unusable
-        return self.fields(shape, value, f"{path}.") or None
+        read = self.fields(shape, value, f"{path}.")
+        if value and not read and shape.names.isdisjoint(spelled(value, shape.names)):
+            raise Unusable
+        return read or None
 
 
 def _at(value: Any, path: tuple[str | int, ...]) -> Any:

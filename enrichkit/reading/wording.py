@@ -50,7 +50,7 @@ _LATER = (
 )
 _MOJIBAKE = rf"[\xc2-\xf4\u0102\u0139][{_LATER}]"
 """Bytes of UTF-8 taken for letters: the first of several, and one that only comes after it."""
-_WORN = rf"{_INVISIBLE}&\\*`\[\]#<~【\uff01-\uff5e"
+_WORN = rf"{_INVISIBLE}&\\*`\[\]#<~【\ue200\uff01-\uff5e"
 _DRESSED = re.compile(rf"[{_WORN}]|{_MOJIBAKE}")
 """What is in every text that wears anything; most have none of it."""
 _ODD = re.compile(rf"{_DRESSED.pattern}|[\ud800-\udfff\ufffd]")
@@ -65,9 +65,9 @@ _RIGHT_TO_LEFT = re.compile(r"[\u0590-\u08ff]")
 _MARKS = re.compile(rf"[{_INVISIBLE}]")
 _CJK = re.compile(r"[\u1100-\u11ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
 _CITED = re.compile(
-    r"(?<![\s\]】])"  # one try at each run of marks
+    r"(?<![\s\]】\ue201])(?<!\)\))"  # one try at each run of marks
     r"(?:\s*(?:\[(?:[1-9]\d{0,2}(?:\s*[,–-]\s*\d{1,3})*|cite:[\d\s,.-]*|cite_?(?:start|end)|source(?::? \d+)?)\]|"
-    r"【[^】]{1,40}】))+"
+    r"【[^】]{1,40}】|\[\^\d{1,3}\]|\ue200[^\ue201]{1,200}\ue201|\(\[[^\[\]]{1,200}\]\(https?://[^\s()]{1,500}\)\)))+"
     r"(?=[.\s]*$)|^(?:\[cite_?(?:start|end)\]\s*)+",
     re.IGNORECASE,
 )

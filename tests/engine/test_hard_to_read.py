@@ -56,10 +56,12 @@ def test_prose_is_asked_again_once_and_told_why(tmp_path):
     assert (stored["company._status"], stored["company._attempts"]) == ("failed", 2)
 
 
-def test_after_an_empty_reply_the_plain_question_is_asked_once_more(tmp_path):
-    """There was nothing to complain of."""
-    client = Teller(otherwise=Failure(cause="empty"))
+@pytest.mark.parametrize("nothing", [Failure(cause="empty"), ""])
+def test_after_an_empty_reply_the_plain_question_is_asked_once_more(nothing, tmp_path):
+    """There was nothing to complain of, whatever client says so."""
+    client = Teller(otherwise=nothing)
     run(tmp_path / "out", client, rows=1)
+    assert enrichkit.read(tmp_path / "out")["company._error"].iloc[0].startswith("empty")
     assert len(client.asked) == 2
     assert len(set(client.asked)) == 1
 

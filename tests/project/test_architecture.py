@@ -100,7 +100,7 @@ TODAY: dict[str, dict[str, int]] = {
         "": 11165,
     },
     "core": {
-        "": 6_080,
+        "": 6_082,
     },
 }
 """What passes its limit for now, by its name: it may shrink, and grow only with a feature. The goal of 8,500

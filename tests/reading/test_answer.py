@@ -97,7 +97,9 @@ def test_the_last_object_that_says_something_is_the_answer() -> None:
     assert (answer.model_dump(exclude_none=True), issues) == ({}, [])
 
 
-@pytest.mark.parametrize("text", ["", "no json", '{"name": "Acm', "[1, 2]", "{" * 100_000, '{"a' * 100_000, '{"name"'])
+@pytest.mark.parametrize(
+    "text", ["", "no json", '{"name": "Acm', "[1, 2]", "{", "{" * 100_000, '{"a' * 100_000, '{"name"']
+)
 def test_text_without_an_answer_is_none(text: str) -> None:
     """What cannot be read is said to be so, quickly, whatever it is."""
     assert read_answer(Firm, text)[0] is None

@@ -116,6 +116,8 @@ def test_what_is_cut_off_or_crossed_is_not_read(text: str) -> None:
         '[{"town": "Marl"}]',
         json.dumps(json.dumps({"town": "Marl"})),
         json.dumps({"answer": json.dumps({"town": "Marl"})}),
+        f"```json\n{json.dumps(json.dumps({'town': 'Marl'}))}\n```",
+        json.dumps(json.dumps({"town": "Marl"}, indent=1)).strip('"'),
         'Schema: {"type": "object", "properties": {"town": {"type": "string"}}}. Answer: {"town": "Marl"}',
         '{"town": "Marl"} as {"town": {"type": "string"}} wants',
         '{"town": "Marl\nby"}'.replace("\nby", ""),
@@ -143,6 +145,10 @@ def test_the_smallest_part_goes_and_the_rest_stays() -> None:
     assert read('{"owner": {"name": "Kelp Oy", "berths": "a few"}}') == (
         {"owner": {"name": "Kelp Oy"}},
         ["owner.berths: wrong_type: 'a few'"],
+    )
+    assert read('{"yards": [{"name": "Yard 1"}, {"title": "Yard 2"}], "owner": {"Kelp Oy": 3}}') == (
+        {"yards": [{"name": "Yard 1"}]},
+        ["owner: wrong_type: {'Kelp Oy': 3}", "yards[1]: wrong_type: {'title': 'Yard 2'}"],
     )
     yards = [{"name": f"Yard {number}", "berths": number} for number in range(9)]
     assert read(json.dumps({"yards": [*yards, "x"]}))[0] == {"yards": yards}
@@ -264,8 +270,11 @@ DRESSED = {
     ),
     "citations": (
         {"Oslo [1]": "Oslo", "Oslo [cite: 2]": "Oslo", "Oslo【3†source】": "Oslo", "Oslo [2, 3].": "Oslo.",
-         "Oslo [1][2]": "Oslo", "[cite_start]Oslo [cite: 1, 4]": "Oslo", "Oslo [source: 7]": "Oslo"},
-        ("[1984] a novel", "Array[3] of int", "R&D [beta]", "Blade [Director's Cut]", "x ∈ [0, 1]", "【公告】年度报告"),
+         "Oslo [1][2]": "Oslo", "[cite_start]Oslo [cite: 1, 4]": "Oslo", "Oslo [source: 7]": "Oslo",
+         "(Osk) [1]": "(Osk)", "Oslo [^1][^2]": "Oslo", "Oslo \ue200cite\ue202turn0search0\ue201": "Oslo",
+         "Oslo ([x.example](https://x.example/?utm_source=openai))": "Oslo"},
+        ("[1984] a novel", "Array[3] of int", "R&D [beta]", "f(x) ([a](b))",
+         "Blade [Director's Cut]", "x ∈ [0, 1]", "【公告】年度报告"),
     ),
     "Markdown": (
         {"**Oslo**": "Oslo", "`Oslo`": "Oslo", "# Oslo": "Oslo", "*Oslo* [2, 3]": "Oslo", "~~Oslo~~": "Oslo",
