@@ -47,9 +47,8 @@ CITIES = {
 }
 """Countries as tables spell them, with some of their cities."""
 FORMATS = {
-    **{"date": "2021-11-03", "date-time": "2021-11-03T09:30:00Z", "time": "09:30:00", "duration": "P3D"},
-    **{"uri": "https://{}.example", "email": "office@{}.example", "ipv4": "192.0.2.7"},
-    **{"uuid": "123e4567-e89b-42d3-a456-426614174000"},
+    **{"date": "2021-11-03", "date-time": "2021-11-03T09:30Z", "time": "09:30", "duration": "P3D", "ipv4": "192.0.2.7"},
+    **{"uri": "https://{}.example", "email": "office@{}.example", "uuid": "123e4567-e89b-42d3-a456-426614174000"},
 }
 """Texts of the formats that a schema may ask for, about somebody."""
 UNSUPPORTED = 0.08
@@ -109,12 +108,13 @@ def invent(schema: Mapping[str, Any], text: str, seed: int) -> tuple[dict[str, A
     answer: dict[str, Any] = {}
     planted: dict[str, str] = {}
     properties = schema.get("properties") or {}
-    for name in sorted(properties.keys() - {*ABOUT_ITSELF}):
+    for name in sorted(properties):
         part = properties[name]
+        if name in ABOUT_ITSELF and part.get("type") in ("string", "array"):
+            continue
         dice = random.Random(f"{seed} {name} {text}")
-        required = name in (schema.get("required") or ())
         answer[name] = None
-        if not (required or dice.random() < 0.35 + 0.6 * known):
+        if name not in (schema.get("required") or ()) and dice.random() >= 0.35 + 0.6 * known:
             continue
         faults: list[str] = []
         given = record.given(name, part)
@@ -132,7 +132,8 @@ def invent(schema: Mapping[str, Any], text: str, seed: int) -> tuple[dict[str, A
     }
     if dice.random() < 0.06:
         itself["search_quality"] = None  # sometimes missing, also for real
-    return answer | {name: value for name, value in itself.items() if name in properties}, planted
+    rest = {name: value for name, value in itself.items() if name in properties.keys() - answer.keys()}
+    return answer | rest, planted
 
 
 def written(answer: Mapping[str, Any], dice: random.Random) -> tuple[str, dict[str, tuple[int, int]]]:

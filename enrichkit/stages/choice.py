@@ -15,7 +15,6 @@ from pydantic import BaseModel, Field, create_model
 
 from ..errors import InputError, StageError
 from ..formatting import perhaps
-from ..reading.answer import Answer
 from ..reading.shape import shape_of
 from . import funds
 from .stage import Stage
@@ -66,7 +65,7 @@ def stage_of(prompt: str, fields: Fields) -> Stage:
     """
     if not isinstance(fields, Mapping | type):
         raise StageError("{fields} must map names to types, or be a pydantic model, not {kind!r}.", kind=fields)
-    answer: Any = _model_of(fields) if isinstance(fields, Mapping) else fields
+    answer = _model_of(fields) if isinstance(fields, Mapping) else fields
     stage = Stage("answer", prompt=prompt, answer=answer, columns="")
     if both := [name for name in stage.reads if name in stage.answers]:
         raise StageError(
@@ -76,7 +75,7 @@ def stage_of(prompt: str, fields: Fields) -> Stage:
     return stage
 
 
-def _model_of(fields: Mapping[str, Any]) -> type[Answer]:
+def _model_of(fields: Mapping[str, Any]) -> type[BaseModel]:
     """Return an answer model of these fields, each of which may be missing."""
     parts: dict[str, Any] = {}
     for name, given in fields.items():
@@ -96,7 +95,7 @@ def _model_of(fields: Mapping[str, Any]) -> type[Answer]:
             )
         shape_of(kind, where=name)
         parts[name] = (Optional[kind], Field(None, description=about))  # noqa: UP045 - made from a value
-    return create_model("Fields", __base__=Answer, **parts)
+    return create_model("Fields", **parts)
 
 
 def with_stage_names(frame: pd.DataFrame, names: Mapping[str, str], stages: Sequence[Stage]) -> pd.DataFrame:

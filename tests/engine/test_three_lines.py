@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import datetime
+import decimal
+import enum
 import re
 import signal
 import sys
+from typing import Annotated
 
 import pandas as pd
 import pytest
+from pydantic import BaseModel, Field, HttpUrl
 
 import enrichkit
 from enrichkit import Answer, Stage, trust
@@ -86,6 +91,41 @@ def test_what_the_prompt_reads_may_have_gaps(tmp_path):
         enrichkit.run(df, out=tmp_path / "out", progress=False, **call)
     with pytest.raises(enrichkit.errors.InputError, match="key column 'country' is empty in rows 2 and 4"):
         enrichkit.run(df, out=tmp_path / "new", progress=False, key=["name", "country"], **call)
+
+
+class Kind(enum.Enum):
+    MILL, KILN = "mill", "kiln"
+
+
+class Yard(BaseModel):
+    name: str
+    berths: int | None = None
+
+
+def test_fields_may_be_of_any_type_and_name(tmp_path):
+    """Whatever a pydantic model may have, on the simulator; a field may be called as what an answer says of itself."""
+    fields = {
+        "kind": Kind,
+        "founded": datetime.date,
+        "revenue": decimal.Decimal,
+        "site": (HttpUrl, "The official website."),
+        "yards": list[Yard],
+        "sales": dict[str, int],
+        "share": Annotated[float, Field(ge=0, le=1)],
+        "open": bool,
+        "notes": str,
+        "confidence": int,
+    }
+    call = {"prompt": "Research {name}.", "fields": fields, "model": "simulator", "out": tmp_path / "out"}
+    df = pd.DataFrame({"name": [f"Maker {number}" for number in range(30)]})
+    made = enrichkit.run(df, progress=False, **call)
+    assert made["_status"].tolist() == ["done"] * 30
+    assert made.columns.tolist()[1:11] == list(fields)
+    assert (made[list(fields)].notna().sum() > 10).all()
+    assert set(made["kind"].dropna()) == {"mill", "kiln"}
+    assert made["share"].dropna().between(0, 1).all()
+    issues = enrichkit.read(tmp_path / "out")["answer._issues"].explode().dropna()
+    assert not [issue for issue in issues if "not_valid" in issue or "wrong_type" in issue]
 
 
 class Port(Answer):
