@@ -17,10 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, cast
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, create_model
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from .json_text import locate
-from .model import lacks, plain, readable
+from .model import extended, lacks, plain, readable
 from .values import Reader, original
 
 LOG = logging.getLogger("enrichkit")
@@ -131,7 +131,7 @@ def as_answer(model: type[BaseModel]) -> type[Answer]:
         for name, info in Answer.model_fields.items()
         if name not in model.model_fields
     }
-    made: Any = create_model(model.__name__, __base__=model, __module__=model.__module__, **fields)
+    made: Any = extended(model, {}, fields)
     made.about_itself = tuple(name for name in Answer.about_itself if name in fields)
     return cast("type[Answer]", made)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import warnings
 from collections.abc import Mapping
 from datetime import UTC, date, datetime
 from decimal import Decimal
@@ -17,6 +18,7 @@ from typing import Annotated, Any, Literal, NamedTuple, Optional, Union, get_arg
 from pydantic import BaseModel, RootModel, create_model, model_validator
 from pydantic_core import to_jsonable_python
 
+from ..errors import StageError
 from .shape import LISTS, MAPS, Shape, shape_of
 
 PLAIN = (str, int, float, Decimal, date, type(None))
@@ -62,12 +64,33 @@ def _lenient(model: type[BaseModel], *, judged: bool) -> type[BaseModel]:
         fields[name] = (Optional[_lenient_type(info.annotation, judged)], field)  # noqa: UP045
     rules: dict[str, Any] = {}
     if not judged:
-        rules = {
-            name: model_validator(mode="after")(_as_it_is) for name in model.__pydantic_decorators__.model_validators
-        }
+        whole = model.__pydantic_decorators__.model_validators
+        rules = {name: model_validator(mode="after")(_as_it_is) for name in whole} | {"__init__": BaseModel.__init__}
         if "model_post_init" in dir(model):
             rules["model_post_init"] = _nothing
-    return create_model(model.__name__, __base__=model, __module__=model.__module__, __validators__=rules, **fields)
+    return extended(model, rules, fields)
+
+
+def extended(model: type[BaseModel], rules: Mapping[str, Any], fields: Mapping[str, Any]) -> type[BaseModel]:
+    """Return a subclass of a user's class, with other validators and fields.
+
+    Raises
+    ------
+    StageError
+        If the class cannot have one.
+    """
+    own: dict[str, Any] = {"__base__": model, "__module__": model.__module__, "__validators__": dict(rules)}
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of names, which the user's class has warned of
+            return create_model(model.__name__, **own, **fields)
+    except Exception as error:
+        raise StageError(
+            "The answer model {name} cannot have a subclass, which reads what is missing: {error}. Take out what "
+            "prevents that, or give the fields in a class of their own.",
+            name=model.__name__,
+            error=error,
+        ) from error
 
 
 def _as_it_is(answer: Any) -> Any:

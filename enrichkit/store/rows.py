@@ -159,7 +159,9 @@ def read_decoded(
             reply = dataclasses.replace(reply, failure=named)
         elif answer is not None and may_tell(stage, facts) and not reply.usage.searches:
             issues.append(NO_SEARCH)
-    backed = {} if answer is None else evidence(reply.text or "", reply.supports, frozenset(stage.fields))
+    spelled = {str(path[0]): name for name, shape in stage.fields.items() for path in ((name,), *shape.aliases)}
+    places = {} if answer is None else evidence(reply.text or "", reply.supports, frozenset(spelled))
+    backed = {spelled[name]: sources for name, sources in places.items()}
     cost_usd = total_usd(reply_cost(reply, facts, prices))
     return ReadReply(payload, reply, facts, answer, tuple(issues), backed, cost_usd)
 

@@ -37,7 +37,9 @@ from typing_extensions import TypedDict
 import enrichkit
 from enrichkit import Answer, Issue, Stage
 from enrichkit.errors import StageError
+from enrichkit.messages import Reply, Support
 from enrichkit.reading.answer import read_answer
+from enrichkit.store.rows import read_decoded
 from support.clients import Teller
 
 T = TypeVar("T")
@@ -317,6 +319,61 @@ def test_constraints_and_validators_say_what_they_refuse() -> None:
     assert len(issues) == 1
     assert issues[0].startswith(": not_valid: TypeError: '<' not supported between")
     assert issues[0].endswith("; values are missing")
+
+
+class Hooked(BaseModel):
+    """A class with hooks that expect what it requires."""
+
+    crew: int
+    town: str | None = None
+    _next: int = PrivateAttr(0)
+
+    def __init__(self, crew: int, **more: Any) -> None:
+        super().__init__(crew=crew, **more)
+
+    def model_post_init(self, context: Any) -> None:
+        """Count on."""
+        self._next = self.crew + 1
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def few(cls, values: Any, handler: Any) -> Hooked:
+        """Refuse many."""
+        answer: Hooked = handler(values)
+        if answer.crew > 50:
+            raise ValueError("too many")
+        return answer
+
+
+class Heir(BaseModel):
+    """A class that has no subclass."""
+
+    crew: int
+
+    def __init_subclass__(cls, /, owner: str, **more: Any) -> None:
+        super().__init_subclass__(**more)
+
+
+def test_hooks_of_a_class_cost_no_answer() -> None:
+    """Where a value is missing that they expect, they are left out, and named."""
+    assert read(Hooked, {"crew": 3, "town": "Marl"}) == ({"crew": 3, "town": "Marl"}, [])
+    found, issues = read(Hooked, {"crew": 60})
+    assert (found, len(issues)) == ({"crew": 60}, 1)
+    found, issues = read(Hooked, {"town": "Marl"})
+    assert (found, len(issues)) == ({"town": "Marl"}, 1)
+    assert issues[0].startswith(": not_valid: TypeError: ")
+    with pytest.raises(StageError, match=r"The answer model Heir cannot have a subclass.*Take out what prevents that"):
+        Stage("port", prompt="{name}", answer=Heir)
+    with pytest.warns(UserWarning, match="shadows"):
+        shadow = made("Shadow", json=str, copy=int)
+    assert read(shadow, {"json": "a", "copy": 3}) == ({"json": "a", "copy": 3}, [])
+
+
+def test_a_value_under_an_alias_is_backed_by_its_source() -> None:
+    """As under the field's own name."""
+    stage = Stage("port", prompt="{name}", answer=CLASSES["alias"][0])
+    reply = Reply(text='{"Crew Size": 14}', supports=(Support(start=0, end=17, sources=(0,)),))
+    assert read_decoded(stage, b"", reply, {}, {}).backed == {"crew": (0,)}
 
 
 def test_null_and_absent_are_not_found(tmp_path: Path) -> None:
