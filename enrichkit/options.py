@@ -129,7 +129,8 @@ class Options:
         table's own names, the store those of the stages.
     model : str, optional
         The model, or ``"simulator"``: no key, no cost, same wire. ``models/`` before its name says nothing. Default:
-        ``"gemini-3.5-flash-lite"``; a client of your own needs a name here.
+        ``"gemini-3.5-flash-lite"``; a client of your own needs a name here, whose price counts. Where several providers
+        sell it, the name of one goes before: ``"openai:gpt-5-mini"``.
     client : str or callable
         ``"google-genai"``, ``"google-generativeai"``, or any callable `Request` → `Reply`.
     tier : {"standard", "flex"}

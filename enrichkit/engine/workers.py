@@ -22,7 +22,7 @@ from ..gemini.client import reply_of
 from ..gemini.wire import encode, with_searches
 from ..messages import CLIENTS, SIMULATOR, Client, Failure, Reply, Request
 from ..pricing.budget import Budget
-from ..pricing.prices import Price, total_usd
+from ..pricing.prices import Price, name_at_provider, total_usd
 from ..stages.stage import Stage, request_for
 from ..store.journal import JournalEntry
 from ..store.rows import Outcome, ReadReply, outcome_of, read_decoded, read_payload, reply_cost
@@ -304,7 +304,7 @@ class Workers:
                 self.requests += 1
             started = time.monotonic()
             sending = self.doubt.probe(request)
-            reply = reply_of(self._asking.client, sending)
+            reply = reply_of(self._asking.client, replace(sending, model=name_at_provider(sending.model)))
             seconds = time.monotonic() - started
             with self._lock:
                 self.in_flight -= 1

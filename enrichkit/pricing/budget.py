@@ -12,7 +12,7 @@ from typing import Any
 
 from ..formatting import usd
 from ..messages import Reply, Request
-from .prices import MOST_SEARCHES, Price, worst_case
+from .prices import MOST_SEARCHES, Price, billed_as, worst_case
 
 Prices = Mapping[str, Price]
 Note = Mapping[str, Any]
@@ -57,7 +57,7 @@ class WorstCases:
 
     def learn(self, request: Request, reply: Reply, paid_usd: Decimal | None) -> None:
         """Take note of what a reply searched, which version wrote it, and what it cost."""
-        searches, version = reply.usage.searches or 0, reply.model_version or request.model
+        searches, version = reply.usage.searches or 0, billed_as(reply.model_version, request.model)
         with self._lock:
             self.seen["searches"] |= {request.stage: max(searches, self.seen["searches"].get(request.stage, 0))}
             if version not in (known := self.seen["versions"].get(request.model, [])):

@@ -1,7 +1,7 @@
 """The prices: tokens and searches to USD.
 
-The prices are those of the `genai-prices` package, which comes with them and asks no network. What is unknown stays
-unknown: no price is ever taken for 0.
+The prices are those of the `genai-prices` package, which comes with them and asks no network: of every provider that it
+knows. What is unknown stays unknown: no price is ever taken for 0.
 """
 
 from __future__ import annotations
@@ -127,6 +127,48 @@ def priced_as(model_version: str) -> str:
     return name.removeprefix(f"{SIMULATOR}-")
 
 
+@functools.lru_cache(maxsize=4096)
+def providers_of(model: str) -> tuple[str, ...]:
+    """Return who sells a model: the one that its name begins with, else its maker, else all that list it.
+
+    >>> providers_of("openai:gpt-5-mini"), providers_of("gpt-5-mini"), providers_of("mistral:7b")
+    (('openai',), ('openai',), ())
+    """
+    from genai_prices.data_snapshot import get_snapshot
+
+    listed, (named, _, name) = get_snapshot(), model.partition(":")
+    if any(provider.id == named and provider.find_model(name) for provider in listed.providers if name):
+        return (named,)
+    try:
+        return (listed.find_provider_model(model, None, None, None)[0].id,)
+    except LookupError:
+        return tuple(provider.id for provider in listed.providers if provider.find_model(model))
+
+
+def name_at_provider(model: str) -> str:
+    """Return a model's name as its provider knows it, without the one before the colon.
+
+    >>> name_at_provider("openai:gpt-5-mini"), name_at_provider("llama3.2:3b")
+    ('gpt-5-mini', 'llama3.2:3b')
+    """
+    provider, _, name = model.partition(":")
+    return name if name and providers_of(model) == (provider,) else model
+
+
+def billed_as(version: str | None, asked: str) -> str:
+    """Return the name by which a reply is charged: the version that answered, with who sells the model, but for Google.
+
+    >>> billed_as("gpt-5-mini-2025-08-07", "gpt-5-mini"), billed_as(None, "gemini-3.5-flash-lite")
+    ('openai:gpt-5-mini-2025-08-07', 'gemini-3.5-flash-lite')
+    """
+    name = version or asked
+    providers = providers_of(asked) or providers_of(name)
+    if len(providers) != 1 or name.startswith((SIMULATOR, f"{providers[0]}:")):
+        return name
+    googles = providers == ("google",) and providers_of(name) in ((), providers)
+    return name if googles else f"{providers[0]}:{name}"
+
+
 def cost(
     usage: Usage, model_version: str, *, prices: Mapping[str, Price] | None = None, at: datetime | None = None
 ) -> Cost | None:
@@ -175,7 +217,8 @@ def rates(
 ) -> Rates | None:
     """Return what a reply is priced by; None if that is unknown."""
     model = priced_as(model_version)
-    own = (prices or {}).get(model) or (prices or {}).get(model_version)
+    given, names = prices or {}, (model, model_version, name_at_provider(model))
+    own = next((given[name] for name in names if name in given), None)
     # Long prompts have other prices, from whole thousands of tokens on: within a thousand all cost alike.
     thousands, tier = -(-(usage.prompt_tokens or 0) // 1000) * 1000, str(usage.tier)
     day = None if at is None else at.date().isoformat()
@@ -188,6 +231,13 @@ def lacking(model: str, *, search: bool, prices: Mapping[str, Price]) -> Sentenc
     >>> lacking("my-model", search=True, prices={"my-model": Price(input_usd=1, output_usd=2, search_usd=0)})
     """
     rate = rates(Usage(prompt_tokens=1), model, prices=prices)
+    if rate is None and (providers := providers_of(model)):
+        return Sentence(
+            "The price of {name!r} depends on who sells it, {providers}: {model}={named!r} says so",
+            name=model,
+            providers=", ".join(providers),
+            named=f"{providers[0]}:{model}",
+        )
     if rate is None:
         return Sentence(
             "The price of {name!r} is unknown: {give_prices}={{{name!r}: enrichkit.Price(...)}}", name=model
@@ -211,14 +261,17 @@ def _bundled(model: str, day: str | None, prompt_tokens: int, tier: str) -> Rate
     """Return the rates of the bundled data on a day, for a prompt of that length; None if the model is unknown."""
     import genai_prices
 
+    providers = providers_of(model)
+    if len(providers) != 1:
+        return None
     when = None if day is None else datetime.fromisoformat(f"{day}T12:00:00+00:00")
     length = max(prompt_tokens, 1)
 
     def price_of(**used: int) -> Decimal:
         return genai_prices.calc_price(
             genai_prices.Usage(**used),
-            model_ref=model,
-            provider_id="google",
+            model_ref=name_at_provider(model),
+            provider_id=providers[0],
             genai_request_timestamp=when,
             price_context={"service_tier": tier},
         ).total_price
@@ -232,7 +285,7 @@ def _bundled(model: str, day: str | None, prompt_tokens: int, tier: str) -> Rate
         return None
     # A fee that the list lacks comes out as 0: it is unknown.
     listed = Rates(plain * 1_000_000 / length, output, cached * 1_000_000 / length, search or None)
-    if tier not in TIERS or listed != _bundled(model, day, prompt_tokens, "standard"):
+    if tier not in TIERS or providers != ("google",) or listed != _bundled(model, day, prompt_tokens, "standard"):
         return listed
     share = TIERS[tier]  # the list does not know this tier
     return replace(listed, input=share * listed.input, output=share * listed.output, cached=share * listed.cached)

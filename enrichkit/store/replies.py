@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 
 from ..gemini.wire import read_stored
 from ..messages import SIMULATOR, Usage
-from ..pricing.prices import Cost, Price, Total, cost, total, total_usd
+from ..pricing.prices import Cost, Price, Total, billed_as, cost, total, total_usd
 from ..reading.json_text import locate
 from .index import RECORD_ID, Snapshot
 from .rows import meta, reply_cost
@@ -151,7 +151,7 @@ def read_reply(
         attempt=int(facts.get("attempt", 1)),
         at=datetime.fromisoformat(facts["at"]) if "at" in facts else None,
         # A service may call itself anything; invalid text would break every table with it.
-        model=(reply.model_version or str(facts.get("model", ""))).encode("utf-8", "replace").decode(),
+        model=billed_as(reply.model_version, str(facts.get("model", ""))).encode("utf-8", "replace").decode(),
         tries=int(facts.get("tries", 1)),
         paid=reply.paid,
         may_be_charged=reply.failure is not None and reply.failure.may_be_charged,

@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from ..gemini.wire import read_stored
 from ..messages import CLIENTS, Failure, Reply
-from ..pricing.prices import Cost, Price, cost, total, total_usd
+from ..pricing.prices import Cost, Price, billed_as, cost, total, total_usd
 from ..reading.answer import OWN_CODE, Answer, Issue, check_answer, of_itself, read_answer
 from ..reading.grounding import evidence, state
 from ..stages.stage import Stage
@@ -209,7 +209,7 @@ def reply_cost(reply: Reply, facts: Mapping[str, Any], prices: Mapping[str, Pric
     if not reply.paid:
         return {}
     at = datetime.fromisoformat(facts["at"]) if "at" in facts else None
-    return cost(reply.usage, reply.model_version or str(facts.get("model", "")), prices=prices, at=at)
+    return cost(reply.usage, billed_as(reply.model_version, str(facts.get("model", ""))), prices=prices, at=at)
 
 
 def stage_types(stage: Stage, table: pa.Schema) -> dict[str, pa.DataType]:

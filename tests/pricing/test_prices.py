@@ -12,10 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from enrichkit import Price
-from enrichkit.messages import Usage
+import enrichkit
+from enrichkit import Price, Stage, errors
+from enrichkit.messages import Reply, Usage
 from enrichkit.pricing.budget import Budget, Forecast
 from enrichkit.pricing.prices import cost, total_usd, worst_case
+from support.tables import Company, numbered
 
 LITE = "gemini-3.5-flash-lite"
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
@@ -185,3 +187,40 @@ def test_a_forecast_goes_by_each_stage():
     forecast.finish(2, None)
     assert forecast.rest_usd == 2 * Decimal("0.03") + Decimal("0.09")
     assert Forecast([0, 0]).rest_usd == 0
+
+
+def test_every_provider_is_looked_up_and_the_bill_names_it(tmp_path):
+    """The one before the colon, else the maker; two that sell it and did not make it must be told apart."""
+    usage = Usage(prompt_tokens=1000, output_tokens=100, searches=0)
+    for model, usd in [
+        ("gpt-5-mini", "0.00045"),
+        ("openai:gpt-5-mini", "0.00045"),
+        ("gemini-3.5-flash-lite", "0.00055"),
+    ]:
+        assert total_usd(cost(usage, model)) == Decimal(usd)
+    assert cost(usage, "Qwen/Qwen3-8B") is None
+    assert total_usd(cost(usage, "openrouter:Qwen/Qwen3-8B")) > 0
+    own = {"gpt-5-mini": Price(input_usd=1, output_usd=0)}
+    assert total_usd(cost(usage, "openai:gpt-5-mini", prices=own)) == Decimal("0.001")
+    asked = []
+
+    def client(request):
+        asked.append(request.model)
+        return Reply(text='{"industry": "Tea"}', usage=usage, model_version="gpt-5-mini-2025-08-07")
+
+    stage = Stage("company", prompt="Research {name}.", answer=Company, search=False)
+    call = {"stages": [stage], "key": "name", "out": tmp_path / "out", "client": client, "progress": False}
+    enrichkit.run(numbered(2), model="openai:gpt-5-mini", budget_usd=1, **call)
+    assert asked == ["gpt-5-mini"] * 2  # what the service knows it by
+    bill = enrichkit.report(tmp_path / "out").cost
+    assert {name: float(line.cost_usd) for name, line in bill.by_model.items()} == {
+        "openai:gpt-5-mini-2025-08-07": pytest.approx(0.0009)
+    }
+    says = {
+        "llama3.2:3b": "is unknown: give prices",
+        "Qwen/Qwen3-8B": "model='huggingface_nscale:Qwen/Qwen3-8B' says so",
+    }
+    for model, said in says.items():
+        with pytest.raises(errors.BudgetError, match=said):
+            enrichkit.run(numbered(2), model=model, budget_usd=1, **call | {"out": tmp_path / "other"})
+    assert len(asked) == 2
