@@ -104,17 +104,18 @@ def with_stage_names(frame: pd.DataFrame, names: Mapping[str, str], stages: Sequ
     Raises
     ------
     InputError
-        If a name means nothing to the stages, a column is not in the table, or has two names.
+        If a name means nothing to the stages, or a column has two names, or is not in the table, where it is read or
+        like one that is there.
     """
-    known = {*funds.KEY} | {
-        name for stage in stages for name in (*stage.reads, *(stage.per or ()), *stage.requires, *stage.answers)
-    }
+    filled = {name for stage in stages for name in stage.answers}
+    read = {name for stage in stages for name in (*stage.reads, *(stage.per or ()), *stage.requires)}
+    known = {*funds.KEY, *read, *filled}
     for name, own in names.items():
         if name not in known:
             hint = perhaps(name, known)
             raise InputError("{names}: no stage of this call reads or fills {name!r}.{hint}", name=name, hint=hint)
-        if own not in frame.columns:
-            hint = perhaps(own, frame.columns)
+        hint = perhaps(own, frame.columns)
+        if own not in frame.columns and (hint or name not in filled):
             raise InputError("{names}: the table has no column {own!r}.{hint}", own=own, hint=hint)
     if len(set(names.values())) < len(names):
         raise InputError("{names} gives one column two names. Give each one.")

@@ -57,6 +57,7 @@ def test_the_first_code_fills_a_table_that_has_nothing_to_do_with_funds(here, ca
     assert enrichkit.report("enriched").cost.total.replies == QUESTIONS
 
 
+@pytest.mark.slow
 def test_after_a_kill_the_same_call_pays_nothing_counted_again(here, monkeypatch):
     """kill -9 in the middle: what was stored by then is not asked again; what was in flight may be."""
     code = CODE.replace(', model="simulator"', "")

@@ -135,6 +135,16 @@ def test_what_the_stages_call_otherwise_is_mapped_both_ways(tmp_path):
     assert enrichkit.plan(DF, **own).to_ask == 0
 
 
+def test_a_new_column_may_have_any_name(tmp_path):
+    """Mapped to a field, where it is not a column of the table misspelt."""
+    call = ASK | {"out": tmp_path / "out", "client": Teller(), "model": "m", "progress": False}
+    made = enrichkit.run(DF, names={"industry": "What they do"}, **call)
+    assert made["What they do"].tolist() == ["Tea", "Tea"]
+    assert enrichkit.run(made, names={"industry": "What they do"}, **call).equals(made)
+    with pytest.raises(EnrichError, match="Did you mean 'Website'"):
+        enrichkit.run(DF, names={"industry": "Web site"}, **call)
+
+
 def test_the_answer_may_fill_what_is_there(tmp_path):
     """A filled cell stays, with a correction; a gap gets the answer; nothing else is added."""
 
