@@ -120,7 +120,7 @@ def _list(args: argparse.Namespace, listed: Callable[[Path], pd.DataFrame], show
     )
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     page = text_page((), {"": table}, most=0, width=width).splitlines()
-    put(f"{out}: {many(len(frame), 'row')} (-o FILE writes them with all their columns)", *page[1:])
+    put(f"{out}: {many(len(frame), 'row')}{' (-o FILE writes all their columns)' * bool(page)}", *page[1:])
     return 0
 
 

@@ -19,6 +19,7 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..errors import EnrichError, InputError
@@ -271,7 +272,8 @@ def _read_parquet(path: Path) -> pd.DataFrame:
 
 def _write_parquet(frame: pd.DataFrame) -> bytes:
     sink = io.BytesIO()
-    pq.write_table(as_table(frame), sink, compression="zstd")
+    table = as_table(frame) if len(frame) else pa.Table.from_pandas(frame, preserve_index=False)
+    pq.write_table(table, sink, compression="zstd")
     return sink.getvalue()
 
 

@@ -53,6 +53,15 @@ def test_each_list_is_written_as_csv_parquet_and_excel(folder):
     assert read_sheet("safe.csv")["new"].tolist() == ["'=1+1"]
 
 
+def test_a_list_without_rows_is_a_file_without_rows(folder):
+    """Yesterday's file does not stay."""
+    enrich("run", "--input", "data.csv", "--stages", "fund", "--checkpoint", "store", "--retry-failed")
+    assert enrich("weak", "store") == f"{folder}/store: 0 rows\n"
+    for suffix in ("csv", "parquet", "xlsx", "jsonl"):
+        assert enrich("weak", "store", "-o", f"weak.{suffix}") == f"Written: weak.{suffix} (0 rows)\n"
+        assert read_sheet(f"weak.{suffix}").empty
+
+
 def test_what_is_weak_can_be_run_again(folder):
     """The written list is a table of the user's own columns: another model may look at it in a store of its own."""
     enrich("weak", "store", "-o", "weak.csv")
