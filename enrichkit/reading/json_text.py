@@ -95,9 +95,14 @@ def plain_key(key: str) -> str:
 
 
 def _says(value: Any) -> bool:
-    if isinstance(value, dict | list):
-        return any(map(_says, value.values() if isinstance(value, dict) else value))
-    return value is not None and not (isinstance(value, str) and (says_nothing(value) or excuses(value)))
+    parts = [value]  # no recursion: brackets may be nested as deeply as a text is long
+    while parts:
+        part = parts.pop()
+        if isinstance(part, dict | list):
+            parts += part.values() if isinstance(part, dict) else part
+        elif part is not None and not (isinstance(part, str) and (says_nothing(part) or excuses(part))):
+            return True
+    return False
 
 
 DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_int=whole_number, strict=False)
