@@ -18,7 +18,7 @@ from enum import Enum
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import pyarrow as pa
-from pydantic import AliasPath, BaseModel, PydanticUserError, RootModel, TypeAdapter
+from pydantic import AliasPath, BaseModel, Json, PydanticUserError, RootModel, TypeAdapter
 from pydantic.errors import PydanticInvalidForJsonSchema
 from pydantic.fields import FieldInfo
 
@@ -174,6 +174,8 @@ def _refusal(annotation: Any, where: str, cure: str = CURE) -> StageError:
 
 def _fields(model: type[BaseModel], where: str) -> Iterator[tuple[str, Shape, str]]:
     for name, info in model.model_fields.items():
+        if Json in map(type, info.metadata):
+            raise _refusal(Json, f"{where}.{name}")
         shape = _limited(shape_of(info.annotation, where=f"{where}.{name}"), info.metadata)
         paths = [
             path for given in (info.alias, info.validation_alias, info.serialization_alias) for path in _paths(given)

@@ -177,7 +177,8 @@ def _is_users(module: str) -> bool:
     """Whether a module is the user's own: none of Python's, of an installed package's, or ours."""
     root, file = module.partition(".")[0], str(getattr(sys.modules.get(module), "__file__", None) or "")
     ours = __package__.partition(".")[0]
-    return root not in {*sys.stdlib_module_names, ours} and not re.search(r"[\\/](site|dist)-packages[\\/]", file)
+    installed = root in {*sys.stdlib_module_names, ours} or re.search(r"[\\/](site|dist)-packages[\\/]", file)
+    return root == "__main__" or not installed
 
 
 def _is_own(thing: Any) -> bool:

@@ -21,6 +21,7 @@ from pydantic import (
     ConfigDict,
     Field,
     HttpUrl,
+    Json,
     PastDate,
     PositiveInt,
     PrivateAttr,
@@ -37,8 +38,10 @@ from typing_extensions import TypedDict
 import enrichkit
 from enrichkit import Answer, Issue, Stage
 from enrichkit.errors import StageError
+from enrichkit.gemini.client import in_words
 from enrichkit.messages import Reply, Support
 from enrichkit.reading.answer import read_answer
+from enrichkit.stages.stage import request_for
 from enrichkit.store.rows import read_decoded
 from support.clients import Teller
 
@@ -261,6 +264,7 @@ REFUSED: dict[str, Any] = {
     "keys": dict[int, str], "union": int | str, "unions": Yard | Kind, "tuple": tuple[int, str], "typed": Typed,
     "named": Pair, "dataclass": Data, "object": object, "callable": Callable[[], int], "variable": T,
     "literal": Literal[b"x"], "mixed": Literal[Kind.SEA, "x"], "enum": enum.Enum("Odd", {"A": (1, 2)}),
+    "json": Json[int],
 }  # fmt: skip
 
 
@@ -409,6 +413,9 @@ def test_constraints_are_told_and_make_no_other_question() -> None:
     assert Stage("port", prompt="{name}", answer=Judged).schema["properties"]["town"]["description"] == (
         "Its town (at most 20 characters)"
     )
+    request = request_for(Stage("port", prompt="{name}", answer=model), "id", {}, model="m", timeout_seconds=9)
+    assert '"maximum":99}' in in_words(request).system
+    assert "at least 1, at most 99" in in_words(request).system
     stages = [
         Stage("port", prompt="{name}", answer=made("Port", crew=(int | None, Field(None, le=le)))) for le in (98, 99)
     ]
