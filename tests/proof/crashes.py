@@ -361,7 +361,7 @@ def _wrong_answers(phase: str, enriched: pd.DataFrame, root: Path) -> Iterator[s
         failed = {"Bolt"} if stage.name == "company" and phase == "stage added" else set()
         for name, told in zip(enriched["name"], enriched[f"{stage.name}.industry"], strict=True):
             wanted = TABLE.set_index("name").reset_index().set_index("name", drop=False).loc[name, about]
-            if (told != wanted) != (name in failed):
+            if (pd.isna(told) or told != wanted) != (name in failed):
                 yield f"{name} has the answer {told!r} of {stage.name}"
 
 
