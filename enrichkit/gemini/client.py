@@ -7,6 +7,7 @@ becomes a reply. This room does not decide about trying again, waiting or money.
 from __future__ import annotations
 
 import asyncio
+import atexit
 import contextlib
 import dataclasses
 import inspect
@@ -269,7 +270,9 @@ class EventLoop:
 
     def __enter__(self) -> asyncio.AbstractEventLoop:
         with self._lock:
-            self._loop = self._loop or asyncio.new_event_loop()
+            if self._loop is None:
+                self._loop = asyncio.new_event_loop()
+                atexit.register(self._close)
             self._runs += 1
             if self._runs == 1:
                 self._thread = threading.Thread(target=self._loop.run_forever, name="enrichkit-loop", daemon=True)
@@ -282,6 +285,11 @@ class EventLoop:
             if self._loop is not None and not self._runs:
                 self._loop.call_soon_threadsafe(self._loop.stop)
                 self._thread.join()
+
+    def _close(self) -> None:
+        """Close the loop at the interpreter's exit, unless a run was left with requests in flight."""
+        if self._loop is not None and not self._loop.is_running():
+            self._loop.close()
 
 
 LOOP = EventLoop()

@@ -8,6 +8,8 @@ import http
 import http.client
 import io
 import json
+import subprocess
+import sys
 import threading
 import time
 import types
@@ -408,3 +410,32 @@ def test_a_failure_has_a_cause_that_there_is():
     charged = Reply(failure=Failure(cause="rate", usage=Usage(prompt_tokens=3)))
     assert read_stored(encode(charged, search=False))[0].usage == dataclasses.replace(charged.usage, searches=0)
     assert read_stored(encode(charged))[0].paid
+
+
+LEAVES = """
+import asyncio, sys, threading, time
+import pandas as pd
+import enrichkit
+
+class Port(enrichkit.Answer):
+    crew: int | None = None
+
+async def ask(request):
+    await asyncio.sleep(float(sys.argv[2]))
+    return {"crew": 14}
+
+stage = enrichkit.Stage("port", prompt="Research {name}.", answer=Port, search=False)
+frame = pd.DataFrame({"name": ["a", "b", "c", "d"]})
+job = enrichkit.start(frame, stages=[stage], key="name", model="m", client=ask, progress=False, out=sys.argv[1])
+while not job.done and not job.status.traffic.in_flight:
+    time.sleep(0.01)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seconds", [0.01, 60])
+def test_an_interpreter_leaves_an_async_client_without_a_word(seconds, tmp_path):
+    """Whether its requests are done or in flight: no thread holds it, and no task or loop is complained about."""
+    command = [sys.executable, "-Wdefault", "-c", LEAVES, tmp_path / "out", str(seconds)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=50)
+    assert done.stdout + done.stderr == ""
