@@ -36,6 +36,7 @@ from enrichkit.pricing.prices import cost, total_usd
 from enrichkit.reading.answer import read_answer
 from enrichkit.stages.funds import DEEP, FUND, POC
 from enrichkit.stages.stage import render, request_for
+from support.providers import Provider
 from support.tables import Company
 from support.waiting import wait_for
 
@@ -240,6 +241,19 @@ def test_a_key_in_an_error_is_struck_out(status):
     reply = Gemini("x", Telltale(), key=KEY)(question())
     assert reply.failure.message == "key (key) is odd"
     assert KEY not in repr(reply)
+
+
+def test_a_header_may_ask_to_wait(name):
+    """As gateways do, which know nothing of Google's details."""
+    server = Provider()
+    server.script = [(429, {"Retry-After": "2"})]
+    try:
+        with contextlib.closing(connect(name, key=KEY, base_url=server.url)) as client:
+            failure = client(question()).failure
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert (failure.cause, failure.retry_after_seconds) == ("rate", 2.0)
 
 
 def test_twenty_threads_share_a_client(client, simulator):

@@ -43,8 +43,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
             fault = (200, {})
         status, headers = fault
         said = {"error": {"message": f"said {status}", "type": "x", "code": None}}
-        answer = messages(body) if self.path.endswith("/messages") else completions(body)
-        data = json.dumps(answer if status == 200 else said).encode()
+        answer = messages if self.path.endswith("/messages") else completions
+        data = json.dumps(answer(body) if status == 200 else said).encode()
         self.send_response(status)
         for name, value in {"Content-Type": "application/json", "Content-Length": len(data), **headers}.items():
             self.send_header(name, str(value))
