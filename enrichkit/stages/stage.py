@@ -28,7 +28,7 @@ from ..table.cells import cell_text, is_missing
 from .behaviour import behaviour
 
 JSON = Literal["auto", "words", "schema"]
-READER = 5
+READER = 6
 """Increased when replies are read differently: stored replies are then read again, at no cost."""
 ASKED = ("prompt", "search", "thinking", "max_output_tokens", "ignore_case")
 """The settings that make a question, as they stand."""

@@ -17,9 +17,9 @@ EXPECTED = json.loads((OLD / "expected.json").read_text(encoding="utf-8"))
 TABLE = pd.read_csv(ROOT / "data" / "funds.csv", dtype=str).head(40)
 MODEL = "gemini-3.5-flash-lite"
 PINNED = {
-    "poc": ("b564da7335db9c4b", "dad3d1a66150b7b5"),
-    "fund": ("2a46b36564de56bf", "0750f8d24d1430de"),
-    "deep": ("5948f272de74e965", "455938a0fa202310"),
+    "poc": ("b564da7335db9c4b", "60fc136df898f00a"),
+    "fund": ("2a46b36564de56bf", "487f98e2db2bff8b"),
+    "deep": ("5948f272de74e965", "4160767d2efe484f"),
 }
 
 

@@ -1,4 +1,4 @@
-"""What is twice as long takes about twice the time to read, whatever stands in it: no pattern is quadratic."""
+"""What is four times as long takes about four times the time to read, whatever stands in it: nothing is quadratic."""
 
 from __future__ import annotations
 
@@ -50,9 +50,9 @@ def texts(unit: str, end: str, size: int) -> dict[str, str]:
 
 @pytest.mark.slow
 def test_no_pattern_is_quadratic() -> None:
-    """Every unit, up to about the longest text that is undressed: twice the size, less than three times the time."""
+    """Every unit, up to about the longest text that is undressed: four times the size, below eight times the time."""
     for unit, end in itertools.product(UNITS, ENDS):
         longer = texts(unit, end, 48_000)
-        for kind, text in texts(unit, end, 24_000).items():
-            twice = seconds(longer[kind])
-            assert twice < 0.02 or twice < 3 * seconds(text), (unit, end, kind, twice)  # less than that is noise
+        for kind, text in texts(unit, end, 12_000).items():
+            spent = seconds(longer[kind])
+            assert spent < 0.05 or spent < 8 * seconds(text), (unit, end, kind, spent)  # less than that is noise
