@@ -12,7 +12,7 @@ import os
 import signal
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +59,7 @@ def open_engine(frame: pd.DataFrame, options: Options, opening: contextlib.ExitS
     check_setup(options, stages)
     plan = None
     if not options.folder.is_dir():
-        plan = run_plan_of(records, index_of(options.folder, stages), stages, options)
+        plan = run_plan_of(records, Index(options.folder, **_indexed(stages)), stages, options)
         plan.check()
     FAILED.clear()
     store = open_store(options, stages)
@@ -122,20 +122,13 @@ def _asked(frame: pd.DataFrame, options: Options) -> tuple[list[Stage], Records]
     by_prompt = key is None and options.prompt is not None
     if by_prompt:
         key = stages[0].reads
-    elif isinstance(key, str | Sequence):
+    elif key is not None:
         key = [stage_names.get(name, name) for name in ([key] if isinstance(key, str) else key)]
     if isinstance(priority, str):
         priority = stage_names.get(priority, priority)
-    elif callable(priority) and stage_names:
-        priority = functools.partial(_of_own_table, priority, options.names)
+    elif callable(own := priority):
+        priority = lambda frame: own(frame.rename(columns=options.names))  # noqa: E731 - as the user knows the table
     return stages, read_records(frame, stages, key=key, gaps=by_prompt, priority=priority)
-
-
-def _of_own_table(
-    priority: Callable[[pd.DataFrame], Sequence[float]], names: Mapping[str, str], frame: pd.DataFrame
-) -> Sequence[float]:
-    """Call a user's function with the table under its own names."""
-    return priority(frame.rename(columns=names))
 
 
 def _room_for(options: Options) -> int:
@@ -181,11 +174,6 @@ def open_store(options: Options, stages: Sequence[Stage]) -> Store:
     return store
 
 
-def index_of(folder: Path, stages: Sequence[Stage]) -> Index:
-    """Return the index of a call's store, reading only."""
-    return Index(folder, **_indexed(stages))
-
-
 def _indexed(stages: Sequence[Stage]) -> dict[str, Any]:
     """Return which columns the index of a store needs, and in which others no damage is let pass.
 
@@ -198,8 +186,7 @@ def _indexed(stages: Sequence[Stage]) -> dict[str, Any]:
 
 
 def run_plan_of(records: Records, index: Index, stages: Sequence[Stage], options: Options) -> RunPlan:
-    """Return what a call has to do on a store with this index; raise if the store is not for it."""
-    _check_fits(records, index, stages, options)
+    """Return what a call has to do on a store with this index."""
     return make_run_plan(
         records,
         index,
@@ -220,7 +207,8 @@ def _check_fits(records: Records, index: Index, stages: Sequence[Stage], options
 def look_ahead(frame: pd.DataFrame, options: Options) -> tuple[RunPlan, Index]:
     """Return what a call would have to do, and the index of its store, reading only."""
     stages, records = _asked(frame, options)
-    index = index_of(options.folder, stages)
+    index = Index(options.folder, **_indexed(stages))
+    _check_fits(records, index, stages, options)
     if options.reread:
         index.forget_readings()
     readable = read_failed(index, stages, retry=bool(options.retry_failed), prices=options.prices)

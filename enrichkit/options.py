@@ -91,6 +91,11 @@ RULES: dict[str, Rule] = {
         lambda value: value in CLIENTS or (callable(value) and not isinstance(value, type)),
         Sentence("{listed}, or a callable{in_python} that is no class", listed=" or ".join(map(repr, CLIENTS))),
     ),
+    "key": (lambda value: value is None or isinstance(value, str | Sequence), "a column's name or several"),
+    "priority": (
+        lambda value: value is None or isinstance(value, str) or callable(value),
+        "a column's name or a function of the table",
+    ),
     "names": (lambda value: isinstance(value, Mapping), "a mapping of the stages' names to the table's columns"),
     "prices": (
         lambda value: isinstance(value, Mapping) and all(isinstance(price, Price) for price in value.values()),

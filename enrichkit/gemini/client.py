@@ -7,9 +7,9 @@ becomes a reply. This room does not decide about trying again, waiting or money.
 from __future__ import annotations
 
 import asyncio
-import atexit
 import contextlib
 import dataclasses
+import functools
 import inspect
 import json
 import logging
@@ -49,7 +49,7 @@ def client_of(client: str | Client, *, model: str, needed: bool) -> Iterator[Cli
     """Yield what answers requests; with the simulator, a server on loopback for as long as the run lasts."""
     with contextlib.ExitStack() as opened:
         if callable(client):
-            yield opened.enter_context(contextlib.closing(OwnClient(client)))
+            yield OwnClient(client)
         elif model != SIMULATOR:
             yield opened.enter_context(contextlib.closing(connect(client, **access())))
         elif needed:
@@ -208,11 +208,8 @@ class OwnClient:
     def __init__(self, client: Callable[[Request], Any]) -> None:
         self._client = client
         self._lock = threading.Lock()
-        self._awaiting = contextlib.ExitStack()
-        self._loop: asyncio.AbstractEventLoop | None = None
         self._answered = False
         self._raised: set[type] = set()
-        self.close = self._awaiting.close
 
     def __call__(self, request: Request) -> Reply:
         try:
@@ -228,11 +225,10 @@ class OwnClient:
         return reply
 
     def _awaited(self, came: Awaitable[Any], seconds: float) -> Any:
-        """Return what comes of it in time, with the loop that all such run in."""
-        with self._lock:
-            if self._loop is None:
-                self._loop = self._awaiting.enter_context(LOOP)
-        return asyncio.run_coroutine_threadsafe(asyncio.wait_for(came, seconds), self._loop).result()
+        """Return what comes of it in time."""
+        with LOOP_STARTS:
+            loop = _event_loop(os.getpid())  # a forked process has the loop, without its thread
+        return asyncio.run_coroutine_threadsafe(asyncio.wait_for(came, seconds), loop).result()
 
     def _read(self, came: Any, asked: Collection[str]) -> Reply:
         """Return a reply with the text of what was returned; what is plainly no answer is kept as it came."""
@@ -256,43 +252,18 @@ class OwnClient:
         return Failure(cause="client", message=message, may_be_charged=True)
 
 
-class EventLoop:
-    """The loop in which all is awaited that clients of one's own return, in a thread while a run needs it.
+@functools.cache
+def _event_loop(_process: int) -> asyncio.AbstractEventLoop:
+    """Return the loop in which all is awaited that clients of one's own return, in a thread of its own.
 
     It outlives a run: an SDK's open connections belong to the loop in which they were made.
     """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._runs = 0
-        self._thread = threading.Thread()
-
-    def __enter__(self) -> asyncio.AbstractEventLoop:
-        with self._lock:
-            if self._loop is None:
-                self._loop = asyncio.new_event_loop()
-                atexit.register(self._close)
-            self._runs += 1
-            if self._runs == 1:
-                self._thread = threading.Thread(target=self._loop.run_forever, name="enrichkit-loop", daemon=True)
-                self._thread.start()
-            return self._loop
-
-    def __exit__(self, *_: object) -> None:
-        with self._lock:
-            self._runs -= 1
-            if self._loop is not None and not self._runs:
-                self._loop.call_soon_threadsafe(self._loop.stop)
-                self._thread.join()
-
-    def _close(self) -> None:
-        """Close the loop at the interpreter's exit, unless a run was left with requests in flight."""
-        if self._loop is not None and not self._loop.is_running():
-            self._loop.close()
+    loop = asyncio.new_event_loop()
+    threading.Thread(target=loop.run_forever, name="enrichkit-loop", daemon=True).start()
+    return loop
 
 
-LOOP = EventLoop()
+LOOP_STARTS = threading.Lock()
 
 
 def text_of(came: Any, asked: Collection[str]) -> str:

@@ -85,8 +85,6 @@ def choose_key(key: str | Sequence[str] | None, columns: Collection[str], index:
                 hint=perhaps(funds.KEY[0], (), index),
             )
         return tuple(name for name in funds.KEY if name in columns)
-    if not isinstance(key, str | Sequence):
-        raise InputError("{key} must be a column's name or several, not {column!r}.", column=key)
     names = (key,) if isinstance(key, str) else tuple(key)
     for name in [name for name in names if name not in columns]:
         raise InputError(
@@ -216,14 +214,12 @@ def run_columns(stages: Iterable[str]) -> frozenset[str]:
     return frozenset({WHY, *facts_of(stages)})
 
 
-def _order(records: Records, priority: Priority) -> npt.NDArray[np.int32]:
+def _order(records: Records, priority: str | Callable[[pd.DataFrame], Sequence[float]]) -> npt.NDArray[np.int32]:
     """Return the records, those of high priority first, otherwise in the table's order.
 
     Records without a priority come last; a value that is not a number is refused, with its row in the table.
     """
     first = records.first
-    if not isinstance(priority, str) and not callable(priority):
-        raise InputError("{priority} must be a column's name or a function of the table, not {name!r}.", name=priority)
     if isinstance(priority, str) and priority not in first.columns:
         raise InputError(
             "The priority column {column!r} is not in the table.{hint}",

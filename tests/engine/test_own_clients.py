@@ -72,7 +72,7 @@ def test_what_is_plainly_an_answer_is_taken(tmp_path):
 
 
 def test_a_coroutine_is_awaited_as_many_at_once_as_workers(tmp_path):
-    """Fifty of 0.2 s each, ten at once, in one loop that ends with the run; also of an object that is called."""
+    """Fifty of 0.2 s each, ten at once, in one loop; also of an object that is called."""
     loops, at_once, under_way = set(), [], set()
 
     class Client:
@@ -84,7 +84,7 @@ def test_a_coroutine_is_awaited_as_many_at_once_as_workers(tmp_path):
             under_way.remove(request.question)
             return {"crew": 14}
 
-    client, threads = Client(), threading.active_count()
+    client = Client()
     started = time.monotonic()
     assert run(50, tmp_path / "out", client, workers=10)["port.crew"].tolist() == [14] * 50
     assert time.monotonic() - started < 3
@@ -92,8 +92,6 @@ def test_a_coroutine_is_awaited_as_many_at_once_as_workers(tmp_path):
     # The same loop serves the next run: an SDK's open connections belong to it.
     run(5, tmp_path / "again", lambda request: client(request))
     assert len(loops) == 1
-    assert threading.active_count() <= threads
-    assert not [thread.name for thread in threading.enumerate() if thread.name == "enrichkit-loop"]
 
 
 def test_a_coroutine_that_hangs_is_cancelled_at_its_deadline(tmp_path):
