@@ -189,7 +189,7 @@ def start(df: pd.DataFrame, options: Options) -> Run:
     ['done']
     """
     # A copy: what the caller does to it meanwhile must not move the answers to other rows.
-    return Run(df.copy() if isinstance(df, pd.DataFrame) else df, options)
+    return Run(df.copy(), options)
 
 
 def check_parameters(namespace: Mapping[str, Any], /, **types: type | UnionType) -> None:

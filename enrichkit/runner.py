@@ -23,7 +23,7 @@ from .progress.notify import notify
 from .progress.screens import Controls, Live, way_to_show
 from .progress.view import again, as_of, html_view, is_early, next_call, snapshot
 from .status import Status, stop_reason_text
-from .store.reader import enriched, with_own_names
+from .store.reader import enriched
 
 WAIT_SECONDS = 0.1
 ROWS_AT_ONCE = 500
@@ -328,8 +328,8 @@ class Run:
         plan, schema = self._recorder.plan, self._recorder.shard_writer.schema
         stages = [questions.stage for questions in plan.stages]
         table = {"key": plan.key, "ids": plan.ids, "record": plan.record, "rows": [row for _, row in rows]}
-        whole = enriched(self._options.folder, plan.frame, stages=stages, schema=schema, **table)
-        return with_own_names(whole, self._options.names)
+        names = self._options.names
+        return enriched(self._options.folder, plan.frame, stages=stages, schema=schema, names=names, **table)
 
     def _stopped(self, kind: type[Stopped], how: str) -> Stopped:
         reason = self._engine.reason[0] if self._engine.reason else "interrupt"

@@ -169,11 +169,13 @@ def enriched(
     record: npt.NDArray[np.int32],
     rows: Sequence[Mapping[str, Any]],
     schema: pa.Schema,
+    names: Mapping[str, str],
 ) -> pd.DataFrame:
     """Return the user's rows, in their order and with their index, with what is known of them filled in.
 
     ``ids`` are the records' ids, ``record`` says which of them each row is, and ``rows`` are records' rows that are
-    not in a shard yet, with the ``schema`` of the next one.
+    not in a shard yet, with the ``schema`` of the next one. Columns that the stages know by other ``names`` get the
+    user's own back.
     """
     answers, facts = answers_and_facts(stages)
     columns = [RECORD_ID, *answers, *facts]
@@ -190,15 +192,9 @@ def enriched(
     # Of the stages of this call: another one, asked of some records only, leaves the others pending in the store.
     combined = pd.Series(map(record_status, zip(*(result[name] for name in statuses), strict=True)), dtype="string")
     result[STATUS] = combined.set_axis(result.index)
-    result.attrs[ORIGIN] = {"key": list(key), "written": [*answers, *facts]}
-    return result
-
-
-def with_own_names(result: pd.DataFrame, names: Mapping[str, str]) -> pd.DataFrame:
-    """Return an enriched table with the user's own names for columns that the stages know by others."""
-    origin = {what: [names.get(name, name) for name in listed] for what, listed in result.attrs[ORIGIN].items()}
-    renamed = result.rename(columns=names) if names else result
-    renamed.attrs[ORIGIN] = origin
+    renamed = result.rename(columns=names)
+    origin = {"key": key, "written": [*answers, *facts]}
+    renamed.attrs[ORIGIN] = {what: [names.get(name, name) for name in listed] for what, listed in origin.items()}
     return renamed
 
 

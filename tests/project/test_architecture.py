@@ -97,7 +97,7 @@ TODAY: dict[str, dict[str, int]] = {
         "runner.Run": 8,
     },
     "code lines": {
-        "": 11203,
+        "": 11200,
     },
     "core": {
         "": 6095,
