@@ -41,7 +41,7 @@ FILE: dict[str, Any] = {"type": path, "metavar": "FILE"}
 DIR: dict[str, Any] = {"type": Path, "metavar": "DIR"}
 COUNT: dict[str, Any] = {"type": number(int, 1), "metavar": "N"}
 EVERY: dict[str, Any] = {**COUNT, "default": 10}
-SECONDS: dict[str, Any] = {"type": number(float, 0), "metavar": "SECONDS", "default": 60.0}
+SECONDS: dict[str, Any] = {"type": number(float, 0), "metavar": "SECONDS"}
 ON: dict[str, Any] = {"action": "store_true"}
 STORE = argument("dir", "the store, its progress file (.json), or an --output", **DIR)
 RUN = {
@@ -72,9 +72,7 @@ LISTED = [
 SIMULATE = [
     argument("--port", "the port; 0 takes a free one (default: 8899)", type=number(int, 0, 65_535), default=8899),
     argument("--seed", "same seed, same answers (default: 0)", type=int, default=0),
-    argument(
-        "--latency", "a reply takes so long; 0.5-3 is a spread", type=commands.latency, default=0.0, metavar="SECONDS"
-    ),
+    argument("--latency", "a reply takes so long (default: 0)", **SECONDS, default=0.0),
     argument("--per-minute", "refuse more than N requests a minute", **COUNT),
     argument("--per-day", "refuse more than N requests a day", **COUNT),
     argument(
@@ -84,7 +82,7 @@ SIMULATE = [
 DOCTOR = [
     *(flag for flag in settings_arguments() if flag[0] in ("--model", "--client")),
     argument("--yes", "do not ask whether to spend a few cents", **ON),
-    argument("--patience", "seconds for what gets no answer, in all (default: 60)", **SECONDS),
+    argument("--patience", "seconds for what gets no answer, in all (default: 60)", **SECONDS, default=60.0),
 ]
 COMMANDS = {
     "run": Command(

@@ -148,15 +148,6 @@ def simulate(args: argparse.Namespace) -> int:
     return 0
 
 
-def latency(text: str) -> tuple[float, float]:
-    """Return how long a simulated reply takes, at least and at most, from one number or a spread such as 0.5-3."""
-    low, _, high = text.partition("-")
-    least, most = (number(float, 0)(seconds) for seconds in (low, high or low))
-    if least > most:
-        raise argparse.ArgumentTypeError(f"the least first, not {text!r}")
-    return least, most
-
-
 def fault(text: str) -> tuple[str, float]:
     """Return a simulated fault and its probability, from NAME or NAME=P."""
     name, _, probability = text.partition("=")

@@ -97,7 +97,7 @@ TODAY: dict[str, dict[str, int]] = {
         "runner.Run": 8,
     },
     "code lines": {
-        "": 11200,
+        "": 11190,
     },
     "core": {
         "": 6095,
