@@ -11,7 +11,7 @@ from .reporting.report import Report, report
 from .reporting.tablefiles import export
 from .reporting.verify import verify
 from .runner import Run
-from .stages import funds
+from .stages import checks, funds
 from .stages.stage import Stage
 from .status import Status
 from .store.reader import read
@@ -29,6 +29,7 @@ __all__ = [
     "Stopped",
     "batches",
     "check_parameters",
+    "checks",
     "costs",
     "errors",
     "export",

@@ -19,7 +19,7 @@ from urllib.parse import urlencode
 
 STROKES = str.maketrans("øłđØŁĐ", "oldOLD") | str.maketrans({"æ": "ae", "œ": "oe", "ß": "ss"})
 NO_LATIN = "name-"
-WRONG_WORDS = {"sectors": ("Deep Tech", "sector_outside"), "currency": ("Dollars", "no_currency")}
+WRONG_WORDS = {"sectors": ("Stargazing", "sector_outside"), "currency": ("Dollars", "no_currency")}
 ABOUT_ITSELF = ("confidence", "search_quality", "fields_found", "notes")
 WORDS = {
     "role": ["Partner", "Managing Partner", "Principal", "Investment Director", "Analyst", "Head of Research"],

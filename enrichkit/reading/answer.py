@@ -21,6 +21,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from .json_text import locate
 from .model import extended, lacks, plain, readable
+from .shape import Mark, Shape, marked
 from .values import Reader, original
 
 LOG = logging.getLogger("enrichkit")
@@ -136,8 +137,15 @@ def as_answer(model: type[BaseModel]) -> type[Answer]:
     return cast("type[Answer]", made)
 
 
-def read_answer(model: type[BaseModel], text: str, *, repair: bool = True) -> tuple[Answer | None, list[Issue]]:
-    """Return the typed answer in a reply's text, and what was done to read it.
+@functools.lru_cache(maxsize=256)
+def _shape(model: type[Answer], marks: tuple[Mark, ...]) -> Shape:
+    return marked(readable(model).shape, marks)
+
+
+def read_answer(
+    model: type[BaseModel], text: str, *, repair: bool = True, checks: Iterable[Check] = ()
+) -> tuple[Answer | None, list[Issue]]:
+    """Return the typed answer in a reply's text, and what was done to read it, by the marks among the checks too.
 
     ``None`` means that the text holds no object of this model; without ``repair``, none that stands there whole; or
     that a user's validator raised something else than `ValueError`: that is the only issue then. A value that cannot be
@@ -152,7 +160,7 @@ def read_answer(model: type[BaseModel], text: str, *, repair: bool = True) -> tu
     if located.values is None:
         return None, []
     reader = Reader()
-    values = reader.fields(known.shape, located.values)
+    values = reader.fields(_shape(answer, tuple(check for check in checks if isinstance(check, Mark))), located.values)
     issues = [Issue("", check, detail) for check, detail in located.notes] + [Issue(*note) for note in reader.notes]
     kind = known.judged
     while True:

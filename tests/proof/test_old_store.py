@@ -17,9 +17,9 @@ EXPECTED = json.loads((OLD / "expected.json").read_text(encoding="utf-8"))
 TABLE = pd.read_csv(ROOT / "data" / "funds.csv", dtype=str).head(40)
 MODEL = "gemini-3.5-flash-lite"
 PINNED = {
-    "poc": ("b564da7335db9c4b", "60fc136df898f00a"),
-    "fund": ("2a46b36564de56bf", "487f98e2db2bff8b"),
-    "deep": ("5948f272de74e965", "4160767d2efe484f"),
+    "poc": ("b564da7335db9c4b", "45d961182b842910"),
+    "fund": ("2a46b36564de56bf", "70d94b95ec6950c8"),
+    "deep": ("5948f272de74e965", "be28fd5beb59c35f"),
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import json
+import re
 import time
 from collections import Counter
 
@@ -32,7 +33,7 @@ CHECKS = {
     "city_elsewhere": "city_country",
     "min_above_max": "ticket_range",
     "in_millions": "aum_range",
-    "impossible_year": "aum_range",
+    "impossible_year": "year_range",
     "no_currency": "currency_code",
 }
 """The check that is to find a planted fault; the others show in the field's state."""
@@ -577,6 +578,8 @@ def test_planted_faults_are_flagged_and_sound_values_are_not(simulator, tmp_path
                 check = CHECKS.get(fault)
                 caught = any(f": {check}" in issue for issue in issues) if check else doubted
                 filled = row[column] is not None and column not in answered
+                if fault == "differs" and filled and re.search("[,;]", row[column]):
+                    continue  # one of the places that the cell names
                 if (fault == "differs" and not filled) or (fault == "city_elsewhere" and not row["fund.country"]):
                     continue  # wrong beside the row that asked; this one shares the answer and lacks that cell
                 if fault:
