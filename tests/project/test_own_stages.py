@@ -117,8 +117,8 @@ def test_what_cannot_be_imported_is_one_sentence_with_its_file_and_line(folder, 
     ]:
         name = f"broken_at_{line}_{said[:4].lower()}"
         Path(f"{name}.py").write_text(code, "utf-8")
-        Path("outer.py").write_text(f"import {name}\n", "utf-8")
-        for place in (name, f"{name}.py", "outer.py"):
+        Path(f"outer_{name}.py").write_text(f"import {name}\n", "utf-8")
+        for place in (name, f"{name}.py", f"outer_{name}.py"):
             told = enrich(*RUN, "--stages", f"{place}:port", code=2)
             assert told.startswith(f"enrichkit: {place} cannot be imported: {folder}/{name}.py, line {line}: {said}")
             assert told.count("\n") == 1
