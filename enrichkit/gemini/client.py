@@ -218,7 +218,10 @@ class OwnClient:
                 came = self._awaited(came, request.timeout_seconds)
             reply = came if isinstance(came, Reply) else self._read(came, request.schema.get("properties", {}))
         except BaseException as error:  # noqa: BLE001 - it may raise anything
-            return Reply(failure=self._failure(error))
+            with contextlib.suppress(Exception):
+                return Reply(failure=self._failure(error))
+            words = f"{type(error).__name__}, which raises when it is read"
+            return Reply(failure=Failure(cause="client", message=words, may_be_charged=True))
         if reply.failure is None and not reply.text:
             reply = dataclasses.replace(reply, failure=Failure(cause="empty", message="no text"))
         self._answered |= reply.failure is None

@@ -29,7 +29,7 @@ _ESCAPED = re.compile(r"[^{\[]*([{\[](?:[\s{\[]|\\[nrt]){0,20}\\+\".*[}\]])", re
 """A text whose first object is JSON in a JSON text, with quotes and a fence around it, or without."""
 _MEMBER = re.compile(r"[\"'“]\w+[\"'”]\s*:")
 _GOES_ON = re.compile(r"\s*[,\]}]")
-_WITHIN = re.compile(rf"\s*(?:\]\s*\}}|[\s\]}}]*,\s*{_MEMBER.pattern})")
+_WITHIN = re.compile(rf"\s*\]\s*\}}|[\s\]}}]*,\s*{_MEMBER.pattern}")
 """What goes on after an object that stands in another one."""
 WRAPPERS = frozenset("result results answer data response output json final final_answer".split())
 """What a wrapper is called that has more in it than the answer."""

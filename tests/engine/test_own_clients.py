@@ -369,6 +369,26 @@ def test_a_mistake_in_a_client_is_told_once_with_its_place(tmp_path, caplog):
     assert job.status.money.possibly_usd == pytest.approx(2 * WORST, rel=0.1)
 
 
+class Unreadable(Exception):
+    """An error whose own words cannot be read."""
+
+    def __str__(self):
+        raise ZeroDivisionError
+
+    @property
+    def response(self):
+        return 1 // 0
+
+
+def test_an_error_that_raises_when_it_is_read_fails_its_question_alone(tmp_path):
+    """Its kind is all that is known of it."""
+    client, _ = raising(Unreadable())
+    settings = {"client": client, "key": "name", "stages": [PORT], "workers": 1, "progress": False}
+    table = enrichkit.run(numbered(3, "Port "), out=tmp_path / "out", **settings, **PRICED)
+    assert table["_status"].tolist() == ["failed", "done", "done"]
+    assert enrichkit.read(tmp_path / "out")["port._error"].dropna().str.contains("Unreadable").all()
+
+
 WORST = 8192 / 1e6
 PRICED = {"model": "m", "prices": {"m": enrichkit.Price(input_usd=0, output_usd=1)}}
 
