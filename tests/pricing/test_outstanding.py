@@ -100,10 +100,10 @@ def test_kills_pass_no_budget(kills, ledger, tmp_path):
 
 
 @pytest.mark.slow
-def test_two_hundred_kills_pass_no_budget_of_twenty_replies(ledger, tmp_path):
+def test_a_hundred_kills_pass_no_budget_of_twenty_replies(ledger, tmp_path):
     """The same call again and again until it ends by itself; then with another store."""
     chance, kills, ends, most = random.Random(19), 0, 0, Decimal()
-    while kills < 200:
+    while kills < 100:
         ledger.usd, end = Decimal(), "killed"
         while end == "killed":
             end = ledger.one_run(tmp_path / f"out{ends}", 20 * COST_USD, chance.uniform(0, 0.1))
