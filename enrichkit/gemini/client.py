@@ -280,7 +280,8 @@ def text_of(came: Any, asked: Collection[str]) -> str:
     fields = _fields(came)
     wrapped = sorted(ENVELOPE.intersection(fields or ()).difference(asked))
     if fields is None or wrapped:
-        kind = "None" if came is None else f"a {type(came).__name__}{f' with {wrapped[0]!r}' if wrapped else ''}"
+        inside = f" with {wrapped[0]!r}" if wrapped else ""
+        kind = "None" if came is None else f"an object of type {type(came).__name__}{inside}"
         raise TypeError(f"the client returned {kind}, no answer; return its text, the fields asked for, or a Reply")
     return json.dumps(fields, default=_plain, skipkeys=True)
 

@@ -152,12 +152,15 @@ class Completion(pydantic.BaseModel):
 
 USELESS = {
     "nothing": (None, "None"),
-    "an object": (Thing(), "a Thing"),
-    "a number": (14, "a int"),
-    "a list": ([GOOD], "a list"),
-    "a service's reply": (Completion(model="m", choices=[{"text": GOOD}]), "a Completion with 'choices'"),
-    "its message": ({"role": "assistant", "content": GOOD}, "a dict with 'content'"),
-    "a raw body": ({"output": GOOD, "usage": {"total_tokens": 3}}, "a dict with 'usage'"),
+    "an object": (Thing(), "an object of type Thing"),
+    "a number": (14, "an object of type int"),
+    "an object of type list": ([GOOD], "an object of type list"),
+    "a service's reply": (
+        Completion(model="m", choices=[{"text": GOOD}]),
+        "an object of type Completion with 'choices'",
+    ),
+    "its message": ({"role": "assistant", "content": GOOD}, "an object of type dict with 'content'"),
+    "a raw body": ({"output": GOOD, "usage": {"total_tokens": 3}}, "an object of type dict with 'usage'"),
 }
 
 
@@ -165,7 +168,7 @@ def test_what_is_no_answer_ends_the_run_and_is_kept(tmp_path):
     """After the first; what was paid for meanwhile is stored as it came, and the same call asks those questions."""
     asked, out = [], tmp_path / "out"
     with pytest.raises(
-        errors.Stopped, match=r"the client returned a dict with 'content', no answer.*docs/clients"
+        errors.Stopped, match=r"the client returned an object of type dict with 'content', no answer.*docs/clients"
     ) as told:
         run(50, out, lambda request: asked.append(request) or USELESS["its message"][0])
     assert told.value.reason == "no_answer"

@@ -97,10 +97,10 @@ TODAY: dict[str, dict[str, int]] = {
         "runner.Run": 8,
     },
     "code lines": {
-        "": 11722,
+        "": 11723,
     },
     "core": {
-        "": 6106,
+        "": 6107,
     },
 }
 """What passes its limit for now, by its name: it may shrink, and grow only with a feature. The goal of 8,500
