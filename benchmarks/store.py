@@ -70,11 +70,11 @@ def filled(out: Path, frame: pd.DataFrame, shard_rows: int, *, own_replies: bool
     The first shard is asked for. The others are copies of it with names and ids of their own, and with replies of their
     own if need be: asking a million times takes half an hour.
     """
-    from enrichkit.lifecycle import look_ahead
-    from enrichkit.options import Options
+    from enrichkit.runs.lifecycle import look_ahead
+    from enrichkit.runs.options import Options
     from enrichkit.store.files import Files
     from enrichkit.store.index import RECORD_ID
-    from enrichkit.store.parquet import encode_parquet, read_parquet
+    from enrichkit.table.parquet import encode_parquet, read_parquet
 
     call = settings(out, shard_rows=shard_rows, workers=WORKERS)
     enrichkit.run(frame.head(shard_rows), **call)

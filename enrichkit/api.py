@@ -11,14 +11,14 @@ import pandas as pd
 
 from .errors import InputError
 from .formatting import perhaps
-from .lifecycle import check_setup, look_ahead, terminated_as_interrupted
-from .options import Options, takes
 from .planning.estimate import spent_before
 from .planning.plan import RunPlan
 from .planning.summary import Plan, make_plan
 from .pricing.budget import Budget
 from .progress.screens import way_to_show
-from .runner import Run
+from .runs.lifecycle import check_setup, look_ahead, terminated_as_interrupted
+from .runs.options import Options, takes
+from .runs.runner import Run
 from .store.index import Index
 from .table.arrow import as_frame
 

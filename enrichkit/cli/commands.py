@@ -18,11 +18,11 @@ from typing import Any
 
 import pandas as pd
 
+from .. import trust
 from ..errors import InputError
 from ..formatting import duration, many, text_page
 from ..gemini.simulator import FAULTS, Quota, Simulator
 from ..pricing.budget import Budget, beside_replies
-from ..reporting import trust
 from ..reporting.report import report
 from ..reporting.tablefiles import check_target, export
 from ..reporting.verify import verify

@@ -23,11 +23,11 @@ from ..formatting import text_page, usd
 from ..gemini.client import client_of, in_words, is_simulated, reply_of
 from ..gemini.wire import with_searches
 from ..messages import ENDS_RUN, PAID, SIMULATOR, Client, Failure, Reply
-from ..options import Options
 from ..planning.summary import SAMPLE
 from ..pricing.budget import WorstCases
 from ..pricing.prices import prices_told, total_usd
 from ..reading.answer import Answer, read_answer
+from ..runs.options import Options
 from ..stages.stage import Stage, request_for
 from ..status import stop_reason_text
 from ..store.rows import reply_cost

@@ -29,7 +29,7 @@ from ..formatting import spelled
 from ..reporting.quality import advice
 from ..reporting.report import FILE as REPORT
 from ..reporting.report import report
-from ..runner import Run
+from ..runs.runner import Run
 from ..store.files import Files, is_store, work_area
 from ..store.index import RECORD_ID
 from ..store.reader import StoreReader

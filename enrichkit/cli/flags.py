@@ -21,7 +21,7 @@ from typing import Any
 from ..errors import StoreError
 from ..formatting import SPELLINGS, plain, spelled
 from ..messages import DEFAULT_MODEL
-from ..options import Options, described
+from ..runs.options import Options, described
 
 Argument = tuple[str, dict[str, Any]]
 HELP = {

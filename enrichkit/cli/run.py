@@ -20,13 +20,13 @@ import pandas as pd
 from ..api import check, plan_of
 from ..errors import EnrichError, InputError, Interrupted, MissingKeyError, Stopped, StoreError
 from ..formatting import many
-from ..lifecycle import look_ahead
-from ..options import Options
 from ..planning.plan import RunPlan
 from ..planning.records import record_ids
 from ..planning.summary import lines_of
 from ..reporting.tablefiles import as_written, check_target, read_sheet, write_sheet
-from ..runner import Run
+from ..runs.lifecycle import look_ahead
+from ..runs.options import Options
+from ..runs.runner import Run
 from ..store.files import PROGRESS, check_place, read_progress, work_area
 from ..store.rows import STATUS
 from .commands import store_of

@@ -23,10 +23,10 @@ from ..messages import Tier
 from ..pricing.prices import Price
 from ..stages.stage import Stage
 from ..store.index import Index, unseen_in
-from ..store.parquet import read_parquet
 from ..store.rows import meta, own_replies, read_payload
 from ..table.arrow import is_true
 from ..table.cells import column_texts
+from ..table.parquet import read_parquet
 from . import identity
 from .questions import OnChange, StageQuestions
 from .records import Records, run_columns

@@ -1,4 +1,4 @@
-from . import plots, trust
+from . import plots
 from .costs import Bill, CostLine, StageCost, what_if
 from .quality import Finding, Quality
 from .report import Throughput
@@ -13,6 +13,5 @@ __all__ = [
     "Throughput",
     "Verification",
     "plots",
-    "trust",
     "what_if",
 ]

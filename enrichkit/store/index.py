@@ -21,9 +21,9 @@ import pyarrow.parquet as pq
 
 from ..errors import DamagedError, StoreError
 from ..formatting import Sentence
+from ..table.parquet import CHECKSUM, join, read_parquet, widest
 from .files import MANIFEST, OUTSTANDING, SHARD, names_in, work_area
 from .journal import Flaw, JournalEntry, by_question, copies_in, flaws_of, read_checked, read_journal
-from .parquet import CHECKSUM, join, read_parquet, widest
 
 VERSION = 1
 FOOTER = b"enrichkit"

@@ -26,10 +26,10 @@ from ..pricing.prices import Price, Total
 from ..stages.stage import Stage
 from ..table.arrow import as_column, cells_at
 from ..table.cells import cell_text, is_missing
+from ..table.parquet import join
 from .files import folder_of, is_store
 from .index import RECORD_ID, Columns, Snapshot, find
 from .journal import copies_in
-from .parquet import join
 from .replies import COST, StoredReplies, collect_replies, cost_in_rows, cost_of_payloads, lost_costs
 from .rows import STATUS, answers_and_facts, meta, record_status
 

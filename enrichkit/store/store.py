@@ -31,10 +31,10 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from ..errors import DamagedError, LockedError, StoreError
+from ..table.parquet import encode_parquet, read_parquet
 from .files import MANIFEST, OUTSTANDING, OWNER, Files, names_in, read_json, stray_work_area, work_area
 from .index import FOOTER, RECORD_ID, Index, Snapshot, damaged_error, find, footer
 from .journal import JournalEntry, copies_in, encode_journal, flawed_error, manifest_of, with_checksum
-from .parquet import encode_parquet, read_parquet
 
 LOG = logging.getLogger("enrichkit")
 MOST_JOURNAL_FILES = 1000

@@ -13,9 +13,9 @@ import enrichkit
 from enrichkit import Price, Stage, errors
 from enrichkit.gemini.faults import FAULTS, Fault
 from enrichkit.messages import CLIENTS, Reply, Usage
-from enrichkit.options import Options
 from enrichkit.pricing.prices import cost, rates, total_usd
 from enrichkit.reporting import what_if
+from enrichkit.runs.options import Options
 from support.tables import Company, numbered
 
 LITE = "gemini-3.5-flash-lite"

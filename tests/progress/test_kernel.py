@@ -253,7 +253,7 @@ def test_a_saved_notebook_holds_the_final_figures(progress, tmp_path, monkeypatc
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.setenv("ENRICHKIT_PROGRESS", progress)
     # The last word is waited for, however late it comes: nobody would hear it after the last cell.
-    first = "import enrichkit.runner\nenrichkit.runner.LAST_WORD_SECONDS = 60.0\n" + call("out")
+    first = "import enrichkit.runs.runner\nenrichkit.runs.runner.LAST_WORD_SECONDS = 60.0\n" + call("out")
     cells = [first + "job = enrichkit.start(frame, **settings)", "job.show()", "enriched = job.result()"]
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(one) for one in cells])
     NotebookClient(

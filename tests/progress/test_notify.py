@@ -31,7 +31,7 @@ from aiosmtpd.smtp import AuthResult
 import enrichkit
 from enrichkit import Price, Stage, errors
 from enrichkit.messages import Failure, Reply, Usage
-from enrichkit.options import Options
+from enrichkit.runs.options import Options
 from enrichkit.store.store import Files
 from support import programs
 from support.calls import enrich

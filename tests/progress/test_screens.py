@@ -43,7 +43,7 @@ Bar.tell = telling
 @pytest.fixture(autouse=True)
 def patient(monkeypatch):
     """The last word is waited for, however late it comes."""
-    monkeypatch.setattr("enrichkit.runner.LAST_WORD_SECONDS", 60.0)
+    monkeypatch.setattr("enrichkit.runs.runner.LAST_WORD_SECONDS", 60.0)
 
 
 @dataclass

@@ -14,7 +14,7 @@ from enrichkit import errors
 from enrichkit.cli.flags import shell
 from enrichkit.errors import EnrichError, InputError, Interrupted, Stopped
 from enrichkit.formatting import PYTHON, Sentence, joined, spelled
-from enrichkit.options import Options
+from enrichkit.runs.options import Options
 from support.paths import PACKAGE
 
 RAISED = {name for name in errors.__all__ if issubclass(getattr(errors, name), EnrichError)}

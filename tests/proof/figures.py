@@ -21,7 +21,7 @@ QUIET = {"COMMENT", "NL", "NEWLINE", "INDENT", "DEDENT", "ENDMARKER"}
 """Tokens that are no code."""
 APART = {"gemini/simulator", "gemini/faults", "gemini/fiction"}
 """The simulator, whose lines are not counted: it is a service, not a client of one."""
-CORE = set("messages options table pricing store planning engine lifecycle runner api".split()) | {
+CORE = set("messages table pricing store planning engine runs api".split()) | {
     "gemini/__init__",
     "gemini/client",
     "gemini/wire",

@@ -14,7 +14,7 @@ import enrichkit
 from enrichkit import Stage, errors
 from enrichkit.messages import Failure, Reply
 from enrichkit.store.journal import decode_journal
-from enrichkit.store.parquet import read_parquet
+from enrichkit.table.parquet import read_parquet
 from proof import crashes
 from proof.money import disagreements
 from support.tables import Company

@@ -458,7 +458,7 @@ def test_a_shard_that_nobody_could_read_is_not_written(out, monkeypatch):
     """The replies stay where they are, and count."""
     client = Teller()
     with monkeypatch.context() as patch:
-        patch.setattr("enrichkit.store.parquet._footer_is_sound", lambda source: False)
+        patch.setattr("enrichkit.table.parquet._footer_is_sound", lambda source: False)
         with pytest.raises(errors.StoreError, match="cannot be read again"):
             run(in_peru("Acme"), out, client)
     assert list(out.rglob("*.parquet")) == []

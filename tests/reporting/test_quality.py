@@ -18,8 +18,8 @@ from enrichkit.errors import InputError
 from enrichkit.gemini.wire import parse
 from enrichkit.messages import Reply, Source, Support
 from enrichkit.reading.grounding import evidence
-from enrichkit.reporting.trust import IN_A_TAB
 from enrichkit.table.arrow import alike
+from enrichkit.trust.record_page import IN_A_TAB
 from support.paths import ROOT
 
 CLEANED = ("url_cleaned", "sector_spelling", "undressed", "read_as", "says_nothing")

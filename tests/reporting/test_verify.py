@@ -12,7 +12,7 @@ import pytest
 import enrichkit
 from enrichkit import Stage, errors
 from enrichkit.messages import Failure, Reply
-from enrichkit.store.parquet import encode_parquet, read_parquet
+from enrichkit.table.parquet import encode_parquet, read_parquet
 from support.tables import Company
 
 COMPANY = Stage("company", prompt="Research {name}.", answer=Company)

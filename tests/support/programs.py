@@ -25,7 +25,7 @@ import threading
 import types
 
 PRELOADED = """
-enrichkit.cli enrichkit.runner enrichkit.engine.driver enrichkit.reporting.tablefiles enrichkit.progress.screens
+enrichkit.cli enrichkit.runs.runner enrichkit.engine.driver enrichkit.reporting.tablefiles enrichkit.progress.screens
 enrichkit.gemini.client enrichkit.__main__ google.genai pyarrow.parquet pandas genai_prices tqdm apprise
 """.split()
 BECOME_REAPER = 36

@@ -18,30 +18,30 @@ from typing import Any
 
 import pandas as pd
 
-from .engine.driver import Engine
-from .engine.recorder import Recorder
-from .engine.retry import ATTEMPTS
-from .engine.shard_writer import reread
-from .engine.workers import SPARE_PERMITS, Asking
-from .errors import BudgetError, SetupError, Stopped, StoreError
-from .formatting import Sentence, amount, many
-from .gemini.client import access, check_capabilities, client_of, is_simulated
-from .messages import SIMULATOR
+from ..engine.driver import Engine
+from ..engine.recorder import Recorder
+from ..engine.retry import ATTEMPTS
+from ..engine.shard_writer import reread
+from ..engine.workers import SPARE_PERMITS, Asking
+from ..errors import BudgetError, SetupError, Stopped, StoreError
+from ..formatting import Sentence, amount, many
+from ..gemini.client import access, check_capabilities, client_of, is_simulated
+from ..messages import SIMULATOR
+from ..planning.estimate import estimate, spent_before, worst_request
+from ..planning.plan import RunPlan, check_store_fits, make_run_plan, read_failed
+from ..planning.records import Records, read_records
+from ..planning.summary import unknown_prices
+from ..pricing.budget import DurableBudget
+from ..progress.notify import check_addresses
+from ..progress.screens import point_out, warn
+from ..reading.answer import FAILED
+from ..stages.choice import arrange, choose_stages, with_stage_names
+from ..stages.stage import Stage
+from ..status import Status, next_step
+from ..store.index import Index, indexed
+from ..store.rows import answers_and_facts
+from ..store.store import Store, write_note
 from .options import DEADLINES, Options
-from .planning.estimate import estimate, spent_before, worst_request
-from .planning.plan import RunPlan, check_store_fits, make_run_plan, read_failed
-from .planning.records import Records, read_records
-from .planning.summary import unknown_prices
-from .pricing.budget import DurableBudget
-from .progress.notify import check_addresses
-from .progress.screens import point_out, warn
-from .reading.answer import FAILED
-from .stages.choice import arrange, choose_stages, with_stage_names
-from .stages.stage import Stage
-from .status import Status, next_step
-from .store.index import Index, indexed
-from .store.rows import answers_and_facts
-from .store.store import Store, write_note
 
 LOG = logging.getLogger("enrichkit")
 FILES_OF_A_STORE = 8

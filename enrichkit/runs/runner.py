@@ -14,16 +14,16 @@ from typing import Any
 
 import pandas as pd
 
-from .engine.shard_writer import Row
-from .errors import Interrupted, SetupError, Stopped
-from .formatting import PYTHON, many
+from ..engine.shard_writer import Row
+from ..errors import Interrupted, SetupError, Stopped
+from ..formatting import PYTHON, many
+from ..progress.notify import notify
+from ..progress.screens import Controls, Live, way_to_show
+from ..progress.view import again, as_of, html_view, is_early, next_call, snapshot
+from ..status import Status, stop_reason_text
+from ..store.reader import enriched
 from .lifecycle import open_engine, stopped, terminated_as_interrupted
 from .options import Options
-from .progress.notify import notify
-from .progress.screens import Controls, Live, way_to_show
-from .progress.view import again, as_of, html_view, is_early, next_call, snapshot
-from .status import Status, stop_reason_text
-from .store.reader import enriched
 
 WAIT_SECONDS = 0.1
 ROWS_AT_ONCE = 500

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..errors import StoreError
-from ..table.arrow import as_type, wider
+from .arrow import as_type, wider
 
 CHECKSUM = b"enrichkit.crc32="
 NO_CHECKSUM = b"00000000"

@@ -19,17 +19,17 @@ from typing import Any, Concatenate, Literal, ParamSpec, TypeVar, get_args
 
 import pandas as pd
 
-from .errors import InputError
-from .formatting import Sentence, perhaps, setting
-from .messages import CLIENTS, DEFAULT_MODEL, SIMULATOR, Client, Tier
-from .planning.questions import OnChange
-from .planning.records import Priority
-from .pricing.prices import PREFIX, Price
-from .progress.notify import NOTIFY
-from .stages.choice import Fields
-from .stages.stage import Stage
-from .store.files import check_place, folder_of
-from .table.arrow import as_frame
+from ..errors import InputError
+from ..formatting import Sentence, perhaps, setting
+from ..messages import CLIENTS, DEFAULT_MODEL, SIMULATOR, Client, Tier
+from ..planning.questions import OnChange
+from ..planning.records import Priority
+from ..pricing.prices import PREFIX, Price
+from ..progress.notify import NOTIFY
+from ..stages.choice import Fields
+from ..stages.stage import Stage
+from ..store.files import check_place, folder_of
+from ..table.arrow import as_frame
 
 DEADLINES: dict[str, float] = {"standard": 180.0, "flex": 900.0}
 """By tier, the time that one request may take, in seconds, if nothing else is given."""

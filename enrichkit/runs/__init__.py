@@ -1,0 +1,1 @@
+"""A run: its settings, from them to an engine and to its end, and the handle on it."""

@@ -1,0 +1,4 @@
+from .frames import corrections, evidence, weak
+from .record_page import Dossier, dossier
+
+__all__ = ["Dossier", "corrections", "dossier", "evidence", "weak"]

@@ -1,0 +1,157 @@
+"""A record's dossier: each value with its state and sources, what checks found, what the model noted."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from ..errors import InputError
+from ..formatting import escaped, html_page, many, text_page
+from ..gemini.wire import decode, parse
+from ..store.reader import StoreReader
+from ..store.rows import meta
+from .doubts import fields
+
+LONGEST_VALUE = 1000
+IN_A_TAB = '<base target="_blank">'
+"""Before the suggestions: their links open in a tab of their own; in the small frame Google refuses to show itself."""
+SANDBOX = "allow-popups allow-popups-to-escape-sandbox"
+"""Links may be followed; no script runs, and nothing of the notebook's page is in reach."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dossier:
+    """What `enrichkit.trust.dossier` returns; shows itself as a page in a notebook and as text in a terminal.
+
+    Attributes
+    ----------
+    record_id : str
+        The record.
+    key : mapping of str to object
+        The cells that identify it.
+    answers : tuple of mapping
+        Its answered fields, as the rows of `evidence`.
+    issues : tuple of str
+        What checks found, each after its stage's name.
+    notes : mapping of str to str
+        What the model said of its answer, by stage.
+    suggestions : tuple of str
+        Google's search suggestions to its answers: HTML, shown in a frame that runs no script.
+
+    Examples
+    --------
+    >>> from enrichkit import trust
+    >>> print(trust.Dossier(record_id="1f", key={"name": "Acme"}, answers=(), issues=(), notes={}, suggestions=()))
+    name: Acme
+    """
+
+    record_id: str
+    key: Mapping[str, Any]
+    answers: tuple[Mapping[str, Any], ...]
+    issues: tuple[str, ...]
+    notes: Mapping[str, str]
+    suggestions: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return text_page(self._lines(), self._tables(), most=LONGEST_VALUE)
+
+    def __repr__(self) -> str:
+        summary = f"<enrichkit.Dossier, {self._lines()[0]}: {many(len(self.answers), 'answer')}>"
+        return text_page([f"{summary} print() shows all of it."])
+
+    def _repr_html_(self) -> str:
+        frames = "".join(
+            f'<iframe sandbox="{SANDBOX}" srcdoc="{html.escape(IN_A_TAB + suggestion)}" '
+            'title="Google search suggestions" style="width:100%;height:70px;border:0"></iframe>'
+            for suggestion in self.suggestions
+        )
+        pages = "".join(
+            f"<li>{escaped(answer['column'])}: {', '.join(map(_link, answer['sources']))}</li>"
+            for answer in self.answers
+            if answer["sources"]
+        )
+        sources = f"<p><b>pages that back a value, as the service says</b></p><ul>{pages}</ul>" if pages else ""
+        return html_page(self._lines(), self._tables(), more=sources + frames, most=LONGEST_VALUE)
+
+    def _lines(self) -> list[str]:
+        key = ", ".join(f"{name}: {value}" for name, value in self.key.items() if value is not None)
+        return [key, *(f"{stage}: {note}" for stage, note in self.notes.items())]
+
+    def _tables(self) -> dict[str, pd.DataFrame]:
+        headings = {"column": "column", "state": "state", "cell": "the table has", "answer": "answer"}
+        answers = [{heading: str(answer[name] or "") for name, heading in headings.items()} for answer in self.answers]
+        issues = [{"finding": issue} for issue in self.issues]
+        return {"answers": pd.DataFrame(answers), "what checks found": pd.DataFrame(issues)}
+
+
+def dossier(out: str | Path, record_id: str) -> Dossier:
+    """Return everything that is known of one record: each value with its state and sources, and the suggestions.
+
+    Google's terms ask that its search suggestions are shown with grounded answers; this is where they are.
+
+    Parameters
+    ----------
+    out : str or Path
+        The store's folder.
+    record_id : str
+        The record, as ``_record_id`` names it in `read`, `evidence` and `corrections`.
+
+    Returns
+    -------
+    Dossier
+        A page in a notebook, and text when printed.
+
+    Raises
+    ------
+    InputError
+        If the store has no such record.
+    StoreError
+        If there is no store.
+
+    Examples
+    --------
+    >>> import pandas as pd, enrichkit, tempfile
+    >>> df = pd.DataFrame({"fund.title": ["Borealis Ventures"]})
+    >>> out = tempfile.mkdtemp() + "/enriched"
+    >>> _ = enrichkit.run(df, model="simulator", stages=["fund"], out=out, progress=False)
+    >>> page = enrichkit.trust.dossier(out, enrichkit.read(out)["_record_id"].iloc[0])
+    >>> page.key, len(page.answers)
+    ({'fund.title': 'Borealis Ventures'}, 6)
+    """
+    reader = StoreReader(out)
+    row = reader.row(record_id)
+    if row is None:
+        raise InputError(
+            "{store} has no sealed record {record_id!r}. enrichkit.read(out)['_record_id'] names them.",
+            store=out,
+            record_id=record_id,
+        )
+    stages = reader.answers
+    suggestions = (_suggestions(row.get(meta(stage, "replies")) or ()) for stage in stages)
+    return Dossier(
+        record_id=record_id,
+        key={name: row.get(name) for name in reader.key},
+        answers=tuple(field for stage, columns in stages.items() for field in fields(row, stage, columns)),
+        issues=tuple(f"{stage}: {issue}" for stage in stages for issue in row.get(meta(stage, "issues")) or ()),
+        notes={stage: note for stage in stages if (note := row.get(meta(stage, "notes")))},
+        suggestions=tuple(filter(None, suggestions)),
+    )
+
+
+def _suggestions(payloads: Sequence[bytes]) -> str | None:
+    """Return the suggestions to the newest answer; a later failure leaves it standing, and its suggestions too."""
+    replies = (decode(payload, parse)[0] for payload in reversed(payloads))
+    return next((reply.suggestions_html for reply in replies if reply.failure is None), None)
+
+
+def _link(address: str) -> str:
+    """Return a link to a web page; any other address is shown as text."""
+    shown = escaped(address)
+    if not address.startswith(("https://", "http://")):
+        return shown
+    return f'<a href="{html.escape(address)}" target="_blank" rel="noopener noreferrer nofollow">{shown}</a>'
