@@ -1,10 +1,11 @@
-"""What speaks against an answer, and for it: worked out from a sealed row alone."""
+"""What speaks against an answer, gravest first: worked out from a sealed row alone."""
 
 from __future__ import annotations
 
 import itertools
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
@@ -15,13 +16,31 @@ from ..store.rows import NO_SEARCH, STATUS, meta
 from ..table.arrow import as_text
 from ..table.cells import is_missing
 
-DOUBTFUL = {"unsupported": 1, "conflict": 1, "invalid": 2}
-"""Points of doubt for each field in such a state."""
-LOW = {("confidence", "low"): 4, ("search_quality", "poor"): 4, ("search_quality", "limited"): 1}
-"""Points of doubt for what the model says of its own answer."""
-FAILED = 10
-WEAK_POINTS = 4
-"""As many as a low confidence alone, or two fields that failed a check."""
+FACTS = (
+    *("status", "error", "confidence", "search_quality", "fields_found", "states", "issues", "corrections"),
+    *("sources", "filled"),
+)
+"""The facts about a stage that fields and doubts are worked out from."""
+FAILED, REPLY, CHECK, OTHERS, DIFFERS, NO_PAGE, OWN_WORD = range(1, 8)
+"""The ranks of doubts: the stage failed; the reply did not search or contradicts itself; a check emptied or flagged the
+value; other records speak against it; it differs from the cell; no page is behind it, though the reply has pages; the
+model's own low word."""
+AGAINST_THE_VALUE = range(FAILED, NO_PAGE)
+"""The ranks that put a record on the list of the weak."""
+LOW = {"confidence": "low", "search_quality": "poor"}
+"""What the model says of its own answer where it does not trust it."""
+_ISSUE = re.compile(r"(?s)(.*?): (\w+)(?:: (.*))?")
+_CLEANED = re.compile(r".*_(?:cleaned|spelling)|undressed|read_as|says_nothing")
+"""The checks that only put a value into its usual spelling."""
+
+
+@dataclass(frozen=True, slots=True)
+class Doubt:
+    """Something that speaks against an answer, or against one of its fields; the lowest rank is the gravest."""
+
+    rank: int
+    field: str | None
+    text: str
 
 
 def read_answers(reader: StoreReader, facts: Collection[str], more: Iterable[str] = ()) -> pa.Table:
@@ -35,35 +54,54 @@ def fields(row: Mapping[str, Any], stage: str, columns: Mapping[str, str]) -> It
     proposed = {entry["column"]: entry["answer"] for entry in row.get(meta(stage, "corrections")) or ()}
     states = {state["field"]: state for state in row.get(meta(stage, "states")) or ()}
     answered = set(row.get(meta(stage, "fields_found")) or ())
+    doubts = [doubt for doubt in doubts_of(row, stage) if doubt.rank in AGAINST_THE_VALUE]
     for column, field in columns.items():
         if (state := states.get(field)) is None:
             continue
         cell = row.get(column)
         text = None if is_missing(cell) else as_text(cell)
+        about = {field, None} if field in answered else {field}
         yield {
             "stage": stage,
             "column": column,
             "state": state["state"],
             "answer": proposed.get(column, text if field in answered else None),
             "cell": text if column in proposed else None,
-            "issues": [issue for issue in row.get(meta(stage, "issues")) or () if re.match(rf"{field}[:.\[]", issue)],
+            "doubts": [doubt.text for doubt in doubts if doubt.field in about],
             "sources": [pages[place] for place in state["sources"] if place < len(pages)],
             "confidence": row.get(meta(stage, "confidence")),
         }
 
 
-def doubts_of(row: Mapping[str, Any], stage: str) -> Iterator[tuple[int, str]]:
-    """Yield what is doubtful about a stage's answer in a row, each with its points."""
+def doubts_of(row: Mapping[str, Any], stage: str) -> list[Doubt]:
+    """Return what is doubtful about a stage's answer in a row, gravest first."""
+    return sorted(_doubts(row, stage), key=lambda doubt: doubt.rank)
+
+
+def _doubts(row: Mapping[str, Any], stage: str) -> Iterator[Doubt]:
+    issues = row.get(meta(stage, "issues")) or ()
     if row.get(meta(stage, "status")) == "failed":
-        yield FAILED, f"{stage} failed: {row.get(meta(stage, 'error'))}"
-    if str(NO_SEARCH) in (row.get(meta(stage, "issues")) or ()):
-        yield WEAK_POINTS, f"{stage}: {NO_SEARCH.detail}"
-    for (fact, level), weight in LOW.items():
-        if row.get(meta(stage, fact)) == level:
-            yield weight, f"{stage}: {level} {fact.replace('_', ' ')}"
+        yield Doubt(FAILED, None, f"failed: {row.get(meta(stage, 'error'))}")
+    if str(NO_SEARCH) in issues:
+        yield Doubt(REPLY, None, NO_SEARCH.detail)
     states = row.get(meta(stage, "states")) or ()
     marked = any(state["sources"] for state in states)  # else the service marked no field at all
-    for name, weight in DOUBTFUL.items():
-        doubtful = [state["field"] for state in states if state["state"] == name and (marked or name != "unsupported")]
-        if doubtful:
-            yield weight * len(doubtful), f"{stage}: {name} {', '.join(doubtful)}"
+    for state in states:
+        field = state["field"]
+        if state["state"] == "invalid":
+            yield from (Doubt(CHECK, field, text) for text in _findings(issues, field))
+        elif state["state"] == "conflict":
+            yield Doubt(DIFFERS, field, "differs from the cell")
+        elif state["state"] == "unsupported" and marked:
+            yield Doubt(NO_PAGE, field, "no page behind it")
+    for fact, level in LOW.items():
+        if row.get(meta(stage, fact)) == level:
+            yield Doubt(OWN_WORD, None, f"{level} {fact.replace('_', ' ')}")
+
+
+def _findings(issues: Iterable[str], field: str) -> list[str]:
+    """Return what checks said of a field that was emptied or flagged, each with the check's name."""
+    parts = [match.groups() for issue in issues if (match := _ISSUE.fullmatch(issue))]
+    about = [(check, detail) for place, check, detail in parts if re.split(r"[.\[]", place)[0] == field]
+    grave = [part for part in about if not _CLEANED.fullmatch(part[0])] or about
+    return [f"{check}: {detail}" if detail else check for check, detail in grave]

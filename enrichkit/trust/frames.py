@@ -12,14 +12,15 @@ import pandas as pd
 import pyarrow as pa
 
 from ..errors import InputError
+from ..formatting import LONGEST_CELL, plain
 from ..planning.identity import of_rows
 from ..store.index import RECORD_ID
 from ..store.reader import ORIGIN, StoreReader, to_frame
 from ..store.rows import WHY, meta
 from ..table.arrow import as_frame, as_table, typed
-from .doubts import WEAK_POINTS, doubts_of, fields, read_answers
+from .doubts import FACTS, NO_PAGE, Doubt, doubts_of, fields, read_answers
 
-COLUMNS = ("stage", "column", "state", "answer", "cell", "issues", "sources", "confidence")
+COLUMNS = ("stage", "column", "state", "answer", "cell", "doubts", "sources", "confidence")
 
 
 def evidence(out: str | Path = "enriched") -> pd.DataFrame:
@@ -40,7 +41,8 @@ def evidence(out: str | Path = "enriched") -> pd.DataFrame:
         ``_record_id``, the key columns, ``stage``, ``column``, ``state`` (``supported``; ``unsupported``: the model
         says so, no source does; ``conflict``: differs from the filled cell; ``invalid``: a check failed;
         ``not_found``), ``answer`` (as text; missing where a check emptied it), ``cell`` (what the table has there, if
-        that is another value), ``issues``, ``sources`` (addresses), ``confidence`` (of the whole answer).
+        that is another value), ``doubts`` (what speaks against it, gravest first), ``sources`` (addresses),
+        ``confidence`` (of the whole answer).
 
     Raises
     ------
@@ -59,14 +61,13 @@ def evidence(out: str | Path = "enriched") -> pd.DataFrame:
     """
     reader = StoreReader(out)
     key, stages = reader.key, reader.answers
-    facts = ("status", "confidence", "fields_found", "states", "issues", "corrections", "sources")
     rows = [
         {name: row.get(name) for name in (RECORD_ID, *key)} | field
-        for row in read_answers(reader, facts, key).to_pylist()
+        for row in read_answers(reader, FACTS, key).to_pylist()
         for stage, columns in stages.items()
         for field in fields(row, stage, columns)
     ]
-    return _listed(pd.DataFrame(rows, columns=[RECORD_ID, *key, *COLUMNS]), key, ["answer", "issues", "sources"])
+    return _listed(pd.DataFrame(rows, columns=[RECORD_ID, *key, *COLUMNS]), key, ["answer", "doubts", "sources"])
 
 
 def corrections(out: str | Path = "enriched", df: pd.DataFrame | None = None) -> pd.DataFrame:
@@ -83,7 +84,7 @@ def corrections(out: str | Path = "enriched", df: pd.DataFrame | None = None) ->
     Returns
     -------
     DataFrame
-        The key columns, ``column``, ``old``, ``new``, ``sources`` (addresses that back the new value), ``issues``,
+        The key columns, ``column``, ``old``, ``new``, ``sources`` (addresses that back the new value), ``doubts``,
         ``confidence`` and ``_record_id``; those with sources first. Old and new are of the column's type, but for lists
         and objects, which are text.
 
@@ -116,18 +117,16 @@ def corrections(out: str | Path = "enriched", df: pd.DataFrame | None = None) ->
         values = [typed(text, kinds.get(column, pa.string())) for text, column in texts]
         ordered[name] = pd.Series(values, dtype=object)
     ordered = ordered if table is None else of_rows(ordered, table, key)
-    columns = [*key, "column", "old", "new", "sources", "issues", "confidence", RECORD_ID]
-    return _listed(ordered[columns], key, ["new", "issues", "sources"])
+    columns = [*key, "column", "old", "new", "sources", "doubts", "confidence", RECORD_ID]
+    return _listed(ordered[columns], key, ["new", "doubts", "sources"])
 
 
-def weak(
-    out: str | Path = "enriched", *, stages: Collection[str] | None = None, points: int = WEAK_POINTS
-) -> pd.DataFrame:
+def weak(out: str | Path = "enriched", *, stages: Collection[str] | None = None) -> pd.DataFrame:
     """Return the records worth another look, weakest first, ready to be passed to `enrichkit.run`.
 
-    Each failed stage counts 10 points of doubt, a low confidence, a poor search or none at all where the stage
-    searches 4, a limited search 1, each field that failed a check 2, each that differs from the table 1, each without a
-    source 1, where others have one.
+    They are ordered by their gravest doubt, then by how many there are: a stage failed; a reply did not search, or
+    contradicts itself; a check emptied or flagged a value; other records speak against it; it differs from the cell.
+    Records that only the model itself thinks little of stand at the end.
 
     Parameters
     ----------
@@ -135,13 +134,11 @@ def weak(
         The store's folder.
     stages : collection of str, optional
         Look at these stages only.
-    points : int
-        The fewest points that make a record weak.
 
     Returns
     -------
     DataFrame
-        The table's own columns, without what answers filled in, and ``_why``, which `run` ignores.
+        The table's own columns, without what answers filled in, and ``_why``, gravest first, which `run` ignores.
 
     Raises
     ------
@@ -155,17 +152,16 @@ def weak(
     Ask about the strategy of the weak ones only, or ask them all again with another model in a store of its own:
 
     >>> import pandas as pd, enrichkit, tempfile
-    >>> df = pd.DataFrame({"fund.title": ["Borealis Ventures", "Tern Fund"]})
+    >>> df = pd.DataFrame({"fund.title": ["Borealis Ventures", "Tern Fund"], "fund.city": ["Oslo", "Malmö; Lund"]})
     >>> out = tempfile.mkdtemp() + "/enriched"
     >>> _ = enrichkit.run(df, model="simulator", stages=["fund"], out=out, progress=False)
-    >>> again = enrichkit.trust.weak(out, points=0)
-    >>> len(enrichkit.run(again, model="simulator", stages=["deep"], out=out, progress=False))
-    2
+    >>> weak = enrichkit.trust.weak(out)
+    >>> len(enrichkit.run(weak, model="simulator", stages=["deep"], out=out, progress=False)) == len(weak)
+    True
     """
     reader = StoreReader(out)
-    given = reader.given
-    facts = ("status", "error", "confidence", "search_quality", "filled", "states", "issues")
-    table, known = read_answers(reader, facts, given), reader.answers
+    given, known = reader.given, reader.answers
+    table = read_answers(reader, FACTS, given)
     unknown = sorted(set(stages or ()) - known.keys())
     if isinstance(stages, str) or unknown:
         raise InputError(
@@ -174,16 +170,22 @@ def weak(
     chosen = [stage for stage in known if stages is None or stage in stages]
     rows = []
     for row in table.to_pylist():
-        doubts = [doubt for stage in chosen for doubt in doubts_of(row, stage)]
-        total = sum(weight for weight, _ in doubts)
-        if total >= points:
+        doubts = [(doubt, stage) for stage in chosen for doubt in doubts_of(row, stage)]
+        doubts.sort(key=lambda doubt: doubt[0].rank)
+        if any(doubt.rank != NO_PAGE for doubt, _ in doubts):
             filled = {name for stage in known for name in row.get(meta(stage, "filled")) or ()}
-            why = "; ".join(doubt for _, doubt in sorted(doubts, key=lambda doubt: -doubt[0]))
-            rows.append((total, row | dict.fromkeys(filled) | {WHY: why}))
-    rows.sort(key=lambda row: -row[0])
+            why = "; ".join(_in_words(*doubt) for doubt in doubts)
+            rows.append((doubts[0][0].rank, -len(doubts), row | dict.fromkeys(filled) | {WHY: why}))
+    rows.sort(key=lambda row: row[:2])
     own = [table.schema.field(name) for name in given if name in table.column_names]
     schema = pa.schema([*own, pa.field(WHY, pa.string())])
-    return _listed(to_frame(pa.Table.from_pylist([row for _, row in rows], schema=schema)), reader.key, [WHY])
+    return _listed(to_frame(pa.Table.from_pylist([row for *_, row in rows], schema=schema)), reader.key, [WHY])
+
+
+def _in_words(doubt: Doubt, stage: str) -> str:
+    """Return a doubt with what it is about, in at most 60 letters."""
+    about = stage if doubt.field is None else f"{stage}.{doubt.field}"
+    return plain(f"{about} {doubt.text}", LONGEST_CELL)
 
 
 def _listed(frame: pd.DataFrame, key: Sequence[str], written: Sequence[str]) -> pd.DataFrame:

@@ -117,7 +117,7 @@ def test_what_a_run_wrote_is_no_column_of_ones_own(folder, simulator):
     """Its output may be given again, whole or read back, and so may what is worth another look."""
     asked = simulator.counts()["requests"]
     once = enrichkit.run(read_sheet("data.csv"), stages=["fund"], out="store", progress=False)
-    for frame in (once, read_sheet("o.csv"), enrichkit.read("store"), enrichkit.trust.weak("store", points=0)):
+    for frame in (once, read_sheet("o.csv"), enrichkit.read("store"), enrichkit.trust.weak("store")):
         again = enrichkit.run(frame, stages=["fund"], out="store", progress=False)
         assert set(again["_status"]) == {"done"}
     kept = once.drop(columns=["_status", "fund._status"])

@@ -55,11 +55,12 @@ def test_each_list_is_written_as_csv_parquet_and_excel(folder):
 
 def test_a_list_without_rows_is_a_file_without_rows(folder):
     """Yesterday's file does not stay."""
-    enrich("run", "--input", "data.csv", "--stages", "fund", "--checkpoint", "store", "--retry-failed")
-    assert enrich("weak", "store") == f"{folder}/store: 0 rows\n"
+    enrich("run", "--input", "data.csv", "--stages", "deep", "--checkpoint", "other")
+    assert enrich("corrections", "other") == f"{folder}/other: 0 rows\n"
     for suffix in ("csv", "parquet", "xlsx", "jsonl"):
-        assert enrich("weak", "store", "-o", f"weak.{suffix}") == f"Written: weak.{suffix} (0 rows)\n"
-        assert read_sheet(f"weak.{suffix}").empty
+        file = f"corrections.{suffix}"
+        assert enrich("corrections", "other", "-o", file) == f"Written: {file} (0 rows)\n"
+        assert read_sheet(file).empty
 
 
 def test_what_is_weak_can_be_run_again(folder):

@@ -268,7 +268,7 @@ def test_an_emptied_value_beside_a_cell_is_not_the_cells(tmp_path):
     frame = pd.DataFrame({"name": ["Acme"], "company.employees": ["120"]})
     asked(frame, replied('{"industry": "Food", "employees": -5}'), tmp_path / "out")
     found = trust.evidence(tmp_path / "out").set_index("column").loc["company.employees"]
-    assert (found["state"], found["issues"]) == ("invalid", ["employees: too_few: -5"])
+    assert (found["state"], found["doubts"]) == ("invalid", ["too_few: -5"])
     assert pd.isna(found["answer"])
 
 
@@ -337,8 +337,9 @@ def test_corrections_of_a_table_have_its_labels_and_the_columns_types(tmp_path):
 
 
 def test_the_weakest_come_first_and_can_be_run_again(tmp_path):
-    """Without what the answers had filled in, so that a second model is not asked to confirm the first."""
+    """Facts before the model's word; without what the answers had filled in, so that none is asked to confirm it."""
     texts = {
+        "Unsure": '{"industry": "Food", "search_quality": "poor"}',
         "Sound": '{"industry": "Food", "confidence": "high"}',
         "Doubtful": '{"industry": "Food", "confidence": "low"}',
         "Bad": '{"industry": "Food", "confidence": "low", "search_quality": "poor", "employees": -1}',
@@ -347,19 +348,22 @@ def test_the_weakest_come_first_and_can_be_run_again(tmp_path):
     def client(request):
         return replied(next(text for name, text in texts.items() if f"⟦{name}⟧" in request.text))
 
-    frame = pd.DataFrame({"name": list(texts), "extra": ["1", "2", "3"]})
+    frame = pd.DataFrame({"name": list(texts), "extra": ["0", "1", "2", "3"]})
     asked(frame, None, tmp_path / "out", client=client)
     weak = trust.weak(tmp_path / "out")
-    assert weak["name"].tolist() == ["Bad", "Doubtful"]
-    assert weak["_why"].tolist()[0].startswith("company: low confidence; company: poor search quality; company: inv")
-    assert weak["extra"].tolist() == ["3", "2"]
+    assert weak["name"].tolist() == ["Bad", "Unsure", "Doubtful"]
+    assert weak["_why"].tolist() == [
+        "company.employees too_few: -1; company low confidence; company poor search quality",
+        "company poor search quality",
+        "company low confidence",
+    ]
+    assert weak["extra"].tolist() == ["3", "0", "2"]
     seen = []
     again = asked(weak, None, tmp_path / "again", client=lambda request: seen.append(request.text) or client(request))
-    assert len(seen) == 2
+    assert len(seen) == 3
     assert not [text for text in seen if "Food" in text]
     assert "_why" not in enrichkit.read(tmp_path / "again").columns
-    assert again["name"].tolist() == ["Bad", "Doubtful"]
-    assert len(trust.weak(tmp_path / "out", points=0)) == 3
+    assert again["name"].tolist() == ["Bad", "Unsure", "Doubtful"]
 
 
 def test_a_failed_stage_is_weak_and_an_unknown_stage_is_an_error(tmp_path):
