@@ -21,6 +21,7 @@ from ..errors import InputError
 from ..formatting import many
 
 PROGRESS, OWNER, OUTSTANDING, MANIFEST = "enrichment_progress.json", "owner.json", "outstanding.json", "manifest.json"
+DECISIONS = "decisions"
 
 FIRST_SHARD = "shard=s0001"
 SHARD = re.compile(r"shard=s(\d{4}|[1-9]\d{4,})")
@@ -139,9 +140,9 @@ def _holds_shards(folder: Path) -> bool:
 
 
 def _is_in_use(area: Path) -> bool:
-    """Whether a work area is a run's: it has a lock, a manifest or replies."""
+    """Whether a work area is a run's: it has a lock, a manifest, decisions or replies."""
     with contextlib.suppress(PermissionError):
-        return not {"lock", MANIFEST}.isdisjoint(names_in(area)) or bool(names_in(area / "pending"))
+        return not {"lock", MANIFEST, DECISIONS}.isdisjoint(names_in(area)) or bool(names_in(area / "pending"))
     return False
 
 

@@ -43,7 +43,7 @@ ALONE = {
     "progress/sender": set(),
 }
 """Rooms and wings that may know less than their floor allows: these rooms, and those of these wings, alone."""
-INTERPRETERS = {"rows", "reader", "replies"}
+INTERPRETERS = {"rows", "reader", "replies", "decisions"}
 """The rooms of the store that know what is stored; the others keep bytes and tables."""
 CHECKERS = {"runs", "api", "cli", "__main__"}
 """The rooms that know the settings of a call as one; the others take those they use."""
@@ -97,10 +97,10 @@ TODAY: dict[str, dict[str, int]] = {
         "runs/runner.Run": 8,
     },
     "code lines": {
-        "": 11765,
+        "": 11825,
     },
     "core": {
-        "": 6110,
+        "": 6167,
     },
 }
 """What passes its limit for now, by its name: it may shrink, and grow only with a feature. The goal of 8,500
