@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from .cli import commands
 from .cli.doctor import doctor
-from .cli.flags import Argument, LibraryWarnings, argument, number, path, say, settings_arguments
+from .cli.flags import Argument, LibraryWarnings, argument, number, say, settings_arguments
 from .cli.run import run_file
 from .errors import EnrichError, InputError, Stopped, StoreError
 from .formatting import perhaps
@@ -37,16 +37,16 @@ class Command(NamedTuple):
     epilog: str | None = None
 
 
-FILE: dict[str, Any] = {"type": path, "metavar": "FILE"}
+FILE: dict[str, Any] = {"type": Path, "metavar": "FILE"}
 DIR: dict[str, Any] = {"type": Path, "metavar": "DIR"}
 COUNT: dict[str, Any] = {"type": number(int, 1), "metavar": "N"}
 EVERY: dict[str, Any] = {**COUNT, "default": 10}
 SECONDS: dict[str, Any] = {"type": number(float, 0), "metavar": "SECONDS"}
 ON: dict[str, Any] = {"action": "store_true"}
-STORE = argument("dir", "the store, its progress file (.json), or an --output", **DIR)
+STORE = argument("dir", "the store, or its progress file (.json)", **DIR)
 RUN = {
     "files": [
-        argument("--input", "the table: CSV, TSV, Parquet, JSON lines or Excel", **FILE, required=True),
+        argument("--input", "the table: CSV, Parquet, JSON lines or Excel", **FILE, required=True),
         argument("--output", "default: the input's name with _enriched", **FILE),
         argument("--checkpoint", "the store, or its progress file (.json); default: beside the output", **DIR),
         argument("--checkpoint-interval", "bring these files up to date every N records (default: 10)", **EVERY),
@@ -67,7 +67,7 @@ EXPORT = [
 ]
 LISTED = [
     STORE,
-    argument("-o --output", "write all columns into a file instead: CSV, Parquet, Excel, ...", dest="output", **FILE),
+    argument("-o --output", "the file: CSV, Parquet, Excel, ...", dest="output", required=True, **FILE),
 ]
 SIMULATE = [
     argument("--port", "the port; 0 takes a free one (default: 8899)", type=number(int, 0, 65_535), default=8899),
@@ -157,8 +157,8 @@ def _say_why(error: BaseException) -> None:
         say(error.sentence)
     elif isinstance(error, KeyboardInterrupt):
         say("Interrupted. The same command goes on.")
-    elif isinstance(error, OSError) and error.filename:
-        say(f"{error.filename} cannot be used: {error.strerror}.")
+    elif isinstance(error, OSError):
+        say(f"{error.filename or 'The output'} cannot be used: {error.strerror or error}.")
     else:
         for line in "".join(traceback.format_exception(error)).splitlines():
             say(line)

@@ -13,7 +13,6 @@ import functools
 import html
 import math
 import re
-import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, Self
@@ -119,16 +118,10 @@ def spelled(text: str, spelling: Mapping[str, str]) -> str:
     return text.template.format_map({**spelling, **facts})
 
 
-def text_page(
-    lines: Iterable[str],
-    tables: Mapping[str, pd.DataFrame] = NO_TABLES,
-    *,
-    most: int = LONGEST_CELL,
-    width: int | None = None,
-) -> str:
+def text_page(lines: Iterable[str], tables: Mapping[str, pd.DataFrame] = NO_TABLES, *, most: int = LONGEST_CELL) -> str:
     """Return sentences, and tables by their titles, as plain text; tables without rows are left out.
 
-    Cells are cut after ``most`` characters, and the widest columns' until a table is no wider than ``width``.
+    Cells are cut after ``most`` characters.
 
     >>> print(text_page(["A store"], {"cost": pd.DataFrame({"stage": ["poc", "fund"], "USD": [1, 1200]})}))
     A store
@@ -140,36 +133,14 @@ def text_page(
     """
     parts = [plain(line, 0) for line in lines]
     for title, table in tables.items():
-        texts = [[str(heading), *cells] for heading, cells in _readable(table, most).items()]
-        widths = [max(map(_width, cells)) for cells in texts]
-        while width is not None and 2 * len(widths) + sum(widths) > max(width, 4 * len(widths)):
-            widths[widths.index(max(widths))] -= 1
         columns = []
-        for name, cells, room in zip(table, texts, widths, strict=True):
-            words = pd.api.types.is_string_dtype(table[name])
-            columns.append([_fitted(cell, room, left=words) for cell in cells])
+        for name, (heading, cells) in zip(table, _readable(table, most).items(), strict=True):
+            texts = [str(heading), *cells]
+            side = "<" if pd.api.types.is_string_dtype(table[name]) else ">"
+            columns.append([f"{text:{side}{max(map(len, texts))}}" for text in texts])
         if len(table):
             parts += ["", title, *("  ".join(["", *row]).rstrip() for row in zip(*columns, strict=True))]
     return "\n".join(parts)
-
-
-def _width(text: str) -> int:
-    """Return how many places of a terminal's line a text takes: two for each letter of East Asia, none for accents."""
-    wide = sum(unicodedata.east_asian_width(letter) in "WF" for letter in text)
-    return len(text) + wide - sum(map(bool, map(unicodedata.combining, text)))
-
-
-def _fitted(text: str, room: int, *, left: bool) -> str:
-    """Return a text cut or padded to so many places.
-
-    >>> [_fitted(text, 4, left=True) for text in ("Oslo", "Lisbon", "東京都", "é")]
-    ['Oslo', 'Lis…', '東… ', 'é   ']
-    """
-    shown = plain(text, room)
-    while _width(shown) > room:
-        shown = f"{shown[:-2]}…"
-    padding = " " * (room - _width(shown))
-    return shown + padding if left else padding + shown
 
 
 def html_page(

@@ -8,10 +8,8 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import shutil
-import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,23 +18,20 @@ import pandas as pd
 
 from .. import trust
 from ..errors import InputError
-from ..formatting import duration, many, text_page
+from ..formatting import duration, many
 from ..gemini.simulator import FAULTS, Quota, Simulator
 from ..pricing.budget import Budget, beside_replies
 from ..reporting.report import report
 from ..reporting.tablefiles import check_target, export
 from ..reporting.verify import verify
-from ..store.files import folder_of, is_store, read_progress
-from ..store.reader import ORIGIN, StoreReader
-from ..store.rows import WHY
-from ..table.arrow import as_text
-from ..table.cells import is_missing
+from ..store.files import folder_of, read_progress
+from ..store.reader import StoreReader
 from .flags import number, put, shell
 
 
 def status_of_store(args: argparse.Namespace) -> int:
     """Say how far a store is, also while a run is under way."""
-    out = store_at(args.dir)
+    out, _ = store_of(args.dir)
     reader, last_run = StoreReader(out), read_progress(out)
     held = reader.status()
     waiting = f", {held.pending:,} waiting for a stage" if held.pending else ""
@@ -69,58 +64,47 @@ def _last_run(progress: dict[str, Any]) -> str:
 
 def report_of_store(args: argparse.Namespace) -> int:
     """Say how good a store's answers are, and what they cost."""
-    whole = report(store_at(args.dir))
+    whole = report(store_of(args.dir)[0])
     put(*(whole.to_json() if args.json else whole.text(shell())).splitlines())
     return 0
 
 
 def verify_store(args: argparse.Namespace) -> int:
     """Check every checksum, key and question of a store; 1 if something is wrong."""
-    verified = verify(store_at(args.dir))
+    verified = verify(store_of(args.dir)[0])
     put(*str(verified).splitlines())
     return 0 if verified.ok else 1
 
 
 def export_store(args: argparse.Namespace) -> int:
     """Write a store's records into a file, one row each, in the order they were completed in."""
-    out = store_at(args.dir)
+    out, _ = store_of(args.dir)
     export(out, args.file, only_new=args.only_new, lists=args.lists, formulas=args.formulas)
     put(f"Written: {args.file}")
     return 0
 
 
 def evidence_of_store(args: argparse.Namespace) -> int:
-    """List each answered field of a store: how far it is backed, and by which pages."""
-    return _list(args, trust.evidence, ["column", "state", "answer"])
+    """List each answered field of a store in a file: how far it is backed, and by which pages."""
+    return _write_list(args, trust.evidence)
 
 
 def corrections_of_store(args: argparse.Namespace) -> int:
-    """List what a model would put where the table has another value, and which pages say so."""
-    return _list(args, trust.corrections, ["column", "old", "new"])
+    """List in a file what a model would put where the table has another value, and which pages say so."""
+    return _write_list(args, trust.corrections)
 
 
 def weak_of_store(args: argparse.Namespace) -> int:
-    """List the records that are worth another look, and why; as a file, they are an --input."""
-    return _list(args, trust.weak, [WHY])
+    """List in a file the records that are worth another look, and why; it can be an --input."""
+    return _write_list(args, trust.weak)
 
 
-def _list(args: argparse.Namespace, listed: Callable[[Path], pd.DataFrame], shown: Sequence[str]) -> int:
-    """Write a list into a file; without one, show some of its columns, no wider than the terminal."""
-    out = store_at(args.dir)
+def _write_list(args: argparse.Namespace, listed: Callable[[Path], pd.DataFrame]) -> int:
+    out, _ = store_of(args.dir)
     frame = listed(out)
-    if args.output is not None:
-        check_target(args.output, frame, out=out)
-        export(frame, args.output)
-        put(f"Written: {args.output} ({many(len(frame), 'row')})")
-        return 0
-    texts = frame.map(lambda cell: "" if is_missing(cell) else as_text(cell))
-    key = texts[frame.attrs[ORIGIN]["key"]].itertuples(index=False)
-    table = pd.DataFrame(
-        {"record": [", ".join(filter(None, cells)) for cells in key]} | {name.strip("_"): texts[name] for name in shown}
-    )
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-    page = text_page((), {"": table}, most=0, width=width).splitlines()
-    put(f"{out}: {many(len(frame), 'row')}{' (-o FILE writes all their columns)' * bool(page)}", *page[1:])
+    check_target(args.output, out=out)
+    export(frame, args.output)
+    put(f"Written: {args.output} ({many(len(frame), 'row')})")
     return 0
 
 
@@ -163,24 +147,4 @@ def store_of(path: Path) -> tuple[Path, Path | None]:
     '/data/enrichment_progress'
     """
     named = Path(path).expanduser() if path.suffix == ".json" else None
-    store = path.with_suffix("") if path.suffix in (".json", ".work") else path
-    if path.suffix == ".work" and "=" in store.name:
-        store = store.with_name(store.name.removeprefix("_"))
-    return folder_of(store), named
-
-
-def store_at(path: Path) -> Path:
-    """Return the store that a command is about; a table names the one beside it."""
-    out, _ = store_of(path)
-    if not out.is_file():
-        return out
-    beside = [out.with_suffix(""), out.with_name(f"{out.stem}_enriched")]  # of an output; of an input
-    for folder in beside:
-        if is_store(folder):
-            return folder
-    raise InputError(
-        "{dir} is a file, and no store lies beside it, neither {listed}. Give the folder that was --checkpoint, or its "
-        "progress file.",
-        dir=path,
-        listed=" nor ".join(folder.name for folder in beside),
-    )
+    return folder_of(path if named is None else named.with_suffix("")), named

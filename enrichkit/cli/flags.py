@@ -15,10 +15,8 @@ import logging
 import re
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-from ..errors import StoreError
 from ..formatting import SPELLINGS, plain, spelled
 from ..messages import DEFAULT_MODEL
 from ..runs.options import Options, described
@@ -27,9 +25,6 @@ Argument = tuple[str, dict[str, Any]]
 HELP = {
     "stages": "what is asked, with commas between (default: poc,fund); also deep, and stages of your own: MODULE:STAGE "
     "or FILE.py:STAGE",
-    "prompt": "a question in place of --stages, with columns in braces: 'Research {name}.'",
-    "fields": "what --prompt asks for, a column each; TYPE is str, int, float, bool, date or list[str], and "
-    "NAME:TYPE:TEXT describes it; may be given again",
     "key": "a column that identifies a record; may be given again",
     "names": "a column that the stages know by another name, such as fund.title=Firm; may be given again",
     "model": f"the model, or simulator: no key, no cost, same wire (default: {DEFAULT_MODEL})",
@@ -76,17 +71,6 @@ def settings_arguments() -> list[Argument]:
     return arguments
 
 
-def path(text: str) -> Path:
-    """Return a path; a shell leaves the ~ in --output=~/x. Refuse one that is too long or leads to itself."""
-    try:
-        place = Path(text).expanduser()
-        place.resolve().exists()
-    except (OSError, RuntimeError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise argparse.ArgumentTypeError(f"{text:.100} is no path that can be used: {reason}") from error
-    return place
-
-
 def number(kind: type[int] | type[float], least: int, most: int = sys.maxsize) -> Callable[[str], Any]:
     """Return an argument's type: a number from the least to the most."""
 
@@ -105,19 +89,12 @@ def put(*lines: str) -> None:
     """Print sentences on stdout, a line each, with flags for settings, without what a terminal would obey.
 
     A pipe whose reader has gone, as after `| head`, or a closed terminal ends no run.
-
-    Raises
-    ------
-    StoreError
-        If the disk is full, or something else is in the way.
     """
     try:
         print("\n".join(plain(spelled(line, shell()), most=0) for line in lines), flush=True)
     except OSError as error:
         if error.errno not in (errno.EPIPE, errno.EIO):
-            raise StoreError(
-                "stdout cannot be written: {reason}. Fix that, then run again.", reason=error.strerror
-            ) from error
+            raise
 
 
 def say(text: str) -> None:

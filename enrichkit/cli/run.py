@@ -50,7 +50,7 @@ def run_file(args: argparse.Namespace) -> int:
     output = args.output or args.input.with_name(f"{args.input.stem}_enriched{args.input.suffix}")
     out, named = store_of(args.checkpoint or output.with_suffix(""))
     frame = read_sheet(args.input)
-    check_target(output, frame, out=out, source=args.input)
+    check_target(output, out=out, source=args.input)
     if named is not None and named.is_dir():
         raise InputError("{out} {named} is a folder, and would be the progress file. Choose another name.", named=named)
     if args.fresh and (args.resume or args.retry_failed):

@@ -1,4 +1,4 @@
-"""Table files: CSV, TSV, Parquet, JSON lines and Excel, read and written by their suffix.
+"""Table files: CSV, Parquet, JSON lines and Excel, read and written by their suffix.
 
 A file appears whole or not at all. Text stays text: no cell of a CSV is taken for a number, a date or a missing value,
 so that a cell that no model wrote comes back as it was. What a model wrote is untrusted: in CSV and Excel it is kept
@@ -31,13 +31,8 @@ from .workbook import read_workbook, write_workbook
 
 Lists = Literal["readable", "json"]
 Formulas = Literal["safe", "raw"]
-EXCEL_ROWS, EXCEL_COLUMNS = 1_048_576, 16_384
-"""The largest sheet, its header included."""
-UNSEEN = r"[\s\x00-\x1f\u200b-\u200f\u2060\ufeff]*"
-FORMULA = re.compile(rf"[\t\r\n]|{UNSEEN}[=+\-@＝＋－＠]")
+FORMULA = re.compile(r"[\t\r\n]|[\s\x00-\x1f\u200b-\u200f\u2060\ufeff]*[=+\-@＝＋－＠]")
 """How text begins that a spreadsheet may take for a formula; invisible characters may be dropped on the way there."""
-INNER = re.compile(rf"(\r\n|[;\t\r\n])(?={UNSEEN}(?:[=+@＝＋＠]|[-－]\S))")
-"""Some countries' spreadsheets split cells here: what follows may be a formula, too, unless it is a bullet."""
 
 
 def export(
@@ -49,7 +44,7 @@ def export(
     formulas: Formulas = "safe",
     original: pd.DataFrame | None = None,
 ) -> None:
-    """Write a store, or an enriched table, into a CSV, TSV, Parquet, JSON lines or Excel file.
+    """Write a store, or an enriched table, into a CSV, Parquet, JSON lines or Excel file.
 
     The file appears whole, in place of the one of that name; the input of the command line's last run on the store is
     never replaced. Parquet and JSON lines hold the values as they are; ``lists`` and ``formulas`` are about the others,
@@ -66,9 +61,8 @@ def export(
     lists : {"readable", "json"}
         Lists joined by commas, or as JSON.
     formulas : {"safe", "raw"}
-        "safe" puts ``'`` before text that a spreadsheet would take for a formula, also within a cell that it may split
-        (at a semicolon, say), in the cells and headers of columns that a model wrote into; in all columns, if those
-        are not known.
+        "safe" puts ``'`` before text that a spreadsheet would take for a formula, in the cells and headers of columns
+        that a model wrote into; in all columns, if those are not known.
     original : DataFrame, optional
         The table before, row for row: its own cells stay as they are, in columns with filled gaps, too.
 
@@ -96,9 +90,8 @@ def export(
         raise InputError("formulas must be 'safe' or 'raw', not {formulas!r}.", formulas=formulas)
     path = Path(path)
     store = None if isinstance(out, pd.DataFrame) else folder_of(out)
-    format_of(path)
     frame = out if isinstance(out, pd.DataFrame) else read(out)
-    check_target(path, frame, out=store)
+    check_target(path, out=store)
     if not len(frame.columns if store is None else frame):
         raise InputError("There is nothing to write into {path}: no record is complete yet.", path=path)
     if only_new:
@@ -113,7 +106,7 @@ def export(
 
 
 def read_sheet(path: str | Path) -> pd.DataFrame:
-    """Return the table in a file: CSV, TSV, Parquet, JSON lines or Excel, by its suffix.
+    """Return the table in a file: CSV, Parquet, JSON lines or Excel, by its suffix.
 
     Raises
     ------
@@ -144,14 +137,13 @@ def write_sheet(frame: pd.DataFrame, path: str | Path) -> None:
     """Write a table into a file by its suffix, in place of the one of that name; the index is not written."""
     path = Path(os.path.realpath(path))  # a link stays a link
     _, writer = format_of(path)
-    _check_size(path, frame)
     path.parent.mkdir(parents=True, exist_ok=True)
     Files(path.parent, mode=0o666).put(path, writer(frame))
 
 
-def check_target(path: Path, frame: pd.DataFrame, *, out: Path | None = None, source: object = None) -> None:
-    """Refuse a file that cannot hold the table or be written, that is in a store, or that is the source of its run."""
-    _check_size(path, frame)
+def check_target(path: Path, *, out: Path | None = None, source: object = None) -> None:
+    """Refuse a file that cannot be written, that is in a store, or that is the source of its run."""
+    format_of(path)
     for ours in () if out is None else (out, work_area(out)):
         if ours.resolve() in (path.resolve(), *path.resolve().parents):
             raise InputError(
@@ -164,18 +156,6 @@ def check_target(path: Path, frame: pd.DataFrame, *, out: Path | None = None, so
     if path.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
         what = "it is a folder" if path.is_dir() else f"{folder} is not yours to write in"
         raise InputError("{path} cannot be written: {what}. Name another file.", path=path, what=what)
-
-
-def _check_size(path: Path, frame: pd.DataFrame) -> None:
-    format_of(path)
-    rows, columns = frame.shape
-    if path.suffix.lower() == ".xlsx" and (rows >= EXCEL_ROWS or columns > EXCEL_COLUMNS):
-        raise InputError(
-            "{path} cannot hold {size}: Excel takes {most}. Write CSV or Parquet instead.",
-            path=path,
-            size=f"{rows:,} rows and {columns:,} columns",
-            most=f"{EXCEL_ROWS:,} rows, a header included, and {EXCEL_COLUMNS:,} columns",
-        )
 
 
 def format_of(path: Path) -> tuple[Callable[[Path], pd.DataFrame], Callable[[pd.DataFrame], bytes]]:
@@ -199,7 +179,7 @@ def as_written(
     original: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
     """Return the frame as a file of that suffix has it: where cells are text, without lists and formulas."""
-    if path.suffix.lower() not in (".csv", ".tsv", ".xlsx"):
+    if path.suffix.lower() not in (".csv", ".xlsx"):
         return frame
     origin = frame.attrs.get(ORIGIN)
     suspect = {name for name in frame.columns if formulas == "safe" and (origin is None or name in origin["written"])}
@@ -227,43 +207,23 @@ def _flat(cell: Any, lists: Lists) -> Any:
 def harmless(cell: Any) -> Any:
     """Return text so that no spreadsheet takes it for a formula.
 
-    >>> [harmless(cell) for cell in ("=1+1", " +49 30", "a=b", "a;=1", "a; - b", -1)]
-    ["'=1+1", "' +49 30", 'a=b', "a;'=1", 'a; - b', -1]
+    >>> [harmless(cell) for cell in ("=1+1", " +49 30", "a=b", -1)]
+    ["'=1+1", "' +49 30", 'a=b', -1]
     """
-    if not isinstance(cell, str):
-        return cell
-    return ("'" if FORMULA.match(cell) else "") + INNER.sub(r"\1'", cell)
+    return f"'{cell}" if isinstance(cell, str) and FORMULA.match(cell) else cell
 
 
-def _read_separated(path: Path, separator: str) -> pd.DataFrame:
+def _read_csv(path: Path) -> pd.DataFrame:
     # The header is read as a row: pandas would rename what is empty or repeated in it.
-    how: dict[str, Any] = {"sep": separator, "header": None, "dtype": str, "keep_default_na": False}
-    cells: pd.DataFrame = pd.read_csv(path, encoding="utf-8-sig", **how)
-    if len(cells.columns) == 1:  # a blank line is an empty cell, but for those at both ends
-        with path.open(encoding="utf-8-sig") as lines:
-            blank = sum(1 for _ in itertools.takewhile(str.isspace, lines))
-        cells = pd.read_csv(path, encoding="utf-8-sig", skip_blank_lines=False, skiprows=blank, **how)
-        filled = np.flatnonzero(cells[0].str.strip() != "")
-        cells = cells[: filled[-1] + 1] if len(filled) else cells[:0]
-    if not len(cells):
-        raise pd.errors.EmptyDataError
-    frame = cells.iloc[1:].reset_index(drop=True).set_axis(cells.iloc[0].tolist(), axis="columns")
-    only = str(frame.columns[0])
-    if len(frame.columns) == 1 and (other := [sign for sign in ";\t,|" if sign != separator and sign in only]):
-        raise InputError(
-            "{path} has one column, as if its cells were separated by {other!r} instead of {separator!r}.",
-            path=path,
-            other=other[0],
-            separator=separator,
-        )
-    return frame
+    cells: pd.DataFrame = pd.read_csv(path, encoding="utf-8-sig", header=None, dtype=str, keep_default_na=False)
+    return cells.iloc[1:].reset_index(drop=True).set_axis(cells.iloc[0].tolist(), axis="columns")
 
 
-def _write_separated(frame: pd.DataFrame, separator: str) -> bytes:
+def _write_csv(frame: pd.DataFrame) -> bytes:
     # A lone carriage return is quoted only where it is part of the line's end, and would else end one.
     texts = itertools.chain(frame.columns, *(frame[name] for name in frame.select_dtypes(exclude="number")))
     end = "\r\n" if any(isinstance(text, str) and "\r" in text for text in texts) else "\n"
-    return frame.to_csv(sep=separator, index=False, lineterminator=end).encode("utf-8", "replace")
+    return frame.to_csv(index=False, lineterminator=end).encode("utf-8", "replace")
 
 
 def _read_parquet(path: Path) -> pd.DataFrame:
@@ -308,10 +268,8 @@ def _json_value(value: Any) -> Any:
 
 
 _FORMATS: dict[str, tuple[Callable[[Path], pd.DataFrame], Callable[[pd.DataFrame], bytes]]] = {
-    ".csv": (lambda path: _read_separated(path, ","), lambda frame: _write_separated(frame, ",")),
-    ".tsv": (lambda path: _read_separated(path, "\t"), lambda frame: _write_separated(frame, "\t")),
+    ".csv": (_read_csv, _write_csv),
     ".parquet": (_read_parquet, _write_parquet),
     ".jsonl": (_read_lines, _write_lines),
-    ".ndjson": (_read_lines, _write_lines),
     ".xlsx": (read_workbook, write_workbook),
 }

@@ -25,9 +25,8 @@ LARGEST_INTEGER = 10**15
 
 def read_workbook(path: Path) -> pd.DataFrame:
     """Return the first sheet as text, without empty rows at both ends."""
-    rows, sheets = _excel_cells(path, values=True)
-    formulas, _ = _excel_cells(path, values=False)
-    both = zip(itertools.chain(*rows), itertools.chain(*formulas), strict=True)
+    rows = _excel_cells(path, values=True)
+    both = zip(itertools.chain(*rows), itertools.chain(*_excel_cells(path, values=False)), strict=True)
     # A formula that comes to nothing is known to be text.
     unknown = [
         cell.coordinate
@@ -42,8 +41,6 @@ def read_workbook(path: Path) -> pd.DataFrame:
             cell=unknown[0],
             more=f" and {len(unknown) - 1:,} more" if len(unknown) > 1 else "",
         )
-    if len(sheets) > 1:
-        warnings.warn(f"{path} has {len(sheets)} sheets. Only the first, {sheets[0]!r}, is read.", stacklevel=4)
     texts = [[cell.value if isinstance(cell.value, str) else cell_text(cell.value) for cell in row] for row in rows]
     filled = [(row, column) for row, cells in enumerate(texts) for column, text in enumerate(cells) if text]
     if not filled:
@@ -53,12 +50,12 @@ def read_workbook(path: Path) -> pd.DataFrame:
     return pd.DataFrame(cells, columns=names, dtype=str)
 
 
-def _excel_cells(path: Path, *, values: bool) -> tuple[list[Sequence[Any]], list[str]]:
-    """Return the cells of the first sheet, with a formula or its value in them, and the names of all sheets."""
+def _excel_cells(path: Path, *, values: bool) -> list[Sequence[Any]]:
+    """Return the cells of the first sheet, with a formula or its value in them."""
     with contextlib.closing(_openpyxl().load_workbook(path, read_only=True, data_only=values)) as book:
         first = book.worksheets[0]
         first.reset_dimensions()  # some programs write wrong ones
-        return list(first.iter_rows()), [sheet.title for sheet in book.worksheets]
+        return list(first.iter_rows())
 
 
 def write_workbook(frame: pd.DataFrame) -> bytes:

@@ -197,10 +197,8 @@ class Options:
 
     out: str | Path = "enriched"
     stages: Sequence[str | Stage] | None = field(default=None, metadata={"flag": "--stages", "metavar": "NAMES"})
-    prompt: str | None = field(default=None, metadata={"flag": "--prompt", "metavar": "TEXT"})
-    fields: Fields | None = field(
-        default=None, metadata={"flag": "--field", "metavar": "NAME:TYPE", "action": "append"}
-    )
+    prompt: str | None = None
+    fields: Fields | None = None
     key: str | Sequence[str] | None = field(
         default=None, metadata={"flag": "--key", "metavar": "COLUMN", "action": "append"}
     )

