@@ -6,8 +6,11 @@ values in the JSON. It does not look at the pages: what is backed may still be w
 
 from __future__ import annotations
 
+import itertools
 import re
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from ..messages import Support
@@ -18,59 +21,157 @@ State = Literal["supported", "unsupported", "not_found", "invalid", "conflict"]
 STATES: tuple[State, ...] = ("supported", "unsupported", "conflict", "invalid", "not_found")
 _KEY = re.compile(r'\s*[{,]\s*(?=")')
 _COLON = re.compile(r"\s*:\s*")
+_TOKEN = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"(\s*:)?|[\[\]{},]|[^\s,:\[\]{}"]+', re.DOTALL)
+"""What JSON is made of; a key has its colon with it."""
+MOST_PARTS = 100
+"""Parts of a value that are looked at one by one: hostile text costs no more."""
+Span = tuple[int, int]
+"""Where something begins and ends, in letters."""
 
 
-def evidence(text: str, supports: Sequence[Support], names: frozenset[str]) -> dict[str, tuple[int, ...]]:
-    """Return for each field of the JSON object in a text the sources that back its value, or a part of it.
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A part of a value: its letters, without quotes and keys, and where a mark may lie that is about it alone."""
 
-    >>> text = '{"role": "Partner", "city": "Oslo"}'
-    >>> evidence(text, [Support(10, 17, (0, 2))], frozenset({"role", "city"}))
-    {'role': (0, 2)}
+    spans: Sequence[Span]
+    around: Span
+
+    def covered(self, mark: Span) -> int:
+        """Return how many of its letters a mark covers."""
+        return sum(max(0, min(end, mark[1]) - max(start, mark[0])) for start, end in self.spans)
+
+
+@dataclass(frozen=True, slots=True)
+class Backing:
+    """What the marks say of a field's value: the sources behind it, and how many of its parts they back together.
+
+    A list has as many parts as items, any other value is one. ``whole`` are those of the sources whose only mark
+    stands around the whole answer.
     """
-    backed: dict[str, set[int]] = {}
-    for name, start, end in _spans(text, names) if supports else ():
-        backing = [support for support in supports if support.start < end and start < support.end]
-        backed.setdefault(name, set()).update(place for support in backing for place in support.sources)
-    return {name: tuple(sorted(places)) for name, places in backed.items() if places}
+
+    sources: tuple[int, ...] = ()
+    whole: tuple[int, ...] = ()
+    parts: int = 0
+    backed: int = 0
+
+    @property
+    def holds(self) -> bool:
+        """Whether the value is backed: of a list, half of its items or more."""
+        return 0 < self.parts <= 2 * self.backed
 
 
-def _spans(text: str, names: frozenset[str]) -> Iterator[tuple[str, int, int]]:
-    """Yield where in the text each field's value stands, in bytes, without its quotes or brackets.
+def evidence(text: str, supports: Sequence[Support], names: frozenset[str]) -> dict[str, Backing]:
+    """Return what backs each field of the JSON object in a text: marks that cover half of its letters or more.
+
+    A mark counts for a part of a value if it lies within it, as those of its sentences do, or covers half of it: one
+    that only reaches into it is about its neighbour.
+
+    >>> text = '{"role": "Partner", "tags": ["tea", "salt", "fish"]}'
+    >>> evidence(text, [Support(10, 17, (0, 2)), Support(29, 34, (1,))], frozenset({"role", "tags"}))["tags"]
+    Backing(sources=(1,), whole=(), parts=3, backed=1)
+    """
+    fields = _fields(text, names) if supports else {}
+    spans = [span for parts in fields.values() for part in parts for span in part.spans if span[1]]
+    first, last = min(spans, default=(0, 0))[0], max((end for _, end in spans), default=0)
+    letters = [] if text.isascii() else _letters(text)
+    places = [
+        bisect_left(letters, place) if letters else place for each in supports for place in (each.start, each.end)
+    ]
+    marks = list(zip(places[::2], places[1::2], strict=True))
+    around = [len(fields) > 1 and start <= first and last <= end for start, end in marks]
+    known = {}
+    for name, parts in fields.items():
+        backing = [backed for part in parts if (backed := _backing(part, marks))]
+        chosen = {place for backed in backing for place in backed}
+        own = {source for place in chosen if not around[place] for source in supports[place].sources}
+        sources = own.union(*(supports[place].sources for place in chosen))
+        if sources:
+            known[name] = Backing(tuple(sorted(sources)), tuple(sorted(sources - own)), len(parts), len(backing))
+    return known
+
+
+def _backing(part: Part, marks: Sequence[Span]) -> list[int]:
+    """Return the places of the marks that back a part; none where they cover less than half of it together."""
+    size = sum(end - start for start, end in part.spans)
+    chosen = [
+        place
+        for place, mark in enumerate(marks)
+        if (covered := part.covered(mark))
+        and (2 * covered >= size or (part.around[0] <= mark[0] and mark[1] <= part.around[1]))
+    ]
+    together = reached = 0
+    for start, end in sorted(marks[place] for place in chosen):
+        together += part.covered((max(start, reached), end)) if end > reached else 0
+        reached = max(reached, end)
+    return chosen if 2 * together >= size else []
+
+
+def _letters(text: str) -> list[int]:
+    """Return at which byte each letter of a text begins."""
+    return [place for place, byte in enumerate(text.encode("utf-8", "surrogatepass")) if byte & 0xC0 != 0x80]
+
+
+def _fields(text: str, names: frozenset[str]) -> dict[str, list[Part]]:
+    """Return the parts of each field's value, by where they stand in the text.
 
     Of an object that does not stand there as it was read, those texts and numbers are looked for that stand in the text
     once only: what stands there twice may be another field's.
     """
     located = locate(text, names)
+    values = located.values or {}
+    known: dict[str, list[Part]] = {}
     at = located.start
     # The very walk that the decoder took: it cannot fail, since the object was read before.
     while at >= 0 and (key := _KEY.match(text, at)):
+        before = at
         name, end = DECODER.raw_decode(text, key.end())
         colon = _COLON.match(text, end)
         start = end if colon is None else colon.end()
         value, at = DECODER.raw_decode(text, start)
-        kept = name in names and value == (located.values or {})[name]  # of two values one
-        if kept:  # of any others there may be thousands, and each costs a look at the text before it
-            wrapped = text[start] in '"[{'
-            yield name, _bytes(text[: start + wrapped]), _bytes(text[: at - wrapped])
+        if name in names and value == values[name]:  # of two values one
+            known[name] = _parts(text, start, at, before)
     if located.start < 0:
-        for name in names & (located.values or {}).keys():
-            for value in _leaves((located.values or {})[name]):
-                places = list(re.finditer(rf"(?<!\w){re.escape(value)}(?!\w)", text))
-                if len(places) == 1:
-                    yield name, _bytes(text[: places[0].start()]), _bytes(text[: places[0].end()])
+        for name in names & values.keys():
+            parts = values[name] if isinstance(values[name], list) else [values[name]]
+            known[name] = [_part(list(_places(text, part))) for part in parts]
+    few = {name: [part for part in parts if part.spans] for name, parts in known.items()}
+    return {name: parts for name, parts in few.items() if parts}
 
 
-def _leaves(value: Any) -> Iterator[str]:
-    """Yield the texts and numbers in a value."""
+def _parts(text: str, start: int, end: int, before: int) -> list[Part]:
+    """Return the parts of the value that stands from start to end, behind what ends ``before`` its key."""
+    edges, spans = [before if text[start] != "[" else start + 1], [list[Span]()]
+    depth = 0
+    for token in _TOKEN.finditer(text, start, end):
+        sign = token[0]
+        depth += (sign in ("[", "{")) - (sign in ("]", "}"))
+        if sign == "," and depth == 1 and text[start] == "[":
+            edges.append(token.end())
+            spans.append([])
+        elif sign not in ("[", "{", "]", "}", ",", "null", '""') and not token[1]:
+            quoted = sign[0] == '"'
+            spans[-1].append((token.start() + quoted, token.end() - quoted))
+    after = re.compile(r"[\s,]*").match(text, end)
+    edges.append(after.end() if after else end)
+    if len(spans) > MOST_PARTS:
+        edges, spans = [edges[0], edges[-1]], [[span for part in spans for span in part]]
+    return [_part(part, around) for part, around in zip(spans, itertools.pairwise(edges), strict=True)]
+
+
+def _part(spans: list[Span], around: Span | None = None) -> Part:
+    """Return a part of these letters; of more pieces than are looked at, all between the first and the last."""
+    spans = spans if len(spans) <= MOST_PARTS else [(spans[0][0], spans[-1][1])]
+    return Part(spans, around or (spans[0][0], spans[-1][1]) if spans else (0, 0))
+
+
+def _places(text: str, value: Any) -> Iterator[Span]:
+    """Yield where the texts and numbers in a value stand; what does not stand there once stands before the text."""
     if isinstance(value, dict | list):
         for part in value.values() if isinstance(value, dict) else value:
-            yield from _leaves(part)
+            yield from _places(text, part)
     elif value not in (None, "") and not isinstance(value, bool):
-        yield str(value)
-
-
-def _bytes(text: str) -> int:
-    return len(text.encode("utf-8", "surrogatepass"))
+        places = list(re.finditer(rf"(?<!\w){re.escape(str(value))}(?!\w)", text))
+        yield places[0].span() if len(places) == 1 else (-len(str(value)), 0)
 
 
 def state(

@@ -20,7 +20,7 @@ from ..gemini.wire import read_stored
 from ..messages import CLIENTS, Failure, Reply
 from ..pricing.prices import Cost, Price, billed_as, cost, total, total_usd
 from ..reading.answer import OWN_CODE, Answer, Issue, check_answer, of_itself, read_answer
-from ..reading.grounding import evidence, state
+from ..reading.grounding import Backing, evidence, state
 from ..stages.checks import means_the_same
 from ..stages.kinds import Kind, examples_in
 from ..stages.stage import Stage
@@ -47,6 +47,7 @@ META: dict[str, pa.DataType] = {
     "corrections": pa.list_(pa.struct([("column", TEXT), ("answer", TEXT)])),
     "issues": TEXTS,
     "states": pa.list_(pa.struct([("field", TEXT), ("state", TEXT), ("sources", pa.list_(NUMBER))])),
+    "marks": pa.list_(pa.struct([("field", TEXT), ("whole", pa.list_(NUMBER)), ("parts", NUMBER), ("backed", NUMBER)])),
     "notes": TEXT,
     "sources": pa.list_(pa.struct([("url", TEXT), ("title", TEXT)])),
     "model": TEXT,
@@ -91,7 +92,7 @@ Spent = dict[str, Any]
 class ReadReply:
     """A stored reply as it is read now: the answer in it, or None, and what came with it.
 
-    ``backed`` says which of the reply's sources back a field.
+    ``backed`` says which of the reply's sources back a field, and how.
     """
 
     payload: bytes
@@ -99,7 +100,7 @@ class ReadReply:
     facts: Mapping[str, Any]
     answer: Answer | None
     issues: tuple[Issue, ...]
-    backed: Mapping[str, tuple[int, ...]]
+    backed: Mapping[str, Backing]
     cost_usd: Decimal | None
     """What it cost, 0 if it is not charged for, None if its price is unknown."""
 
@@ -162,7 +163,7 @@ def read_decoded(
             issues.append(NO_SEARCH)
     spelled = {str(path[0]): name for name, shape in stage.fields.items() for path in ((name,), *shape.aliases)}
     places = {} if answer is None else evidence(reply.text or "", reply.supports, frozenset(spelled))
-    backed = {spelled[name]: sources for name, sources in places.items()}
+    backed = {spelled[name]: backing for name, backing in places.items()}
     cost_usd = total_usd(reply_cost(reply, facts, prices))
     return ReadReply(payload, reply, facts, answer, tuple(issues), backed, cost_usd)
 
@@ -279,7 +280,7 @@ def _answered(
     kept, failed = check_answer(answer, checks, texts)
     unreadable = {issue.top for issue in reply.issues if issue.check in WRONG}
     cells: dict[str, Any] = {}
-    corrections, states = [], []
+    corrections, states, marks = [], [], []
     for column, field in stage.answers.items():
         value = kept[field]
         differs = (
@@ -289,10 +290,13 @@ def _answered(
             corrections.append({"column": column, "answer": as_text(value)})
         elif value is not None and column not in texts:
             cells[column] = value
-        asked, sources = getattr(answer, field), reply.backed.get(field, ())
+        asked, backing = getattr(answer, field), reply.backed.get(field, Backing())
         flaws = [issue for issue in failed if issue.field == field]
-        verdict = state(asked, value, flaws, backed=bool(sources), differs=differs, unreadable=field in unreadable)
-        states.append({"field": field, "state": verdict, "sources": list(sources)})
+        verdict = state(asked, value, flaws, backed=backing.holds, differs=differs, unreadable=field in unreadable)
+        states.append({"field": field, "state": verdict, "sources": list(backing.sources)})
+        if backing.whole or backing.parts > 1:
+            how = {"whole": list(backing.whole), "parts": backing.parts, "backed": backing.backed}
+            marks.append({"field": field} | how)
     return cells, {
         **{name: of_itself(answer, name) for name in ("confidence", "search_quality", "notes")},
         "fields_found": [field for field, value in kept.items() if value is not None],
@@ -300,6 +304,7 @@ def _answered(
         "corrections": corrections,
         "issues": [str(issue) for issue in (*reply.issues, *failed)],
         "states": states,
+        "marks": marks,
     }
 
 

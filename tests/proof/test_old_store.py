@@ -17,9 +17,9 @@ EXPECTED = json.loads((OLD / "expected.json").read_text(encoding="utf-8"))
 TABLE = pd.read_csv(ROOT / "data" / "funds.csv", dtype=str).head(40)
 MODEL = "gemini-3.5-flash-lite"
 PINNED = {
-    "poc": ("b564da7335db9c4b", "45d961182b842910"),
-    "fund": ("2a46b36564de56bf", "70d94b95ec6950c8"),
-    "deep": ("5948f272de74e965", "be28fd5beb59c35f"),
+    "poc": ("b564da7335db9c4b", "725f361770b6ad90"),
+    "fund": ("2a46b36564de56bf", "0578156ec3a8805f"),
+    "deep": ("5948f272de74e965", "b15a7a25f51897b8"),
 }
 
 

@@ -89,29 +89,85 @@ def states(out):
 # Evidence ---------------------------------------------------------------------------------------------------------
 
 
+def backed(text, supports, names):
+    """The sources that back each field."""
+    return {name: backing.sources for name, backing in evidence(text, supports, frozenset(names)).items()}
+
+
 @pytest.mark.parametrize("before", ["", "```json\n", "Bitte schön 😀: "])
 @pytest.mark.parametrize("indent", [None, 2])
 def test_a_mark_backs_the_value_it_lies_on_and_no_other(before, indent):
     """Whatever stands around the JSON, and however many bytes a letter has."""
-    answer = {"city": "Łódź", "industry": "Spinning, 紡績", "tags": ["a", "b"], "employees": 120}
+    answer = {"city": "Łódź", "industry": "Spin 紡績紡績", "tags": ["a", "b"], "employees": 120}
     text = before + json.dumps(answer, ensure_ascii=False, indent=indent)
-    for name, words in {"city": "Łódź", "industry": "紡", "tags": '"b"', "employees": "120"}.items():
-        reply = replied(text, (words, (1,)))
-        assert evidence(text, reply.supports, frozenset(answer)) == {name: (1,)}
+    for name, words in {"city": "Łódź", "industry": "紡績紡績", "tags": '"b"', "employees": "120"}.items():
+        assert backed(text, replied(text, (words, (1,))).supports, answer) == (
+            {} if name == "industry" else {name: (1,)}
+        )
+
+
+@pytest.mark.parametrize(
+    ("words", "fields"),
+    [
+        ("Spin", {"industry"}),
+        ("pin 紡", {"industry"}),
+        ("in 紡", {"industry"}),
+        ("Spi", set()),
+        ('slo", "industry": "Spi', {"city"}),
+        ('o", "industry": "Spin 紡', {"industry"}),
+        ('": "Spi', set()),
+        ('4000000, "currency"', {"aum"}),
+        ("4000", set()),
+        ('EUR", "year": 2024}', {"aum"}),
+        ('"year": 2024}', set()),
+    ],
+)
+def test_a_mark_backs_what_it_covers_half_of(words, fields):
+    """In letters, not in bytes; of an object the letters of its values. One that only reaches into a value does not."""
+    answer = {"city": "Oslo", "industry": "Spin 紡績", "aum": {"value": 4000000, "currency": "EUR", "year": 2024}}
+    text = json.dumps(answer, ensure_ascii=False)
+    assert backed(text, replied(text, (words, (0,))).supports, answer).keys() == fields
 
 
 def test_a_mark_that_ends_at_a_values_quote_does_not_back_it():
     """The key's words are no evidence for the value."""
     text = '{"city": "Oslo", "industry": "Food"}'
     reply = replied(text, ('"Oslo", "industry": "', (0,)))
-    assert evidence(text, reply.supports, frozenset({"city", "industry"})) == {"city": (0,)}
+    assert backed(text, reply.supports, {"city", "industry"}) == {"city": (0,)}
 
 
 def test_several_marks_add_up():
-    """A long value has its pages from all of them, each once."""
-    text = '{"industry": "Fish and salt"}'
-    reply = replied(text, ("Fish", (1,)), ("salt", (0, 1)))
-    assert evidence(text, reply.supports, frozenset({"industry"})) == {"industry": (0, 1)}
+    """A text of some sentences has its pages from all of them, each once, also where a mark begins at the key."""
+    text = '{"city": "Oslo", "industry": "Fish. Salt. Oil.", "tags": null}'
+    marks = ('"industry": "Fish.', (1,)), ("Salt.", (0, 1)), ('"city": "Oslo", "industry": "Fi', (2,))
+    assert backed(text, replied(text, *marks[:2]).supports, {"industry"}) == {"industry": (0, 1)}
+    assert backed(text, replied(text, *marks[1:]).supports, {"city", "industry"}) == {"city": (2,)}
+
+
+def test_a_mark_around_the_whole_answer_is_told_apart():
+    """It says that these pages were read, and nothing of any value; beside a mark of its own it is that one."""
+    text = '{"city": "Oslo", "industry": "Food", "tags": ["a", "b"], "employees": null}'
+    for words in (text, text[1:-1], text[text.index("Oslo") : text.index("], ")]):
+        reply = replied(text, (words, (0, 1)), ("Food", (1,)))
+        found = evidence(text, reply.supports, frozenset({"city", "industry", "tags", "employees"}))
+        assert {name: (each.sources, each.whole) for name, each in found.items()} == {
+            "city": ((0, 1), (0, 1)),
+            "industry": ((0, 1), (0,)),
+            "tags": ((0, 1), (0, 1)),
+        }
+    alone = '{"city": "Oslo"}'
+    assert evidence(alone, [Support(0, len(alone), (0,))], frozenset({"city"}))["city"].whole == ()
+
+
+@pytest.mark.parametrize(
+    ("words", "count"),
+    [('"a"', 1), ('"a", "b"', 2), ('{"x": "Holm", "y": "fish"}', 1), ("Holm", 1), ('["a", "b", {"x": "H', 2)],
+)
+def test_a_list_says_how_many_of_its_items_are_backed(words, count):
+    """Each item has its own letters; the list holds where half of them are backed."""
+    text = json.dumps({"tags": ["a", "b", {"x": "Holm", "y": "fish"}, None, "d"], "city": "Oslo"})
+    found = evidence(text, replied(text, (words, (0,))).supports, frozenset({"tags", "city"}))["tags"]
+    assert (found.parts, found.backed, found.holds) == (4, count, count == 2)
 
 
 @pytest.mark.parametrize("text", ["", "no JSON", "{", '{"a": "x', "[]", "null", '{"other": 1}'])
@@ -190,7 +246,7 @@ def test_what_a_reply_repeats_a_thousand_times_is_read_at_once():
     """Neither a JSON object of many fields nor many marks over many pages cost a look at everything for each."""
     text = json.dumps({"city": "Łódź"} | {f"field{number}": "ł" for number in range(20_000)}, ensure_ascii=False)
     began = time.thread_time()
-    assert evidence(text, [Support(0, len(text), (0,))], frozenset({"city"})) == {"city": (0,)}
+    assert backed(text, [Support(0, len(text), (0,))], {"city"}) == {"city": (0,)}
     chunks = [f"https://page.example/{number}" for number in range(2_000)]
     marks = [mark(0, 5, places=range(len(chunks))) for _ in range(20)]
     assert len(parse(body(text, *marks, chunks=chunks)).supports[0].sources) == len(chunks)
@@ -386,7 +442,7 @@ def test_the_report_counts_what_is_there(tmp_path):
     def client(request):
         for name, text in texts.items():
             if f"⟦{name}⟧" in request.text:
-                return replied(text, ("one", (0,)))
+                return replied(text, ("one.example", (0,)))
         return Reply(failure=enrichkit.messages.Failure(cause="truncated", message=HOSTILE))
 
     frame = pd.DataFrame({"name": ["A", "B", "C"], "company.city": ["Bergen", None, None]})
