@@ -63,7 +63,7 @@ class Answer(BaseModel):
     """
 
     model_config = ConfigDict(extra="ignore", str_strip_whitespace=True, coerce_numbers_to_str=True)
-    about_itself: ClassVar[tuple[str, ...]] = ("notes", "confidence", "search_quality", "fields_found")
+    __about_itself__: ClassVar[tuple[str, ...]] = ("notes", "confidence", "search_quality", "fields_found")
 
     confidence: Literal["high", "medium", "low"] | None = None
     search_quality: Literal["excellent", "good", "limited", "poor"] | None = None
@@ -73,7 +73,7 @@ class Answer(BaseModel):
 
 def of_itself(answer: Answer, name: str) -> Any:
     """Return what an answer says of itself; None where a field of that name is the user's own."""
-    return getattr(answer, name) if name in answer.about_itself else None
+    return getattr(answer, name) if name in answer.__about_itself__ else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,10 +130,10 @@ def as_answer(model: type[BaseModel]) -> type[Answer]:
     fields: dict[str, Any] = {
         name: (info.annotation, copy.copy(info))
         for name, info in Answer.model_fields.items()
-        if name not in model.model_fields
+        if name not in {*model.model_fields, *dir(model)}
     }
     made: Any = extended(model, {}, fields)
-    made.about_itself = tuple(name for name in Answer.about_itself if name in fields)
+    made.__about_itself__ = tuple(name for name in Answer.__about_itself__ if name in fields)
     return cast("type[Answer]", made)
 
 
@@ -153,7 +153,7 @@ def read_answer(
     """
     answer = as_answer(model)
     known = readable(answer)
-    about_itself = frozenset(answer.about_itself)
+    about_itself = frozenset(answer.__about_itself__)
     located = locate(text, known.shape.names - about_itself, repair=repair)
     if located.values is None and any(name in text for name in about_itself):
         located = locate(text, about_itself, repair=repair)
@@ -162,24 +162,24 @@ def read_answer(
     reader = Reader()
     values = reader.fields(_shape(answer, tuple(check for check in checks if isinstance(check, Mark))), located.values)
     issues = [Issue("", check, detail) for check, detail in located.notes] + [Issue(*note) for note in reader.notes]
-    kind = known.judged
-    while True:
-        try:  # as JSON, of which also a strict model takes dates, sets and members of an Enum
-            return cast("Answer", kind.model_validate_json(json.dumps(values, default=str))), issues
-        except ValidationError as error:
-            whole = copy.deepcopy(values)
-            refused = [_refused(values, problem) for problem in error.errors()]
-            values = _without_gaps(values)
-            if values != whole or kind is known.judged:
-                issues += refused
-            if values == whole and kind is known.unjudged:
-                return cast("Answer", kind.model_construct(**values)), issues
-            kind = known.unjudged if values == whole else kind
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - the user's code; loud, and kept in the row
-            if kind is known.unjudged or not lacks(known.shape, values):
-                return None, [Issue("", OWN_CODE, _loud(model, model.__name__, error))]
-            kind = known.unjudged
-            issues.append(Issue("", "not_valid", f"{type(error).__name__}: {error}; values are missing"))
+    ours = {} if answer is model else {name: values.pop(name) for name in about_itself & values.keys()}
+    for kind in known.kinds:
+        before = None
+        while values != before:
+            before = copy.deepcopy(values)
+            try:  # as JSON, of which also a strict model takes dates, sets and members of an Enum
+                made = kind.model_validate_json(json.dumps(values, default=str))
+                return cast("Answer", made.model_copy(update=ours) if ours else made), issues
+            except ValidationError as error:
+                refused = [_refused(values, problem) for problem in error.errors()]
+                values = _without_gaps(values)
+                issues += refused if values != before or kind is known.kinds[0] else ()
+            except (Exception, SystemExit) as error:  # noqa: BLE001 - the user's code; loud, and kept in the row
+                if not lacks(known.shape, values):
+                    return None, [Issue("", OWN_CODE, _loud(model, model.__name__, error))]
+                said = Issue("", "not_valid", f"{type(error).__name__}: {error}; values are missing")
+                issues += [said] if said not in issues else ()
+    return cast("Answer", kind.model_construct(**values, **ours)), issues
 
 
 def _loud(code: Any, name: str, error: BaseException) -> str:
@@ -220,7 +220,7 @@ def check_answer(answer: Answer, checks: Iterable[Check], record: Record) -> tup
     issue itself.
     """
     model = type(answer)
-    fields = [name for name in model.model_fields if name not in model.about_itself]
+    fields = [name for name in model.model_fields if name not in model.__about_itself__]
     issues: list[Issue] = []
     for check in checks:
         raised: list[Issue] = []

@@ -6,33 +6,35 @@ Fields are known by their own names; which other names a reply may use, the shap
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import functools
 import warnings
 from collections.abc import Mapping
 from datetime import UTC, date, datetime
-from decimal import Decimal
+from decimal import Context, Decimal, InvalidOperation
 from enum import Enum
 from typing import Annotated, Any, Literal, NamedTuple, Optional, Union, get_args, get_origin
 
-from pydantic import BaseModel, RootModel, create_model, model_validator
+from pydantic import AfterValidator, BaseModel, RootModel, create_model, field_validator, model_validator
 from pydantic_core import to_jsonable_python
 
 from ..errors import StageError
-from .shape import LISTS, MAPS, Shape, shape_of
+from .shape import LISTS, MAPS, READS, Shape, shape_of
 
+NINE_DECIMALS = Decimal("1e-9")
 PLAIN = (str, int, float, Decimal, date, type(None))
 
 
 class Readable(NamedTuple):
     """A class as it is read.
 
-    ``judged`` has all of the user's validators, ``unjudged`` none of those that judge the answer as a whole.
+    The first of the ``kinds`` has all of the user's validators, the next none of those that judge the answer as a
+    whole, the last none.
     """
 
     shape: Shape
-    judged: type[BaseModel]
-    unjudged: type[BaseModel]
+    kinds: tuple[type[BaseModel], ...]
 
 
 @functools.lru_cache(maxsize=256)
@@ -45,12 +47,15 @@ def readable(model: type[BaseModel]) -> Readable:
         If a field has a type that cannot be asked for.
     """
     shape = shape_of(model, where=model.__name__)
-    return Readable(shape, _lenient(model, judged=True), _lenient(model, judged=False))
+    return Readable(shape, tuple(_lenient(model, rules) for rules in get_args(Rules)))
+
+
+Rules = Literal["all", "of fields", "none"]
 
 
 @functools.lru_cache(maxsize=1000)
-def _lenient(model: type[BaseModel], *, judged: bool) -> type[BaseModel]:
-    """Return a class whose fields may all be missing, and have no other name or default."""
+def _lenient(model: type[BaseModel], rules: Rules) -> type[BaseModel]:
+    """Return a class whose fields may all be missing, and have no other name or default; ``rules`` stay as they are."""
     fields: dict[str, Any] = {}
     for name, info in model.model_fields.items():
         field = copy.copy(info)
@@ -60,15 +65,19 @@ def _lenient(model: type[BaseModel], *, judged: bool) -> type[BaseModel]:
         always = (
             info.validate_default if info.validate_default is not None else model.model_config.get("validate_default")
         )
-        field.validate_default = bool(judged and always and info.default is None)
-        fields[name] = (Optional[_lenient_type(info.annotation, judged)], field)  # noqa: UP045
-    rules: dict[str, Any] = {}
-    if not judged:
-        whole = model.__pydantic_decorators__.model_validators
-        rules = {name: model_validator(mode="after")(_as_it_is) for name in whole} | {"__init__": BaseModel.__init__}
+        field.validate_default = bool(rules == "all" and always and info.default is None)
+        if rules == "none":
+            field.metadata = [rule for rule in info.metadata if not isinstance(rule, (AfterValidator, *READS))]
+        fields[name] = (Optional[_lenient_type(info.annotation, rules)], field)  # noqa: UP045
+    own, without = model.__pydantic_decorators__, dict[str, Any]()
+    if rules != "all":
+        without = dict.fromkeys(own.model_validators, model_validator(mode="after")(_as_it_is))
+        without["__init__"] = BaseModel.__init__
         if "model_post_init" in dir(model):
-            rules["model_post_init"] = _nothing
-    return extended(model, rules, fields)
+            without["model_post_init"] = _nothing
+    if rules == "none":
+        without |= dict.fromkeys(own.field_validators, field_validator("*", check_fields=False)(_as_it_is))
+    return extended(model, without, fields)
 
 
 def extended(model: type[BaseModel], rules: Mapping[str, Any], fields: Mapping[str, Any]) -> type[BaseModel]:
@@ -101,16 +110,16 @@ def _nothing(answer: Any, context: Any) -> None:
     pass
 
 
-def _lenient_type(annotation: Any, judged: bool) -> Any:
+def _lenient_type(annotation: Any, rules: Rules) -> Any:
     """Return a type annotation with lenient classes in place of the user's."""
     origin, args = get_origin(annotation), get_args(annotation)
     if isinstance(annotation, type) and issubclass(annotation, BaseModel) and not issubclass(annotation, RootModel):
-        return _lenient(annotation, judged=judged)
+        return _lenient(annotation, rules)
     if origin is Literal:  # of an Enum's members: JSON has only their values
         return type(args[0]) if isinstance(args[0], Enum) else annotation
     if origin is Annotated:
-        return Annotated[(_lenient_type(args[0], judged), *args[1:])]
-    parts = tuple(_lenient_type(part, judged) for part in args)
+        return Annotated[(_lenient_type(args[0], rules), *args[1:])]
+    parts = tuple(_lenient_type(part, rules) for part in args)
     if parts == args:
         return annotation
     return origin[parts] if origin in (*LISTS, *MAPS) else Union[parts]  # noqa: UP007
@@ -134,7 +143,10 @@ def plain(value: Any) -> Any:
     if isinstance(value, Enum):
         return value.value if isinstance(value.value, str) else value.name
     if isinstance(value, datetime) and value.tzinfo:
-        return value.astimezone(UTC).replace(tzinfo=None)
+        value = value.astimezone(UTC).replace(tzinfo=None)
+    if isinstance(value, Decimal):
+        with contextlib.suppress(InvalidOperation):  # too large, or no number: it is named where it is stored
+            value = value.quantize(NINE_DECIMALS, context=Context(prec=38)).normalize()
     if isinstance(value, PLAIN):
         return value
     if isinstance(value, BaseModel):

@@ -10,6 +10,8 @@ from __future__ import annotations
 import collections
 import collections.abc
 import datetime
+import math
+import numbers
 import types
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
@@ -18,7 +20,18 @@ from enum import Enum
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import pyarrow as pa
-from pydantic import AliasPath, BaseModel, Json, PydanticUserError, RootModel, TypeAdapter
+from annotated_types import GroupedMetadata
+from pydantic import (
+    AliasPath,
+    BaseModel,
+    BeforeValidator,
+    Json,
+    PlainValidator,
+    PydanticUserError,
+    RootModel,
+    TypeAdapter,
+    WrapValidator,
+)
 from pydantic.errors import PydanticInvalidForJsonSchema
 from pydantic.fields import FieldInfo
 
@@ -32,6 +45,8 @@ KINDS: dict[tuple[Any, Any], str] = {
     **{("string", "date"): "date", ("string", "date-time"): "datetime"},
 }
 """The kinds of other types, by the type and format that pydantic gives them; what else is a string, is a text."""
+READS = (BeforeValidator, PlainValidator, WrapValidator)
+"""Validators that see what was written, before it has its type."""
 NO_TEXT = frozenset({"binary", "password"})
 ARROW = {
     **{"text": pa.string(), "int": pa.int64(), "float": pa.float64(), "bool": pa.bool_()},
@@ -95,6 +110,8 @@ class Shape:
     format: str = ""
     aliases: tuple[tuple[str | int, ...], ...] = ()
     """Other places in an object where a field may stand."""
+    own: bool = False
+    """Whether the model's own code reads what we cannot."""
     marks: tuple[Mark, ...] = field(default=(), compare=False)
 
     @property
@@ -102,7 +119,8 @@ class Shape:
         """The canonical spelling, for fingerprints."""
         inner = "|".join(self.choices) or ",".join(f"{name}:{shape.words}" for name, shape, _ in self.fields)
         aliases = f"={self.aliases}" if self.aliases else ""
-        return f"{self.kind}({self.of.words if self.of else inner}){'?' if self.optional else ''}{aliases}"
+        signs = ("?" if self.optional else "") + ("!" if self.own else "")
+        return f"{self.kind}({self.of.words if self.of else inner}){signs}{aliases}"
 
     def marked(self, path: str, mark: Mark) -> Shape:
         """Return the shape with one more mark at a path of its fields; a list's is its items'."""
@@ -151,7 +169,7 @@ class Shape:
             yield LIMITS[name].format(value, of="items" if self.of else "characters")
 
 
-def shape_of(annotation: Any, *, where: str) -> Shape:
+def shape_of(annotation: Any, *, where: str) -> Shape:  # noqa: PLR0911 - one line for each kind of type
     """Return the shape of a type annotation; `StageError` names the field whose type cannot be asked for."""
     if where.count(".") > DEEPEST:
         raise StageError(
@@ -163,28 +181,51 @@ def shape_of(annotation: Any, *, where: str) -> Shape:
     if origin is Annotated:
         return _limited(shape_of(args[0], where=where), args[1:])
     if origin in (Union, types.UnionType):
-        parts = [shape_of(part, where=where) for part in args if part is not type(None)]
-        optional = type(None) in args
-        if len(parts) > 1 and {part.kind for part in parts} == {"int", "float"}:
-            parts = [Shape("float", limits=tuple(limit for part in parts for limit in part.limits))]
-        if len(parts) == 1:
-            return replace(parts[0], optional=optional or parts[0].optional, nullable=optional or parts[0].nullable)
-    elif origin is Literal or (isinstance(annotation, type) and issubclass(annotation, Enum)):
-        return _choice(list(args or annotation), where)
-    elif origin in LISTS and args:
+        shape = _union([shape_of(part, where=where) for part in args if part is not type(None)])
+        if shape is None:
+            raise _refusal(annotation, where, "Use one type; of several models, one that has the fields of all")
+        return replace(shape, optional=True, nullable=True) if type(None) in args else shape
+    if origin is Literal:
+        return _choice(list(args), where)
+    if isinstance(annotation, type) and issubclass(annotation, Enum):
+        own = any("_missing_" in vars(kind) for kind in annotation.__mro__ if kind.__module__ != "enum")
+        return replace(_choice(list(annotation), where), own=own)
+    if origin in LISTS and args:
         return _list(args, where)
-    elif origin in MAPS and args[0] is str:
+    if origin in MAPS and args[0] is str:
         return Shape("map", of=shape_of(args[1], where=f"{where}[...]"))
-    elif isinstance(annotation, type) and issubclass(annotation, RootModel):
+    if isinstance(annotation, type) and issubclass(annotation, RootModel):
         root = annotation.model_fields["root"]
         return _limited(shape_of(root.annotation, where=f"{where}.root"), root.metadata)
-    elif isinstance(annotation, type) and issubclass(annotation, BaseModel):
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         fields = tuple(_fields(annotation, where))
         names = {str(path[0]) for name, part, _ in fields for path in ((name,), *part.aliases)}
         return Shape("object", fields=fields, names=frozenset(names))
-    elif shape := _simple(annotation):
+    if shape := _simple(annotation):
         return shape
     raise _refusal(annotation, where)
+
+
+def _union(parts: list[Shape]) -> Shape | None:
+    """Return the shape of a value that is of one of these; None if they are stored in different ways."""
+    first, kinds = parts[0], {part.kind for part in parts}
+    if len(parts) == 1:
+        return first
+    if (len(kinds) > 1 and kinds != {"int", "float"}) or first.of or first.fields:
+        return None
+    pairs = [pair for part in parts for pair in zip(part.choices, part.meant or part.choices, strict=True)]
+    meant = dict(pairs) if all(part.choices for part in parts) else {}
+    return Shape(
+        first.kind if len(kinds) == 1 else "float",
+        choices=tuple(meant),
+        meant=tuple(meant.values()) if meant != dict(zip(meant, meant, strict=True)) else (),
+        optional=any(part.optional for part in parts),
+        nullable=any(part.nullable for part in parts),
+        limits=tuple(limit for limit in first.limits if all(limit in part.limits for part in parts)),
+        format=first.format if len({part.format for part in parts}) == 1 else "",
+        own=any(part.own for part in parts),
+        marks=tuple(mark for part in parts for mark in part.marks),
+    )
 
 
 def _refusal(annotation: Any, where: str, cure: str = CURE) -> StageError:
@@ -197,16 +238,29 @@ def _refusal(annotation: Any, where: str, cure: str = CURE) -> StageError:
 
 
 def _fields(model: type[BaseModel], where: str) -> Iterator[tuple[str, Shape, str]]:
+    rules = model.__pydantic_decorators__
+    early = [rule.info for rule in rules.field_validators.values() if rule.info.mode != "after"]
+    whole = any(rule.info.mode != "after" for rule in rules.model_validators.values())
+    own_readers = {name for info in early for name in info.fields} | ({"*"} if whole else set())
     for name, info in model.model_fields.items():
         if Json in map(type, info.metadata):
             raise _refusal(Json, f"{where}.{name}")
         shape = _limited(shape_of(info.annotation, where=f"{where}.{name}"), info.metadata)
+        shape = _by_value(shape) if model.model_config.get("use_enum_values") else shape
         paths = [
             path for given in (info.alias, info.validation_alias, info.serialization_alias) for path in _paths(given)
         ]
         aliases = tuple(path for path in dict.fromkeys(paths) if path[0] not in model.model_fields)
         optional = shape.optional or not info.is_required()
-        yield name, replace(shape, optional=optional, aliases=aliases), info.description or ""
+        own = shape.own or not own_readers.isdisjoint({name, "*"})
+        yield name, replace(shape, optional=optional, aliases=aliases, own=own), info.description or ""
+
+
+def _by_value(shape: Shape) -> Shape:
+    """Return a shape whose choices are stored as what they stand for."""
+    kinds = {SIMPLE[type(value)] for value in shape.meant}
+    kind = kinds.pop() if len(kinds) == 1 else shape.kind
+    return replace(shape, kind=kind, of=_by_value(shape.of) if shape.of else None)
 
 
 def _paths(alias: Any) -> list[tuple[str | int, ...]]:
@@ -248,13 +302,21 @@ def _limited(shape: Shape, metadata: Iterable[Any]) -> Shape:
     for rule in metadata:
         if isinstance(rule, Mark):
             shape = shape.marked("", rule)
-        elif isinstance(rule, FieldInfo | Iterable):
+        elif isinstance(rule, FieldInfo | GroupedMetadata):
             shape = _limited(shape, rule.metadata if isinstance(rule, FieldInfo) else rule)
         else:
             given = [(name, value) for name in LIMITS if (value := getattr(rule, name, None)) is not None]
-            new = tuple((name, getattr(value, "pattern", value)) for name, value in given)
-            shape = replace(shape, limits=shape.limits + new)
+            new = tuple((name, limit) for name, value in given if (limit := _limit(value)) is not None)
+            shape = replace(shape, limits=shape.limits + new, own=shape.own or isinstance(rule, READS))
     return shape
+
+
+def _limit(value: Any) -> Any:
+    """Return a constraint's value as JSON has it; None for one that limits nothing."""
+    if isinstance(value, numbers.Number):
+        number = float(value)  # type: ignore[arg-type]
+        return (int(number) if number.is_integer() else number) if math.isfinite(number) else None
+    return getattr(value, "pattern", value)
 
 
 def _simple(annotation: Any) -> Shape | None:

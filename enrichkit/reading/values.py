@@ -17,6 +17,7 @@ from decimal import Decimal
 from typing import Any
 
 from ..table.arrow import DEEPEST
+from ..table.cells import cell_text
 from .json_text import DECODER, Twice, plain_key, spelled
 from .shape import Shape, spoken
 from .wording import excuses, is_plain, says_nothing, undressed
@@ -132,6 +133,8 @@ class Reader:
         try:
             return self._read(shape, value, path, about, needed=needed)
         except Unusable:
+            if shape.own and "\\ud" not in repr(value):  # half a letter, which JSON cannot hold
+                return value
             self.note(path, "wrong_type", value)
             return None
 
@@ -196,7 +199,7 @@ class Reader:
         if isinstance(value, bool) and shape.choices:
             value = spoken(value)
         if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
-            value = str(value)
+            value = cell_text(value) if shape.choices else str(value)
         if not isinstance(value, str):
             raise Unusable
         if not shape.choices:

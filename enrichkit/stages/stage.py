@@ -190,7 +190,7 @@ class Stage:
 
     @functools.cached_property
     def _shape(self) -> Shape:
-        about_itself = as_answer(self.answer).about_itself
+        about_itself = as_answer(self.answer).__about_itself__
         shape = readable(as_answer(self.answer)).shape
         # The facts first: a model that has to judge its answer before it is written judges nothing.
         fields = {field[0]: field for field in shape.fields}
@@ -200,7 +200,7 @@ class Stage:
     def fields(self) -> dict[str, Shape]:
         """The fields asked for, by name, without the model's view of itself."""
         model = as_answer(self.answer)
-        return {name: shape for name, shape, _ in readable(model).shape.fields if name not in model.about_itself}
+        return {name: shape for name, shape, _ in readable(model).shape.fields if name not in model.__about_itself__}
 
     @functools.cached_property
     def schema(self) -> dict[str, Any]:

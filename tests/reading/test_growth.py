@@ -44,7 +44,7 @@ def seconds(text: str) -> float:
 def texts(unit: str, end: str, size: int) -> dict[str, str]:
     """Return texts that a unit, again and again, makes most of: each field's value, and what breaks an object."""
     words = "x" + unit * (size // len(unit)) + end
-    values = {name: json.dumps({name: words}) for name in Port.model_fields if name not in Answer.about_itself}
+    values = {name: json.dumps({name: words}) for name in Port.model_fields if name not in Answer.__about_itself__}
     return values | {
         "broken": '{"town": "Marl", "crew": ' + words,
         "before": words + '{"town": "Marl"}',
