@@ -22,10 +22,10 @@ from support.paths import DATA, ROOT
 from support.programs import Program
 from support.waiting import hold_after, wait_for
 
-CODE, OUTPUT = re.search(
-    r"```python\n(.*?)```\n\n```\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.DOTALL
+BEFORE, CODE, OUTPUT = re.search(
+    r":\n\n```\n(.*?)```\n\n[^`]*```python\n(.*?)```\n\n```\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.DOTALL
 ).groups()
-"""The first code of the README, and what it prints."""
+"""A table in the README, the code that follows, and what it prints."""
 ROWS, QUESTIONS = 64, 63
 
 
@@ -41,6 +41,7 @@ def test_the_first_code_fills_a_table_that_has_nothing_to_do_with_funds(here, ca
     exec(CODE, space := {})
     df, made = space["df"], space["made"]
     assert capsys.readouterr().out.split() == OUTPUT.split()
+    assert df[["name", "country", "industry", "employees"]].head().to_string().split() == BEFORE.split()
     assert made.columns.tolist() == [*df.columns, "_status", "answer._status", "answer._confidence"]
     assert made["_status"].tolist() == ["done"] * ROWS
     untouched = [name for name in df.columns if name not in ("industry", "employees")]

@@ -21,7 +21,10 @@ PAGES = sorted((ROOT / "docs").glob("*.md"))
 BLOCK = re.compile(r"(?:<!-- (?P<note>[^\n]*) -->\n)?```(?P<kind>sh|python)\n(?P<text>.*?)```", re.DOTALL)
 RUN_ELSEWHERE = {"clients.md"}
 """Pages whose code needs other services: tests/engine/test_clients_page.py has stand-ins."""
-NOT_RUN = {("first-run.md", "make setup && . .venv/bin/activate\n")}
+NOT_RUN = {
+    ("first-run.md", "make setup && . .venv/bin/activate\n"),
+    ("simulator.md", "enrichkit simulate --port 8899 --latency 2 --fault overloaded=0.05\n"),
+}
 """The blocks that cannot be run here; each says why."""
 ONLY_OURS = re.compile(r"(enrichkit [\w ./,=-]+\n)+")
 """A block without anything that needs a shell; it runs here, which saves its processes."""

@@ -1,4 +1,4 @@
-"""What the README says of the package, and what the package says of itself."""
+"""What the docs say of the package, and what the package says of itself."""
 
 from __future__ import annotations
 
@@ -17,8 +17,16 @@ import pytest
 import enrichkit
 from support.paths import ROOT
 
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-EXAMPLES = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+API, COLUMNS, STAGES = (
+    (ROOT / "docs" / f"{page}.md").read_text(encoding="utf-8") for page in ("api", "columns", "stages")
+)
+PRINTED = [
+    pytest.param(code, id=page.stem)
+    for page in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+    for code in re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    if re.search(r"# .*: [\d.]+ to [\d.]+ USD", code)
+]
+"""The examples whose comments say which prices they print."""
 WINGS = ("planning", "reporting", "status")
 """Where a user finds the types that are not at the top, such as ``enrichkit.status.Money``."""
 UNITS = {"seconds": "second", "usd": "USD", "tokens": "token", "rows": "row", "rpm": "minute"}
@@ -72,9 +80,9 @@ def test_the_public_names_are_few():
 
 
 @pytest.mark.parametrize("name", enrichkit.__all__)
-def test_every_public_name_is_in_the_readme_and_has_a_docstring(name):
+def test_every_public_name_is_in_the_docs_and_has_a_docstring(name):
     """What is public is documented in both places."""
-    assert re.search(rf"`[^`]*\b{name}\b[^`]*`", README)
+    assert re.search(rf"`[^`]*\b{name}\b[^`]*`", API)
     assert inspect.getdoc(getattr(enrichkit, name))
 
 
@@ -146,21 +154,21 @@ def test_every_type_that_a_user_receives_can_be_named():
             waiting += [inner for hint in hints.values() for inner in classes_in(hint) if inner not in seen]
 
 
-@pytest.mark.parametrize("number", range(len(EXAMPLES)))
-def test_the_readme_examples_run(number, tmp_path, monkeypatch, capsys):
-    """A newcomer can paste them, with nothing but the sample table beside, and gets the prices of their comments."""
+@pytest.mark.parametrize("code", PRINTED)
+def test_examples_print_the_prices_of_their_comments(code, tmp_path, monkeypatch, capsys):
+    """For whoever pastes them, with nothing but the sample tables beside."""
     (tmp_path / "data").symlink_to(ROOT / "data")
     monkeypatch.chdir(tmp_path)
-    exec(EXAMPLES[number], {"__name__": "__main__"})
+    exec(code, {"__name__": "__main__"})
     told = capsys.readouterr().out
-    for figures in re.findall(r"# .*: ([\d.]+ to [\d.]+) USD", EXAMPLES[number]):
+    for figures in re.findall(r"# .*: ([\d.]+ to [\d.]+) USD", code):
         assert figures in told
 
 
-def test_the_readme_lists_what_each_built_in_stage_needs_reads_and_fills():
+def test_the_docs_list_what_each_built_in_stage_needs_reads_and_fills():
     """Column by column, as the stages have it."""
     for name, stage in enrichkit.funds.STAGES.items():
-        cells = [cell for line in README.splitlines() if line.startswith(f"| `{name}` |") for cell in line.split("|")]
+        cells = [cell for line in COLUMNS.splitlines() if line.startswith(f"| `{name}` |") for cell in line.split("|")]
         needs, reads, fills = (re.findall(r"`([^`]+)`", cell) for cell in cells[3:6])
         named = {*(stage.per or ()), *stage.reads, *stage.requires}
         assert set(needs) == (named - stage.optional) | set(stage.requires)
@@ -169,9 +177,11 @@ def test_the_readme_lists_what_each_built_in_stage_needs_reads_and_fills():
 
 
 def test_a_stage_of_ones_own_takes_under_ten_lines():
-    """The README's example, imports and table included."""
-    own = next(example for example in EXAMPLES if "enrichkit.Stage(" in example)
-    assert len([line for line in own.splitlines() if line.strip() and "import" not in line]) < 10
+    """The docs' first example of one, without imports, table, check and export."""
+    own = next(code for code in re.findall(r"```python\n(.*?)```", STAGES, re.DOTALL) if "enrichkit.Stage(" in code)
+    tree = ast.parse(own)
+    parts = [part for part in tree.body if isinstance(part, ast.ClassDef | ast.Assign)]
+    assert sum((part.end_lineno or 0) - part.lineno + 1 for part in parts) < 10
 
 
 def test_the_targets_of_the_readme_exist():
