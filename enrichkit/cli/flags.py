@@ -25,6 +25,9 @@ Argument = tuple[str, dict[str, Any]]
 HELP = {
     "stages": "what is asked, with commas between (default: poc,fund); also deep, and stages of your own: MODULE:STAGE "
     "or FILE.py:STAGE",
+    "prompt": "a question in place of --stages, with columns in braces: 'Research {name}.'",
+    "fields": "what --prompt asks for, a column each; TYPE is str, int, float, bool, date or list[str], and "
+    "NAME:TYPE:TEXT describes it; may be given again",
     "key": "a column that identifies a record; may be given again",
     "names": "a column that the stages know by another name, such as fund.title=Firm; may be given again",
     "model": f"the model, or simulator: no key, no cost, same wire (default: {DEFAULT_MODEL})",

@@ -1,4 +1,4 @@
-"""What a command asks: stages by name, built in or from the user's own Python, and columns of other names."""
+"""What a command asks: stages by name, built in or from the user's own Python, or a prompt and its fields."""
 
 from __future__ import annotations
 
@@ -14,8 +14,12 @@ from typing import Any
 
 from ..errors import InputError, StageError
 from ..formatting import perhaps
+from ..reading.shape import SIMPLE
 from ..stages.stage import Stage
 
+TYPES: dict[str, Any] = {kind.__name__: kind for kind in SIMPLE}
+TYPES |= {f"list[{name}]": list.__class_getitem__(kind) for name, kind in TYPES.items()}
+"""The types that a field may have, as they are spelled."""
 PACKAGE = Path(__file__).parent.parent
 
 
@@ -25,14 +29,31 @@ def asked(args: argparse.Namespace) -> dict[str, Any]:
     Raises
     ------
     StageError, InputError
-        If a stage cannot be had, or a name is not spelled as it must be.
+        If a stage cannot be had, or a field or a name is not spelled as it must be.
     """
     given: dict[str, Any] = {}
     if args.stages is not None:
         given["stages"] = [stage for name in args.stages.split(",") for stage in _stages(name.strip())]
+    if args.fields is not None:
+        given["fields"] = dict(map(_field, args.fields))
     if args.names is not None:
         given["names"] = dict(map(_renamed, args.names))
     return given
+
+
+def _field(text: str) -> tuple[str, Any]:
+    """Return a field's name, and its type or that and what it is about, from NAME:TYPE or NAME:TYPE:DESCRIPTION."""
+    name, _, rest = text.partition(":")
+    kind, _, about = rest.partition(":")
+    if kind.strip() not in TYPES:
+        raise StageError(
+            "{fields} {text!r}: a field is NAME:TYPE, or NAME:TYPE:DESCRIPTION, with one of the types {listed}, or "
+            "list[...] of one.{hint}",
+            text=text,
+            listed=", ".join(kind.__name__ for kind in SIMPLE),
+            hint=perhaps(kind, TYPES),
+        )
+    return name.strip(), (TYPES[kind.strip()], about.strip() or None)
 
 
 def _renamed(text: str) -> tuple[str, str]:

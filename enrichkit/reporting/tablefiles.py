@@ -31,8 +31,11 @@ from .workbook import read_workbook, write_workbook
 
 Lists = Literal["readable", "json"]
 Formulas = Literal["safe", "raw"]
-FORMULA = re.compile(r"[\t\r\n]|[\s\x00-\x1f\u200b-\u200f\u2060\ufeff]*[=+\-@＝＋－＠]")
+UNSEEN = r"[\s\x00-\x1f\u200b-\u200f\u2060\ufeff]*"
+FORMULA = re.compile(rf"[\t\r\n]|{UNSEEN}[=+\-@＝＋－＠]")
 """How text begins that a spreadsheet may take for a formula; invisible characters may be dropped on the way there."""
+INNER = re.compile(rf"(\r\n|[;\t\r\n])(?={UNSEEN}(?:[=+@＝＋＠]|[-－]\S))")
+"""Some countries' spreadsheets split cells here: what follows may be a formula, too, unless it is a bullet."""
 
 
 def export(
@@ -61,8 +64,9 @@ def export(
     lists : {"readable", "json"}
         Lists joined by commas, or as JSON.
     formulas : {"safe", "raw"}
-        "safe" puts ``'`` before text that a spreadsheet would take for a formula, in the cells and headers of columns
-        that a model wrote into; in all columns, if those are not known.
+        "safe" puts ``'`` before text that a spreadsheet would take for a formula, also within a cell that it may split
+        (at a semicolon, say), in the cells and headers of columns that a model wrote into; in all columns, if those
+        are not known.
     original : DataFrame, optional
         The table before, row for row: its own cells stay as they are, in columns with filled gaps, too.
 
@@ -207,10 +211,12 @@ def _flat(cell: Any, lists: Lists) -> Any:
 def harmless(cell: Any) -> Any:
     """Return text so that no spreadsheet takes it for a formula.
 
-    >>> [harmless(cell) for cell in ("=1+1", " +49 30", "a=b", -1)]
-    ["'=1+1", "' +49 30", 'a=b', -1]
+    >>> [harmless(cell) for cell in ("=1+1", " +49 30", "a=b", "a;=1", "a; - b", -1)]
+    ["'=1+1", "' +49 30", 'a=b', "a;'=1", 'a; - b', -1]
     """
-    return f"'{cell}" if isinstance(cell, str) and FORMULA.match(cell) else cell
+    if not isinstance(cell, str):
+        return cell
+    return ("'" if FORMULA.match(cell) else "") + INNER.sub(r"\1'", cell)
 
 
 def _read_csv(path: Path) -> pd.DataFrame:

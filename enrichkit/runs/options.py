@@ -197,8 +197,10 @@ class Options:
 
     out: str | Path = "enriched"
     stages: Sequence[str | Stage] | None = field(default=None, metadata={"flag": "--stages", "metavar": "NAMES"})
-    prompt: str | None = None
-    fields: Fields | None = None
+    prompt: str | None = field(default=None, metadata={"flag": "--prompt", "metavar": "TEXT"})
+    fields: Fields | None = field(
+        default=None, metadata={"flag": "--field", "metavar": "NAME:TYPE", "action": "append"}
+    )
     key: str | Sequence[str] | None = field(
         default=None, metadata={"flag": "--key", "metavar": "COLUMN", "action": "append"}
     )

@@ -23,7 +23,9 @@ from support.programs import Program
 from support.waiting import hold_after, wait_for
 
 BEFORE, CODE, OUTPUT = re.search(
-    r":\n\n```\n(.*?)```\n\n[^`]*```python\n(.*?)```\n\n```\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.DOTALL
+    r":\n\n```\n(.*?)```\n\n[^`]*```python\n(.*?)```\n\n```\n(.*?)```",
+    (ROOT / "README.md").read_text("utf-8"),
+    re.DOTALL,
 ).groups()
 """A table in the README, the code that follows, and what it prints."""
 ROWS, QUESTIONS = 64, 63

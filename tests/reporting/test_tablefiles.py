@@ -118,10 +118,11 @@ def test_the_users_own_cells_stay_theirs_in_a_column_with_filled_gaps(written, t
 
 def test_a_table_of_unknown_origin_is_safe_everywhere(tmp_path):
     """Nobody knows who wrote what; and which columns are new cannot be told."""
-    frame = pd.DataFrame({"=x": [" =1", "\t1", "a=b", "\ufeff=1", "\x00@x", "\u200b+1"]})
+    frame = pd.DataFrame({"=x": [" =1", "\t1", "a=b", "\ufeff=1", "\x00@x", "\u200b+1", ";=1", "a;-2\r\n=3", "a; - b"]})
     enrichkit.export(frame, tmp_path / "a.csv")
     found = [cell for (cell,) in cells(tmp_path / "a.csv")]
-    assert found == ["'=x", "' =1", "'\t1", "a=b", "'\ufeff=1", "'\x00@x", "'\u200b+1"]
+    assert found[:7] == ["'=x", "' =1", "'\t1", "a=b", "'\ufeff=1", "'\x00@x", "'\u200b+1"]
+    assert found[7:] == [";'=1", "a;'-2\r\n'=3", "a; - b"]  # in some countries a semicolon ends a cell
     with pytest.raises(errors.InputError, match="not known which"):
         enrichkit.export(frame, tmp_path / "b.csv", only_new=True)
 
