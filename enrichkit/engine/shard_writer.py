@@ -49,7 +49,8 @@ class ShardWriter:
         self._stages = [questions.stage for questions in plan.stages]
         self.given = list(dict.fromkeys([*store.index.given, *plan.table.column_names]))
         """The columns that are the user's, now or when the store was filled."""
-        self.schema = _target_schema(self._stages, store.index, plan.table.schema, given=self.given, key=plan.key)
+        written = _written_schema(plan, store.index.schema)
+        self.schema = _target_schema(self._stages, store.index, written, given=self.given, key=plan.key)
         self._run_id = uuid.uuid4().hex[:12]
         self._layout = _layout(self.schema)
         self.spent: dict[str, Spent] = {}
@@ -262,6 +263,18 @@ def _reread_row(stage: Stage, row: Row, visible: Collection[str], prices: Mappin
     emptied = dict.fromkeys(filled or () if outcome.answer is not None else ())
     cells = {name: (row | emptied).get(name) for name in visible}
     return emptied | stage_values(stage, outcome, cells, answered=filled is not None)
+
+
+def _written_schema(plan: RunPlan, stored: pa.Schema) -> pa.Schema:
+    """Return the table's schema, but with the store's type where a run writes no cell of the table into a column.
+
+    Else one cell of another type, which is only named as changed, would have every shard sealed again.
+    """
+    if (plan.shards[plan.order] < 0).any():
+        return plan.table.schema
+    asked = [edits for stage in plan.stages for record, edits in stage.edits.items() if stage.code[record] >= 0]
+    written = {name for edits in asked for name, *_ in edits} | set(plan.table.column_names) - set(stored.names)
+    return pa.schema([field if field.name in written else stored.field(field.name) for field in plan.table.schema])
 
 
 def _target_schema(

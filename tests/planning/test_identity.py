@@ -152,6 +152,21 @@ def test_a_changed_cell_is_named_and_the_other_rows_go_on(tmp_path, caplog):
     assert (plan(frame, tmp_path).changed, len(client.asked)) == (0, 1)
 
 
+def test_a_changed_cell_of_another_type_rewrites_its_own_shard_alone(tmp_path):
+    """A word among numbers: the column of the store becomes text where that cell is stored, once it is asked about."""
+    client = Teller()
+    before = [(f"N{number}", number) for number in range(12)]
+    run(ports(*before), tmp_path, client, shard_rows=3)
+    held = {path: path.read_bytes() for path in (tmp_path / "out").rglob("*.parquet")}
+    frame = ports(*before[:7], ("N7", "North"), *before[8:])
+    assert run(frame, tmp_path, client)["_status"].tolist() == ["done"] * 12
+    assert sum(path.read_bytes() != shard for path, shard in held.items()) == 1
+    assert (len(client.asked), sorted(enrichkit.read(tmp_path / "out")["county"])) == (12, list(range(12)))
+    run(frame, tmp_path, client, on_change="redo")
+    stored = enrichkit.read(tmp_path / "out").set_index("name")["county"]
+    assert (client.asked[12:], stored["N7"], stored["N8"]) == (["Research ⟦N7⟧ in ⟦North⟧."], "North", "8")
+
+
 def test_a_changed_cell_and_a_new_row_are_two_requests_where_it_is_to_be_asked_again(tmp_path):
     """In one call."""
     client = Teller()
