@@ -13,6 +13,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+import enrichkit
 from support import programs
 from support.calls import enrich
 from support.paths import ROOT
@@ -94,7 +95,7 @@ def test_every_page_is_linked():
     """From the list of pages; and no link leads nowhere."""
     listed = (ROOT / "docs" / "README.md").read_text("utf-8")
     assert [page.name for page in PAGES if f"]({page.name})" not in listed] == ["README.md"]
-    for page in [*PAGES, ROOT / "README.md"]:
+    for page in [*PAGES, ROOT / "README.md", ROOT / "AGENTS.md"]:
         for target in re.findall(r"\]\((?!http|#)([^)#]+)", page.read_text("utf-8")):
             assert (page.parent / target).exists(), (page.name, target)
 
@@ -107,6 +108,21 @@ def test_every_option_of_the_command_line_is_documented():
     docs = "".join(page.read_text("utf-8") for page in PAGES)
     missing = set(re.findall(r"--[a-z][a-z-]+", told)) - set(re.findall(r"--[a-z][a-z-]+", docs))
     assert missing <= {"--help"}
+
+
+def test_the_page_for_assistants_is_a_notebook_that_runs(tmp_path, monkeypatch):
+    """Cell by cell in one namespace, to the end; and a second time, asking nothing."""
+    shutil.copytree(ROOT / "data", tmp_path / "data")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ENRICHKIT_PROGRESS", "off")
+    cells = re.findall(r"```python\n(.*?)```", (ROOT / "AGENTS.md").read_text("utf-8"), re.DOTALL)
+    for _ in range(2):
+        space: dict[str, object] = {}
+        for cell in cells:
+            exec(cell, space)
+    assert len(cells) == 6
+    assert enrichkit.report("enriched").cost.total.replies == 63
+    assert len(pd.read_csv("enriched.csv")) == 64
 
 
 def test_the_map_names_what_there_is():
