@@ -21,7 +21,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..errors import InputError, LockedError, SetupError, StoreError
+from ..errors import InputError, SetupError
 from ..formatting import PYTHON, Sentence, joined, plain, spelled
 from ..messages import KEY_NAMES
 from ..status import Status, next_step, stop_reason_text
@@ -114,15 +114,9 @@ def notification_of(
 
 def _what_next(status: Status, store: str, error: BaseException | None) -> Sentence:
     """Return what to do now. What the service or an error said is left out: it may quote a record."""
-    if isinstance(error, LockedError):
-        return Sentence("Another run has taken the store over. When that has ended, the same {call} goes on.")
-    if isinstance(error, StoreError):
-        return Sentence(
-            "The store could not be written. Fix the disk; then the same {call} goes on from what is saved."
-        )
     if error is not None:
         kind = type(error).__name__
-        return Sentence("A defect ended it: {kind}. {look}; then the same {call} goes on.", kind=kind)
+        return Sentence("{kind} ended it. {look}; then the same {call} goes on.", kind=kind)
     if status.stopping is not None and is_early(status):
         return joined([stop_reason_text(status.stopping, ""), next_step(status.stopping), "."], "")
     why = " says why some failed" if status.failed else ""

@@ -27,8 +27,7 @@ Way = Literal["widget", "html", "bar", "text"]
 Notes = Sequence[str] | None
 VARIABLE = "ENRICHKIT_PROGRESS"
 LOG = logging.getLogger("enrichkit")
-BAR_LETTERS = 6
-"""So narrow that all five figures fit beside the bar in 80 columns."""
+BAR = "{desc}{percentage:3.0f}%|{bar:6}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_noinv_fmt}]{postfix}"
 AT_FIRST = "The live view of a run. enrichkit.read(out) has what is stored."
 """What a saved copy says where no widget can be shown: it keeps the text of the first moment, so no figures."""
 
@@ -54,7 +53,7 @@ def way_to_show(progress: Literal["auto", "widget", "html", "text", "off"] | boo
     if wanted in ("off", "text"):
         return "text" if wanted == "text" else None
     if kernel is None:
-        return "bar" if _is_terminal() else "text"
+        return "bar" if sys.stderr is not None and sys.stderr.isatty() else "text"
     if wanted == "auto" and not (kernel.get_parent().get("content") or {}).get("allow_stdin"):
         return "text"
     return "widget" if wanted != "html" and importlib.util.find_spec("ipywidgets") else "html"
@@ -70,14 +69,6 @@ def _named() -> str:
             named=named,
         )
     return named
-
-
-def _is_terminal() -> bool:
-    """Whether stderr is a terminal, and one that has a size: some say 0, and a bar would be nowhere."""
-    try:
-        return sys.stderr.isatty() and min(os.get_terminal_size(sys.stderr.fileno())) > 0
-    except (AttributeError, OSError, ValueError):  # none, closed, or something that only looks like a file
-        return False
 
 
 def _kernel() -> Any:
@@ -158,16 +149,16 @@ class Bar:
         if self._bar is None:
             from tqdm.std import tqdm
 
-            form = f"{{percentage:3.0f}}%|{{bar:{BAR_LETTERS}}}| {{desc}}"
-            self._bar = tqdm(total=status.records, bar_format=form, dynamic_ncols=True, file=sys.stderr)
+            self._bar = tqdm(total=status.records, unit="", bar_format=BAR, dynamic_ncols=True, file=sys.stderr)
         elif self._bar.disable:  # closed
             _put(view.one_line(status, ended=True), log=sys.stderr)
         self.tell(status, notes)
 
     def tell(self, status: Status, notes: Notes = None) -> None:
         self._bar.n = status.done + status.failed
-        width = (self._bar.format_dict["ncols"] or 80) - len("100%|| ") - BAR_LETTERS
-        self._bar.set_description_str(view.brief_line(status, ended=notes is not None, width=width))
+        before, after = view.beside_bar(status, ended=notes is not None)
+        self._bar.set_description(before, refresh=False)
+        self._bar.set_postfix_str(after)
         if notes is not None:
             self._bar.close()
             _put(*notes, log=sys.stderr)

@@ -15,7 +15,7 @@ from ..formatting import LONGEST_CELL, Sentence, amount, duration, escaped, join
 from ..status import Money, Status, next_step
 
 LONGEST_TEXT = 3 * LONGEST_CELL
-BAR_RANK, LINE_RANK, FIRST_RANK, DETAIL = 4, 5, 6, 7
+BAR_RANK, LINE_RANK, FIRST_RANK, DETAIL = 0, 1, 2, 3
 """The highest rank beside a terminal's bar, in a line, in a log's first line, and in a table of all facts."""
 BAR_WIDTH = 110
 ROOT = 'class="mathjax_ignore tex2jax_ignore"'
@@ -28,37 +28,35 @@ CELL = "text-align:left;vertical-align:top;border:none;padding:1px 14px 1px 0"
 class Fact(NamedTuple):
     """Something to know about a run; the text makes sense without the name, and may quote a service or a table.
 
-    Rank 0 is always shown; where space is short, the highest ranks go first. ``brief`` is the text for a narrow place.
+    Where space is short, the highest ranks go first.
     """
 
     name: str
     text: str
     rank: int = DETAIL
-    brief: str = ""
 
 
 def describe(status: Status, *, ended: bool = False) -> list[Fact]:
     """Return what a person should know about a run, most important first."""
     traffic, money, levels, finished = status.traffic, status.money, _levels(status), status.done + status.failed
-    percent = f"{money.percent_spent} % of budget" if money.nearly_spent else ""
     spaced = status.left and not ended and not status.waiting
     sent = f"{many(traffic.tokens, 'token')} in {many(traffic.requests, 'request')}"
     unpriced = f"{many(money.unpriced, 'reply', 'replies')} of unknown price" if money.unpriced else ""
     unclear = f"{amount(money.possibly_usd)} USD may have been charged without a reply" if money.possibly_usd else ""
     facts = [
-        Fact("waiting for", "" if ended else _waiting(status), 0),
-        Fact("progress", f"{finished:,} of {many(status.records, 'record')}", 0, f"{finished:,}/{status.records:,}"),
+        Fact("waiting for", "" if ended else _waiting(status), BAR_RANK),
+        Fact("progress", f"{finished:,} of {many(status.records, 'record')}", LINE_RANK),
         _unsaved(status, ended=ended),
         *_times(status, ended=ended),
-        Fact("failures", f"{status.failed:,} failed" if status.failed else "", 1),
+        Fact("failures", f"{status.failed:,} failed" if status.failed else "", BAR_RANK),
         Fact("checks", f"check_failed {status.checks_failed:,}" if status.checks_failed else "", BAR_RANK),
         Fact("not asked", left_for_later(status) if status.later else "", LINE_RANK),
-        Fact("budget", _budget(money), 2 if percent else LINE_RANK, percent),
-        Fact("cost", _cost(status), 3, f"{spent(money)}{', simulated' * money.simulated}"),
+        Fact("budget", _budget(money), LINE_RANK),
+        Fact("cost", _cost(status), LINE_RANK),
         Fact("unknown price", unpriced, LINE_RANK),
         Fact("unclear", unclear, LINE_RANK),
         Fact("excess", money.excess, LINE_RANK),
-        Fact("traffic", sent, 4, f"{_roughly(traffic.tokens)} tok"),
+        Fact("traffic", sent, LINE_RANK),
         Fact("pace", str(status.pace) if spaced else "", LINE_RANK),
         Fact("prices", f"priced by {money.prices}", FIRST_RANK),
         Fact("shared", f"{many(status.shared, 'answer')} shared" if status.shared else ""),
@@ -88,10 +86,9 @@ def _waiting(status: Status) -> str:
 def _times(status: Status, *, ended: bool) -> list[Fact]:
     """Return how fast it goes and how long it will take; how long it took, once it has ended."""
     if ended or not status.left:
-        return [Fact("time", duration(status.seconds), 1)]
-    rate, left = f"{status.rate_per_second:.1f}", status.left_seconds
-    times = [] if left is None else [Fact("time", f"{duration(left)} left", 1, f"{_briefly(left)} left")]
-    return [Fact("speed", f"{rate} records/s", 1, f"{rate}/s"), *times]
+        return [Fact("time", duration(status.seconds), LINE_RANK)]
+    left = "" if status.left_seconds is None else f"{duration(status.left_seconds)} left"
+    return [Fact("speed", f"{status.rate_per_second:.1f} records/s", LINE_RANK), Fact("time", left, LINE_RANK)]
 
 
 def _unsaved(status: Status, *, ended: bool) -> Fact:
@@ -101,7 +98,7 @@ def _unsaved(status: Status, *, ended: bool) -> Fact:
     replies = many(status.traffic.unsaved, "reply", "replies")
     if ended:
         text = f"{replies} could not be saved, and will be asked, and paid for, again"
-        return Fact("not saved", text, 0, f"{replies} not saved")
+        return Fact("not saved", text, BAR_RANK)
     return Fact("not saved", f"{replies} not saved yet", LINE_RANK)
 
 
@@ -131,41 +128,18 @@ def budget_warning(money: Money) -> str:
     return f"{money.percent_spent} % of the budget is spent{' or may be' if money.possibly_usd else ''}"
 
 
-def _briefly(seconds: float) -> str:
-    """Return a time span in at most six letters, up to a day.
-
-    >>> _briefly(42.3), _briefly(260), _briefly(9000)
-    ('42 s', '4 min', '2.5 h')
-    """
-    if seconds < 59.5:
-        return duration(seconds)
-    return f"{seconds / 60:.0f} min" if seconds < 3570 else f"{seconds / 3600:.1f} h"
-
-
-def _roughly(count: int) -> str:
-    """Return a large number in few digits, none of them rounded up.
-
-    >>> _roughly(999), _roughly(114_203), _roughly(2_355_001)
-    ('999', '114k', '2.3M')
-    """
-    if count < 1000:
-        return f"{count}"
-    return f"{count // 1000}k" if count < 10**6 else f"{count // 10**5 / 10:,.1f}M"
-
-
 def one_line(status: Status, highest_rank: int = FIRST_RANK, *, ended: bool = False) -> str:
     """Return the facts up to a rank as one line."""
     return " · ".join(fact.text for fact in describe(status, ended=ended) if fact.rank <= highest_rank)
 
 
-def brief_line(status: Status, *, ended: bool = False, width: int) -> str:
-    """Return the facts beside a terminal's bar in their briefest form, of as many ranks as fit."""
-    facts = describe(status, ended=ended)
-    for highest_rank in range(BAR_RANK, -1, -1):
-        line = " · ".join(fact.brief or fact.text for fact in facts if fact.rank <= highest_rank)
-        if len(line) <= width:
-            break
-    return plain(line, width)
+def beside_bar(status: Status, *, ended: bool = False) -> tuple[str, str]:
+    """Return what stands before and after a terminal's bar, which has counts, speed and time of its own."""
+    facts = {fact.name: fact.text for fact in describe(status, ended=ended) if fact.rank <= BAR_RANK}
+    before = [facts.get(name, "") for name in ("waiting for", "last problem", "not saved")]
+    cost = spent(status.money) + ", simulated" * status.money.simulated
+    after = [facts.get("failures", ""), facts.get("checks", ""), cost, many(status.traffic.tokens, "token")]
+    return plain(" · ".join(filter(None, before)), LONGEST_TEXT), " · ".join(filter(None, after))
 
 
 def headline(status: Status, *, ended: bool) -> str:

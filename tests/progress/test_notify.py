@@ -410,7 +410,7 @@ def test_a_defect_is_told_by_its_kind_only(web, out, monkeypatch):
     (notice,) = web.notices
     assert notice["title"] == "enrichkit: nightly: failed"
     assert notice["type"] == "failure"
-    assert "A defect ended it: ZeroDivisionError." in notice["message"]
+    assert "ZeroDivisionError ended it." in notice["message"]
     assert "everyone" not in str(notice)
 
 
@@ -433,7 +433,7 @@ def test_a_store_that_fails_is_told(web, out, monkeypatch):
     assert notice["title"] == "enrichkit: nightly: failed"
     lost = r"\d repl(y|ies) could not be saved, and will be asked, and paid for, again"
     assert re.search(lost, notice["message"])
-    assert "The store could not be written. Fix the disk;" in notice["message"]
+    assert "StoreError ended it." in notice["message"]
 
 
 def test_a_store_that_another_run_took_over_is_told(web, out):
@@ -450,7 +450,7 @@ def test_a_store_that_another_run_took_over_is_told(web, out):
         run(table(*[f"n{number}" for number in range(200)]), out, hook(web), client=client)
     (notice,) = web.notices
     assert notice["title"] == "enrichkit: nightly: failed"
-    assert "Another run has taken the store over." in notice["message"]
+    assert "LockedError ended it." in notice["message"]
 
 
 def test_a_call_that_found_nothing_to_do_keeps_quiet(web, out):
