@@ -100,7 +100,8 @@ def estimates(
     ``label``; a question of a stage costs so many dollars.
     """
     rows = []
-    ordered = answers.sort_values("place", kind="stable")
+    labels = answers["label"].astype(object).where(answers["label"].notna(), None)
+    ordered = answers.assign(label=labels).sort_values("place", kind="stable")
     for names in itertools.chain.from_iterable(itertools.combinations(by, size) for size in range(len(by), 0, -1)):
         outer = [name for name in names if name != "band"]
         groups = [group for _, group in ordered.groupby(outer, dropna=False)] if outer else [ordered]
@@ -123,19 +124,33 @@ def _measured(labels: Sequence[Label]) -> dict[str, float]:
     return dict(zip(MEASURED, figures, strict=True))
 
 
+def joined(bands: Sequence[Sequence[tuple[str, Label]]], target: float) -> list[int | None]:
+    """Return for each band what it lacks, joined with all better ones; those below one that lacks or fails do, too.
+
+    A band's answers are given as their places in the permanent order, each with its label.
+    """
+    lacking: list[int | None] = []
+    for number in range(len(bands)):
+        if number and lacking[-1] != 0:
+            lacking.append(lacking[-1])
+        else:
+            ordered = sorted(itertools.chain(*bands[: number + 1]), key=lambda answer: answer[0])
+            lacking.append(still_to_decide([label for _, label in ordered], target))
+    return lacking
+
+
 def _next_steps(bands: Sequence[pd.DataFrame], target: float, usd: Mapping[str, float | None]) -> Iterator[str]:
-    """Yield what to do with each band: they are joined from the best down, and looked at until one fails."""
-    lacking: int | None = 0
-    for number, band in enumerate(bands):
-        joined = pd.concat(bands[: number + 1]).sort_values("place", kind="stable")
-        waiting = bool(lacking)
-        lacking = still_to_decide(joined["label"].tolist(), target) if lacking == 0 else lacking
+    """Yield what to do with each band of some answers."""
+    better = None
+    places = [list(zip(band["place"], band["label"], strict=True)) for band in bands]
+    for band, lacking in zip(bands, joined(places, target), strict=True):
         if lacking is None:
             yield _ask_again(band, usd)
-        elif waiting:
-            yield f"after {bands[number - 1]['band'].iloc[0]}"
+        elif lacking:
+            yield f"after {better}" if better else f"decide {lacking:,} more"
+            better = band["band"].iloc[0]
         else:
-            yield f"decide {lacking:,} more" if lacking else USE
+            yield USE
 
 
 def _ask_again(band: pd.DataFrame, usd: Mapping[str, float | None]) -> str:
@@ -143,4 +158,4 @@ def _ask_again(band: pd.DataFrame, usd: Mapping[str, float | None]) -> str:
     asked = band[band["label"] != "right"].drop_duplicates(["stage", "about"])["stage"]
     prices = [usd.get(stage) for stage in asked]
     cost = "" if None in prices else f", about {amount(sum(filter(None, prices)))} USD"
-    return f"ask again: {many(len(asked), 'question')}{cost}"
+    return f"ask again: {many(len(asked), 'question')}{cost}" if len(asked) else "decided"
