@@ -1,4 +1,5 @@
+from .bands import precision
 from .frames import corrections, evidence, weak
 from .record_page import Dossier, dossier
 
-__all__ = ["Dossier", "corrections", "dossier", "evidence", "weak"]
+__all__ = ["Dossier", "corrections", "dossier", "evidence", "precision", "weak"]
