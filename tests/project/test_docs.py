@@ -125,6 +125,25 @@ def test_the_page_for_assistants_is_a_notebook_that_runs(tmp_path, monkeypatch):
     assert len(pd.read_csv("enriched.csv")) == 64
 
 
+SHOWN = [
+    pytest.param(code, printed, id=f"{page.stem}{number}")
+    for page in PAGES
+    for number, (code, printed) in enumerate(
+        re.findall(r"```python\n(.*?)```\n\n```\n(.*?)```", page.read_text("utf-8"), re.DOTALL)
+    )
+]
+
+
+@pytest.mark.parametrize(("code", "printed"), SHOWN)
+def test_what_an_example_prints_stands_below_it(code, printed, tmp_path, monkeypatch, capsys):
+    """To the letter."""
+    (tmp_path / "data").symlink_to(ROOT / "data")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ENRICHKIT_PROGRESS", "off")
+    exec(compile(code, "<example>", "exec", dont_inherit=True), {"__name__": "__main__"})
+    assert capsys.readouterr().out == printed
+
+
 def test_the_map_names_what_there_is():
     """Every room, definition, test and target in ARCHITECTURE.md exists."""
     text = (ROOT / "ARCHITECTURE.md").read_text("utf-8")
