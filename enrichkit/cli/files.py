@@ -30,7 +30,7 @@ from ..reporting.quality import advice
 from ..reporting.report import FILE as REPORT
 from ..reporting.report import report
 from ..runs.runner import Run
-from ..store.files import Files, is_store, work_area
+from ..store.files import Files, is_store, trial_area, work_area
 from ..store.index import RECORD_ID
 from ..store.reader import StoreReader
 from ..store.rows import STATUS, meta
@@ -208,7 +208,7 @@ def failed_stages(out: Path) -> list[dict[str, Any]]:
 
 
 def set_aside(out: Path) -> Path | None:
-    """Rename a store and its work area; return its new folder, None if there was nothing. Nothing is deleted.
+    """Rename a store, its work area and its trials; return its new folder, None if there was nothing. Nothing is deleted.
 
     Raises
     ------
@@ -224,7 +224,7 @@ def set_aside(out: Path) -> Path | None:
     lock = filelock.FileLock(area / "lock", timeout=0, mode=0o600) if area.is_dir() else contextlib.nullcontext()
     try:
         with lock:  # the shards first: what a crash in between leaves is taken up by the next call, or set aside by it
-            for path, target in ((place, aside), (area, work_area(aside))):
+            for path, target in ((place, aside), (area, work_area(aside)), (trial_area(out), trial_area(aside))):
                 if path.exists():
                     path.rename(target)
     except filelock.Timeout:

@@ -15,6 +15,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -28,8 +29,10 @@ from ..messages import SIMULATOR, Tier, Usage
 from ..pricing.prices import FREE_AS_OF, MOST_SEARCHES, Price, cost, free_searches, rates, total_usd, worst_case
 from ..stages import funds
 from ..stages.stage import LONGEST_VALUE, SYSTEM
+from ..store.files import is_store
 from ..store.index import RECORD_ID, Index, damaged_error, footer
 from ..store.reader import StoreReader
+from ..store.replies import cost_of_payloads, trial_replies
 from ..store.rows import COUNTS, META, SPENT, meta, read_outcome
 from .plan import RunPlan
 from .questions import StageQuestions
@@ -282,8 +285,12 @@ def spent_before(index: Index, run_plan: RunPlan, *, budget_usd: float | None, p
         If a shard is damaged, so that its cost is unknown.
     """
     # Of what a killed run has noted, what is spent by now is no longer possibly so: with a budget or without.
-    if index.empty or (budget_usd is None and not index.outstanding.get("limit_usd")):
+    if budget_usd is None and not index.outstanding.get("limit_usd"):
         return Decimal()
+    if index.empty or not is_store(index.folder):
+        trials = chain(*trial_replies(index.folder, simulated=run_plan.model == SIMULATOR))
+        spent = cost_of_payloads({entry.payload for entry in trials}, prices)
+        return spent.usd + spent.unpriced * worst_request(run_plan, prices)
     reader = StoreReader(index.folder, warn=False)
     cost = None if prices else reader.recorded_cost(prices)
     if cost is None or cost.unpriced:

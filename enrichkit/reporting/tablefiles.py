@@ -23,7 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..errors import EnrichError, InputError
-from ..store.files import Files, folder_of, read_progress, work_area
+from ..store.files import Files, folder_of, read_progress, trial_area, work_area
 from ..store.reader import ORIGIN, read, to_frame
 from ..table.arrow import CONTAINERS, as_table, as_text
 from ..table.cells import is_missing
@@ -148,7 +148,7 @@ def write_sheet(frame: pd.DataFrame, path: str | Path) -> None:
 def check_target(path: Path, *, out: Path | None = None, source: object = None) -> None:
     """Refuse a file that cannot be written, that is in a store, or that is the source of its run."""
     format_of(path)
-    for ours in () if out is None else (out, work_area(out)):
+    for ours in () if out is None else (out, work_area(out), trial_area(out)):
         if ours.resolve() in (path.resolve(), *path.resolve().parents):
             raise InputError(
                 "{path} is, or lies in, the store's folder {ours}. Write it elsewhere.", path=path, ours=ours

@@ -38,7 +38,9 @@ from ..reading.answer import FAILED
 from ..stages.choice import arrange, choose_stages, with_stage_names
 from ..stages.stage import Stage
 from ..status import Status, next_step
-from ..store.index import Index, indexed
+from ..store.index import Index, find, indexed
+from ..store.journal import JournalEntry
+from ..store.replies import answers_of_trials
 from ..store.rows import answers_and_facts
 from ..store.store import Store, write_note
 from .options import DEADLINES, Options
@@ -77,6 +79,10 @@ def open_engine(frame: pd.DataFrame, options: Options, opening: contextlib.ExitS
     if plan is None or not store.index.empty:
         plan = run_plan_of(records, store.index, stages, options)
         plan.check()
+    if answered := of_trials(plan, options):
+        with named(options.folder):
+            store.append(answered)
+        plan = run_plan_of(records, store.index, stages, options)
     for said in plan.warnings:
         point_out(said)
     recorder = Recorder(plan, store, prices=options.prices, shard_rows=options.shard_rows)
@@ -199,6 +205,17 @@ def run_plan_of(records: Records, index: Index, stages: Sequence[Stage], options
     )
 
 
+def of_trials(plan: RunPlan, options: Options) -> list[JournalEntry]:
+    """Return the replies of the store's trials to what a plan would ask: they are taken over, and not paid again."""
+    replies = answers_of_trials(options.folder, simulated=is_simulated(options.model, options.client))
+    asked, taken = list(replies), dict[str, list[JournalEntry]]()
+    for questions in plan.stages if replies else ():
+        for name, number in zip(asked, find(asked, questions.questions), strict=True):
+            new = number >= 0 and (questions.place[number] < 0 or replies[name][-1].status == "done")
+            taken |= {name: replies[name]} if new and not questions.known[number] else {}
+    return [entry for entries in taken.values() for entry in entries]
+
+
 def _check_fits(records: Records, index: Index, stages: Sequence[Stage], options: Options) -> None:
     simulated = is_simulated(options.model, options.client)
     check_store_fits(index, stages=stages, key=records.key, simulated=simulated)
@@ -213,6 +230,10 @@ def look_ahead(frame: pd.DataFrame, options: Options) -> tuple[RunPlan, Index]:
         index.forget_readings()
     readable = read_failed(index, stages, retry=bool(options.retry_failed), prices=options.prices)
     plan = run_plan_of(records, index, stages, options)
+    if answered := of_trials(plan, options):
+        for entry in answered:
+            index.pending.setdefault(entry.question, []).append(entry)
+        plan = run_plan_of(records, index, stages, options)
     plan.notes.extend([f"{many(readable, 'failed answer')} can be read now, at no cost."] * bool(readable))
     return plan, index
 

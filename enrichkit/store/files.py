@@ -127,6 +127,20 @@ def area_beside(folder: Path) -> Path:
     return area if "=" not in folder.name or area.is_dir() else area.with_name(f"_{area.name}")
 
 
+def trial_area(out: Path) -> Path:
+    """Return the folder of a store's trials, beside its work area: each of their sides is a store in it."""
+    area = work_area(out)
+    return area.with_name(f"{area.name.removesuffix('.work')}.trial")
+
+
+def trial_sides(out: Path) -> list[Path]:
+    """Return the stores of a store's trials."""
+    area = trial_area(out)
+    with contextlib.suppress(OSError):  # a name that the area cannot have
+        return [area / name for name in names_in(area) if is_store(area / name)]
+    return []
+
+
 def is_store(out: Path) -> bool:
     """Whether a run has stored something there, or has begun to."""
     held = _holds_shards(out) or _is_in_use(work_area(out)) or stray_work_area(out) is not None

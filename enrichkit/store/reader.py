@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,15 @@ from ..table.parquet import join
 from .files import folder_of, is_store
 from .index import RECORD_ID, Columns, Snapshot, find
 from .journal import copies_in
-from .replies import COST, StoredReplies, collect_replies, cost_in_rows, cost_of_payloads, lost_costs
+from .replies import (
+    COST,
+    StoredReplies,
+    collect_replies,
+    cost_in_rows,
+    cost_of_payloads,
+    lost_costs,
+    trial_replies,
+)
 from .rows import STATUS, answers_and_facts, meta, record_status
 
 TOKENS = ("input_tokens", "tool_tokens", "thinking_tokens", "output_tokens")
@@ -118,7 +127,8 @@ class StoreReader(Snapshot):
         rows = self.facts((*COST, "attempts"), [RECORD_ID])
         if lost_costs(rows):
             return None
-        pending = {entry.payload for entry in self.entries} - self.sealed_payloads()
+        beside = [*self.entries, *chain(*trial_replies(self.folder, simulated=self.simulated))]
+        pending = {entry.payload for entry in beside} - self.sealed_payloads(beside)
         return cost_in_rows(rows) + cost_of_payloads(pending, prices)
 
     def status(self) -> StoreStatus:

@@ -8,11 +8,13 @@ It writes nothing.
 from __future__ import annotations
 
 import hashlib
+import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -21,7 +23,9 @@ from ..gemini.wire import read_stored
 from ..messages import SIMULATOR, Usage
 from ..pricing.prices import Cost, Price, Total, billed_as, cost, total, total_usd
 from ..reading.json_text import locate
+from .files import trial_sides
 from .index import RECORD_ID, Snapshot
+from .journal import JournalEntry, by_question
 from .rows import meta, reply_cost
 
 
@@ -119,7 +123,49 @@ def collect_replies(store: Snapshot, prices: Mapping[str, Price]) -> StoredRepli
         stored.simulated = any(reply.model.startswith(SIMULATOR) for reply in stored.paid)
     stored.damaged = len(store.damaged)
     mark_wasted(stored.replies, stored.answered)
+    for entries in trial_replies(store.folder, simulated=store.simulated):
+        place = len(stored.replies)
+        for entry in entries:  # as stages of their own: what they cost brought no cell of this store
+            if enter(entry.payload, stage := f"{entry.stage} (trial)", entry.question):
+                stored.stages.extend({stage} - {*stored.stages})
+        mark_wasted(stored.replies[place:], {entry.question: True for entry in entries if entry.status == "done"})
     return stored
+
+
+def trial_replies(out: Path, *, simulated: bool | None) -> Iterator[list[JournalEntry]]:
+    """Yield the replies of each side of a store's trials, each once, as a journal would have them.
+
+    If it is known whether the store's own are ``simulated``, sides where that is otherwise are left out.
+    """
+    for side in map(Snapshot, trial_sides(out)):
+        side.tables(())
+        if simulated is not None and side.simulated is (not simulated):
+            continue
+        entries = {entry.payload: entry for entry in side.entries}
+        columns = {meta(stage, fact) for stage in side.stages for fact in ("status", "question", "replies")}
+        for table in side.tables(columns).values():
+            for row in table.to_pylist():
+                for stage in side.stages:
+                    status, asked, payloads = (row.get(meta(stage, fact)) for fact in ("status", "question", "replies"))
+                    for payload in payloads or ():
+                        facts = json.loads(payload)
+                        question = facts.get("question") or asked
+                        last = question == asked and payload == payloads[-1]
+                        entry = JournalEntry(
+                            question, stage, facts.get("attempt", 1), status if last else "again", payload
+                        )
+                        entries.setdefault(payload, entry)
+        yield list(entries.values())
+
+
+def answers_of_trials(out: Path, *, simulated: bool | None) -> dict[str, list[JournalEntry]]:
+    """Return one side's replies to each question that a store's trials have asked, with an answer if there is one."""
+    chosen: dict[str, list[JournalEntry]] = {}
+    for side in trial_replies(out, simulated=simulated):
+        for question, entries in by_question(side).items():
+            if question not in chosen or chosen[question][-1].status != "done":
+                chosen[question] = entries
+    return chosen
 
 
 def _enter_rows(stored: StoredReplies, table: pa.Table, stage: str, enter: Callable[..., bool]) -> None:
