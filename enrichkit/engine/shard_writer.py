@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 from ..messages import SIMULATOR
 from ..planning.plan import RunPlan, read_otherwise
 from ..pricing.prices import Price
+from ..stages.checks import kinds_as_facts
 from ..stages.stage import Stage
 from ..store.index import FOOTER, RECORD_ID, VERSION, Index, find
 from ..store.rows import (
@@ -250,7 +251,7 @@ def reread(store: Store, stages: Sequence[Stage], *, failed: bool, prices: Mappi
 
 def _reading_facts(stage: Stage) -> dict[str, Any]:
     """Return what a shard's footer says of how a stage's answers were read."""
-    return {"reading": stage.reading, "answers": stage.answers}
+    return {"reading": stage.reading, "answers": stage.answers, "kinds": kinds_as_facts(stage.checks)}
 
 
 def _reread_row(stage: Stage, row: Row, visible: Collection[str], prices: Mapping[str, Price]) -> Row:

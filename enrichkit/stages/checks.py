@@ -9,8 +9,8 @@ from __future__ import annotations
 import datetime
 import math
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from pydantic import BaseModel
@@ -135,6 +135,21 @@ class Country(Kind):
             {places.country(part) or part.strip().casefold() for part in BETWEEN.split(x)} for x in (text, cell)
         )
         return own <= others or alike(text, cell)
+
+
+KINDS: dict[str, type[Kind]] = {kind.__name__: kind for kind in (City, Country, Email, Money, Phone, Url, Year)}
+
+
+def kinds_as_facts(checks: Iterable[Check]) -> list[dict[str, Any]]:
+    """Return the kinds among checks as JSON has them, for a shard's footer."""
+    kinds = [check for check in checks if isinstance(check, Kind) and type(check) in KINDS.values()]
+    return [asdict(kind) | {"kind": type(kind).__name__, "examples": None} for kind in kinds]
+
+
+def kinds_of_facts(facts: Iterable[Mapping[str, Any]]) -> tuple[Kind, ...]:
+    """Return the kinds that a footer tells of."""
+    settings = [{name: tuple(v) if isinstance(v, list) else v for name, v in kind.items()} for kind in facts]
+    return tuple(KINDS[kind.pop("kind")](**kind) for kind in settings)
 
 
 def means_the_same(checks: Iterable[Check], field: str, text: str, cell: str) -> bool:
