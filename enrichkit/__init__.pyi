@@ -11,6 +11,7 @@ from .reporting.report import Report, report
 from .reporting.tablefiles import export
 from .reporting.verify import verify
 from .runs.runner import Run
+from .runs.trial import trial
 from .stages import checks, funds
 from .stages.stage import Stage
 from .status import Status
@@ -42,6 +43,7 @@ __all__ = [
     "run",
     "simulator",
     "start",
+    "trial",
     "trust",
     "verify",
 ]

@@ -208,7 +208,7 @@ def failed_stages(out: Path) -> list[dict[str, Any]]:
 
 
 def set_aside(out: Path) -> Path | None:
-    """Rename a store, its work area and its trials; return its new folder, None if there was nothing. Nothing is deleted.
+    """Rename a store, its work area and its trials; return its new folder, None without one. Nothing is deleted.
 
     Raises
     ------

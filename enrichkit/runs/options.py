@@ -11,7 +11,7 @@ import math
 import numbers
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
@@ -277,6 +277,13 @@ def _addresses(value: object) -> Addresses:
     return Addresses(address.strip() for address in given)
 
 
+def check_names(verb: str, settings: Mapping[str, object], known: Collection[str]) -> None:
+    """Raise for a setting that a function does not have."""
+    for name in sorted(settings.keys() - known):
+        hint = perhaps(name, known)
+        raise InputError("{verb} has no argument {name!r}.{hint}", verb=verb, name=name, hint=hint)
+
+
 def takes(
     options: Callable[P, Options],
 ) -> Callable[[Callable[[pd.DataFrame, Options], T]], Callable[Concatenate[pd.DataFrame, P], T]]:
@@ -290,9 +297,7 @@ def takes(
 
         @functools.wraps(verb)
         def call(df: pd.DataFrame, /, *args: P.args, **settings: P.kwargs) -> T:
-            for name in sorted(settings.keys() - known):
-                hint = perhaps(name, known)
-                raise InputError("{verb} has no argument {name!r}.{hint}", verb=verb.__name__, name=name, hint=hint)
+            check_names(verb.__name__, settings, known)
             return verb(as_frame(df), options(*args, **settings))
 
         frame, *_ = inspect.signature(verb).parameters.values()

@@ -5,9 +5,11 @@ The stores lie beside the table's own, which takes their replies over when it as
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,18 +18,21 @@ import numpy as np
 import pandas as pd
 
 from ..errors import InputError
+from ..reporting.costs import make_bill
 from ..stages.choice import choose_stages
 from ..stages.stage import Stage
+from ..store.decisions import read_decisions
 from ..store.files import is_store, trial_area
-from ..store.index import RECORD_ID, Index
-from ..store.reader import StoreReader
-from ..store.replies import StoredReplies
+from ..store.reader import TOKENS, StoreReader
 from ..table.arrow import as_frame
-from ..trust.frames import evidence
-from .lifecycle import plan_on, terminated_as_interrupted
+from ..trust.comparison import CELL, Contest, changes, contest, read_cells, with_labels
+from .lifecycle import look_ahead, terminated_as_interrupted
 from .options import Options, check_names
 from .runner import Run
 
+LEVEL = 0.05
+"""So often a trial of one way against itself may name a winner."""
+NOT_OF_A_TRIAL = {"stages", "prompt", "fields", "limit", "priority"}
 NOTHING_LEFT_USD = Decimal("1e-9")
 """A budget of which nothing is left."""
 
@@ -104,19 +109,22 @@ def trial(
     """
     if not isinstance(rows, int) or rows < 1:
         raise InputError("rows must be a whole number above 0, not {rows!r}.", rows=rows)
-    check_names("trial", settings, known=Options)
-    frame = as_frame(df)
+    check_names("trial", settings, {field.name for field in fields(Options)} - NOT_OF_A_TRIAL)
     base = Options(out=out, budget_usd=budget_usd, **settings)
-    sides = list(_sides(choose_stages(stages), models or [base.model], base))
-    sample = _sample(frame, sides, rows)
+    sides = _sides(choose_stages(stages), models or [base.model], base)
+    sample = _sample(as_frame(df), sides, rows)
     for side in sides:
         left_usd = None
         if budget_usd is not None:
-            others = (_spent_usd(other) for other in sides if other is not side)
-            left_usd = max(Decimal(str(budget_usd)) - sum(others), NOTHING_LEFT_USD)
+            spent_usd = sum(_spent_usd(other) for other in sides if other is not side)
+            left_usd = float(max(Decimal(str(budget_usd)) - spent_usd, NOTHING_LEFT_USD))
         with terminated_as_interrupted():
             Run(sample, replace(side.options, budget_usd=left_usd)).result()
-    return pd.DataFrame([_figures(side) for side in sides])
+    decisions = read_decisions(base.folder)[::-1]
+    cells = [with_labels(read_cells(side.options.folder), decisions) for side in sides]
+    verdicts = _verdicts(cells, [side.options.folder for side in sides], rows)
+    figures = [_figures(side, of_side) for side, of_side in zip(sides, cells, strict=True)]
+    return pd.DataFrame(figures).assign(winner=verdicts)
 
 
 def _sides(stages: Sequence[Stage], models: Sequence[str], base: Options) -> list[Side]:
@@ -129,12 +137,12 @@ def _sides(stages: Sequence[Stage], models: Sequence[str], base: Options) -> lis
             times[name] += 1
             folder = trial_area(base.folder) / (name + f"-{times[name]}" * (times[name] > 1))
             sides.append(Side(stage, replace(base, stages=[stage], model=model, out=folder, notify=[])))
-    shared = set.intersection(*(set(side.stage.answers) for side in sides)) if sides else ()
+    shared = set.intersection(*(set(side.stage.answers) for side in sides)) if sides else set()
     if len(sides) < 2 or not shared:
         raise InputError(
-            "A trial compares two sides or more that fill the same columns, and these are {listed}. Give a stage twice, "
-            "or {models}; or give the other stage the first one's 'columns'.",
-            listed=[*stages],
+            "A trial compares two sides or more that fill the same columns, and these do not: {listed}. Give two "
+            "stages, or one twice, or {models}; columns= lets a stage fill those of another one.",
+            listed=", ".join(stage.name for stage in stages) or "none",
         )
     return sides
 
@@ -144,15 +152,16 @@ def _sample(frame: pd.DataFrame, sides: Sequence[Side], rows: int) -> pd.DataFra
 
     An id is a digest of the key, so its order is as good as chance, and remains the same.
     """
-    leads = None
+    drawn: list[set[int]] = []
     for side in sides:
-        plan = plan_on(Index(side.options.folder.parent, ()), frame, side.options)
-        code = plan.stages[0].code
-        own = np.unique(code, return_index=True)[1]
-        own = own[code[own] >= 0]  # a question is asked as its first record has it
-        leads = own if leads is None else np.intersect1d(leads, own)
-    drawn = leads[np.argsort(plan.ids.take(leads).to_numpy(zero_copy_only=False))[:rows]]
-    return frame.iloc[np.sort(plan.row[drawn])]
+        plan, _ = look_ahead(frame, replace(side.options, out=side.options.folder.with_name("none")))
+        plan.check()
+        asked, leads = np.unique(plan.stages[0].code, return_index=True)
+        drawn.append(set(leads[asked >= 0].tolist()))  # a question is asked as its first record has it
+    chosen = sorted(set.intersection(*drawn), key=plan.id)[:rows]
+    if not chosen:
+        raise InputError("No row of this table has a question of its own on each side, so there is nothing to try.")
+    return frame.iloc[np.sort(plan.row[chosen])]
 
 
 def _spent_usd(side: Side) -> Decimal:
@@ -164,9 +173,49 @@ def _spent_usd(side: Side) -> Decimal:
     return reader.replies(side.options.prices).counted(side.options.prices).usd + possibly
 
 
-def _figures(side: Side) -> dict[str, Any]:
+def _figures(side: Side, cells: pd.DataFrame) -> dict[str, Any]:
     """Return what a side has cost and brought."""
-    reader = StoreReader(side.options.folder)
-    stored: StoredReplies = reader.replies(side.options.prices)
-    cells = evidence(side.options.folder)
-    return {}
+    bill = make_bill(StoreReader(side.options.folder).replies(side.options.prices), own=side.options.prices)
+    counts, whole, valued = bill.total.counts, bill.total, cells[cells["answer"].notna()]
+    usd = None if whole.unpriced or whole.cost_usd is None else float(whole.cost_usd)
+    decided = valued["label"].dropna()
+    return {
+        "stage": side.stage.name,
+        "model": side.stage.model or side.options.model,
+        "out": str(side.options.folder),
+        "records": bill.records,
+        "requests": whole.attempts,
+        "tokens": sum(counts[name] for name in TOKENS),
+        "searches": counts["searches"],
+        "usd": usd,
+        "usd_per_record": None if usd is None else usd / bill.records,
+        "filled": cells["answer"].notna().mean(),
+        "backed": (valued["pages"].map(len) > 0).mean(),
+        "doubted": (valued["doubts"].map(len) > 0).mean(),
+        "decided": valued["label"].notna().mean(),
+        "right": (decided == "right").mean(),
+    }
+
+
+def _verdicts(sides: Sequence[pd.DataFrame], folders: Sequence[Path], labels: int) -> list[str]:
+    """Return of each side whether it is better than all others, or what is still to be decided."""
+    contests: dict[tuple[int, int], Contest] = {}
+    pairs = list(itertools.combinations(range(len(sides)), 2))
+    for first, second in pairs:
+        cells = changes(folders[first], folders[second])
+        for name, place in (("old_label", first), ("new_label", second)):
+            label = sides[place].set_index(CELL)["label"]
+            cells[name] = label.reindex(pd.MultiIndex.from_frame(cells[CELL])).to_numpy()
+        compared = len(sides[first].merge(sides[second], on=CELL))
+        contests[first, second] = contest(cells, compared, labels)
+    planned, decided = (sum(getattr(each, name) for each in contests.values()) for name in ("planned", "decided"))
+    if decided < planned:
+        return [f"{decided} of {planned} decided"] * len(sides)
+    gap = f"a gap of {math.ceil(max(each.gap for each in contests.values()))} points would have been found"
+    ahead = {(second, first): each.points for (first, second), each in contests.items() if each.p <= LEVEL / len(pairs)}
+    ahead |= {(first, second): -points for (second, first), points in ahead.items()}
+    for side in range(len(sides)):
+        points = [ahead.get((side, other), 0.0) for other in range(len(sides)) if other != side]
+        if min(points) > 0:
+            return [f"winner by {min(points):.0f} points; {gap}" if each == side else "" for each in range(len(sides))]
+    return [f"no winner; {gap}" if planned else "no difference"] * len(sides)

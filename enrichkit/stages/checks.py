@@ -148,8 +148,11 @@ def kinds_as_facts(checks: Iterable[Check]) -> list[dict[str, Any]]:
 
 def kinds_of_facts(facts: Iterable[Mapping[str, Any]]) -> tuple[Kind, ...]:
     """Return the kinds that a footer tells of."""
-    settings = [{name: tuple(v) if isinstance(v, list) else v for name, v in kind.items()} for kind in facts]
-    return tuple(KINDS[kind.pop("kind")](**kind) for kind in settings)
+    kinds: list[Kind] = []
+    for kind in facts:
+        settings: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in kind.items()}
+        kinds.append(KINDS[settings.pop("kind")](**settings))
+    return tuple(kinds)
 
 
 def means_the_same(checks: Iterable[Check], field: str, text: str, cell: str) -> bool:

@@ -1,23 +1,25 @@
 """The comparison: what differs between two readings of the same records, and which of two sides is better.
 
-A reading is a store, or a frame kept from `evidence`. What means the same, by the kinds of the fields, is no difference.
+A reading is a store, or a frame kept from `evidence`. What means the same, by the kinds of the fields, does not differ.
 """
 
 from __future__ import annotations
 
-import functools
+import hashlib
+import itertools
 import math
+import types
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import create_model
 
+from ..errors import InputError
 from ..gemini.wire import read_stored
 from ..reading.answer import Answer, Check
 from ..reading.shape import ARROW, SIMPLE
@@ -25,25 +27,27 @@ from ..stages import funds
 from ..stages.checks import kinds_of_facts, means_the_same
 from ..stages.kinds import BETWEEN
 from ..stages.stage import Stage
+from ..store.decisions import Decision, about_of
 from ..store.index import RECORD_ID
 from ..store.reader import ORIGIN, StoreReader
-from ..store.rows import Outcome, ReadReply, meta, read_payload, stage_values
-from .doubts import FACTS, fields, read_answers
+from ..store.rows import Outcome, meta, read_payload, stage_values
+from ..table.cells import is_missing
+from .doubts import FACTS, fields
 from .frames import evidence
 
 Same = Callable[[str, Any, Any], bool]
 """Whether two answers for a column mean the same."""
-ON = [RECORD_ID, "column"]
+CELL = [RECORD_ID, "column"]
+DETECTED = 1.96 + 0.84
+"""Standard errors of a gap that is found in 80 of 100 trials, at 5 %."""
+COMPARED = ("stage", "column", "old", "new", "why", "old_state", "new_state", "old_pages", "new_pages")
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """The answers of a store, or those of a frame that was kept from one."""
+class Reading(NamedTuple):
+    """Answers, a row each as `evidence` has them: of a store, or in a frame that was kept from one."""
 
     cells: pd.DataFrame
-    checks: Mapping[str, tuple[str, Sequence[Check]]] = field(default_factory=dict)
-    """By column, its field and the kinds that say what means the same."""
-    replies: Mapping[tuple[str, str], Sequence[bytes]] | None = None
+    reader: StoreReader | None = None
 
 
 def changes(old: str | Path | pd.DataFrame, new: str | Path | pd.DataFrame | None = None) -> pd.DataFrame:
@@ -67,6 +71,8 @@ def changes(old: str | Path | pd.DataFrame, new: str | Path | pd.DataFrame | Non
 
     Raises
     ------
+    InputError
+        If a frame is none that `evidence` returned, or there is but one.
     StoreError
         If there is no store.
 
@@ -80,9 +86,287 @@ def changes(old: str | Path | pd.DataFrame, new: str | Path | pd.DataFrame | Non
     >>> enrichkit.trust.changes(kept, out)[["column", "old", "why"]].values.tolist()
     [['fund.city', 'Bergen', 'read anew']]
     """
-    after = _read(old if new is None else new)
-    before = _before(old, after) if new is None else _read(old)
-    checks = {**before.checks, **after.checks}
-    key = (after if new is not None else after).cells.attrs[ORIGIN]["key"]
-    both = before.cells.merge(after.cells, on=ON, how="outer" if new is not None else "inner", suffixes=("_old", "_new"))
-    return both
+    after = read_cells(old if new is None else new)
+    before = _before(after) if new is None else read_cells(old)
+    same = sameness([reader for reader in (before.reader, after.reader) if reader is not None])
+    then = before.cells[[*CELL, "answer", "state", "pages"]]
+    then = then.set_axis([*CELL, "old", "old_state", "old_pages"], axis="columns")
+    now = after.cells.rename(columns={"answer": "new", "state": "new_state", "pages": "new_pages"})
+    cells = now.merge(then, on=CELL)
+    values = zip(cells["column"], cells["old"], cells["new"], strict=True)
+    cells = cells[[not same(*each) for each in values]].reset_index(drop=True)
+    cells["why"] = pd.Series(_why(cells, before, after), dtype=object)
+    key = after.reader.key if after.reader else after.cells.attrs.get(ORIGIN, {}).get("key", [])
+    listed = cells[[RECORD_ID, *key, *COMPARED]]
+    listed.attrs[ORIGIN] = {"key": list(key), "written": ["old", "new", "old_pages", "new_pages"]}
+    return listed
+
+
+def read_cells(source: str | Path | pd.DataFrame) -> Reading:
+    """Return a store's answers, or a frame's; of a stage that failed, all are missing."""
+    if isinstance(source, pd.DataFrame):
+        if lacking := {*CELL, "stage", "answer", "state", "pages"} - {*source.columns}:
+            raise InputError(
+                "This frame has no {lacking}: give a store's folder, or a frame that trust.evidence has returned.",
+                lacking=", ".join(sorted(lacking)),
+            )
+        return Reading(source)
+    reader = StoreReader(source, warn=False)
+    cells = evidence(source).rename(columns={"sources": "pages"})
+    known = set(zip(cells[RECORD_ID], cells["stage"], strict=True))
+    failed = [
+        {name: row[name] for name in (RECORD_ID, *reader.key)}
+        | {"stage": stage, "column": column, "state": "failed", "answer": None, "pages": []}
+        for row in reader.facts(["status"], [RECORD_ID, *reader.key]).to_pylist()
+        for stage, columns in reader.answers.items()
+        if row[meta(stage, "status")] == "failed" and (row[RECORD_ID], stage) not in known
+        for column in columns
+    ]
+    return Reading(pd.concat([cells, pd.DataFrame(failed)], ignore_index=True) if failed else cells, reader)
+
+
+def _before(after: Reading) -> Reading:
+    """Return the answers that were in a store before its newest ones, as far as these are different replies."""
+    if (reader := after.reader) is None:
+        raise InputError("One frame alone has no earlier answers. Give a store's folder, or two readings.")
+    given = {*reader.given, *(column for columns in reader.answers.values() for column in columns)}
+    rows: list[dict[str, Any]] = []
+    asked: dict[str, Stage] = {}
+    facts = [meta(stage, fact) for stage in reader.answers for fact in (*FACTS, "replies")]
+    for _, table in reader.each_shard([RECORD_ID, *given, *facts]):
+        for stage in [stage for stage in reader.answers if meta(stage, "replies") in table.column_names]:
+            several = pc.greater(pc.list_value_length(table.column(meta(stage, "replies"))), 1)
+            for row in table.filter(pc.fill_null(several, False)).to_pylist():
+                asked[stage] = asked.get(stage) or _stage_of(reader, stage, table.schema)
+                rows += _earlier(row, asked[stage], given)
+    cells = pd.DataFrame(rows, columns=[RECORD_ID, "column", "answer", "state", "pages"])
+    return Reading(cells, reader)
+
+
+def _earlier(row: Mapping[str, Any], stage: Stage, given: Collection[str]) -> Iterator[dict[str, Any]]:
+    """Yield what a row's answer before the newest says otherwise, as the fields of `evidence`."""
+    read = [read_payload(stage, payload, {}) for payload in row[meta(stage.name, "replies")]]
+    answered = [reply for reply in read if reply.answer is not None]
+    own = {name: row.get(name) for name in given} | dict.fromkeys(row.get(meta(stage.name, "filled")) or ())
+    both = []
+    for reply in answered[-2:]:
+        values = stage_values(stage, Outcome("", reply, (), None), own)
+        both.append(list(fields({**row, **values}, stage.name, stage.answers)))
+    for then, now in zip(*both, strict=True) if len(both) == 2 else ():
+        if then["answer"] != now["answer"]:
+            yield {RECORD_ID: row[RECORD_ID]} | then
+
+
+def _stage_of(reader: StoreReader, name: str, schema: pa.Schema) -> Stage:
+    """Return a stage as far as its store tells of it: what its answers are called, their types and kinds."""
+    built_in, answers = funds.STAGES.get(name), reader.answers[name]
+    if built_in is not None and built_in.answers == answers:
+        return built_in
+    named: dict[str, Any] = {
+        field: (_type_of(schema.field(column).type) | None, None) for column, field in answers.items()
+    }
+    model = create_model(name, __base__=Answer, **named)
+    columns = {field: column for column, field in answers.items()}
+    return Stage(name, prompt="{key}", answer=model, search=False, checks=_kinds(reader, name), columns=columns)
+
+
+def _type_of(kind: pa.DataType) -> Any:
+    """Return the type of values in a column."""
+    if pa.types.is_list(kind):
+        return types.GenericAlias(list, (_type_of(kind.value_type),))
+    if pa.types.is_map(kind):
+        return types.GenericAlias(dict, (str, _type_of(kind.item_type)))
+    if pa.types.is_struct(kind):
+        parts: dict[str, Any] = {part.name: (_type_of(part.type) | None, None) for part in kind}
+        return create_model("Part", **parts)
+    words = {arrow: word for word, arrow in ARROW.items()}
+    return next((simple for simple, word in SIMPLE.items() if word == words.get(kind)), str)
+
+
+def _kinds(reader: StoreReader, stage: str) -> tuple[Check, ...]:
+    """Return the kinds of a stage's fields."""
+    built_in = funds.STAGES.get(stage)
+    if built_in is not None and built_in.answers == reader.answers[stage]:
+        return built_in.checks
+    return kinds_of_facts(reader.stages[stage].get("kinds", ()))
+
+
+def sameness(readers: Iterable[StoreReader]) -> Same:
+    """Return what tells whether two answers mean the same, by the kinds that these stores tell of."""
+    known = {
+        column: (field, _kinds(reader, stage))
+        for reader in readers
+        for stage, columns in reader.answers.items()
+        for column, field in columns.items()
+    }
+
+    def same(column: str, own: Any, other: Any) -> bool:
+        if is_missing(own) or is_missing(other):
+            return is_missing(own) and is_missing(other)
+        if own == other:
+            return True
+        field, checks = known.get(column, (column, ()))
+        ways = (means_the_same(checks, field, *pair) for pair in ((own, other), (other, own)))
+        # A kind takes one of several for the same; here that is a loss.
+        counts = {len(list(filter(str.strip, BETWEEN.split(text)))) for text in (own, other)}
+        return any(ways) if len(counts) == 1 else all(ways)
+
+    return same
+
+
+def _why(cells: pd.DataFrame, before: Reading, after: Reading) -> list[str]:
+    """Return why each of these cells has another answer now."""
+    old, new = (_replies(reading.reader, cells) for reading in (before, after))
+    kept = before.cells.attrs.get(ORIGIN, {}).get("at", "")
+    why = []
+    for record, stage in zip(cells[RECORD_ID], cells["stage"], strict=True):
+        newest = (new.get((record, stage)) or [b""])[-1]
+        if not newest or not (before.reader or kept):
+            why.append("asked again or read anew")
+        elif before.reader is after.reader:
+            why.append("asked again")
+        else:
+            known = newest in old.get((record, stage), ()) if before.reader else _asked_at(newest) < kept
+            why.append("read anew" if known else "asked again")
+    return why
+
+
+def _asked_at(payload: bytes) -> str:
+    """Return when a reply came, as its time is written."""
+    return str(read_stored(payload)[1].get("at", ""))
+
+
+def _replies(reader: StoreReader | None, cells: pd.DataFrame) -> dict[tuple[str, str], list[bytes]]:
+    """Return the stored replies behind some cells, by record and stage."""
+    if reader is None or cells.empty:
+        return {}
+    wanted, stages = pa.array(cells[RECORD_ID].unique(), pa.string()), list(reader.answers)
+    return {
+        (row[RECORD_ID], stage): row.get(meta(stage, "replies")) or []
+        for _, table in reader.each_shard([RECORD_ID, *(meta(stage, "replies") for stage in stages)])
+        for row in table.filter(pc.is_in(table.column(RECORD_ID), value_set=wanted)).to_pylist()
+        for stage in stages
+    }
+
+
+def in_turn(cells: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of `changes` in the order in which they are to be judged: one of a record before a second.
+
+    Beyond that it is as good as chance, and always the same.
+    """
+    places = pd.Series([_digest(*each) for each in zip(*(cells[name] for name in CELL), strict=True)], cells.index)
+    turn = places.groupby(cells[RECORD_ID]).rank(method="first")
+    records = cells[RECORD_ID].map(_digest)
+    order = pd.DataFrame({"turn": turn, "record": records}).sort_values(["turn", "record"], kind="stable").index
+    return cells.loc[order].reset_index(drop=True)
+
+
+def _digest(*texts: str) -> str:
+    return hashlib.blake2b("\0".join(texts).encode(), digest_size=8).hexdigest()
+
+
+def unnamed(cell: Mapping[str, Any]) -> tuple[Any, Any]:
+    """Return a changed cell's two values in an order that does not tell which side they are from."""
+    values = (cell["old"], cell["new"])
+    return values if int(_digest("unnamed", cell[RECORD_ID], cell["column"]), 16) % 2 else values[::-1]
+
+
+def judged(choice: str, first: Any, second: Any) -> list[tuple[str, str]]:
+    """Return what a choice between two values decides: ``1``, ``2``, ``b`` both or ``n`` neither.
+
+    >>> judged("1", "Oslo", "Bergen"), judged("2", "Oslo", None)
+    ([('Oslo', 'right')], [('Oslo', 'wrong')])
+    """
+    right = [value for key, value in (("1", first), ("2", second)) if choice in (key, "b") and not is_missing(value)]
+    wrong = [value for value in (first, second) if not is_missing(value)]
+    return [(value, "right") for value in right] or [(value, "wrong") for value in wrong]
+
+
+def label(column: str, answer: Any, decisions: Iterable[Decision], same: Same) -> str | None:
+    """Return what decisions about one cell, newest first, say of an answer: right, wrong or unsure; None for nothing.
+
+    An earlier decision counts where its value is this one, or where it says which value is right.
+    """
+    by_call: dict[str, list[Decision]] = {}
+    for decision in decisions:
+        by_call.setdefault(decision.at, []).append(decision)
+    for together in by_call.values():  # "b" decides twice in a call
+        truths = [
+            decision.instead if decision.verdict == "value" else decision.value
+            for decision in together
+            if decision.verdict in ("right", "value")
+        ]
+        seen = [decision.verdict for decision in together if same(column, answer, decision.value)]
+        if truths:
+            return "right" if any(same(column, answer, truth) for truth in truths) else "wrong"
+        if seen:
+            return seen[0]
+    return None
+
+
+def with_labels(reading: Reading, decisions: Sequence[Decision]) -> pd.DataFrame:
+    """Return a store's answers with the ``label`` that decisions, newest first, give to each."""
+    cells, reader = reading
+    assert reader is not None
+    per = {stage: facts.get("per", ()) for stage, facts in reader.stages.items()}
+    rows = reader.rows([RECORD_ID, *itertools.chain(*per.values())]).to_pylist() if decisions else ()
+    about = {(row[RECORD_ID], stage): about_of(row, per[stage]) for row in rows for stage in per}
+    same, labels = sameness([reader]), []
+    for record, stage, column, answer in zip(
+        *(cells[name] for name in (RECORD_ID, "stage", "column", "answer")), strict=True
+    ):
+        of_cell = [
+            decision
+            for decision in decisions
+            if decision.column == column and about.get((record, stage)) == decision.about
+        ]
+        labels.append(label(column, answer, of_cell, same))
+    return cells.assign(label=pd.Series(labels, index=cells.index, dtype=object))
+
+
+def sign_flip(differences: Iterable[int]) -> float:
+    """Return how likely so large a sum of differences is by chance, if each record's might as well be the other way.
+
+    Exact: all ways of swapping two sides, a record at a time.
+
+    >>> sign_flip([1, 1, 1, 1, 1, 0]), sign_flip([2, -2, 1])
+    (0.0625, 1.0)
+    """
+    sums, whole = Counter({0: 1}), 0
+    for difference in filter(None, differences):
+        whole += difference
+        flipped = Counter[int]()
+        for value, ways in sums.items():
+            flipped[value + difference] += ways
+            flipped[value - difference] += ways
+        sums = flipped
+    return sum(ways for value, ways in sums.items() if abs(value) >= abs(whole)) / sums.total()
+
+
+class Contest(NamedTuple):
+    """What the labels of two sides come to: how many values are judged, and by how much the second side is better."""
+
+    planned: int
+    decided: int
+    points: float
+    """How many more of 100 values are right on the second side, as far as the labels show it."""
+    p: float
+    gap: float
+    """How many points would have been found in 80 of 100 trials."""
+
+
+def contest(cells: pd.DataFrame, compared: int, labels: int) -> Contest:
+    """Return what two sides come to, a row for each value in which they differ, labelled ``old_label``, ``new_label``.
+
+    Judged once, by the first values in turn, as many as there are to be ``labels``; ``compared`` is of how many values
+    these are. What nobody can tell makes no difference.
+    """
+    planned = in_turn(cells).head(labels)
+    known = planned[planned[["old_label", "new_label"]].notna().all(axis="columns")]
+    clear = known[(known[["old_label", "new_label"]] != "unsure").all(axis="columns")]
+    gains = (clear["new_label"] == "right").astype(int) - (clear["old_label"] == "right").astype(int)
+    by_record = gains.groupby(clear[RECORD_ID]).sum().tolist()
+    a_label = 100 * len(cells) / max(1, compared) / max(1, len(planned))
+    spread = math.sqrt(max(1, sum(gain**2 for gain in by_record)))
+    p = sign_flip(by_record)
+    return Contest(len(planned), len(known), a_label * sum(by_record), p, a_label * DETECTED * spread)
