@@ -25,7 +25,8 @@ from ..store.decisions import read_decisions
 from ..store.files import is_store, trial_area
 from ..store.reader import TOKENS, StoreReader
 from ..table.arrow import as_frame
-from ..trust.comparison import CELL, Contest, changes, contest, read_cells, with_labels
+from ..trust.comparison import CELL, changes, read_cells
+from .contest import Contest, contest, with_labels
 from .lifecycle import look_ahead, terminated_as_interrupted
 from .options import Options, check_names
 from .runner import Run
@@ -141,7 +142,7 @@ def _sides(stages: Sequence[Stage], models: Sequence[str], base: Options) -> lis
     if len(sides) < 2 or not shared:
         raise InputError(
             "A trial compares two sides or more that fill the same columns, and these do not: {listed}. Give two "
-            "stages, or one twice, or {models}; columns= lets a stage fill those of another one.",
+            "stages, or one twice, or models=; columns= lets a stage fill those of another one.",
             listed=", ".join(stage.name for stage in stages) or "none",
         )
     return sides

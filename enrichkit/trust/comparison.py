@@ -6,11 +6,8 @@ A reading is a store, or a frame kept from `evidence`. What means the same, by t
 from __future__ import annotations
 
 import hashlib
-import itertools
-import math
 import types
-from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,7 +24,6 @@ from ..stages import funds
 from ..stages.checks import kinds_of_facts, means_the_same
 from ..stages.kinds import BETWEEN
 from ..stages.stage import Stage
-from ..store.decisions import Decision, about_of
 from ..store.index import RECORD_ID
 from ..store.reader import ORIGIN, StoreReader
 from ..store.rows import Outcome, meta, read_payload, stage_values
@@ -38,8 +34,6 @@ from .frames import evidence
 Same = Callable[[str, Any, Any], bool]
 """Whether two answers for a column mean the same."""
 CELL = [RECORD_ID, "column"]
-DETECTED = 1.96 + 0.84
-"""Standard errors of a gap that is found in 80 of 100 trials, at 5 %."""
 COMPARED = ("stage", "column", "old", "new", "why", "old_state", "new_state", "old_pages", "new_pages")
 
 
@@ -105,6 +99,7 @@ def changes(old: str | Path | pd.DataFrame, new: str | Path | pd.DataFrame | Non
 def read_cells(source: str | Path | pd.DataFrame) -> Reading:
     """Return a store's answers, or a frame's; of a stage that failed, all are missing."""
     if isinstance(source, pd.DataFrame):
+        source = source.rename(columns={"sources": "pages"})
         if lacking := {*CELL, "stage", "answer", "state", "pages"} - {*source.columns}:
             raise InputError(
                 "This frame has no {lacking}: give a store's folder, or a frame that trust.evidence has returned.",
@@ -154,7 +149,7 @@ def _earlier(row: Mapping[str, Any], stage: Stage, given: Collection[str]) -> It
         both.append(list(fields({**row, **values}, stage.name, stage.answers)))
     for then, now in zip(*both, strict=True) if len(both) == 2 else ():
         if then["answer"] != now["answer"]:
-            yield {RECORD_ID: row[RECORD_ID]} | then
+            yield {RECORD_ID: row[RECORD_ID], "pages": then.get("pages", then.get("sources"))} | then
 
 
 def _stage_of(reader: StoreReader, name: str, schema: pa.Schema) -> Stage:
@@ -280,93 +275,3 @@ def judged(choice: str, first: Any, second: Any) -> list[tuple[str, str]]:
     right = [value for key, value in (("1", first), ("2", second)) if choice in (key, "b") and not is_missing(value)]
     wrong = [value for value in (first, second) if not is_missing(value)]
     return [(value, "right") for value in right] or [(value, "wrong") for value in wrong]
-
-
-def label(column: str, answer: Any, decisions: Iterable[Decision], same: Same) -> str | None:
-    """Return what decisions about one cell, newest first, say of an answer: right, wrong or unsure; None for nothing.
-
-    An earlier decision counts where its value is this one, or where it says which value is right.
-    """
-    by_call: dict[str, list[Decision]] = {}
-    for decision in decisions:
-        by_call.setdefault(decision.at, []).append(decision)
-    for together in by_call.values():  # "b" decides twice in a call
-        truths = [
-            decision.instead if decision.verdict == "value" else decision.value
-            for decision in together
-            if decision.verdict in ("right", "value")
-        ]
-        seen = [decision.verdict for decision in together if same(column, answer, decision.value)]
-        if truths:
-            return "right" if any(same(column, answer, truth) for truth in truths) else "wrong"
-        if seen:
-            return seen[0]
-    return None
-
-
-def with_labels(reading: Reading, decisions: Sequence[Decision]) -> pd.DataFrame:
-    """Return a store's answers with the ``label`` that decisions, newest first, give to each."""
-    cells, reader = reading
-    assert reader is not None
-    per = {stage: facts.get("per", ()) for stage, facts in reader.stages.items()}
-    rows = reader.rows([RECORD_ID, *itertools.chain(*per.values())]).to_pylist() if decisions else ()
-    about = {(row[RECORD_ID], stage): about_of(row, per[stage]) for row in rows for stage in per}
-    same, labels = sameness([reader]), []
-    for record, stage, column, answer in zip(
-        *(cells[name] for name in (RECORD_ID, "stage", "column", "answer")), strict=True
-    ):
-        of_cell = [
-            decision
-            for decision in decisions
-            if decision.column == column and about.get((record, stage)) == decision.about
-        ]
-        labels.append(label(column, answer, of_cell, same))
-    return cells.assign(label=pd.Series(labels, index=cells.index, dtype=object))
-
-
-def sign_flip(differences: Iterable[int]) -> float:
-    """Return how likely so large a sum of differences is by chance, if each record's might as well be the other way.
-
-    Exact: all ways of swapping two sides, a record at a time.
-
-    >>> sign_flip([1, 1, 1, 1, 1, 0]), sign_flip([2, -2, 1])
-    (0.0625, 1.0)
-    """
-    sums, whole = Counter({0: 1}), 0
-    for difference in filter(None, differences):
-        whole += difference
-        flipped = Counter[int]()
-        for value, ways in sums.items():
-            flipped[value + difference] += ways
-            flipped[value - difference] += ways
-        sums = flipped
-    return sum(ways for value, ways in sums.items() if abs(value) >= abs(whole)) / sums.total()
-
-
-class Contest(NamedTuple):
-    """What the labels of two sides come to: how many values are judged, and by how much the second side is better."""
-
-    planned: int
-    decided: int
-    points: float
-    """How many more of 100 values are right on the second side, as far as the labels show it."""
-    p: float
-    gap: float
-    """How many points would have been found in 80 of 100 trials."""
-
-
-def contest(cells: pd.DataFrame, compared: int, labels: int) -> Contest:
-    """Return what two sides come to, a row for each value in which they differ, labelled ``old_label``, ``new_label``.
-
-    Judged once, by the first values in turn, as many as there are to be ``labels``; ``compared`` is of how many values
-    these are. What nobody can tell makes no difference.
-    """
-    planned = in_turn(cells).head(labels)
-    known = planned[planned[["old_label", "new_label"]].notna().all(axis="columns")]
-    clear = known[(known[["old_label", "new_label"]] != "unsure").all(axis="columns")]
-    gains = (clear["new_label"] == "right").astype(int) - (clear["old_label"] == "right").astype(int)
-    by_record = gains.groupby(clear[RECORD_ID]).sum().tolist()
-    a_label = 100 * len(cells) / max(1, compared) / max(1, len(planned))
-    spread = math.sqrt(max(1, sum(gain**2 for gain in by_record)))
-    p = sign_flip(by_record)
-    return Contest(len(planned), len(known), a_label * sum(by_record), p, a_label * DETECTED * spread)

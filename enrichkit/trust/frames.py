@@ -6,6 +6,7 @@ Nothing is looked up or asked again, and nothing is written to the store.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pandas as pd
@@ -189,6 +190,10 @@ def _in_words(doubt: Doubt, stage: str) -> str:
 
 
 def _listed(frame: pd.DataFrame, key: Sequence[str], written: Sequence[str]) -> pd.DataFrame:
-    """Return a list that says which of its columns identify a record, and which a model wrote into, for `export`."""
-    frame.attrs[ORIGIN] = {"key": list(key), "written": list(written)}
+    """Return a list that says which of its columns identify a record, which a model wrote into, and when it was made.
+
+    `export` needs the first two, and `changes` the last.
+    """
+    at = datetime.now(UTC).isoformat(timespec="milliseconds")
+    frame.attrs[ORIGIN] = {"key": list(key), "written": list(written), "at": at}
     return frame
