@@ -69,7 +69,7 @@ class Money(Kind):
         if given and code != given:
             instead = KEEP if code == "" else (amount := amount | {"currency": code})
             yield Issue("", "currency_code", original(given), instead=instead)
-        names = [name for name in ("value", "min", "max") if amount.get(name) is not None]
+        names = [name for name in ("value", "min", "max") if not isinstance(amount.get(name), str | None)]
         check = f"{self.field.rpartition('.')[2]}_range"
         if wrong := {
             name: None for name in names if not (0 <= amount[name] < math.inf and (amount[name] or name == "min"))

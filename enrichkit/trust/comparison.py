@@ -88,7 +88,8 @@ def changes(old: str | Path | pd.DataFrame, new: str | Path | pd.DataFrame | Non
     now = after.cells.rename(columns={"answer": "new", "state": "new_state", "pages": "new_pages"})
     cells = now.merge(then, on=CELL)
     values = zip(cells["column"], cells["old"], cells["new"], strict=True)
-    cells = cells[[not same(*each) for each in values]].reset_index(drop=True)
+    differs = pd.Series([not same(*each) for each in values], index=cells.index, dtype=bool)
+    cells = cells[differs].reset_index(drop=True)
     cells["why"] = pd.Series(_why(cells, before, after), dtype=object)
     key = after.reader.key if after.reader else after.cells.attrs.get(ORIGIN, {}).get("key", [])
     listed = cells[[RECORD_ID, *key, *COMPARED]]

@@ -1,0 +1,180 @@
+"""What differs between two readings: the planted changes and no others, and why."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import pandas as pd
+import pytest
+
+import enrichkit
+from enrichkit import Answer, Stage, checks, errors, trust
+from enrichkit.messages import Failure, Reply, Source, Support
+from enrichkit.trust.comparison import in_turn, judged
+from support.tables import numbered
+
+
+class Firm(Answer):
+    website: Annotated[str | None, checks.url()] = None
+    phone: Annotated[str | None, checks.phone()] = None
+    country: Annotated[str | None, checks.country()] = None
+    assets: Annotated[str | None, checks.money()] = None
+    sectors: list[str] | None = None
+    staff: int | None = None
+
+
+BASE = {
+    "website": "https://norrgard.se",
+    "phone": "+46 40 123 45 67",
+    "country": "Norway",
+    "assets": "3400000",
+    "sectors": ["tea", "wood"],
+    "staff": 12,
+}
+SPELLINGS = [
+    {"website": "http://www.norrgard.se/"},
+    {"phone": "+46 (0)40-123 45 67"},
+    {"country": "Norge"},
+    {"assets": "3,400,000"},
+    {"sectors": ["Wood", "tea"]},
+    {"staff": "12 "},
+    {"note": "an unknown key"},
+]
+PLANTED = [
+    {"website": "https://lofoten.no"},
+    {"phone": "+46 40 123 45 68"},
+    {"country": "Sweden"},
+    {"country": None},
+    {"assets": "3.5e6"},
+    {"sectors": ["tea"]},
+    {"sectors": ["tea", "wood", "ore"]},
+    {"staff": 13},
+]
+PAGES = [Source(url="https://norrgard.se/about", title="norrgard.se")]
+
+
+def stage(prompt="Research {name}.", *more):
+    return Stage("firm", prompt=prompt, answer=Firm, search=False, checks=more)
+
+
+def author(*answers):
+    """A client that gives the n-th record the n-th answer."""
+
+    def client(request):
+        number = int(request.text.split("⟦N")[1].split("⟧")[0])
+        answer = answers[number]
+        if answer is None:
+            return Reply(failure=Failure(cause="blocked", message="SAFETY"), raw="{}")
+        text = json.dumps(BASE | answer, ensure_ascii=False)
+        return Reply(
+            text=text, sources=tuple(PAGES), supports=(Support(start=0, end=len(text.encode()), sources=(0,)),)
+        )
+
+    return client
+
+
+def run(out, *answers, rows=None, **more):
+    settings = {"stages": [stage()], "key": "name", "model": "m", "progress": False} | more
+    return enrichkit.run(numbered(len(rows or answers)), out=out, client=author(*answers), **settings)
+
+
+def planted(answers):
+    return {(f"N{number}", f"firm.{name}") for number, answer in enumerate(answers) for name in answer}
+
+
+def listed(changed):
+    return set(zip(changed["name"], changed["column"], strict=True))
+
+
+def test_the_planted_changes_are_listed_and_no_other_spellings(tmp_path):
+    """Of one stage in two stores; of the same store before and after it was asked again; of a frame that was kept."""
+    answers = [*SPELLINGS, *PLANTED]
+    run(tmp_path / "A", *[{} for _ in answers])
+    run(tmp_path / "B", *answers)
+    expected = {place for place in planted(answers) if int(place[0][1:]) >= len(SPELLINGS)}
+    changed = trust.changes(tmp_path / "A", tmp_path / "B")
+    assert listed(changed) == expected
+    assert set(changed["why"]) == {"asked again"}
+    kept = trust.evidence(tmp_path / "A")
+    again = {"stages": [stage("Research {name} again.")], "on_change": "redo"}
+    run(tmp_path / "A", *answers, **again)
+    assert listed(trust.changes(tmp_path / "A")) == expected
+    by_frame = trust.changes(kept, tmp_path / "A")
+    assert listed(by_frame) == expected
+    assert set(by_frame["why"]) == {"asked again"}
+
+
+def test_a_change_tells_both_values_with_their_states_and_pages(tmp_path):
+    """Of a store alone too, which has them from the raw replies."""
+    run(tmp_path / "A", {}, {"staff": 40})
+    run(tmp_path / "A", {"country": None}, {"staff": 41}, stages=[stage("Find {name}.")], on_change="redo")
+    changed = trust.changes(tmp_path / "A").set_index("column")
+    country = changed.loc["firm.country", ["old", "why", "old_state", "new_state"]].tolist()
+    assert country == ["Norway", "asked again", "supported", "not_found"]
+    assert pd.isna(changed.loc["firm.country", "new"])
+    assert changed.loc["firm.staff", ["old", "new"]].tolist() == ["40", "41"]
+    assert len(changed.loc["firm.staff", "old_pages"]) == len(changed.loc["firm.staff", "new_pages"])
+
+
+def no_tea(answer, record):
+    if answer.sectors and "tea" in answer.sectors:
+        yield enrichkit.Issue("sectors", "no_tea", instead=None)
+
+
+def test_what_is_read_anew_was_not_asked_again(tmp_path):
+    """The reply is the same one."""
+    run(tmp_path / "A", {}, {})
+    kept = trust.evidence(tmp_path / "A")
+    run(tmp_path / "A", {}, {}, stages=[stage("Research {name}.", no_tea)])
+    changed = trust.changes(kept, tmp_path / "A")
+    assert (
+        changed[["column", "old", "why", "new_state"]].values.tolist()
+        == [["firm.sectors", "tea, wood", "read anew", "invalid"]] * 2
+    )
+    assert changed["new"].isna().all()
+    assert trust.changes(tmp_path / "A").empty
+
+
+def test_a_failure_is_a_change_where_nothing_stands(tmp_path):
+    """Records that only one of them has are none."""
+    run(tmp_path / "A", {}, {}, {})
+    run(tmp_path / "B", {}, None)
+    changed = trust.changes(tmp_path / "A", tmp_path / "B")
+    assert set(changed["name"]) == {"N1"}
+    assert set(changed["new_state"]) == {"failed"}
+    assert len(changed) == len(BASE)
+
+
+def test_a_store_against_itself_has_no_changes(tmp_path):
+    """Nor has a frame; in the columns of a change."""
+    run(tmp_path / "A", {}, {})
+    kept = trust.evidence(tmp_path / "A")
+    for same in (trust.changes(tmp_path / "A", tmp_path / "A"), trust.changes(kept, kept)):
+        assert same.empty
+        assert {"name", "column", "old", "new", "why"} <= {*same.columns}
+
+
+def test_a_frame_of_anything_else_is_refused(tmp_path):
+    """By what it lacks."""
+    run(tmp_path / "A", {})
+    with pytest.raises(errors.InputError, match="answer, state"):
+        trust.changes(pd.DataFrame({"_record_id": [], "column": [], "stage": [], "pages": []}), tmp_path / "A")
+    with pytest.raises(errors.InputError, match="alone"):
+        trust.changes(trust.evidence(tmp_path / "A"))
+
+
+def test_one_value_of_a_record_comes_before_a_second():
+    """In an order that does not depend on the table's."""
+    cells = pd.DataFrame([{"_record_id": record, "column": column} for record in "abcde" for column in "xyz"])
+    turned = in_turn(cells)
+    assert sorted(turned["_record_id"].head(5)) == sorted(turned["_record_id"].tail(5)) == list("abcde")
+    pd.testing.assert_frame_equal(in_turn(cells[::-1]), turned)
+    assert turned["column"].head(5).nunique() > 1
+
+
+def test_a_choice_between_two_values_is_a_decision_on_each():
+    """Both, or neither, are two."""
+    assert judged("b", "Oslo", "Bergen") == [("Oslo", "right"), ("Bergen", "right")]
+    assert judged("n", "Oslo", "Bergen") == [("Oslo", "wrong"), ("Bergen", "wrong")]
+    assert judged("1", None, "Bergen") == [("Bergen", "wrong")]

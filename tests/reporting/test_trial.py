@@ -1,0 +1,290 @@
+"""Trials: rows asked in several ways, side by side; what they cost counts once, and who is better is named once."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+from statistics import NormalDist
+
+import pandas as pd
+import pytest
+
+import enrichkit
+from enrichkit import Answer, Stage, Stopped, errors, trust
+from enrichkit.cli.files import set_aside
+from enrichkit.messages import Failure, Reply, Usage
+from enrichkit.runs.contest import contest, sign_flip
+from enrichkit.store.decisions import Decision, write_decisions
+from enrichkit.trust.comparison import in_turn, judged, unnamed
+from support.tables import PRICES, numbered
+
+
+class Facts(Answer):
+    industry: str | None = None
+    city: str | None = None
+
+
+LONG = Stage("long", prompt="Research {name} with care.", answer=Facts, search=False, columns="firm")
+SHORT = Stage("short", prompt="Research {name}.", answer=Facts, search=False, columns="firm")
+
+
+class Author:
+    """A client whose long answers are right; what it is asked is counted."""
+
+    def __init__(self, failing=()):
+        self.asked = []
+        self.failing = failing
+
+    def __call__(self, request):
+        self.asked.append((request.stage, request.model))
+        if any(name in request.text for name in self.failing):
+            return Reply(usage=Usage(prompt_tokens=1000, output_tokens=0), failure=Failure(cause="blocked", message=""))
+        answer = {"industry": "tea" if request.stage == "long" else f"coffee {len(self.asked)}", "city": "Oslo"}
+        return Reply(text=json.dumps(answer), usage=Usage(prompt_tokens=1000, output_tokens=0, searches=0))
+
+
+@pytest.fixture
+def author():
+    return Author()
+
+
+@pytest.fixture
+def settings(tmp_path, author):
+    prices = PRICES | {"n": PRICES["m"]}
+    return {
+        "out": tmp_path / "OUT", "key": "name", "model": "m", "client": author, "prices": prices, "progress": False
+    }  # fmt: skip
+
+
+def bill(settings):
+    return enrichkit.report(settings["out"], prices=settings["prices"]).cost
+
+
+def test_a_trial_costs_what_it_asked_and_the_winner_is_not_paid_again(settings, author):
+    """By hand: a dollar a request; a run that asks the same asks for the other rows only, and its bill has all."""
+    df = numbered(20)
+    sides = enrichkit.trial(df, [LONG, SHORT], rows=8, **settings)
+    assert author.asked.count(("long", "m")) == author.asked.count(("short", "m")) == 8
+    counted = sides[["stage", "records", "requests", "tokens", "searches", "usd", "usd_per_record", "filled"]]
+    assert counted.values.tolist() == [[name, 8, 8, 8000, 0, 8.0, 1.0, 1.0] for name in ("long", "short")]
+    assert not settings["out"].exists()
+    assert enrichkit.plan(df, stages=[LONG], **settings).to_ask == 12
+    enriched = enrichkit.run(df, stages=[LONG], **settings)
+    assert enriched["firm.industry"].tolist() == ["tea"] * 20
+    assert author.asked.count(("long", "m")) == 20
+    assert bill(settings).total.cost_usd == 28
+    assert {name: line.cost_usd for name, line in bill(settings).by_stage.items()} == {"long": 20, "short (trial)": 8}
+    assert len(enrichkit.costs(settings["out"])) == 28
+    assert bill(settings).total.wasted == 0
+    assert enrichkit.verify(settings["out"]).ok
+
+
+def test_the_rows_of_a_trial_are_not_asked_for_by_the_winner(settings, author):
+    """Not one request for them."""
+    df = numbered(20)
+    side = enrichkit.trial(df, [LONG, SHORT], rows=8, **settings)["out"][0]
+    tried = df[df["name"].isin(enrichkit.read(side)["name"])]
+    before = len(author.asked)
+    assert enrichkit.run(tried, stages=[LONG], **settings)["_status"].tolist() == ["done"] * 8
+    assert len(author.asked) == before
+
+
+def test_what_a_trial_has_spent_counts_for_the_budget_of_its_store(settings, author):
+    """Once: what was taken over is in both places."""
+    df = numbered(20)
+    enrichkit.trial(df, [LONG, SHORT], rows=8, **settings)
+    with pytest.raises(Stopped):
+        enrichkit.run(df, stages=[LONG], budget_usd=20, workers=1, **settings)
+    assert 16 <= bill(settings).total.cost_usd <= 20
+    with pytest.raises(Stopped):
+        enrichkit.run(df, stages=[LONG], budget_usd=25, workers=1, **settings)
+    assert 20 < bill(settings).total.cost_usd <= 25
+
+
+def test_a_budget_bounds_all_sides_together_and_the_same_call_goes_on(settings, author):
+    """And counts what earlier calls have spent on them."""
+    with pytest.raises(Stopped):
+        enrichkit.trial(numbered(20), [LONG, SHORT], rows=8, budget_usd=12, workers=1, **settings)
+    assert 9 <= len(author.asked) <= 12
+    with pytest.raises(Stopped):
+        enrichkit.trial(numbered(20), [LONG, SHORT], rows=8, budget_usd=12, workers=1, **settings)
+    assert len(author.asked) <= 12
+    enrichkit.trial(numbered(20), [LONG, SHORT], rows=8, budget_usd=18, workers=1, **settings)
+    assert len(author.asked) == 16
+
+
+def test_one_stage_twice_is_asked_twice_and_once_more_not_at_all(settings, author):
+    """It shows how far a model contradicts itself; the same call finds both answers."""
+    for _ in range(2):
+        sides = enrichkit.trial(numbered(20), [SHORT, SHORT], rows=8, **settings)
+        assert len(author.asked) == 16
+    assert len(trust.changes(*sides["out"])) == 8
+    enrichkit.run(numbered(20), stages=[SHORT], **settings)
+    assert len(author.asked) == 28
+    assert bill(settings).total.cost_usd == 28
+    assert bill(settings).total.wasted == 0
+
+
+def test_models_are_sides_of_one_stage(settings, author):
+    """Each asked with the same question."""
+    sides = enrichkit.trial(numbered(20), [LONG], models=["m", "n"], rows=3, **settings)
+    assert sides[["stage", "model"]].values.tolist() == [["long", "m"], ["long", "n"]]
+    assert sorted(author.asked) == [("long", "m")] * 3 + [("long", "n")] * 3
+
+
+def test_more_rows_keep_the_earlier_ones(settings, author):
+    """And the same rows are drawn in whatever order the table has them."""
+    enrichkit.trial(numbered(50), [LONG, SHORT], rows=5, **settings)
+    enrichkit.trial(numbered(50)[::-1], [LONG, SHORT], rows=5, **settings)
+    assert len(author.asked) == 10
+    enrichkit.trial(numbered(50), [LONG, SHORT], rows=12, **settings)
+    assert len(author.asked) == 24
+
+
+def test_each_row_of_a_trial_has_a_question_of_its_own(settings, author):
+    """Thirty contacts of one firm would be one answer, thirty times."""
+    df = pd.DataFrame({"name": [f"N{row % 4}" for row in range(40)], "contact": range(40)})
+    sides = enrichkit.trial(df, [LONG, SHORT], rows=10, **settings | {"key": ["name", "contact"]})
+    assert sides["records"].tolist() == [4, 4]
+    assert len(author.asked) == 8
+
+
+def test_failures_of_a_trial_are_taken_over_too(tmp_path, settings):
+    """They were paid for; another call may ask again."""
+    settings["client"] = author = Author(failing=["N3"])
+    df = numbered(6)
+    sides = enrichkit.trial(df, [LONG, SHORT], rows=6, **settings)
+    assert sides["filled"].tolist() == [5 / 6, 5 / 6]
+    assert enrichkit.run(df, stages=[LONG], **settings)["_status"].tolist().count("failed") == 1
+    asked = len(author.asked)
+    author.failing = ()
+    enrichkit.run(df, stages=[LONG], retry_failed=True, **settings)
+    assert len(author.asked) == asked + 1
+
+
+def test_a_simulated_trial_is_in_no_real_bill(settings):
+    """Nothing was paid for it."""
+    df = numbered(4)
+    simulated = {"out": settings["out"], "key": "name", "model": "simulator", "progress": False}
+    enrichkit.trial(df, [LONG, SHORT], rows=4, **simulated)
+    enrichkit.run(df, stages=[LONG], **settings)
+    assert bill(settings).total.cost_usd == 4
+
+
+@pytest.mark.parametrize(
+    ("stages", "more", "words"),
+    [
+        ([LONG], {}, "two sides or more"),
+        ([LONG, Stage("other", prompt="Find {name}.", answer=Facts)], {}, "fill the same columns"),
+        ([LONG, SHORT], {"rows": 0}, "rows must be"),
+        ([LONG, SHORT], {"worker": 3}, "workers"),
+        ([LONG, SHORT], {"prompt": "Find {name}."}, "prompt"),
+        ("fund", {}, "sequence"),
+    ],
+)
+def test_a_trial_that_compares_nothing_is_refused(settings, author, stages, more, words):
+    """Before any request."""
+    with pytest.raises(errors.EnrichError, match=words):
+        enrichkit.trial(numbered(3), stages, **settings | more)
+    assert author.asked == []
+
+
+def test_a_trial_lies_beside_its_store_and_goes_with_it(settings, tmp_path):
+    """No table is written into it; a store that is set aside takes it along; a partition's begins with an underscore."""
+    enrichkit.trial(numbered(3), [LONG, SHORT], **settings)
+    enrichkit.run(numbered(3), stages=[LONG], **settings)
+    area = tmp_path / "OUT.trial"
+    assert area.is_dir()
+    with pytest.raises(errors.InputError, match="store's folder"):
+        enrichkit.export(settings["out"], area / "table.csv")
+    aside = set_aside(settings["out"])
+    assert not area.exists()
+    assert bill(settings | {"out": aside}).total.cost_usd == 6
+    enrichkit.trial(numbered(3), [LONG, SHORT], **settings | {"out": tmp_path / "part=a"})
+    assert (tmp_path / "_part=a.trial").is_dir()
+
+
+def decide(out, cells):
+    """Decide cells in which two sides differ as a person would who sees them without their sides: tea is right."""
+    decisions = []
+    for cell in cells.to_dict("records"):
+        first, second = unnamed(cell)
+        for value, verdict in judged("1" if first == "tea" else "2", first, second):
+            facts = {name: cell[name] for name in ("stage", "column")} | {"record_id": cell["_record_id"], "cell": None}
+            about = (("name", cell["name"]),)
+            decisions.append(Decision(**facts, about=about, value=value, verdict=verdict))
+    write_decisions(out, decisions)
+
+
+def test_a_winner_is_named_once_when_all_is_decided(settings, author):
+    """Until then the counts; and then also which gap would have been found."""
+    call = ([LONG, SHORT], {"rows": 12, **settings})
+    sides = enrichkit.trial(numbered(30), call[0], **call[1])
+    assert sides["winner"].tolist() == ["0 of 12 decided"] * 2
+    cells = in_turn(trust.changes(*sides["out"]))
+    decide(settings["out"], cells.head(11))
+    sides = enrichkit.trial(numbered(30), call[0], **call[1])
+    assert sides["winner"].tolist() == ["11 of 12 decided"] * 2
+    assert sides["right"].tolist() == [1.0, 0.0]
+    decide(settings["out"], cells.tail(1))
+    sides = enrichkit.trial(numbered(30), call[0], **call[1])
+    assert sides["winner"][0].startswith("winner by 50 points; a gap of ")
+    assert sides["winner"][1] == ""
+    assert len(author.asked) == 24
+
+
+def test_unnamed_values_stand_in_either_order():
+    """So that nobody knows which side a value is from."""
+    cells = [{"_record_id": str(number), "column": "city", "old": "Oslo", "new": "Bergen"} for number in range(200)]
+    firsts = [unnamed(cell)[0] for cell in cells]
+    assert 70 <= firsts.count("Oslo") <= 130
+
+
+def drawn(rng, own, other, *, together, alike, rows=60, columns=6):
+    """Return the cells in which two sides differ that are right so often; a record's fields fail together.
+
+    ``alike`` is how far both sides fail at the same values, as two prompts for one model do.
+    """
+    cells, marks = [], [NormalDist().inv_cdf(share) for share in (own, other)]
+    weights = [math.sqrt(weight) for weight in (together, alike, 1 - together - alike)]
+    for record in range(rows):
+        of_record = [rng.gauss(0, 1), rng.gauss(0, 1)]
+        for column in range(columns):
+            hard = rng.gauss(0, 1)
+            right = [
+                weights[0] * luck + weights[1] * hard + weights[2] * rng.gauss(0, 1) < mark
+                for luck, mark in zip(of_record, marks, strict=True)
+            ]
+            values = [0 if is_right else rng.randint(1, 3) for is_right in right]
+            if values[0] != values[1]:
+                labels = ["right" if is_right else "wrong" for is_right in right]
+                place = (f"{record}/{rng.random()}", f"{column}")
+                cells.append((f"{record}", f"{column}", *labels, place))
+    names = ["_record_id", "column", "old_label", "new_label", "place"]
+    return pd.DataFrame(cells, columns=names)
+
+
+@pytest.mark.parametrize(("together", "alike"), [(0.0, 0.0), (0.3, 0.3), (0.6, 0.0), (0.9, 0.0)])
+def test_a_side_against_itself_rarely_wins(together, alike):
+    """At most five times of a hundred, also where the fields of a record fail together."""
+    rng = random.Random(11)
+    draws = [contest(drawn(rng, 0.8, 0.8, together=together, alike=alike), 360, 60) for _ in range(200)]
+    assert sum(each.p <= 0.05 for each in draws) <= 10
+
+
+def test_a_gap_of_ten_points_is_found():
+    """80 against 90 % right, six fields, 60 labels: in 80 of 100 trials or more, and it is said that it can be."""
+    rng = random.Random(7)
+    draws = [contest(drawn(rng, 0.8, 0.9, together=0.2, alike=0.4), 360, 60) for _ in range(100)]
+    assert sum(each.p <= 0.05 and each.points > 0 for each in draws) >= 80
+    assert all(54 <= each.planned == each.decided <= 60 for each in draws)
+    assert 8 <= sum(each.gap for each in draws) / 100 <= 11
+    assert 8 <= sum(each.points for each in draws) / 100 <= 12
+
+
+def test_swapping_records_is_exact():
+    """Six of six alike: one of 32 ways."""
+    assert sign_flip([1] * 6) == 1 / 32
+    assert sign_flip([3, 0, 0]) == 1
+    assert sign_flip([]) == 1
