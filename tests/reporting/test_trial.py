@@ -191,7 +191,7 @@ def test_a_trial_that_compares_nothing_is_refused(settings, author, stages, more
 
 
 def test_a_trial_lies_beside_its_store_and_goes_with_it(settings, tmp_path):
-    """No table is written into it; a store that is set aside takes it along; a partition's begins with an underscore."""
+    """No table is written into it; a store that is set aside takes it along; a partition's begins with _."""
     enrichkit.trial(numbered(3), [LONG, SHORT], **settings)
     enrichkit.run(numbered(3), stages=[LONG], **settings)
     area = tmp_path / "OUT.trial"
