@@ -8,23 +8,32 @@ own (Python's, a package's, ours) counts by its name. It runs nothing.
 
 from __future__ import annotations
 
+import collections
+import contextlib
 import dataclasses
 import dis
 import enum
 import functools
+import gc
+import importlib.util
 import inspect
+import logging
+import pathlib
 import re
 import sys
 import types
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any, get_args, get_origin
 
+import joblib
+import numpy as np
+import pandas as pd
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 PLAIN = (str, bytes, int, float, complex, type(None), type(...))
 PLACE = re.compile(" at 0x[0-9a-fA-F]+")
-WRAPPED = ("fget", "func", "wrapped", "__func__", "__wrapped__")
+WRAPPED = ("fget", "func", "wrapped", "pyfunc", "__func__", "__wrapped__")
 """Where properties, class methods, caches and pydantic's decorators keep their function."""
 
 
@@ -42,7 +51,7 @@ def behaviour(things: Iterable[Any]) -> str:
 class _Walk:
     """One walk over what functions name; what it has met before counts by its place."""
 
-    def __init__(self, met: dict[int, tuple[int, Any]]) -> None:
+    def __init__(self, met: dict[Any, tuple[int, Any]]) -> None:
         self._met = met
         self.met_own = False
 
@@ -54,17 +63,50 @@ class _Walk:
             return repr(thing)
         if isinstance(thing, tuple):
             return [self.of(part) for part in thing]
-        if isinstance(thing, re.Pattern):
-            return [thing.pattern, thing.flags]
-        if isinstance(thing, types.CodeType):
-            return self._code(thing, None)
-        if id(thing) in self._met:
-            return self._met[id(thing)][0]
-        self._met[id(thing)] = len(self._met), thing  # kept, so that its id is no other's
+        place = (id(thing), *names) if isinstance(thing, types.ModuleType) else id(thing)
+        if place in self._met:
+            return self._met[place][0]
+        self._met[place] = len(self._met), thing  # kept, so that its id is no other's
         return self._new(thing, names)
 
-    @functools.singledispatchmethod
-    def _new(self, thing: Any, names: Collection[str]) -> Any:
+    def _new(self, thing: Any, names: Collection[str]) -> Any:  # noqa: PLR0911, PLR0912 - one line for each kind
+        match thing:
+            case types.FunctionType():
+                return self._function(thing)
+            case type():
+                return self._class(thing)
+            case types.CodeType():
+                consts = thing.co_consts[_has_doc(thing) :]
+                return [thing.co_code.hex(), thing.co_names, [self.of(const) for const in consts]]
+            case types.ModuleType():
+                inside = vars(thing) if _is_own(thing) else {}
+                return [self.of(inside[name], names) for name in names if name in inside]
+            case types.MethodType():
+                return [self.of(thing.__func__), self.of(thing.__self__)]
+            case functools.partial():
+                return [self.of(thing.func), self.of(thing.args), self.of(thing.keywords)]
+            case FieldInfo():
+                return [self.of(thing.annotation), self.of(thing.metadata)]
+            case re.Pattern():
+                return [thing.pattern, thing.flags]
+            case set() | frozenset():  # in no order: each is walked alike
+                return sorted(repr(_Walk(dict(self._met)).of(part)) for part in thing)
+            case list() | collections.deque():
+                return [self.of(part) for part in thing]
+            case Mapping():
+                return [[self.of(key), self.of(value)] for key, value in thing.items()]
+            case types.SimpleNamespace():
+                return self.of(vars(thing))
+            case np.ndarray() | pd.DataFrame() | pd.Series() | pd.Index():  # whose text leaves out the middle
+                with contextlib.suppress(Exception):  # what cannot be pickled
+                    return joblib.hash(thing)
+            case pathlib.PurePath():  # whatever folder it is in
+                return thing.name if thing.suffix or not thing.is_absolute() else ""
+            case logging.Logger():
+                return ""
+        return self._object(thing)
+
+    def _object(self, thing: Any) -> Any:
         if get_origin(thing) is not None:
             self.met_own |= hasattr(thing, "__metadata__")
             return [str(get_origin(thing)), *map(self.of, get_args(thing))]
@@ -73,57 +115,27 @@ class _Walk:
         if dataclasses.is_dataclass(thing):
             return [self.of(type(thing)), *(self.of(getattr(thing, field.name)) for field in dataclasses.fields(thing))]
         if _is_own(type(thing)):
-            return [self.of(type(thing)), self.of(getattr(thing, "__dict__", None))]
-        return PLACE.sub("", repr(thing))
+            return [self.of(type(thing)), self.of(object.__getstate__(thing))]
+        functions = [part for part in gc.get_referents(thing) if isinstance(part, types.FunctionType)]  # of a ufunc
+        return [PLACE.sub("", repr(thing)), *map(self.of, functions)]
 
-    @_new.register(set | frozenset)
-    def _set(self, parts: Collection[Any], names: Collection[str]) -> Any:
-        return sorted(repr(_Walk(dict(self._met)).of(part)) for part in parts)  # in no order: each is walked alike
-
-    @_new.register(list)
-    def _list(self, parts: list[Any], names: Collection[str]) -> Any:
-        return [self.of(part) for part in parts]
-
-    @_new.register(Mapping)
-    def _mapping(self, parts: Mapping[Any, Any], names: Collection[str]) -> Any:
-        return [[self.of(key), self.of(value)] for key, value in parts.items()]
-
-    @_new.register
-    def _module(self, module: types.ModuleType, names: Collection[str]) -> Any:
-        return [self.of(vars(module)[name]) for name in names if name in vars(module)] if _is_own(module) else ""
-
-    @_new.register
-    def _method(self, method: types.MethodType, names: Collection[str]) -> Any:
-        return [self.of(method.__func__), self.of(method.__self__)]
-
-    @_new.register(functools.partial)
-    def _partial(self, partial: functools.partial[Any], names: Collection[str]) -> Any:
-        return [self.of(partial.func), self.of(partial.args), self.of(partial.keywords)]
-
-    @_new.register
-    def _field(self, info: FieldInfo, names: Collection[str]) -> Any:
-        return [self.of(info.annotation), self.of(info.metadata)]
-
-    def _code(self, code: types.CodeType, doc: str | None) -> list[Any]:
-        consts = code.co_consts[code.co_consts[:1] == (doc,) :]
-        return [code.co_code.hex(), code.co_names, [self.of(const) for const in consts]]
-
-    @_new.register
-    def _function(self, function: types.FunctionType, names: Collection[str]) -> Any:
+    def _function(self, function: types.FunctionType) -> Any:
         if not _is_own(function):
             return _name(function)
         self.met_own = True
-        loaded, attributes = _names(function.__code__)
+        named, known = dict.fromkeys(_named(function.__code__)), function.__globals__
+        loaded = [name for step, name in named if step in ("LOAD_GLOBAL", "LOAD_NAME") and name[:2] != "__"]
         return [
-            self._code(function.__code__, function.__doc__),
+            self.of(function.__code__),
             self.of(function.__defaults__),
             self.of(function.__kwdefaults__),
+            self.of(vars(function)),
             [self.of(cell.cell_contents) for cell in function.__closure__ or () if _is_filled(cell)],
-            [self.of(function.__globals__[name], attributes) for name in loaded if name in function.__globals__],
+            [self.of(known[name], [name for _, name in named]) for name in loaded if name in known],
+            [self.of(_code_of(module)) for step, module in named if step == "IMPORT_NAME"],
         ]
 
-    @_new.register
-    def _class(self, kind: type, names: Collection[str]) -> Any:
+    def _class(self, kind: type) -> Any:
         if not _is_own(kind):
             return _name(kind)
         parts: dict[str, Any] = {
@@ -134,6 +146,7 @@ class _Walk:
             parts |= {"members": list(kind.__members__.values())}
         if issubclass(kind, BaseModel):
             self.met_own |= any(info.metadata for info in kind.model_fields.values())
+            self.met_own |= kind.model_config != getattr(kind.__base__, "model_config", {})
             rules = [
                 [name, PLACE.sub("", repr(rule.info))]
                 for rules in ("validators", "field_validators", "root_validators", "model_validators")
@@ -141,6 +154,13 @@ class _Walk:
             ]
             parts |= {"fields": kind.model_fields, "rules": rules}
         return [[self.of(base) for base in kind.__bases__], self.of(parts)]
+
+
+def _has_doc(code: types.CodeType) -> bool:
+    """Whether a function's code begins its constants with a docstring."""
+    is_function = code.co_flags & inspect.CO_OPTIMIZED and not code.co_name.startswith("<")
+    says_so = sys.version_info < (3, 13) or code.co_flags & 0x4000000
+    return bool(is_function and says_so and isinstance(next(iter(code.co_consts), None), str))
 
 
 def _is_code(value: Any) -> bool:
@@ -157,15 +177,27 @@ def _is_filled(cell: types.CellType) -> bool:
     return True
 
 
-def _names(code: types.CodeType) -> tuple[list[str], list[str]]:
-    """Return the global names that code and the functions in it load, and all their names, attributes included."""
-    loaded = [step.argval for step in dis.get_instructions(code) if step.opname in ("LOAD_GLOBAL", "LOAD_NAME")]
-    names = list(code.co_names)
+def _named(code: types.CodeType) -> Iterator[tuple[str, str]]:
+    """Yield the names in code and in the functions in it, each with what is done with it."""
+    module = ""
+    for step in dis.get_instructions(code):
+        if step.opcode in dis.hasname:
+            yield step.opname, step.argval
+        if step.opname == "IMPORT_NAME":
+            module = step.argval
+        if step.opname == "IMPORT_FROM":  # a module of that module, perhaps
+            yield "IMPORT_NAME", f"{module}.{step.argval}"
     for const in code.co_consts:
         if isinstance(const, types.CodeType):
-            inner, more = _names(const)
-            loaded, names = loaded + inner, names + more
-    return list(dict.fromkeys(loaded)), list(dict.fromkeys(names))
+            yield from _named(const)
+
+
+def _code_of(module: str) -> types.CodeType | None:
+    """Return the code of a user's module that is imported only when it is needed."""
+    with contextlib.suppress(Exception):  # whatever finders raise
+        if _is_users(module.partition(".")[0]) and (spec := importlib.util.find_spec(module)):
+            return spec.loader.get_code(module)  # type: ignore[union-attr, no-any-return]
+    return None
 
 
 def _name(thing: Any) -> str:
@@ -175,9 +207,11 @@ def _name(thing: Any) -> str:
 @functools.lru_cache(maxsize=1000)
 def _is_users(module: str) -> bool:
     """Whether a module is the user's own: none of Python's, of an installed package's, or ours."""
-    root, file = module.partition(".")[0], str(getattr(sys.modules.get(module), "__file__", None) or "")
+    root, file = module.partition(".")[0], getattr(sys.modules.get(module), "__file__", None)
+    if module == root and module not in sys.modules:
+        file = getattr(importlib.util.find_spec(root), "origin", None)
     ours = __package__.partition(".")[0]
-    installed = root in {*sys.stdlib_module_names, ours} or re.search(r"[\\/](site|dist)-packages[\\/]", file)
+    installed = root in {*sys.stdlib_module_names, ours} or re.search(r"[\\/](site|dist)-packages[\\/]", str(file))
     return root == "__main__" or not installed
 
 

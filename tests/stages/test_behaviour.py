@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import subprocess
 import sys
 import textwrap
@@ -19,9 +20,12 @@ from enrichkit.stages.behaviour import behaviour
 from support.clients import Teller
 
 SOURCE = '''
-import functools, re
+import collections, functools, logging, re, types
+from pathlib import Path
 from typing import Annotated, Literal
-from pydantic import AfterValidator, BaseModel, Field, field_validator
+import numpy as np
+import pandas as pd
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 import enrichkit
 
 LEAST = 5
@@ -62,8 +66,48 @@ def sized(answer, record, most=50):
         yield enrichkit.Issue("crew", "few", instead=None)  # too small
     yield from [enrichkit.Issue("town", "odd") for part in {"x", "y", "z"} if SHAPE.fullmatch(part) and part == "?"]
 
-CHECKS = [sized, maker(80), functools.partial(sized, most=60), lambda answer, record: ()]
+class Slotted:
+    __slots__ = ("most",)
+
+    def __init__(self, most):
+        self.most = most
+
+    def __call__(self, answer, record):
+        """Find nothing."""
+        def over(n):
+            """Say whether it is too much."""
+            return n > self.most
+        return [] if over(0) or HERE.is_dir() or LOG.isEnabledFor(10) else ()
+
+class Plain(BaseModel):
+    model_config = ConfigDict(str_to_lower=False)
+    town: str | None = None
+
+@functools.singledispatch
+def weighed(thing):
+    return 0
+
+@weighed.register
+def _(thing: int):
+    return thing * 3
+
+def attributed(answer, record):
+    return [NAMES, TABLE, FRAME, STATE, attributed.most, above(1), below(1), weighed(2)] and ()
+
+attributed.most = 7
+HERE = Path(__file__).parent
+LOG = logging.getLogger(__name__)
+NAMES = collections.deque([{"p", "q", "r"}])
+TABLE = np.where(np.arange(3000) == 1500, 4, 0)
+FRAME = pd.DataFrame({"a": ["x"] * 500 + ["mid"] + ["x"] * 500})
+STATE = types.SimpleNamespace(least=3, names={"u", "v", "w"})
+above = np.vectorize(lambda n: n > 17)
+below = np.frompyfunc(lambda n: n < 18, 1, 1)
+
+CHECKS = [Slotted(19), attributed, sized, maker(80), functools.partial(sized, most=60), lambda answer, record: ()]
 STAGE = enrichkit.Stage("port", prompt="Research {name}.", answer=Port, search=False, checks=CHECKS)
+PLAIN = enrichkit.Stage("plain", prompt="Research {name}.", answer=Plain, search=False)
+READINGS = STAGE.reading, PLAIN.reading
 '''
 EDITS = {
     "constant": ("LEAST = 5", "LEAST = 10"),
@@ -81,10 +125,21 @@ EDITS = {
     "validator of a type": ("islower()", "isdigit()"),
     "le": ("le=99", "le=98"),
     "nested ge": ("ge=0", "ge=1"),
+    "slot": ("Slotted(19)", "Slotted(20)"),
+    "settings alone": ("str_to_lower=False", "str_to_lower=True"),
+    "kind of argument": ("thing * 3", "thing * 4"),
+    "function's attribute": ("most = 7", "most = 8"),
+    "deque": ('"r"}]', '"s"}]'),
+    "middle of an array": ("1500, 4", "1500, 5"),
+    "middle of a frame": ('"mid"', '"mad"'),
+    "namespace": ("least=3", "least=4"),
+    "vectorized": ("n > 17", "n >= 17"),
+    "ufunc": ("n < 18", "n <= 18"),
 }
 SAME = {
     "comment": ("# too small", "# far too small\n"),
     "docstring": ("Find what is too small", "Find it"),
+    "docstring within": ("Say whether it is too much", "Say it"),
     "formatting": ("crew > LEAST", "(\n        crew\n        > LEAST)"),
     "unused": ("LEAST = 5", "LEAST = 5\nMOST = 9\n"),
 }
@@ -102,31 +157,69 @@ class Port(Answer):
 def load(path: Path, source: str) -> ModuleType:
     """Return a module of this name and source, as in another start of Python."""
     module = ModuleType(path.stem)
+    module.__file__ = str(path)
     with mock.patch.dict(sys.modules, {path.stem: module}):
         exec(compile(source, path, "exec"), vars(module))
     return module
 
 
 def test_what_code_does_is_in_the_fingerprint_and_how_it_looks_is_not(tmp_path: Path) -> None:
-    """15 edits of behaviour, each anew; 4 of looks: none. The question is the same throughout."""
-    stage = load(tmp_path / "harbour.py", SOURCE).STAGE
+    """Each edit of behaviour is one, none of looks is. The question is the same throughout."""
+    as_it_was = load(tmp_path / "harbour.py", SOURCE)
     for kind, (old, new) in (EDITS | SAME).items():
         assert old in SOURCE, kind
-        edited = load(tmp_path / "harbour.py", SOURCE.replace(old, new)).STAGE
-        assert (edited.reading == stage.reading) == (kind in SAME), kind
-        assert edited.question("m", ()) == stage.question("m", ())
+        edited = load(tmp_path / "harbour.py", SOURCE.replace(old, new))
+        assert (edited.READINGS == as_it_was.READINGS) == (kind in SAME), kind
+        assert edited.STAGE.question("m", ()) == as_it_was.STAGE.question("m", ())
+    assert load(tmp_path / "elsewhere" / "harbour.py", SOURCE).READINGS == as_it_was.READINGS
+
+
+RULES = {"LEAST = 1": "LEAST = 2", "MOST = 3": "MOST = 4", "DEEP = 5": "DEEP = 6", "LATE = 7": "LATE = 8"}
+USES = """
+import enrichkit
+import ports.rules
+from ports import rules
+class Port(enrichkit.Answer):
+    n: int | None = None
+def first(answer, record):
+    return [] if (answer.n or 0) > rules.LEAST else ()
+def second(answer, record):
+    from ports import late
+    return [] if rules.MOST + ports.rules.deeper.DEEP > (answer.n or 0) else ()
+STAGE = enrichkit.Stage("port", prompt="{name}", answer=Port, search=False, checks=[first, second])
+"""
+
+
+def test_what_other_modules_hold_counts_wherever_it_is_named(tmp_path: Path) -> None:
+    """By two checks from one module, in a module's module, or where a check imports it only when it runs."""
+    readings = set()
+    least, most, deep, late = RULES
+    for old, new in {"": "", **RULES}.items():
+        folder = tmp_path / f"p{len(readings)}" / "ports"
+        folder.mkdir(parents=True)
+        for name, text in {
+            "__init__": "",
+            "rules": f"from . import deeper\n{least}\n{most}\n",
+            "deeper": deep,
+            "late": late,
+        }.items():
+            (folder / f"{name}.py").write_text(text.replace(old, new), encoding="utf-8")
+        with mock.patch.dict(sys.modules), mock.patch.object(sys, "path", [str(folder.parent), *sys.path]):
+            importlib.invalidate_caches()
+            readings.add(load(tmp_path / "uses.py", USES).STAGE.reading)
+    assert len(readings) == 1 + len(RULES)
 
 
 @pytest.mark.slow
 def test_it_is_the_same_in_every_process(tmp_path: Path) -> None:
     """Whatever the order of sets, and where objects lie."""
     (tmp_path / "harbour.py").write_text(SOURCE, encoding="utf-8")
-    command = [sys.executable, "-c", "import harbour; print(harbour.STAGE.reading)"]
+    command = [sys.executable, "-c", "import harbour; print(*harbour.READINGS)"]
     seen = set()
     for seed in "12":
         environment = {"PYTHONHASHSEED": seed, "PYTHONPATH": f"{tmp_path}:{Path(enrichkit.__file__).parents[1]}"}
         seen.add(subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout.strip())
-    assert seen == {load(tmp_path / "harbour.py", SOURCE).STAGE.reading}
+    assert seen == {" ".join(load(tmp_path / "harbour.py", SOURCE).READINGS)}
 
 
 def test_what_is_not_the_users_own_counts_by_its_name() -> None:
