@@ -17,9 +17,10 @@ from ..planning.plan import RunPlan
 from ..pricing.budget import Budget, Forecast
 from ..pricing.prices import Price, Total, prices_told, total
 from ..reading.answer import CHECK_FAILED, CONFIDENCE, NOT_SAID, SEARCH_QUALITY, of_itself
+from ..reading.grounding import NO_SEARCH
 from ..stages.stage import Stage
 from ..status import Levels, Money
-from ..store.rows import NO_SEARCH, STATUS, Outcome, ReadReply, may_tell, meta
+from ..store.rows import STATUS, Outcome, ReadReply, may_tell, meta
 from .queue import Question
 from .shard_writer import Row
 

@@ -35,6 +35,7 @@ CHECK_FAILED = "check_failed"
 """The issue of a check that raises, or that speaks of no field."""
 FAILED: dict[Any, object] = {}
 """The users' code whose failure this run has logged; once is enough, whatever the values."""
+_CLEANS = re.compile(r"\w+_(?:cleaned|spelling)|read_as|undressed|no_utf8|says_nothing")
 KEEP: Any = type("Keep", (), {"__repr__": lambda self: "KEEP"})()
 
 
@@ -69,6 +70,11 @@ class Answer(BaseModel):
     search_quality: Literal["excellent", "good", "limited", "poor"] | None = None
     fields_found: list[str] | None = None
     notes: str | None = None
+
+
+def only_cleans(check: str) -> bool:
+    """Whether a check of this name only brings a value into its usual spelling, and casts no doubt on it."""
+    return _CLEANS.fullmatch(check) is not None
 
 
 def of_itself(answer: Answer, name: str) -> Any:

@@ -9,16 +9,20 @@ from __future__ import annotations
 import itertools
 import re
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
-from ..messages import Support
-from .answer import Issue
+from ..messages import Reply, Support
+from .answer import Answer, Issue, of_itself, only_cleans
 from .json_text import DECODER, locate
 
-State = Literal["supported", "unsupported", "not_found", "invalid", "conflict"]
-STATES: tuple[State, ...] = ("supported", "unsupported", "conflict", "invalid", "not_found")
+State = Literal["supported", "unsupported", "conflict", "doubtful", "invalid", "not_found"]
+STATES: tuple[State, ...] = get_args(State)
+NO_SEARCH = Issue("search_quality", "no_search", "the answer came without a search")
+"""What is wrong with an answer of a stage that searches, where nothing shows that it did."""
+OF_THE_REPLY = frozenset({NO_SEARCH.check, "no_query", "no_page", "found_null"})
+"""The checks of what a reply lacks, or says against itself."""
 _KEY = re.compile(r'\s*[{,]\s*(?=")')
 _COLON = re.compile(r"\s*:\s*")
 _TOKEN = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"(\s*:)?|[\[\]{},]|[^\s,:\[\]{}"]+', re.DOTALL)
@@ -174,18 +178,50 @@ def _places(text: str, value: Any) -> Iterator[Span]:
         yield places[0].span() if len(places) == 1 else (-len(str(value)), 0)
 
 
-def state(
-    asked: Any, kept: Any, issues: Sequence[Issue], *, backed: bool, differs: bool, unreadable: bool = False
-) -> State:
+def against_itself(
+    reply: Reply, answer: Answer, fields: Collection[str], issues: Iterable[Issue], *, searches: bool
+) -> Iterator[Issue]:
+    """Yield what a reply lacks that a search brings, where one ``searches``, and what it says against itself.
+
+    Of a field that reading has an issue with, there was a value.
+    """
+    empty = [name for name in fields if getattr(answer, name) in (None, "", [], {})]
+    quality = of_itself(answer, "search_quality")
+    if searches and not reply.usage.searches:
+        yield NO_SEARCH
+    elif searches and quality in ("excellent", "good") and not reply.queries:
+        yield Issue("search_quality", "no_query", f"{quality!r}, without a query")
+    elif searches and not reply.sources and len(empty) < len(fields):
+        yield Issue("search_quality", "no_page", "the search brought no page")
+    claimed = set(of_itself(answer, "fields_found") or ()) - {issue.top for issue in issues}
+    for name in sorted(claimed.intersection(empty)):
+        yield Issue(name, "found_null", "said to be found, and left empty")
+
+
+def state(asked: Any, kept: Any, issues: Sequence[Issue], *, backed: bool, differs: bool) -> State:
     """Return how far a field's value is to be trusted, by what the answer said and the checks have ``kept`` of it.
 
-    ``backed`` says whether a source backs it; ``differs``, whether the record has another value there; ``unreadable``,
-    whether there was a value of a type that could not be kept.
+    ``issues`` are what reading and checks found wrong with it; ``backed`` says whether a source backs it; ``differs``,
+    whether the record has another value there.
     """
+    grave = [issue for issue in issues if not only_cleans(issue.check)]
     if kept is None:
-        return "invalid" if (asked is not None and issues) or unreadable else "not_found"
-    if any(issue.flags for issue in issues):
-        return "invalid"
+        return "invalid" if grave else "not_found"
+    if any(issue.flags for issue in grave) or (grave and _lost(asked, kept)):
+        return "doubtful"
     if differs:
         return "conflict"
     return "supported" if backed else "unsupported"
+
+
+def _lost(asked: Any, kept: Any) -> bool:
+    """Whether a list or an object has lost a part of itself.
+
+    >>> _lost({"value": 5, "year": 2087}, {"value": 5, "year": None}), _lost(["saas", "x"], ["saas"]), _lost("a", "b")
+    (True, True, False)
+    """
+    if isinstance(asked, dict) and isinstance(kept, dict):
+        return any(part is not None and _lost(part, kept.get(name)) for name, part in asked.items())
+    if isinstance(asked, list) and isinstance(kept, list):
+        return len(kept) < len(asked) or any(map(_lost, asked, kept))
+    return asked is not None and kept is None

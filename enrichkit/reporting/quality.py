@@ -17,9 +17,9 @@ import pyarrow.compute as pc
 
 from ..formatting import Sentence, many, spelled
 from ..reading.answer import CHECK_FAILED, CONFIDENCE, NOT_SAID, SEARCH_QUALITY
-from ..reading.grounding import STATES
+from ..reading.grounding import NO_SEARCH, STATES
 from ..store.reader import StoreReader
-from ..store.rows import META, NO_SEARCH, STATUS, meta
+from ..store.rows import META, STATUS, meta
 from ..table.arrow import has_value
 from ..trust.doubts import read_answers
 

@@ -151,6 +151,17 @@ def host_of(text: str | None) -> str:
     return (urlsplit(clean(text or "") or "").hostname or "").removeprefix("www.")
 
 
+def share_a_name(host: str, other: str) -> bool:
+    """Whether two hosts differ in hyphens, in the trade's words and in their last labels only.
+
+    >>> share_a_name("norr-gard.example", "norrgardcapital.vc"), share_a_name("norrgard.vc", "norrgard-bakery.vc")
+    (True, False)
+    """
+    names = [_NAMED.fullmatch(each) for each in (host, other)]
+    bare = {_TRADE.sub("", "".join(_WORD.findall(name[1]))) if name else "" for name in names}
+    return len(bare) == 1 and bare != {""}
+
+
 def is_at(host: str, sites: Collection[str]) -> bool:
     """Whether a host is one of these sites, or below one."""
     labels = host.split(".")

@@ -19,7 +19,7 @@ from ..reading.shape import Mark, Shape
 from ..reading.values import original
 from ..table.arrow import alike
 from . import addresses, places
-from .addresses import PROFILES, host_in, host_of, is_at, names_only_the_form, page_of, resembles
+from .addresses import PROFILES, host_in, host_of, is_at, names_only_the_form, page_of, resembles, share_a_name
 
 BETWEEN = re.compile(r"[;/|•+&,；、，،\n]|\b(?:and|or)\b", re.IGNORECASE)
 """What stands between the values of one cell."""
@@ -181,7 +181,7 @@ class Url(Kind):
         if own is False and any(resembles(name, part) for part in path.split("/") if len(part) > 3):
             return "unlike_name", f"{original(f'{host}/{path}')} is a page about {original(name)}"
         hosts = _hosts(record)
-        if any(is_at(host, {other}) or is_at(other, {host}) for other in hosts.values()):
+        if any(is_at(host, {other}) or is_at(other, {host}) or share_a_name(host, other) for other in hosts.values()):
             return None
         written = {column: host for column, host in hosts.items() if "@" in record[column]}
         mails = {column: other for column, other in written.items() if resembles(name, other) is not False}

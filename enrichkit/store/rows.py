@@ -20,7 +20,8 @@ from ..gemini.wire import read_stored
 from ..messages import CLIENTS, Failure, Reply
 from ..pricing.prices import Cost, Price, billed_as, cost, total, total_usd
 from ..reading.answer import OWN_CODE, Answer, Issue, check_answer, of_itself, read_answer
-from ..reading.grounding import Backing, evidence, state
+from ..reading.grounding import OF_THE_REPLY, Backing, against_itself, evidence, state
+from ..reading.model import plain
 from ..stages.checks import means_the_same
 from ..stages.kinds import Kind, examples_in
 from ..stages.stage import Stage
@@ -59,12 +60,8 @@ META: dict[str, pa.DataType] = {
     "replies": pa.list_(pa.binary()),
 }
 """The facts about a stage's answer beside a record's row, a column each."""
-NO_SEARCH = Issue("search_quality", "no_search", "the answer came without a search")
-"""What is wrong with an answer of a stage that searches, where nothing shows that it did."""
 UNFINISHED = frozenset({"blocked", "truncated"})
 """The failures of replies that may have a text."""
-WRONG = frozenset({"wrong_type", "not_valid"})
-"""The checks of what was found, and could not be kept."""
 STANDS = "the earlier answer stands"
 WORDS = {"status": get_args(Status), "confidence": ("high", "medium", "low")}
 """What stands in the columns that a run puts beside the user's."""
@@ -159,8 +156,8 @@ def read_decoded(
             seen = " ".join((reply.text or "").split())[:120]
             named = Failure(cause="unreadable", message=f"no JSON object with the fields asked for: {seen}")
             reply = replace(reply, failure=named)
-        elif answer is not None and may_tell(stage, facts) and not reply.usage.searches:
-            issues.append(NO_SEARCH)
+        elif answer is not None:
+            issues += against_itself(reply, answer, stage.fields, issues, searches=may_tell(stage, facts))
     spelled = {str(path[0]): name for name, shape in stage.fields.items() for path in ((name,), *shape.aliases)}
     places = {} if answer is None else evidence(reply.text or "", reply.supports, frozenset(spelled))
     backed = {spelled[name]: backing for name, backing in places.items()}
@@ -278,7 +275,7 @@ def _answered(
     examples = None if fiction else examples_in(stage.prompt, stage.schema)
     checks = [replace(check, examples=examples) if isinstance(check, Kind) else check for check in stage.checks]
     kept, failed = check_answer(answer, checks, texts)
-    unreadable = {issue.top for issue in reply.issues if issue.check in WRONG}
+    issues = [*reply.issues, *failed]
     cells: dict[str, Any] = {}
     corrections, states, marks = [], [], []
     for column, field in stage.answers.items():
@@ -290,9 +287,9 @@ def _answered(
             corrections.append({"column": column, "answer": as_text(value)})
         elif value is not None and column not in texts:
             cells[column] = value
-        asked, backing = getattr(answer, field), reply.backed.get(field, Backing())
-        flaws = [issue for issue in failed if issue.field == field]
-        verdict = state(asked, value, flaws, backed=backing.holds, differs=differs, unreadable=field in unreadable)
+        asked, backing = plain(getattr(answer, field)), reply.backed.get(field, Backing())
+        flaws = [issue for issue in issues if issue.top == field and issue.check not in OF_THE_REPLY]
+        verdict = state(asked, value, flaws, backed=backing.holds, differs=differs)
         states.append({"field": field, "state": verdict, "sources": list(backing.sources)})
         if backing.whole or backing.parts > 1:
             how = {"whole": list(backing.whole), "parts": backing.parts, "backed": backing.backed}
@@ -302,7 +299,7 @@ def _answered(
         "fields_found": [field for field, value in kept.items() if value is not None],
         "filled": list(cells),
         "corrections": corrections,
-        "issues": [str(issue) for issue in (*reply.issues, *failed)],
+        "issues": [str(issue) for issue in issues],
         "states": states,
         "marks": marks,
     }
@@ -317,14 +314,17 @@ def record_status(statuses: Sequence[str | None]) -> Status:
 
 def build_table(rows: Sequence[Mapping[str, Any]], schema: pa.Schema, stages: Sequence[Stage]) -> pa.Table:
     """Return rows as a table; an answer that does not fit its column is left out and named in the row's issues."""
-    issues_of = {column: meta(stage.name, "issues") for stage in stages for column in stage.answers}
+    asked = {column: (stage.name, field) for stage in stages for column, field in stage.answers.items()}
     columns = {name: [row.get(name) for row in rows] for name in schema.names}
     arrays: dict[str, pa.Array] = {}
-    for name in sorted(columns, key=lambda name: name in issues_of.values()):  # the issues last, with what is added
+    for name in sorted(columns, key=lambda name: name not in asked):  # the facts last, with what is added
         arrays[name], misfits = as_column(columns[name], schema.field(name).type)
-        for place in misfits if name in issues_of else ():
-            issues = columns[issues_of[name]]
-            issues[place] = [*(issues[place] or ()), f"{name}: does_not_fit"]
+        for place in misfits if name in asked else ():
+            stage, field = asked[name]
+            issues, states = columns[meta(stage, "issues")], columns[meta(stage, "states")]
+            issues[place] = [*(issues[place] or ()), f"{field}: does_not_fit"]
+            known = states[place] or ()
+            states[place] = [each | {"state": "invalid"} if each["field"] == field else each for each in known]
     return pa.table([arrays[name] for name in schema.names], schema=schema)
 
 

@@ -6,13 +6,16 @@ import itertools
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 
+from ..formatting import LONGEST_CELL, plain
+from ..reading.answer import CHECK_FAILED, only_cleans
+from ..reading.grounding import OF_THE_REPLY
 from ..store.index import RECORD_ID
 from ..store.reader import StoreReader
-from ..store.rows import NO_SEARCH, STATUS, meta
+from ..store.rows import STATUS, meta
 from ..table.arrow import as_text
 from ..table.cells import is_missing
 
@@ -29,9 +32,11 @@ AGAINST_THE_VALUE = range(FAILED, NO_PAGE)
 """The ranks that put a record on the list of the weak."""
 LOW = {"confidence": "low", "search_quality": "poor"}
 """What the model says of its own answer where it does not trust it."""
+OF_ALL = {CHECK_FAILED: "broken", "changed_cell": "note", "not_valid": "flagged"}
+"""What checks do that are about no single field; the others only tell how an answer was found."""
+DONE = ("emptied", "flagged", "cleaned")
+"""What a check does with a value, worst first."""
 _ISSUE = re.compile(r"(?s)(.*?): (\w+)(?:: (.*))?")
-_CLEANED = re.compile(r".*_(?:cleaned|spelling)|undressed|read_as|says_nothing")
-"""The checks that only put a value into its usual spelling."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,32 +48,80 @@ class Doubt:
     text: str
 
 
+class Finding(NamedTuple):
+    """What a check found: ``about`` a field or, in a note, a cell; what was ``done`` is one of `DONE`.
+
+    A ``note`` is about the user's own cell, and a ``broken`` check is one of the user's code.
+    """
+
+    about: str
+    check: str
+    done: str
+    detail: str
+
+    def __str__(self) -> str:
+        return f"{self.check}: {self.detail}" if self.detail else self.check
+
+
 def read_answers(reader: StoreReader, facts: Collection[str], more: Iterable[str] = ()) -> pa.Table:
     """Return the sealed rows' columns of these facts, of all answers, and some more."""
     return reader.facts(facts, {RECORD_ID, STATUS, *more, *itertools.chain(*reader.answers.values())})
+
+
+def states_of(row: Mapping[str, Any], stage: str) -> dict[str, tuple[str, list[int]]]:
+    """Return the state of each field that a stage answered, and the places of the sources behind it.
+
+    What was flagged counted as invalid once; it still has its value.
+    """
+    answered = row.get(meta(stage, "fields_found")) or ()
+    return {
+        state["field"]: (
+            "doubtful" if state["state"] == "invalid" and state["field"] in answered else state["state"],
+            state["sources"],
+        )
+        for state in row.get(meta(stage, "states")) or ()
+    }
+
+
+def findings(row: Mapping[str, Any], stage: str) -> Iterator[Finding]:
+    """Yield what checks found in a stage's answer in a row."""
+    states = states_of(row, stage)
+    for match in filter(None, map(_ISSUE.fullmatch, row.get(meta(stage, "issues")) or ())):
+        place, check, detail = match[1], match[2], match[3] or ""
+        field = re.split(r"[.\[]", place)[0]
+        if check in OF_THE_REPLY:
+            done = "flagged"
+        elif field in states and not only_cleans(check):
+            done = {"invalid": "emptied", "doubtful": "flagged"}.get(states[field][0], "cleaned")
+        elif place and field not in states:
+            done = "note"
+        else:
+            done = OF_ALL.get(check, "cleaned")
+        yield Finding(field if field in states else place, check, done, detail)
 
 
 def fields(row: Mapping[str, Any], stage: str, columns: Mapping[str, str]) -> Iterator[dict[str, Any]]:
     """Yield what is known of each field that a stage answered in a row, by the columns of its answers."""
     pages = [source["url"] for source in row.get(meta(stage, "sources")) or ()]
     proposed = {entry["column"]: entry["answer"] for entry in row.get(meta(stage, "corrections")) or ()}
-    states = {state["field"]: state for state in row.get(meta(stage, "states")) or ()}
+    states = states_of(row, stage)
     answered = set(row.get(meta(stage, "fields_found")) or ())
     doubts = [doubt for doubt in doubts_of(row, stage) if doubt.rank in AGAINST_THE_VALUE]
     for column, field in columns.items():
-        if (state := states.get(field)) is None:
+        if field not in states:
             continue
+        state, sources = states[field]
         cell = row.get(column)
         text = None if is_missing(cell) else as_text(cell)
         about = {field, None} if field in answered else {field}
         yield {
             "stage": stage,
             "column": column,
-            "state": state["state"],
+            "state": state,
             "answer": proposed.get(column, text if field in answered else None),
             "cell": text if column in proposed else None,
             "doubts": [doubt.text for doubt in doubts if doubt.field in about],
-            "sources": [pages[place] for place in state["sources"] if place < len(pages)],
+            "sources": [pages[place] for place in sources if place < len(pages)],
             "confidence": row.get(meta(stage, "confidence")),
         }
 
@@ -79,29 +132,37 @@ def doubts_of(row: Mapping[str, Any], stage: str) -> list[Doubt]:
 
 
 def _doubts(row: Mapping[str, Any], stage: str) -> Iterator[Doubt]:
-    issues = row.get(meta(stage, "issues")) or ()
     if row.get(meta(stage, "status")) == "failed":
         yield Doubt(FAILED, None, f"failed: {row.get(meta(stage, 'error'))}")
-    if str(NO_SEARCH) in issues:
-        yield Doubt(REPLY, None, NO_SEARCH.detail)
-    states = row.get(meta(stage, "states")) or ()
-    marked = any(state["sources"] for state in states)  # else the service marked no field at all
-    for state in states:
-        field = state["field"]
-        if state["state"] == "invalid":
-            yield from (Doubt(CHECK, field, text) for text in _findings(issues, field))
-        elif state["state"] == "conflict":
+    states = states_of(row, stage)
+    for finding in findings(row, stage):
+        if finding.done in ("emptied", "flagged"):
+            rank = REPLY if finding.check in OF_THE_REPLY else CHECK
+            yield Doubt(rank, finding.about if finding.about in states else None, str(finding))
+    for field, (state, _) in states.items():
+        if state == "conflict":
             yield Doubt(DIFFERS, field, "differs from the cell")
-        elif state["state"] == "unsupported" and marked:
+        elif state == "unsupported" and row.get(meta(stage, "sources")):
             yield Doubt(NO_PAGE, field, "no page behind it")
     for fact, level in LOW.items():
         if row.get(meta(stage, fact)) == level:
             yield Doubt(OWN_WORD, None, f"{level} {fact.replace('_', ' ')}")
 
 
-def _findings(issues: Iterable[str], field: str) -> list[str]:
-    """Return what checks said of a field that was emptied or flagged, each with the check's name."""
-    parts = [match.groups() for issue in issues if (match := _ISSUE.fullmatch(issue))]
-    about = [(check, detail) for place, check, detail in parts if re.split(r"[.\[]", place)[0] == field]
-    grave = [part for part in about if not _CLEANED.fullmatch(part[0])] or about
-    return [f"{check}: {detail}" if detail else check for check, detail in grave]
+def weakest_first(
+    rows: Iterable[Mapping[str, Any]], stages: Iterable[str]
+) -> list[tuple[list[str], Mapping[str, Any]]]:
+    """Return the rows worth another look, each with what speaks against it: by the gravest doubt, then by how many."""
+    weak = []
+    for row in rows:
+        doubts = sorted(
+            ((doubt, stage) for stage in stages for doubt in doubts_of(row, stage)), key=lambda doubt: doubt[0].rank
+        )
+        if any(doubt.rank != NO_PAGE for doubt, _ in doubts):
+            weak.append((doubts[0][0].rank, -len(doubts), [_in_words(*doubt) for doubt in doubts], row))
+    return [(why, row) for *_, why, row in sorted(weak, key=lambda row: row[:2])]
+
+
+def _in_words(doubt: Doubt, stage: str) -> str:
+    """Return a doubt with what it is about, in at most 60 letters."""
+    return plain(f"{stage if doubt.field is None else f'{stage}.{doubt.field}'} {doubt.text}", LONGEST_CELL)

@@ -13,13 +13,12 @@ import pandas as pd
 import pyarrow as pa
 
 from ..errors import InputError
-from ..formatting import LONGEST_CELL, plain
 from ..planning.identity import of_rows
 from ..store.index import RECORD_ID
 from ..store.reader import ORIGIN, StoreReader, to_frame
 from ..store.rows import WHY, meta
 from ..table.arrow import as_frame, as_table, typed
-from .doubts import FACTS, NO_PAGE, Doubt, doubts_of, fields, read_answers
+from .doubts import FACTS, fields, read_answers, weakest_first
 
 COLUMNS = ("stage", "column", "state", "answer", "cell", "doubts", "sources", "confidence")
 
@@ -40,9 +39,9 @@ def evidence(out: str | Path = "enriched") -> pd.DataFrame:
     -------
     DataFrame
         ``_record_id``, the key columns, ``stage``, ``column``, ``state`` (``supported``; ``unsupported``: the model
-        says so, no source does; ``conflict``: differs from the filled cell; ``invalid``: a check failed;
-        ``not_found``), ``answer`` (as text; missing where a check emptied it), ``cell`` (what the table has there, if
-        that is another value), ``doubts`` (what speaks against it, gravest first), ``sources`` (addresses),
+        says so, no source does; ``conflict``: differs from the filled cell; ``doubtful``: kept, though a check speaks
+        against it; ``invalid``: a check emptied it; ``not_found``), ``answer`` (as text), ``cell`` (what the table has
+        there, if that is another value), ``doubts`` (what speaks against it, gravest first), ``sources`` (addresses),
         ``confidence`` (of the whole answer).
 
     Raises
@@ -170,23 +169,12 @@ def weak(out: str | Path = "enriched", *, stages: Collection[str] | None = None)
         )
     chosen = [stage for stage in known if stages is None or stage in stages]
     rows = []
-    for row in table.to_pylist():
-        doubts = [(doubt, stage) for stage in chosen for doubt in doubts_of(row, stage)]
-        doubts.sort(key=lambda doubt: doubt[0].rank)
-        if any(doubt.rank != NO_PAGE for doubt, _ in doubts):
-            filled = {name for stage in known for name in row.get(meta(stage, "filled")) or ()}
-            why = "; ".join(_in_words(*doubt) for doubt in doubts)
-            rows.append((doubts[0][0].rank, -len(doubts), row | dict.fromkeys(filled) | {WHY: why}))
-    rows.sort(key=lambda row: row[:2])
+    for why, row in weakest_first(table.to_pylist(), chosen):
+        filled = {name for stage in known for name in row.get(meta(stage, "filled")) or ()}
+        rows.append({**row, **dict.fromkeys(filled), WHY: "; ".join(why)})
     own = [table.schema.field(name) for name in given if name in table.column_names]
     schema = pa.schema([*own, pa.field(WHY, pa.string())])
-    return _listed(to_frame(pa.Table.from_pylist([row for *_, row in rows], schema=schema)), reader.key, [WHY])
-
-
-def _in_words(doubt: Doubt, stage: str) -> str:
-    """Return a doubt with what it is about, in at most 60 letters."""
-    about = stage if doubt.field is None else f"{stage}.{doubt.field}"
-    return plain(f"{about} {doubt.text}", LONGEST_CELL)
+    return _listed(to_frame(pa.Table.from_pylist(rows, schema=schema)), reader.key, [WHY])
 
 
 def _listed(frame: pd.DataFrame, key: Sequence[str], written: Sequence[str]) -> pd.DataFrame:

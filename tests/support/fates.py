@@ -110,7 +110,10 @@ def figures(became: pd.DataFrame) -> dict[str, float]:
     # What was read as nothing leaves no doubt behind; what a whole reply gives away has no state of its own.
     doubted = wrong["state"].isin(FLAGGED) | (wrong["field"] == "*")
     listed = wrong[wrong["fate"].isin(["flagged", "emptied"]) & doubted]
-    innocent = became[~became.set_index(list(KEY)).index.isin(wrong.set_index(list(KEY)).index)]
+    # A firm's answers are those of all its contacts.
+    firms = wrong.loc[wrong["stage"] != "poc", KEY[0]]
+    of_people = became.set_index(list(KEY)).index.isin(wrong.set_index(list(KEY)).index)
+    innocent = became[~of_people & ~became[KEY[0]].isin(firms)]
     odd = sound[sound["kind"] != "ordinary"]
     return {
         "faults and recoverable values cleaned, flagged or emptied": _share(wrong["fate"] != "silent"),
