@@ -13,17 +13,20 @@ is made, with a background of its own, so that it reads on light and dark pages 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import pandas as pd
 
-from ..errors import InputError, SetupError
-from ..formatting import plain, usd
+from ..errors import InputError
+from ..formatting import usd
 from ..pricing.prices import DOLLARS, KINDS
+from ..reading.answer import NOT_SAID
 from ..reading.grounding import STATES
-from .costs import is_simulated
+from ..trust.doubts import DONE
+from .drawing import PALETTE, as_counts, entitled, full_bars, own_axes, side_by_side, stacked, worst_first
 from .report import Report
 
 if TYPE_CHECKING:
@@ -43,14 +46,12 @@ __all__ = [
     "states",
 ]
 
-PALETTE = ("#0072B2", "#56B4E9", "#CC79A7", "#009E73", "#E69F00", "#D55E00")
-"""Okabe's and Ito's, told apart by colour-blind readers too, and on dark pages."""
 COLOURS = dict(zip((*KINDS, "wasted"), (*PALETTE[:5], "#7F7F7F"), strict=True))
-STATE_COLOURS = dict(zip(STATES, ("#009E73", "#F0E442", "#E69F00", "#D55E00", "#BFBFBF"), strict=True))
-STAGE_COLOURS: list[Any] = [PALETTE[place] for place in (0, 4, 3, 2, 1, 5)]
-MOST_LABELLED = 20
-"""Bars side by side that have their number written on them."""
-SIZE = (7.0, 3.6)
+GREY = "#BFBFBF"
+STATE_COLOURS = dict(zip(STATES, ("#009E73", "#F0E442", "#56B4E9", "#E69F00", "#D55E00", GREY), strict=True))
+DONE_COLOURS = dict(zip(DONE, (STATE_COLOURS["invalid"], STATE_COLOURS["doubtful"], GREY), strict=True))
+AGAINST = ["invalid", "doubtful"]
+"""The states of values that a check speaks against."""
 PAID = ("record", "stage", "model", "at", *DOLLARS, "wasted")
 GIVEN = {
     "compared": "compared : DataFrame\n    The costs by model, as `enrichkit.reporting.what_if` returns them.",
@@ -108,7 +109,7 @@ def cost_by_stage(paid: pd.DataFrame, ax: Axes | None = None) -> Axes:
     """
     _check(paid, PAID)
     ax = _costs_stacked(by_kind(paid), ax)
-    return _entitled(ax, paid, "Cost by stage and kind", "cost (USD)", "stage")
+    return entitled(ax, paid, "Cost by stage and kind", "cost (USD)", "stage")
 
 
 @_documented
@@ -118,7 +119,7 @@ def cost_by_model(compared: pd.DataFrame, ax: Axes | None = None) -> Axes:
     known = compared.loc[compared["cost_usd"].notna(), list(DOLLARS[:-1])]
     ax = _costs_stacked(known.set_axis(list(KINDS), axis="columns"), ax)
     title = "The same tokens and searches at other models' prices"
-    return _entitled(ax, compared, title, "cost (USD)", "model")
+    return entitled(ax, compared, title, "cost (USD)", "model")
 
 
 @_documented
@@ -128,45 +129,53 @@ def cost_per_record(paid: pd.DataFrame, ax: Axes | None = None) -> Axes:
     The title says how many paid, and the mean.
     """
     _check(paid, PAID)
-    ax = ax or _own_axes()
+    ax = ax or own_axes()
     spent, title = paid.groupby("record")["cost_usd"].sum(min_count=1).dropna(), "Cost per record"
     if len(spent):
         ax.hist(spent, bins=30, color=COLOURS["input"], edgecolor="white", linewidth=0.4)
         title = f"Cost per record: mean {_amount(spent.mean())} USD, of the {len(spent):,} that paid"
-    return _entitled(ax, paid, title, "cost (USD per record)", "records")
+    return entitled(ax, paid, title, "cost (USD per record)", "records")
 
 
 @_documented
 def cost_over_time(paid: pd.DataFrame, ax: Axes | None = None) -> Axes:
     """Draw how the cost added up, from the first reply on; pauses between runs count as time."""
     _check(paid, PAID)
-    ax = ax or _own_axes()
+    ax = ax or own_axes()
     known = paid[paid["cost_usd"].notna() & paid["at"].notna()].sort_values("at")
     minutes = (known["at"] - known["at"].min()).dt.total_seconds() / 60
     ax.step(minutes, known["cost_usd"].cumsum(), where="post", color=COLOURS["input"], linewidth=1.8)
     ax.set_ylim(bottom=0)
-    return _entitled(ax, paid, "Cost over time", "time since the first reply (minutes)", "cost so far (USD)")
+    return entitled(ax, paid, "Cost over time", "time since the first reply (minutes)", "cost so far (USD)")
 
 
 @_documented
 def confidence(report: Report, ax: Axes | None = None) -> Axes:
-    """Draw how sure the model says it is: answers by level and stage."""
-    ax = _side_by_side(pd.DataFrame(_checked(report).quality.confidence), ax)
-    return _entitled(ax, report, "Confidence, as the model says", "confidence", "answers")
+    """Draw what became of the values by how sure the model says it is: where the bars are alike, its word means little.
+
+    Each bar is all values of that confidence, their number at its end; the title says how many of them a page backs.
+    """
+    counts = as_counts(_checked(report).quality.states_by_confidence, STATES).drop(columns="not_found")
+    counts = counts.loc[[word for word in ("low", "medium", "high", NOT_SAID) if word in counts.index]]
+    ax = full_bars(counts, STATE_COLOURS, ax)
+    backed = counts["supported"] * 100 / counts.sum(axis="columns")
+    shares = [f"{backed[word]:.0f} % of {word} confidence" for word in ("high", "low") if word in backed.index]
+    title = f"Backed by a page: {', '.join(shares)}" if shares else "Confidence and what became of the values"
+    return entitled(ax, report, title, "values (%)", "confidence, as the model says")
 
 
 @_documented
 def search_quality(report: Report, ax: Axes | None = None) -> Axes:
     """Draw how much the search brought, as the model says: answers by level and stage."""
-    ax = _side_by_side(pd.DataFrame(_checked(report).quality.search_quality), ax)
-    return _entitled(ax, report, "Search quality, as the model says", "search quality", "answers")
+    ax = side_by_side(pd.DataFrame(_checked(report).quality.search_quality), ax)
+    return entitled(ax, report, "Search quality, as the model says", "search quality", "answers")
 
 
 @_documented
 def fields_found(report: Report, ax: Axes | None = None) -> Axes:
     """Draw how many fields the answers fill: answers by number of fields and stage."""
-    ax = _side_by_side(pd.DataFrame(_checked(report).quality.fields_found), ax)
-    return _entitled(ax, report, "Fields found per answer", "fields with a value", "answers")
+    ax = side_by_side(pd.DataFrame(_checked(report).quality.fields_found), ax)
+    return entitled(ax, report, "Fields found per answer", "fields with a value", "answers")
 
 
 @_documented
@@ -175,29 +184,37 @@ def fill_rate(report: Report, ax: Axes | None = None) -> Axes:
     quality = _checked(report).quality
     records = pd.DataFrame({"before": quality.filled_before, "now": quality.filled_after})
     records["now"] -= records["before"]  # the bar of before is drawn first
-    ax = _stacked(records * 100 / max(1, quality.records), PALETTE, ax, text=lambda percent: f"{percent:.0f} %")
-    return _entitled(ax, report, "Fill rate by column", "records with a value (%)", "column")
+    ax = stacked(records * 100 / max(1, quality.records), PALETTE, ax, text=lambda percent: f"{percent:.0f} %")
+    return entitled(ax, report, "Fill rate by column", "records with a value (%)", "column")
 
 
 @_documented
 def states(report: Report, ax: Axes | None = None) -> Axes:
-    """Draw how far the answers are backed, by column: `enrichkit.trust.evidence` explains the states."""
-    counts = pd.DataFrame.from_dict(dict(_checked(report).quality.states), orient="index").reindex(columns=list(STATES))
-    ax = _stacked(counts.rename(columns=lambda state: state.replace("_", " ")), STATE_COLOURS.values(), ax)
-    return _entitled(ax, report, "How far the answers are backed", "records", "column")
+    """Draw how far the answers are backed, by column: `enrichkit.trust.evidence` explains the states.
+
+    Each bar is all answers, their number at its end; columns that checks speak against most often come first.
+    """
+    counts = as_counts(_checked(report).quality.states, STATES)
+    ax = full_bars(worst_first(counts, AGAINST), STATE_COLOURS, ax)
+    given = counts.drop(columns="not_found").to_numpy().sum()
+    backed, against = (counts[names].to_numpy().sum() * 100 / max(1, given) for names in (["supported"], AGAINST))
+    title = f"Of {given:,} values a page backs {backed:.0f} %; checks speak against {against:.0f} %"
+    return entitled(ax, report, title, "answers (%)", "column")
 
 
 @_documented
 def issues(report: Report, ax: Axes | None = None) -> Axes:
-    """Draw how often each check found something, by stage."""
-    quality = _checked(report).quality
-    counts = {
-        stage: {issue.name: issue.count for issue in quality.issues if issue.stage == stage}
-        for stage in quality.confidence
-    }
-    checks = list(dict.fromkeys(issue.name for issue in quality.issues))
-    ax = _stacked(pd.DataFrame(counts, index=checks).fillna(0), STAGE_COLOURS, ax, text=lambda total: f"{total:,.0f}")
-    return _entitled(ax, report, "What checks found", "findings", "check")
+    """Draw what each check did: emptied or flagged a value, or only cleaned it.
+
+    Each bar is all that a check found, their number at its end; those that emptied or flagged most come first.
+    """
+    by_check: dict[str, Counter[str]] = defaultdict(Counter)
+    for issue in _checked(report).quality.issues:
+        by_check[issue.name][str(issue.done)] += issue.count
+    counts = as_counts(by_check, DONE)
+    ax = full_bars(worst_first(counts, DONE[:2]), DONE_COLOURS, ax)
+    title = f"Checks {', '.join(f'{name} {count:,}' for name, count in counts.sum().items())} values"
+    return entitled(ax, report, title, "findings (%)", "check")
 
 
 def by_kind(paid: pd.DataFrame) -> pd.DataFrame:
@@ -211,62 +228,11 @@ def by_kind(paid: pd.DataFrame) -> pd.DataFrame:
     return kinds[paid["cost_usd"].notna()].groupby(paid["stage"], sort=False).sum().reindex(paid["stage"].unique())
 
 
-def _side_by_side(counts: pd.DataFrame, ax: Axes | None) -> Axes:
-    """Draw answers by level, a bar for each stage beside the others."""
-    ax = ax or _own_axes()
-    if counts.size:
-        counts.plot.bar(ax=ax, rot=0, width=0.8, color=STAGE_COLOURS, legend=False)
-        containers: Any = ax.containers if counts.size <= MOST_LABELLED else ()
-        for bars in containers:
-            ax.bar_label(bars, fmt=lambda count: f"{count:,.0f}" if count else "", fontsize="small")
-    return ax
-
-
-def _stacked(
-    parts: pd.DataFrame, colours: Iterable[str], ax: Axes | None, *, text: Callable[[float], str] | None = None
-) -> Axes:
-    """Draw a horizontal bar per row, made of the columns, with a text at its end; unknown values have no bar."""
-    ax = ax or _own_axes(len(parts))
-    parts = parts.rename(index=lambda name: plain(str(name), 28), columns=lambda name: plain(str(name), 20))
-    ends = parts.sum(axis="columns", skipna=False)
-    if parts.size:
-        parts.plot.barh(stacked=True, ax=ax, width=0.65, color=list(colours), legend=False)
-        if text is not None:
-            last: Any = ax.containers[-1]
-            ax.bar_label(last, ["unknown" if pd.isna(end) else text(end) for end in ends], padding=4)
-            ax.margins(x=0.2)  # room for it
-        ax.invert_yaxis()
-    return ax
-
-
 def _costs_stacked(kinds: pd.DataFrame, ax: Axes | None) -> Axes:
     """Draw the kinds that cost anything as a bar per row, its sum at its end."""
     charged = kinds.loc[:, kinds.fillna(0).any()]
     charged = charged if len(charged.columns) else kinds[["input"]]  # nothing is known: each row says so
-    return _stacked(charged, [COLOURS[str(kind)] for kind in charged], ax, text=_amount)
-
-
-def _entitled(ax: Axes, drawn: pd.DataFrame | Report, title: str, xlabel: str, ylabel: str) -> Axes:
-    """Set a figure's words as plain text: matplotlib would read a model's or a stage's name as a formula."""
-    about = _about_costs(drawn) if isinstance(drawn, pd.DataFrame) else ["simulated answers"] * bool(drawn.simulated)
-    ax.set(title="\n".join([title, *about]), xlabel=xlabel, ylabel=ylabel)
-    words = [ax.title, *ax.get_yticklabels()]
-    if ax.get_legend_handles_labels()[0]:
-        words += ax.legend(loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False).get_texts()
-    for text in words:
-        text.set_parse_math(False)
-    return ax
-
-
-def _about_costs(frame: pd.DataFrame) -> Iterator[str]:
-    """Yield what was simulated and how much of the cost is unknown, and whose prices they are."""
-    unknown = int(frame["cost_usd"].isna().sum())
-    left_out = f"unknown prices left out: {unknown:,}" if unknown else ""
-    simulated = "simulated, nothing was charged" if frame.attrs.get("simulated", is_simulated(frame)) else ""
-    if left_out or simulated:
-        yield "; ".join(filter(None, [left_out, simulated]))
-    if prices := frame.attrs.get("prices"):
-        yield plain(f"prices: {prices}", 80)
+    return stacked(charged, [COLOURS[str(kind)] for kind in charged], ax, text=_amount)
 
 
 def _amount(value: float) -> str:
@@ -285,16 +251,6 @@ def _check(frame: pd.DataFrame, columns: Iterable[str]) -> None:
     for name in columns:
         if name not in frame.columns:
             raise InputError("This table has no {name}: give what enrichkit.costs, or what_if, returns.", name=name)
-
-
-def _own_axes(rows: int = 0) -> Axes:
-    try:
-        import matplotlib.pyplot as plt
-    except ImportError:
-        raise SetupError("matplotlib is not installed: pip install 'enrichkit[notebook]'") from None
-    _, ax = plt.subplots(figsize=(SIZE[0], max(SIZE[1], 1.2 + 0.32 * rows)), layout="constrained")
-    ax.spines[["top", "right"]].set_visible(False)
-    return ax
 
 
 def example() -> pd.DataFrame:

@@ -6,6 +6,7 @@ second. Records that share an answer each count, since each of them has it.
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -21,7 +22,8 @@ from ..reading.grounding import NO_SEARCH, STATES
 from ..store.reader import StoreReader
 from ..store.rows import META, STATUS, meta
 from ..table.arrow import has_value
-from ..trust.doubts import read_answers
+from ..trust import doubts
+from ..trust.doubts import findings, read_answers, states_of
 
 ADVICE = {
     "blocked": "its text or answer is refused; look at the record",
@@ -60,6 +62,8 @@ class Finding:
         How often.
     example : str
         The first of them.
+    done : str or None
+        What a check did with these values: ``emptied``, ``flagged`` or ``cleaned``; ``broken`` is a check that raised.
     what_to_do : str or None
         What to do about a failure.
     """
@@ -68,6 +72,7 @@ class Finding:
     name: str
     count: int
     example: str
+    done: str | None = None
     what_to_do: str | None = None
 
 
@@ -91,10 +96,14 @@ class Quality:
         By stage, records by how many of its fields have a value.
     states : mapping of str to mapping
         By column, records by the state of the answer: see `enrichkit.trust.evidence`.
+    states_by_confidence : mapping of str to mapping
+        By the level that the model gave its answer, values by their state.
     corrections : int
         Answers that differ from a filled cell.
     issues : tuple of Finding
-        What checks found, by check.
+        What checks found, by check and by what it did.
+    notes : tuple of Finding
+        What checks found odd about the table's own cells.
     failures : tuple of Finding
         Failed questions, by cause.
     same_address : tuple of Finding
@@ -110,8 +119,10 @@ class Quality:
     search_quality: Mapping[str, Mapping[str, int]]
     fields_found: Mapping[str, Mapping[int, int]]
     states: Mapping[str, Mapping[str, int]]
+    states_by_confidence: Mapping[str, Mapping[str, int]]
     corrections: int
     issues: tuple[Finding, ...]
+    notes: tuple[Finding, ...]
     failures: tuple[Finding, ...]
     same_address: tuple[Finding, ...]
 
@@ -136,6 +147,11 @@ def read_quality(reader: StoreReader) -> Quality:
     filled = sum((Counter(_counts(stage.elements("filled"))) for stage in stages), Counter[str]())
     after = {column: int(has_value(table.column(column)).sum()) for stage in stages for column in stage.columns}
     failures = _findings(failure for stage in stages for failure in _failures(stage))
+    odd = {stage.name: _with_issues(stage) for stage in stages}
+    checked = [
+        (stage.name, finding) for stage in stages for row in odd[stage.name] for finding in findings(row, stage.name)
+    ]
+    states = {stage.name: _states(stage, odd[stage.name]) for stage in stages}
     return Quality(
         records=table.num_rows,
         status=_counts(table.column(STATUS)) if table.num_rows else {},
@@ -145,9 +161,11 @@ def read_quality(reader: StoreReader) -> Quality:
         confidence={stage.name: _levels(stage, "confidence", CONFIDENCE) for stage in stages},
         search_quality={stage.name: _levels(stage, "search_quality", SEARCH_QUALITY) for stage in stages},
         fields_found={stage.name: _fields_found(stage) for stage in stages},
-        states={column: counts for stage in stages for column, counts in _states(stage)},
+        states={column: counts for stage in stages for column, counts in _by_column(stage, states[stage.name])},
+        states_by_confidence=_by_confidence(states.values()),
         corrections=sum(len(stage.elements("corrections")) for stage in stages),
-        issues=_findings(issue for stage in stages for issue in _issues(stage)),
+        issues=_findings(_told(*each) for each in checked if each[1].done != "note"),
+        notes=_findings(_told(*each) for each in checked if each[1].done == "note"),
         failures=tuple(replace(failure, what_to_do=advice(failure.name)) for failure in failures),
         same_address=_ranked(address for stage in stages for address in _same_addresses(stage)),
     )
@@ -191,27 +209,63 @@ def _fields_found(stage: _Stage) -> dict[int, int]:
     return {number: counts.get(number, 0) for number in range(len(stage.columns) + 1)}
 
 
-def _states(stage: _Stage) -> Iterator[tuple[str, dict[str, int]]]:
-    states = stage.elements("states")
-    both = [pc.struct_field(states, "field"), pc.struct_field(states, "state")]
-    counts = _counts(pc.binary_join_element_wise(*both, "\n"))
+def _has_issues(stage: _Stage) -> pa.ChunkedArray:
+    """Return which rows have issues of a stage."""
+    return pc.fill_null(pc.greater(pc.list_value_length(stage.fact("issues")), 0), False)
+
+
+def _with_issues(stage: _Stage) -> list[dict[str, Any]]:
+    """Return what findings are worked out from, of the rows that have issues of a stage."""
+    names = [meta(stage.name, name) for name in ("confidence", "fields_found", "issues", "states")]
+    known = [name for name in names if name in stage.table.column_names]
+    rows: list[dict[str, Any]] = stage.table.select(known).filter(_has_issues(stage)).to_pylist()
+    return rows
+
+
+def _states(stage: _Stage, odd: Iterable[Mapping[str, Any]]) -> Counter[tuple[str, str, str]]:
+    """Count the fields of a stage's answers by the model's confidence and their state; ``odd`` rows have issues."""
+    sound = pc.invert(_has_issues(stage))
+    states = pa.chunked_array(stage.fact("states").filter(sound).chunks, META["states"]).combine_chunks()
+    words = pc.fill_null(stage.fact("confidence").filter(sound), NOT_SAID).take(pc.list_parent_indices(states))
+    flat = pc.list_flatten(states)
+    both = [pc.struct_field(flat, "field"), pc.struct_field(flat, "state")]
+    counts = Counter(
+        {
+            tuple(text.split("\n")): count
+            for text, count in _counts(pc.binary_join_element_wise(words, *both, "\n")).items()
+        }
+    )
+    for row in odd:
+        word = row.get(meta(stage.name, "confidence")) or NOT_SAID
+        counts.update((word, field, state) for field, (state, _) in states_of(row, stage.name).items())
+    return counts
+
+
+def _by_column(stage: _Stage, counts: Counter[tuple[str, str, str]]) -> Iterator[tuple[str, dict[str, int]]]:
+    by_field: Counter[tuple[str, str]] = Counter()
+    for (_, field, state), count in counts.items():
+        by_field[field, state] += count
     for column, field in stage.columns.items() if counts else ():
-        yield column, {state: counts.get(f"{field}\n{state}", 0) for state in STATES}
+        yield column, {state: by_field[field, state] for state in STATES}
 
 
-def _issues(stage: _Stage) -> Iterator[tuple[str, str, str]]:
-    """Yield each issue: the stage, the check, and the field with what is wrong about it."""
-    for issue in stage.elements("issues").to_pylist():
-        field, _, text = str(issue).partition(": ")
-        check, _, detail = text.partition(": ")
-        yield stage.name, check, f"{field}: {detail}"
+def _by_confidence(counts: Iterable[Counter[tuple[str, str, str]]]) -> dict[str, dict[str, int]]:
+    by_word = {word: dict.fromkeys(map(str, STATES), 0) for word in (*CONFIDENCE, NOT_SAID)}
+    for (word, _, state), count in itertools.chain(*(each.items() for each in counts)):
+        by_word[word if word in CONFIDENCE else NOT_SAID][state] += count
+    return {word: states for word, states in by_word.items() if any(states.values())}
 
 
-def _failures(stage: _Stage) -> Iterator[tuple[str, str, str]]:
+def _told(stage: str, finding: doubts.Finding) -> tuple[str, str, str, str]:
+    """Return a check's finding as its stage, the check, the field with what is wrong about it, and what was done."""
+    return stage, finding.check, f"{finding.about}: {finding.detail}", finding.done
+
+
+def _failures(stage: _Stage) -> Iterator[tuple[str, str, str, None]]:
     """Yield each failure: the stage, the cause, and the message."""
     for error in stage.fact("error").filter(stage.where("failed")).to_pylist():
         cause, _, message = str(error).partition(": ")
-        yield stage.name, cause, message
+        yield stage.name, cause, message, None
 
 
 def _same_addresses(stage: _Stage) -> Iterator[Finding]:
@@ -231,12 +285,15 @@ def _counts(column: pa.ChunkedArray) -> dict[Any, int]:
     return {row["values"]: row["counts"] for row in counts if row["values"] is not None}
 
 
-def _findings(texts: Iterable[tuple[str, str, str]]) -> tuple[Finding, ...]:
-    """Return each name of a stage once, with its count and its first example."""
-    examples: dict[tuple[str, str], list[str]] = {}
-    for stage, name, example in texts:
-        examples.setdefault((stage, name), []).append(example)
-    return _ranked(Finding(*key, len(same), same[0][:LONGEST_EXAMPLE]) for key, same in examples.items())
+def _findings(texts: Iterable[tuple[str, str, str, str | None]]) -> tuple[Finding, ...]:
+    """Return each name of a stage once for all that was done, with its count and its first example."""
+    examples: dict[tuple[str, str, str | None], list[str]] = {}
+    for stage, name, example, done in texts:
+        examples.setdefault((stage, name, done), []).append(example)
+    return _ranked(
+        Finding(stage, name, len(same), same[0][:LONGEST_EXAMPLE], done)
+        for (stage, name, done), same in examples.items()
+    )
 
 
 def _ranked(findings: Iterable[Finding]) -> tuple[Finding, ...]:
@@ -256,14 +313,16 @@ def quality_tables(quality: Quality, spelling: Mapping[str, str]) -> dict[str, p
         "answers by what the model says of its confidence": _by_stage(quality.confidence),
         "answers by what the model says of its search": _by_stage(quality.search_quality),
         "fields found per answer": _by_stage({stage: _mean(counts) for stage, counts in quality.fields_found.items()}),
+        "values by the model's confidence and their state": _by_stage(quality.states_by_confidence, "confidence"),
         "what checks found": _finding_table(quality.issues, "check"),
+        "what checks found odd about your own cells": _finding_table(quality.notes, "check"),
         "failures": _finding_table(failures, "cause"),
         SAME_ADDRESS: _finding_table(quality.same_address[:MOST_SHOWN], "column"),
     }
 
 
-def _by_stage(figures: Mapping[str, Mapping[str, float]]) -> pd.DataFrame:
-    return pd.DataFrame([{"stage": stage, **by_name} for stage, by_name in figures.items()])
+def _by_stage(figures: Mapping[str, Mapping[str, float]], of: str = "stage") -> pd.DataFrame:
+    return pd.DataFrame([{of: name, **by_name} for name, by_name in figures.items()])
 
 
 def _mean(counts: Mapping[int, int]) -> dict[str, float]:
@@ -274,7 +333,7 @@ def _mean(counts: Mapping[int, int]) -> dict[str, float]:
 
 def _finding_table(findings: Sequence[Finding], name: str) -> pd.DataFrame:
     table = pd.DataFrame([asdict(finding) for finding in findings]).rename(columns={"name": name})
-    return table.dropna(axis="columns", how="all")  # only failures say what to do
+    return table.dropna(axis="columns", how="all")  # only checks do something, only failures say what to do
 
 
 def advice(cause: str) -> str:

@@ -13,9 +13,10 @@ import pandas as pd
 from ..errors import InputError
 from ..formatting import escaped, html_page, many, text_page
 from ..gemini.wire import decode, parse
+from ..store.index import RECORD_ID
 from ..store.reader import StoreReader
 from ..store.rows import meta
-from .doubts import fields
+from .doubts import FACTS, Finding, fields, findings, read_answers, weakest_first
 
 LONGEST_VALUE = 1000
 IN_A_TAB = '<base target="_blank">'
@@ -36,8 +37,9 @@ class Dossier:
         The cells that identify it.
     answers : tuple of mapping
         Its answered fields, as the rows of `evidence`.
-    issues : tuple of str
-        What checks found, each after its stage's name.
+    findings : tuple of mapping
+        What checks found: ``about`` (stage and field, or a cell of the table), ``done`` (``emptied``, ``flagged``,
+        ``cleaned``; ``note`` on a cell of your own; ``broken`` check), ``finding``.
     notes : mapping of str to str
         What the model said of its answer, by stage.
     suggestions : tuple of str
@@ -46,14 +48,14 @@ class Dossier:
     Examples
     --------
     >>> from enrichkit import trust
-    >>> print(trust.Dossier(record_id="1f", key={"name": "Acme"}, answers=(), issues=(), notes={}, suggestions=()))
+    >>> print(trust.Dossier(record_id="1f", key={"name": "Acme"}, answers=(), findings=(), notes={}, suggestions=()))
     name: Acme
     """
 
     record_id: str
     key: Mapping[str, Any]
     answers: tuple[Mapping[str, Any], ...]
-    issues: tuple[str, ...]
+    findings: tuple[Mapping[str, str], ...]
     notes: Mapping[str, str]
     suggestions: tuple[str, ...]
 
@@ -84,13 +86,22 @@ class Dossier:
 
     def _tables(self) -> dict[str, pd.DataFrame]:
         headings = {"column": "column", "state": "state", "cell": "the table has", "answer": "answer"}
-        answers = [{heading: str(answer[name] or "") for name, heading in headings.items()} for answer in self.answers]
-        issues = [{"finding": issue} for issue in self.issues]
-        return {"answers": pd.DataFrame(answers), "what checks found": pd.DataFrame(issues)}
+        answers = [
+            {heading: str(answer[name] or "") for name, heading in headings.items()}
+            | {"against it": "; ".join(answer["doubts"])}
+            for answer in self.answers
+        ]
+        findings = pd.DataFrame(self.findings, columns=["about", "done", "finding"])
+        notes = findings["done"] == "note"
+        return {
+            "answers": pd.DataFrame(answers),
+            "what checks found": findings[~notes],
+            "what checks found odd about your own cells": findings.loc[notes, ["about", "finding"]],
+        }
 
 
-def dossier(out: str | Path, record_id: str) -> Dossier:
-    """Return everything that is known of one record: each value with its state and sources, and the suggestions.
+def dossier(out: str | Path = "enriched", record_id: str | None = None) -> Dossier:
+    """Return everything that is known of one record: each value with its state, doubts and sources.
 
     Google's terms ask that its search suggestions are shown with grounded answers; this is where they are.
 
@@ -98,8 +109,8 @@ def dossier(out: str | Path, record_id: str) -> Dossier:
     ----------
     out : str or Path
         The store's folder.
-    record_id : str
-        The record, as ``_record_id`` names it in `read`, `evidence` and `corrections`.
+    record_id : str, optional
+        The record, as ``_record_id`` names it in `read`, `evidence` and `corrections`; default: the weakest.
 
     Returns
     -------
@@ -119,12 +130,16 @@ def dossier(out: str | Path, record_id: str) -> Dossier:
     >>> df = pd.DataFrame({"fund.title": ["Borealis Ventures"]})
     >>> out = tempfile.mkdtemp() + "/enriched"
     >>> _ = enrichkit.run(df, model="simulator", stages=["fund"], out=out, progress=False)
-    >>> page = enrichkit.trust.dossier(out, enrichkit.read(out)["_record_id"].iloc[0])
+    >>> page = enrichkit.trust.dossier(out)
     >>> page.key, len(page.answers)
     ({'fund.title': 'Borealis Ventures'}, 6)
     """
     reader = StoreReader(out)
-    row = reader.row(record_id)
+    if record_id is None:
+        rows = read_answers(reader, FACTS).to_pylist()
+        weak = [row for _, row in weakest_first(rows, reader.answers)]
+        record_id = (weak or rows or [{}])[0].get(RECORD_ID)
+    row = None if record_id is None else reader.row(record_id)
     if row is None:
         raise InputError(
             "{store} has no sealed record {record_id!r}. enrichkit.read(out)['_record_id'] names them.",
@@ -134,13 +149,19 @@ def dossier(out: str | Path, record_id: str) -> Dossier:
     stages = reader.answers
     suggestions = (_suggestions(row.get(meta(stage, "replies")) or ()) for stage in stages)
     return Dossier(
-        record_id=record_id,
+        record_id=str(row[RECORD_ID]),
         key={name: row.get(name) for name in reader.key},
         answers=tuple(field for stage, columns in stages.items() for field in fields(row, stage, columns)),
-        issues=tuple(f"{stage}: {issue}" for stage in stages for issue in row.get(meta(stage, "issues")) or ()),
+        findings=tuple(_told(stage, finding) for stage in stages for finding in findings(row, stage)),
         notes={stage: note for stage in stages if (note := row.get(meta(stage, "notes")))},
         suggestions=tuple(filter(None, suggestions)),
     )
+
+
+def _told(stage: str, finding: Finding) -> dict[str, str]:
+    """Return a finding in words; what is about no field is the stage's."""
+    about = finding.about if finding.done == "note" and finding.about else f"{stage}.{finding.about}".rstrip(".")
+    return {"about": about, "done": finding.done, "finding": str(finding)}
 
 
 def _suggestions(payloads: Sequence[bytes]) -> str | None:

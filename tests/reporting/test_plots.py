@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.metadata
+import io
+import json
 
 import matplotlib as mpl
 import pandas as pd
@@ -11,7 +13,7 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 import enrichkit
-from enrichkit import Price, Stage, errors, plots
+from enrichkit import Issue, Price, Stage, errors, plots
 from enrichkit.messages import Reply
 from enrichkit.pricing.prices import DOLLARS
 from enrichkit.reporting import what_if
@@ -58,12 +60,43 @@ def test_a_figure_of_answers_draws_into_the_axes_it_is_given(figure, report):
 
 
 def test_the_bars_are_the_reports_counts(report):
-    """Answers by level; the share of records with a value, before and now; what backs the answers."""
-    assert sum(bar.get_height() for bar in plots.confidence(report).patches) == 2
+    """The share of records with a value, before and now."""
     rate = plots.fill_rate(report)
     assert [bar.get_width() for bar in rate.patches] == [50, 50]
     assert [text.get_text() for text in rate.texts] == ["100 %"]
-    assert sum(bar.get_width() for bar in plots.states(report).patches) == 2
+
+
+def test_bars_of_100_percent_have_their_number_at_the_end(tmp_path):
+    """Worst first; the title says what is seen, and a check that only cleans is grey."""
+
+    def odd(answer, record):
+        if answer.industry == "Tea":
+            yield Issue("industry", "no_trade", answer.industry)
+        elif answer.industry == "Kelp":
+            yield Issue("industry", "town_spelling", answer.industry, instead="kelp")
+        elif answer.industry == "Void":
+            yield Issue("industry", "no_word", answer.industry, instead=None)
+
+    said = {"a": "Tea", "b": "Kelp", "c": "Void", "d": "Rope"}
+    stage = Stage("company", prompt="Research {name}.", answer=Company, checks=(odd,), search=False)
+    client = lambda request: Reply(  # noqa: E731
+        text=json.dumps({"industry": next(said[n] for n in said if f"⟦{n}⟧" in request.text), "confidence": "high"})
+    )
+    settings = {"out": tmp_path / "out", "key": "name", "model": "m", "client": client, "progress": False}
+    enrichkit.run(pd.DataFrame({"name": list(said)}), stages=[stage], **settings)
+    report = enrichkit.report(tmp_path / "out")
+    checks, sure, values = plots.issues(report), plots.confidence(report), plots.states(report)
+    assert [label.get_text() for label in checks.get_yticklabels()] == ["no_word", "no_trade", "town_spelling"]
+    assert checks.get_title() == "Checks emptied 1, flagged 1, cleaned 1 values"
+    assert sure.get_title() == "Backed by a page: 0 % of high confidence"
+    assert values.get_title() == "Of 4 values a page backs 0 %; checks speak against 50 %"
+    for ax, numbers in ((checks, ["1"] * 3), (sure, ["4"]), (values, ["4"])):
+        assert [text.get_text() for text in ax.texts] == numbers
+        widths = [sum(bars[place].get_width() for bars in ax.containers) for place in range(len(numbers))]
+        assert widths == [100] * len(numbers)
+    drawn = io.BytesIO()
+    values.figure.savefig(drawn, format="svg")
+    assert b"<svg" in drawn.getvalue()
 
 
 @pytest.mark.parametrize("figure", FIGURES)

@@ -17,7 +17,7 @@ from enrichkit import Answer, Issue, Stage, trust
 from enrichkit.errors import InputError
 from enrichkit.gemini.wire import parse
 from enrichkit.messages import Reply, Source, Support
-from enrichkit.reading.grounding import evidence
+from enrichkit.reading.grounding import STATES, evidence
 from enrichkit.table.arrow import alike
 from enrichkit.trust.record_page import IN_A_TAB
 from support.paths import ROOT
@@ -274,10 +274,10 @@ def test_each_state_from_one_reply(tmp_path):
 
 @pytest.mark.parametrize(
     ("value", "state"),
-    [("2000000", "invalid"), ("-5", "invalid"), ('"many"', "invalid"), ("12", "supported"), ("null", "not_found")],
+    [("2000000", "doubtful"), ("-5", "invalid"), ('"many"', "invalid"), ("12", "supported"), ("null", "not_found")],
 )
-def test_a_failed_check_makes_a_value_invalid(value, state, tmp_path):
-    """Whether it was flagged, emptied, or of a type that could not be kept, and whatever backs it."""
+def test_a_failed_check_makes_a_value_doubtful_or_invalid(value, state, tmp_path):
+    """Doubtful if it was flagged; invalid if it was emptied, or of a type that could not be kept; whatever backs it."""
     text = f'{{"industry": "Food", "employees": {value}}}'
     asked(pd.DataFrame({"name": ["Acme"]}), replied(text, (value, (0,))), tmp_path / "out")
     assert states(tmp_path / "out")["employees"] == state
@@ -409,9 +409,10 @@ def test_the_weakest_come_first_and_can_be_run_again(tmp_path):
     weak = trust.weak(tmp_path / "out")
     assert weak["name"].tolist() == ["Bad", "Unsure", "Doubtful"]
     assert weak["_why"].tolist() == [
-        "company.employees too_few: -1; company low confidence; company poor search quality",
+        "company.employees too_few: -1; company.industry no page behind it; company low confidence; "
         "company poor search quality",
-        "company low confidence",
+        "company.industry no page behind it; company poor search quality",
+        "company.industry no page behind it; company low confidence",
     ]
     assert weak["extra"].tolist() == ["3", "0", "2"]
     seen = []
@@ -456,9 +457,14 @@ def test_the_report_counts_what_is_there(tmp_path):
     assert quality.search_quality["company"]["not said"] == 1
     assert quality.fields_found["company"] == {0: 0, 1: 0, 2: 2, 3: 0, 4: 0}
     assert quality.states["company.industry"]["supported"] == 2
-    assert quality.states["company.employees"]["invalid"] == 1
+    assert quality.states["company.employees"]["doubtful"] == 1
+    assert quality.states_by_confidence["high"] == dict.fromkeys(STATES, 0) | {
+        "supported": 1,
+        "doubtful": 1,
+        "not_found": 2,
+    }
     assert quality.corrections == 1
-    assert [(one.name, one.count) for one in quality.issues] == [("too_many", 1)]
+    assert [(one.name, one.count, one.done) for one in quality.issues] == [("too_many", 1, "flagged")]
     assert [(one.name, one.count) for one in quality.failures] == [("truncated", 1)]
     assert [(one.name, one.count, one.example) for one in quality.same_address] == [
         ("company.industry", 2, "https://one.example")
@@ -534,14 +540,15 @@ def test_a_dossier_shows_whole_values_what_checks_found_and_the_suggestions_of_t
     asked(frame, failed, tmp_path / "out", stages=[changed], on_change="redo")
     page = trust.dossier(tmp_path / "out", enrichkit.read(tmp_path / "out")["_record_id"].iloc[0])
     assert page.suggestions == ("<a>fish</a>",)
-    assert page.issues == ("company: employees: too_many: 2000000",)
+    assert page.findings == ({"about": "company.employees", "done": "flagged", "finding": "too_many: 2000000"},)
+    assert page.answers[2]["doubts"] == ["failed: blocked: SAFETY; the earlier answer stands", "too_many: 2000000"]
     assert repr(page) == "<enrichkit.Dossier, name: Acme: 4 answers> print() shows all of it."
     for shown in (str(page), page._repr_html_()):
         assert long.strip() in shown
         assert "too_many" in shown
 
 
-@pytest.mark.parametrize("record_id", [5, None, "5", ""])
+@pytest.mark.parametrize("record_id", [5, "5", ""])
 def test_a_record_that_is_not_there_is_named(record_id, tmp_path):
     """With a word on where to find them."""
     asked(pd.DataFrame({"name": ["Acme"]}), replied('{"industry": "Food"}'), tmp_path / "out")
@@ -634,7 +641,7 @@ def test_planted_faults_are_flagged_and_sound_values_are_not(simulator, tmp_path
                 fault = truth.get(field)
                 issues = [issue for issue in row[f"{stage}._issues"] if issue.startswith(f"{field}: ")]
                 doubtful = [issue for issue in issues if not any(f": {check}" in issue for check in CLEANED)]
-                doubted = one["state"] in ("invalid", "unsupported", "conflict") or bool(doubtful)
+                doubted = one["state"] in ("doubtful", "invalid", "unsupported", "conflict") or bool(doubtful)
                 check = CHECKS.get(fault)
                 caught = any(f": {check}" in issue for issue in issues) if check else doubted
                 filled = row[column] is not None and column not in answered
