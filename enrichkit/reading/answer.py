@@ -91,7 +91,7 @@ class Issue:
     field : str
         The answer's field.
     check : str
-        The check's name, in snake case.
+        The check's name, in snake case; one that ends in ``_cleaned`` or ``_spelling`` casts no doubt on the value.
     detail : str
         What was seen, for a person.
     instead : object

@@ -59,8 +59,10 @@ def as_counts(by_name: Mapping[str, Mapping[str, int]], columns: Iterable[str]) 
 
 def worst_first(counts: pd.DataFrame, worst: Sequence[str]) -> pd.DataFrame:
     """Return counts by the share, then the number, of those in the worst columns."""
-    all_of, bad = counts.sum(axis="columns"), counts[list(worst)].sum(axis="columns")
-    order = pd.DataFrame({"share": bad / all_of.clip(lower=1), "bad": bad, "all": all_of})
+    bad = counts[list(worst)].sum(axis="columns")
+    order = pd.DataFrame(
+        {"share": bad / counts.sum(axis="columns").clip(lower=1), "bad": bad, "worst": counts[worst[0]]}
+    )
     return counts.loc[order.sort_values([*order], ascending=False, kind="stable").index]
 
 

@@ -321,8 +321,9 @@ def build_table(rows: Sequence[Mapping[str, Any]], schema: pa.Schema, stages: Se
         arrays[name], misfits = as_column(columns[name], schema.field(name).type)
         for place in misfits if name in asked else ():
             stage, field = asked[name]
-            issues, states = columns[meta(stage, "issues")], columns[meta(stage, "states")]
+            issues, states, filled = (columns[meta(stage, fact)] for fact in ("issues", "states", "fields_found"))
             issues[place] = [*(issues[place] or ()), f"{field}: does_not_fit"]
+            filled[place] = [other for other in filled[place] or () if other != field]
             known = states[place] or ()
             states[place] = [each | {"state": "invalid"} if each["field"] == field else each for each in known]
     return pa.table([arrays[name] for name in schema.names], schema=schema)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import html
 import json
 import re
@@ -16,9 +17,11 @@ import enrichkit
 from enrichkit import Answer, Issue, Stage, trust
 from enrichkit.errors import InputError
 from enrichkit.gemini.wire import parse
-from enrichkit.messages import Reply, Source, Support
+from enrichkit.messages import CLIENTS, Reply, Source, Support, Usage
 from enrichkit.reading.grounding import STATES, evidence
+from enrichkit.store.rows import outcome_of, read_decoded, stage_values
 from enrichkit.table.arrow import alike
+from enrichkit.trust.doubts import fields, weakest_first
 from enrichkit.trust.record_page import IN_A_TAB
 from support.paths import ROOT
 
@@ -336,6 +339,85 @@ def test_a_reply_of_ones_own_client_keeps_its_marks_in_the_store(tmp_path):
     asked(frame, None, tmp_path / "out", stages=[other])
     found = trust.evidence(tmp_path / "out")
     assert found[found["column"] == "firm.industry"]["state"].tolist() == ["supported"]
+
+
+@pytest.mark.parametrize(
+    ("value", "state", "doubts"),
+    [
+        ('{"value": 5e8, "currency": "EUR", "year": 2087}', "doubtful", ["year_range: 2087"]),
+        ('{"value": 5e8, "currency": "EUR", "year": "the second"}', "doubtful", ["wrong_type: 'the second'"]),
+        ('{"value": 5e8, "currency": "€", "year": null}', "unsupported", []),
+        (
+            '{"value": -5e8, "currency": "EUR"}',
+            "invalid",
+            ["aum_range: Aum(value=-500000000.0, currency='EUR', year=None)"],
+        ),
+        ('{"value": 5e8, "value": 6e8, "currency": "EUR"}', "doubtful", ["said_twice: [500000000.0, 600000000.0]"]),
+    ],
+)
+def test_an_object_that_lost_a_part_is_doubtful(value, state, doubts, tmp_path):
+    """And says what it lost; one that was only spelled anew keeps its state."""
+    reply = Reply(text=f'{{"aum": {value}}}', model_version="mine")
+    asked(pd.DataFrame({"fund.title": ["Acme"]}), reply, tmp_path / "out", stages=[enrichkit.funds.DEEP], key=None)
+    found = trust.evidence(tmp_path / "out").set_index("column").loc["fund.aum"]
+    assert (found["state"], found["doubts"]) == (state, doubts)
+
+
+@pytest.mark.parametrize(
+    ("says", "change", "doubts"),
+    [
+        ({"fields_found": ["industry", "city"]}, {}, {"city": ["found_null: said to be found, and left empty"]}),
+        ({"search_quality": "good"}, {"queries": ()}, {"industry": ["no_query: 'good', without a query"]}),
+        ({"search_quality": "limited"}, {"queries": ()}, {}),
+        ({"search_quality": "good"}, {"sources": ()}, {"industry": ["no_page: the search brought no page"]}),
+        ({"industry": None, "fields_found": []}, {"sources": ()}, {}),
+        ({}, {"usage": Usage(searches=0)}, {"industry": ["no_search: the answer came without a search"]}),
+    ],
+)
+def test_a_reply_that_contradicts_itself_is_a_doubt_about_its_values(says, change, doubts, tmp_path):
+    """Also about one that it calls found and leaves empty; and such a record is weak."""
+    text = json.dumps({"industry": "Food", "fields_found": ["industry"]} | says)
+    whole = Reply(text=text, sources=(Source("https://a.example", "a"),), queries=("Acme",), usage=Usage(searches=1))
+    read = read_decoded(COMPANY, b"", dataclasses.replace(whole, **change), {"client": CLIENTS[0]}, {})
+    values = stage_values(COMPANY, outcome_of("q", [read], recorded=0), {})
+    listed = {
+        row["column"]: row["doubts"] for row in fields(values, "company", {name: name for name in COMPANY.fields})
+    }
+    assert {name: each for name, each in listed.items() if each} == doubts
+    assert bool(weakest_first([values], ["company"])) == bool(doubts)
+
+
+def test_what_is_odd_about_a_cell_of_ones_own_is_a_note_and_no_doubt(tmp_path):
+    """It is shown and counted apart, and makes no record weak."""
+
+    def two_towns(answer, record):
+        if ";" in record.get("town", ""):
+            yield Issue("town", "several_places", record["town"])
+
+    stage = Stage(
+        "company", prompt="Research {name}.", per=("name",), answer=Company, checks=(two_towns,), search=False
+    )
+    frame = pd.DataFrame({"name": ["Acme"], "town": ["Holm; Marl"]})
+    asked(frame, Reply(text='{"city": "Holm"}', model_version="mine"), tmp_path / "out", stages=[stage])
+    quality = enrichkit.report(tmp_path / "out").quality
+    assert (quality.issues, [note.name for note in quality.notes]) == ((), ["several_places"])
+    assert [*trust.evidence(tmp_path / "out")["doubts"].explode().dropna()] == []
+    assert trust.weak(tmp_path / "out").empty
+    page = trust.dossier(tmp_path / "out")
+    assert page.findings == ({"about": "town", "done": "note", "finding": "several_places: Holm; Marl"},)
+    assert "odd about your own cells" in str(page)
+
+
+def test_a_dossier_opens_the_weakest_record(tmp_path):
+    """Or the first, where none is weak."""
+    texts = {"Sound": '{"industry": "Food"}', "Bad": '{"industry": "Food", "employees": -1}'}
+    client = lambda request: Reply(text=next(t for name, t in texts.items() if f"⟦{name}⟧" in request.text))  # noqa: E731
+    asked(pd.DataFrame({"name": ["Sound"]}), None, tmp_path / "out", client=client)
+    assert trust.dossier(tmp_path / "out").key == {"name": "Sound"}
+    asked(pd.DataFrame({"name": list(texts)}), None, tmp_path / "out", client=client)
+    page = trust.dossier(tmp_path / "out")
+    assert page.key == {"name": "Bad"}
+    assert "too_few: -1" in str(page)
 
 
 # The views --------------------------------------------------------------------------------------------------------

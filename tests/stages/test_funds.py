@@ -417,6 +417,7 @@ NORRGARD = {"fund.title": "Norrgard Capital"}
         ("https://lofoten.com", {"fund.website": "http://www.lofoten.com/en"}, []),
         ("https://lofoten.com", {"poc.email": "ida@norrgard.com"}, ["email_domain"]),
         ("https://norrgard-bakery.com", {"fund.email": "office@norrgard.com"}, ["email_domain"]),
+        ("https://norr-gard.com", {"poc.email": "ida@norrgardcapital.se"}, []),
         ("https://norrgard.com", {"poc.email": "ida@gmail.com"}, []),
         ("https://norrgard.com", {"poc.email": "ida@lofoten.com"}, []),
         ("https://lofoten.com/firms/norrgard-capital", {"poc.email": "ida@lofoten.com"}, ["unlike_name"]),

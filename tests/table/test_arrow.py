@@ -140,21 +140,25 @@ class Size(Answer):
     size: int | None = None
 
 
+SUPPORTED = {"field": "size", "state": "supported", "sources": [0]}
+
+
 def test_an_answer_that_does_not_fit_is_named_among_its_rows_issues() -> None:
-    """Beside what the checks have seen; the other rows keep theirs."""
+    """Beside what the checks have seen, and its state says so; the other rows keep theirs."""
     firm = Stage("firm", prompt="{name}", answer=Size)
     schema = pa.schema(list(stage_types(firm, pa.schema([])).items()))
     rows: list[dict[str, Any]] = [
         {"firm.size": 3, "firm._issues": ["seen"]},
-        {"firm.size": 2**70, "firm._issues": ["seen"]},
+        {"firm.size": 2**70, "firm._issues": ["seen"], "firm._states": [dict(SUPPORTED)]},
         {"firm.size": 1.5, "firm._issues": None},
         {"firm.size": None, "firm._issues": None},
     ]
     table = build_table(rows, schema, [firm])
     assert table["firm.size"].to_pylist() == [3, None, None, None]
-    odd = "firm.size: does_not_fit"
+    odd = "size: does_not_fit"
     assert table["firm._issues"].to_pylist() == [["seen"], ["seen", odd], [odd], None]
-    assert rows[1]["firm._issues"] == ["seen"]
+    assert table["firm._states"].to_pylist() == [None, [SUPPORTED | {"state": "invalid"}], [], None]
+    assert (rows[1]["firm._issues"], rows[1]["firm._states"]) == (["seen"], [SUPPORTED])
 
 
 @pytest.mark.parametrize(
