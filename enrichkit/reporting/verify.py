@@ -13,7 +13,7 @@ import pyarrow as pa
 from ..formatting import html_page, many, text_page
 from ..gemini.wire import decode, parse
 from ..planning.records import record_ids
-from ..store.files import MANIFEST, names_in, stray_work_area, work_area
+from ..store.files import MANIFEST, names_in, stray_work_area, trial_sides, work_area
 from ..store.index import RECORD_ID, VERSION, footer, shard_paths, unseen_in
 from ..store.reader import StoreReader
 from ..store.rows import STATUS, Status, meta, record_status
@@ -84,7 +84,7 @@ class Verification:
 
 
 def verify(out: str | Path = "enriched") -> Verification:
-    """Check every checksum, key, question and journal file of a store, and change nothing.
+    """Check every checksum, key, question and journal file of a store and its trials, and change nothing.
 
     It needs no lock; beside a run under way, what that run is just doing may look wrong for a moment.
 
@@ -133,6 +133,7 @@ def verify(out: str | Path = "enriched") -> Verification:
                 sealed.update(row.get(meta(stage, "replies")) or ())
     lost = set() if reader.damaged or reader.found_flaws else payers - shard_of.keys() - {None}
     problems += [f"Record {record} is said to have paid for another, and is in no shard." for record in lost]
+    problems += [f"Trial {side}: {problem}" for side in trial_sides(reader.folder) for problem in verify(side).problems]
     return Verification(
         out=str(out),
         shards=len(reader.paths),

@@ -234,6 +234,7 @@ def look_ahead(frame: pd.DataFrame, options: Options) -> tuple[RunPlan, Index]:
         for entry in answered:
             index.pending.setdefault(entry.question, []).append(entry)
         plan = run_plan_of(records, index, stages, options)
+        plan.notes.append(f"{many(len(answered), 'reply', 'replies')} of trials will be taken over, at no cost.")
     plan.notes.extend([f"{many(readable, 'failed answer')} can be read now, at no cost."] * bool(readable))
     return plan, index
 

@@ -137,7 +137,8 @@ def trial_replies(out: Path, *, simulated: bool | None) -> Iterator[list[Journal
 
     If it is known whether the store's own are ``simulated``, sides where that is otherwise are left out.
     """
-    for side in map(Snapshot, trial_sides(out)):
+    for folder in trial_sides(out):
+        side = Snapshot(folder, warn=True)
         side.tables(())
         if simulated is not None and side.simulated is (not simulated):
             continue
