@@ -13,7 +13,7 @@ import traceback
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 from .cli import commands
 from .cli.doctor import doctor
@@ -27,6 +27,33 @@ CODES = (
     "Exit codes: 0 all done; 1 done, but some records failed; 2 wrong use or input; 3 stopped early; 130 interrupted. "
     "After 130 the same command goes on; after 3 too, once the cause is gone (budget, quota, key, disk)."
 )
+
+
+class Once(argparse.Action):
+    """The value of an argument that is given once: a second one would take its place in silence."""
+
+    given = False
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, _: Any = None
+    ) -> None:
+        """Take the value."""
+        if self.given:
+            raise argparse.ArgumentError(self, "it is given twice, and counts once")
+        self.given = True
+        setattr(namespace, self.dest, values)
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that says in one sentence what it cannot read."""
+
+    def __init__(self, **facts: Any) -> None:
+        super().__init__(allow_abbrev=False, **facts)
+        self.register("action", None, Once)
+
+    def error(self, message: str) -> NoReturn:
+        """Refuse the command."""
+        raise InputError("{message}. See {prog} --help.", message=message, prog=self.prog)
 
 
 class Command(NamedTuple):
@@ -128,20 +155,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="enrichkit",
-        description="Fill in the missing columns of a table by asking Gemini: no paid answer lost, none paid twice.",
-        epilog=CODES,
-        allow_abbrev=False,
-    )
+    text = "Fill in the missing columns of a table by asking Gemini: no paid answer lost, none paid twice."
+    parser = Parser(prog="enrichkit", description=text, epilog=CODES)
     version = importlib.metadata.version("enrichkit")
     parser.add_argument("--version", action="version", version=f"enrichkit {version}", help="say which this is")
     subparsers = parser.add_subparsers(required=True, metavar="command")
     for name, command in COMMANDS.items():
         text = inspect.getdoc(command.function) or ""
-        short = subparsers.add_parser(
-            name, help=text.splitlines()[0], description=text, epilog=command.epilog, allow_abbrev=False
-        )
+        short = subparsers.add_parser(name, help=text.splitlines()[0], description=text, epilog=command.epilog)
         flags = [flag for arguments in command.groups.values() for flag, _ in arguments]
         short.set_defaults(function=command.function, prog=short.prog, flags=flags)
         for title, arguments in command.groups.items():

@@ -16,7 +16,7 @@ from ..formatting import Sentence, joined, many, plain, rows_told
 from ..store.index import RECORD_ID
 from ..table.cells import cell_text, column_texts, is_missing
 from .questions import StageQuestions
-from .records import Records, record_ids, with_text_names
+from .records import Names, Records, own_names, record_ids, with_text_names
 
 Pairs = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]
 """Rows, and for each another row of the same record with another value."""
@@ -61,7 +61,7 @@ def contradiction(records: Records, questions: StageQuestions, apart: Mapping[st
         rows=_rows_of_one_key(records, apart),
         stage=questions.stage.name,
         more=_more(records, apart),
-        columns=joined(map(repr, (*records.key, *apart)), "{and_key}"),
+        columns=joined(map(repr, own_names((*records.key, *apart), records.names)), "{and_key}"),
     )
 
 
@@ -78,7 +78,7 @@ def _rows_of_one_key(records: Records, pairs: Mapping[str, Pairs]) -> str:
     rows = rows_told(np.unique(np.concatenate([*of_lead.values()])), records.frame.index)
     frame = with_text_names(records.frame)
     key = ", ".join(_quoted(cell_text(frame[name].iloc[records.row[lead]])) for name in records.key)
-    return f"{rows[0].upper()}{rows[1:]} have the key {key}, but another {', '.join(columns)}"
+    return f"{rows[0].upper()}{rows[1:]} have the key {key}, but another {', '.join(own_names(columns, records.names))}"
 
 
 def _more(records: Records, pairs: Mapping[str, Pairs]) -> str:
@@ -104,7 +104,10 @@ def of_rows(cells: pd.DataFrame, table: pd.DataFrame, key: Sequence[str]) -> pd.
 def edits_told(records: Records, questions: StageQuestions, *, redo: bool) -> Sentence:
     """Return which cells are not those that a stage's stored answers were asked about, and what becomes of these."""
     rows = [(int(records.row[record]), edits) for record, edits in sorted(questions.edits.items())]
-    changes = [f"{rows_told([row], records.frame.index)}: {_edits_of(edits)}" for row, edits in rows[:MOST_EDITS]]
+    changes = [
+        f"{rows_told([row], records.frame.index)}: {_edits_of(edits, records.names)}"
+        for row, edits in rows[:MOST_EDITS]
+    ]
     changes += [many(len(rows) - MOST_EDITS, "more row")] if len(rows) > MOST_EDITS else []
     stay = Sentence("The stored answers stay; {redo} asks about these rows again, and pays for it.")
     return Sentence(
@@ -115,8 +118,8 @@ def edits_told(records: Records, questions: StageQuestions, *, redo: bool) -> Se
     )
 
 
-def _edits_of(edits: Sequence[tuple[str, str, str]]) -> str:
-    return ", ".join(f"{name} {_quoted(old)} → {_quoted(new)}" for name, old, new in edits)
+def _edits_of(edits: Sequence[tuple[str, str, str]], names: Names) -> str:
+    return ", ".join(f"{names.get(name, name)} {_quoted(old)} → {_quoted(new)}" for name, old, new in edits)
 
 
 def _quoted(text: str) -> str:

@@ -83,8 +83,9 @@ def checkup(run_plan: RunPlan) -> list[str]:
         for field in run_plan.table.schema
         if pa.types.is_string(field.type)
     }
-    notes += _few(note for name, cells in texts.items() for note in shifted(name, cells, index))
-    notes += _few(note for name, cells in texts.items() for note in odd_values(name, cells, index, asked=name in asked))
+    columns = [(name, run_plan.names.get(name, name), cells) for name, cells in texts.items()]
+    notes += _few(note for name, own, cells in columns for note in shifted(name, cells, index, own=own))
+    notes += _few(note for name, own, cells in columns for note in odd_values(own, cells, index, asked=name in asked))
     return notes + [note for stage in run_plan.stages for note in _few(two_in_one(run_plan, stage), "group")]
 
 
@@ -114,8 +115,10 @@ def empty_rows(run_plan: RunPlan) -> Iterator[str]:
         yield f"Nothing but the key is filled in {rows}: answers to so little are often wrong or empty."
 
 
-def shifted(name: str, texts: Texts, index: pd.Index[Any] | None = None) -> Iterator[str]:
+def shifted(name: str, texts: Texts, index: pd.Index[Any] | None = None, *, own: str = "") -> Iterator[str]:
     """Yield a sentence for each kind of value that belongs in another column, judging by the column's name.
+
+    The user's ``own`` name of the column stands in the sentence.
 
     >>> list(shifted("fund.website", pa.array(["acme.example", "Norway", None])))
     ["fund.website holds words where a website is due in row 2, such as 'Norway': columns may be shifted."]
@@ -134,7 +137,7 @@ def shifted(name: str, texts: Texts, index: pd.Index[Any] | None = None) -> Iter
     label = np.select(masks, ["", MAIL, PROFILES, ELSEWHERE, WEB, NUMBER, WORDS], "")
     for what in misplaced:
         due_here = "an address on its site is" if what == ELSEWHERE else due
-        yield from _note(MISPLACED, label == what, texts, index, name=name, what=what, due=due_here)
+        yield from _note(MISPLACED, label == what, texts, index, name=own or name, what=what, due=due_here)
 
 
 def odd_values(name: str, texts: Texts, index: pd.Index[Any] | None = None, *, asked: bool) -> Iterator[str]:
@@ -169,7 +172,7 @@ def two_in_one(run_plan: RunPlan, questions: StageQuestions) -> Iterator[str]:
     differing, agreeing = differs.sum(axis="columns"), values.eq(first).sum(axis="columns")
     for place in np.flatnonzero((differing > 1) & (differing > agreeing)):
         about = ", ".join(repr(str(frame[name].iloc[rows[place]])) for name in questions.per)
-        another = ", ".join(name for name in hints if differs[name].iloc[place])
+        another = ", ".join(run_plan.names.get(name, name) for name in hints if differs[name].iloc[place])
         where = rows_told(rows[[place]], frame.index)
         doubt = f"{questions.stage.name}: {about} may be two that share a name, asked about as one"
         yield joined([f"{doubt}: {where} has another {another}.", TO_PART_THEM])

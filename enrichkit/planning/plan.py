@@ -163,7 +163,7 @@ def make_run_plan(
     ]
     shards = index.shards[np.maximum(places, 0)] if len(index.shards) else np.full(len(places), -1, np.int32)
     return RunPlan(
-        **{name: getattr(records, name) for name in ("frame", "key", "record", "row", "ids", "keyless")},
+        **{name: getattr(records, name) for name in ("frame", "names", "key", "record", "row", "ids", "keyless")},
         table=records.table.drop_columns(list(run_columns(index.stages) & set(records.table.column_names))),
         order=chosen,
         model=model,

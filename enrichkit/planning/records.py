@@ -6,7 +6,7 @@ Pure: it knows the table alone, not what a store has of it.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,11 +21,12 @@ from ..formatting import perhaps, plain, rows_told
 from ..stages import funds
 from ..stages.stage import Stage
 from ..store.rows import WHY, WORDS, facts_of, meta
-from ..table.arrow import as_table, is_true
+from ..table.arrow import NO_NAMES, as_table, is_true
 from ..table.cells import Digests, column_texts, digests, group, ids
 
 SHARD = "shard"
 
+Names = Mapping[str, str]
 Priority = str | Callable[[pd.DataFrame], Sequence[float]] | None
 
 
@@ -36,6 +37,8 @@ class Records:
     frame: pd.DataFrame
     table: pa.Table
     """The frame as Arrow, without the columns that a run writes."""
+    names: Names
+    """The user's own names of columns that the stages know by others."""
     key: tuple[str, ...]
     record: npt.NDArray[np.int32]
     """The record of each row; -1 where the row has no key."""
@@ -74,9 +77,12 @@ class Records:
         return {name: column.chunk(0) if column.num_chunks == 1 else column for name, column in columns}
 
 
-def choose_key(key: str | Sequence[str] | None, columns: Collection[str], index: Sequence[Any] = ()) -> tuple[str, ...]:
-    """Return the columns that identify a record; ``index`` names the table's index."""
-    listed = ", ".join(map(str, columns))
+def choose_key(
+    key: str | Sequence[str] | None, columns: Collection[str], index: Sequence[Any] = (), names: Names = NO_NAMES
+) -> tuple[str, ...]:
+    """Return the columns that identify a record; ``index`` names the table's index, ``names`` its columns."""
+    shown = own_names(columns, names)
+    listed = ", ".join(shown)
     if key is None:
         if funds.KEY[0] not in columns:
             raise InputError(
@@ -85,21 +91,21 @@ def choose_key(key: str | Sequence[str] | None, columns: Collection[str], index:
                 hint=perhaps(funds.KEY[0], (), index),
             )
         return tuple(name for name in funds.KEY if name in columns)
-    names = (key,) if isinstance(key, str) else tuple(key)
-    for name in [name for name in names if name not in columns]:
+    chosen = (key,) if isinstance(key, str) else tuple(key)
+    for name in [name for name in chosen if name not in columns]:
         raise InputError(
             "The key column {name!r} is not in the table. Its columns: {listed}.{hint}",
             name=name,
             listed=listed,
-            hint=perhaps(name, columns, index),
+            hint=perhaps(name, shown, index),
         )
-    if not names:
-        raise InputError("{key} must name at least one column.")
-    return names
+    if not chosen or len(set(chosen)) < len(chosen):
+        raise InputError("{key} must name at least one column, and each once.")
+    return chosen
 
 
 def record_digests(
-    frame: pd.DataFrame, key: tuple[str, ...], *, gaps: bool = False
+    frame: pd.DataFrame, key: tuple[str, ...], *, gaps: bool = False, names: Names = NO_NAMES
 ) -> tuple[Digests, npt.NDArray[np.bool_], str]:
     """Return the digest of each row's record id, which rows have no key, and what to say of these.
 
@@ -114,9 +120,15 @@ def record_digests(
         empty = np.logical_and.reduce(list(empties.values())) if gaps else empties[name]
         if name not in may_lack and empty.any():
             lacking |= empty
-            keyless += f"The key column {name!r} is empty in {rows_told(np.flatnonzero(empty), frame.index)}. "
+            rows = rows_told(np.flatnonzero(empty), frame.index)
+            keyless += f"The key column {names.get(name, name)!r} is empty in {rows}. "
     keyless += "Fill it in, drop such rows, or choose another key." if keyless else ""
     return digests(list(texts.items())), lacking, keyless
+
+
+def own_names(columns: Iterable[str], names: Names) -> list[str]:
+    """Return the user's own names of columns."""
+    return [names.get(name, name) for name in columns]
 
 
 def with_text_names(frame: pd.DataFrame) -> pd.DataFrame:
@@ -137,10 +149,11 @@ def read_records(
     key: str | Sequence[str] | None,
     gaps: bool = False,
     priority: Priority,
+    names: Names = NO_NAMES,
 ) -> Records:
     """Return a table's records; rows without a key are only mentioned in `keyless`.
 
-    With ``gaps`` a part of a key of several columns may be empty.
+    With ``gaps`` a part of a key of several columns may be empty. Of some columns ``names`` has the user's own name.
 
     Raises
     ------
@@ -148,14 +161,14 @@ def read_records(
         If the table, its key or its priority cannot be used.
     """
     kinds = {column: stage.fields[field].arrow for stage in stages for column, field in stage.answers.items()}
-    table = as_table(frame, without=run_columns(stage.name for stage in stages), kinds=kinds)
+    table = as_table(frame, without=run_columns(stage.name for stage in stages), kinds=kinds, names=names)
     named = with_text_names(frame)
     if SHARD in named.columns:
         raise InputError("A column cannot be named {shard!r}, like the store's folders. Rename it.", shard=SHARD)
-    names = choose_key(key, list(named.columns), frame.index.names)
-    _check_filled(stages, names)
+    chosen = choose_key(key, list(named.columns), frame.index.names, names)
+    _check_filled(stages, chosen, names)
     _check_run_columns(named, stages)
-    rows, lacking, keyless = record_digests(named, names, gaps=gaps)
+    rows, lacking, keyless = record_digests(named, chosen, gaps=gaps, names=names)
     if lacking.all():
         raise InputError("{keyless}", keyless=keyless)
     with_key = np.flatnonzero(~lacking).astype(np.int32)
@@ -164,8 +177,9 @@ def read_records(
     record[with_key] = numbers
     records = Records(
         frame=frame,
-        table=table,
-        key=names,
+        table=_with_key_texts(table, named, chosen),
+        names=names,
+        key=chosen,
         record=record,
         row=with_key[first],
         ids=ids(rows, with_key[first]),
@@ -177,7 +191,18 @@ def read_records(
     return records
 
 
-def _check_filled(stages: Sequence[Stage], key: tuple[str, ...]) -> None:
+def _with_key_texts(table: pa.Table, named: pd.DataFrame, key: Sequence[str]) -> pa.Table:
+    """Return a table whose stored key says what the user's says, also where that is an object or a mixed list."""
+    for name in key:
+        odd = named[name].dtype == object or pa.types.is_nested(table.field(name).type)
+        texts = column_texts(named[name]) if odd else None
+        if odd and not column_texts(pd.Series(table.column(name).to_pylist(), dtype=object)).equals(texts):
+            cells = pc.if_else(pc.equal(texts, ""), None, texts).cast(pa.string())
+            table = table.set_column(table.schema.get_field_index(name), name, cells)
+    return table
+
+
+def _check_filled(stages: Sequence[Stage], key: tuple[str, ...], names: Names) -> None:
     """Refuse a stage that would write into the key, or into what a run writes itself."""
     taken = dict.fromkeys({SHARD, *run_columns(stage.name for stage in stages)}, "is a run's own")
     taken |= dict.fromkeys(key, "is in the key")
@@ -187,7 +212,7 @@ def _check_filled(stages: Sequence[Stage], key: tuple[str, ...]) -> None:
                 "Stage {name!r} would fill the column {column!r}, which {why}. Give it other 'columns'{in_python}, or "
                 "its field another name.",
                 name=stage.name,
-                column=column,
+                column=names.get(column, column),
                 why=taken[column],
             )
 
@@ -224,7 +249,7 @@ def _order(records: Records, priority: str | Callable[[pd.DataFrame], Sequence[f
         raise InputError(
             "The priority column {column!r} is not in the table.{hint}",
             column=priority,
-            hint=perhaps(priority, first.columns, records.frame.index.names),
+            hint=perhaps(priority, own_names(first.columns, records.names), records.frame.index.names),
         )
     given = first[priority] if isinstance(priority, str) else pd.Series(priority(first))
     numbers = pd.to_numeric(given, errors="coerce").to_numpy(dtype=float)
@@ -234,7 +259,11 @@ def _order(records: Records, priority: str | Callable[[pd.DataFrame], Sequence[f
     lacking = np.flatnonzero(np.isnan(numbers))
     odd = lacking[is_true(pc.not_equal(column_texts(given.iloc[lacking]), ""))]
     if len(odd):
-        whose = f"The priority column {priority!r}" if isinstance(priority, str) else "priority"
+        whose = (
+            f"The priority column {records.names.get(priority, priority)!r}"
+            if isinstance(priority, str)
+            else "priority"
+        )
         value = f"{plain(str(given.iloc[odd[0]]))!r}, in {rows_told(records.row[odd], records.frame.index)}"
         raise InputError("{whose} must hold numbers, the highest asked first: not {value}.", whose=whose, value=value)
     return np.argsort(-np.nan_to_num(numbers, nan=-np.inf), kind="stable").astype(np.int32)

@@ -198,7 +198,7 @@ def as_written(
                 cells = [cell if isinstance(mine, str) and str(cell) == mine else harmless(cell) for cell, mine in both]
         columns.append(column if numbers else pd.Series(cells, frame.index, dtype=object))
     names = [harmless(name) if name in suspect else name for name in frame.columns]
-    return pd.concat(columns, axis="columns").set_axis(names, axis="columns")
+    return pd.concat(columns, axis="columns", sort=False).set_axis(names, axis="columns")
 
 
 def _flat(cell: Any, lists: Lists) -> Any:

@@ -33,7 +33,7 @@ from ..planning.records import Records, read_records
 from ..planning.summary import unknown_prices
 from ..pricing.budget import DurableBudget
 from ..progress.notify import check_addresses
-from ..progress.screens import point_out, warn
+from ..progress.screens import warn
 from ..reading.answer import FAILED
 from ..stages.choice import arrange, choose_stages, with_stage_names
 from ..stages.stage import Stage
@@ -83,8 +83,6 @@ def open_engine(frame: pd.DataFrame, options: Options, opening: contextlib.ExitS
         with named(options.folder):
             store.append(answered)
         plan = run_plan_of(records, store.index, stages, options)
-    for said in plan.warnings:
-        point_out(said)
     recorder = Recorder(plan, store, prices=options.prices, shard_rows=options.shard_rows)
     if not store.enough_space():
         raise StoreError(
@@ -122,7 +120,7 @@ def _asked(frame: pd.DataFrame, options: Options) -> tuple[list[Stage], Records]
     """Return a call's stages, in an order that works, and its records, under the names that the stages know."""
     stages = choose_stages(options.stages, prompt=options.prompt, fields=options.fields)
     frame = with_stage_names(frame, options.names, stages)
-    stages = arrange(stages, list(map(str, frame.columns)), index=frame.index.names)
+    stages = arrange(stages, list(map(str, frame.columns)), index=frame.index.names, names=options.names)
     stage_names = {own: name for name, own in options.names.items()}
     key, priority = options.key, options.priority
     by_prompt = key is None and options.prompt is not None
@@ -134,7 +132,7 @@ def _asked(frame: pd.DataFrame, options: Options) -> tuple[list[Stage], Records]
         priority = stage_names.get(priority, priority)
     elif callable(own := priority):
         priority = lambda frame: own(frame.rename(columns=options.names))  # noqa: E731 - as the user knows the table
-    return stages, read_records(frame, stages, key=key, gaps=by_prompt, priority=priority)
+    return stages, read_records(frame, stages, key=key, gaps=by_prompt, priority=priority, names=options.names)
 
 
 def _room_for(options: Options) -> int:

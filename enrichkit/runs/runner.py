@@ -18,7 +18,7 @@ from ..engine.shard_writer import Row
 from ..errors import Interrupted, SetupError, Stopped
 from ..formatting import PYTHON, many
 from ..progress.notify import notify
-from ..progress.screens import Controls, Live, way_to_show
+from ..progress.screens import Controls, Live, point_out, way_to_show
 from ..progress.view import again, as_of, html_view, is_early, next_call, snapshot
 from ..status import Status, stop_reason_text
 from ..store.reader import enriched
@@ -66,9 +66,7 @@ class Run:
         says_why: bool = True,
         spelling: Mapping[str, str] = PYTHON,
     ) -> None:
-        self._options = options
-        self._spelling = spelling
-        """How the notification names settings, such as by the command line's flags."""
+        self._options, self._spelling = options, spelling
         self._over = threading.Event()
         self._done = threading.Event()
         """Set once the notification of the end is out, too."""
@@ -81,6 +79,8 @@ class Run:
             self._closing = opening.pop_all()
         with RUNS_CHANGE:
             RUNS.add(self)
+        for said in self._recorder.plan.warnings if says_why else ():
+            point_out(said)
         controls = Controls(lambda: self._engine.stop("stop"), self._engine.pause, self._engine.resume)
         # What stays below the cell: why it ended early, and what the same call would do now.
         notes = (lambda: [*self._notes(), *filter(None, [again(self.status)])]) if says_why else list

@@ -14,8 +14,9 @@ import pandas as pd
 from pydantic import BaseModel, Field, create_model
 
 from ..errors import InputError, StageError
-from ..formatting import perhaps
+from ..formatting import Sentence, perhaps
 from ..reading.shape import shape_of
+from ..table.arrow import NO_NAMES
 from . import funds
 from .stage import Stage
 
@@ -114,18 +115,30 @@ def with_stage_names(frame: pd.DataFrame, names: Mapping[str, str], stages: Sequ
         if name not in known:
             hint = perhaps(name, known)
             raise InputError("{names}: no stage of this call reads or fills {name!r}.{hint}", name=name, hint=hint)
-        hint = perhaps(own, frame.columns)
+        hint = perhaps(own, frame.columns, frame.index.names)
         if own not in frame.columns and (hint or name not in filled):
             raise InputError("{names}: the table has no column {own!r}.{hint}", own=own, hint=hint)
+        if own != name and name in frame.columns and own in frame.columns and name not in names.values():
+            raise InputError(
+                "{names}: the table has the columns {both}, and both would be {name!r}. Drop or rename one.",
+                both=f"{name!r} and {own!r}",
+                name=name,
+            )
     if len(set(names.values())) < len(names):
         raise InputError("{names} gives one column two names. Give each one.")
     return frame.rename(columns={own: name for name, own in names.items()}) if names else frame
 
 
-def arrange(stages: Sequence[Stage], columns: Collection[str], *, index: Sequence[Any] = ()) -> list[Stage]:
+def arrange(
+    stages: Sequence[Stage],
+    columns: Collection[str],
+    *,
+    index: Sequence[Any] = (),
+    names: Mapping[str, str] = NO_NAMES,
+) -> list[Stage]:
     """Return the stages in an order in which each comes after those whose answers it needs.
 
-    ``index`` names the table's index, for a hint.
+    What is said of the table has its index, and the user's own ``names`` of columns that the stages know by others.
 
     Raises
     ------
@@ -133,10 +146,10 @@ def arrange(stages: Sequence[Stage], columns: Collection[str], *, index: Sequenc
         If a name occurs twice, two stages write one column, stages wait for each other, or a name in a prompt is
         neither a column of the table nor an answer of another stage.
     """
-    names = [stage.name for stage in stages]
-    if not stages or len(set(names)) < len(names):
+    given_names = [stage.name for stage in stages]
+    if not stages or len(set(given_names)) < len(given_names):
         raise StageError(
-            "Give at least one stage, and each name once: {reason}.", reason=", ".join(names) or "none given"
+            "Give at least one stage, and each name once: {reason}.", reason=", ".join(given_names) or "none given"
         )
     writer: dict[str, Stage] = {}
     for stage in stages:
@@ -144,6 +157,7 @@ def arrange(stages: Sequence[Stage], columns: Collection[str], *, index: Sequenc
             if (other := writer.setdefault(column, stage)) is not stage:
                 pair = f"{other.name!r} and {stage.name!r}"
                 raise StageError("{pair} both write {column!r}. Give one other 'columns'.", pair=pair, column=column)
+    shown = [names.get(column, column) for column in columns]
     needed: dict[str, set[str]] = {}
     wished: dict[str, set[str]] = {}
     for stage in stages:
@@ -154,15 +168,18 @@ def arrange(stages: Sequence[Stage], columns: Collection[str], *, index: Sequenc
                 not_what = "not" if name in per else "neither an answer of another stage nor"
                 raise InputError(
                     "Stage {name!r} reads {column!r}, which is {not_what} a column of the table. Its columns: {listed}."
-                    "{hint} Rename that column, or map it by {names}.",
+                    "{hint}{cure}",
                     name=stage.name,
                     column=name,
                     not_what=not_what,
-                    listed=", ".join(map(str, columns)),
-                    hint=perhaps(name, [*columns, *answered], index),
+                    listed=", ".join(shown),
+                    hint=perhaps(name, [*shown, *(answered if name not in per else ())], index),
+                    cure="" if name in index else Sentence(" Rename that column, or map it by {names}."),
                 )
         reads = {*stage.requires, *(name for name in stage.reads if name not in given)} & answered
-        needed[stage.name] = {writer[column].name for column in reads} | (set(stage.after) & set(names) - {stage.name})
+        needed[stage.name] = {writer[column].name for column in reads} | (
+            set(stage.after) & set(given_names) - {stage.name}
+        )
         # In a column of the table, too, there may be gaps that the other stage fills.
         gaps = {*stage.reads} & answered - stage.optional
         wished[stage.name] = {writer[column].name for column in gaps} | needed[stage.name]

@@ -286,7 +286,8 @@ def _check_braces(stage: str, prompt: str) -> None:
     if alone or odd:
         raise StageError(
             "Stage {stage!r}: its prompt has {odd!r}. In braces stands a column's name, with no format after ':'; "
-            "write {{{{ for a brace that is meant as one, and }}}} for its end.",
+            "write {{{{ for a brace that is meant as one, and }}}} for its end. For a column whose name has braces or "
+            "colons, write another name, and map it by {names}.",
             stage=stage,
             odd=alone.group() if alone else odd,
         )

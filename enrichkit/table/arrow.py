@@ -36,6 +36,7 @@ NESTED = (list, tuple, dict, np.ndarray)
 SCALARS = (str, bool, int, float, np.generic, bytes, pd.Period, pd.Interval, pd.Timedelta, uuid.UUID)
 CONTAINERS = (list, tuple, dict, set, np.ndarray)
 NO_KINDS: Mapping[str, pa.DataType] = {}
+NO_NAMES: Mapping[str, str] = {}
 
 
 def as_frame(table: Any) -> pd.DataFrame:
@@ -61,11 +62,15 @@ def as_frame(table: Any) -> pd.DataFrame:
 
 
 def as_table(
-    frame: pd.DataFrame, *, without: frozenset[str] = frozenset(), kinds: Mapping[str, pa.DataType] = NO_KINDS
+    frame: pd.DataFrame,
+    *,
+    without: frozenset[str] = frozenset(),
+    kinds: Mapping[str, pa.DataType] = NO_KINDS,
+    names: Mapping[str, str] = NO_NAMES,
 ) -> pa.Table:
     """Return the frame's columns, but those of the names in ``without``, as Arrow.
 
-    A column that holds nothing has the type that ``kinds`` says, else it is text.
+    A column that holds nothing has the type that ``kinds`` says, else it is text. Errors call columns by ``names``.
 
     Raises
     ------
@@ -73,24 +78,28 @@ def as_table(
         If the frame has no rows, two columns have one name, or a cell cannot be stored; the message names the column
         and the row.
     """
-    names = [str(name) for name in frame.columns]
-    twice = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
+    columns = [str(name) for name in frame.columns]
+    twice = sorted({name for name in columns if columns.count(name) > 1}) if len(set(columns)) < len(columns) else []
     if twice:
         raise InputError(
             "The table has more than one column named {twice!r}. Rename or drop one of them.", twice=twice[0]
         )
-    if odd := [name for name in names if _encodable(name) != name]:
+    if odd := [name for name in columns if _encodable(name) != name]:
         raise InputError("The column name {odd!r} is no Unicode text. Rename it.", odd=odd[0])
     if not len(frame):
         raise InputError("The table has no rows.")
-    kept = [(place, name) for place, name in enumerate(names) if name not in without]
-    columns = {name: _as_array(frame.iloc[:, place], name, kinds.get(name, pa.string())) for place, name in kept}
-    return pa.table(columns) if columns else pa.table({"": pa.nulls(len(frame))}).select([])
+    arrays = {
+        name: _as_array(frame.iloc[:, place], names.get(name, name), kinds.get(name, pa.string()))
+        for place, name in enumerate(columns)
+        if name not in without
+    }
+    return pa.table(arrays) if arrays else pa.table({"": pa.nulls(len(frame))}).select([])
 
 
 def _as_array(column: pd.Series[Any], name: str, empty: pa.DataType) -> pa.Array | pa.ChunkedArray:
-    mixed = column.dtype == object and pd.api.types.infer_dtype(column, skipna=True).startswith("mixed")
-    if mixed and any(map(_is_too_deep, column)):
+    kind = pd.api.types.infer_dtype(column, skipna=True) if column.dtype == object else ""
+    zones = {getattr(value, "tzinfo", None) for value in column if not is_missing(value)} if kind == "datetime" else ()
+    if len(zones) > 1 or (kind.startswith("mixed") and any(map(_is_too_deep, column))):
         return _as_text(column, name)
     try:
         array = pa.Array.from_pandas(column)

@@ -60,14 +60,15 @@ def evidence(out: str | Path = "enriched") -> pd.DataFrame:
     (['fund.linkedin', 'fund.crunchbase'], 6)
     """
     reader = StoreReader(out)
-    key, stages = reader.key, reader.answers
+    stages, taken = reader.answers, {*COLUMNS, "old", "new"}
+    key = {f"key.{name}" if name in taken else name: name for name in reader.key}
     rows = [
-        {name: row.get(name) for name in (RECORD_ID, *key)} | field
-        for row in read_answers(reader, FACTS, key).to_pylist()
+        {RECORD_ID: row.get(RECORD_ID)} | {name: row.get(own) for name, own in key.items()} | field
+        for row in read_answers(reader, FACTS, reader.key).to_pylist()
         for stage, columns in stages.items()
         for field in fields(row, stage, columns)
     ]
-    return _listed(pd.DataFrame(rows, columns=[RECORD_ID, *key, *COLUMNS]), key, ["answer", "doubts", "sources"])
+    return _listed(pd.DataFrame(rows, columns=[RECORD_ID, *key, *COLUMNS]), list(key), ["answer", "doubts", "sources"])
 
 
 def corrections(out: str | Path = "enriched", df: pd.DataFrame | None = None) -> pd.DataFrame:
@@ -110,13 +111,14 @@ def corrections(out: str | Path = "enriched", df: pd.DataFrame | None = None) ->
     backed = differing["sources"].map(len) > 0
     ordered = differing.assign(backed=backed).sort_values("backed", ascending=False, kind="stable", ignore_index=True)
     table, names = None if df is None else as_frame(df), set(ordered["column"])
-    types = (StoreReader(out, warn=False).rows(names) if table is None else as_table(table.filter(list(names)))).schema
+    reader = StoreReader(out, warn=False)
+    types = (reader.rows(names) if table is None else as_table(table.filter(list(names)))).schema
     kinds = {field.name: field.type for field in types}
     for name in ("old", "new"):
         texts = zip(ordered[name], ordered["column"], strict=True)
         values = [typed(text, kinds.get(column, pa.string())) for text, column in texts]
         ordered[name] = pd.Series(values, dtype=object)
-    ordered = ordered if table is None else of_rows(ordered, table, key)
+    ordered = ordered if table is None else of_rows(ordered, table, reader.key)
     columns = [*key, "column", "old", "new", "sources", "doubts", "confidence", RECORD_ID]
     return _listed(ordered[columns], key, ["new", "doubts", "sources"])
 

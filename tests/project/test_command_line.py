@@ -26,10 +26,11 @@ import pandas as pd
 import pytest
 
 import enrichkit
+from enrichkit.__main__ import COMMANDS
 from enrichkit.cli.flags import LibraryWarnings
 from enrichkit.gemini.simulator import Quota
 from support import programs
-from support.calls import enrich
+from support.calls import enrich, instead
 from support.paths import TABLE
 from support.waiting import hold_after, wait_for
 
@@ -245,7 +246,7 @@ def test_a_run_that_has_to_stop_says_why_and_goes_on_later(fault, arguments, tol
 )
 def test_wrong_use_is_one_sentence(arguments, told, folder, simulator):
     """2, before anything is asked or written."""
-    assert told in enrich(*RUN, *arguments, code=2)
+    assert told in enrich(*instead(RUN, *arguments), code=2)
     assert [path.name for path in folder.iterdir()] == ["data.csv"]
     assert simulator.counts()["requests"] == 0
 
@@ -308,7 +309,7 @@ def test_messages_speak_the_command_lines_language(folder, simulator):
     told += enrich(*RUN, "--stages", "found", code=2) + enrich(*RUN, "--client", "mine", code=2)
     assert "give MODULE:STAGE or FILE.py:STAGE" in told
     assert "a callable (in Python)" in told
-    told += enrich(*RUN, "--model", "mine", "--checkpoint", "mine", "--dry-run")
+    told += enrich(*instead(RUN, "--model", "mine", "--checkpoint", "mine", "--dry-run"))
     assert "in Python, give prices={" in told
     told = told.replace("in Python, give prices={'mine': enrichkit.Price(...)}", "")
     assert not re.search(r"enrichkit\.\w|df\.", told.replace("enrichkit.git", ""))
@@ -792,3 +793,45 @@ def test_the_key_is_found_nowhere(fault, client, enrich_first, *, folder, simula
     assert len(files) > 5
     assert not [path for path in files if re.search(f"{canary}|{hook}".encode(), path.read_bytes())]
     assert canary not in enrichkit.read("enrichment_progress").to_csv()  # what is compressed in the shards
+
+
+FLAGS = {flag: facts for group in COMMANDS["run"].groups.values() for flag, facts in group}
+VALUED = [flag for flag, facts in FLAGS.items() if not facts.get("action")]
+
+
+def test_what_cannot_be_read_is_one_sentence(folder, simulator):
+    """Without a screenful of usage: what is wrong, and where the flags are explained; 2, and nothing is asked."""
+    for arguments, words in [
+        ((), "the following arguments are required: command. See enrichkit --help."),
+        (("rum",), "invalid choice: 'rum' (choose from 'run', 'status'"),
+        (("run",), "the following arguments are required: --input. See enrichkit run --help."),
+        ((*RUN, "--budget", "much"), "argument --budget: invalid float value: 'much'. See enrichkit run --help."),
+        ((*RUN, "--limit"), "argument --limit: expected one argument."),
+        ((*RUN, "--on-change", "ask"), "argument --on-change: invalid choice: 'ask'"),
+        ((*RUN, "--yes=1"), "argument --yes: ignored explicit argument '1'."),
+        ((*RUN, "--key", "fund.title", "--key", "fund.title"), "--key must name at least one column, and each once."),
+        ((*RUN, "--stages", "fund,fund"), "Give at least one stage, and each name once: fund, fund."),
+        (("weak", "store"), "the following arguments are required: -o/--output. See enrichkit weak --help."),
+        (("doctor", "--patience", "-1"), "argument --patience: a number from 0 on is needed, not '-1'."),
+        (("simulate", "--fault", "safety=0.1", "--fault", "safety=0.2"), "--fault says twice what 'safety' is."),
+    ]:
+        said = enrich(*arguments, code=2)
+        assert said.startswith("enrichkit: ")
+        assert (said.count("\n"), words in said) == (1, True), said
+    assert simulator.counts()["requests"] == 0
+
+
+@pytest.mark.parametrize("flag", VALUED)
+def test_a_flag_that_counts_once_is_given_once(flag, folder):
+    """The second one would take the place of the first in silence; a switch may be given again."""
+    value = next(iter(FLAGS[flag].get("choices", ["1"])))
+    once = [] if flag == "--input" else ["--input", "data.csv"]
+    said = enrich("run", *once, flag, value, flag, value, code=2)
+    assert said == f"enrichkit: argument {flag}: it is given twice, and counts once. See enrichkit run --help.\n"
+
+
+def test_what_is_said_of_a_table_is_said_once(folder, simulator):
+    """By the plan, which the command prints before it runs; Python, where they are two calls, says it in both."""
+    Path("data.csv").write_text("fund.title,fund.country\nAcme,Norway\nAcme,Peru\n", "utf-8")
+    said = enrich(*RUN, "--stages", "fund")
+    assert said.count("only the first of them is read") == 1

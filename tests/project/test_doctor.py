@@ -9,7 +9,7 @@ import pytest
 
 from enrichkit.gemini.faults import FAULTS, Fault, Quota
 from enrichkit.messages import CLIENTS, KEY_NAMES
-from support.calls import enrich, told
+from support.calls import enrich, instead, told
 from support.paths import ROOT
 
 KEY = "a-key-for-nothing"
@@ -17,7 +17,7 @@ KEY = "a-key-for-nothing"
 
 def doctor(*arguments, code=0):
     """What the doctor says; refusals are waited for a thirtieth as long as usual."""
-    said = enrich("doctor", "--yes", "--patience", 2, *arguments, code=code)
+    said = enrich("doctor", "--yes", *instead(("--patience", 2), *arguments), code=code)
     assert KEY not in said
     return said
 

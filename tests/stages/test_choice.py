@@ -40,7 +40,10 @@ ASK = {"prompt": "Research {Fund Name}.", "fields": {"industry": str}}
         ({"stages": ["fund"], "names": {"fund.titel": "Fund Name"}}, "'fund.titel'. Did you mean 'fund.title'?"),
         ({"stages": ["fund"], "names": {"fund.title": "fund name"}}, "no column 'fund name'. Did you mean 'Fund Name'"),
         ({"stages": ["fund"], "names": {"fund.title": "Country", "fund.country": "Country"}}, "one column two names"),
-        (ASK | {"fields": {"Country": str}, "names": {"Country": "Website"}}, "more than one column named 'Country'"),
+        (
+            ASK | {"fields": {"Country": str}, "names": {"Country": "Website"}},
+            "and both would be 'Country'. Drop or rename one.",
+        ),
         ({"stages": ["fund"], "names": ["fund.title"]}, "names must be a mapping"),
     ],
 )

@@ -27,6 +27,12 @@ def enrich(*arguments, code=0):
     return said
 
 
+def instead(command, *arguments):
+    """A command with other values of some of its flags, each of which has one; a flag is given once."""
+    replaced = {place for place, part in enumerate(command) if str(part).startswith("--") and part in arguments}
+    return [part for place, part in enumerate(command) if not replaced & {place, place - 1}] + [*arguments]
+
+
 CALL = """
 import time
 import pandas as pd

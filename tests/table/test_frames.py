@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+
+import numpy as np
 import pandas as pd
 import polars as pl
 import pyarrow as pa
@@ -9,6 +12,9 @@ import pytest
 
 import enrichkit
 from enrichkit import Stage, errors
+from enrichkit.reporting.tablefiles import read_sheet
+from enrichkit.table.arrow import as_table
+from support.clients import Teller
 from support.tables import Company
 
 PORT = Stage("port", prompt="Research {name} in {county}.", answer=Company, search=False)
@@ -19,6 +25,17 @@ IS_THE_INDEX = " is the index: df.reset_index() makes it a column."
 
 def plan(frame, **settings):
     return enrichkit.plan(frame, **{"stages": [PORT], "key": "name", "out": "no-such-folder"} | settings)
+
+
+def run(frame, tmp_path, **settings):
+    settings = {
+        "stages": [PORT],
+        "out": tmp_path / "out",
+        "client": Teller(),
+        "model": "m",
+        "progress": False,
+    } | settings
+    return enrichkit.run(frame, **settings)
 
 
 @pytest.mark.parametrize("frame", [pl.DataFrame(CELLS), pa.table(CELLS)], ids=["polars", "arrow"])
@@ -75,6 +92,91 @@ def test_what_is_wrong_with_a_table_is_said_with_its_cure(frame, settings, words
     with pytest.raises((errors.InputError, errors.StageError)) as caught:
         plan(frame, **settings)
     assert words in str(caught.value)
+    assert "Rename" not in str(caught.value) or "reset_index" not in str(caught.value)
+
+
+NAMES = {"name": "Port Name", "county": "Lies in"}
+OWN = FRAME.rename(columns=NAMES)
+
+
+@pytest.mark.parametrize(
+    ("frame", "settings", "words"),
+    [
+        (OWN.assign(**{"Port Name": ["Holm", None]}), {}, "The key column 'Port Name' is empty in row 2."),
+        (OWN, {"key": "Crew"}, "'Crew' is not in the table. Its columns: Port Name, Lies in."),
+        (OWN, {"key": "Prot name"}, "Did you mean 'Port Name'?"),
+        (OWN, {"key": ["Port Name", "name"]}, "key must name at least one column, and each once."),
+        (OWN, {"priority": "Port Name"}, "The priority column 'Port Name' must hold numbers"),
+        (OWN, {"priority": "Lies on"}, "Did you mean 'Lies in'?"),
+        (OWN.assign(**{"Lies in": [1j, 2j]}), {}, "Column 'Lies in' holds a value of type complex in row 1"),
+        (OWN[["Port Name"]], {"names": {"name": "Port Name"}}, "Its columns: Port Name. Rename that column, or map it"),
+        (OWN.set_index("Lies in"), {}, f"the table has no column 'Lies in'. 'Lies in'{IS_THE_INDEX}"),
+        (OWN.assign(name="Osk"), {}, "the table has the columns 'name' and 'Port Name', and both would be 'name'."),
+        (
+            OWN.assign(**{"Port Name": "Holm"}),
+            {"key": "Port Name"},
+            "the key 'Holm', but another Lies in, which stage 'port' asks about. Give key=['Port Name', 'Lies in']",
+        ),
+    ],
+)
+def test_what_is_said_of_a_table_under_names_of_its_own_has_these(frame, settings, words, tmp_path):
+    """Not those that the stages know its columns by; the cure can be typed as it stands."""
+    with pytest.raises(errors.InputError, match=re.escape(words)):
+        run(frame, tmp_path, **{"names": NAMES, "key": "Port Name"} | settings)
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_looks_odd_about_a_table_has_its_own_names(tmp_path):
+    """The notes of a plan, and what has changed since an answer was stored."""
+    settings = {"names": NAMES, "key": "Port Name", "out": tmp_path / "out"}
+    [note] = plan(OWN.assign(**{"Lies in": ["n/a", "South"]}), **settings).notes
+    assert note.startswith("Lies in says 'n/a' in row 1")
+    run(OWN, tmp_path, **settings)
+    [note] = plan(OWN.assign(**{"Lies in": ["North", "East"]}), model="m", **settings).notes
+    assert "(row 2: Lies in 'South' → 'East')" in note
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [
+        [
+            pd.Timestamp("2026-01-01", tz="Europe/Oslo"),
+            pd.Timestamp("2026-01-01", tz="UTC"),
+            pd.Timestamp("2026-01-01"),
+        ],
+        [np.array([1, 2]), np.array(["a"]), ["b", 1]],
+        [{"b": 1, "a": 2}, {"a": 1}, {}],
+        [{"b": 1}, {"b": 2}, "b"],
+    ],
+    ids=["zones", "lists", "objects", "mixed"],
+)
+def test_a_key_of_any_kind_of_cell_is_known_again(cells, tmp_path):
+    """What is stored of it says the same: nothing is asked twice, and the store is sound."""
+    frame, client = pd.DataFrame({"name": pd.Series(cells, dtype=object)}), Teller()
+    stage = Stage("port", prompt="Research {name}.", answer=Company, search=False)
+    for _ in range(2):
+        made = run(frame, tmp_path, stages=[stage], key="name", client=client)
+        assert made["_status"].tolist() == ["done"] * 3
+    assert (len(client.asked), enrichkit.verify(tmp_path / "out").ok) == (3, True)
+
+
+def test_times_of_several_zones_keep_theirs():
+    """One type of column has one zone: as text each keeps its own."""
+    cells = [pd.Timestamp("2026-01-01 12:00", tz="Europe/Oslo"), pd.Timestamp("2026-01-01 12:00", tz="UTC")]
+    table = as_table(pd.DataFrame({"at": pd.Series(cells, dtype=object)}))
+    assert table.column("at").to_pylist() == ["2026-01-01 12:00:00+01:00", "2026-01-01 12:00:00+00:00"]
+
+
+def test_lists_of_a_table_with_any_column_names(tmp_path):
+    """A key column that is called like one of a list's own stands there as `key.…`; a label of any kind is fine."""
+    frame = pd.DataFrame({"answer": ["Holm"], "new": ["x"], "industry": ["Tea room"]}, index=pd.DatetimeIndex(["2026"]))
+    made = run(frame, tmp_path, stages=None, prompt="Research {answer} of {new}.", fields={"industry": str})
+    for listed in (enrichkit.trust.corrections(tmp_path / "out"), enrichkit.trust.corrections(tmp_path / "out", frame)):
+        assert listed[["key.answer", "key.new", "old", "new"]].values.tolist() == [["Holm", "x", "Tea room", "Tea"]]
+    assert enrichkit.trust.evidence(tmp_path / "out")["answer"].tolist() == ["Tea"]
+    for suffix in ("csv", "xlsx"):
+        enrichkit.export(made, tmp_path / f"made.{suffix}")
+        assert read_sheet(tmp_path / f"made.{suffix}")["answer"].tolist() == ["Holm"]
 
 
 def test_a_misspelt_answer_of_another_stage_is_known_by_its_likeness():
