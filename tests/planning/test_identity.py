@@ -219,7 +219,7 @@ def test_many_changes_are_counted_and_each_row_has_its_own(tmp_path):
     issues = enrichkit.read(tmp_path / "out").set_index("name")["port._issues"]
     assert issues["N2"] == [": changed_cell: county: 'North' when this was asked, 'West' now"]
     assert issues.map(len).tolist() == [1] * 8
-    assert enrichkit.report(tmp_path / "out").quality.issues[0].count == 8
+    assert enrichkit.report(tmp_path / "out").quality.notes[0].count == 8
 
 
 def test_a_changed_key_is_a_new_record_and_a_changed_question_is_refused(tmp_path):
