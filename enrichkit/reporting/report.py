@@ -18,6 +18,7 @@ from ..store.files import Files, folder_of, work_area
 from ..store.reader import StoreReader
 from ..store.replies import StoredReplies
 from .costs import Bill, CostLine, make_bill
+from .page import write_page
 from .quality import MOST_SHOWN, Quality, quality_tables, read_quality
 
 SCHEMA_VERSION = 3
@@ -160,6 +161,34 @@ class Report:
         """
         target = work_area(folder_of(self.out)) / FILE if path is None else Path(path).absolute()
         Files(target.parent).put(target, self.to_json().encode())
+        return target
+
+    def to_html(self, path: str | Path) -> Path:
+        """Write the report as one page to hand on: quality, cost, failures, and the values that are in doubt.
+
+        The file needs nothing else and runs no script. Everything in it is escaped; it follows the reader's light or
+        dark setting, and prints.
+
+        Parameters
+        ----------
+        path : str or Path
+            The file, replaced as a whole.
+
+        Returns
+        -------
+        Path
+            The file.
+
+        Examples
+        --------
+        >>> import pandas as pd, enrichkit, tempfile
+        >>> df, folder = pd.DataFrame({"fund.title": ["Borealis Ventures"]}), tempfile.mkdtemp()
+        >>> _ = enrichkit.run(df, model="simulator", stages=["fund"], out=f"{folder}/enriched", progress=False)
+        >>> enrichkit.report(f"{folder}/enriched").to_html(f"{folder}/report.html").name
+        'report.html'
+        """
+        target = Path(path).absolute()
+        write_page(target, self.out, self._lines(), self._tables())
         return target
 
     def _tables(self, spelling: Mapping[str, str] = PYTHON) -> dict[str, pd.DataFrame]:

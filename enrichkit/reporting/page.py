@@ -1,0 +1,65 @@
+"""The page to hand on: a store's report as one file without scripts, which needs nothing else.
+
+What a model wrote is hostile until escaped; beside that, the page forbids itself scripts and anything from elsewhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pandas as pd
+
+from ..formatting import escaped, html_page
+from ..store.files import Files
+from ..store.reader import ORIGIN
+from ..trust.frames import evidence
+
+MOST_ROWS = 500
+"""Doubtful values that are listed; a page that is handed on should open at once."""
+POLICY = "default-src 'none'; style-src 'unsafe-inline'"
+STYLE = """
+:root { color-scheme: light dark; --line: #8884; --soft: #8882; }
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem; }
+h1 { font-size: 1.6rem; } h2 { font-size: 1.15rem; margin: 2rem 0 .5rem; }
+table { border-collapse: collapse; display: block; overflow-x: auto; font-size: .9rem; }
+th, td { padding: .25rem .6rem; border-bottom: 1px solid var(--line); text-align: left; vertical-align: top; }
+th { background: var(--soft); } td { overflow-wrap: anywhere; max-width: 28rem; font-variant-numeric: tabular-nums; }
+@media print { body { margin: 0; max-width: none; } table { display: table; } tr { break-inside: avoid; } }
+"""
+
+
+def write_page(path: Path, out: str, lines: Iterable[str], tables: Mapping[str, pd.DataFrame]) -> None:
+    """Write a report's lines and tables into a file, with the values that something speaks against."""
+    doubtful = _doubtful(out)
+    more = f"; the first {MOST_ROWS:,} are shown" if len(doubtful) > MOST_ROWS else ""
+    title = f"Doubtful values: {len(doubtful):,}{more}"
+    body = html_page(lines, {**tables, title: doubtful.head(MOST_ROWS)}, most=300)
+    name = escaped(Path(out).name, most=0)
+    made = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
+    page = (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{name}: report</title>\n<style>{STYLE}</style>\n</head>\n<body>\n"
+        f"<h1>{name}</h1>\n<p>Made by enrichkit, {made}.</p>\n{body}\n</body>\n</html>\n"
+    )
+    Files(path.parent).put(path, page.encode("utf-8", "replace"))
+
+
+def _doubtful(out: str) -> pd.DataFrame:
+    """Return the values that something speaks against, as texts: whose, which, what the table has, and why."""
+    fields = evidence(out)
+    doubted = fields[fields["doubts"].map(len) > 0]
+    keys = doubted[fields.attrs[ORIGIN]["key"]].astype(object)
+    return pd.DataFrame(
+        {
+            "record": [", ".join(str(cell) for cell in cells if pd.notna(cell)) for cells in keys.to_numpy()],
+            "column": doubted["column"].tolist(),
+            "answer": doubted["answer"].fillna("").tolist(),
+            "your cell": doubted["cell"].fillna("").tolist(),
+            "state": doubted["state"].tolist(),
+            "what speaks against it": doubted["doubts"].map("; ".join).tolist(),
+        }
+    )
