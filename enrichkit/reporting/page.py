@@ -1,4 +1,4 @@
-"""The page to hand on: a store's report as one file without scripts, which needs nothing else.
+"""What a report looks like: the tables of its bill, and a page to hand on, one file without scripts.
 
 What a model wrote is hostile until escaped; beside that, the page forbids itself scripts and anything from elsewhere.
 """
@@ -15,6 +15,7 @@ from ..formatting import escaped, html_page
 from ..store.files import Files
 from ..store.reader import ORIGIN
 from ..trust.frames import evidence
+from .costs import Bill, CostLine
 
 MOST_ROWS = 500
 """Doubtful values that are listed; a page that is handed on should open at once."""
@@ -28,6 +29,38 @@ th, td { padding: .25rem .6rem; border-bottom: 1px solid var(--line); text-align
 th { background: var(--soft); } td { overflow-wrap: anywhere; max-width: 28rem; font-variant-numeric: tabular-nums; }
 @media print { body { margin: 0; max-width: none; } table { display: table; } tr { break-inside: avoid; } }
 """
+
+
+def cost_tables(bill: Bill) -> dict[str, pd.DataFrame]:
+    """Return a bill as tables, by their titles."""
+    stages = [*bill.by_stage.items(), ("total", bill.total)]
+    used = [
+        {"stage": stage}
+        | {name: getattr(line, name) for name in ("attempts", "replies", "wasted", "unpriced")}
+        | {name.removesuffix("_tokens"): count for name, count in line.counts.items()}
+        | {"USD a search": "-" if line.per_search_usd is None else line.per_search_usd}
+        for stage, line in stages
+    ]
+    brought = [
+        {
+            "stage": name,
+            "filled cells": sum(line.filled.values()),
+            "USD a cell": line.per_filled_cell_usd if line.filled else "-",
+            "shared answers": line.shared,
+            "saved by sharing, USD": line.saved_usd,
+        }
+        for name, line in bill.by_stage.items()
+    ]
+    return {
+        "cost by stage, USD": _cost_table("stage", stages),
+        "cost by model that answered, USD": _cost_table("model", bill.by_model.items()),
+        "what was used": pd.DataFrame(used),
+        "what it brought": pd.DataFrame(brought),
+    }
+
+
+def _cost_table(name: str, lines: Iterable[tuple[str, CostLine]]) -> pd.DataFrame:
+    return pd.DataFrame([{name: text, **line.usd, "total": line.cost_usd} for text, line in lines])
 
 
 def write_page(path: Path, out: str, lines: Iterable[str], tables: Mapping[str, pd.DataFrame]) -> None:

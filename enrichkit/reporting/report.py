@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from decimal import Decimal
 from pathlib import Path
@@ -18,7 +18,7 @@ from ..store.files import Files, folder_of, work_area
 from ..store.reader import StoreReader
 from ..store.replies import StoredReplies
 from .costs import Bill, CostLine, make_bill
-from .page import write_page
+from .page import cost_tables, write_page
 from .quality import MOST_SHOWN, Quality, quality_tables, read_quality
 
 SCHEMA_VERSION = 3
@@ -317,38 +317,6 @@ def _is_lost(line: CostLine) -> bool:
 
 def _sum_text(line: CostLine) -> str:
     return "at least " * bool(line.unpriced and line.cost_usd is not None) + usd(line.cost_usd)
-
-
-def cost_tables(bill: Bill) -> dict[str, pd.DataFrame]:
-    """Return a bill as tables, by their titles."""
-    stages = [*bill.by_stage.items(), ("total", bill.total)]
-    used = [
-        {"stage": stage}
-        | {name: getattr(line, name) for name in ("attempts", "replies", "wasted", "unpriced")}
-        | {name.removesuffix("_tokens"): count for name, count in line.counts.items()}
-        | {"USD a search": "-" if line.per_search_usd is None else line.per_search_usd}
-        for stage, line in stages
-    ]
-    brought = [
-        {
-            "stage": name,
-            "filled cells": sum(line.filled.values()),
-            "USD a cell": line.per_filled_cell_usd if line.filled else "-",
-            "shared answers": line.shared,
-            "saved by sharing, USD": line.saved_usd,
-        }
-        for name, line in bill.by_stage.items()
-    ]
-    return {
-        "cost by stage, USD": _cost_table("stage", stages),
-        "cost by model that answered, USD": _cost_table("model", bill.by_model.items()),
-        "what was used": pd.DataFrame(used),
-        "what it brought": pd.DataFrame(brought),
-    }
-
-
-def _cost_table(name: str, lines: Iterable[tuple[str, CostLine]]) -> pd.DataFrame:
-    return pd.DataFrame([{name: text, **line.usd, "total": line.cost_usd} for text, line in lines])
 
 
 def _savings(bill: Bill) -> list[str]:

@@ -27,7 +27,7 @@ from ..store.files import Files, folder_of, read_progress, trial_area, work_area
 from ..store.reader import ORIGIN, read, to_frame
 from ..table.arrow import CONTAINERS, as_table, as_text
 from ..table.cells import is_missing
-from .workbook import read_workbook, write_workbook
+from ..table.workbook import read_workbook, write_workbook
 
 Lists = Literal["readable", "json"]
 Formulas = Literal["safe", "raw"]

@@ -15,8 +15,8 @@ import pandas as pd
 
 from ..errors import InputError, SetupError
 from ..formatting import rows_told
-from ..table.arrow import as_text
-from ..table.cells import cell_text, is_missing
+from .arrow import as_text
+from .cells import cell_text, is_missing
 
 LONGEST_CELL = 32_767
 LARGEST_INTEGER = 10**15
