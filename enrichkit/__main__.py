@@ -121,6 +121,7 @@ COMMANDS = {
     "corrections": Command(commands.corrections_of_store, {"": LISTED}),
     "weak": Command(commands.weak_of_store, {"": LISTED}),
     "evidence": Command(commands.evidence_of_store, {"": LISTED}),
+    "decide": Command(commands.decide_cells, {"": [STORE, argument("cells", "the file with the cells", **FILE)]}),
     "export": Command(commands.export_store, {"": [STORE, *EXPORT]}),
     "doctor": Command(doctor, {"": DOCTOR}, "Example, without key or cost: enrichkit doctor --model simulator."),
     "simulate": Command(commands.simulate, {"": SIMULATE}, f"Faults: {', '.join(FAULTS)}."),

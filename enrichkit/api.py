@@ -16,7 +16,7 @@ from .planning.plan import RunPlan
 from .planning.summary import Plan, make_plan
 from .pricing.budget import Budget
 from .progress.screens import way_to_show
-from .runs.lifecycle import check_setup, look_ahead, terminated_as_interrupted
+from .runs.lifecycle import check_access, check_setup, look_ahead, terminated_as_interrupted
 from .runs.options import Options, takes
 from .runs.runner import Run
 from .store.index import Index
@@ -83,6 +83,7 @@ def check(run_plan: RunPlan, options: Options) -> None:
     run_plan.check()
     way_to_show(options.progress)
     check_setup(options, [questions.stage for questions in run_plan.stages])
+    check_access(options, run_plan)
 
 
 def batches(df: pd.DataFrame, rows: int) -> Iterator[pd.DataFrame]:

@@ -22,7 +22,7 @@ from ..formatting import duration, many
 from ..gemini.simulator import FAULTS, Quota, Simulator
 from ..pricing.budget import Budget, beside_replies
 from ..reporting.report import report
-from ..reporting.tablefiles import check_target, export
+from ..reporting.tablefiles import check_target, export, read_sheet
 from ..reporting.verify import verify
 from ..store.files import folder_of, read_progress
 from ..store.reader import StoreReader
@@ -105,6 +105,14 @@ def _write_list(args: argparse.Namespace, listed: Callable[[Path], pd.DataFrame]
     check_target(args.output, out=out)
     export(frame, args.output)
     put(f"Written: {args.output} ({many(len(frame), 'row')})")
+    return 0
+
+
+def decide_cells(args: argparse.Namespace) -> int:
+    """Store what a person decided: cells of evidence or corrections, with a column verdict, or value."""
+    out, _ = store_of(args.dir)
+    decided = trust.decide(out, read_sheet(args.cells))
+    put(f"{out}: {many(decided, 'decision')} stored; the next run returns them.")
     return 0
 
 

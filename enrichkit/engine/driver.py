@@ -183,6 +183,7 @@ class Engine:
         self._save(lambda: self._recorder.shard_writer.seal(everything=True))
         if self._tally.complete:
             self._save(self._recorder.shard_writer.widen)
+        self._save(self._recorder.shard_writer.copy_decisions)
         if self._defect is not None:
             raise self._defect
         with contextlib.suppress(OSError, LockedError):  # all is stored; a note that stands counts too much at worst

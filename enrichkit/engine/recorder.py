@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 from ..planning.plan import RunPlan
 from ..planning.questions import issue_of
 from ..pricing.prices import Price
+from ..store.decisions import undecided
 from ..store.index import RECORD_ID
 from ..store.rows import STATUS, Outcome, meta, own_replies, read_outcome, record_status, stage_values
 from ..store.store import Store
@@ -141,6 +142,8 @@ class Recorder:
     def _row(self, record: int) -> Row:
         """Return a record's row as far as it is known, but for what was spent, which is recorded at the seal."""
         stored = self._stored_row(record) if self.plan.shards[record] >= 0 else {}
+        for stage in self.plan.stages:
+            stored |= undecided(stored, stage.stage.name, self.shard_writer.kinds)
         base = dict(stored) or self.plan.values(record, self.plan.table.column_names)
         row = {name: value for name, value in base.items() if name in self._names}
         row |= self.plan.values(record, self._new_columns) if stored else {}

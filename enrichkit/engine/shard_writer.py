@@ -22,6 +22,7 @@ from ..planning.plan import RunPlan, read_otherwise
 from ..pricing.prices import Price
 from ..stages.checks import kinds_as_facts
 from ..stages.stage import Stage
+from ..store.decisions import decided, decisions_in, undecided
 from ..store.index import FOOTER, RECORD_ID, VERSION, Index, find
 from ..store.rows import (
     STATUS,
@@ -62,11 +63,15 @@ class ShardWriter:
         self._growing: tuple[int | None, list[Row]] = None, []
         """The newest shard while it is not full, and its rows: it is sealed again as it grows."""
         self._changed: dict[int, list[tuple[int, Row]]] = {}
+        self.kinds = dict(zip(self.schema.names, self.schema.types, strict=True))
+        self._decisions = decisions_in(store.index)
         shards = plan.shards[plan.order]
         self._expected = dict(zip(*np.unique(shards[shards >= 0], return_counts=True), strict=True))
 
     def add(self, record: int, row: Row) -> None:
-        """Put a complete record's row up for sealing."""
+        """Put a complete record's row up for sealing, as a person decided about it."""
+        for stage in self._stages:
+            row |= decided(row, stage.name, stage.answers, self._decisions.about(row), self.kinds)
         shard = int(self._plan.shards[record])
         (self._unsealed if shard < 0 else self._changed.setdefault(shard, [])).append((record, row))
 
@@ -99,6 +104,14 @@ class ShardWriter:
             if facts.get("layout") != self._layout:
                 self._renew(shard, [])
 
+    def copy_decisions(self) -> None:
+        """Put what a person decided into the rows that lack it, for those who read the shards alone."""
+        index, decisions = self._store.index, decisions_in(self._store.index)
+        self._decisions, needed = decisions, decisions.needs(index.answers)
+        for shard, table in index.each_shard(needed) if needed else ():
+            if decisions.over(table, index.answers) is not table:
+                self._renew(shard, [])
+
     def _grow(self, rows: Sequence[tuple[int, Row]]) -> None:
         """Seal rows as a new shard, or with those of the shard that is growing."""
         number, held = self._growing
@@ -111,7 +124,7 @@ class ShardWriter:
         """Seal rows into the shard that holds their records."""
         new, paid = self._with_usage(rows)
         merged = self._merged(shard, self._store.shard(shard), {row[RECORD_ID]: row for row in new})
-        self._seal(merged, rows, paid, shard)
+        self._seal(self._decisions.over(merged, self._store.index.answers), rows, paid, shard)
 
     def _asked_in(self, record: int, row: Row) -> Iterator[tuple[str, str]]:
         """Yield the stages that this run asks about a record, each with the question that its row answers."""
@@ -230,11 +243,13 @@ def reread(store: Store, stages: Sequence[Stage], *, failed: bool, prices: Mappi
     known = pa.schema([field for field in index.schema if field.name in given])
     schema = _target_schema(stages, index, known, given=given)
     visible = {*given, *(name for stage in stages for name in stage.answers)}
+    kinds, decisions = dict(zip(index.schema.names, index.schema.types, strict=True)), decisions_in(store.index)
     for shard, others in outdated.items():
         if others:
             rows = store.shard(shard).to_pylist()
             for stage in others:
                 for row in rows:
+                    row.update(undecided(row, stage.name, kinds))
                     before = sum(row.get(column) is not None for column in stage.answers)
                     row.update(_reread_row(stage, row, visible, prices))
                     gained += max(0, sum(row.get(column) is not None for column in stage.answers) - before)
@@ -243,7 +258,7 @@ def reread(store: Store, stages: Sequence[Stage], *, failed: bool, prices: Mappi
                 stage.name: facts["stages"][stage.name] | _reading_facts(stage) for stage in others
             }
             facts = facts | {"version": VERSION, "stages": held, "layout": _layout(schema)}
-            table = _with_status(build_table(rows, schema, stages), index.stages)
+            table = decisions.over(_with_status(build_table(rows, schema, stages), index.stages), index.answers)
             store.seal(table.replace_schema_metadata({FOOTER: json.dumps(facts).encode()}), (), shard=shard)
     store.reload()
     return gained

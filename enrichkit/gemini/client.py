@@ -50,15 +50,15 @@ def client_of(client: str | Client, *, model: str, needed: bool) -> Iterator[Cli
     with contextlib.ExitStack() as opened:
         if callable(client):
             yield OwnClient(client)
+        elif not needed:
+            yield _unplanned
         elif model != SIMULATOR:
             yield opened.enter_context(contextlib.closing(connect(client, **access())))
-        elif needed:
+        else:
             from .simulator import Simulator
 
             url = opened.enter_context(Simulator()).url
             yield opened.enter_context(contextlib.closing(connect(client, key=SIMULATOR, base_url=url)))
-        else:
-            yield _unplanned
 
 
 def _unplanned(_: Request) -> Reply:

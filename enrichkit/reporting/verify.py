@@ -13,6 +13,7 @@ import pyarrow as pa
 from ..formatting import html_page, many, text_page
 from ..gemini.wire import decode, parse
 from ..planning.records import record_ids
+from ..store.decisions import Decision, damaged_file, damaged_files
 from ..store.files import MANIFEST, names_in, stray_work_area, trial_sides, work_area
 from ..store.index import RECORD_ID, VERSION, footer, shard_paths, unseen_in
 from ..store.reader import StoreReader
@@ -117,6 +118,7 @@ def verify(out: str | Path = "enriched") -> Verification:
     stages, problems = list(reader.stages), [*_wrong_files(reader), *_disagreeing(reader.footers)]
     shard_of: dict[str, int] = {}
     payers: set[str | None] = set()
+    decided: set[Decision] = set()
     sealed: set[bytes] = set()
     for number, table in reader.each_shard():
         rows = table.to_pylist()
@@ -128,12 +130,18 @@ def verify(out: str | Path = "enriched") -> Verification:
             if record in shard_of:
                 problems.append(f"Record {record} is stored twice: shards s{shard_of[record]:04d} and s{number:04d}.")
             shard_of[record] = number
+            decided.update(reader.decisions.about(row))
             for stage in stages:
                 payers.add(row.get(meta(stage, "paid_by")))
                 sealed.update(row.get(meta(stage, "replies")) or ())
     lost = set() if reader.damaged or reader.found_flaws else payers - shard_of.keys() - {None}
     problems += [f"Record {record} is said to have paid for another, and is in no shard." for record in lost]
     problems += [f"Trial {side}: {problem}" for side in trial_sides(reader.folder) for problem in verify(side).problems]
+    for decision in reader.decisions.all:
+        if decision not in decided and decision.record_id not in shard_of:
+            about = ", ".join(filter(None, dict(decision.about).values()))
+            verdict = decision.instead or decision.verdict
+            problems.append(f"{decision.column} of {about} ({verdict}) was decided, and its record is gone.")
     return Verification(
         out=str(out),
         shards=len(reader.paths),
@@ -158,6 +166,7 @@ def _wrong_files(reader: StoreReader) -> Iterator[str]:
         yield f"{path} is not a shard. Move it away: other programs that read the folder may stumble over it."
     if stray := stray_work_area(folder):
         yield f"{stray} holds pending replies, and {folder} is a link to another place: move it to {area}."
+    yield from map(damaged_file, damaged_files(folder))
     if names := names_in(area / "quarantine"):
         count = many(len(names), "file was", "files were")
         yield f"{count} quarantined in {area / 'quarantine'}: {', '.join(names[:3])}."

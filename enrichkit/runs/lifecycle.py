@@ -38,10 +38,11 @@ from ..reading.answer import FAILED
 from ..stages.choice import arrange, choose_stages, with_stage_names
 from ..stages.stage import Stage
 from ..status import Status, next_step
+from ..store.files import is_store
 from ..store.index import Index, find, indexed
 from ..store.journal import JournalEntry
 from ..store.replies import answers_of_trials
-from ..store.rows import answers_and_facts
+from ..store.rows import answers_and_facts, meta
 from ..store.store import Store, write_note
 from .options import DEADLINES, Options
 
@@ -60,9 +61,10 @@ def open_engine(frame: pd.DataFrame, options: Options, opening: contextlib.ExitS
     records.check()
     check_setup(options, stages)
     plan = None
-    if not options.folder.is_dir():
+    if not is_store(options.folder):
         plan = run_plan_of(records, Index(options.folder, **_indexed(stages)), stages, options)
         plan.check()
+        check_access(options, plan)
     FAILED.clear()
     store = open_store(options, stages)
     opening.callback(store.close)
@@ -83,6 +85,7 @@ def open_engine(frame: pd.DataFrame, options: Options, opening: contextlib.ExitS
         with named(options.folder):
             store.append(answered)
         plan = run_plan_of(records, store.index, stages, options)
+    check_access(options, plan)
     recorder = Recorder(plan, store, prices=options.prices, shard_rows=options.shard_rows)
     if not store.enough_space():
         raise StoreError(
@@ -154,15 +157,19 @@ def _room_for(options: Options) -> int:
 
 
 def check_setup(options: Options, stages: Sequence[Stage]) -> None:
-    """Raise for what a request or a notification would fail for: no key, an unknown price, a wrong address, ..."""
+    """Raise for what a request or a notification would fail for: an unknown price, a wrong address, ..."""
     if isinstance(options.client, str):
         for stage in stages:
             check_capabilities(options.client, thinking=stage.thinking)
     for price in unknown_prices(stages, options.model, options.prices) if options.budget_usd is not None else ():
         raise BudgetError("{price}. Or leave {budget_usd} out: without that price it cannot be held.", price=price)
-    if isinstance(options.client, str) and options.model != SIMULATOR:
-        access()
     check_addresses(options.addresses)
+
+
+def check_access(options: Options, plan: RunPlan) -> None:
+    """Raise if there is no key for what is to be asked; what is stored needs none."""
+    if plan.to_ask and isinstance(options.client, str) and options.model != SIMULATOR:
+        access()
 
 
 def open_store(options: Options, stages: Sequence[Stage]) -> Store:
@@ -184,7 +191,7 @@ def _indexed(stages: Sequence[Stage]) -> dict[str, Any]:
     These are the ones that the user's table gets; a damaged shard would be missing from it.
     """
     answers, facts = answers_and_facts(stages)
-    required = [name for stage in stages for name in stage.requires]
+    required = [name for stage in stages for name in (*stage.requires, meta(stage.name, "decisions"))]
     columns = indexed([stage.name for stage in stages], required)
     return {"columns": columns, "checked": [*answers, *facts]}
 

@@ -22,12 +22,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..errors import StoreError
-from ..formatting import Sentence
+from ..formatting import Sentence, rows_told
 from ..pricing.prices import Price, Total
 from ..stages.stage import Stage
-from ..table.arrow import as_column, cells_at
+from ..table.arrow import as_column, as_text, cells_at
 from ..table.cells import cell_text, is_missing
 from ..table.parquet import join
+from .decisions import Decisions, judgements, may_replace, parsed, read_decisions
 from .files import folder_of, is_store
 from .index import RECORD_ID, Columns, Snapshot, find
 from .journal import copies_in
@@ -40,7 +41,7 @@ from .replies import (
     lost_costs,
     trial_replies,
 )
-from .rows import STATUS, answers_and_facts, meta, record_status
+from .rows import META, STATUS, answers_and_facts, meta, record_status
 
 TOKENS = ("input_tokens", "tool_tokens", "thinking_tokens", "output_tokens")
 RESTORE = Sentence("Restore it from a copy, or give run {redo_damaged_on} to ask, and pay, for them again.")
@@ -97,20 +98,34 @@ class StoreReader(Snapshot):
             warnings.warn(f"{flaw.fact} What is there is read, each record once.", stacklevel=3)
         for number in copies_in(self.footers):
             del self.paths[number], self.footers[number]
+        self.decisions = Decisions(read_decisions(folder, warn=warn))
 
-    def rows(self, columns: Columns = None) -> pa.Table:
-        """Return the sealed rows with all columns, or those of some that any shard has."""
-        return join(list(self.tables(columns).values()))
+    def rows(self, columns: Columns = None, *, decided: bool = True) -> pa.Table:
+        """Return the sealed rows with all columns, or those of some that any shard has.
 
-    def facts(self, names: Collection[str], columns: Collection[str] = ()) -> pa.Table:
+        They are as a person ``decided``; else as the answers left them, with the decisions beside.
+        """
+        needed = self.decisions.needs(self.answers, apply=decided)
+        table = join(list(self.tables(None if columns is None else {*columns, *needed}).values()))
+        table = self._decided(table, apply=decided) if needed else table
+        return table if columns is None else table.select([name for name in table.column_names if name in columns])
+
+    def _decided(self, table: pa.Table, *, apply: bool) -> pa.Table:
+        for stage in self.answers:
+            if (name := meta(stage, "decisions")) not in table.column_names:  # sealed before there were any
+                table = table.append_column(name, pa.nulls(table.num_rows, META["decisions"]))
+        return self.decisions.over(table, self.answers, apply=apply)
+
+    def facts(self, names: Collection[str], columns: Collection[str] = (), *, decided: bool = True) -> pa.Table:
         """Return some facts about every stage, such as ``status``, and some other columns, of the sealed rows."""
-        return self.rows([*columns, *(meta(stage, name) for stage in self.stages for name in names)])
+        return self.rows([*columns, *(meta(stage, name) for stage in self.stages for name in names)], decided=decided)
 
     def row(self, record: str) -> dict[str, Any] | None:
-        """Return a record's row; None if no sound shard has it."""
+        """Return a record's row as the answers left it, with the decisions beside; None if no sound shard has it."""
         for number, ids in self.each_shard([RECORD_ID]):
             if record in ids.column(RECORD_ID).to_pylist() and (table := self._table(number)) is not None:
-                row: dict[str, Any] = table.filter(pc.equal(table.column(RECORD_ID), record)).to_pylist()[0]
+                table = table.filter(pc.equal(table.column(RECORD_ID), record))
+                row: dict[str, Any] = self._decided(table, apply=False).to_pylist()[0]
                 return row
         return None
 
@@ -188,15 +203,19 @@ def enriched(
     user's own back.
     """
     answers, facts = answers_and_facts(stages)
-    columns = [RECORD_ID, *answers, *facts]
+    reader, answers_of = StoreReader(out), {stage.name: stage.answers for stage in stages}
+    beside = [name for name in reader.decisions.needs(answers_of, apply=False) if name in schema.names]
+    columns = [*dict.fromkeys([RECORD_ID, *answers, *facts, *beside])]
     unsealed = {name: as_column([row.get(name) for row in rows], schema.field(name).type)[0] for name in columns}
-    table = join([pa.table(unsealed), StoreReader(out).rows(columns)])
+    table = reader.decisions.over(join([pa.table(unsealed), reader.rows(columns)]), answers_of)
     place = find(ids, table.column(RECORD_ID).combine_chunks())
     result = frame.copy()
+    decided = _decided_cells(frame, table, place, record, answers_of)
     for column in (*answers, *facts):
         cells = cells_at(table.column(column).combine_chunks(), place)
         values = _series(cells).iloc[record].set_axis(result.index)
-        result[column] = _filled(result[column], values) if column in answers and column in result.columns else values
+        own = result[column] if column in answers and column in result.columns else None
+        result[column] = values if own is None else _filled(own, values, decided.get(column, {}))
     statuses = [meta(stage.name, "status") for stage in stages]
     result[statuses] = result[statuses].fillna("pending")
     # Of the stages of this call: another one, asked of some records only, leaves the others pending in the store.
@@ -208,15 +227,48 @@ def enriched(
     return renamed
 
 
-def _filled(own: pd.Series[Any], values: pd.Series[Any]) -> pd.Series[Any]:
-    """Return the user's column with its empty cells filled; the other cells stay the very objects they were.
+def _decided_cells(
+    frame: pd.DataFrame,
+    table: pa.Table,
+    place: npt.NDArray[np.int64],
+    record: npt.NDArray[np.int32],
+    answers: Mapping[str, Mapping[str, str]],
+) -> dict[str, dict[int, Any]]:
+    """Return by column and row the cells of the user's that decisions change; warn of those edited since."""
+    cells: dict[str, dict[int, Any]] = {}
+    for stage, columns in answers.items():
+        decisions = cells_at(table.column(meta(stage, "decisions")).combine_chunks(), place)
+        for number in pc.indices_nonzero(pc.fill_null(pc.list_value_length(decisions), 0)).to_pylist():
+            row = {meta(stage, "decisions"): decisions[number].as_py()}
+            for column, judgement in judgements(row, stage, columns).items():
+                entries = [entry for entry in row[meta(stage, "decisions")] if entry["column"] == column]
+                value = parsed(judgement.value, table.schema.field(column).type)
+                for at in np.flatnonzero(record == number).tolist() if column in frame.columns else ():
+                    cell = frame[column].iat[at]
+                    if value is None:
+                        rejected = not is_missing(cell) and judgement.of(as_text(cell)) == "wrong"
+                        if rejected and as_text(cell) not in {entry["cell"] for entry in entries}:
+                            cells.setdefault(column, {})[at] = None
+                    elif may_replace(cell, entries):
+                        cells.setdefault(column, {})[at] = value
+                    elif as_text(cell) != as_text(value):
+                        where = f"{rows_told([at], frame.index)}, column {column!r}"
+                        warnings.warn(f"The cell in {where} is not the one that was decided, and stands.", stacklevel=2)
+    return cells
+
+
+def _filled(own: pd.Series[Any], values: pd.Series[Any], decided: Mapping[int, Any]) -> pd.Series[Any]:
+    """Return the user's column with its empty cells filled, and those that a person decided; the others are untouched.
 
     It keeps its dtype where that holds the values, and has theirs where it was empty.
     """
+    for row, value in decided.items():
+        values.iat[row] = value
     empty = [is_missing(value) for value in own]
     if all(empty):
         return values
     fill = {row: value for row, value in enumerate(values) if empty[row] and not is_missing(value)}
+    fill |= {row: values.iat[row] for row in decided}
     if not fill:
         return own
     result: pd.Series[Any] = own.astype(object)

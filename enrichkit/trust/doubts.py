@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -21,7 +21,7 @@ from ..table.cells import is_missing
 
 FACTS = (
     *("status", "error", "confidence", "search_quality", "fields_found", "states", "issues", "corrections"),
-    *("sources", "filled"),
+    *("sources", "filled", "decisions"),
 )
 """The facts about a stage that fields and doubts are worked out from."""
 FAILED, REPLY, CHECK, OTHERS, DIFFERS, NO_PAGE, OWN_WORD = range(1, 8)
@@ -64,8 +64,9 @@ class Finding(NamedTuple):
 
 
 def read_answers(reader: StoreReader, facts: Collection[str], more: Iterable[str] = ()) -> pa.Table:
-    """Return the sealed rows' columns of these facts, of all answers, and some more."""
-    return reader.facts(facts, {RECORD_ID, STATUS, *more, *itertools.chain(*reader.answers.values())})
+    """Return the sealed rows' columns of these facts, of all answers as they came, and some more."""
+    columns = {RECORD_ID, STATUS, *more, *itertools.chain(*reader.answers.values())}
+    return reader.facts(facts, columns, decided=False)
 
 
 def states_of(row: Mapping[str, Any], stage: str) -> dict[str, tuple[str, list[int]]]:
@@ -150,14 +151,15 @@ def _doubts(row: Mapping[str, Any], stage: str) -> Iterator[Doubt]:
 
 
 def weakest_first(
-    rows: Iterable[Mapping[str, Any]], stages: Iterable[str]
+    rows: Iterable[Mapping[str, Any]],
+    stages: Mapping[str, Mapping[str, str]],
+    doubts_in: Callable[[Mapping[str, Any], str, Mapping[str, str]], list[Doubt]],
 ) -> list[tuple[list[str], Mapping[str, Any]]]:
     """Return the rows worth another look, each with what speaks against it: by the gravest doubt, then by how many."""
     weak = []
     for row in rows:
-        doubts = sorted(
-            ((doubt, stage) for stage in stages for doubt in doubts_of(row, stage)), key=lambda doubt: doubt[0].rank
-        )
+        listed = [(doubt, stage) for stage, columns in stages.items() for doubt in doubts_in(row, stage, columns)]
+        doubts = sorted(listed, key=lambda doubt: doubt[0].rank)
         if any(doubt.rank != NO_PAGE for doubt, _ in doubts):
             weak.append((doubts[0][0].rank, -len(doubts), [_in_words(*doubt) for doubt in doubts], row))
     return [(why, row) for *_, why, row in sorted(weak, key=lambda row: row[:2])]

@@ -18,9 +18,10 @@ from ..store.index import RECORD_ID
 from ..store.reader import ORIGIN, StoreReader, to_frame
 from ..store.rows import WHY, meta
 from ..table.arrow import as_frame, as_table, typed
-from .doubts import FACTS, fields, read_answers, weakest_first
+from .decisions import decided_fields, open_doubts
+from .doubts import FACTS, read_answers, weakest_first
 
-COLUMNS = ("stage", "column", "state", "answer", "cell", "doubts", "sources", "confidence")
+COLUMNS = ("stage", "column", "state", "answer", "cell", "doubts", "sources", "confidence", "decision")
 
 
 def evidence(out: str | Path = "enriched") -> pd.DataFrame:
@@ -66,7 +67,7 @@ def evidence(out: str | Path = "enriched") -> pd.DataFrame:
         {RECORD_ID: row.get(RECORD_ID)} | {name: row.get(own) for name, own in key.items()} | field
         for row in read_answers(reader, FACTS, reader.key).to_pylist()
         for stage, columns in stages.items()
-        for field in fields(row, stage, columns)
+        for field in decided_fields(row, stage, columns)
     ]
     return _listed(pd.DataFrame(rows, columns=[RECORD_ID, *key, *COLUMNS]), list(key), ["answer", "doubts", "sources"])
 
@@ -107,7 +108,8 @@ def corrections(out: str | Path = "enriched", df: pd.DataFrame | None = None) ->
     """
     backing = evidence(out)
     key = backing.attrs[ORIGIN]["key"]
-    differing = backing[backing["cell"].notna()].rename(columns={"cell": "old", "answer": "new"})
+    rejected = backing["decision"].isin(["wrong", "value"])
+    differing = backing[backing["cell"].notna() & ~rejected].rename(columns={"cell": "old", "answer": "new"})
     backed = differing["sources"].map(len) > 0
     ordered = differing.assign(backed=backed).sort_values("backed", ascending=False, kind="stable", ignore_index=True)
     table, names = None if df is None else as_frame(df), set(ordered["column"])
@@ -171,7 +173,7 @@ def weak(out: str | Path = "enriched", *, stages: Collection[str] | None = None)
         )
     chosen = [stage for stage in known if stages is None or stage in stages]
     rows = []
-    for why, row in weakest_first(table.to_pylist(), chosen):
+    for why, row in weakest_first(table.to_pylist(), {stage: known[stage] for stage in chosen}, open_doubts):
         filled = {name for stage in known for name in row.get(meta(stage, "filled")) or ()}
         rows.append({**row, **dict.fromkeys(filled), WHY: "; ".join(why)})
     own = [table.schema.field(name) for name in given if name in table.column_names]

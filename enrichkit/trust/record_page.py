@@ -16,7 +16,8 @@ from ..gemini.wire import decode, parse
 from ..store.index import RECORD_ID
 from ..store.reader import StoreReader
 from ..store.rows import meta
-from .doubts import FACTS, Finding, fields, findings, read_answers, weakest_first
+from .decisions import decided_fields, open_doubts
+from .doubts import FACTS, Finding, findings, read_answers, weakest_first
 
 LONGEST_VALUE = 1000
 IN_A_TAB = '<base target="_blank">'
@@ -137,7 +138,7 @@ def dossier(out: str | Path = "enriched", record_id: str | None = None) -> Dossi
     reader = StoreReader(out)
     if record_id is None:
         rows = read_answers(reader, FACTS).to_pylist()
-        weak = [row for _, row in weakest_first(rows, reader.answers)]
+        weak = [row for _, row in weakest_first(rows, reader.answers, open_doubts)]
         record_id = (weak or rows or [{}])[0].get(RECORD_ID)
     row = None if record_id is None else reader.row(record_id)
     if row is None:
@@ -151,7 +152,7 @@ def dossier(out: str | Path = "enriched", record_id: str | None = None) -> Dossi
     return Dossier(
         record_id=str(row[RECORD_ID]),
         key={name: row.get(name) for name in reader.key},
-        answers=tuple(field for stage, columns in stages.items() for field in fields(row, stage, columns)),
+        answers=tuple(field for stage, columns in stages.items() for field in decided_fields(row, stage, columns)),
         findings=tuple(_told(stage, finding) for stage in stages for finding in findings(row, stage)),
         notes={stage: note for stage in stages if (note := row.get(meta(stage, "notes")))},
         suggestions=tuple(filter(None, suggestions)),

@@ -1,0 +1,363 @@
+"""Decisions of a person: what they change, for whom they hold, and what they outlive."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pandas as pd
+import pytest
+
+import enrichkit
+from enrichkit import Answer, Issue, Stage, errors, trust
+from enrichkit.messages import Reply, Usage
+from enrichkit.store.files import work_area
+from support.calls import enrich
+
+
+class Lab(Answer):
+    city: str | None = None
+    founded: int | None = None
+    topics: list[str] | None = None
+
+
+def no_future(answer, record):
+    """Empty a year to come."""
+    if (answer.founded or 0) > 2100:
+        yield Issue("founded", "to_come", str(answer.founded), instead=None)
+
+
+LAB = Stage("lab", prompt="Research {name}.", answer=Lab, checks=(no_future,), search=False)
+TABLE = pd.DataFrame(
+    {"name": ["Norrgard", "Lofoten", "Tern"], "lab.city": ["Bergen", None, "Turku"], "person": ["Ida", "Bo", "Li"]},
+    index=["x", "y", "z"],
+)
+ANSWERS = {
+    "Norrgard": {"city": "Oslo", "founded": 1999, "topics": ["tea, green", "salt"]},
+    "Lofoten": {"city": "Svolvær", "founded": 2999, "topics": ["fish"]},
+    "Tern": {"city": "Turku", "founded": 2001, "topics": ["birds"]},
+}
+
+
+def asking(answers):
+    """Return a client that answers so, and counts."""
+
+    def client(request):
+        client.asked += 1
+        name = next(name for name in answers if f"⟦{name}⟧" in request.text)
+        return Reply(text=json.dumps(answers[name]), usage=Usage(prompt_tokens=9, output_tokens=9))
+
+    client.asked = 0
+    return client
+
+
+def run(out, df=TABLE, stages=(LAB,), answers=ANSWERS, **more):
+    """Enrich a table; what is asked is answered so."""
+    more = {"key": "name", "out": out, "client": asking(answers), "progress": False, "shard_rows": 2} | more
+    more = {"model": "m"} | more
+    return enrichkit.run(df, stages=list(stages), **more)
+
+
+@pytest.fixture
+def out(tmp_path):
+    """A store that is done."""
+    run(tmp_path / "out")
+    return tmp_path / "out"
+
+
+def of(out, name, column):
+    """Return the evidence of one answer."""
+    fields = trust.evidence(out)
+    return fields[(fields["name"] == name) & (fields["column"] == f"lab.{column}")]
+
+
+def decided(out, name, column):
+    """Return what the evidence says was decided about an answer."""
+    value = of(out, name, column)["decision"].iloc[0]
+    return None if pd.isna(value) else value
+
+
+def told(df, column="lab.city"):
+    """Return a column of a table as plain text, empty where it is missing."""
+    return ["" if value is None or value is pd.NA or value != value else value for value in df[column]]  # noqa: PLR0124
+
+
+def test_a_right_answer_takes_the_place_of_the_cell_it_was_held_against(out):
+    """So a correction is accepted: run asks nothing, read and export have it, too, and it is listed no more."""
+    assert trust.decide(out, trust.corrections(out).head(8), "right") == 1
+    assert told(run(out, client=asking({}))) == ["Oslo", "Svolvær", "Turku"]
+    assert sorted(told(enrichkit.read(out))) == ["Oslo", "Svolvær", "Turku"]
+    enrichkit.export(out, out.with_name("t.csv"))
+    assert sorted(told(pd.read_csv(out.with_name("t.csv")))) == ["Oslo", "Svolvær", "Turku"]
+    assert trust.corrections(out).empty
+    assert trust.corrections(out, TABLE).empty
+    assert (decided(out, "Norrgard", "city"), of(out, "Norrgard", "city")["state"].iloc[0]) == ("right", "unsupported")
+
+
+def test_a_wrong_answer_goes_and_a_filled_cell_stands(out):
+    """What the answer filled is empty again; nothing else changes."""
+    assert trust.decide(out, pd.concat([of(out, "Lofoten", "city"), of(out, "Norrgard", "city")]), "wrong") == 2
+    assert told(run(out)) == ["Bergen", "", "Turku"]
+    assert sorted(told(enrichkit.read(out))) == ["", "Bergen", "Turku"]
+    assert trust.corrections(out).empty
+    assert decided(out, "Lofoten", "city") == "wrong"
+    assert of(out, "Lofoten", "city")["answer"].iloc[0] == "Svolvær"
+
+
+def test_a_value_stands_whatever_the_answer_and_the_cell_are(out):
+    """It comes in the column's type."""
+    assert trust.decide(out, of(out, "Norrgard", "city"), value="Ålesund") == 1
+    assert trust.decide(out, of(out, "Norrgard", "founded"), value="1987.0") == 1
+    assert trust.decide(out, of(out, "Tern", "topics"), value=["owls, snowy", "gulls"]) == 1
+    after = run(out)
+    assert told(after) == ["Ålesund", "Svolvær", "Turku"]
+    assert after["lab.founded"].tolist()[0] == 1987
+    assert list(after["lab.topics"]) == [["tea, green", "salt"], ["fish"], ["owls, snowy", "gulls"]]
+    assert of(out, "Norrgard", "city")[["state", "answer", "cell", "decision"]].to_numpy().tolist() == [
+        ["conflict", "Oslo", "Ålesund", "value"]
+    ]
+    assert trust.corrections(out).empty
+
+
+def test_an_emptied_answer_may_be_right(out):
+    """A person may know better than a check."""
+    assert pd.isna(run(out)["lab.founded"].tolist()[1])
+    trust.decide(out, of(out, "Lofoten", "founded"), "right")
+    assert run(out)["lab.founded"].tolist() == [1999, 2999, 2001]
+    assert decided(out, "Lofoten", "founded") == "right"
+
+
+def test_unsure_changes_nothing_and_takes_back(out):
+    """Of two decisions about an answer, the newer one counts."""
+    before = run(out)
+    trust.decide(out, of(out, "Norrgard", "city"), "unsure")
+    pd.testing.assert_frame_equal(run(out), before)
+    for verdict, city in (("right", "Oslo"), ("wrong", "Bergen"), ("right", "Oslo"), ("unsure", "Bergen")):
+        trust.decide(out, of(out, "Norrgard", "city"), verdict)
+        assert told(run(out))[0] == city
+        assert decided(out, "Norrgard", "city") == verdict
+    trust.decide(out, of(out, "Norrgard", "city"), value="Ålesund")
+    trust.decide(out, of(out, "Norrgard", "city"), "wrong")
+    assert told(run(out))[0] == "Bergen"
+
+
+def test_verdicts_and_values_may_stand_in_the_rows(out, tmp_path):
+    """As a sheet brings them back; rows with neither are left undecided. A guarded number is no formula."""
+    cells = trust.evidence(out).assign(verdict=None, value=None)
+    cells.loc[cells["column"] == "lab.city", "verdict"] = ["Right ", "wrong", ""]
+    cells.loc[cells["column"] == "lab.founded", "value"] = ["1987", None, None]
+    enrichkit.export(cells, tmp_path / "cells.csv")
+    assert "3 decisions" in enrich("decide", out, tmp_path / "cells.csv")
+    after = run(out)
+    assert (told(after), after["lab.founded"].tolist()[0]) == (["Oslo", "", "Turku"], 1987)
+
+
+WRONG = {
+    "no such word": ({"verdict": "rihgt"}, r"Row 1, 'verdict': 'rihgt' is not one of .*Did you mean 'right'\?"),
+    "no such record": ({"_record_id": "1f", "verdict": "right"}, r"Row 1, '_record_id': .* has no sealed record '1f'"),
+    "no such column": ({"column": "lab.town", "verdict": "right"}, r"Row 1, 'column': no stage .* 'lab\.town'"),
+    "does not fit": ({"column": "lab.founded", "value": "old"}, r"Row 1, 'value': 'old' does not fit 'lab\.founded'"),
+    "no value": ({"verdict": "value"}, r"Row 1, 'value': it is empty"),
+    "right and a value": ({"verdict": "right", "value": "Bodø"}, r"Row 1 has the verdict 'right', and a value too"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_what_cannot_be_decided_is_told_by_row_and_column(case, out):
+    """Then nothing is stored."""
+    change, message = WRONG[case]
+    sound = of(out, "Tern", "city").assign(verdict="right", value=None)
+    bad = of(out, "Norrgard", "city").assign(verdict=None, value=None).assign(**change)
+    with pytest.raises(errors.InputError, match=message):
+        trust.decide(out, pd.concat([bad, sound], ignore_index=True))
+    assert not (work_area(out) / "decisions").exists()
+
+
+def test_rows_that_contradict_each_other_are_refused(out):
+    """Two contacts of a firm share its answers."""
+    cell = of(out, "Norrgard", "city")
+    with pytest.raises(errors.InputError, match=r"Rows 1 and 2 do not agree about the same answer, to 'lab\.city'"):
+        trust.decide(out, pd.concat([cell, cell], ignore_index=True).assign(verdict=["right", "wrong"]))
+    with pytest.raises(errors.InputError, match="lack the column '_record_id'"):
+        trust.decide(out, cell.drop(columns="_record_id"), "right")
+    with pytest.raises(errors.InputError, match="either a verdict or a value"):
+        trust.decide(out, cell, "right", value="Bodø")
+
+
+def test_a_decision_holds_for_every_record_that_shares_the_question(tmp_path):
+    """Also one that comes later; but a cell that nobody looked at stands, and is still a correction."""
+    table = pd.DataFrame({"name": ["Norrgard"] * 3, "person": ["Ida", "Bo", "Li"], "lab.city": [None, "Moss", None]})
+    kw = {"key": ["name", "person"], "stages": [Stage("lab", prompt="{name}", per=("name",), answer=Lab, search=False)]}
+    out = tmp_path / "out"
+    run(out, table.head(2), **kw)
+    trust.decide(out, of(out, "Norrgard", "city").head(1), value="Bodø")
+    with pytest.warns(UserWarning, match=r"row 2, column 'lab\.city' is not the one .* and stands"):
+        assert told(run(out, table, client=asking({}), **kw)) == ["Bodø", "Moss", "Bodø"]
+    trust.decide(out, of(out, "Norrgard", "city").head(1), "right")
+    assert trust.corrections(out)["old"].tolist() == ["Moss"]
+    trust.decide(out, trust.corrections(out), "right")
+    assert told(run(out, table, client=asking({}), **kw)) == ["Oslo"] * 3
+
+
+def test_a_cell_edited_since_stands_and_that_is_told(out):
+    """A decision replaces what was seen, also where it was passed in again, or emptied."""
+    trust.decide(out, of(out, "Norrgard", "city"), "right")
+    trust.decide(out, of(out, "Lofoten", "city"), "wrong")
+    edited = TABLE.assign(**{"lab.city": ["Voss", "Bodø", "Turku"]})
+    with pytest.warns(UserWarning, match=r"row 1 \(index 'x'\), column 'lab\.city' is not the one .* and stands"):
+        assert told(run(out, edited)) == ["Voss", "Bodø", "Turku"]
+    for seen in (["Bergen", None, "Turku"], ["Oslo", "Svolvær", None], [None, "", "Turku"]):
+        assert told(run(out, TABLE.assign(**{"lab.city": seen}))) == ["Oslo", "", "Turku"]
+
+
+def test_a_cell_that_was_edited_before_it_was_decided_is_replaced(out):
+    """`corrections` shows the table's own cells; the store has them as they came first."""
+    edited = TABLE.assign(**{"lab.city": ["Voss", None, "Turku"]})
+    trust.decide(out, trust.corrections(out, edited), "right")
+    assert told(run(out, edited))[0] == "Oslo"
+    assert "Bergen" not in told(enrichkit.read(out))
+    assert trust.corrections(out, edited).empty
+
+
+def later(out, **more):
+    """Ask again, and be answered otherwise."""
+    answers = {name: {"city": "Moss", "founded": 1111, "topics": ["moss"]} for name in ANSWERS}
+    stage = Stage("lab", prompt="Tell me of {name}.", answer=Lab, checks=(no_future,), search=False)
+    return run(out, stages=[stage], answers=answers, on_change="redo", **more)
+
+
+def reread(out):
+    return run(out, reread=True)
+
+
+def more_read(out):
+    def other(answer, record):
+        """Find nothing."""
+        return ()
+
+    return run(
+        out, stages=[Stage("lab", prompt="Research {name}.", answer=Lab, checks=(no_future, other), search=False)]
+    )
+
+
+def a_new_stage(out):
+    class Size(Answer):
+        people: int | None = None
+
+    size = Stage("size", prompt="How many work at {name}?", answer=Size, search=False)
+    return run(out, stages=[LAB, size], answers={name: {"people": 3} for name in ANSWERS})
+
+
+def damaged(out):
+    [path, *_] = sorted(out.rglob("*.parquet"))
+    path.write_bytes(path.read_bytes()[:-40])
+    with pytest.warns(UserWarning, match="quarantined"):
+        return run(out, redo_damaged=True)
+
+
+def put_aside(out):
+    shutil.rmtree(sorted(out.glob("shard=*"))[0])
+    return run(out, redo_damaged=True)
+
+
+def copied_alone(out):
+    shutil.rmtree(work_area(out))
+    return run(out)
+
+
+def copied_alone_and_redone(out):
+    shutil.rmtree(work_area(out))
+    return later(out)
+
+
+@pytest.mark.parametrize(
+    "event",
+    [run, later, more_read, reread, a_new_stage, damaged, put_aside, copied_alone, copied_alone_and_redone],
+)
+def test_decisions_outlive(event, out):
+    """Each stands in run's table, in what is read, and in the shards for whoever reads these alone."""
+    trust.decide(out, of(out, "Norrgard", "city"), "right")
+    trust.decide(out, of(out, "Lofoten", "city"), value="Kabelvåg")
+    trust.decide(out, of(out, "Lofoten", "founded"), "right")
+    trust.decide(out, of(out, "Tern", "topics"), "right")
+    run(out)
+    for _ in range(2):
+        after = event(out)
+        assert told(after) == ["Oslo", "Kabelvåg", "Turku"]
+        assert after["lab.founded"].tolist()[1] == 2999
+        assert after["lab.topics"].tolist()[2] == ["birds"]
+    for stored in (enrichkit.read(out), pd.read_parquet(out)):
+        rows = stored.set_index("name").loc[["Norrgard", "Lofoten", "Tern"]]
+        assert told(rows) == ["Oslo", "Kabelvåg", "Turku"]
+        assert list(rows["lab.topics"].iloc[2]) == ["birds"]
+    assert enrichkit.verify(out).ok or event in (damaged, put_aside)
+
+
+def test_what_a_later_answer_says_otherwise_is_a_conflict(out):
+    """And wrong without a new label; the same is right. A list, or prose, may be right in other words."""
+    for name, column in (("Norrgard", "city"), ("Lofoten", "city"), ("Norrgard", "topics")):
+        trust.decide(out, of(out, name, column), "right" if name == "Norrgard" else "wrong")
+    answers = ANSWERS | {"Norrgard": {"city": "Moss", "topics": ["sea"]}, "Lofoten": {"city": "Moss"}}
+    stage = Stage("lab", prompt="Tell me of {name}.", answer=Lab, search=False)
+    after = run(out, stages=[stage], answers=answers, on_change="redo")
+    assert told(after) == ["Oslo", "Moss", "Turku"]
+    assert after["lab.topics"].tolist()[0] == ["tea, green", "salt"]
+    for _ in range(2):
+        columns = ["state", "answer", "cell", "decision"]
+        assert of(out, "Norrgard", "city")[columns].to_numpy().tolist() == [["conflict", "Moss", "Oslo", "wrong"]]
+        assert decided(out, "Lofoten", "city") is None
+        assert (of(out, "Norrgard", "topics")["state"].iloc[0], decided(out, "Norrgard", "topics")) == (
+            "conflict",
+            None,
+        )
+        run(out, stages=[stage], on_change="keep")
+    again = run(out, answers={"Norrgard": {"city": "OSLO"}} | ANSWERS, on_change="redo")
+    assert told(again) == ["Oslo", "", "Turku"]
+    assert (decided(out, "Norrgard", "city"), decided(out, "Lofoten", "city")) == ("right", "wrong")
+
+
+def test_a_decided_doubt_is_no_doubt(out):
+    """A record leaves the list of the weak with its last open doubt."""
+    assert len(trust.weak(out)) == 2
+    trust.decide(out, of(out, "Norrgard", "city"), "right")
+    assert trust.weak(out)["name"].tolist() == ["Lofoten"]
+    trust.decide(out, of(out, "Lofoten", "founded"), "unsure")
+    assert trust.weak(out)["name"].tolist() == ["Lofoten"]
+    trust.decide(out, of(out, "Lofoten", "founded"), "wrong")
+    assert trust.weak(out).empty
+
+
+def test_stored_decisions_need_no_key(tmp_path, monkeypatch, simulator):
+    """Neither does any table that is done; what is to be asked does, as before."""
+    df, kw = pd.DataFrame({"fund.title": ["Borealis", "Tern"]}), {"stages": ["fund"], "progress": False}
+    enrichkit.run(df.head(1), out=tmp_path / "out", **kw)
+    trust.decide(tmp_path / "out", trust.evidence(tmp_path / "out").head(1), value="https://www.linkedin.com/company/b")
+    monkeypatch.delenv("GOOGLE_API_KEY")
+    after = enrichkit.run(df.head(1), out=tmp_path / "out", **kw)
+    assert after["fund.linkedin"].tolist() == ["https://www.linkedin.com/company/b"]
+    with pytest.raises(errors.MissingKeyError):
+        enrichkit.run(df, out=tmp_path / "out", **kw)
+
+
+def test_a_decision_may_be_made_while_a_run_is_under_way(out):
+    """It waits for no lock, and the run's own table has it."""
+    table = pd.concat([TABLE, pd.DataFrame({"name": ["Whale"], "lab.city": [None], "person": ["Mo"]})])
+
+    def client(request):
+        trust.decide(out, of(out, "Norrgard", "city"), "right")
+        return asking({"Whale": {"city": "Vardø"}})(request)
+
+    assert told(run(out, table, client=client)) == ["Oslo", "Svolvær", "Turku", "Vardø"]
+    assert set(pd.read_parquet(out)["lab.city"]) == {"Oslo", "Svolvær", "Turku", "Vardø"}
+
+
+def test_verify_names_decisions_whose_record_is_gone(out):
+    """And those in a damaged file."""
+    trust.decide(out, of(out, "Norrgard", "city"), "right")
+    assert enrichkit.verify(out).ok
+    shutil.rmtree(sorted(out.glob("shard=*"))[0])
+    problems = "\n".join(enrichkit.verify(out).problems)
+    assert "lab.city of Norrgard (right) was decided, and its record is gone" in problems
+    [path] = (work_area(out) / "decisions").iterdir()
+    path.write_bytes(path.read_bytes().replace(b"Oslo", b"Bodo"))
+    assert any("the decisions in it do not count" in problem for problem in enrichkit.verify(out).problems)
