@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import json
 import os
 import statistics
 import subprocess
@@ -61,7 +62,8 @@ def table(records: int) -> pd.DataFrame:
 
 def settings(out: Path, **more: Any) -> dict[str, Any]:
     """Return the arguments of a call."""
-    return {"out": out, "stages": [COMPANY, HISTORY], "key": "name", "client": answer, "progress": False} | more
+    call = {"out": out, "stages": [COMPANY, HISTORY], "key": "name", "client": answer, "model": "gemini-3.5-flash-lite"}
+    return call | {"progress": False} | more
 
 
 def filled(out: Path, frame: pd.DataFrame, shard_rows: int, *, own_replies: bool = False) -> dict[str, Any]:
@@ -73,7 +75,7 @@ def filled(out: Path, frame: pd.DataFrame, shard_rows: int, *, own_replies: bool
     from enrichkit.runs.lifecycle import look_ahead
     from enrichkit.runs.options import Options
     from enrichkit.store.files import Files
-    from enrichkit.store.index import RECORD_ID
+    from enrichkit.store.index import FOOTER, RECORD_ID, footer
     from enrichkit.table.parquet import encode_parquet, read_parquet
 
     call = settings(out, shard_rows=shard_rows, workers=WORKERS)
@@ -104,6 +106,8 @@ def filled(out: Path, frame: pd.DataFrame, shard_rows: int, *, own_replies: bool
         for name, values in own.items():
             field = copy.schema.field(name)
             copy = copy.set_column(copy.schema.get_field_index(name), field, pa.array(values, field.type))
+        facts = footer(first) | {"number": number, "highest": number, "seal": [number + 1, f"{number:08x}"]}
+        copy = copy.replace_schema_metadata({FOOTER: json.dumps(facts).encode()})
         files.put(out / f"shard=s{number:04d}" / "part-0.parquet", encode_parquet(copy))
     return call
 
