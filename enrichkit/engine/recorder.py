@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..planning.plan import RunPlan
-from ..planning.questions import issue_of
+from ..planning.questions import CHANGED, issue_of
 from ..pricing.prices import Price
 from ..store.decisions import undecided
 from ..store.index import RECORD_ID
@@ -172,8 +172,8 @@ class Recorder:
                 new = [payload for payload in outcomes[place].payloads if payload not in held]
                 row[meta(name, "replies")] = [*held, *new]
             elif record in stage.edits:
-                issues = row.get(meta(name, "issues")) or ()
-                row[meta(name, "issues")] = list(dict.fromkeys([*issues, *map(issue_of, stage.edits[record])]))
+                others = [issue for issue in row.get(meta(name, "issues")) or () if not issue.startswith(CHANGED)]
+                row[meta(name, "issues")] = [*others, *map(issue_of, stage.edits[record])]
         row[STATUS] = self._status(row)
         return row
 

@@ -29,6 +29,10 @@ Edit = tuple[str, str, str]
 """A column, and the text of its cell when it was asked about and now."""
 
 
+CHANGED = ": changed_cell: "
+"""How an issue of a changed cell begins."""
+
+
 def issue_of(edit: Edit) -> str:
     """Return what a row's issues say of a cell that its answer was not asked about.
 
@@ -187,7 +191,8 @@ class StageQuestions:
             if then != now:
                 texts = zip(self.per, then, now, strict=True)
                 edits = [edit for edit in texts if edit[1].casefold() != edit[2].casefold()]
-                yield record, edits, set(map(issue_of, edits)) <= set(row.get(issues) or ())
+                said = {issue for issue in row.get(issues) or () if issue.startswith(CHANGED)}
+                yield record, edits, said == set(map(issue_of, edits))
 
     def _look_up(self, index: Index) -> None:
         """Find out whether the questions that are needed were answered, or failed, anywhere in the store."""

@@ -128,7 +128,7 @@ def record_digests(
 
 def own_names(columns: Iterable[str], names: Names) -> list[str]:
     """Return the user's own names of columns."""
-    return [names.get(name, name) for name in columns]
+    return [str(names.get(name, name)) for name in columns]
 
 
 def with_text_names(frame: pd.DataFrame) -> pd.DataFrame:

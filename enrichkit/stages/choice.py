@@ -126,7 +126,8 @@ def with_stage_names(frame: pd.DataFrame, names: Mapping[str, str], stages: Sequ
             )
     if len(set(names.values())) < len(names):
         raise InputError("{names} gives one column two names. Give each one.")
-    return frame.rename(columns={own: name for name, own in names.items()}) if names else frame
+    stage_names = {own: name for name, own in names.items()}
+    return frame.set_axis([stage_names.get(own, own) for own in frame.columns], axis="columns") if names else frame
 
 
 def arrange(
@@ -157,7 +158,7 @@ def arrange(
             if (other := writer.setdefault(column, stage)) is not stage:
                 pair = f"{other.name!r} and {stage.name!r}"
                 raise StageError("{pair} both write {column!r}. Give one other 'columns'.", pair=pair, column=column)
-    shown = [names.get(column, column) for column in columns]
+    shown = [str(names.get(column, column)) for column in columns]
     needed: dict[str, set[str]] = {}
     wished: dict[str, set[str]] = {}
     for stage in stages:

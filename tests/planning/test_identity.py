@@ -144,6 +144,9 @@ def test_a_changed_cell_is_named_and_the_other_rows_go_on(tmp_path, caplog):
     before = {path: path.read_bytes() for path in (tmp_path / "out").rglob("*.parquet")}
     run(frame, tmp_path, client)
     assert {path: path.read_bytes() for path in (tmp_path / "out").rglob("*.parquet")} == before
+    run(frame.assign(county=frame["county"].where(frame["name"] != "Holm", "Nord")), tmp_path, client)
+    stored = enrichkit.read(tmp_path / "out").set_index("name")
+    assert stored["port._issues"]["Holm"] == [": changed_cell: county: 'Nroth' when this was asked, 'Nord' now"]
     del client.asked[:]
     run(frame, tmp_path, client, on_change="redo")
     assert client.asked == ["Research ⟦Holm⟧ in ⟦North⟧."]

@@ -126,6 +126,15 @@ def test_what_is_said_of_a_table_under_names_of_its_own_has_these(frame, setting
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("own", [(0, 1), (("a", "name"), ("a", "county")), ("{x}", "a:b\nc")], ids=str)
+def test_columns_of_any_name_are_mapped(own, tmp_path):
+    """Numbers, levels, and what no prompt can have in braces; what is missing is said in their names, too."""
+    frame, names = FRAME.set_axis(pd.Index(own), axis="columns"), dict(zip(CELLS, own, strict=True))
+    assert run(frame, tmp_path, names=names, key="name")[[*own]].to_numpy().tolist() == FRAME.to_numpy().tolist()
+    with pytest.raises(errors.InputError, match=re.escape(f"Its columns: {own[0]}, {own[1]}.")):
+        plan(frame, names=names, key="crew")
+
+
 def test_what_looks_odd_about_a_table_has_its_own_names(tmp_path):
     """The notes of a plan, and what has changed since an answer was stored."""
     settings = {"names": NAMES, "key": "Port Name", "out": tmp_path / "out"}
