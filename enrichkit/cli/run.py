@@ -47,9 +47,9 @@ def run_file(args: argparse.Namespace) -> int:
     for name in ("SIGTERM", "SIGHUP"):  # a scheduler's end is an interrupt, from the first moment to the last
         if hasattr(signal, name) and signal.getsignal(getattr(signal, name)) is signal.SIG_DFL:
             signal.signal(getattr(signal, name), signal.default_int_handler)
+    frame = read_sheet(args.input)
     output = args.output or args.input.with_name(f"{args.input.stem}_enriched{args.input.suffix}")
     out, named = store_of(args.checkpoint or output.with_suffix(""))
-    frame = read_sheet(args.input)
     check_target(output, out=out, source=args.input)
     if named is not None and named.is_dir():
         raise InputError("{out} {named} is a folder, and would be the progress file. Choose another name.", named=named)

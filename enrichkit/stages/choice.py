@@ -113,7 +113,10 @@ def with_stage_names(frame: pd.DataFrame, names: Mapping[str, str], stages: Sequ
     known = {*funds.KEY, *read, *filled}
     for name, own in names.items():
         if name not in known:
-            hint = perhaps(name, known)
+            swapped = (
+                f" Did you mean {own!r}, for the column {name!r}?" if own in known and name in frame.columns else ""
+            )
+            hint = swapped or perhaps(name, known)
             raise InputError("{names}: no stage of this call reads or fills {name!r}.{hint}", name=name, hint=hint)
         hint = perhaps(own, frame.columns, frame.index.names)
         if own not in frame.columns and (hint or name not in filled):

@@ -803,6 +803,7 @@ def test_what_cannot_be_read_is_one_sentence(folder, simulator):
     """Without a screenful of usage: what is wrong, and where the flags are explained; 2, and nothing is asked."""
     for arguments, words in [
         ((), "the following arguments are required: command. See enrichkit --help."),
+        (("run", "--input", "."), ".: the suffix '' is not known. Name a file that ends in .csv"),
         (("rum",), "invalid choice: 'rum' (choose from 'run', 'status'"),
         (("run",), "the following arguments are required: --input. See enrichkit run --help."),
         ((*RUN, "--budget", "much"), "argument --budget: invalid float value: 'much'. See enrichkit run --help."),

@@ -152,6 +152,7 @@ def test_a_prompt_and_its_fields(folder, simulator):
         (("--prompt", "Research {nam}.", "--field", "crew:int"), "Did you mean 'name'?"),
         (("--map", "fund.title", "--stages", "fund"), "--map 'fund.title': give NAME=COLUMN"),
         (("--map", "fund.title=nam", "--stages", "fund"), "Did you mean 'name'?"),
+        (("--map", "name=fund.title", "--stages", "fund"), "Did you mean 'fund.title', for the column 'name'?"),
         (("--map", "a=name", "--map", "a=name"), "--map says twice what 'a' is. Give it once."),
         (("--prompt", PROMPT, "--field", "crew:int", "--field", "crew:str"), "--field says twice what 'crew' is."),
     ]:
