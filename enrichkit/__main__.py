@@ -96,6 +96,10 @@ LISTED = [
     STORE,
     argument("-o --output", "the file: CSV, Parquet, Excel, ...", dest="output", required=True, **FILE),
 ]
+REVIEW = [
+    argument("--rows", "how many at most (default: 30)", **COUNT | {"default": 30}),
+    argument("--columns", "only these columns", nargs="+", metavar="COLUMN"),
+]
 SIMULATE = [
     argument("--port", "the port; 0 takes a free one (default: 8899)", type=number(int, 0, 65_535), default=8899),
     argument("--seed", "same seed, same answers (default: 0)", type=int, default=0),
@@ -121,6 +125,7 @@ COMMANDS = {
     "corrections": Command(commands.corrections_of_store, {"": LISTED}),
     "weak": Command(commands.weak_of_store, {"": LISTED}),
     "evidence": Command(commands.evidence_of_store, {"": LISTED}),
+    "review": Command(commands.review_of_store, {"": [*LISTED, *REVIEW]}),
     "decide": Command(commands.decide_cells, {"": [STORE, argument("cells", "the file with the cells", **FILE)]}),
     "export": Command(commands.export_store, {"": [STORE, *EXPORT]}),
     "doctor": Command(doctor, {"": DOCTOR}, "Example, without key or cost: enrichkit doctor --model simulator."),

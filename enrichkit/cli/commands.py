@@ -99,6 +99,11 @@ def weak_of_store(args: argparse.Namespace) -> int:
     return _write_list(args, trust.weak)
 
 
+def review_of_store(args: argparse.Namespace) -> int:
+    """List in a file answers to judge: fill its column verdict with right, wrong or unsure, or value."""
+    return _write_list(args, lambda out: trust.review(out, args.rows, columns=args.columns))
+
+
 def _write_list(args: argparse.Namespace, listed: Callable[[Path], pd.DataFrame]) -> int:
     out, _ = store_of(args.dir)
     frame = listed(out)

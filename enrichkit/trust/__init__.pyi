@@ -3,5 +3,6 @@ from .comparison import changes
 from .decisions import decide
 from .frames import corrections, evidence, weak
 from .record_page import Dossier, dossier
+from .review_box import review
 
-__all__ = ["Dossier", "changes", "corrections", "decide", "dossier", "evidence", "precision", "weak"]
+__all__ = ["Dossier", "changes", "corrections", "decide", "dossier", "evidence", "precision", "review", "weak"]

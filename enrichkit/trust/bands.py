@@ -93,12 +93,18 @@ def precision(
     return estimates(answers, names, target=target, usd={} if target is None else _usd_per_question(StoreReader(out)))
 
 
-def read_labels(out: str | Path) -> pd.DataFrame:
+def read_labels(out: str | Path, cells: pd.DataFrame | None = None) -> pd.DataFrame:
     """Return the evidence of each answer with a value once, with its ``about``, ``band``, ``place`` and ``label``.
 
-    Where records share an answer, the one that casts most doubt on it stands for all. Columns keep their order.
+    Where records, or those of these cells, share an answer, the one that casts most doubt on it stands for all. Columns
+    keep their order.
     """
     reader, fields = StoreReader(out, warn=False), evidence(out)
+    origin = fields.attrs
+    if cells is not None:
+        names = [RECORD_ID, "column"]
+        fields = fields[pd.MultiIndex.from_frame(fields[names]).isin(pd.MultiIndex.from_frame(cells[names]))]
+        fields = fields.reset_index(drop=True)
     per = {stage: facts.get("per", ()) for stage, facts in reader.stages.items()}
     rows = reader.facts((), {RECORD_ID, *itertools.chain(*per.values())}).to_pylist()
     about = {(row[RECORD_ID], stage): about_of(row, names) for row in rows for stage, names in per.items()}
@@ -114,7 +120,9 @@ def read_labels(out: str | Path) -> pd.DataFrame:
     said = list(zip(answers["column"], answers["about"], answers["answer"], strict=True))
     places = [place_in_order(about, column, answer) for column, about, answer in said]
     labels = [label(decided.get((column, about)), answer) for column, about, answer in said]
-    return answers.assign(place=places, label=pd.Series(labels, dtype=object))
+    answers = answers.assign(place=places, label=pd.Series(labels, dtype=object))
+    answers.attrs = origin
+    return answers
 
 
 def _band(state: str) -> str:

@@ -74,7 +74,7 @@ class Dossier:
             for suggestion in self.suggestions
         )
         pages = "".join(
-            f"<li>{escaped(answer['column'])}: {', '.join(map(_link, answer['sources']))}</li>"
+            f"<li>{escaped(answer['column'])}: {', '.join(map(link, answer['sources']))}</li>"
             for answer in self.answers
             if answer["sources"]
         )
@@ -171,7 +171,7 @@ def _suggestions(payloads: Sequence[bytes]) -> str | None:
     return next((reply.suggestions_html for reply in replies if reply.failure is None), None)
 
 
-def _link(address: str) -> str:
+def link(address: str) -> str:
     """Return a link to a web page; any other address is shown as text."""
     shown = escaped(address)
     if not address.startswith(("https://", "http://")):

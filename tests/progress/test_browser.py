@@ -6,10 +6,12 @@ import importlib.metadata
 import importlib.util
 import re
 import time
+from collections import Counter
 
 import nbformat
 import pytest
 
+from enrichkit.store.decisions import read_decisions, standing
 from support.calls import call
 from support.lab import CHROMIUM, Notebook, chromium, lab_server, write_notebook
 
@@ -219,3 +221,52 @@ def test_when_the_stop_button_answers(how, answers, opened):
         notebook.command("notebook:interrupt-kernel")
         notebook.has(0, "Ended early")
     notebook.ended(1)
+
+
+REVIEW = """
+import pandas as pd
+import enrichkit
+from enrichkit import trust
+names = [f"Borealis {word}" for word in "Ash Birch Cedar Elm Fir Hazel Larch Maple Oak Pine Rowan Yew".split()]
+df = pd.DataFrame({"fund.title": names})
+_ = enrichkit.run(df, model="simulator", stages=["fund"], out="out-review", progress=False)
+"""
+
+
+def test_thirty_cells_are_judged_by_the_keyboard_alone(opened, root):
+    """A correction, a step back and a mistyped key included; no cell of the notebook is changed."""
+    notebook = opened(REVIEW, "cells = trust.review('out-review', 30)", "trust.evidence('out-review')", "")
+    before = notebook.sources()
+    notebook.run(0)
+    notebook.ended(0)
+    notebook.select(1)
+    notebook.page.keyboard.press("Escape")
+    notebook.page.keyboard.press("Control+Enter")
+    notebook.has(1, "1 of 30")
+    notebook.page.wait_for_function("() => document.activeElement.matches('.widget-text input')")
+    for _ in range(10):
+        send(notebook, "y")
+    notebook.has(1, "11 of 30")
+    send(notebook, "dd")
+    notebook.has(1, "Nothing was stored for 'dd'")
+    send(notebook, "n")
+    send(notebook, "<")
+    send(notebook, "= Bergen")
+    notebook.has(1, "12 of 30")
+    notebook.page.keyboard.press("Shift+Tab")
+    assert notebook.page.evaluate("() => document.activeElement.matches('.widget-html a[href]')")
+    notebook.page.keyboard.press("Tab")
+    for number in range(18):
+        send(notebook, "?" if number % 2 else "n")
+    send(notebook, "y")
+    notebook.has(1, "All 30 are judged: 11 right, 1 another value, 9 wrong, 9 unsure")
+    assert notebook.sources() == before
+    kinds = Counter(decision.verdict for decision in standing(read_decisions(root / "out-review")).values())
+    assert kinds == {"right": 11, "value": 1, "wrong": 9, "unsure": 9}
+
+
+def send(notebook, text):
+    """Type into the box as somebody quick does."""
+    notebook.page.keyboard.type(text)
+    notebook.page.keyboard.press("Enter")
+    notebook.page.wait_for_timeout(150)

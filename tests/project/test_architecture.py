@@ -18,7 +18,7 @@ from support.paths import PACKAGE
 
 FLOORS = (
     "formatting|errors messages|status table pricing|reading|stages gemini|store|planning|"
-    "engine progress trust|reporting|runs|api|cli|__main__"
+    "engine progress|trust|reporting|runs|api|cli|__main__"
 ).split("|")
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names.split()}
 

@@ -134,6 +134,12 @@ class Notebook:
         """Return what a saved copy would hold of a cell."""
         return self.page.evaluate(f"index => {CELL}.model.outputs.toJSON()", index)
 
+    def sources(self):
+        """Return what stands in all cells."""
+        return self.page.evaluate(
+            "() => window.jupyterapp.shell.currentWidget.content.widgets.map(cell => cell.model.sharedModel.source)"
+        )
+
     def has(self, index, text, seconds=60):
         """Wait until a cell shows a text."""
         self.page.wait_for_function(

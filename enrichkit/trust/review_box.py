@@ -1,0 +1,222 @@
+"""The review: answers for a person to judge, in a box of the notebook by the keyboard alone, or as a table.
+
+What stands in the box is one of five answers; anything else is refused, never guessed. What a cell shows may come from
+a model, so it is escaped.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ..errors import EnrichError, InputError
+from ..formatting import NO_MATHEMATICS, escaped, many, perhaps
+from ..progress.screens import way_to_show
+from ..store.index import RECORD_ID
+from ..store.reader import ORIGIN, StoreReader
+from ..store.rows import meta
+from ..table.cells import is_missing
+from .bands import looks, read_labels
+from .decisions import decide
+from .record_page import LONGEST_VALUE, link
+
+VERDICTS = {"y": "right", "n": "wrong", "?": "unsure"}
+KEYS = "y right · n wrong · ? cannot tell · = Bergen the right value · < back · Enter sends it"
+BESIDE = {"state": "state", "cell": "your cell", "doubts": "against it", "notes": "the model's notes"}
+"""What stands beside an answer, besides its pages."""
+TARGETS = (0.9, 0.95)
+FOCUS_SECONDS = (0.2, 0.5, 1.0, 2.0)
+"""When the box is focused: a front end tells nobody when it has drawn it."""
+AT_FIRST = "A box to judge cells in. Run the cell again to go on."
+"""What a saved copy says where no widget can be shown."""
+
+
+def review(
+    out: str | Path = "enriched",
+    rows: int = 30,
+    *,
+    columns: Sequence[str] | None = None,
+    cells: pd.DataFrame | None = None,
+) -> pd.DataFrame:
+    """Return answers that are not decided yet, to judge them by hand; in a notebook, show a box to do it in.
+
+    They come in a permanent order, the columns in turn, so that those decided are a random sample of each column and
+    each band, which `precision` counts; the same call goes on where it stopped. It says how many labels a target takes.
+    In the box, Enter sends ``y``, ``n``, ``?``, ``<`` or ``= the right value``, and Shift+Tab reaches the pages.
+    Elsewhere, fill the columns ``verdict`` (``right``, ``wrong``, ``unsure``) or ``value`` and give it to `decide`.
+
+    Parameters
+    ----------
+    out : str or Path
+        The store's folder.
+    rows : int
+        How many answers at most.
+    columns : sequence of str, optional
+        Only answers in these columns, such as those that matter most.
+    cells : DataFrame, optional
+        Only these rows of `evidence`, `corrections` or `precision`'s bands: with ``_record_id`` and ``column``.
+
+    Returns
+    -------
+    DataFrame
+        Rows as `evidence` has them, with ``notes`` (the model's own), ``verdict`` and ``value``, both empty.
+
+    Raises
+    ------
+    InputError
+        If a column has no answers, or the cells are not named.
+    StoreError
+        If there is no store.
+
+    Examples
+    --------
+    >>> import pandas as pd, enrichkit, tempfile
+    >>> df = pd.DataFrame({"fund.title": ["Borealis Ventures", "Tern Fund"]})
+    >>> out = tempfile.mkdtemp() + "/enriched"
+    >>> _ = enrichkit.run(df, model="simulator", stages=["fund"], out=out, progress=False)
+    >>> cells = enrichkit.trust.review(out, 4)
+    """
+    if cells is not None and not {RECORD_ID, "column"} <= set(cells.columns):
+        raise InputError(
+            "The cells to review lack _record_id or column. Give rows of evidence, corrections or changes."
+        )
+    answers = read_labels(out, cells)
+    wanted = [columns] if isinstance(columns, str) else columns or dict.fromkeys(answers["column"])
+    for name in wanted:
+        if name not in set(answers["column"]):
+            raise InputError(
+                "{name!r} has no answers to review.{hint}", name=name, hint=perhaps(name, answers["column"])
+            )
+    answers = answers[answers["column"].isin(wanted)]
+    listed = draw(answers, rows)
+    print(labels_needed(answers, len(listed)))
+    listed = listed.drop(columns=["about", "place", "label"])
+    notes = pd.Series(_notes(StoreReader(out, warn=False), listed), dtype=object)
+    listed = listed.assign(notes=notes, verdict="", value="")
+    if len(listed) and way_to_show("auto") == "widget":
+        Box(out, listed).show()
+    return listed
+
+
+def draw(answers: pd.DataFrame, rows: int) -> pd.DataFrame:
+    """Return the next answers to decide: the columns in turn, each in its permanent order."""
+    order = {column: number for number, column in enumerate(dict.fromkeys(answers["column"]))}
+    ordered = answers.sort_values("place", kind="stable")
+    turns = ordered.assign(turn=ordered.groupby("column").cumcount(), number=ordered["column"].map(order))
+    left = turns[turns["label"].isna()].sort_values(["turn", "number"], kind="stable")
+    return answers.loc[left.index[:rows]].reset_index(drop=True)
+
+
+def labels_needed(answers: pd.DataFrame, drawn: int) -> str:
+    """Return how many of some answers were drawn, and how many labels of a column a target takes, in words."""
+    if not drawn:
+        return f"Nothing to judge: of {many(len(answers), 'answer')}, all are decided."
+    counts = answers["column"].value_counts()
+    takes = []
+    for target in TARGETS:
+        labels = sorted({looks(count, target)[0][0] for count in counts})
+        takes.append(f"{labels[0]} to {labels[-1]}" if len(labels) > 1 else str(labels[0]))
+    left = int(answers["label"].isna().sum())
+    return (
+        f"{many(drawn, 'answer')} to judge, of {left:,} in {many(len(counts), 'column')}. To show that 90 % of a "
+        f"column are right takes {takes[0]} labels without a mistake, 95 % takes {takes[1]}."
+    )
+
+
+def _notes(reader: StoreReader, cells: pd.DataFrame) -> list[str | None]:
+    """Return what the model noted of the answers that some cells come from."""
+    table = reader.facts(("notes",), (RECORD_ID,))
+    table = table.filter(pc.is_in(table.column(RECORD_ID), pa.array(cells[RECORD_ID].tolist(), pa.string())))
+    rows = {row[RECORD_ID]: row for row in table.to_pylist()}
+    return [
+        rows[record].get(meta(stage, "notes")) for record, stage in zip(cells[RECORD_ID], cells["stage"], strict=True)
+    ]
+
+
+class Box:
+    """A box that shows one cell after another and stores each answer as it is given."""
+
+    def __init__(self, out: str | Path, cells: pd.DataFrame) -> None:
+        import ipywidgets
+
+        self._out, self._cells = out, cells
+        self._at = 0
+        self._given: dict[int, str] = {}
+        self._page, self._said = ipywidgets.HTML(), ipywidgets.HTML()
+        # Leaving the box sends what stands in it, as Enter does; the event of Enter itself comes before the value.
+        self._text = ipywidgets.Text(continuous_update=False, placeholder="y  n  ?  <  = value")
+        self._text.observe(lambda change: self._answer(change["new"]), "value")
+        self._box = ipywidgets.VBox([self._page, self._text, self._said])
+
+    def show(self) -> None:
+        """Show it below the cell that runs, ready for the keyboard."""
+        from IPython.display import display
+
+        self._tell("")
+        display({**self._box._repr_mimebundle_(), "text/plain": AT_FIRST}, raw=True)  # type: ignore[no-untyped-call]
+        for seconds in FOCUS_SECONDS:
+            timer = threading.Timer(seconds, self._text.focus)
+            timer.daemon = True
+            timer.start()
+
+    def _answer(self, text: str) -> None:
+        if text:
+            self._text.value = ""
+            self._tell(self._take(text.strip()))
+
+    def _take(self, text: str) -> str:
+        """Take one of the five answers; return what came of it."""
+        verdict, value = VERDICTS.get(text), text[1:].strip() if text[:1] == "=" else ""
+        if text == "<" and self._at:
+            self._at -= 1
+            return f"Back. It was: {self._given[self._at]}."
+        if self._at == len(self._cells) or not (verdict or value):
+            return f"Nothing was stored for {text!r}."
+        try:
+            decide(self._out, self._cells.iloc[[self._at]], verdict, value=value or None)
+        except EnrichError as error:
+            return f"Nothing was stored. {error}"
+        self._given[self._at] = verdict or f"= {value}"
+        self._at += 1
+        return f"Stored: {self._given[self._at - 1]}."
+
+    def _tell(self, said: str) -> None:
+        count = len(self._cells)
+        if self._at < count:
+            self._page.value = page_of(
+                self._cells.iloc[self._at], self._cells.attrs[ORIGIN]["key"], f"{self._at + 1} of {count}"
+            )
+        else:
+            words = Counter(word if word in VERDICTS.values() else "another value" for word in self._given.values())
+            summed = ", ".join(f"{number} {word}" for word, number in words.items())
+            self._page.value = escaped(
+                f"All {count} are judged: {summed}. precision(out) says what that shows.", most=0
+            )
+        self._said.value = f'<div class="{NO_MATHEMATICS}">{escaped(KEYS, most=0)}<br>{escaped(said, most=0)}</div>'
+
+
+def page_of(cell: pd.Series[Any], key: Sequence[str], place: str) -> str:
+    """Return a cell and what is known of it, as HTML."""
+    record = ", ".join(str(cell[name]) for name in key if not is_missing(cell[name]))
+    answer = link(cell["answer"]) if cell["answer"].startswith("http") else escaped(cell["answer"], LONGEST_VALUE)
+    facts = {title: cell[name] for name, title in BESIDE.items()}
+    texts = {
+        title: "<br>".join(
+            escaped(str(part), LONGEST_VALUE) for part in (value if isinstance(value, list) else [value])
+        )
+        for title, value in facts.items()
+        if not is_missing(value) and value != []
+    }
+    texts["pages"] = "<br>".join(link(address) for address in cell["sources"])
+    rows = "".join(f"<tr><td>{title}</td><td>{text}</td></tr>" for title, text in texts.items() if text)
+    return (
+        f'<div class="{NO_MATHEMATICS}"><p>{place} · {escaped(record, LONGEST_VALUE)} · {escaped(cell["column"])}</p>'
+        f'<p style="font-size:150%">{answer}</p><table>{rows}</table></div>'
+    )
