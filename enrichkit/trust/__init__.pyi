@@ -1,7 +1,6 @@
-from .bands import precision
 from .comparison import changes
 from .decisions import decide
-from .frames import corrections, evidence, weak
+from .frames import corrections, evidence, precision, weak
 from .record_page import Dossier, dossier
 from .review_box import review
 

@@ -13,19 +13,16 @@ import itertools
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 
 import pandas as pd
 import pyarrow.compute as pc
 
-from ..errors import InputError
-from ..formatting import amount, many, perhaps
-from ..store.decisions import About, Decision, about_of, read_decisions, standing
+from ..formatting import amount, many
+from ..store.decisions import About, about_of
 from ..store.index import RECORD_ID
 from ..store.reader import StoreReader
 from ..store.rows import meta
-from ..table.arrow import alike
-from .frames import evidence
+from ..table.cells import is_missing
 
 BANDS = ("own page", "other page", "no page", "doubted")
 """What speaks for an answer, best first."""
@@ -34,98 +31,44 @@ LOOKS = ((0, 0.04), (1, 0.007), (3, 0.003))
 ONE_SIDED = 0.05
 MEASURED = ("cells", "decided", "unsure", "share_right", "low", "high")
 USE = "use"
+SAME = ["column", "about"]
+"""What makes two lines of the evidence the same answer."""
 Label = str | None
 """``right``, ``wrong`` or ``unsure``; None for an answer that is not decided."""
 
 
-def precision(
-    out: str | Path = "enriched", *, target: float | None = None, by: str | Sequence[str] = ("column", "band")
-) -> pd.DataFrame:
-    """Return how many of a store's answers are right, as far as they are decided, and which of them reach a target.
+def labelled(fields: pd.DataFrame, reader: StoreReader) -> pd.DataFrame:
+    """Return a store's evidence where there is a value, with the ``about``, ``place`` and ``label`` of each answer.
 
-    A set of answers is judged by those of its permanent order that are decided without a gap, as `review` draws them.
-    Whether it reaches a target is looked at three times only, where no, one and three labels may be wrong; so what is
-    to be used misses its target in less than 5 of 100 cases. In each column the bands are joined from the best down,
-    until one fails.
-
-    Parameters
-    ----------
-    out : str or Path
-        The store's folder.
-    target : float, optional
-        The share of answers that should be right, such as 0.95.
-    by : str or sequence of str
-        Columns of `evidence`: answers are put into sets by all of them, then by fewer.
-
-    Returns
-    -------
-    DataFrame
-        A row per set: the columns of ``by`` (empty where all are taken together), ``cells`` (answers with a value),
-        ``decided`` and ``unsure`` (without a gap), ``share_right`` of those that could be told, ``low`` and ``high``
-        (an exact 90 % interval for the share of all cells), ``next`` (with a target: ``use``, or what to do).
-
-    Raises
-    ------
-    InputError
-        If the target is no share, or ``by`` names no column of `evidence`.
-    StoreError
-        If there is no store.
-
-    Examples
-    --------
-    >>> import pandas as pd, enrichkit, tempfile
-    >>> df = pd.DataFrame({"fund.title": ["Borealis Ventures", "Tern Fund"]})
-    >>> out = tempfile.mkdtemp() + "/enriched"
-    >>> _ = enrichkit.run(df, model="simulator", stages=["fund"], out=out, progress=False)
-    >>> measured = enrichkit.trust.precision(out, target=0.9, by="column")
-    >>> measured[["column", "next"]].head(2).to_numpy().tolist()
-    [['fund.linkedin', 'decide 1 more'], ['fund.crunchbase', 'decide 2 more']]
+    Columns keep their order. Where records share an answer, the one that casts most doubt on it comes first.
     """
-    names = [by] if isinstance(by, str) else list(dict.fromkeys(by))
-    if target is not None and not 0 < target < 1:
-        raise InputError("target must be a share between 0 and 1, such as 0.95, not {target!r}.", target=target)
-    answers = read_labels(out)
-    for name in names:
-        if name not in answers.columns:
-            raise InputError(
-                "by must name columns of the evidence, not {name!r}.{hint}", name=name, hint=perhaps(name, answers)
-            )
-    return estimates(answers, names, target=target, usd={} if target is None else _usd_per_question(StoreReader(out)))
-
-
-def read_labels(out: str | Path, cells: pd.DataFrame | None = None) -> pd.DataFrame:
-    """Return the evidence of each answer with a value once, with its ``about``, ``band``, ``place`` and ``label``.
-
-    Where records, or those of these cells, share an answer, the one that casts most doubt on it stands for all. Columns
-    keep their order.
-    """
-    reader, fields = StoreReader(out, warn=False), evidence(out)
-    origin = fields.attrs
-    if cells is not None:
-        names = [RECORD_ID, "column"]
-        fields = fields[pd.MultiIndex.from_frame(fields[names]).isin(pd.MultiIndex.from_frame(cells[names]))]
-        fields = fields.reset_index(drop=True)
     per = {stage: facts.get("per", ()) for stage, facts in reader.stages.items()}
-    rows = reader.facts((), {RECORD_ID, *itertools.chain(*per.values())}).to_pylist()
+    rows = reader.facts(("states",), {RECORD_ID, *itertools.chain(*per.values())}).to_pylist()
     about = {(row[RECORD_ID], stage): about_of(row, names) for row in rows for stage, names in per.items()}
-    pairs = zip(fields[RECORD_ID], fields["stage"], strict=True)
-    fields = fields.assign(
-        about=pd.Series([about[pair] for pair in pairs], dtype=object), band=fields["state"].map(_band)
-    )
+    bands = {
+        (row[RECORD_ID], column): band(state["state"])
+        for row in rows
+        for stage, columns in reader.answers.items()
+        for state in row.get(meta(stage, "states")) or ()
+        for column, field in columns.items()
+        if field == state["field"]
+    }
+    fields["band"] = [bands[cell] for cell in zip(fields[RECORD_ID], fields["column"], strict=True)]
     order = {name: place for place, name in enumerate(dict.fromkeys(fields["column"]))}
-    ranks = fields.assign(column=fields["column"].map(order), band=-fields["band"].map(BANDS.index))
-    fields = fields.loc[ranks.sort_values(["column", "band"], kind="stable").index]
-    answers = fields[fields["answer"].notna()].drop_duplicates(["column", "about"]).reset_index(drop=True)
-    decided = standing(read_decisions(Path(out)))
-    said = list(zip(answers["column"], answers["about"], answers["answer"], strict=True))
-    places = [place_in_order(about, column, answer) for column, about, answer in said]
-    labels = [label(decided.get((column, about)), answer) for column, about, answer in said]
-    answers = answers.assign(place=places, label=pd.Series(labels, dtype=object))
-    answers.attrs = origin
-    return answers
+    ranks = pd.DataFrame({"column": fields["column"].map(order), "doubt": -fields["band"].map(BANDS.index)})
+    fields = fields.loc[ranks.sort_values(["column", "doubt"], kind="stable").index]
+    answers = fields[fields["answer"].notna()].reset_index(drop=True)
+    names = (RECORD_ID, "stage", "column", "answer", "decision")
+    facts = []
+    for record, stage, column, answer, decision in zip(*(answers[name] for name in names), strict=True):
+        asked = about[record, stage]
+        label = "wrong" if decision == "value" else None if is_missing(decision) else decision
+        facts.append((asked, place_in_order(asked, column, answer), label))
+    return answers.join(pd.DataFrame(facts, columns=["about", "place", "label"], dtype=object))
 
 
-def _band(state: str) -> str:
+def band(state: str) -> str:
+    """Return the band of an answer, by the state that its reply gave it, whatever was decided since."""
     return {"supported": "other page", "unsupported": "no page"}.get(state, "doubted")
 
 
@@ -134,17 +77,15 @@ def place_in_order(about: About, column: str, value: str) -> str:
     return hashlib.blake2b(json.dumps([about, column, value]).encode(), digest_size=8).hexdigest()
 
 
-def label(decision: Decision | None, answer: str) -> Label:
-    """Return what a decision says of an answer: of another one only if the right value is known."""
-    if decision is None:
-        return None
-    right = decision.instead if decision.verdict == "value" else decision.value
-    if decision.verdict in ("right", "value") and right is not None:
-        return "right" if alike(answer, right) else "wrong"
-    return decision.verdict if decision.value is not None and alike(answer, decision.value) else None
+def below(answers: pd.DataFrame, target: float) -> pd.DataFrame:
+    """Return those of labelled answers that are neither in a band that reaches a target, nor decided to be right."""
+    measured = estimates(answers.drop_duplicates(SAME), ("column", "band"), target=target, usd={})
+    used = measured.loc[measured["next"] == USE, ["column", "band"]]
+    kept = pd.MultiIndex.from_frame(answers[["column", "band"]]).isin(pd.MultiIndex.from_frame(used))
+    return answers[~kept & (answers["label"] != "right")]
 
 
-def _usd_per_question(reader: StoreReader) -> dict[str, float | None]:
+def usd_per_question(reader: StoreReader) -> dict[str, float | None]:
     """Return what a question of each stage has cost on average; None where that is unknown."""
     table = reader.facts(("question", "cost_usd"))
     usd: dict[str, float | None] = {}

@@ -10,7 +10,7 @@ import threading
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 import pyarrow as pa
@@ -23,11 +23,12 @@ from ..store.index import RECORD_ID
 from ..store.reader import ORIGIN, StoreReader
 from ..store.rows import meta
 from ..table.cells import is_missing
-from .bands import looks, read_labels
+from .bands import SAME, labelled, looks
 from .decisions import decide
+from .frames import evidence
 from .record_page import LONGEST_VALUE, link
 
-VERDICTS = {"y": "right", "n": "wrong", "?": "unsure"}
+VERDICTS: dict[str, Literal["right", "wrong", "unsure"]] = {"y": "right", "n": "wrong", "?": "unsure"}
 KEYS = "y right · n wrong · ? cannot tell · = Bergen the right value · < back · Enter sends it"
 BESIDE = {"state": "state", "cell": "your cell", "doubts": "against it", "notes": "the model's notes"}
 """What stands beside an answer, besides its pages."""
@@ -87,7 +88,11 @@ def review(
         raise InputError(
             "The cells to review lack _record_id or column. Give rows of evidence, corrections or changes."
         )
-    answers = read_labels(out, cells)
+    fields, reader = evidence(out), StoreReader(out, warn=False)
+    if cells is not None:
+        names = [RECORD_ID, "column"]
+        fields = fields[pd.MultiIndex.from_frame(fields[names]).isin(pd.MultiIndex.from_frame(cells[names]))].copy()
+    answers = labelled(fields, reader).drop_duplicates(SAME, ignore_index=True)
     wanted = [columns] if isinstance(columns, str) else columns or dict.fromkeys(answers["column"])
     for name in wanted:
         if name not in set(answers["column"]):
@@ -98,8 +103,9 @@ def review(
     listed = draw(answers, rows)
     print(labels_needed(answers, len(listed)))
     listed = listed.drop(columns=["about", "place", "label"])
-    notes = pd.Series(_notes(StoreReader(out, warn=False), listed), dtype=object)
+    notes = pd.Series(_notes(reader, listed), dtype=object)
     listed = listed.assign(notes=notes, verdict="", value="")
+    listed.attrs = fields.attrs
     if len(listed) and way_to_show("auto") == "widget":
         Box(out, listed).show()
     return listed
