@@ -58,7 +58,7 @@ def review(
     out : str or Path
         The store's folder.
     rows : int
-        How many answers at most.
+        How many answers, a row each, at most.
     columns : sequence of str, optional
         Only answers in these columns, such as those that matter most.
     cells : DataFrame, optional
