@@ -47,18 +47,13 @@ def status_of_store(args: argparse.Namespace) -> int:
 
 
 def _last_run(progress: dict[str, Any]) -> str:
-    """Say what the last run wrote about itself, and how long ago; the file may be anybody's."""
-    ago = pace = ""
-    with contextlib.suppress(KeyError, TypeError, ValueError, OverflowError):
-        updated = datetime.fromisoformat(progress["last_updated"])
-        ago = f" {duration((datetime.now(UTC) - updated).total_seconds())} ago"
-    if progress.get("state") == "running":
-        pace = f", {progress.get('rate_per_second')} records/s"
-        with contextlib.suppress(TypeError, ValueError, OverflowError):
-            pace += f", {duration(left)} left" if (left := progress.get("left_seconds")) else ""
+    """Say what the last run wrote about itself, and how long ago."""
+    ago = duration((datetime.now(UTC) - datetime.fromisoformat(progress["last_updated"])).total_seconds())
+    pace = f", {progress['rate_per_second']} records/s" * (progress["state"] == "running")
+    left = f", {duration(seconds)} left" if (seconds := progress["left_seconds"]) else ""
     return (
-        f"The last run: {progress.get('state')}, updated{ago}: {progress.get('completed_count')} of "
-        f"{progress.get('total_records')} records complete, {progress.get('failed_count')} failed{pace}"
+        f"The last run: {progress['state']}, updated {ago} ago: {progress['completed_count']} of "
+        f"{progress['total_records']} records complete, {progress['failed_count']} failed{pace}{left}"
     )
 
 

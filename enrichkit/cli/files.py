@@ -64,14 +64,12 @@ class RunFiles:
     write: Callable[[pd.DataFrame], None]
     every_records: int
     failures: list[dict[str, Any]] = field(default_factory=list)
-    """The failed stages of this table as the store has them, those that this run has noticed last."""
+    """The failed stages of this table as the store has them."""
 
     def __post_init__(self) -> None:
         self._started = datetime.now(UTC)
         known = failed_stages(self.out) if is_store(self.out) else []  # before the run begins, and adds to them
-        self._noticed: dict[Any, tuple[int, str | None]]
-        """How often each failed stage had been asked, and when this run noticed."""
-        self._noticed = {name_of(failure): (failure["attempts"], None) for failure in known}
+        self._noticed = {_attempt_of(failure) for failure in known}
 
     def follow(self, run: Run) -> None:
         """Keep the files up to date until `close`, from a thread of its own."""
@@ -119,19 +117,15 @@ class RunFiles:
 
     def _note_failures(self, table: pd.DataFrame) -> None:
         """Take the failures that stand in the store, and log those that were sealed since the last look."""
-        here, now = set(self.ids), datetime.now(UTC).isoformat(timespec="seconds")
-        self.failures, new = [], []
-        for failure in failed_stages(self.out):
-            attempts, when = self._noticed.get(name_of(failure), (None, None))
-            if attempts != failure["attempts"]:
-                when, self._noticed[name_of(failure)] = now, (failure["attempts"], now)
-                new.append(as_json({"when": when} | failure) + "\n")
-            if failure["record"] in here and meta(failure["stage"], "status") in table.columns:
-                self.failures.append({"when": when} | failure)
-        self.failures.sort(key=lambda failure: failure["when"] or "")
+        here, when = set(self.ids), datetime.now(UTC).isoformat(timespec="seconds")
+        failures = failed_stages(self.out)
+        asked = [failure for failure in failures if meta(failure["stage"], "status") in table.columns]
+        self.failures = [failure for failure in asked if failure["record"] in here]
+        new = [failure for failure in failures if _attempt_of(failure) not in self._noticed]
+        self._noticed.update(map(_attempt_of, new))
         for path in self.progress if new else ():
             with path.with_name(ERRORS).open("a", encoding="utf-8") as log:
-                log.writelines(new)
+                log.writelines(as_json({"when": when} | failure) + "\n" for failure in new)
 
     def _put_progress(self, table: pd.DataFrame, state: str) -> None:
         """Write how far the run is."""
@@ -155,12 +149,9 @@ class RunFiles:
             "cost_usd": round(sealed.cost_usd, 6),
             "unpriced": sealed.unpriced,
             "simulated": status.money.simulated,
-            "run_tokens": status.traffic.tokens,
-            "run_cost_usd": round(status.money.cost_usd, 6),
             "rate_per_second": round(status.rate_per_second, 3),
             "left_seconds": None if left is None else round(left, 1),
             "eta": None if left is None else (now + timedelta(seconds=left)).isoformat(timespec="seconds"),
-            "waiting": status.waiting if running else "",
             "pid": os.getpid(),
         }
         for path in self.progress:
@@ -181,9 +172,9 @@ def _put(path: Path, value: Any) -> None:
     Files(path.parent, mode=0o666).put(path, (as_json(value, indent=2) + "\n").encode())
 
 
-def name_of(failure: Mapping[str, Any]) -> tuple[str, str]:
-    """Return which stage of which record has failed."""
-    return failure["record"], failure["stage"]
+def _attempt_of(failure: Mapping[str, Any]) -> tuple[str, str, int]:
+    """Return which stage of which record has failed, and after how many attempts."""
+    return failure["record"], failure["stage"], failure["attempts"]
 
 
 def failed_stages(out: Path) -> list[dict[str, Any]]:
@@ -217,14 +208,14 @@ def set_aside(out: Path) -> Path | None:
     StoreError
         If it cannot be renamed.
     """
-    area, place = work_area(out), out.resolve() if out.is_symlink() else out
+    area = work_area(out)
     if not out.exists() and not area.exists():
         return None
-    aside = place.with_name(f"{place.name}.{datetime.now():%Y%m%d-%H%M%S-%f}")
+    aside = out.with_name(f"{out.name}.{datetime.now():%Y%m%d-%H%M%S-%f}")
     lock = filelock.FileLock(area / "lock", timeout=0, mode=0o600) if area.is_dir() else contextlib.nullcontext()
     try:
         with lock:  # the shards first: what a crash in between leaves is taken up by the next call, or set aside by it
-            for path, target in ((place, aside), (area, work_area(aside)), (trial_area(out), trial_area(aside))):
+            for path, target in ((out, aside), (area, work_area(aside)), (trial_area(out), trial_area(aside))):
                 if path.exists():
                     path.rename(target)
     except filelock.Timeout:
@@ -232,6 +223,4 @@ def set_aside(out: Path) -> Path | None:
     except OSError as error:
         reason = error.strerror or error
         raise StoreError("{store} cannot be moved aside: {reason}.", store=out, reason=reason) from error
-    if out.is_symlink():  # it would lead nowhere
-        place.mkdir()
     return aside

@@ -16,7 +16,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from itertools import chain
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -33,7 +32,7 @@ from ..store.files import is_store
 from ..store.index import RECORD_ID, Index, damaged_error, footer
 from ..store.reader import StoreReader
 from ..store.replies import cost_of_payloads, trial_replies
-from ..store.rows import COUNTS, META, SPENT, meta, read_outcome
+from ..store.rows import COUNTS, META, SPENT, meta
 from .plan import RunPlan
 from .questions import StageQuestions
 
@@ -115,7 +114,7 @@ def _samples(run_plan: RunPlan, index: Index, prices: Mapping[str, Price]) -> It
     asking = [questions for questions in run_plan.stages if questions.to_ask]
     shards = _newest(index, [questions.stage.name for questions in asking]) if asking else []
     for questions in asking:
-        used = _used(questions, index, shards, prices)
+        used = _used(questions, shards)
         sizes = used if len(used) else _usual_sizes(run_plan, questions)
         model = questions.stage.model or run_plan.model
         priced = _priced(sizes, model, run_plan.tier, prices)
@@ -235,17 +234,14 @@ def _newest(index: Index, stages: Sequence[str]) -> list[pa.Table]:
     return tables
 
 
-def _used(
-    questions: StageQuestions, index: Index, shards: Sequence[pa.Table], prices: Mapping[str, Price]
-) -> pd.DataFrame:
+def _used(questions: StageQuestions, shards: Sequence[pa.Table]) -> pd.DataFrame:
     """Return what a stage's paid questions used, repetitions included, a row each, as far as that is known.
 
     These are the questions that were asked just as they would be now. If there are none, they are those of another
     model or another question, without the version that answered.
     """
-    pending = pa.Table.from_pylist(list(_pending(questions, index, prices)), USAGE)
     sealed = [_sealed(table, questions.stage.name) for table in shards]
-    used: pd.DataFrame = pa.concat_tables([pending, *sealed]).to_pandas()
+    used: pd.DataFrame = pa.concat_tables([USAGE.empty_table(), *sealed]).to_pandas()
     used = used[used["input_tokens"].notna() & (used["output_tokens"].notna() | used["cost_usd"].notna())]
     most = max(1, used["searches"].max()) if questions.stage.search else 0
     used = used.fillna({"searches": most})  # as many as its dearest reply had, as in the budget
@@ -261,16 +257,6 @@ def _sealed(table: pa.Table, stage: str) -> pa.Table:
     question = footer(table).get("stages", {}).get(stage, {}).get("question")
     facts = [rows.column(meta(stage, fact)) for fact in (*SPENT, "model")]
     return pa.table([*facts, pa.array([question] * rows.num_rows)], schema=USAGE)
-
-
-def _pending(questions: StageQuestions, index: Index, prices: Mapping[str, Price]) -> Iterator[dict[str, Any]]:
-    """Yield what those questions used whose final reply is not in a shard yet: their records wait for other stages."""
-    for number, entries in questions.pending(index):
-        if questions.place[number] < 0 and len(questions.records(number)) and entries[-1].status != "again":
-            payloads = [entry.payload for entry in entries]
-            outcome = read_outcome(questions.stage, questions.id(number), payloads, prices, recorded=0)
-            version = outcome.best.reply.model_version
-            yield (outcome.spent or {}) | {"model": version, "question": questions.fingerprint}
 
 
 def spent_before(index: Index, run_plan: RunPlan, *, budget_usd: float | None, prices: Mapping[str, Price]) -> Decimal:

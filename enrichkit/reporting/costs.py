@@ -13,11 +13,9 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from ..errors import InputError
-from ..formatting import rows_told
 from ..messages import SIMULATOR, Usage
 from ..pricing.prices import KINDS, MODELS, Price, cost, prices_told, total, total_usd
 from ..store.reader import StoreReader
@@ -335,14 +333,6 @@ def _usages(paid: pd.DataFrame) -> Iterator[tuple[Usage, datetime | None]]:
     """Yield what each reply used, and when."""
     names = [name for name in USED if name in paid.columns]
     numbers = paid[names].apply(pd.to_numeric, errors="coerce").astype("float64")
-    for name in names:
-        if len(odd := np.flatnonzero(paid[name].notna() & ~np.isfinite(numbers[name]))):
-            raise InputError(
-                "{name} holds {held!s} in {rows}, which is not a count.",
-                name=name,
-                held=paid[name].iloc[odd[0]],
-                rows=rows_told(odd, paid.index),
-            )
     days, tiers = (paid.get(name, [None] * len(paid)) for name in ("at", "tier"))
     for at, tier, used in zip(days, tiers, numbers.rename(columns=USED).to_dict("records"), strict=True):
         yield Usage(**{"searches": 0, "tier": tier} | used), None if pd.isna(at) else at

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 import random
-import threading
 from collections import Counter
 
 import numpy as np
@@ -14,7 +13,6 @@ import pytest
 
 import enrichkit
 from enrichkit import Answer, Price, Stage
-from enrichkit.formatting import many
 from enrichkit.messages import Failure, Reply, Usage
 from enrichkit.planning.estimate import STUDENT, carry_over
 from support.paths import TABLE
@@ -205,32 +203,6 @@ def test_a_stage_that_is_new_to_the_store_is_guessed_and_named(tmp_path):
     )
     found = enrichkit.plan(table(), stages=[COMPANY, SITE], **settings)
     assert found.basis == "measured on 10 replies of this store, but site from the usual sizes"
-
-
-@pytest.mark.parametrize("complete", [0, 10])
-def test_replies_that_are_not_sealed_yet_are_measured_too(tmp_path, complete):
-    """As after a stop between two stages: each once, beside those in the shards, and priced alike."""
-    settings = {"out": tmp_path / "out", "key": "name", "stages": [COMPANY, SITE]}
-    if complete:
-        enrichkit.run(table(complete), model="gemini-3.5-flash-lite", client=counted, progress=False, **settings)
-
-    answered = threading.Event()
-
-    def client(request):
-        if request.stage == "site":
-            answered.wait(10)  # so that there is something to measure when the run ends
-            return Reply(failure=Failure(cause="auth"))
-        answered.set()
-        return counted(request)
-
-    with pytest.raises(enrichkit.errors.Stopped):
-        enrichkit.run(table(20), model="gemini-3.5-flash-lite", client=client, progress=False, **settings)
-    pending = enrichkit.report(tmp_path / "out").cost.not_sealed
-    found = enrichkit.plan(table(), **settings | {"stages": [COMPANY]})
-    assert pending > 0
-    assert found.basis == f"measured on {many(complete + pending, 'reply', 'replies')} of this store"
-    each = 1000 * 0.3e-6 + 200 * 2.5e-6 + 2 * 0.014
-    assert found.cost_usd[1] == pytest.approx(found.to_ask * each)
 
 
 def test_replies_that_say_nothing_of_their_use_are_no_measure(tmp_path):
