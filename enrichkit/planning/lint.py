@@ -38,25 +38,20 @@ EMAIL = r"^[^\s/@]+@[^\s/@]+\.[^\s/@]+"
 ADDRESS = r"(?i)^(https?://|www\.)\S|^([a-z0-9-]+\.)+[a-z]{2,}/\S"
 HOST = r"(?i)^([\pL\pN_-]+\.)+\pL{2,}([:/?#]\S*)?$"
 """A web address without a scheme. It does not count where names are due: a firm may be called Acme.vc."""
-PHONE = r"^[+(]?\d[\d\s().+/-]{6,}"
-NO_WORDS = {"phone": r"\d", "page": r"^\S*[/@\d_-]\S*$"}
-"""What is fine besides the kind itself: an extension, the last part of a page's address."""
 PROFILE = r"(?i)\b(linkedin|crunchbase)\.com/"
-
-WEB, MAIL, NUMBER, WORDS = "a web address", "an email address", "a phone number", "words"
-PROFILES, ELSEWHERE = "a LinkedIn or Crunchbase page", "another site's address"
+SLUG = r"^\S*[/\d_-]\S*$"
+"""The last part of a page's address."""
 KINDS = {
-    "email": ("email mail", f"{MAIL} is", (WEB, NUMBER, WORDS)),
-    "site": ("website homepage", "a website is", (MAIL, NUMBER, WORDS, PROFILES)),
-    "page": ("linkedin crunchbase", "a page's address is", (MAIL, NUMBER, WORDS, ELSEWHERE)),
-    "address": ("url link web", f"{WEB} is", (MAIL, NUMBER, WORDS)),
-    "phone": ("phone telephone tel mobile fax", f"{NUMBER} is", (MAIL, WEB, WORDS)),
-    "name": ("country city region name title", f"{WORDS} are", (MAIL, WEB)),
+    "email": ("email mail", "an email address is"),
+    "site": ("website homepage", "a website is"),
+    "page": ("linkedin crunchbase url link web", "a page's address is"),
+    "phone": ("phone telephone tel mobile fax", "a phone number is"),
+    "name": ("country city region name title", "words are"),
 }
-"""Kinds of columns: how their names end, what is due there, and what is misplaced."""
-ENDINGS = {ending: kind for kind, (endings, _, _) in KINDS.items() for ending in endings.split()}
+"""Kinds of columns: how their names end, and what is due there."""
+ENDINGS = {ending: kind for kind, (endings, _) in KINDS.items() for ending in endings.split()}
 COUNTS_AS_VALUE = "{name} says {example} in {rows}, which counts as a value: empty such cells to have them filled in."
-MISPLACED = "{name} holds {what} where {due} due in {rows}, such as {example}: columns may be shifted."
+MISPLACED = "{name} holds {example} where {due} due, in {rows}: columns may be shifted."
 
 Mask = npt.NDArray[np.bool_]
 Texts: TypeAlias = pa.Array | pa.ChunkedArray
@@ -116,28 +111,27 @@ def empty_rows(run_plan: RunPlan) -> Iterator[str]:
 
 
 def shifted(name: str, texts: Texts, index: pd.Index[Any] | None = None, *, own: str = "") -> Iterator[str]:
-    """Yield a sentence for each kind of value that belongs in another column, judging by the column's name.
+    """Yield a sentence where values belong in another column, judging by the column's name.
 
     The user's ``own`` name of the column stands in the sentence.
 
     >>> list(shifted("fund.website", pa.array(["acme.example", "Norway", None])))
-    ["fund.website holds words where a website is due in row 2, such as 'Norway': columns may be shifted."]
+    ["fund.website holds 'Norway' where a website is due, in row 2: columns may be shifted."]
     """
-    ending = re.split(r"[\W_]+", name.lower())[-1]
-    kind = ENDINGS.get(ending)
+    kind = ENDINGS.get(re.split(r"[\W_]+", name.lower())[-1])
     if kind is None:
         return
-    _, due, misplaced = KINDS[kind]
+    mail, address = _matches(texts, EMAIL), _matches(texts, ADDRESS)
+    web = address | _matches(texts, HOST)
+    fitting = {
+        "email": mail,
+        "site": web & ~_matches(texts, PROFILE),
+        "page": web | (_matches(texts, SLUG) & ~mail),
+        "phone": _matches(texts, r"\d") & ~web & ~mail,
+        "name": ~(address | mail),
+    }
     blank = ~has_value(texts) | _is_placeholder(texts)
-    web = _matches(texts, ADDRESS) | (kind != "name" and _matches(texts, HOST))
-    words = ~_matches(texts, NO_WORDS.get(kind, r"^$"))
-    profile = web & (kind == "site" and _matches(texts, PROFILE))
-    elsewhere = web & (kind == "page" and ~_matches(texts, rf"(?i)\b{ending}\."))
-    masks = [blank, _matches(texts, EMAIL), profile, elsewhere, web, _matches(texts, PHONE), words]
-    label = np.select(masks, ["", MAIL, PROFILES, ELSEWHERE, WEB, NUMBER, WORDS], "")
-    for what in misplaced:
-        due_here = "an address on its site is" if what == ELSEWHERE else due
-        yield from _note(MISPLACED, label == what, texts, index, name=own or name, what=what, due=due_here)
+    yield from _note(MISPLACED, ~(blank | fitting[kind]), texts, index, name=own or name, due=KINDS[kind][1])
 
 
 def odd_values(name: str, texts: Texts, index: pd.Index[Any] | None = None, *, asked: bool) -> Iterator[str]:
