@@ -219,22 +219,15 @@ class Report:
         return Sentence("Next: {calls}.", calls=joined(self._calls(), "; "))
 
     def _calls(self) -> Iterator[str]:
-        status = self.quality.status
         if self.damaged:
             yield Sentence(
                 "restore the damaged shards from a copy, or {run} with {redo_damaged_on} asks, and pays, for their "
                 "records again"
             )
-        else:
-            if not self.quality.records:
-                yield Sentence("{run} with the same arguments goes on, unless a run is under way")
-            if waiting := [stage for stage, count in self.quality.pending.items() if count]:
-                yield Sentence(
-                    "{run} with {listed} among its stages asks the pending ones, if its table has them",
-                    listed=" and ".join(waiting),
-                )
-            if status.get("failed"):
-                yield Sentence("{run} with {retry_failed_on} asks the failed ones again")
+        elif not self.quality.records or any(self.quality.pending.values()):
+            yield Sentence("{run} with the same arguments goes on")
+        elif self.quality.status.get("failed"):
+            yield Sentence("{run} with {retry_failed_on} asks the failed ones again")
         if self.quality.corrections:
             yield Sentence("{corrections}{folder!r}{end_of_call} lists the answers that differ", folder=self.out)
         if self.quality.records:

@@ -5,22 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import pandas as pd
 import pyarrow as pa
 
-from ..formatting import html_page, many, text_page
+from ..formatting import many, text_page
 from ..gemini.wire import decode, parse
 from ..planning.records import record_ids
 from ..store.decisions import Decision, damaged_file, damaged_files
 from ..store.files import MANIFEST, names_in, stray_work_area, trial_sides, work_area
-from ..store.index import RECORD_ID, VERSION, footer, shard_paths, unseen_in
+from ..store.index import RECORD_ID, footer, shard_paths, unseen_in
 from ..store.reader import StoreReader
-from ..store.rows import STATUS, Status, meta, record_status
+from ..store.rows import meta
 
 MOST_SHOWN = 20
-STATUSES = frozenset(get_args(Status))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,9 +66,6 @@ class Verification:
 
     __repr__ = __str__
 
-    def _repr_html_(self) -> str:
-        return html_page(self._lines())
-
     def _lines(self) -> list[str]:
         counts = (
             f"{many(self.records, 'record')} in {many(self.shards, 'shard')}, {many(self.replies, 'reply', 'replies')}"
@@ -115,7 +111,7 @@ def verify(out: str | Path = "enriched") -> Verification:
     """
     reader = StoreReader(out, warn=False)
     reader.check_everything()
-    stages, problems = list(reader.stages), [*_wrong_files(reader), *_disagreeing(reader.footers)]
+    stages, problems = list(reader.stages), list(_wrong_files(reader))
     shard_of: dict[str, int] = {}
     payers: set[str | None] = set()
     decided: set[Decision] = set()
@@ -172,18 +168,6 @@ def _wrong_files(reader: StoreReader) -> Iterator[str]:
         yield f"{count} quarantined in {area / 'quarantine'}: {', '.join(names[:3])}."
 
 
-def _disagreeing(footers: Mapping[int, Mapping[str, Any]]) -> Iterator[str]:
-    """Yield the shards of another format, and those that say something else of the store than the first one does."""
-    for number, facts in footers.items():
-        if facts.get("version") != VERSION:
-            yield f"Shard s{number:04d} has the format {facts.get('version')!r}, this enrichkit writes {VERSION}."
-    for fact in ("key", "simulated"):
-        said = [(number, facts[fact]) for number, facts in footers.items() if facts.get(fact) is not None]
-        for number, value in said:
-            if value != said[0][1]:
-                yield f"Shard s{number:04d} says {fact}: {value}, shard s{said[0][0]:04d} says {said[0][1]}."
-
-
 def _wrong_ids(table: pa.Table, rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     """Yield the records whose key is not the one that their id was made from."""
     key = footer(table).get("key", ())
@@ -197,19 +181,13 @@ def _wrong_ids(table: pa.Table, rows: Sequence[Mapping[str, Any]]) -> Iterator[s
 
 
 def _wrong_rows(table: pa.Table, rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """Yield what is wrong with the statuses and the replies of a shard's rows."""
-    stages = list(footer(table).get("stages", {}))
+    """Yield what is wrong with the replies of a shard's rows."""
     for row in rows:
-        statuses = [row.get(meta(stage, "status")) for stage in stages]
-        if not {*statuses, row.get(STATUS)} <= STATUSES:
-            yield f", record {row.get(RECORD_ID)}: a status is not one of {', '.join(sorted(STATUSES))}."
-        elif row[STATUS] not in (record_status(statuses), "pending"):
-            both = f"{row[STATUS]}, that of its stages {', '.join(map(str, statuses))}"
-            yield f", record {row.get(RECORD_ID)}: its status is {both}."
-        for stage in (stage for stage, status in zip(stages, statuses, strict=True) if status in ("done", "failed")):
-            question, replies, payer = (row.get(meta(stage, fact)) for fact in ("question", "replies", "paid_by"))
-            for problem in _wrong_replies(question, replies or (), payer):
-                yield f", record {row.get(RECORD_ID)}, {stage}: {problem}"
+        for stage in footer(table).get("stages", {}):
+            if row.get(meta(stage, "status")) in ("done", "failed"):
+                question, replies, payer = (row.get(meta(stage, fact)) for fact in ("question", "replies", "paid_by"))
+                for problem in _wrong_replies(question, replies or (), payer):
+                    yield f", record {row.get(RECORD_ID)}, {stage}: {problem}"
 
 
 def _wrong_replies(question: str | None, replies: Sequence[bytes], payer: str | None) -> Iterator[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import threading
 import warnings
 import weakref
@@ -15,7 +14,7 @@ from typing import Any
 import pandas as pd
 
 from ..engine.shard_writer import Row
-from ..errors import Interrupted, SetupError, Stopped
+from ..errors import Interrupted, Stopped
 from ..formatting import PYTHON, many
 from ..progress.notify import notify
 from ..progress.screens import Controls, Live, point_out, way_to_show
@@ -71,7 +70,6 @@ class Run:
         self._done = threading.Event()
         """Set once the notification of the end is out, too."""
         self._error: BaseException | None = None
-        self._process = os.getpid()
         way = way_to_show(options.progress)
         _let_earlier_runs_end(options.folder)
         with contextlib.ExitStack() as opening:
@@ -215,11 +213,11 @@ class Run:
         completed, place = self._recorder.completed, 0
         with self._interruptible():
             while True:
-                running = self._running()  # before the look: so that it misses nothing
+                done = self.done  # before the look: so that it misses nothing
                 while records := completed[place : place + ROWS_AT_ONCE]:
                     yield from self._recorder.completed_rows(records, self._options.names)
                     place += len(records)
-                if not running:
+                if done:
                     return
                 self._done.wait(WAIT_SECONDS)
 
@@ -255,18 +253,8 @@ class Run:
         return self._finished()
 
     async def _ended(self) -> None:
-        while self._running():
+        while not self.done:
             await asyncio.sleep(WAIT_SECONDS)
-
-    def _running(self) -> bool:
-        """Whether the end is still to come; to a forked process, which has a copy without threads, it never would."""
-        if self._process != os.getpid() and not self.done:
-            raise SetupError(
-                "This run belongs to process {process}, and this is a copy of it that was forked off, in which it "
-                "never ends. Wait for it there; enrichkit.read(out) has here what is stored.",
-                process=self._process,
-            )
-        return not self.done
 
     @contextlib.contextmanager
     def _interruptible(self) -> Iterator[None]:
@@ -292,7 +280,7 @@ class Run:
 
     def _wait(self) -> None:
         # Event.wait in a loop, never Thread.join: on Python 3.11 an interrupted join forgets that the thread lives.
-        while self._running():
+        while not self.done:
             self._done.wait(WAIT_SECONDS)
         self._live.wait(LAST_WORD_SECONDS)
 

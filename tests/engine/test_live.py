@@ -457,26 +457,6 @@ def test_an_interrupt_in_the_body_of_a_loop_ends_the_loop_only(server, settings)
     assert job.result()["_status"].tolist() == ["done"] * 20
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
-@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
-def test_a_forked_process_is_told_that_it_waits_in_vain(server, settings):
-    """Its copy of the run has no threads, and would never end."""
-    go = hold_after(server, 0)
-    job = enrichkit.start(FRAME.head(8), **settings)
-    child = os.fork()
-    if not child:
-        told = 1
-        try:
-            job.result()
-        except errors.SetupError as error:
-            told = 0 if "belongs to process" in str(error) else 2
-        finally:
-            os._exit(told)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-    go.set()
-    assert job.result()["_status"].tolist() == ["done"] * 8
-
-
 def test_a_resume_while_somebody_else_pauses_leaves_nothing_shut(settings, monkeypatch):
     """Buttons are answered in threads of their own; a run that says it is not paused goes on."""
     go = threading.Event()

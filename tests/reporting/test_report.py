@@ -432,7 +432,7 @@ def test_a_stage_of_some_records_only_is_told_by_name(tmp_path):
     enrichkit.run(frame.head(1), **(call | {"stages": [SITE]}))
     found = enrichkit.report(tmp_path / "out")
     assert str(found).startswith("3 records: 1 done, 2 pending (site not asked of 2); ")
-    expected = "Next: enrichkit.run with site among its stages asks the pending ones, if its table has them; "
+    expected = "Next: enrichkit.run with the same arguments goes on; "
     assert found.next_line.startswith(f"{expected}enrichkit.trust.weak(")
     assert json.loads(found.to_json())["quality"]["pending"] == {"company": 0, "site": 2}
     enrichkit.run(frame, **(call | {"stages": [COMPANY, SITE]}))
@@ -449,7 +449,7 @@ def test_where_no_record_is_sealed_yet_a_run_goes_on(tmp_path):
         store(tmp_path / "out", client, stages=[COMPANY, SITE], names=["a"])
     found = enrichkit.report(tmp_path / "out")
     assert (found.quality.records, found.cost.not_sealed) == (0, 1)
-    assert found.next_line == "Next: enrichkit.run with the same arguments goes on, unless a run is under way."
+    assert found.next_line == "Next: enrichkit.run with the same arguments goes on."
 
 
 def test_it_says_what_to_call_next(tmp_path):

@@ -85,14 +85,6 @@ def nonsense(rows):
     rows[0]["site._replies"] = [b"not JSON"]
 
 
-def no_status(rows):
-    rows[0]["site._status"] = "perhaps"
-
-
-def wrong_status(rows):
-    rows[0]["site._status"] = "failed"
-
-
 def unknown_payer(rows):
     rows[0]["site._paid_by"] = "f" * 32
 
@@ -105,8 +97,6 @@ def unknown_payer(rows):
         (other_question, "none of its replies answers its question"),
         (no_reply, "none of its replies"),
         (nonsense, "cannot be read"),
-        (no_status, "a status is not one of"),
-        (wrong_status, "that of its stages"),
         (unknown_payer, "is in no shard"),
     ],
 )
