@@ -7,6 +7,7 @@ until that one is finished; no worker waits for another's question while there i
 
 from __future__ import annotations
 
+import heapq
 import queue
 import threading
 import time
@@ -42,8 +43,8 @@ class QuestionQueue:
             for own, stage in enumerate(stages)
         ]
         self._delay_seconds = delay_seconds
-        self._later: deque[tuple[float, Question]] = deque()
-        """Unlocked, but for the delay."""
+        self._later: list[tuple[float, Question]] = []
+        """Unlocked, but for a delay; the first that is due stands first."""
         self._finished = [stage.known.copy() for stage in plan.stages]
         self._fresh = self._in_order(plan)
         self._unlocked: deque[Question] = deque()
@@ -53,8 +54,8 @@ class QuestionQueue:
         self._closed = False
         self._changed = threading.Condition()
 
-    def wait(self) -> bool:
-        """Wait until a question is ready, as one in flight may make it; False when nothing is left."""
+    def take(self) -> Question | None:
+        """Return the next question once it is ready, as one in flight may make it; None when nothing is left."""
         with self._changed:
             while not self._closed and not self._ready():
                 if not self._open and not self._later:
@@ -62,15 +63,17 @@ class QuestionQueue:
                     self._changed.notify_all()
                     break
                 self._changed.wait(max(0.0, self._later[0][0] - time.monotonic()) if self._later else None)
-            return not self._closed
-
-    def take(self) -> Question | None:
-        """Return the next question; None if none is ready."""
-        with self._changed:
-            if self._closed or not self._ready():
+            if self._closed:
                 return None
             self._open += 1
             return self._unlocked.popleft()
+
+    def put_back(self, question: Question, seconds: float) -> None:
+        """Take a question back, to be taken again after so long: it is to be tried once more."""
+        with self._changed:
+            self._open -= 1
+            heapq.heappush(self._later, (time.monotonic() + seconds, question))
+            self._changed.notify_all()
 
     def finish(self, question: Question) -> None:
         """Say that a question has its final reply, and unlock those that read its answer."""
@@ -103,7 +106,7 @@ class QuestionQueue:
     def _ready(self) -> bool:
         """Whether a question may be asked now; the first one then is."""
         while self._later and self._later[0][0] <= time.monotonic():
-            question = self._later.popleft()[1]
+            question = heapq.heappop(self._later)[1]
             if question.stage not in self._dropped:
                 self._unlocked.append(question)
         return bool(self._unlocked) or any(map(self._place, self._fresh))
@@ -116,7 +119,7 @@ class QuestionQueue:
             self._waiting.setdefault(blocker, []).append(question)
             return False
         if delay_seconds:
-            self._later.append((time.monotonic() + delay_seconds, question))
+            heapq.heappush(self._later, (time.monotonic() + delay_seconds, question))
         else:
             self._unlocked.append(question)
         return True

@@ -1,20 +1,20 @@
-"""One request's tries: again after what is transient, within a deadline, and never when the run stops.
+"""One request's tries: again after what is transient, within a deadline.
 
-It decides when another try makes sense and waits for it, and when to doubt that searches are taken at all. How a
-request is sent, and what it must wait for before that, is no concern of its own: such waiting counts against no
-deadline.
+It decides when another try makes sense, and when to doubt that searches are taken at all. How a request is sent, and
+who waits for another try, is no concern of its own.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import tenacity
 
 from ..messages import TRANSIENT, Failure, Reply, Request
+from ..stages.stage import Stage
+from ..store.rows import ReadReply
 
 ATTEMPTS = 2
 """A question whose reply has no text, or none that can be read, is asked again once."""
@@ -94,54 +94,57 @@ class SearchDoubt:
         return replace(reply, failure=Failure(cause="search_quota", message=self._said))
 
 
-def ask(
-    request: Request,
-    send: Callable[[Request], Sent | None],
-    *,
-    stop: threading.Event,
-    deadline_seconds: float,
-    sleep: Callable[[float], None] | None = None,
-) -> Sent | None:
-    """Send a request until it is answered or there is no point; None if the run stopped first.
+class Tries:
+    """The tries of a request within its deadline: how long each may take, and when another makes sense.
 
-    A ``send`` that returns None has seen that stop itself, before it sent anything.
+    What a request must wait for before it is sent counts against no deadline.
     """
-    left = deadline_seconds
-    tries = 0
-    jitter = tenacity.wait_random_exponential(multiplier=FIRST_WAIT_SECONDS, max=LONGEST_WAIT_SECONDS)
 
-    def once() -> Sent | None:
-        nonlocal left, tries
-        tries += 1
+    def __init__(self, request: Request) -> None:
+        self._request = request
+        self._left = request.timeout_seconds
+        self.count = 0
+
+    def begin(self) -> float:
+        """Begin a try and return how long it may take, in seconds."""
+        self.count += 1
         # Half of what is left: a silent server must leave time for another try. At flex, silence may last to the end.
-        timeout = left if tries >= SILENT_TRIES or request.tier == "flex" else left / 2
-        sent = send(replace(request, timeout_seconds=max(SHORTEST_TIMEOUT_SECONDS, timeout)))
-        if sent is None:
-            return None
-        left -= sent.seconds
-        return replace(sent, tries=tries)
+        timeout = self._left if self.count >= SILENT_TRIES or self._request.tier == "flex" else self._left / 2
+        return max(SHORTEST_TIMEOUT_SECONDS, timeout)
 
-    def wait(state: tenacity.RetryCallState) -> float:
-        nonlocal left
-        seconds = min(left / 2, jitter(state))
-        left -= seconds
+    def wait_after(self, sent: Sent) -> float | None:
+        """Return the seconds until another try, None if there is no point in any."""
+        self._left -= sent.seconds
+        failure = sent.reply.failure
+        transient = failure is not None and failure.transient and failure.usage is None
+        if not transient or self.count >= TRIES or self._left < self._request.timeout_seconds * LEAST_SHARE:
+            return None
+        state = tenacity.RetryCallState(tenacity.Retrying(), None, (), {})
+        state.attempt_number = self.count
+        jitter = tenacity.wait_random_exponential(multiplier=FIRST_WAIT_SECONDS, max=LONGEST_WAIT_SECONDS)
+        seconds = min(self._left / 2, jitter(state))
+        self._left -= seconds
         return seconds
 
-    first = once()
-    if not _transient(first):
-        return first  # nearly all: tenacity's machinery takes as long as parsing the reply
-    done = [first]
-    retrying = tenacity.Retrying(
-        retry=tenacity.retry_if_result(_transient),
-        stop=lambda state: tries >= TRIES or left < deadline_seconds * LEAST_SHARE or stop.is_set(),
-        wait=wait,
-        sleep=sleep or tenacity.sleep_using_event(stop),
-        # A failure that a stop cut short is no verdict: the question is simply still to be asked.
-        retry_error_callback=lambda state: None if stop.is_set() or state.outcome is None else state.outcome.result(),
-    )
-    return retrying(lambda: done.pop() if done else once())
 
+@dataclass
+class Attempts:
+    """A question that is being asked: what came so far, and the tries of the present attempt.
 
-def _transient(sent: Sent | None) -> bool:
-    failure = None if sent is None else sent.reply.failure
-    return failure is not None and failure.transient and failure.usage is None
+    ``last`` is the number of the last attempt; ``added`` is what its request says besides.
+    """
+
+    stage: Stage
+    request: Request
+    replies: list[ReadReply]
+    recorded: int
+    last: int
+    added: str | None
+
+    def __post_init__(self) -> None:
+        self.tries = Tries(self.request)
+
+    def asked(self) -> Request:
+        """Return the request of the next try."""
+        text = self.request.text + (self.added or "")
+        return replace(self.request, text=text, timeout_seconds=self.tries.begin())

@@ -1,14 +1,12 @@
 """The workers: they take question after question, ask it within pace, budget and deadline, and pass its reply on.
 
-Twice as many long-lived joblib tasks as requests may be under way share a slot for each request: while one backs off
-before another try, another one has its slot, so that a service that answers one request in ten with an error costs a
-tenth of the speed, and no more. Failures are values all the way; a worker never raises, since joblib would drop the
-replies of the others.
+A question that is to be tried once more waits in the queue, and its worker asks another one meanwhile: a service that
+answers one request in ten with an error costs a tenth of the speed, and no more. Failures are values all the way; a
+worker never raises, since joblib would drop the replies of the others.
 """
 
 from __future__ import annotations
 
-import queue
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -29,7 +27,7 @@ from ..store.rows import Outcome, ReadReply, outcome_of, read_decoded, read_payl
 from .pace import RateLimiter
 from .queue import Question, QuestionQueue, name_question, tokens
 from .recorder import Recorder
-from .retry import ATTEMPTS, SearchDoubt, Sent, added_after, ask
+from .retry import ATTEMPTS, Attempts, SearchDoubt, Sent, Tries, added_after
 
 WAITED_FOR = {"standard": {"rate"}, "flex": {"rate", "overloaded"}}
 """The causes that say, at a tier, that there is no room now: the pace waits, and it is nobody's try."""
@@ -120,12 +118,9 @@ class Workers:
         self._pass_on = pass_on
         self._end_run = end_run
         self._turn = threading.Lock()
-        self._slots = tokens(asking.workers)
         self._permits = tokens(asking.workers + SPARE_PERMITS)
-        self._returning = 0
-        """Workers that have backed off and want a slot again."""
-        self._handed = tokens(0)
-        """Slots handed to them: from the common ones the giver would take its own again, before they are awake."""
+        self._waiting: dict[Question, Attempts] = {}
+        """What is to be tried once more, or for which another attempt is to follow."""
         self.simulated = True if self._plan.model == SIMULATOR else recorder.store.index.simulated
         """Whether the simulator answers; None before that is known."""
         self._lock = threading.Lock()
@@ -139,15 +134,16 @@ class Workers:
 
     def start(self) -> Iterator[None]:
         """Let them begin; the iterator ends when all of them have."""
-        self.at_work = count = 2 * self._asking.workers
+        self.at_work = count = self._asking.workers
+        at_once = max(2, count)  # joblib runs a single one in the thread of the writer, which would wait for ever
         with joblib.parallel_config("threading"):
-            granted = joblib.effective_n_jobs(count)
-        if granted < count:  # as with JOBLIB_MULTIPROCESSING=0: one would wait for the others for ever
+            granted = joblib.effective_n_jobs(at_once)
+        if granted < at_once:  # as with JOBLIB_MULTIPROCESSING=0: one would wait for the others for ever
             threads = [threading.Thread(target=self._work, daemon=True) for _ in range(count)]
             for thread in threads:
                 thread.start()
             return map(threading.Thread.join, threads)
-        parallel = joblib.Parallel(n_jobs=count, backend="threading", return_as="generator_unordered", batch_size=1)
+        parallel = joblib.Parallel(n_jobs=at_once, backend="threading", return_as="generator_unordered", batch_size=1)
         return iter(parallel(joblib.delayed(self._work)() for _ in range(count)))
 
     def release(self) -> None:
@@ -155,99 +151,89 @@ class Workers:
         self._permits.put(None)
 
     def wake(self) -> None:
-        """Let those who wait see that the run is stopped: whoever gets a slot or a permit passes it on."""
+        """Let those who wait see that the run is stopped: whoever gets a permit passes it on."""
         self.doubt.over.set()
-        self._give_slot()
         self._permits.put(None)
-
-    def _give_slot(self) -> None:
-        """Give a slot to one that has backed off, else to whoever comes."""
-        with self._lock:
-            if handed := self._returning > 0:
-                self._returning -= 1
-            (self._handed if handed else self._slots).put(None)
-
-    def _take_slot_again(self) -> None:
-        """Take a slot after a wait, before those who want to ask something new."""
-        with self._lock:
-            try:
-                return self._slots.get_nowait()
-            except queue.Empty:
-                self._returning += 1
-        return self._handed.get()
 
     def _work(self) -> None:
         """Ask question after question until none is left; a defect ends the run, named."""
         defect = None
         try:
-            while self._enter():
-                while (question := self._queue.take()) is not None:
-                    self._ask(question)
-                    if self._returning:
-                        break
-                self._give_slot()  # not after a defect: nobody shall ask on before the run is stopped
+            while (question := self._next()) is not None:
+                self._ask(question)
         except BaseException as error:  # noqa: BLE001 - passed on; joblib would drop the replies of the others
             defect = error
         with self._lock:
             self.at_work -= 1
         self._pass_on(WorkerEnded(defect))
 
-    def _enter(self) -> bool:
-        """Wait for something to ask, then for a slot to ask it in, one worker at a time; False when nothing is left."""
-        with self._turn:
-            if ready := self._queue.wait():
-                self._slots.get()
-            return ready
+    def _next(self) -> Question | None:
+        with self._turn:  # else a question that becomes ready would wake all who wait
+            return self._queue.take()
 
-    def _back_off(self, seconds: float) -> None:
-        """Wait before another try. Slot and permit are given back meanwhile: there is no reply of this one to store."""
-        self._give_slot()
-        self.release()
-        self._stopped.wait(seconds)
-        self._take_slot_again()
-        self._permits.get()
-
-    def _ask(self, question: Question) -> None:
-        """Ask one question, again if its answer cannot be read, and pass on every reply."""
+    def _begin(self, question: Question) -> Attempts | None:
+        """Return how a question is asked; None if what it requires was not found."""
         questions, asking = self._plan.stages[question.stage], self._asking
         stage, question_id = questions.stage, questions.id(question.number)
         values = self._recorder.hints(question, [*stage.reads, *stage.requires])
         if any(name not in values for name in stage.requires):
-            self._pass_on(Skipped(question))
-            return
-        seconds = asking.deadline_seconds
-        request = request_for(stage, question_id, values, model=self._plan.model, timeout_seconds=seconds)
-        request = replace(request, tier=self._plan.tier)
+            return None
+        request = request_for(
+            stage, question_id, values, model=self._plan.model, timeout_seconds=asking.deadline_seconds
+        )
         payloads, recorded = self._recorder.earlier(question)
         replies = [read_payload(stage, payload, asking.prices) for payload in payloads]
         pending = self._recorder.store.index.pending.get(question_id)  # "again": a kill came between two attempts
         added = added_after(replies[-1].reply) if pending and pending[-1].status == "again" else None
         last = len(replies) + ATTEMPTS - (added is not None)
-        for attempt in range(len(replies) + 1, last + 1):
-            asked = replace(request, text=request.text + (added or ""))
-            self._permits.get()
-            sent = ask(asked, self._send, stop=self._stopped, deadline_seconds=seconds, sleep=self._back_off)
-            ended = sent is not None and self._ends_run(sent.reply)
-            if sent is None or (ended and not sent.in_vain):
-                self.release()
-                self._queue.leave(question)
-                return
-            read = self._read(stage, request, sent, attempt)
-            replies.append(read)
-            if read.reply.failure is not None:
-                self.problem = stage.name, read.reply.failure
-            added = added_after(read.reply)
-            again = added is not None and attempt < last
-            status = "again" if again or sent.short or ended else read.status
-            entry = JournalEntry(question_id, stage.name, attempt, status, read.payload)
-            outcome = None if status == "again" else outcome_of(question_id, replies, recorded=recorded)
-            with self._lock:
-                self.arrived += read.reply.paid
-            self._pass_on(ReplyArrived(question, entry, read, outcome, retried=last > ATTEMPTS))
-            if sent.short or ended:
-                self._queue.leave(question)
-            if not again:
-                return
+        return Attempts(stage, replace(request, tier=self._plan.tier), replies, recorded, last, added)
+
+    def _ask(self, question: Question) -> None:
+        """Try a question once, and pass on its reply.
+
+        Before another try, or attempt, it is put back, and the worker asks something else meanwhile.
+        """
+        attempts = self._waiting.pop(question, None) or self._begin(question)
+        if attempts is None:
+            self._pass_on(Skipped(question))
+            return
+        self._permits.get()
+        sent = self._send(attempts.asked())
+        seconds = None if sent is None else attempts.tries.wait_after(sent)
+        ended = sent is not None and self._ends_run(sent.reply)
+        if sent is None or (ended and not sent.in_vain):
+            self.release()
+            self._queue.leave(question)
+            return
+        if seconds is not None:
+            self.release()
+        elif self._take_in(question, attempts, replace(sent, tries=attempts.tries.count), ended=ended):
+            seconds = 0.0
+        if seconds is not None:
+            self._waiting[question] = attempts
+            self._queue.put_back(question, seconds)
+
+    def _take_in(self, question: Question, attempts: Attempts, sent: Sent, *, ended: bool) -> bool:
+        """Pass on what came of an attempt; return whether another one is to follow."""
+        stage, replies = attempts.stage, attempts.replies
+        attempt = len(replies) + 1
+        read = self._read(stage, attempts.request, sent, attempt)
+        replies.append(read)
+        if read.reply.failure is not None:
+            self.problem = stage.name, read.reply.failure
+        attempts.added, attempts.tries = added_after(read.reply), Tries(attempts.request)
+        left = sent.short or ended  # for another call
+        again = attempts.added is not None and attempt < attempts.last and not left
+        status = "again" if again or left else read.status
+        question_id = attempts.request.question
+        entry = JournalEntry(question_id, stage.name, attempt, status, read.payload)
+        outcome = None if status == "again" else outcome_of(question_id, replies, recorded=attempts.recorded)
+        with self._lock:
+            self.arrived += read.reply.paid
+        self._pass_on(ReplyArrived(question, entry, read, outcome, retried=attempts.last > ATTEMPTS))
+        if left:
+            self._queue.leave(question)
+        return again
 
     def _read(self, stage: Stage, request: Request, sent: Sent, attempt: int) -> ReadReply:
         """Return a reply as it is stored, and what it means to its stage."""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import threading
+from dataclasses import replace
 
 import pytest
 
-from enrichkit.engine.retry import Sent, ask
+from enrichkit.engine.retry import Sent, Tries
 from enrichkit.messages import Failure, Reply, Request
 
 REQUEST = Request(question="q", stage="s", model="m", system="", text="", schema={})
@@ -14,28 +14,25 @@ GOOD = Reply(text="{}")
 
 
 class World:
-    """A clock, a stop event, and a service that answers with the next of its script."""
+    """A clock, and a service that answers with the next of its script."""
 
     def __init__(self, *script, seconds=1.0):
         self.script, self.seconds = list(script), seconds
         self.now, self.slept, self.timeouts = 0.0, [], []
-        self.stop = threading.Event()
 
-    def __call__(self, request):
-        if self.stop.is_set():
-            return None
-        self.timeouts.append(request.timeout_seconds)
+    def send(self, timeout_seconds):
+        self.timeouts.append(timeout_seconds)
         self.now += self.seconds
-        found = self.script.pop(0)
-        reply = found if isinstance(found, Reply) else Reply(failure=Failure(cause=found))
+        came = self.script.pop(0)
+        reply = came if isinstance(came, Reply) else Reply(failure=Failure(cause=came))
         return Sent(reply, self.seconds)
 
-    def sleep(self, seconds):
-        self.slept.append(seconds)
-        self.now += seconds
-
     def ask(self, deadline_seconds=100.0):
-        return ask(REQUEST, self, stop=self.stop, deadline_seconds=deadline_seconds, sleep=self.sleep)
+        tries = Tries(replace(REQUEST, timeout_seconds=deadline_seconds))
+        while (seconds := tries.wait_after(sent := self.send(tries.begin()))) is not None:
+            self.slept.append(seconds)
+            self.now += seconds
+        return replace(sent, tries=tries.count)
 
 
 @pytest.mark.parametrize("cause", ["overloaded", "server", "timeout", "network"])
@@ -95,26 +92,3 @@ def test_waits_are_jittered_and_bounded():
         waits |= set(world.slept)
         assert all(0 <= wait <= most for wait, most in zip(world.slept, (0.25, 0.5), strict=True))
     assert len(waits) > 20
-
-
-def test_a_stop_ends_it_without_a_verdict():
-    """The question stays open: nothing was paid."""
-    world = World("server", GOOD)
-    world.sleep = lambda seconds: world.stop.set()
-    assert world.ask() is None
-    world = World(GOOD)
-    world.stop.set()
-    assert world.ask() is None
-    assert world.timeouts == []
-
-
-def test_a_reply_that_came_is_kept_although_stopped():
-    """What was paid is never dropped."""
-    world = World(GOOD)
-
-    def stopping(request):
-        sent = world(request)
-        world.stop.set()
-        return sent
-
-    assert ask(REQUEST, stopping, stop=world.stop, deadline_seconds=9).reply == GOOD

@@ -12,7 +12,7 @@ import pytest
 import enrichkit
 from enrichkit import Stage, errors
 from enrichkit.engine.pace import Pace
-from enrichkit.engine.workers import Workers
+from enrichkit.engine.queue import QuestionQueue
 from enrichkit.gemini.simulator import Quota
 from enrichkit.messages import Failure, Reply
 from enrichkit.store.files import Files
@@ -54,13 +54,12 @@ def test_who_has_waited_comes_before_what_is_new(tmp_path, monkeypatch):
 def test_who_waits_before_another_try_lets_another_ask(tmp_path, monkeypatch):
     """Both of two workers wait for another try; all other records are asked meanwhile, never more than two at once."""
     asked, at_once = [], []
-    lock, last, rest = threading.Lock(), threading.Event(), Workers._back_off
+    lock, last, put_back = threading.Lock(), threading.Event(), QuestionQueue.put_back
 
-    def resting(workers, seconds):  # until every record is asked, however long that takes
-        monkeypatch.setattr(workers._stopped, "wait", lambda seconds: last.wait(60))
-        rest(workers, seconds)
+    def after_all(ready, question, seconds):  # when every record is asked, however long that takes
+        threading.Thread(target=lambda: last.wait(60) and put_back(ready, question, seconds)).start()
 
-    monkeypatch.setattr(Workers, "_back_off", resting)
+    monkeypatch.setattr(QuestionQueue, "put_back", after_all)
 
     def client(request):
         with lock:
