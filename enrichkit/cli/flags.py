@@ -19,7 +19,6 @@ from typing import Any, TypeVar
 
 from ..errors import InputError
 from ..formatting import SPELLINGS, plain, spelled
-from ..messages import DEFAULT_MODEL
 from ..runs.options import Options, described
 
 Argument = tuple[str, dict[str, Any]]
@@ -28,16 +27,10 @@ HELP = {
     "stages": "what is asked, with commas between (default: poc,fund); also deep, and stages of your own: MODULE:STAGE "
     "or FILE.py:STAGE",
     "prompt": "a question in place of --stages, with columns in braces: 'Research {name}.'",
-    "fields": "what --prompt asks for, a column each; TYPE is str, int, float, bool, date or list[str], and "
-    "NAME:TYPE:TEXT describes it; may be given again",
-    "key": "a column that identifies a record; may be given again",
-    "names": "a column that the stages know by another name, such as fund.title=Firm; may be given again",
-    "model": f"the model, or simulator: no key, no cost, same wire (default: {DEFAULT_MODEL})",
+    "fields": "what --prompt asks for, as NAME:TYPE:TEXT; TYPE is str, int, float, bool, date or list[str]",
     "client": "google-genai (default) or google-generativeai",
-    "priority": "a column with a number per record; the highest are asked first",
     "retry_failed": "ask only what failed; an --output of its own gets just those rows",
-    "notify": "send a notification when the run ends: an address of apprise; may be given again. Others can see a "
-    "command's arguments: ENRICHKIT_NOTIFY in the environment takes addresses, too, with blanks between them",
+    "notify": "an address of apprise to notify at the end; others can see it here, but not in ENRICHKIT_NOTIFY",
 }
 """Where the command line says something else than the setting's own text."""
 
@@ -72,6 +65,7 @@ def settings_arguments() -> list[Argument]:
         if "metavar" in facts and "action" not in facts:
             facts["type"] = next((kind for kind in (int, float) if str(field.type).startswith(kind.__name__)), str)
         text = HELP.get(field.name, text[0].lower() + text[1:])
+        text += "; may be given again" * (facts.get("action") == "append")
         arguments.append(argument(flag, text, dest=field.name, **facts))
     return arguments
 
