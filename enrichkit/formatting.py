@@ -62,8 +62,8 @@ SPELLINGS = {
     "weak": ("enrichkit.trust.weak(", "enrichkit weak "),
     "report_of": ("enrichkit.report(", "enrichkit report "),
     "end_of_call": (")", ""),
+    "end_of_list_call": (")", " -o FILE"),
     "call": ("call", "command"),
-    "look": ("See where it was called", "See what it printed"),
     "in_python": ("", " (in Python)"),
     "own_stage": ("a Stage", "MODULE:STAGE or FILE.py:STAGE"),
 }

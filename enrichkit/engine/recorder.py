@@ -226,15 +226,6 @@ class Recorder:
     def _status(self, row: Row) -> str:
         return record_status([row.get(meta(stage.stage.name, "status")) for stage in self.plan.stages])
 
-    def partial_rows(self) -> Iterator[tuple[int, Row]]:
-        """Yield the rows of records some of whose questions are answered."""
-        partial: set[int] = set()
-        for question in self._outcomes:
-            records = self.plan.stages[question.stage].records(question.number)
-            partial.update(map(int, records[self._left[records] > 0]))
-        for record in sorted(partial & set(map(int, self.plan.order))):
-            yield record, self._row(record)
-
     def _stored_row(self, record: int) -> Row:
         return dict(self._stored_shard(int(self.plan.shards[record]))[self.plan.id(record)])
 

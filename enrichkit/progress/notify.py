@@ -115,8 +115,7 @@ def notification_of(
 def _what_next(status: Status, store: str, error: BaseException | None) -> Sentence:
     """Return what to do now. What the service or an error said is left out: it may quote a record."""
     if error is not None:
-        kind = type(error).__name__
-        return Sentence("{kind} ended it. {look}; then the same {call} goes on.", kind=kind)
+        return Sentence("{kind} ended it. The same {call} goes on.", kind=type(error).__name__)
     if status.stopping is not None and is_early(status):
         return joined([stop_reason_text(status.stopping, ""), next_step(status.stopping), "."], "")
     why = " says why some failed" if status.failed else ""

@@ -229,9 +229,9 @@ class Report:
         elif self.quality.status.get("failed"):
             yield Sentence("{run} with {retry_failed_on} asks the failed ones again")
         if self.quality.corrections:
-            yield Sentence("{corrections}{folder!r}{end_of_call} lists the answers that differ", folder=self.out)
+            yield Sentence("{corrections}{folder!r}{end_of_list_call} lists the answers that differ", folder=self.out)
         if self.quality.records:
-            yield Sentence("{weak}{folder!r}{end_of_call} lists the records worth another look", folder=self.out)
+            yield Sentence("{weak}{folder!r}{end_of_list_call} lists the records worth another look", folder=self.out)
 
 
 def report(out: str | Path = "enriched", *, prices: Mapping[str, Price] | None = None) -> Report:

@@ -94,7 +94,7 @@ class Run:
         Returns
         -------
         DataFrame
-            The table, also with answers of records that are not complete.
+            As `table`.
 
         Raises
         ------
@@ -112,7 +112,7 @@ class Run:
         True
         """
         self._end("stop")
-        return self._frame()
+        return self.table
 
     def pause(self) -> None:
         """Send nothing new until `resume`; what is in flight finishes and is stored. `stop` works meanwhile.
@@ -198,8 +198,13 @@ class Run:
     @property
     def table(self) -> pd.DataFrame:
         """The table as it stands, also while the run is under way: answers count once their record is complete."""
-        # Before the shards are read: what is sealed meanwhile is met there.
-        return self._enriched(list(self._recorder.shard_writer.unsealed_rows()))
+        plan, writer, options = self._recorder.plan, self._recorder.shard_writer, self._options
+        rows = [
+            row for _, row in writer.unsealed_rows()
+        ]  # before the shards are read: what is sealed then is met there
+        stages = [questions.stage for questions in plan.stages]
+        known = {"key": plan.key, "ids": plan.ids, "record": plan.record, "rows": rows, "schema": writer.schema}
+        return enriched(options.folder, plan.frame, stages=stages, names=options.names, **known)
 
     @property
     def done(self) -> bool:
@@ -303,21 +308,11 @@ class Run:
         reason = self._engine.reason
         if reason is not None and reason[0] != "stop":
             raise self._stopped(Stopped, stop_reason_text(*reason))
-        return self._frame()
+        return self.table
 
     def _raise_defect(self) -> None:
         if self._error is not None:
             raise self._error
-
-    def _frame(self) -> pd.DataFrame:
-        return self._enriched([*self._recorder.shard_writer.unsealed_rows(), *self._recorder.partial_rows()])
-
-    def _enriched(self, rows: list[tuple[int, Row]]) -> pd.DataFrame:
-        plan, schema = self._recorder.plan, self._recorder.shard_writer.schema
-        stages = [questions.stage for questions in plan.stages]
-        table = {"key": plan.key, "ids": plan.ids, "record": plan.record, "rows": [row for _, row in rows]}
-        names = self._options.names
-        return enriched(self._options.folder, plan.frame, stages=stages, schema=schema, names=names, **table)
 
     def _stopped(self, kind: type[Stopped], how: str) -> Stopped:
         reason = self._engine.reason[0] if self._engine.reason else "interrupt"
