@@ -26,6 +26,8 @@ from .shard_writer import Row
 
 IN_A_ROW = 10
 """So many questions failing one after the other end the run: for one cause, or unpaid for whatever cause."""
+HOPELESS = 3
+"""So many, where nothing was answered before, and the client itself is at fault, or what it sends."""
 NO_SEARCH_AFTER = 20
 """So many answers of a stage that searches, all without a search, end the run."""
 
@@ -198,12 +200,15 @@ class FailureStreak:
 
     def __init__(self) -> None:
         self._causes: deque[str] = deque(maxlen=IN_A_ROW)
+        self._enough = HOPELESS
 
     def ends_run(self, failure: Failure | None) -> bool:
         """Note how a question ended, None for an answer; return whether asking more has no point."""
         if failure is None:
             self._causes.clear()
+            self._enough = IN_A_ROW
             return False
         self._causes.append(failure.cause)
         alike = len(set(self._causes)) == 1 or PAID.isdisjoint(self._causes)
-        return alike and len(self._causes) == IN_A_ROW
+        ours = set(self._causes) <= {"client", "not_sent"}
+        return alike and len(self._causes) >= (self._enough if ours else IN_A_ROW)

@@ -16,9 +16,14 @@ import logging
 import os
 import re
 import threading
-from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Set
+import types
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping
+from enum import Enum
 from typing import Any, NoReturn
 from urllib.parse import urlsplit
+
+import numpy as np
+import pandas as pd
 
 from ..errors import MissingKeyError, SetupError, StoreError
 from ..messages import CLIENTS, KEY_NAMES, SIMULATOR, Cause, Client, Failure, Reply, Request
@@ -38,6 +43,7 @@ ENVELOPE = frozenset(
     "choices candidates content output_text usage usage_metadata usageMetadata response_metadata eval_count".split()
 )
 """What a service's own reply or message has, and an answer has only if it was asked for."""
+BYTES = (bytes, bytearray, memoryview)
 LONGEST_KEPT = 1_000_000
 LOG = logging.getLogger("enrichkit")
 NOT_LET_OUT = re.compile(r"ProxyError|ConnectError: \[SSL: (?!UNEXPECTED_EOF)")
@@ -154,6 +160,7 @@ class Gemini:
         self._sdk = sdk
         self._key = key
         self._refusing: set[str] = set()
+        self._answered = False
 
     def __call__(self, request: Request) -> Reply:
         """Send one request; a model that refuses search and schema together is asked once more, for JSON in words."""
@@ -189,8 +196,9 @@ class Gemini:
             message = PASSWORD.sub("//", self._scrubbed(f"{type(error).__name__}: {error}"))
             if NOT_LET_OUT.match(message):
                 return Reply(failure=Failure(cause="not_sent", message=message))
-            failure = failure_of(error) or Failure(cause="network", may_be_charged=True)
+            failure = failure_of(error, answered=self._answered) or Failure(cause="network", may_be_charged=True)
             return Reply(failure=dataclasses.replace(failure, message=message))
+        self._answered = True
         if status < 300 and (reply := parse(body)).paid:
             return reply  # as it came; what else there is may repeat the key
         body = self._scrubbed(body)
@@ -244,7 +252,7 @@ class OwnClient:
 
     def _failure(self, error: BaseException) -> Failure:
         """Return what an error means; one that no service is to blame for is logged, each kind once."""
-        if (failure := failure_of(error)) is not None:
+        if (failure := failure_of(error, answered=self._answered)) is not None:
             return dataclasses.replace(failure, message=PASSWORD.sub("//", failure.message))
         with self._lock:
             new = type(error) not in self._raised
@@ -275,30 +283,44 @@ def text_of(came: Any, asked: Collection[str]) -> str:
     >>> text_of({"crew": 14}, ["crew"])
     '{"crew": 14}'
     """
-    if isinstance(came, str | bytes):
-        return came if isinstance(came, str) else came.decode("utf-8", "replace")
+    if isinstance(came, (str, *BYTES)):
+        return came if isinstance(came, str) else bytes(came).decode("utf-8", "replace")
     fields = _fields(came)
     wrapped = sorted(ENVELOPE.intersection(fields or ()).difference(asked))
     if fields is None or wrapped:
         inside = f" with {wrapped[0]!r}" if wrapped else ""
         kind = "None" if came is None else f"an object of type {type(came).__name__}{inside}"
         raise TypeError(f"the client returned {kind}, no answer; return its text, the fields asked for, or a Reply")
-    return json.dumps(fields, default=_plain, skipkeys=True)
+    return json.dumps(_plain(fields))
 
 
 def _fields(came: Any) -> dict[str, Any] | None:
-    """Return the fields of a mapping, a pydantic object or a dataclass; what was left at its default is not found."""
+    """Return the fields of a mapping or of an object that has some; what was left at its default is not found."""
     if hasattr(came, "model_dump"):
         came = came.model_dump(mode="json", exclude_unset=True)
     elif dataclasses.is_dataclass(came) and not isinstance(came, type):
-        came = dataclasses.asdict(came)
-    return dict(came) if isinstance(came, Mapping) else None
+        came = {field.name: getattr(came, field.name) for field in dataclasses.fields(came)}
+    elif hasattr(came, "_asdict"):  # a named tuple
+        came = came._asdict()
+    elif isinstance(came, pd.Series) and not isinstance(came.index, pd.RangeIndex):
+        came = came.to_dict()
+    elif isinstance(came, types.SimpleNamespace):
+        came = vars(came)
+    return {str(name): part for name, part in came.items()} if isinstance(came, Mapping) else None
 
 
 def _plain(part: Any) -> Any:
-    """Return what JSON knows for what it does not: numpy's values, sets, dates, objects within objects."""
+    """Return a part of an answer as JSON has it, whatever library it is from; None for what says that it is missing."""
+    part = part.value if isinstance(part, Enum) else part
+    if isinstance(part, pd.DataFrame):
+        part = part.to_dict("records")
     if (fields := _fields(part)) is not None:
-        return fields
-    if isinstance(part, Set):
-        return list(part)
-    return part.tolist() if hasattr(part, "tolist") else str(part)
+        return {name: _plain(inner) for name, inner in fields.items()}
+    if isinstance(part, BYTES):
+        return bytes(part).decode("utf-8", "replace")
+    if isinstance(part, Iterable) and not isinstance(part, str) and getattr(part, "ndim", True):
+        return [_plain(inner) for inner in part]
+    if pd.isna(part):
+        return None
+    part = part.item() if isinstance(part, np.generic | np.ndarray) and part.dtype.kind in "biuf" else part
+    return part if isinstance(part, str | int | float) else str(part)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+import socket
 import time
 import urllib.error
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -47,13 +48,16 @@ class Refusal:
 
 DEEPEST = 8
 NEVER_SENT = frozenset(
-    "ConnectError ConnectTimeout InvalidURL LocalProtocolError UnsupportedProtocol "
+    "ConnectError ConnectTimeout LocalProtocolError "
     "ConnectionRefusedError gaierror ClientConnectorError NewConnectionError".split()
 )
 """Errors of HTTP libraries before anything has left."""
+UNSENDABLE = re.compile("UnsupportedProtocol|Invalid(URL|Url|Schema)|(Illegal|Invalid) header|unknown url type")
+"""What is called so, or says so, is about an address or a header that is none: no other try mends it."""
 SILENT = re.compile("Timeout|DeadlineExceeded")
 BROKEN = re.compile("Connect|Network|Transport|Protocol|Incomplete|BadStatusLine|URLError|SSLError")
 """What errors are called that say that no answer came, and that a connection broke."""
+STATUS = ("status_code", "status", "code", "http_status")
 NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 SPEAKING = ("message", "reason", "code", "type")
 IDS = ("quotaId", "quota_limit", "quota_unit", "quotaMetric", "quota_metric")
@@ -127,8 +131,10 @@ def classify(status: int, raw: str, headers: Mapping[str, str] = NO_HEADERS) -> 
     )
 
 
-def failure_of(error: BaseException) -> Failure | None:
+def failure_of(error: BaseException, *, answered: bool = True) -> Failure | None:
     """Return what an error means, by the status in it, else by what it is called; None if it is no service's.
+
+    Until somebody has ``answered``, a host that has no address is one that is spelled wrong.
 
     >>> failure_of(TimeoutError("late")).cause, failure_of(ZeroDivisionError("odd"))
     ('timeout', None)
@@ -138,11 +144,16 @@ def failure_of(error: BaseException) -> Failure | None:
         if (status := _status(each)) is not None:
             return classify(status, _said(each), _headers(each))
     names = {kind.__name__ for each in errors for kind in type(each).__mro__}
+    message, inner = f"{type(error).__name__}: {error}", str(errors[-1])
+    if inner not in message:
+        message = f"{message} ({type(errors[-1]).__name__}: {inner})"
+    unknown = any(isinstance(each, socket.gaierror) and each.errno == socket.EAI_NONAME for each in errors)
+    if (unknown and not answered) or UNSENDABLE.search(" ".join([*names, message])):
+        return Failure(cause="not_sent", message=message)
     sent = names.isdisjoint(NEVER_SENT)  # a connection that was never made carried nothing
     silent = sent and any(map(SILENT.search, names))
     if not (silent or any(map(BROKEN.search, names)) or any(map(_of_network, errors))):
         return None
-    message = f"{type(error).__name__}: {error}"
     return Failure(cause="timeout" if silent else "network", message=message, may_be_charged=sent)
 
 
@@ -150,7 +161,12 @@ def _behind(error: BaseException) -> Iterator[BaseException]:
     """Yield an error, and those that it was raised from or holds."""
     for _ in range(DEEPEST):
         yield error
-        held = (error.__cause__, getattr(error, "reason", None), *error.args[:1])
+        held = (
+            error.__cause__ or error.__context__,
+            getattr(error, "reason", None),
+            *getattr(error, "exceptions", ()),
+            *error.args[:1],
+        )
         inner = next((each for each in held if isinstance(each, BaseException)), None)
         if inner is None:
             return
@@ -160,7 +176,7 @@ def _behind(error: BaseException) -> Iterator[BaseException]:
 def _status(error: BaseException) -> int | None:
     """Return the HTTP status in an error or its response, which botocore has as a mapping."""
     response = getattr(error, "response", None)
-    seen = [getattr(thing, name, None) for thing in (error, response) for name in ("status_code", "status", "code")]
+    seen = [getattr(thing, name, None) for thing in (error, response) for name in STATUS]
     if isinstance(response, Mapping):
         seen.append(response.get("ResponseMetadata", {}).get("HTTPStatusCode"))
     return next((int(code) for code in map(str, seen) if re.fullmatch("[345][0-9][0-9]", code)), None)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import enum
 import http
 import http.client
 import io
 import json
+import socket
 import subprocess
 import sys
 import threading
@@ -15,8 +17,11 @@ import time
 import types
 import urllib.error
 from datetime import date
+from decimal import Decimal
+from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 import pydantic
 import pytest
 
@@ -51,6 +56,15 @@ class Plain:
     town: str
 
 
+class Pair(NamedTuple):
+    crew: int
+    town: str
+
+
+class Sort(enum.Enum):
+    SEA = "sea port"
+
+
 RETURNED = {
     "a text": GOOD,
     "bytes": GOOD.encode(),
@@ -58,6 +72,10 @@ RETURNED = {
     "a read-only mapping": types.MappingProxyType({"crew": 14, "town": "Marl", "of no concern": {1, 2}}),
     "the answer": Port(crew=14, town="Marl"),
     "a dataclass": Plain(14, "Marl"),
+    "a named tuple": Pair(14, "Marl"),
+    "a namespace": types.SimpleNamespace(crew=14, town="Marl"),
+    "a row of a frame": pd.DataFrame({"crew": [14], "town": ["Marl"]}).iloc[0],
+    "a buffer": bytearray(GOOD.encode()),
     "a reply": Reply(text=GOOD),
 }
 
@@ -65,10 +83,10 @@ RETURNED = {
 def test_what_is_plainly_an_answer_is_taken(tmp_path):
     """As many calls as rows, whichever shape the answers have; what they used is unknown, and never 0."""
     asked, shapes = [], list(RETURNED.values())
-    table = run(14, tmp_path / "out", lambda request: asked.append(request) or shapes[len(asked) % 7], workers=1)
-    assert (len(asked), table["port.crew"].tolist()) == (14, [14] * 14)
-    assert table["port.town"].tolist() == ["Marl"] * 14
-    assert enrichkit.report(tmp_path / "out").cost.total.unpriced == 14
+    table = run(11, tmp_path / "out", lambda request: asked.append(request) or shapes[len(asked) % 11], workers=1)
+    assert (len(asked), table["port.crew"].tolist()) == (11, [14] * 11)
+    assert table["port.town"].tolist() == ["Marl"] * 11
+    assert enrichkit.report(tmp_path / "out").cost.total.unpriced == 11
 
 
 def test_a_coroutine_is_awaited_as_many_at_once_as_workers(tmp_path):
@@ -219,6 +237,12 @@ def test_what_json_does_not_know_becomes_what_it_does():
         "towns": {"Marl"},
         "since": date(2026, 1, 2),
         3: np.arange(2),
+        "none": [pd.NA, pd.NaT, np.datetime64("NaT"), np.float32("nan"), Decimal("nan")],
+        "times": [pd.Timestamp("2026-01-02"), np.datetime64("2026-01-02"), Decimal("1.50")],
+        "words": [Sort.SEA, b"Marl", np.str_("Osk"), np.array("Kelp"), np.bool_(True)],
+        "lists": [pd.Series([1, 2]), range(2), iter([1]), pd.Index(["a"])],
+        "parts": [Pair(1, "Marl"), pd.Series({"crew": 1}), types.SimpleNamespace(crew=1)],
+        "rows": pd.DataFrame({"crew": [1, 2]}),
     }
     assert json.loads(text_of(came, ())) == {
         "port": {"crew": 1, "town": "Marl"},
@@ -226,6 +250,12 @@ def test_what_json_does_not_know_becomes_what_it_does():
         "towns": ["Marl"],
         "since": "2026-01-02",
         "3": [0, 1],
+        "none": [None] * 5,
+        "times": ["2026-01-02 00:00:00", "2026-01-02", "1.50"],
+        "words": ["sea port", "Marl", "Osk", "Kelp", True],
+        "lists": [[1, 2], [0, 1], [1], ["a"]],
+        "parts": [{"crew": 1, "town": "Marl"}, {"crew": 1}, {"crew": 1}],
+        "rows": [{"crew": 1}, {"crew": 2}],
     }
     assert text_of(Port(crew=14), ()) == '{"crew": 14}'  # a default is no finding
     assert text_of({"usage": "tugs"}, ["usage"]) == '{"usage": "tugs"}'  # asked for
@@ -260,6 +290,10 @@ class ReadTimeout(Exception):
     """As httpx names it."""
 
 
+class UnsupportedProtocol(Exception):
+    """As httpx names it."""
+
+
 class MissingSchema(OSError, ValueError):
     """As requests has it."""
 
@@ -284,6 +318,10 @@ MEANS = [
         None,
     ),
     (behind(RuntimeError("mine"), Http("odd", status_code=429)), "rate", None),
+    (ExceptionGroup("two at once", [Http("odd", status_code=429)]), "rate", None),
+    (UnsupportedProtocol("no scheme"), "not_sent", None),
+    (behind(APIConnectionError("Connection error."), UnsupportedProtocol("no scheme")), "not_sent", None),
+    (urllib.error.URLError("unknown url type: htp"), "not_sent", None),
     (TimeoutError("late"), "timeout", None),
     (ReadTimeout("late"), "timeout", None),
     (urllib.error.URLError(TimeoutError("late")), "timeout", None),
@@ -304,6 +342,11 @@ def test_an_error_means_what_its_status_or_its_name_says():
     assert list(charged.values()) == [True] * 6 + [False] * 2
     page = urllib.error.HTTPError("http://x", 404, "Not Found", {}, io.BytesIO(b'{"error": "no such model"}'))
     assert failure_of(page).message == "no such model"
+    unknown = urllib.error.URLError(socket.gaierror(socket.EAI_NONAME, "Name or service not known"))
+    assert [failure_of(unknown, answered=answered).cause for answered in (False, True)] == ["not_sent", "network"]
+    mine = RuntimeError("no answer")
+    mine.__context__ = TimeoutError("late")  # as without "from"
+    assert failure_of(mine).cause == "timeout"
     for mistake in (KeyError("crew"), FileNotFoundError(2, "no", "key.txt"), MissingSchema("no scheme"), Http(code=7)):
         assert failure_of(mistake) is None
 
@@ -370,6 +413,20 @@ def test_a_mistake_in_a_client_is_told_once_with_its_place(tmp_path, caplog):
     assert [record.exc_info[0] for record in caplog.records] == [KeyError]
     assert "in client" in caplog.text
     assert job.status.money.possibly_usd == pytest.approx(2 * WORST, rel=0.1)
+
+
+@pytest.mark.parametrize("error", [TypeError("bad"), UnsupportedProtocol("Request URL is missing a protocol.")])
+def test_a_client_that_always_fails_by_itself_ends_the_run_soon(error, tmp_path, caplog):
+    """After three that no other try mends; nothing is failed, and the same call goes on with a mended client."""
+    client, asked = raising(*[error] * 50)
+    with pytest.raises(errors.Stopped, match=f"Question after question failed.*{error}") as told:
+        run(50, tmp_path / "out", client, workers=1)
+    assert (told.value.reason, told.value.left, len(asked)) == ("failures", 50, 3)
+    assert len(caplog.records) == isinstance(error, TypeError)
+    assert set(run(50, tmp_path / "out", lambda request: GOOD)["_status"]) == {"done"}
+    # Once something was answered it is not the client alone.
+    client, _ = raising(None, *[error] * 9)
+    assert run(20, tmp_path / "later", client, workers=1)["_status"].tolist().count("failed") == 9
 
 
 class Unreadable(Exception):
