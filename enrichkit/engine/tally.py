@@ -196,6 +196,9 @@ class FailureStreak:
     >>> streak = FailureStreak()
     >>> [streak.ends_run(Failure(cause="server", message="overloaded")) for _ in range(10)][-2:]
     [False, True]
+    >>> streak = FailureStreak()
+    >>> [streak.ends_run(Failure(cause="client")) for _ in range(3)]
+    [False, False, True]
     """
 
     def __init__(self) -> None:

@@ -420,8 +420,9 @@ def test_a_client_that_always_fails_by_itself_ends_the_run_soon(error, tmp_path,
     """After three that no other try mends; nothing is failed, and the same call goes on with a mended client."""
     client, asked = raising(*[error] * 50)
     with pytest.raises(errors.Stopped, match=f"Question after question failed.*{error}") as told:
-        run(50, tmp_path / "out", client, workers=1)
-    assert (told.value.reason, told.value.left, len(asked)) == ("failures", 50, 3)
+        run(50, tmp_path / "out", lambda request: time.sleep(0.1) or client(request), workers=1)
+    assert (told.value.reason, told.value.left) == ("failures", 50)
+    assert 3 <= len(asked) < 10
     assert len(caplog.records) == isinstance(error, TypeError)
     assert set(run(50, tmp_path / "out", lambda request: GOOD)["_status"]) == {"done"}
     # Once something was answered it is not the client alone.
