@@ -44,7 +44,7 @@ def behaviour(things: Iterable[Any]) -> str:
     ''
     """
     walk = _Walk({})
-    text = repr([walk.of(thing) for thing in things])
+    text = walk.text(things)
     return text if walk.met_own else ""
 
 
@@ -53,7 +53,15 @@ class _Walk:
 
     def __init__(self, met: dict[Any, tuple[int, Any]]) -> None:
         self._met = met
+        self._functions = collections.deque[types.FunctionType]()
         self.met_own = False
+
+    def text(self, things: Iterable[Any]) -> str:
+        """Return what things do, and then what the functions do that they lead to: a chain of those may be long."""
+        parts = [self.of(thing) for thing in things]
+        while self._functions:
+            parts.append(self._function(self._functions.popleft()))
+        return repr(parts)
 
     def of(self, thing: Any, names: Collection[str] = ()) -> Any:
         """Return what a thing does or is, of lists and texts; ``names`` are those that the code around it knows."""
@@ -67,12 +75,13 @@ class _Walk:
         if place in self._met:
             return self._met[place][0]
         self._met[place] = len(self._met), thing  # kept, so that its id is no other's
+        if isinstance(thing, types.FunctionType):
+            self._functions.append(thing)
+            return self._met[place][0]
         return self._new(thing, names)
 
     def _new(self, thing: Any, names: Collection[str]) -> Any:  # noqa: PLR0911, PLR0912 - one line for each kind
         match thing:
-            case types.FunctionType():
-                return self._function(thing)
             case type():
                 return self._class(thing)
             case types.CodeType():
@@ -90,7 +99,7 @@ class _Walk:
             case re.Pattern():
                 return [thing.pattern, thing.flags]
             case set() | frozenset():  # in no order: each is walked alike
-                return sorted(repr(_Walk(dict(self._met)).of(part)) for part in thing)
+                return sorted(_Walk(dict(self._met)).text([part]) for part in thing)
             case list() | collections.deque():
                 return [self.of(part) for part in thing]
             case Mapping():

@@ -222,6 +222,13 @@ def test_it_is_the_same_in_every_process(tmp_path: Path) -> None:
     assert seen == {" ".join(load(tmp_path / "harbour.py", SOURCE).READINGS)}
 
 
+def test_a_long_chain_of_functions_is_followed_to_its_end(tmp_path: Path) -> None:
+    """As in a large package of one's own."""
+    chain = "".join(f"def f{number}(n):\n    return f{number + 1}(n)\n" for number in range(1000))
+    ends = [load(tmp_path / "chain.py", f"{chain}def f1000(n):\n    return {end}\n").f0 for end in "nm"]
+    assert behaviour([ends[0]]) != behaviour([ends[1]])
+
+
 def test_what_is_not_the_users_own_counts_by_its_name() -> None:
     """Another version of this package, or of Python's library, reads nothing anew."""
     assert behaviour([funds.FUND.answer, *funds.FUND.checks, textwrap.dedent, pd.DataFrame]) == ""
