@@ -260,8 +260,7 @@ def _decided_cells(
 def _filled(own: pd.Series[Any], values: pd.Series[Any], decided: Mapping[int, Any]) -> pd.Series[Any]:
     """Return the user's column with its empty cells filled, and those that a person decided; the others are untouched.
 
-    It keeps its dtype where that holds the values, and has theirs where it was empty. Where some are text and some are
-    not, as in the store, all are.
+    It keeps its dtype where that holds the values, and has theirs where it was empty.
     """
     for row, value in decided.items():
         values.iat[row] = value
@@ -279,9 +278,8 @@ def _filled(own: pd.Series[Any], values: pd.Series[Any], decided: Mapping[int, A
         warnings.simplefilter("ignore")  # what is not among the categories of a column is found out below
         kept = result.astype(own.dtype)
         if all(cell_text(kept.iat[row]) == cell_text(value) for row, value in fill.items()):
-            result = kept
-    texts = {isinstance(value, str) for value in result if not is_missing(value)} if result.dtype == object else set()
-    return result.map(cell_text, na_action="ignore").astype("string") if len(texts) > 1 else result
+            return kept
+    return result
 
 
 def read(out: str | Path = "enriched") -> pd.DataFrame:
