@@ -41,9 +41,6 @@ FACTS = (
     *("issues", "states"),
 )
 """The facts about a stage that the quality is counted from."""
-MOST_SHOWN = 10
-"""Addresses that are shown of those that stand for several questions."""
-SAME_ADDRESS = "one address for several questions: wrong for some, or they ask about the same"
 LONGEST_EXAMPLE = 300
 RETRY = Sentence("{retry_failed_on}; the service or the network was in trouble")
 
@@ -57,7 +54,7 @@ class Finding:
     stage : str
         The stage.
     name : str
-        The check, the cause of a failure, or the column of an address.
+        The check, or the cause of a failure.
     count : int
         How often.
     example : str
@@ -101,13 +98,11 @@ class Quality:
     corrections : int
         Answers that differ from a filled cell.
     issues : tuple of Finding
-        What checks found, by check and by what it did.
+        What checks found and other records say, by check and by what it did.
     notes : tuple of Finding
         What checks found odd about the table's own cells.
     failures : tuple of Finding
         Failed questions, by cause.
-    same_address : tuple of Finding
-        Addresses that stand for more than one question: wrong for some of them, or these ask about the same.
     """
 
     records: int
@@ -124,7 +119,6 @@ class Quality:
     issues: tuple[Finding, ...]
     notes: tuple[Finding, ...]
     failures: tuple[Finding, ...]
-    same_address: tuple[Finding, ...]
 
     @property
     def flaws(self) -> str:
@@ -138,7 +132,7 @@ class Quality:
 
 def read_quality(reader: StoreReader) -> Quality:
     """Return the quality of a store's answers."""
-    table = read_answers(reader, FACTS)
+    table, _ = read_answers(reader, FACTS)
     stages = [
         _Stage(name, {column: field for column, field in columns.items() if column in table.column_names}, table)
         for name, columns in reader.answers.items()
@@ -167,7 +161,6 @@ def read_quality(reader: StoreReader) -> Quality:
         issues=_findings(_told(*each) for each in checked if each[1].done != "note"),
         notes=_findings(_told(*each) for each in checked if each[1].done == "note"),
         failures=tuple(replace(failure, what_to_do=advice(failure.name)) for failure in failures),
-        same_address=_ranked(address for stage in stages for address in _same_addresses(stage)),
     )
 
 
@@ -268,18 +261,6 @@ def _failures(stage: _Stage) -> Iterator[tuple[str, str, str, None]]:
         yield stage.name, cause, message, None
 
 
-def _same_addresses(stage: _Stage) -> Iterator[Finding]:
-    for column in stage.columns:
-        values = stage.table.column(column)
-        if not pa.types.is_string(values.type):
-            continue
-        addresses = pc.fill_null(pc.and_(stage.where("done"), pc.starts_with(values, "http")), False)
-        pairs = pa.table({"value": values.filter(addresses), "by": stage.fact("question").filter(addresses)})
-        counted = pairs.group_by("value").aggregate([("by", "count_distinct")])
-        for row in counted.filter(pc.greater(counted.column("by_count_distinct"), 1)).to_pylist():
-            yield Finding(stage.name, column, row["by_count_distinct"], row["value"])
-
-
 def _counts(column: pa.ChunkedArray) -> dict[Any, int]:
     counts = pc.value_counts(column).to_pylist()
     return {row["values"]: row["counts"] for row in counts if row["values"] is not None}
@@ -317,7 +298,6 @@ def quality_tables(quality: Quality, spelling: Mapping[str, str]) -> dict[str, p
         "what checks found": _finding_table(quality.issues, "check"),
         "what checks found odd about your own cells": _finding_table(quality.notes, "check"),
         "failures": _finding_table(failures, "cause"),
-        SAME_ADDRESS: _finding_table(quality.same_address[:MOST_SHOWN], "column"),
     }
 
 

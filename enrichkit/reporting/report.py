@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from decimal import Decimal
 from pathlib import Path
 
@@ -19,9 +19,9 @@ from ..store.reader import StoreReader
 from ..store.replies import StoredReplies
 from .costs import Bill, CostLine, make_bill
 from .page import cost_tables, write_page
-from .quality import MOST_SHOWN, Quality, quality_tables, read_quality
+from .quality import Quality, quality_tables, read_quality
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 FILE = "enrichment_report.json"
 SIMULATED = "simulated, nothing was charged; at the default model's prices"
 
@@ -135,8 +135,7 @@ class Report:
         >>> json.loads(enrichkit.report(out).to_json())["cost"]["total"]["replies"]
         1
         """
-        shown = replace(self, quality=replace(self.quality, same_address=self.quality.same_address[:MOST_SHOWN]))
-        return json.dumps({"version": SCHEMA_VERSION, **asdict(shown)}, indent=2, default=exact)
+        return json.dumps({"version": SCHEMA_VERSION, **asdict(self)}, indent=2, default=exact)
 
     def write(self, path: str | Path | None = None) -> Path:
         """Write `to_json` to a file, all of it or nothing.

@@ -23,9 +23,8 @@ from ..store.index import RECORD_ID
 from ..store.reader import StoreReader
 from ..store.rows import meta
 from ..table.cells import is_missing
+from .pages import BANDS
 
-BANDS = ("own page", "other page", "no page", "doubted")
-"""What speaks for an answer, best first."""
 LOOKS = ((0, 0.04), (1, 0.007), (3, 0.003))
 """When a target is looked at: how many labels may be wrong, and how often a set that misses the target passes."""
 ONE_SIDED = 0.05
@@ -43,21 +42,12 @@ def labelled(fields: pd.DataFrame, reader: StoreReader) -> pd.DataFrame:
     Columns keep their order. Where records share an answer, the one that casts most doubt on it comes first.
     """
     per = {stage: facts.get("per", ()) for stage, facts in reader.stages.items()}
-    rows = reader.facts(("states",), {RECORD_ID, *itertools.chain(*per.values())}).to_pylist()
+    rows = reader.facts((), {RECORD_ID, *itertools.chain(*per.values())}).to_pylist()
     about = {(row[RECORD_ID], stage): about_of(row, names) for row in rows for stage, names in per.items()}
-    bands = {
-        (row[RECORD_ID], column): band(state["state"])
-        for row in rows
-        for stage, columns in reader.answers.items()
-        for state in row.get(meta(stage, "states")) or ()
-        for column, field in columns.items()
-        if field == state["field"]
-    }
-    fields["band"] = [bands[cell] for cell in zip(fields[RECORD_ID], fields["column"], strict=True)]
     order = {name: place for place, name in enumerate(dict.fromkeys(fields["column"]))}
-    ranks = pd.DataFrame({"column": fields["column"].map(order), "doubt": -fields["band"].map(BANDS.index)})
-    fields = fields.loc[ranks.sort_values(["column", "doubt"], kind="stable").index]
-    answers = fields[fields["answer"].notna()].reset_index(drop=True)
+    answers = fields[fields["answer"].notna()]
+    ranks = pd.DataFrame({"column": answers["column"].map(order), "doubt": -answers["band"].map(BANDS.index)})
+    answers = answers.loc[ranks.sort_values(["column", "doubt"], kind="stable").index].reset_index(drop=True)
     names = (RECORD_ID, "stage", "column", "answer", "decision")
     facts = []
     for record, stage, column, answer, decision in zip(*(answers[name] for name in names), strict=True):
@@ -65,11 +55,6 @@ def labelled(fields: pd.DataFrame, reader: StoreReader) -> pd.DataFrame:
         label = "wrong" if decision == "value" else None if is_missing(decision) else decision
         facts.append((asked, place_in_order(asked, column, answer), label))
     return answers.join(pd.DataFrame(facts, columns=["about", "place", "label"], dtype=object))
-
-
-def band(state: str) -> str:
-    """Return the band of an answer, by the state that its reply gave it, whatever was decided since."""
-    return {"supported": "other page", "unsupported": "no page"}.get(state, "doubted")
 
 
 def place_in_order(about: About, column: str, value: str) -> str:

@@ -28,8 +28,9 @@ from ..store.index import RECORD_ID
 from ..store.reader import ORIGIN, StoreReader
 from ..store.rows import Outcome, meta, read_payload, stage_values
 from ..table.cells import is_missing
-from .doubts import FACTS, fields
+from .doubts import FACTS, fields, with_pages
 from .frames import evidence
+from .pages import Names, names_in
 
 Same = Callable[[str, Any, Any], bool]
 """Whether two answers for a column mean the same."""
@@ -100,7 +101,6 @@ def changes(old: str | Path | pd.DataFrame, new: str | Path | pd.DataFrame | Non
 def read_cells(source: str | Path | pd.DataFrame) -> Reading:
     """Return a store's answers, or a frame's; of a stage that failed, all are missing."""
     if isinstance(source, pd.DataFrame):
-        source = source.rename(columns={"sources": "pages"})
         if lacking := {*CELL, "stage", "answer", "state", "pages"} - {*source.columns}:
             raise InputError(
                 "This frame has no {lacking}: give a store's folder, or a frame that trust.evidence has returned.",
@@ -108,7 +108,7 @@ def read_cells(source: str | Path | pd.DataFrame) -> Reading:
             )
         return Reading(source)
     reader = StoreReader(source, warn=False)
-    cells = evidence(source).rename(columns={"sources": "pages"})
+    cells = evidence(source)
     known = set(zip(cells[RECORD_ID], cells["stage"], strict=True))
     failed = [
         {name: row[name] for name in (RECORD_ID, *reader.key)}
@@ -129,17 +129,22 @@ def _before(after: Reading) -> Reading:
     rows: list[dict[str, Any]] = []
     asked: dict[str, Stage] = {}
     facts = [meta(stage, fact) for stage in reader.answers for fact in (*FACTS, "replies")]
+    known = reader.facts(["filled"], [RECORD_ID, *reader.given])
+    names = names_in(known, reader)
+    places = {record: place for place, record in enumerate(known.column(RECORD_ID).to_pylist())}
     for _, table in reader.each_shard([RECORD_ID, *given, *facts]):
         for stage in [stage for stage in reader.answers if meta(stage, "replies") in table.column_names]:
             several = pc.greater(pc.list_value_length(table.column(meta(stage, "replies"))), 1)
             for row in table.filter(pc.fill_null(several, False)).to_pylist():
                 asked[stage] = asked.get(stage) or _stage_of(reader, stage, table.schema)
-                rows += _earlier(row, asked[stage], given)
+                rows += _earlier(row, asked[stage], given, names, places[row[RECORD_ID]])
     cells = pd.DataFrame(rows, columns=[RECORD_ID, "column", "answer", "state", "pages"])
     return Reading(cells, reader)
 
 
-def _earlier(row: Mapping[str, Any], stage: Stage, given: Collection[str]) -> Iterator[dict[str, Any]]:
+def _earlier(
+    row: Mapping[str, Any], stage: Stage, given: Collection[str], names: Names, place: int
+) -> Iterator[dict[str, Any]]:
     """Yield what a row's answer before the newest says otherwise, as the fields of `evidence`."""
     read = [read_payload(stage, payload, {}) for payload in row[meta(stage.name, "replies")]]
     answered = [reply for reply in read if reply.answer is not None]
@@ -147,10 +152,10 @@ def _earlier(row: Mapping[str, Any], stage: Stage, given: Collection[str]) -> It
     both = []
     for reply in answered[-2:]:
         values = stage_values(stage, Outcome("", reply, (), None), own)
-        both.append(list(fields({**row, **values}, stage.name, stage.answers)))
+        both.append([with_pages(field, names, place) for field in fields({**row, **values}, stage.name, stage.answers)])
     for then, now in zip(*both, strict=True) if len(both) == 2 else ():
         if then["answer"] != now["answer"]:
-            yield {RECORD_ID: row[RECORD_ID], "pages": then.get("pages", then.get("sources"))} | then
+            yield {RECORD_ID: row[RECORD_ID]} | then
 
 
 def _stage_of(reader: StoreReader, name: str, schema: pa.Schema) -> Stage:

@@ -99,7 +99,7 @@ def decide(
         )
     columns = {column: stage for stage, answers in reader.answers.items() for column in answers}
     per = {stage: facts.get("per", reader.key) for stage, facts in reader.stages.items()}
-    table = read_answers(reader, FACTS, {name for names in per.values() for name in names})
+    table, _ = read_answers(reader, FACTS)
     table = table.filter(pc.is_in(table.column(RECORD_ID), pa.array(map(str, frame[RECORD_ID]), pa.string())))
     rows = {row[RECORD_ID]: row for row in table.to_pylist()}
     decisions: dict[int, Decision] = {}

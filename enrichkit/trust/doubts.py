@@ -1,4 +1,4 @@
-"""What speaks against an answer, gravest first: worked out from a sealed row alone."""
+"""What speaks against an answer, gravest first: worked out from its sealed row, and from those of other records."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ from ..store.reader import StoreReader
 from ..store.rows import STATUS, meta
 from ..table.arrow import as_text
 from ..table.cells import is_missing
+from .pages import ACROSS, BANDS, OTHERS_SAY, Names, band, names_in, page_of_source, with_others
 
 FACTS = (
     *("status", "error", "confidence", "search_quality", "fields_found", "states", "issues", "corrections"),
-    *("sources", "filled", "decisions"),
+    *("sources", "marks", "filled", "decisions"),
 )
 """The facts about a stage that fields and doubts are worked out from."""
 FAILED, REPLY, CHECK, OTHERS, DIFFERS, NO_PAGE, OWN_WORD = range(1, 8)
@@ -63,10 +64,15 @@ class Finding(NamedTuple):
         return f"{self.check}: {self.detail}" if self.detail else self.check
 
 
-def read_answers(reader: StoreReader, facts: Collection[str], more: Iterable[str] = ()) -> pa.Table:
-    """Return the sealed rows' columns of these facts, of all answers as they came, and some more."""
-    columns = {RECORD_ID, STATUS, *more, *itertools.chain(*reader.answers.values())}
-    return reader.facts(facts, columns, decided=False)
+def read_answers(reader: StoreReader, facts: Collection[str]) -> tuple[pa.Table, Names]:
+    """Return the sealed rows' columns of these facts, the table's, all answers as they came; and who they are about.
+
+    What other records say against an answer is among its issues, and its state is doubtful.
+    """
+    columns = {RECORD_ID, STATUS, *reader.given, *itertools.chain(*reader.answers.values())}
+    table = reader.facts({*facts, *ACROSS}, columns, decided=False)
+    names = names_in(table, reader)
+    return with_others(table, reader, names), names
 
 
 def states_of(row: Mapping[str, Any], stage: str) -> dict[str, tuple[str, list[int]]]:
@@ -102,29 +108,59 @@ def findings(row: Mapping[str, Any], stage: str) -> Iterator[Finding]:
 
 
 def fields(row: Mapping[str, Any], stage: str, columns: Mapping[str, str]) -> Iterator[dict[str, Any]]:
-    """Yield what is known of each field that a stage answered in a row, by the columns of its answers."""
-    pages = [source["url"] for source in row.get(meta(stage, "sources")) or ()]
+    """Yield what is known of each field that a stage answered in a row, by the columns of its answers.
+
+    ``sources`` are those behind it, each with whether its mark is around the ``whole`` answer; ``ranks`` are its
+    doubts'.
+    """
+    listed = row.get(meta(stage, "sources")) or ()
+    whole = {mark["field"]: mark["whole"] for mark in row.get(meta(stage, "marks")) or ()}
     proposed = {entry["column"]: entry["answer"] for entry in row.get(meta(stage, "corrections")) or ()}
     states = states_of(row, stage)
     answered = set(row.get(meta(stage, "fields_found")) or ())
-    doubts = [doubt for doubt in doubts_of(row, stage) if doubt.rank in AGAINST_THE_VALUE]
+    doubts = doubts_of(row, stage)
     for column, field in columns.items():
         if field not in states:
             continue
-        state, sources = states[field]
+        state, places = states[field]
         cell = row.get(column)
         text = None if is_missing(cell) else as_text(cell)
-        about = {field, None} if field in answered else {field}
+        general = AGAINST_THE_VALUE if field in answered else ()
+        about = [
+            doubt
+            for doubt in doubts
+            if (doubt.field is None and doubt.rank in general)
+            or (doubt.field == field and (doubt.rank != NO_PAGE or places))  # else the state says it
+        ]
         yield {
             "stage": stage,
             "column": column,
             "state": state,
             "answer": proposed.get(column, text if field in answered else None),
             "cell": text if column in proposed else None,
-            "doubts": [doubt.text for doubt in doubts if doubt.field in about],
-            "sources": [pages[place] for place in sources if place < len(pages)],
+            "doubts": [doubt.text for doubt in about],
+            "ranks": [doubt.rank for doubt in about],
+            "sources": [
+                listed[place] | {"whole": place in whole.get(field, ())} for place in places if place < len(listed)
+            ],
             "confidence": row.get(meta(stage, "confidence")),
         }
+
+
+def with_pages(field: Mapping[str, Any], names: Names, row: int) -> dict[str, Any]:
+    """Return what is known of a field with its pages, by their owners, and its band; ``row`` is its record's.
+
+    ``_best`` is the place of its pages among others: first by their owners, then by how grave its doubts are.
+    """
+    pages = [page_of_source(source, names, row) for source in field["sources"]]
+    doubted = any(FAILED < rank < NO_PAGE for rank in field["ranks"])
+    return {
+        **field,
+        "pages": [str(page) for page in pages],
+        "links": [page.link for page in pages],
+        "band": None if field["state"] == "not_found" else BANDS[-1] if doubted else band(pages),
+        "_best": (BANDS.index(band(pages)), sum(rank < DIFFERS for rank in field["ranks"])),
+    }
 
 
 def doubts_of(row: Mapping[str, Any], stage: str) -> list[Doubt]:
@@ -138,11 +174,19 @@ def _doubts(row: Mapping[str, Any], stage: str) -> Iterator[Doubt]:
     states = states_of(row, stage)
     for finding in findings(row, stage):
         if finding.done in ("emptied", "flagged"):
-            rank = REPLY if finding.check in OF_THE_REPLY else CHECK
-            yield Doubt(rank, finding.about if finding.about in states else None, str(finding))
+            others = finding.check in OTHERS_SAY
+            rank = REPLY if finding.check in OF_THE_REPLY else OTHERS if others else CHECK
+            text = finding.detail if others else str(finding)
+            yield Doubt(rank, finding.about if finding.about in states else None, text)
+    items = {
+        mark["field"]: (mark["parts"] - mark["backed"], mark["parts"]) for mark in row.get(meta(stage, "marks")) or ()
+    }
     for field, (state, _) in states.items():
+        bare, parts = items.get(field, (0, 0))
         if state == "conflict":
             yield Doubt(DIFFERS, field, "differs from the cell")
+        elif bare and state in ("supported", "unsupported"):
+            yield Doubt(NO_PAGE, field, f"no page behind {bare} of {parts} items")
         elif state == "unsupported" and row.get(meta(stage, "sources")):
             yield Doubt(NO_PAGE, field, "no page behind it")
     for fact, level in LOW.items():

@@ -21,9 +21,12 @@ from ..store.rows import WHY, meta
 from ..table.arrow import as_frame, as_table, typed
 from .bands import SAME, below, estimates, labelled, usd_per_question
 from .decisions import decided_fields, open_doubts
-from .doubts import FACTS, read_answers, weakest_first
+from .doubts import FACTS, read_answers, weakest_first, with_pages
 
-COLUMNS = ("stage", "column", "state", "answer", "cell", "doubts", "sources", "confidence", "decision")
+COLUMNS = ("stage", "column", "state", "answer", "cell", "doubts", "pages", "links", "band", "confidence", "decision")
+
+WRITTEN = ("answer", "doubts", "pages", "links")
+"""Those that a model or a service wrote into."""
 
 
 def evidence(out: str | Path = "enriched") -> pd.DataFrame:
@@ -42,10 +45,12 @@ def evidence(out: str | Path = "enriched") -> pd.DataFrame:
     -------
     DataFrame
         ``_record_id``, the key columns, ``stage``, ``column``, ``state`` (``supported``; ``unsupported``: the model
-        says so, no source does; ``conflict``: differs from the filled cell; ``doubtful``: kept, though a check speaks
-        against it; ``invalid``: a check emptied it; ``not_found``), ``answer`` (as text), ``cell`` (what the table has
-        there, if that is another value), ``doubts`` (what speaks against it, gravest first), ``sources`` (addresses),
-        ``confidence`` (of the whole answer).
+        says so, no source does; ``conflict``: differs from the filled cell; ``doubtful``: kept, though a check
+        or other records speak against it; ``invalid``: a check emptied it; ``not_found``), ``answer`` (as text),
+        ``cell`` (what the table has there, if that is another value), ``doubts`` (what speaks against it, gravest
+        first), ``pages`` (each with its owner: ``norrgard.example (own site)``), ``links`` (their addresses), ``band``
+        (``own page``: a site or profile of its own, or a register; ``other page``; ``no page``; ``doubted``),
+        ``confidence`` (of the whole answer), ``decision`` (``right``, ``wrong``, ``unsure``, ``value``; or missing).
 
     Raises
     ------
@@ -62,16 +67,23 @@ def evidence(out: str | Path = "enriched") -> pd.DataFrame:
     >>> fields["column"].tolist()[:2], len(fields)
     (['fund.linkedin', 'fund.crunchbase'], 6)
     """
-    reader = StoreReader(out)
+    return _evidence(StoreReader(out), COLUMNS)
+
+
+def _evidence(reader: StoreReader, columns: Sequence[str]) -> pd.DataFrame:
+    """Return what is known of each answered field, of that these columns."""
     stages, taken = reader.answers, {*COLUMNS, "old", "new"}
     key = {f"key.{name}" if name in taken else name: name for name in reader.key}
+    table, names = read_answers(reader, FACTS)
     rows = [
-        {RECORD_ID: row.get(RECORD_ID)} | {name: row.get(own) for name, own in key.items()} | field
-        for row in read_answers(reader, FACTS, reader.key).to_pylist()
-        for stage, columns in stages.items()
-        for field in decided_fields(row, stage, columns)
+        {RECORD_ID: row.get(RECORD_ID)}
+        | {name: row.get(own) for name, own in key.items()}
+        | with_pages(field, names, place)
+        for place, row in enumerate(table.to_pylist())
+        for stage, answers in stages.items()
+        for field in decided_fields(row, stage, answers)
     ]
-    return _listed(pd.DataFrame(rows, columns=[RECORD_ID, *key, *COLUMNS]), list(key), ["answer", "doubts", "sources"])
+    return _listed(pd.DataFrame(rows, columns=[RECORD_ID, *key, *columns]), list(key), WRITTEN)
 
 
 def corrections(out: str | Path = "enriched", df: pd.DataFrame | None = None) -> pd.DataFrame:
@@ -88,9 +100,9 @@ def corrections(out: str | Path = "enriched", df: pd.DataFrame | None = None) ->
     Returns
     -------
     DataFrame
-        The key columns, ``column``, ``old``, ``new``, ``sources`` (addresses that back the new value), ``doubts``,
-        ``confidence`` and ``_record_id``; those with sources first. Old and new are of the column's type, but for lists
-        and objects, which are text.
+        The key columns, ``column``, ``old``, ``new``, ``pages`` (behind the new value), ``doubts``, ``confidence``,
+        ``links`` and ``_record_id``; those with the best pages first. Old and new are of the column's type, but for
+        lists and objects, which are text.
 
     Raises
     ------
@@ -108,14 +120,13 @@ def corrections(out: str | Path = "enriched", df: pd.DataFrame | None = None) ->
     >>> enrichkit.trust.corrections(out, df)["old"].to_dict()
     {'b7': 'no page'}
     """
-    backing = evidence(out)
+    reader = StoreReader(out)
+    backing = _evidence(reader, (*COLUMNS, "_best"))
     key = backing.attrs[ORIGIN]["key"]
     rejected = backing["decision"].isin(["wrong", "value"])
     differing = backing[backing["cell"].notna() & ~rejected].rename(columns={"cell": "old", "answer": "new"})
-    backed = differing["sources"].map(len) > 0
-    ordered = differing.assign(backed=backed).sort_values("backed", ascending=False, kind="stable", ignore_index=True)
+    ordered = differing.sort_values("_best", kind="stable", ignore_index=True)
     table, names = None if df is None else as_frame(df), set(ordered["column"])
-    reader = StoreReader(out, warn=False)
     types = (reader.rows(names) if table is None else as_table(table.filter(list(names)))).schema
     kinds = {field.name: field.type for field in types}
     for name in ("old", "new"):
@@ -123,8 +134,8 @@ def corrections(out: str | Path = "enriched", df: pd.DataFrame | None = None) ->
         values = [typed(text, kinds.get(column, pa.string())) for text, column in texts]
         ordered[name] = pd.Series(values, dtype=object)
     ordered = ordered if table is None else of_rows(ordered, table, reader.key)
-    columns = [*key, "column", "old", "new", "sources", "doubts", "confidence", RECORD_ID]
-    return _listed(ordered[columns], key, ["new", "doubts", "sources"])
+    columns = [*key, "column", "old", "new", "pages", "doubts", "confidence", "links", RECORD_ID]
+    return _listed(ordered[columns], key, ["new", *WRITTEN[1:]])
 
 
 def precision(
@@ -226,7 +237,7 @@ def weak(
     """
     reader = StoreReader(out)
     given, known = reader.given, reader.answers
-    table = read_answers(reader, FACTS, given)
+    table, _ = read_answers(reader, FACTS)
     unknown = sorted(set(stages or ()) - known.keys())
     if isinstance(stages, str) or unknown:
         raise InputError(

@@ -17,9 +17,11 @@ from ..store.index import RECORD_ID
 from ..store.reader import StoreReader
 from ..store.rows import meta
 from .decisions import decided_fields, open_doubts
-from .doubts import FACTS, Finding, findings, read_answers, weakest_first
+from .doubts import FACTS, Finding, findings, read_answers, weakest_first, with_pages
+from .frames import COLUMNS
 
 LONGEST_VALUE = 1000
+PAGES = "pages that back a value, as the service says"
 IN_A_TAB = '<base target="_blank">'
 """Before the suggestions: their links open in a tab of their own; in the small frame Google refuses to show itself."""
 SANDBOX = "allow-popups allow-popups-to-escape-sandbox"
@@ -61,7 +63,8 @@ class Dossier:
     suggestions: tuple[str, ...]
 
     def __str__(self) -> str:
-        return text_page(self._lines(), self._tables(), most=LONGEST_VALUE)
+        pages = [{"column": answer["column"], "page": page} for answer in self.answers for page in answer["pages"]]
+        return text_page(self._lines(), self._tables() | {PAGES: pd.DataFrame(pages)}, most=LONGEST_VALUE)
 
     def __repr__(self) -> str:
         summary = f"<enrichkit.Dossier, {self._lines()[0]}: {many(len(self.answers), 'answer')}>"
@@ -74,11 +77,11 @@ class Dossier:
             for suggestion in self.suggestions
         )
         pages = "".join(
-            f"<li>{escaped(answer['column'])}: {', '.join(map(link, answer['sources']))}</li>"
+            f"<li>{escaped(answer['column'])}: {', '.join(map(link, answer['links'], answer['pages']))}</li>"
             for answer in self.answers
-            if answer["sources"]
+            if answer["pages"]
         )
-        sources = f"<p><b>pages that back a value, as the service says</b></p><ul>{pages}</ul>" if pages else ""
+        sources = f"<p><b>{PAGES}</b></p><ul>{pages}</ul>" if pages else ""
         return html_page(self._lines(), self._tables(), more=sources + frames, most=LONGEST_VALUE)
 
     def _lines(self) -> list[str]:
@@ -136,8 +139,9 @@ def dossier(out: str | Path = "enriched", record_id: str | None = None) -> Dossi
     ({'fund.title': 'Borealis Ventures'}, 6)
     """
     reader = StoreReader(out)
+    table, names = read_answers(reader, FACTS)
     if record_id is None:
-        rows = read_answers(reader, FACTS).to_pylist()
+        rows = table.to_pylist()
         weak = [row for _, row in weakest_first(rows, reader.answers, open_doubts)]
         record_id = (weak or rows or [{}])[0].get(RECORD_ID)
     row = None if record_id is None else reader.row(record_id)
@@ -148,11 +152,17 @@ def dossier(out: str | Path = "enriched", record_id: str | None = None) -> Dossi
             record_id=record_id,
         )
     stages = reader.answers
+    place = table.column(RECORD_ID).to_pylist().index(record_id)
+    row |= table.slice(place, 1).to_pylist()[0]
     suggestions = (_suggestions(row.get(meta(stage, "replies")) or ()) for stage in stages)
     return Dossier(
         record_id=str(row[RECORD_ID]),
         key={name: row.get(name) for name in reader.key},
-        answers=tuple(field for stage, columns in stages.items() for field in decided_fields(row, stage, columns)),
+        answers=tuple(
+            {name: value for name, value in with_pages(field, names, place).items() if name in COLUMNS}
+            for stage, columns in stages.items()
+            for field in decided_fields(row, stage, columns)
+        ),
         findings=tuple(_told(stage, finding) for stage in stages for finding in findings(row, stage)),
         notes={stage: note for stage in stages if (note := row.get(meta(stage, "notes")))},
         suggestions=tuple(filter(None, suggestions)),
@@ -171,9 +181,9 @@ def _suggestions(payloads: Sequence[bytes]) -> str | None:
     return next((reply.suggestions_html for reply in replies if reply.failure is None), None)
 
 
-def link(address: str) -> str:
-    """Return a link to a web page; any other address is shown as text."""
-    shown = escaped(address)
+def link(address: str, page: str = "") -> str:
+    """Return an address as a link, behind the ``page`` if it is given; any other address is shown as text."""
+    shown = escaped(page or address)
     if not address.startswith(("https://", "http://")):
         return shown
     return f'<a href="{html.escape(address)}" target="_blank" rel="noopener noreferrer nofollow">{shown}</a>'

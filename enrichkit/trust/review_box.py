@@ -220,7 +220,7 @@ def page_of(cell: pd.Series[Any], key: Sequence[str], place: str) -> str:
         for title, value in facts.items()
         if not is_missing(value) and value != []
     }
-    texts["pages"] = "<br>".join(link(address) for address in cell["sources"])
+    texts["pages"] = "<br>".join(map(link, cell["links"], cell["pages"]))
     rows = "".join(f"<tr><td>{title}</td><td>{text}</td></tr>" for title, text in texts.items() if text)
     return (
         f'<div class="{NO_MATHEMATICS}"><p>{place} · {escaped(record, LONGEST_VALUE)} · {escaped(cell["column"])}</p>'

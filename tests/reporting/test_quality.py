@@ -272,7 +272,10 @@ def test_each_state_from_one_reply(tmp_path):
         "employees": "not_found",
     }
     found = trust.evidence(tmp_path / "out").set_index("column")
-    assert found.loc["company.industry", "sources"] == ["https://page.example/1"]
+    assert found.loc["company.industry", ["pages", "links"]].tolist() == [
+        ["page.example (other)"],
+        ["https://page.example/1"],
+    ]
     assert found.loc["company.city", ["answer", "cell"]].tolist() == ["Oslo", "Bergen"]
 
 
@@ -435,7 +438,10 @@ def test_corrections_have_old_new_and_evidence(tmp_path):
         ["Acme", "company.city", "Bergen", "Oslo"],
         ["Acme", "company.industry", "Steel", "Food"],
     ]
-    assert found["sources"].tolist() == [["https://page.example/1"], []]
+    assert found[["pages", "links"]].to_numpy().tolist() == [
+        [["page.example (other)"], ["https://page.example/1"]],
+        [[], []],
+    ]
 
 
 def test_corrections_of_a_table_have_its_labels_and_the_columns_types(tmp_path):
@@ -517,7 +523,7 @@ def test_a_failed_stage_is_weak_and_an_unknown_stage_is_an_error(tmp_path):
 
 
 def test_the_report_counts_what_is_there(tmp_path):
-    """Fill rate, levels, fields, states, checks, failures and shared addresses, also in its JSON."""
+    """Fill rate, levels, fields, states, checks, shared addresses and failures, also in its JSON."""
     texts = {
         "A": '{"industry": "https://one.example", "city": "Oslo", "confidence": "low", "search_quality": "good"}',
         "B": '{"industry": "https://one.example", "employees": 2000000, "confidence": "high"}',
@@ -539,21 +545,20 @@ def test_the_report_counts_what_is_there(tmp_path):
     assert quality.confidence["company"] == {"high": 1, "medium": 0, "low": 1, "not said": 0}
     assert quality.search_quality["company"]["not said"] == 1
     assert quality.fields_found["company"] == {0: 0, 1: 0, 2: 2, 3: 0, 4: 0}
-    assert quality.states["company.industry"]["supported"] == 2
+    assert quality.states["company.industry"]["doubtful"] == 2
     assert quality.states["company.employees"]["doubtful"] == 1
     assert quality.states_by_confidence["high"] == dict.fromkeys(STATES, 0) | {
-        "supported": 1,
-        "doubtful": 1,
+        "doubtful": 2,
         "not_found": 2,
     }
     assert quality.corrections == 1
-    assert [(one.name, one.count, one.done) for one in quality.issues] == [("too_many", 1, "flagged")]
-    assert [(one.name, one.count) for one in quality.failures] == [("truncated", 1)]
-    assert [(one.name, one.count, one.example) for one in quality.same_address] == [
-        ("company.industry", 2, "https://one.example")
+    assert [(one.name, one.count, one.done) for one in quality.issues] == [
+        ("several_firms", 2, "flagged"),
+        ("too_many", 1, "flagged"),
     ]
+    assert [(one.name, one.count) for one in quality.failures] == [("truncated", 1)]
     told = json.loads(found.to_json())
-    assert told["version"] == 3
+    assert told["version"] == 4
     assert told["quality"]["failures"][0]["what_to_do"].startswith("raise the stage's max_output_tokens")
     assert "max_output_tokens" in str(found)
     assert json.loads(found.write().read_text()) == told

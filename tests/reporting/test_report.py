@@ -379,10 +379,10 @@ def test_hostile_text_is_shown_and_does_nothing(tmp_path):
 
 
 def test_the_json_is_as_documented(tmp_path):
-    """Every name stands in docs/report.md, and the version is 3."""
+    """Every name stands in docs/report.md, and the version is 4."""
     store(tmp_path / "out", lambda _: reply(), stages=[COMPANY, SITE])
     found = json.loads(enrichkit.report(tmp_path / "out").to_json())
-    assert found["version"] == 3
+    assert found["version"] == 4
     assert found["cost"]["total"]["cost_usd"] == "0.0022"
     assert found["cost"]["by_stage"]["site"]["saved_usd"] == "0.0011"
     documented = (ROOT / "docs" / "report.md").read_text(encoding="utf-8")
