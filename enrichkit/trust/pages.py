@@ -270,10 +270,11 @@ def _shared(cells: pa.Array, filled: npt.NDArray[np.bool_], names: Names) -> Ite
     for key, subjects in groups.items():
         host, _, path = key.partition("/")
         named = path.rpartition("/")[2] if is_at(host, SOCIAL) else host
-        free = [name for name in subjects if name not in names.whose(host) and not resembles(name, named)]
+        free = {name for name in subjects if name not in names.whose(host) and not resembles(name, named)}
         more = f" and {len(subjects) - 2} more" if len(subjects) > 2 else ""
+        rivals = sorted(subjects, key=lambda name: (name in free, name))[:MOST_RIVALS]  # whose it is comes first
         for name in free:
-            unlike = (other for other in list(subjects)[:MOST_RIVALS] if not _alike(name, other))
+            unlike = (other for other in rivals if not _alike(name, other))
             for other in itertools.islice(unlike, 1):
                 yield from ((row, f"{other}{more}") for row in subjects[name] if filled[row])
 

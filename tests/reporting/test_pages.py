@@ -190,7 +190,8 @@ def test_corrections_with_the_best_pages_come_first(tmp_path):
     for row in rows:
         row["Mail"] = row["Mail"] or "nobody@nowhere.no"
     out = answered(tmp_path, rows, stage, key=("Firm",))
-    assert trust.corrections(out)["Firm"].tolist() == ["C", "D", "B", "A"]
+    ordered = trust.corrections(out)["Firm"].tolist()
+    assert (set(ordered[:2]), ordered[2:]) == ({"C", "D"}, ["B", "A"])
 
 
 # One address for several ------------------------------------------------------------------------------------------
@@ -210,15 +211,15 @@ def test_one_site_for_several_firms_is_doubtful(tmp_path):
     assert seen(out) == {
         "Kelm Capital": ["also given for Lofoten Partners and 1 more"],
         "Lofoten Partners": [],
-        "Osk Invest": ["also given for Kelm Capital and 1 more"],
+        "Osk Invest": ["also given for Lofoten Partners and 1 more"],
         "Marl Fund I": [],
         "Marl Fund II": [],
         "Sund AS": [],
     }
     found = trust.evidence(out).query("column == 'office.site'").set_index("Firm")
     assert found.loc["Kelm Capital", ["state", "band"]].tolist() == ["doubtful", "doubted"]
-    assert trust.weak(out)["Firm"].tolist() == ["Kelm Capital", "Osk Invest"]
-    assert trust.weak(out)["_why"].iloc[0] == "office.site also given for Lofoten Partners and 1 more"
+    assert set(trust.weak(out)["Firm"]) == {"Kelm Capital", "Osk Invest"}
+    assert set(trust.weak(out)["_why"]) == {"office.site also given for Lofoten Partners and 1 more"}
     quality = enrichkit.report(out).quality
     assert (quality.states["office.site"]["doubtful"], quality.states["office.site"]["unsupported"]) == (2, 4)
     assert [(issue.name, issue.count) for issue in quality.issues] == [("several_firms", 2)]
