@@ -138,6 +138,8 @@ def labels_needed(answers: pd.DataFrame, drawn: int) -> str:
 
 def _notes(reader: StoreReader, cells: pd.DataFrame) -> list[str | None]:
     """Return what the model noted of the answers that some cells come from."""
+    if cells.empty:
+        return []
     table = reader.facts(("notes",), (RECORD_ID,))
     table = table.filter(pc.is_in(table.column(RECORD_ID), pa.array(cells[RECORD_ID].tolist(), pa.string())))
     rows = {row[RECORD_ID]: row for row in table.to_pylist()}

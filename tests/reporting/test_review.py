@@ -116,13 +116,15 @@ def test_mistakes_are_named(out):
         trust.precision(out, by="columns")
 
 
-def test_a_store_without_answers_has_nothing_to_judge(tmp_path):
-    """One of failures alone."""
+@pytest.mark.parametrize("limit", [None, 0])
+def test_a_store_without_answers_has_nothing_to_judge(limit, tmp_path):
+    """One of failures alone, and one without any record."""
     settings = {"client": lambda request: Reply(failure=Failure(cause="blocked", message="SAFETY")), "model": "m"}
     frame = pd.DataFrame({"fund.title": ["Tern Fund"]})
-    enrichkit.run(frame, stages=["fund"], out=tmp_path / "out", progress=False, **settings)
+    enrichkit.run(frame, stages=["fund"], out=tmp_path / "out", progress=False, limit=limit, **settings)
     assert trust.review(tmp_path / "out").empty
     assert trust.precision(tmp_path / "out", target=0.9).empty
+    assert trust.weak(tmp_path / "out", target=0.9).empty
 
 
 def judged(cells, keys):
