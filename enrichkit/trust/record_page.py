@@ -144,7 +144,9 @@ def dossier(out: str | Path = "enriched", record_id: str | None = None) -> Dossi
         rows = table.to_pylist()
         weak = [row for _, row in weakest_first(rows, reader.answers, open_doubts)]
         record_id = (weak or rows or [{}])[0].get(RECORD_ID)
-    row = None if record_id is None else reader.row(record_id)
+    if record_id is None:
+        raise InputError("{store} has no sealed record yet: {run} fills it.", store=out)
+    row = reader.row(record_id)
     if row is None:
         raise InputError(
             "{store} has no sealed record {record_id!r}. enrichkit.read(out)['_record_id'] names them.",
