@@ -63,7 +63,7 @@ TRADE = frozenset(
 )
 """Words of the trade, which tell nobody apart; in initials they count."""
 _UMLAUTS = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "ø": "oe", "å": "aa"})
-_TRADE = re.compile(rf"(?<=\w)(?:{'|'.join(TRADE)})+$")
+_TRADE = re.compile(rf"(?<=[\w-])(?:{'|'.join(TRADE)})+$")
 _WORD = re.compile(r"[^\W_]+")
 _NAMED = re.compile(r"(?:www\d?\.)?(.+?)(?:\.(?:com?|org|net|ac|gov|gv|ne|or))?\.[^\W\d_]{2,}")
 
@@ -151,15 +151,23 @@ def host_of(text: str | None) -> str:
     return (urlsplit(clean(text or "") or "").hostname or "").removeprefix("www.")
 
 
-def share_a_name(host: str, other: str) -> bool:
-    """Whether two hosts differ in hyphens, in the trade's words and in their last labels only.
+def is_made_of(name: str, host: str) -> bool:
+    """Whether a host is nothing but words of a name, or of another host, in order, and words of the trade.
 
-    >>> share_a_name("norr-gard.example", "norrgardcapital.vc"), share_a_name("norrgard.vc", "norrgard-bakery.vc")
+    >>> is_made_of("Norrgård & Daughters", "norrgard-daughters.example"), is_made_of("Norrgård", "norrgard-bakery.vc")
     (True, False)
+    >>> is_made_of("norrgardcapital.example", "norr-gard.example")
+    True
     """
-    names = [_NAMED.fullmatch(each) for each in (host, other)]
-    bare = {_TRADE.sub("", "".join(_WORD.findall(name[1]))) if name else "" for name in names}
-    return len(bare) == 1 and bare != {""}
+    other, site = _NAMED.fullmatch(name), _NAMED.fullmatch(host)
+    text = "".join(_WORD.findall(site[1])) if site else ""
+    for words in spellings(other[1] if other else name):
+        rest = text
+        for word in (_TRADE.sub("", "".join(words)), *words):
+            rest = rest.removeprefix(word)
+        if rest != text and not _TRADE.sub("", f"-{rest}").strip("-"):
+            return True
+    return False
 
 
 def is_at(host: str, sites: Collection[str]) -> bool:

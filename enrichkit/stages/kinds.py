@@ -19,7 +19,7 @@ from ..reading.shape import Mark, Shape
 from ..reading.values import original
 from ..table.arrow import alike
 from . import addresses, places
-from .addresses import PROFILES, host_in, host_of, is_at, names_only_the_form, page_of, resembles, share_a_name
+from .addresses import PROFILES, host_in, host_of, is_at, is_made_of, names_only_the_form, page_of, resembles
 
 BETWEEN = re.compile(r"[;/|•+&,；、，،\n]|\b(?:and|or)\b", re.IGNORECASE)
 """What stands between the values of one cell."""
@@ -181,11 +181,11 @@ class Url(Kind):
         if own is False and any(resembles(name, part) for part in path.split("/") if len(part) > 3):
             return "unlike_name", f"{original(f'{host}/{path}')} is a page about {original(name)}"
         hosts = _hosts(record)
-        if any(is_at(host, {other}) or is_at(other, {host}) or share_a_name(host, other) for other in hosts.values()):
+        if any(is_at(host, {other}) or is_at(other, {host}) or is_made_of(other, host) for other in hosts.values()):
             return None
         written = {column: host for column, host in hosts.items() if "@" in record[column]}
         mails = {column: other for column, other in written.items() if resembles(name, other) is not False}
-        if mails:
+        if mails and not is_made_of(name, host):
             column, other = next(iter(mails.items()))
             return "email_domain", f"{column} is at {other}, the website at {host}"
         profiles = [page_of(text, site)[1] for _, text in answer if isinstance(text, str) for site in PROFILES]
