@@ -6,61 +6,41 @@ when as many values are decided as were planned; who looks after each of them fi
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterable
+from typing import NamedTuple
 
 import pandas as pd
 
-from ..store.decisions import Decision, about_of
+from ..store.decisions import Decisions, judgements
 from ..store.index import RECORD_ID
-from ..trust.comparison import Reading, Same, in_turn, sameness
+from ..table.cells import is_missing
+from ..trust.comparison import Reading, in_turn
 
 DETECTED = 1.96 + 0.84
 """Standard errors of a gap that is found in 80 of 100 trials, at 5 %."""
 
 
-def label(column: str, answer: Any, decisions: Iterable[Decision], same: Same) -> str | None:
-    """Return what decisions about one cell, newest first, say of an answer: right, wrong or unsure; None for nothing.
+def with_labels(reading: Reading, decisions: Decisions) -> pd.DataFrame:
+    """Return a store's answers with the ``label`` that decisions give to each: right, wrong, unsure, or missing.
 
-    An earlier decision counts where its value is this one, or where it says which value is right.
+    An answer that nobody has judged is wrong where another one is known to be right.
     """
-    by_call: dict[str, list[Decision]] = {}
-    for decision in decisions:
-        by_call.setdefault(decision.at, []).append(decision)
-    for together in by_call.values():  # "b" decides twice in a call
-        truths = [
-            decision.instead if decision.verdict == "value" else decision.value
-            for decision in together
-            if decision.verdict in ("right", "value")
-        ]
-        seen = [decision.verdict for decision in together if same(column, answer, decision.value)]
-        if truths:
-            return "right" if any(same(column, answer, truth) for truth in truths) else "wrong"
-        if seen:
-            return seen[0]
-    return None
-
-
-def with_labels(reading: Reading, decisions: Sequence[Decision]) -> pd.DataFrame:
-    """Return a store's answers with the ``label`` that decisions, newest first, give to each."""
     cells, reader = reading
     assert reader is not None
-    per = {stage: facts.get("per", ()) for stage, facts in reader.stages.items()}
-    rows = reader.rows([RECORD_ID, *itertools.chain(*per.values())]).to_pylist() if decisions else ()
-    about = {(row[RECORD_ID], stage): about_of(row, per[stage]) for row in rows for stage in per}
-    same, labels = sameness([reader]), []
-    for record, stage, column, answer in zip(
-        *(cells[name] for name in (RECORD_ID, "stage", "column", "answer")), strict=True
-    ):
-        of_cell = [
-            decision
-            for decision in decisions
-            if decision.column == column and about.get((record, stage)) == decision.about
-        ]
-        labels.append(label(column, answer, of_cell, same))
+    table = reader.rows({RECORD_ID, *decisions.needs(reader.answers, apply=False)}, decided=False)
+    judged = {
+        (row[RECORD_ID], column): judgement
+        for row in decisions.over(table, reader.answers, apply=False).to_pylist()
+        for stage, columns in reader.answers.items()
+        for column, judgement in judgements(row, stage, columns).items()
+    }
+    labels = []
+    for record, column, answer in zip(cells[RECORD_ID], cells["column"], cells["answer"], strict=True):
+        judgement = judged.get((record, column))
+        verdict = None if judgement is None else judgement.of(None if is_missing(answer) else answer)
+        labels.append(verdict or ("wrong" if judgement and judgement.value is not None else None))
     return cells.assign(label=pd.Series(labels, index=cells.index, dtype=object))
 
 

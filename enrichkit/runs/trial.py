@@ -21,7 +21,7 @@ from ..errors import InputError
 from ..reporting.costs import make_bill
 from ..stages.choice import choose_stages
 from ..stages.stage import Stage
-from ..store.decisions import read_decisions
+from ..store.decisions import Decisions, read_decisions
 from ..store.files import is_store, trial_area
 from ..store.reader import TOKENS, StoreReader
 from ..table.arrow import as_frame
@@ -121,7 +121,7 @@ def trial(
             left_usd = float(max(Decimal(str(budget_usd)) - spent_usd, NOTHING_LEFT_USD))
         with terminated_as_interrupted():
             Run(sample, replace(side.options, budget_usd=left_usd)).result()
-    decisions = read_decisions(base.folder)[::-1]
+    decisions = Decisions(read_decisions(base.folder))
     cells = [with_labels(read_cells(side.options.folder), decisions) for side in sides]
     verdicts = _verdicts(cells, [side.options.folder for side in sides], rows)
     figures = [_figures(side, of_side) for side, of_side in zip(sides, cells, strict=True)]
