@@ -27,6 +27,7 @@ from ..stages.stage import Stage
 from ..store.index import RECORD_ID
 from ..store.reader import ORIGIN, StoreReader
 from ..store.rows import Outcome, meta, read_payload, stage_values
+from ..table.arrow import as_text
 from ..table.cells import is_missing
 from .doubts import FACTS, fields, with_pages
 from .frames import evidence
@@ -35,6 +36,8 @@ from .pages import Names, names_in
 Same = Callable[[str, Any, Any], bool]
 """Whether two answers for a column mean the same."""
 CELL = [RECORD_ID, "column"]
+DECIDED = ("right", "wrong", "value")
+"""The decisions that may replace an answer."""
 COMPARED = ("stage", "column", "old", "new", "why", "old_state", "new_state", "old_pages", "new_pages")
 
 
@@ -106,7 +109,7 @@ def read_cells(source: str | Path | pd.DataFrame) -> Reading:
                 "This frame has no {lacking}: give a store's folder, or a frame that trust.evidence has returned.",
                 lacking=", ".join(sorted(lacking)),
             )
-        return Reading(source)
+        return Reading(_as_decided(source, source.get("cell")))
     reader = StoreReader(source, warn=False)
     cells = evidence(source)
     known = set(zip(cells[RECORD_ID], cells["stage"], strict=True))
@@ -118,7 +121,21 @@ def read_cells(source: str | Path | pd.DataFrame) -> Reading:
         if row[meta(stage, "status")] == "failed" and (row[RECORD_ID], stage) not in known
         for column in columns
     ]
-    return Reading(pd.concat([cells, pd.DataFrame(failed)], ignore_index=True) if failed else cells, reader)
+    cells = pd.concat([cells, pd.DataFrame(failed)], ignore_index=True) if failed else cells
+    if cells["decision"].isin(DECIDED).any():
+        rows = {row[RECORD_ID]: row for row in reader.rows([RECORD_ID, *{*cells["column"]}]).to_pylist()}
+        held = [rows[record][column] for record, column in zip(cells[RECORD_ID], cells["column"], strict=True)]
+        stands = [None if is_missing(cell) else as_text(cell) for cell in held]
+        return Reading(_as_decided(cells, pd.Series(stands, cells.index, dtype=object), *DECIDED), reader)
+    return Reading(cells, reader)
+
+
+def _as_decided(cells: pd.DataFrame, stands: pd.Series[Any] | None, *verdicts: str) -> pd.DataFrame:
+    """Return answers with what ``stands`` in place of those that a person decided, and what they ``said`` before."""
+    if stands is None or "decision" not in cells:
+        return cells
+    replaced = cells["decision"].isin(verdicts or ("wrong", "value"))
+    return cells.assign(said=cells["answer"], answer=cells["answer"].mask(replaced, stands), replaced=replaced)
 
 
 def _before(after: Reading) -> Reading:
@@ -138,7 +155,11 @@ def _before(after: Reading) -> Reading:
             for row in table.filter(pc.fill_null(several, False)).to_pylist():
                 asked[stage] = asked.get(stage) or _stage_of(reader, stage, table.schema)
                 rows += _earlier(row, asked[stage], given, names, places[row[RECORD_ID]])
-    cells = pd.DataFrame(rows, columns=[RECORD_ID, "column", "answer", "state", "pages"])
+    columns = [*CELL, "answer", "state", "pages"]
+    cells = pd.DataFrame(rows, columns=columns)
+    if "replaced" in after.cells:
+        said = after.cells[after.cells["replaced"]].assign(answer=lambda decided: decided["said"])
+        cells = pd.concat([cells, said[columns]], ignore_index=True).drop_duplicates(CELL)
     return Reading(cells, reader)
 
 
@@ -220,9 +241,12 @@ def _why(cells: pd.DataFrame, before: Reading, after: Reading) -> list[str]:
     old, new = (_replies(reading.reader, cells) for reading in (before, after))
     kept = before.cells.attrs.get(ORIGIN, {}).get("at", "")
     why = []
-    for record, stage in zip(cells[RECORD_ID], cells["stage"], strict=True):
+    decided = cells["replaced"] if "replaced" in cells else [False] * len(cells)
+    for record, stage, is_decided in zip(cells[RECORD_ID], cells["stage"], decided, strict=True):
         newest = (new.get((record, stage)) or [b""])[-1]
-        if not newest or not (before.reader or kept):
+        if is_decided:
+            why.append("decided")
+        elif not newest or not (before.reader or kept):
             why.append("asked again or read anew")
         elif before.reader is after.reader:
             why.append("asked again")

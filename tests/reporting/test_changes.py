@@ -178,3 +178,22 @@ def test_a_choice_between_two_values_is_a_decision_on_each():
     assert judged("b", "Oslo", "Bergen") == [("Oslo", "right"), ("Bergen", "right")]
     assert judged("n", "Oslo", "Bergen") == [("Oslo", "wrong"), ("Bergen", "wrong")]
     assert judged("1", None, "Bergen") == [("Bergen", "wrong")]
+
+
+def test_what_was_decided_is_a_change_of_its_own(tmp_path):
+    """Of the store alone, and of a frame that was kept before."""
+    out = tmp_path / "A"
+    run(out, {}, {}, {})
+    kept = trust.evidence(out)
+    cells = kept.set_index(["name", "column"]).reset_index()
+    for name, column, more in (("N0", "firm.staff", {"value": 13}), ("N1", "firm.country", {"verdict": "wrong"})):
+        trust.decide(out, cells[(cells["name"] == name) & (cells["column"] == column)], **more)
+    trust.decide(out, cells[(cells["name"] == "N2") & (cells["column"] == "firm.staff")], "right")
+    for changed in (trust.changes(out), trust.changes(kept, out)):
+        assert listed(changed) == {("N0", "firm.staff"), ("N1", "firm.country")}
+        assert changed["why"].tolist() == ["decided"] * 2
+        values = changed.set_index("column")
+        assert values.loc["firm.staff", ["old", "new"]].tolist() == ["12", "13"]
+        assert values.loc["firm.country", "old"] == "Norway"
+        assert pd.isna(values.loc["firm.country", "new"])
+    assert trust.changes(trust.evidence(out), out).empty
