@@ -13,35 +13,11 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from ..store.decisions import Decisions, judgements
 from ..store.index import RECORD_ID
-from ..table.cells import is_missing
-from ..trust.comparison import Reading, in_turn
+from ..trust.comparison import in_turn
 
 DETECTED = 1.96 + 0.84
 """Standard errors of a gap that is found in 80 of 100 trials, at 5 %."""
-
-
-def with_labels(reading: Reading, decisions: Decisions) -> pd.DataFrame:
-    """Return a store's answers with the ``label`` that decisions give to each: right, wrong, unsure, or missing.
-
-    An answer that nobody has judged is wrong where another one is known to be right.
-    """
-    cells, reader = reading
-    assert reader is not None
-    table = reader.rows({RECORD_ID, *decisions.needs(reader.answers, apply=False)}, decided=False)
-    judged = {
-        (row[RECORD_ID], column): judgement
-        for row in decisions.over(table, reader.answers, apply=False).to_pylist()
-        for stage, columns in reader.answers.items()
-        for column, judgement in judgements(row, stage, columns).items()
-    }
-    labels = []
-    for record, column, answer in zip(cells[RECORD_ID], cells["column"], cells["answer"], strict=True):
-        judgement = judged.get((record, column))
-        verdict = None if judgement is None else judgement.of(None if is_missing(answer) else answer)
-        labels.append(verdict or ("wrong" if judgement and judgement.value is not None else None))
-    return cells.assign(label=pd.Series(labels, index=cells.index, dtype=object))
 
 
 def sign_flip(differences: Iterable[int]) -> float:

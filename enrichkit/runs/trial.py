@@ -25,8 +25,8 @@ from ..store.decisions import Decisions, read_decisions
 from ..store.files import is_store, trial_area
 from ..store.reader import TOKENS, StoreReader
 from ..table.arrow import as_frame
-from ..trust.comparison import CELL, changes, read_cells
-from .contest import Contest, contest, with_labels
+from ..trust.comparison import CELL, changes_between, read_cells, with_both_labels, with_labels
+from .contest import Contest, contest
 from .lifecycle import look_ahead, terminated_as_interrupted
 from .options import Options, check_names
 from .runner import Run
@@ -122,10 +122,8 @@ def trial(
         with terminated_as_interrupted():
             Run(sample, replace(side.options, budget_usd=left_usd)).result()
     decisions = Decisions(read_decisions(base.folder))
-    cells = [with_labels(read_cells(side.options.folder), decisions) for side in sides]
-    verdicts = _verdicts(cells, [side.options.folder for side in sides], rows)
-    figures = [_figures(side, of_side) for side, of_side in zip(sides, cells, strict=True)]
-    return pd.DataFrame(figures).assign(winner=verdicts)
+    figures = [_figures(side, decisions) for side in sides]
+    return pd.DataFrame(figures).assign(winner=_verdicts(sides, decisions, rows))
 
 
 def _sides(stages: Sequence[Stage], models: Sequence[str], base: Options) -> list[Side]:
@@ -174,10 +172,12 @@ def _spent_usd(side: Side) -> Decimal:
     return reader.replies(side.options.prices).counted(side.options.prices).usd + possibly
 
 
-def _figures(side: Side, cells: pd.DataFrame) -> dict[str, Any]:
+def _figures(side: Side, decisions: Decisions) -> dict[str, Any]:
     """Return what a side has cost and brought."""
-    bill = make_bill(StoreReader(side.options.folder).replies(side.options.prices), own=side.options.prices)
-    counts, whole, valued = bill.total.counts, bill.total, cells[cells["answer"].notna()]
+    reader, cells = StoreReader(side.options.folder), read_cells(side.options.folder).cells
+    bill = make_bill(reader.replies(side.options.prices), own=side.options.prices)
+    valued = with_labels(cells[cells["answer"].notna()], reader, decisions)
+    counts, whole = bill.total.counts, bill.total
     usd = None if whole.unpriced or whole.cost_usd is None else float(whole.cost_usd)
     decided = valued["label"].dropna()
     return {
@@ -198,17 +198,14 @@ def _figures(side: Side, cells: pd.DataFrame) -> dict[str, Any]:
     }
 
 
-def _verdicts(sides: Sequence[pd.DataFrame], folders: Sequence[Path], labels: int) -> list[str]:
+def _verdicts(sides: Sequence[Side], decisions: Decisions, labels: int) -> list[str]:
     """Return of each side whether it is better than all others, or what is still to be decided."""
     contests: dict[tuple[int, int], Contest] = {}
     pairs = list(itertools.combinations(range(len(sides)), 2))
     for first, second in pairs:
-        cells = changes(folders[first], folders[second])
-        for name, place in (("old_label", first), ("new_label", second)):
-            label = sides[place].set_index(CELL)["label"]
-            cells[name] = label.reindex(pd.MultiIndex.from_frame(cells[CELL])).to_numpy()
-        compared = len(sides[first].merge(sides[second], on=CELL))
-        contests[first, second] = contest(cells, compared, labels)
+        own, other = (read_cells(sides[place].options.folder) for place in (first, second))
+        cells = with_both_labels(changes_between(own, other), StoreReader(sides[second].options.folder), decisions)
+        contests[first, second] = contest(cells, len(own.cells.merge(other.cells, on=CELL)), labels)
     planned, decided = (sum(getattr(each, name) for each in contests.values()) for name in ("planned", "decided"))
     if decided < planned:
         return [f"{decided} of {planned} decided"] * len(sides)

@@ -8,16 +8,20 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from types import GenericAlias
 from typing import Any, Optional, get_origin
 
 import pandas as pd
+import pyarrow as pa
 from pydantic import BaseModel, Field, create_model
 
 from ..errors import InputError, StageError
 from ..formatting import Sentence, perhaps
-from ..reading.shape import shape_of
+from ..reading.answer import Answer, Check
+from ..reading.shape import ARROW, SIMPLE, shape_of
 from ..table.arrow import NO_NAMES
 from . import funds
+from .kinds import Kind
 from .stage import Stage
 
 Fields = Mapping[str, Any] | type[BaseModel]
@@ -55,6 +59,38 @@ def choose_stages(
             )
     # Anew: a constant that a check names may be another one since this stage was last read with.
     return [replace(stage if isinstance(stage, Stage) else funds.STAGES[stage]) for stage in stages]
+
+
+def checks_as_stored(name: str, answers: Mapping[str, str], kinds: Sequence[Kind]) -> Sequence[Check]:
+    """Return the checks of a stage as far as its store tells of it: all of a built-in one, else its kinds."""
+    built_in = funds.STAGES.get(name)
+    return built_in.checks if built_in is not None and built_in.answers == answers else kinds
+
+
+def stage_as_stored(
+    name: str, answers: Mapping[str, str], types: Mapping[str, pa.DataType], kinds: Sequence[Kind]
+) -> Stage:
+    """Return a stage as far as its store tells of it: its columns, each with its field and type, and its kinds."""
+    built_in = funds.STAGES.get(name)
+    if built_in is not None and built_in.answers == answers:
+        return built_in
+    fields: dict[str, Any] = {field: (_type_of(types[column]) | None, None) for column, field in answers.items()}
+    answer = create_model(name, __base__=Answer, **fields)
+    columns = {field: column for column, field in answers.items()}
+    return Stage(name, prompt="{key}", answer=answer, search=False, checks=tuple(kinds), columns=columns)
+
+
+def _type_of(kind: pa.DataType) -> Any:
+    """Return the type of the values in a column."""
+    if pa.types.is_list(kind):
+        return GenericAlias(list, (_type_of(kind.value_type),))
+    if pa.types.is_map(kind):
+        return GenericAlias(dict, (str, _type_of(kind.item_type)))
+    if pa.types.is_struct(kind):
+        parts: dict[str, Any] = {part.name: (_type_of(part.type) | None, None) for part in kind}
+        return create_model("Part", **parts)
+    words = {arrow: word for word, arrow in ARROW.items()}
+    return next((simple for simple, word in SIMPLE.items() if word == words.get(kind)), str)
 
 
 def stage_of(prompt: str, fields: Fields) -> Stage:

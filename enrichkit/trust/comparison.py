@@ -6,7 +6,7 @@ A reading is a store, or a frame kept from `evidence`. What means the same, by t
 from __future__ import annotations
 
 import hashlib
-import types
+import itertools
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,16 +14,24 @@ from typing import Any, NamedTuple
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import create_model
 
 from ..errors import InputError
 from ..gemini.wire import read_stored
-from ..reading.answer import Answer, Check
-from ..reading.shape import ARROW, SIMPLE
-from ..stages import funds
 from ..stages.checks import kinds_of_facts, means_the_same
-from ..stages.kinds import BETWEEN
+from ..stages.choice import checks_as_stored, stage_as_stored
+from ..stages.kinds import BETWEEN, Kind
 from ..stages.stage import Stage
+from ..store.decisions import (
+    Decision,
+    Decisions,
+    Verdict,
+    about_of,
+    as_parsed,
+    judgements,
+    read_decisions,
+    write_decisions,
+)
+from ..store.files import is_store, trial_sides
 from ..store.index import RECORD_ID
 from ..store.reader import ORIGIN, StoreReader
 from ..store.rows import Outcome, meta, read_payload, stage_values
@@ -36,6 +44,8 @@ from .pages import Names, names_in
 Same = Callable[[str, Any, Any], bool]
 """Whether two answers for a column mean the same."""
 CELL = [RECORD_ID, "column"]
+CHOICES = ("1", "2", "b", "n", "?")
+"""The first of two values, the second, both, neither; or nobody can tell."""
 DECIDED = ("right", "wrong", "value")
 """The decisions that may replace an answer."""
 COMPARED = ("stage", "column", "old", "new", "why", "old_state", "new_state", "old_pages", "new_pages")
@@ -85,7 +95,11 @@ def changes(old: str | Path | pd.DataFrame, new: str | Path | pd.DataFrame | Non
     [['fund.city', 'Bergen', 'read anew']]
     """
     after = read_cells(old if new is None else new)
-    before = _before(after) if new is None else read_cells(old)
+    return changes_between(_before(after) if new is None else read_cells(old), after)
+
+
+def changes_between(before: Reading, after: Reading) -> pd.DataFrame:
+    """Return what differs between two readings, as `changes` does."""
     same = sameness([reader for reader in (before.reader, after.reader) if reader is not None])
     then = before.cells[[*CELL, "answer", "state", "pages"]]
     then = then.set_axis([*CELL, "old", "old_state", "old_pages"], axis="columns")
@@ -153,7 +167,9 @@ def _before(after: Reading) -> Reading:
         for stage in [stage for stage in reader.answers if meta(stage, "replies") in table.column_names]:
             several = pc.greater(pc.list_value_length(table.column(meta(stage, "replies"))), 1)
             for row in table.filter(pc.fill_null(several, False)).to_pylist():
-                asked[stage] = asked.get(stage) or _stage_of(reader, stage, table.schema)
+                if stage not in asked:
+                    types = {column: table.schema.field(column).type for column in reader.answers[stage]}
+                    asked[stage] = stage_as_stored(stage, reader.answers[stage], types, _kinds(reader, stage))
                 rows += _earlier(row, asked[stage], given, names, places[row[RECORD_ID]])
     columns = [*CELL, "answer", "state", "pages"]
     cells = pd.DataFrame(rows, columns=columns)
@@ -179,44 +195,14 @@ def _earlier(
             yield {RECORD_ID: row[RECORD_ID]} | then
 
 
-def _stage_of(reader: StoreReader, name: str, schema: pa.Schema) -> Stage:
-    """Return a stage as far as its store tells of it: what its answers are called, their types and kinds."""
-    built_in, answers = funds.STAGES.get(name), reader.answers[name]
-    if built_in is not None and built_in.answers == answers:
-        return built_in
-    named: dict[str, Any] = {
-        field: (_type_of(schema.field(column).type) | None, None) for column, field in answers.items()
-    }
-    model = create_model(name, __base__=Answer, **named)
-    columns = {field: column for column, field in answers.items()}
-    return Stage(name, prompt="{key}", answer=model, search=False, checks=_kinds(reader, name), columns=columns)
-
-
-def _type_of(kind: pa.DataType) -> Any:
-    """Return the type of values in a column."""
-    if pa.types.is_list(kind):
-        return types.GenericAlias(list, (_type_of(kind.value_type),))
-    if pa.types.is_map(kind):
-        return types.GenericAlias(dict, (str, _type_of(kind.item_type)))
-    if pa.types.is_struct(kind):
-        parts: dict[str, Any] = {part.name: (_type_of(part.type) | None, None) for part in kind}
-        return create_model("Part", **parts)
-    words = {arrow: word for word, arrow in ARROW.items()}
-    return next((simple for simple, word in SIMPLE.items() if word == words.get(kind)), str)
-
-
-def _kinds(reader: StoreReader, stage: str) -> tuple[Check, ...]:
-    """Return the kinds of a stage's fields."""
-    built_in = funds.STAGES.get(stage)
-    if built_in is not None and built_in.answers == reader.answers[stage]:
-        return built_in.checks
+def _kinds(reader: StoreReader, stage: str) -> tuple[Kind, ...]:
     return kinds_of_facts(reader.stages[stage].get("kinds", ()))
 
 
 def sameness(readers: Iterable[StoreReader]) -> Same:
     """Return what tells whether two answers mean the same, by the kinds that these stores tell of."""
     known = {
-        column: (field, _kinds(reader, stage))
+        column: (field, checks_as_stored(stage, columns, _kinds(reader, stage)))
         for reader in readers
         for stage, columns in reader.answers.items()
         for column, field in columns.items()
@@ -248,17 +234,12 @@ def _why(cells: pd.DataFrame, before: Reading, after: Reading) -> list[str]:
             why.append("decided")
         elif not newest or not (before.reader or kept):
             why.append("asked again or read anew")
-        elif before.reader is after.reader:
-            why.append("asked again")
+        elif before.reader is None:
+            why.append("read anew" if read_stored(newest)[1].get("at", "") < kept else "asked again")
         else:
-            known = newest in old.get((record, stage), ()) if before.reader else _asked_at(newest) < kept
+            known = before.reader is not after.reader and newest in old.get((record, stage), ())
             why.append("read anew" if known else "asked again")
     return why
-
-
-def _asked_at(payload: bytes) -> str:
-    """Return when a reply came, as its time is written."""
-    return str(read_stored(payload)[1].get("at", ""))
 
 
 def _replies(reader: StoreReader | None, cells: pd.DataFrame) -> dict[tuple[str, str], list[bytes]]:
@@ -290,18 +271,87 @@ def _digest(*texts: str) -> str:
     return hashlib.blake2b("\0".join(texts).encode(), digest_size=8).hexdigest()
 
 
-def unnamed(cell: Mapping[str, Any]) -> tuple[Any, Any]:
-    """Return a changed cell's two values in an order that does not tell which side they are from."""
-    values = (cell["old"], cell["new"])
-    return values if int(_digest("unnamed", cell[RECORD_ID], cell["column"]), 16) % 2 else values[::-1]
+def to_choose(out: Path, cells: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of `changes` that nobody has judged, in turn, with their values unnamed and in random order."""
+    both = in_turn(with_both_labels(cells, _store_behind(out, cells), Decisions(read_decisions(out))))
+    left = both[both[["old_label", "new_label"]].isna().any(axis="columns")].reset_index(drop=True)
+    listed = left.drop(columns=[*COMPARED[2:], "old_label", "new_label"], errors="ignore")
+    swapped = [int(_digest("unnamed", *cell), 16) % 2 == 0 for cell in zip(*(left[name] for name in CELL), strict=True)]
+    for names, values in ((("first", "second"), ("old", "new")), (("first_pages", "second_pages"), COMPARED[7:])):
+        for name, own, other in zip(names, values, values[::-1], strict=True):
+            listed[name] = left[own].where(~pd.Series(swapped, left.index, dtype=bool), left[other])
+    return listed.assign(verdict="")
 
 
-def judged(choice: str, first: Any, second: Any) -> list[tuple[str, str]]:
-    """Return what a choice between two values decides: ``1``, ``2``, ``b`` both or ``n`` neither.
+def choose(out: Path, cells: pd.DataFrame) -> int:
+    """Store what was chosen in the ``verdict`` of rows of `to_choose`; return in how many of them."""
+    chosen = cells[~cells["verdict"].map(lambda verdict: is_missing(verdict) or not str(verdict).strip())]
+    for word in {*chosen["verdict"].map(lambda verdict: str(verdict).strip())} - {*CHOICES}:
+        raise InputError("verdict must be one of {listed}, not {word!r}.", listed=", ".join(CHOICES), word=word)
+    reader = _store_behind(out, chosen)
+    per = {stage: facts.get("per", reader.key) for stage, facts in reader.stages.items()}
+    facts = [meta(stage, "filled") for stage in per]
+    rows = reader.rows({RECORD_ID, *chosen["column"], *facts, *itertools.chain(*per.values())}, decided=False)
+    by_record = {row[RECORD_ID]: row for row in rows.to_pylist()}
+    rounds: list[list[Decision]] = [[], []]  # of two decisions about a cell, each is in a file of its own
+    for cell in chosen.to_dict("records"):
+        row, stage, column = by_record[cell[RECORD_ID]], cell["stage"], cell["column"]
+        own = None if column in (row.get(meta(stage, "filled")) or ()) else row[column]
+        seen = None if is_missing(own) else as_text(own)
+        values = [None if is_missing(cell[name]) else str(cell[name]) for name in ("first", "second")]
+        for number, (value, verdict) in enumerate(judged(str(cell["verdict"]).strip(), *values)):
+            what = (stage, column, about_of(row, per[stage]), cell[RECORD_ID], value, seen, verdict)
+            rounds[number].append(Decision(*what, stored=as_parsed(row[column])))
+    for decisions in filter(None, rounds):
+        write_decisions(out, decisions)
+    return len(chosen)
+
+
+def _store_behind(out: Path, cells: pd.DataFrame) -> StoreReader:
+    """Return a store that has the records of changed cells: this one, or a side of its trials."""
+    for folder in filter(is_store, (out, *trial_sides(out))):
+        reader = StoreReader(folder, warn=False)
+        ids = reader.rows([RECORD_ID])
+        known = set(ids.column(RECORD_ID).to_pylist()) if ids.num_rows else set()
+        if {*cells["stage"]} <= reader.answers.keys() and {*cells[RECORD_ID]} <= known:
+            return reader
+    raise InputError("Neither {store} nor a trial of it has all these records and stages.", store=out)
+
+
+def judged(choice: str, first: str | None, second: str | None) -> list[tuple[str | None, Verdict]]:
+    """Return what a choice between two values decides: ``1``, ``2``, ``b`` both, ``n`` neither, ``?`` cannot tell.
 
     >>> judged("1", "Oslo", "Bergen"), judged("2", "Oslo", None)
-    ([('Oslo', 'right')], [('Oslo', 'wrong')])
+    ([('Bergen', 'wrong'), ('Oslo', 'right')], [('Oslo', 'wrong'), (None, 'right')])
     """
-    right = [value for key, value in (("1", first), ("2", second)) if choice in (key, "b") and not is_missing(value)]
-    wrong = [value for value in (first, second) if not is_missing(value)]
-    return [(value, "right") for value in right] or [(value, "wrong") for value in wrong]
+    verdicts: dict[str, Verdict] = {
+        key: "unsure" if choice == "?" else "right" if choice in (key, "b") else "wrong" for key in ("1", "2")
+    }
+    pairs = [(first, verdicts["1"]), (second, verdicts["2"])]
+    return sorted(pairs, key=lambda pair: pair[1] == "right")  # the newest one stands
+
+
+def with_labels(cells: pd.DataFrame, reader: StoreReader, decisions: Decisions) -> pd.DataFrame:
+    """Return answers with the ``label`` that decisions give to each: right, wrong, unsure, or missing.
+
+    An answer that nobody has judged is wrong where another one is known to be right.
+    """
+    table = reader.rows({RECORD_ID, *decisions.needs(reader.answers, apply=False)}, decided=False)
+    judgement_of = {
+        (row[RECORD_ID], column): judgement
+        for row in decisions.over(table, reader.answers, apply=False).to_pylist()
+        for stage, columns in reader.answers.items()
+        for column, judgement in judgements(row, stage, columns).items()
+    }
+    labels = []
+    for record, column, answer in zip(cells[RECORD_ID], cells["column"], cells["answer"], strict=True):
+        judgement = judgement_of.get((record, column))
+        verdict = None if judgement is None else judgement.of(None if is_missing(answer) else answer)
+        labels.append(verdict or ("wrong" if judgement and judgement.value is not None else None))
+    return cells.assign(label=pd.Series(labels, index=cells.index, dtype=object))
+
+
+def with_both_labels(cells: pd.DataFrame, reader: StoreReader, decisions: Decisions) -> pd.DataFrame:
+    """Return the rows of `changes` with the labels of both values."""
+    old, new = (with_labels(cells.assign(answer=cells[name]), reader, decisions)["label"] for name in ("old", "new"))
+    return cells.assign(old_label=old, new_label=new)

@@ -174,10 +174,12 @@ def test_one_value_of_a_record_comes_before_a_second():
 
 
 def test_a_choice_between_two_values_is_a_decision_on_each():
-    """Both, or neither, are two."""
+    """The one that is to stand comes last; a missing value may be right, too."""
     assert judged("b", "Oslo", "Bergen") == [("Oslo", "right"), ("Bergen", "right")]
     assert judged("n", "Oslo", "Bergen") == [("Oslo", "wrong"), ("Bergen", "wrong")]
-    assert judged("1", None, "Bergen") == [("Bergen", "wrong")]
+    assert judged("2", "Oslo", "Bergen") == [("Oslo", "wrong"), ("Bergen", "right")]
+    assert judged("1", None, "Bergen") == [("Bergen", "wrong"), (None, "right")]
+    assert judged("?", "Oslo", "Bergen") == [("Oslo", "unsure"), ("Bergen", "unsure")]
 
 
 def test_what_was_decided_is_a_change_of_its_own(tmp_path):

@@ -15,8 +15,7 @@ from enrichkit import Answer, Stage, Stopped, errors, trust
 from enrichkit.cli.files import set_aside
 from enrichkit.messages import Failure, Reply, Usage
 from enrichkit.runs.contest import contest, sign_flip
-from enrichkit.store.decisions import Decision, write_decisions
-from enrichkit.trust.comparison import in_turn, judged, unnamed
+from enrichkit.trust.comparison import choose, in_turn, to_choose
 from support.tables import PRICES, numbered
 
 
@@ -212,14 +211,8 @@ def test_a_trial_lies_beside_its_store_and_goes_with_it(settings, tmp_path):
 
 def decide(out, cells):
     """Decide cells in which two sides differ as a person would who sees them without their sides: tea is right."""
-    decisions = []
-    for cell in cells.to_dict("records"):
-        first, second = unnamed(cell)
-        for value, verdict in judged("1" if first == "tea" else "2", first, second):
-            facts = {name: cell[name] for name in ("stage", "column")} | {"record_id": cell["_record_id"], "cell": None}
-            about = (("name", cell["name"]),)
-            decisions.append(Decision(**facts, about=about, value=value, verdict=verdict))
-    write_decisions(out, decisions)
+    shown = to_choose(out, cells)
+    return choose(out, shown.assign(verdict=["1" if value == "tea" else "2" for value in shown["first"]]))
 
 
 def test_a_winner_is_named_once_when_all_is_decided(settings, author):
@@ -239,11 +232,47 @@ def test_a_winner_is_named_once_when_all_is_decided(settings, author):
     assert len(author.asked) == 24
 
 
-def test_unnamed_values_stand_in_either_order():
-    """So that nobody knows which side a value is from."""
-    cells = [{"_record_id": str(number), "column": "city", "old": "Oslo", "new": "Bergen"} for number in range(200)]
-    firsts = [unnamed(cell)[0] for cell in cells]
-    assert 70 <= firsts.count("Oslo") <= 130
+def test_values_are_shown_unnamed_in_either_order(settings):
+    """So that nobody knows which side a value is from; what is judged is not shown again."""
+    sides = enrichkit.trial(numbered(60), [LONG, SHORT], rows=60, **settings)
+    cells = trust.changes(*sides["out"])
+    shown = to_choose(settings["out"], cells)
+    assert {"old", "new", "why", "old_state", "new_state"}.isdisjoint(shown.columns)
+    assert 15 <= (shown["first"] == "tea").sum() <= 45
+    assert shown["_record_id"].tolist() == in_turn(cells)["_record_id"].tolist()
+    assert (
+        choose(settings["out"], shown.head(10).assign(verdict=["1", "2", "b", "n", "?", "", None, "1", "1", "1"])) == 8
+    )
+    assert len(to_choose(settings["out"], cells)) == 52
+    with pytest.raises(errors.InputError, match="right"):
+        choose(settings["out"], shown.assign(verdict="right"))
+
+
+def test_an_empty_value_may_be_the_right_one(tmp_path, settings):
+    """Against an invented one; both are decided then."""
+
+    def client(request):
+        answer = {"industry": "coffee" if request.stage == "short" else None, "city": "Oslo"}
+        return Reply(text=json.dumps(answer), usage=Usage(prompt_tokens=1000, output_tokens=0, searches=0))
+
+    settings["client"] = client
+    sides = enrichkit.trial(numbered(8), [LONG, SHORT], rows=8, **settings)
+    shown = to_choose(settings["out"], trust.changes(*sides["out"]))
+    verdicts = ["2" if value == "coffee" else "1" for value in shown["first"]]
+    assert choose(settings["out"], shown.assign(verdict=verdicts)) == 8
+    sides = enrichkit.trial(numbered(8), [LONG, SHORT], rows=8, **settings)
+    assert sides["winner"][0].startswith("winner by 50 points")
+
+
+def test_what_was_chosen_holds_in_the_store_that_takes_a_side_over(settings):
+    """Before that store is there, and after."""
+    df = numbered(20)
+    sides = enrichkit.trial(df, [LONG, SHORT], rows=8, **settings)
+    decide(settings["out"], trust.changes(*sides["out"]))
+    enriched = enrichkit.run(df, stages=[SHORT], **settings)
+    assert enriched["firm.industry"].tolist().count("tea") == 8
+    found = trust.evidence(settings["out"])
+    assert found["decision"].value_counts().to_dict() == {"wrong": 8}
 
 
 def drawn(rng, own, other, *, together, alike, rows=60, columns=6):
