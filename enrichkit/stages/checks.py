@@ -146,10 +146,10 @@ def kinds_as_facts(checks: Iterable[Check]) -> list[dict[str, Any]]:
     return [asdict(kind) | {"kind": type(kind).__name__, "examples": None} for kind in kinds]
 
 
-def kinds_of_facts(facts: Iterable[Mapping[str, Any]]) -> tuple[Kind, ...]:
-    """Return the kinds that a footer tells of."""
+def kinds_of_facts(facts: Mapping[str, Any]) -> tuple[Kind, ...]:
+    """Return the kinds that a footer tells of, among its facts about a stage."""
     kinds: list[Kind] = []
-    for kind in facts:
+    for kind in facts.get("kinds", ()):
         settings: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in kind.items()}
         kinds.append(KINDS[settings.pop("kind")](**settings))
     return tuple(kinds)

@@ -19,7 +19,7 @@ from ..errors import InputError
 from ..gemini.wire import read_stored
 from ..stages.checks import kinds_of_facts, means_the_same
 from ..stages.choice import checks_as_stored, stage_as_stored
-from ..stages.kinds import BETWEEN, Kind
+from ..stages.kinds import BETWEEN
 from ..stages.stage import Stage
 from ..store.decisions import (
     Decision,
@@ -169,7 +169,9 @@ def _before(after: Reading) -> Reading:
             for row in table.filter(pc.fill_null(several, False)).to_pylist():
                 if stage not in asked:
                     types = {column: table.schema.field(column).type for column in reader.answers[stage]}
-                    asked[stage] = stage_as_stored(stage, reader.answers[stage], types, _kinds(reader, stage))
+                    asked[stage] = stage_as_stored(
+                        stage, reader.answers[stage], types, kinds_of_facts(reader.stages[stage])
+                    )
                 rows += _earlier(row, asked[stage], given, names, places[row[RECORD_ID]])
     columns = [*CELL, "answer", "state", "pages"]
     cells = pd.DataFrame(rows, columns=columns)
@@ -195,14 +197,10 @@ def _earlier(
             yield {RECORD_ID: row[RECORD_ID]} | then
 
 
-def _kinds(reader: StoreReader, stage: str) -> tuple[Kind, ...]:
-    return kinds_of_facts(reader.stages[stage].get("kinds", ()))
-
-
 def sameness(readers: Iterable[StoreReader]) -> Same:
     """Return what tells whether two answers mean the same, by the kinds that these stores tell of."""
     known = {
-        column: (field, checks_as_stored(stage, columns, _kinds(reader, stage)))
+        column: (field, checks_as_stored(stage, columns, kinds_of_facts(reader.stages[stage])))
         for reader in readers
         for stage, columns in reader.answers.items()
         for column, field in columns.items()
@@ -227,7 +225,7 @@ def _why(cells: pd.DataFrame, before: Reading, after: Reading) -> list[str]:
     old, new = (_replies(reading.reader, cells) for reading in (before, after))
     kept = before.cells.attrs.get(ORIGIN, {}).get("at", "")
     why = []
-    decided = cells["replaced"] if "replaced" in cells else [False] * len(cells)
+    decided = cells.get("replaced", [False] * len(cells))
     for record, stage, is_decided in zip(cells[RECORD_ID], cells["stage"], decided, strict=True):
         newest = (new.get((record, stage)) or [b""])[-1]
         if is_decided:
@@ -285,8 +283,8 @@ def to_choose(out: Path, cells: pd.DataFrame) -> pd.DataFrame:
 
 def choose(out: Path, cells: pd.DataFrame) -> int:
     """Store what was chosen in the ``verdict`` of rows of `to_choose`; return in how many of them."""
-    chosen = cells[~cells["verdict"].map(lambda verdict: is_missing(verdict) or not str(verdict).strip())]
-    for word in {*chosen["verdict"].map(lambda verdict: str(verdict).strip())} - {*CHOICES}:
+    chosen = cells[[not is_missing(verdict) for verdict in cells["verdict"]]]
+    for word in {str(verdict).strip() for verdict in chosen["verdict"]} - {*CHOICES}:
         raise InputError("verdict must be one of {listed}, not {word!r}.", listed=", ".join(CHOICES), word=word)
     reader = _store_behind(out, chosen)
     per = {stage: facts.get("per", reader.key) for stage, facts in reader.stages.items()}
@@ -324,10 +322,10 @@ def judged(choice: str, first: str | None, second: str | None) -> list[tuple[str
     >>> judged("1", "Oslo", "Bergen"), judged("2", "Oslo", None)
     ([('Bergen', 'wrong'), ('Oslo', 'right')], [('Oslo', 'wrong'), (None, 'right')])
     """
-    verdicts: dict[str, Verdict] = {
-        key: "unsure" if choice == "?" else "right" if choice in (key, "b") else "wrong" for key in ("1", "2")
-    }
-    pairs = [(first, verdicts["1"]), (second, verdicts["2"])]
+    pairs: list[tuple[str | None, Verdict]] = [
+        (value, "unsure" if choice == "?" else "right" if choice in (key, "b") else "wrong")
+        for key, value in (("1", first), ("2", second))
+    ]
     return sorted(pairs, key=lambda pair: pair[1] == "right")  # the newest one stands
 
 
