@@ -67,14 +67,13 @@ def checks_as_stored(name: str, answers: Mapping[str, str], kinds: Sequence[Kind
     return built_in.checks if built_in is not None and built_in.answers == answers else kinds
 
 
-def stage_as_stored(
-    name: str, answers: Mapping[str, str], types: Mapping[str, pa.DataType], kinds: Sequence[Kind]
-) -> Stage:
+def stage_as_stored(name: str, answers: Mapping[str, str], schema: pa.Schema, kinds: Sequence[Kind]) -> Stage:
     """Return a stage as far as its store tells of it: its columns, each with its field and type, and its kinds."""
     built_in = funds.STAGES.get(name)
     if built_in is not None and built_in.answers == answers:
         return built_in
-    fields: dict[str, Any] = {field: (_type_of(types[column]) | None, None) for column, field in answers.items()}
+    types = {field: _type_of(schema.field(column).type) for column, field in answers.items()}
+    fields: dict[str, Any] = {field: (kind | None, None) for field, kind in types.items()}
     answer = create_model(name, __base__=Answer, **fields)
     columns = {field: column for column, field in answers.items()}
     return Stage(name, prompt="{key}", answer=answer, search=False, checks=tuple(kinds), columns=columns)
