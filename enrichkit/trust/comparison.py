@@ -6,7 +6,6 @@ A reading is a store, or a frame kept from `evidence`. What means the same, by t
 from __future__ import annotations
 
 import hashlib
-import itertools
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,31 +20,20 @@ from ..stages.checks import kinds_of_facts, means_the_same
 from ..stages.choice import checks_as_stored, stage_as_stored
 from ..stages.kinds import BETWEEN
 from ..stages.stage import Stage
-from ..store.decisions import (
-    Decision,
-    Decisions,
-    Verdict,
-    about_of,
-    as_parsed,
-    judgements,
-    read_decisions,
-    write_decisions,
-)
-from ..store.files import is_store, trial_sides
+from ..store.decisions import Decisions, judgements, read_decisions
 from ..store.index import RECORD_ID
 from ..store.reader import ORIGIN, StoreReader
 from ..store.rows import Outcome, meta, read_payload, stage_values
 from ..table.arrow import as_text
 from ..table.cells import is_missing
-from .doubts import FACTS, fields, with_pages
+from .decisions import store_behind
+from .doubts import FACTS, fields
 from .frames import evidence
 from .pages import Names, names_in
 
 Same = Callable[[str, Any, Any], bool]
 """Whether two answers for a column mean the same."""
 CELL = [RECORD_ID, "column"]
-CHOICES = ("1", "2", "b", "n", "?")
-"""The first of two values, the second, both, neither; or nobody can tell."""
 DECIDED = ("right", "wrong", "value")
 """The decisions that may replace an answer."""
 COMPARED = ("stage", "column", "old", "new", "why", "old_state", "new_state", "old_pages", "new_pages")
@@ -168,10 +156,8 @@ def _before(after: Reading) -> Reading:
             several = pc.greater(pc.list_value_length(table.column(meta(stage, "replies"))), 1)
             for row in table.filter(pc.fill_null(several, False)).to_pylist():
                 if stage not in asked:
-                    types = {column: table.schema.field(column).type for column in reader.answers[stage]}
-                    asked[stage] = stage_as_stored(
-                        stage, reader.answers[stage], types, kinds_of_facts(reader.stages[stage])
-                    )
+                    kinds = kinds_of_facts(reader.stages[stage])
+                    asked[stage] = stage_as_stored(stage, reader.answers[stage], table.schema, kinds)
                 rows += _earlier(row, asked[stage], given, names, places[row[RECORD_ID]])
     columns = [*CELL, "answer", "state", "pages"]
     cells = pd.DataFrame(rows, columns=columns)
@@ -271,7 +257,7 @@ def _digest(*texts: str) -> str:
 
 def to_choose(out: Path, cells: pd.DataFrame) -> pd.DataFrame:
     """Return the rows of `changes` that nobody has judged, in turn, with their values unnamed and in random order."""
-    both = in_turn(with_both_labels(cells, _store_behind(out, cells), Decisions(read_decisions(out))))
+    both = in_turn(with_both_labels(cells, store_behind(out, cells), Decisions(read_decisions(out))))
     left = both[both[["old_label", "new_label"]].isna().any(axis="columns")].reset_index(drop=True)
     listed = left.drop(columns=[*COMPARED[2:], "old_label", "new_label"], errors="ignore")
     swapped = [int(_digest("unnamed", *cell), 16) % 2 == 0 for cell in zip(*(left[name] for name in CELL), strict=True)]
@@ -279,54 +265,6 @@ def to_choose(out: Path, cells: pd.DataFrame) -> pd.DataFrame:
         for name, own, other in zip(names, values, values[::-1], strict=True):
             listed[name] = left[own].where(~pd.Series(swapped, left.index, dtype=bool), left[other])
     return listed.assign(verdict="")
-
-
-def choose(out: Path, cells: pd.DataFrame) -> int:
-    """Store what was chosen in the ``verdict`` of rows of `to_choose`; return in how many of them."""
-    chosen = cells[[not is_missing(verdict) for verdict in cells["verdict"]]]
-    for word in {str(verdict).strip() for verdict in chosen["verdict"]} - {*CHOICES}:
-        raise InputError("verdict must be one of {listed}, not {word!r}.", listed=", ".join(CHOICES), word=word)
-    reader = _store_behind(out, chosen)
-    per = {stage: facts.get("per", reader.key) for stage, facts in reader.stages.items()}
-    facts = [meta(stage, "filled") for stage in per]
-    rows = reader.rows({RECORD_ID, *chosen["column"], *facts, *itertools.chain(*per.values())}, decided=False)
-    by_record = {row[RECORD_ID]: row for row in rows.to_pylist()}
-    rounds: list[list[Decision]] = [[], []]  # of two decisions about a cell, each is in a file of its own
-    for cell in chosen.to_dict("records"):
-        row, stage, column = by_record[cell[RECORD_ID]], cell["stage"], cell["column"]
-        own = None if column in (row.get(meta(stage, "filled")) or ()) else row[column]
-        seen = None if is_missing(own) else as_text(own)
-        values = [None if is_missing(cell[name]) else str(cell[name]) for name in ("first", "second")]
-        for number, (value, verdict) in enumerate(judged(str(cell["verdict"]).strip(), *values)):
-            what = (stage, column, about_of(row, per[stage]), cell[RECORD_ID], value, seen, verdict)
-            rounds[number].append(Decision(*what, stored=as_parsed(row[column])))
-    for decisions in filter(None, rounds):
-        write_decisions(out, decisions)
-    return len(chosen)
-
-
-def _store_behind(out: Path, cells: pd.DataFrame) -> StoreReader:
-    """Return a store that has the records of changed cells: this one, or a side of its trials."""
-    for folder in filter(is_store, (out, *trial_sides(out))):
-        reader = StoreReader(folder, warn=False)
-        ids = reader.rows([RECORD_ID])
-        known = set(ids.column(RECORD_ID).to_pylist()) if ids.num_rows else set()
-        if {*cells["stage"]} <= reader.answers.keys() and {*cells[RECORD_ID]} <= known:
-            return reader
-    raise InputError("Neither {store} nor a trial of it has all these records and stages.", store=out)
-
-
-def judged(choice: str, first: str | None, second: str | None) -> list[tuple[str | None, Verdict]]:
-    """Return what a choice between two values decides: ``1``, ``2``, ``b`` both, ``n`` neither, ``?`` cannot tell.
-
-    >>> judged("1", "Oslo", "Bergen"), judged("2", "Oslo", None)
-    ([('Bergen', 'wrong'), ('Oslo', 'right')], [('Oslo', 'wrong'), (None, 'right')])
-    """
-    pairs: list[tuple[str | None, Verdict]] = [
-        (value, "unsure" if choice == "?" else "right" if choice in (key, "b") else "wrong")
-        for key, value in (("1", first), ("2", second))
-    ]
-    return sorted(pairs, key=lambda pair: pair[1] == "right")  # the newest one stands
 
 
 def with_labels(cells: pd.DataFrame, reader: StoreReader, decisions: Decisions) -> pd.DataFrame:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -26,6 +27,7 @@ from ..store.decisions import (
     parsed,
     write_decisions,
 )
+from ..store.files import folder_of, is_store, trial_sides
 from ..store.index import RECORD_ID
 from ..store.reader import StoreReader
 from ..store.rows import meta
@@ -35,6 +37,8 @@ from .doubts import FACTS, FAILED, Doubt, doubts_of, fields, read_answers
 
 SEEN = {"value": ("answer", "new"), "cell": ("cell", "old")}
 """In which columns of `evidence`, `corrections` and the like stand the answer that was seen, and the cell."""
+CHOICES = ("1", "2", "b", "n", "?")
+"""The first of two values, the second, both, neither; or nobody can tell."""
 LONGEST_FACT = 60
 """A longer text is prose, which may be right in many wordings."""
 
@@ -60,7 +64,7 @@ def decide(
     cells : DataFrame
         Rows of `evidence` or `corrections`, also out of a file: with ``_record_id`` and ``column``. Without a
         ``verdict`` here, they have one each in a column ``verdict``, or another value in a column ``value``; rows with
-        neither are left undecided.
+        neither are left undecided. Or the pairs of `review`, with ``1``, ``2``, ``b``, ``n`` or ``?`` in ``verdict``.
     verdict : {"right", "wrong", "unsure"}, optional
         ``right``: the answer stands, in place of the cell it differs from, too, and where a check emptied it. This
         accepts a correction. ``wrong``: the answer goes, and a filled cell stands. ``unsure``: nothing changes.
@@ -90,7 +94,10 @@ def decide(
     >>> trust.decide(out, trust.corrections(out).head(8), "right"), len(trust.corrections(out))
     (1, 0)
     """
-    reader, frame = StoreReader(out), as_frame(cells)
+    frame = as_frame(cells)
+    if "first" in frame.columns:
+        return choose(folder_of(out), frame)
+    reader = StoreReader(out)
     for name in (name for name in (RECORD_ID, "column") if name not in frame.columns):
         raise InputError(
             "The cells to decide lack the column {name!r}. Give rows of {listed}.",
@@ -236,6 +243,54 @@ def _seen(line: pd.Series[Any], held: Mapping[str, str | None]) -> dict[str, Any
 
 def _plain(text: str | None) -> Any:
     return json.loads(text) if text and text[0] == "[" else text or ""
+
+
+def choose(out: Path, cells: pd.DataFrame) -> int:
+    """Store what was chosen in the ``verdict`` of rows of `to_choose`; return in how many of them."""
+    chosen = cells[[not is_missing(verdict) for verdict in cells["verdict"]]]
+    for word in {str(verdict).strip() for verdict in chosen["verdict"]} - {*CHOICES}:
+        raise InputError("verdict must be one of {listed}, not {word!r}.", listed=", ".join(CHOICES), word=word)
+    reader = store_behind(out, chosen)
+    per = {stage: facts.get("per", reader.key) for stage, facts in reader.stages.items()}
+    facts = [meta(stage, "filled") for stage in per]
+    rows = reader.rows({RECORD_ID, *chosen["column"], *facts, *itertools.chain(*per.values())}, decided=False)
+    by_record = {row[RECORD_ID]: row for row in rows.to_pylist()}
+    rounds: list[list[Decision]] = [[], []]  # of two decisions about a cell, each is in a file of its own
+    for cell in chosen.to_dict("records"):
+        row, stage, column = by_record[cell[RECORD_ID]], cell["stage"], cell["column"]
+        own = None if column in (row.get(meta(stage, "filled")) or ()) else row[column]
+        seen = None if is_missing(own) else as_text(own)
+        values = [None if is_missing(cell[name]) else str(cell[name]) for name in ("first", "second")]
+        for number, (value, verdict) in enumerate(judged(str(cell["verdict"]).strip(), *values)):
+            what = (stage, column, about_of(row, per[stage]), cell[RECORD_ID], value, seen, verdict)
+            rounds[number].append(Decision(*what, stored=as_parsed(row[column])))
+    for decisions in filter(None, rounds):
+        write_decisions(out, decisions)
+    return len(chosen)
+
+
+def store_behind(out: Path, cells: pd.DataFrame) -> StoreReader:
+    """Return a store that has the records of changed cells: this one, or a side of its trials."""
+    for folder in filter(is_store, (out, *trial_sides(out))):
+        reader = StoreReader(folder, warn=False)
+        ids = reader.rows([RECORD_ID])
+        known = set(ids.column(RECORD_ID).to_pylist()) if ids.num_rows else set()
+        if {*cells["stage"]} <= reader.answers.keys() and {*cells[RECORD_ID]} <= known:
+            return reader
+    raise InputError("Neither {store} nor a trial of it has all these records and stages.", store=out)
+
+
+def judged(choice: str, first: str | None, second: str | None) -> list[tuple[str | None, Verdict]]:
+    """Return what a choice between two values decides: ``1``, ``2``, ``b`` both, ``n`` neither, ``?`` cannot tell.
+
+    >>> judged("1", "Oslo", "Bergen"), judged("2", "Oslo", None)
+    ([('Bergen', 'wrong'), ('Oslo', 'right')], [('Oslo', 'wrong'), (None, 'right')])
+    """
+    pairs: list[tuple[str | None, Verdict]] = [
+        (value, "unsure" if choice == "?" else "right" if choice in (key, "b") else "wrong")
+        for key, value in (("1", first), ("2", second))
+    ]
+    return sorted(pairs, key=lambda pair: pair[1] == "right")  # the newest one stands
 
 
 def decided_fields(row: Mapping[str, Any], stage: str, columns: Mapping[str, str]) -> Iterator[dict[str, Any]]:

@@ -19,17 +19,20 @@ import pyarrow.compute as pc
 from ..errors import EnrichError, InputError
 from ..formatting import NO_MATHEMATICS, escaped, many, perhaps
 from ..progress.screens import way_to_show
+from ..store.files import folder_of
 from ..store.index import RECORD_ID
 from ..store.reader import ORIGIN, StoreReader
 from ..store.rows import meta
 from ..table.cells import is_missing
 from .bands import SAME, labelled, looks
-from .decisions import decide
+from .comparison import to_choose
+from .decisions import CHOICES, decide
 from .frames import evidence
 from .record_page import LONGEST_VALUE, link
 
 VERDICTS: dict[str, Literal["right", "wrong", "unsure"]] = {"y": "right", "n": "wrong", "?": "unsure"}
 KEYS = "y right · n wrong · ? cannot tell · = Bergen the right value · < back · Enter sends it"
+PAIR_KEYS = "1 the first is right · 2 the second · b both · n neither · ? cannot tell · < back · Enter sends it"
 BESIDE = {"state": "state", "cell": "your cell", "doubts": "against it", "notes": "the model's notes"}
 """What stands beside an answer, besides its pages."""
 TARGETS = (0.9, 0.95)
@@ -53,6 +56,9 @@ def review(
     In the box, Enter sends ``y``, ``n``, ``?``, ``<`` or ``= the right value``, and Shift+Tab reaches the pages.
     Elsewhere, fill the columns ``verdict`` (``right``, ``wrong``, ``unsure``) or ``value`` and give it to `decide`.
 
+    Of `changes` both values are shown, without their sides and in random order, one of a record before a second: Enter
+    sends ``1``, ``2``, ``b`` (both are right), ``n`` (neither), ``?`` or ``<``; elsewhere ``verdict`` takes these.
+
     Parameters
     ----------
     out : str or Path
@@ -62,12 +68,14 @@ def review(
     columns : sequence of str, optional
         Only answers in these columns, such as those that matter most.
     cells : DataFrame, optional
-        Only these rows of `evidence`, `corrections` or `precision`'s bands: with ``_record_id`` and ``column``.
+        Only these rows of `evidence`, `corrections`, `changes` or `precision`'s bands: with ``_record_id`` and
+        ``column``.
 
     Returns
     -------
     DataFrame
-        Rows as `evidence` has them, with ``notes`` (the model's own), ``verdict`` and ``value``, both empty.
+        Rows as `evidence` has them, with ``notes`` (the model's own), ``verdict`` and ``value``, both empty; of
+        `changes` with ``first`` and ``second``, their pages, and ``verdict``.
 
     Raises
     ------
@@ -88,6 +96,8 @@ def review(
         raise InputError(
             "The cells to review lack _record_id or column. Give rows of evidence, corrections or changes."
         )
+    if cells is not None and "why" in cells.columns:
+        return _pairs(out, cells, rows, columns)
     fields, reader = evidence(out), StoreReader(out, warn=False)
     if cells is not None:
         names = [RECORD_ID, "column"]
@@ -106,6 +116,18 @@ def review(
     notes = pd.Series(_notes(reader, listed), dtype=object)
     listed = listed.assign(notes=notes, verdict="", value="")
     listed.attrs = fields.attrs
+    if len(listed) and way_to_show("auto") == "widget":
+        Box(out, listed).show()
+    return listed
+
+
+def _pairs(out: str | Path, cells: pd.DataFrame, rows: int, columns: Sequence[str] | None) -> pd.DataFrame:
+    """Return pairs of values to choose from, unnamed; in a notebook, show a box to do it in."""
+    left = to_choose(folder_of(out), cells)
+    wanted = [columns] if isinstance(columns, str) else columns or left["column"]
+    listed = left[left["column"].isin(wanted)].head(rows).reset_index(drop=True)
+    print(f"{many(len(listed), 'pair')} of values to choose from, of {len(left):,} that are not decided: {PAIR_KEYS}.")
+    listed.attrs = cells.attrs
     if len(listed) and way_to_show("auto") == "widget":
         Box(out, listed).show()
     return listed
@@ -155,11 +177,15 @@ class Box:
         import ipywidgets
 
         self._out, self._cells = out, cells
+        self._are_pairs = "first" in cells.columns
+        self._keys = PAIR_KEYS if self._are_pairs else KEYS
         self._at = 0
         self._given: dict[int, str] = {}
         self._page, self._said = ipywidgets.HTML(), ipywidgets.HTML()
         # Leaving the box sends what stands in it, as Enter does; the event of Enter itself comes before the value.
-        self._text = ipywidgets.Text(continuous_update=False, placeholder="y  n  ?  <  = value")
+        self._text = ipywidgets.Text(
+            continuous_update=False, placeholder="1  2  b  n  ?  <" if self._are_pairs else "y  n  ?  <  = value"
+        )
         self._text.observe(lambda change: self._answer(change["new"]), "value")
         self._box = ipywidgets.VBox([self._page, self._text, self._said])
 
@@ -180,18 +206,23 @@ class Box:
             self._tell(self._take(text.strip()))
 
     def _take(self, text: str) -> str:
-        """Take one of the five answers; return what came of it."""
+        """Take one of the answers; return what came of it."""
         verdict, value = VERDICTS.get(text), text[1:].strip() if text[:1] == "=" else ""
+        choice = text if self._are_pairs and text in CHOICES else None
         if text == "<" and self._at:
             self._at -= 1
             return f"Back. It was: {self._given[self._at]}."
-        if self._at == len(self._cells) or not (verdict or value):
+        if self._at == len(self._cells) or not (choice if self._are_pairs else verdict or value):
             return f"Nothing was stored for {text!r}."
         try:
-            decide(self._out, self._cells.iloc[[self._at]], verdict, value=value or None)
+            cell = self._cells.iloc[[self._at]]
+            if self._are_pairs:
+                decide(self._out, cell.assign(verdict=choice))
+            else:
+                decide(self._out, cell, verdict, value=value or None)
         except EnrichError as error:
             return f"Nothing was stored. {error}"
-        self._given[self._at] = verdict or f"= {value}"
+        self._given[self._at] = choice or verdict or f"= {value}"
         self._at += 1
         return f"Stored: {self._given[self._at - 1]}."
 
@@ -204,17 +235,25 @@ class Box:
         else:
             words = Counter(word if word in VERDICTS.values() else "another value" for word in self._given.values())
             summed = ", ".join(f"{number} {word}" for word, number in words.items())
-            self._page.value = escaped(
-                f"All {count} are judged: {summed}. precision(out) says what that shows.", most=0
-            )
-        self._said.value = f'<div class="{NO_MATHEMATICS}">{escaped(KEYS, most=0)}<br>{escaped(said, most=0)}</div>'
+            said_of = f": {summed}. precision(out) says what that shows."
+            shown = ". The same trial says which side is better." if self._are_pairs else said_of
+            self._page.value = escaped(f"All {count} are judged{shown}", most=0)
+        self._said.value = (
+            f'<div class="{NO_MATHEMATICS}">{escaped(self._keys, most=0)}<br>{escaped(said, most=0)}</div>'
+        )
 
 
 def page_of(cell: pd.Series[Any], key: Sequence[str], place: str) -> str:
     """Return a cell and what is known of it, as HTML."""
     record = ", ".join(str(cell[name]) for name in key if not is_missing(cell[name]))
-    answer = link(cell["answer"]) if cell["answer"].startswith("http") else escaped(cell["answer"], LONGEST_VALUE)
-    facts = {title: cell[name] for name, title in BESIDE.items()}
+    if "first" in cell.index:
+        answer = "<br>".join(f"{key}: {_linked(cell[name])}" for key, name in (("1", "first"), ("2", "second")))
+        facts = {}
+        listed = {"1": cell["first_pages"], "2": cell["second_pages"]}
+        pages = {f"pages of {key}": "<br>".join(map(_linked, pages)) for key, pages in listed.items()}
+    else:
+        answer, pages = _linked(cell["answer"]), {"pages": "<br>".join(map(link, cell["links"], cell["pages"]))}
+        facts = {title: cell[name] for name, title in BESIDE.items()}
     texts = {
         title: "<br>".join(
             escaped(str(part), LONGEST_VALUE) for part in (value if isinstance(value, list) else [value])
@@ -222,9 +261,15 @@ def page_of(cell: pd.Series[Any], key: Sequence[str], place: str) -> str:
         for title, value in facts.items()
         if not is_missing(value) and value != []
     }
-    texts["pages"] = "<br>".join(map(link, cell["links"], cell["pages"]))
+    texts |= pages
     rows = "".join(f"<tr><td>{title}</td><td>{text}</td></tr>" for title, text in texts.items() if text)
     return (
         f'<div class="{NO_MATHEMATICS}"><p>{place} · {escaped(record, LONGEST_VALUE)} · {escaped(cell["column"])}</p>'
         f'<p style="font-size:150%">{answer}</p><table>{rows}</table></div>'
     )
+
+
+def _linked(value: Any) -> str:
+    """Return a value as HTML: an address as a link."""
+    text = "(nothing)" if is_missing(value) else str(value)
+    return link(text) if text.startswith("http") else escaped(text, LONGEST_VALUE)

@@ -11,7 +11,8 @@ import pytest
 import enrichkit
 from enrichkit import Answer, Stage, checks, errors, trust
 from enrichkit.messages import Failure, Reply, Source, Support
-from enrichkit.trust.comparison import in_turn, judged
+from enrichkit.trust.comparison import in_turn
+from enrichkit.trust.decisions import judged
 from support.tables import numbered
 
 

@@ -15,7 +15,9 @@ from enrichkit import Answer, Stage, Stopped, errors, trust
 from enrichkit.cli.files import set_aside
 from enrichkit.messages import Failure, Reply, Usage
 from enrichkit.runs.contest import contest, sign_flip
-from enrichkit.trust.comparison import choose, in_turn, to_choose
+from enrichkit.trust.comparison import in_turn, to_choose
+from enrichkit.trust.decisions import choose
+from enrichkit.trust.review_box import Box
 from support.tables import PRICES, numbered
 
 
@@ -246,6 +248,29 @@ def test_values_are_shown_unnamed_in_either_order(settings):
     assert len(to_choose(settings["out"], cells)) == 52
     with pytest.raises(errors.InputError, match="right"):
         choose(settings["out"], shown.assign(verdict="right"))
+
+
+def test_pairs_are_judged_in_the_box_or_in_a_table(settings, capsys):
+    """Both come to the same; whatever is none of the answers is refused, and a step back judges anew."""
+    sides = enrichkit.trial(numbered(12), [LONG, SHORT], rows=12, **settings)
+    cells = trust.changes(*sides["out"])
+    shown = trust.review(settings["out"], 12, cells=cells)
+    assert "12 pairs of values" in capsys.readouterr().out
+    assert shown["verdict"].tolist() == [""] * 12
+    box = Box(settings["out"], shown.head(4))
+    pages = []
+    tea = ["1" if first == "tea" else "2" for first in shown["first"].head(2)]
+    for key in ("x", "y", "= tea", *tea, "<", "n", "?", "b"):
+        pages.append(box._page.value)
+        box._text.value = key
+    assert "judged" in box._page.value
+    assert all("1: " in page and "2: " in page and "short" not in page for page in pages[1:])
+    left = trust.review(settings["out"], cells=cells)
+    assert len(left) == 8
+    verdicts = ["1" if first == "tea" else "2" for first in left["first"]]
+    assert trust.decide(settings["out"], left.assign(verdict=verdicts)) == 8
+    sides = enrichkit.trial(numbered(12), [LONG, SHORT], rows=12, **settings)
+    assert sides["winner"][0].startswith("winner by 38 points")
 
 
 def test_an_empty_value_may_be_the_right_one(tmp_path, settings):
