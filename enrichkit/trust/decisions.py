@@ -247,7 +247,7 @@ def _plain(text: str | None) -> Any:
 
 def choose(out: Path, cells: pd.DataFrame) -> int:
     """Store what was chosen in the ``verdict`` of rows of `to_choose`; return in how many of them."""
-    chosen = cells[[not is_missing(verdict) for verdict in cells["verdict"]]]
+    chosen = cells[pd.Series([not is_missing(verdict) for verdict in cells["verdict"]], cells.index, dtype=bool)]
     for word in {str(verdict).strip() for verdict in chosen["verdict"]} - {*CHOICES}:
         raise InputError("verdict must be one of {listed}, not {word!r}.", listed=", ".join(CHOICES), word=word)
     reader = store_behind(out, chosen)
