@@ -27,7 +27,7 @@ from ..store.rows import Outcome, meta, read_payload, stage_values
 from ..table.arrow import as_text
 from ..table.cells import is_missing
 from .decisions import store_behind
-from .doubts import FACTS, fields
+from .doubts import FACTS, fields, with_pages
 from .frames import evidence
 from .pages import Names, names_in
 
