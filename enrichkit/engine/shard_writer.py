@@ -107,9 +107,9 @@ class ShardWriter:
     def copy_decisions(self) -> None:
         """Put what a person decided into the rows that lack it, for those who read the shards alone."""
         index, decisions = self._store.index, decisions_in(self._store.index)
-        self._decisions, needed = decisions, decisions.needs(index.answers)
-        for shard, table in index.each_shard(needed) if needed else ():
-            if decisions.over(table, index.answers) is not table:
+        self._decisions = decisions
+        for shard, table in index.each_shard(decisions.names(index.answers)) if decisions.all else ():
+            if decisions.lacking(table, index.answers):
                 self._renew(shard, [])
 
     def _grow(self, rows: Sequence[tuple[int, Row]]) -> None:

@@ -161,7 +161,7 @@ def _wrong_files(reader: StoreReader) -> Iterator[str]:
     for path in sorted(path for path in folder.rglob("*") if path.is_file() and path not in shards):
         yield f"{path} is not a shard. Move it away: other programs that read the folder may stumble over it."
     if stray := stray_work_area(folder):
-        yield f"{stray} holds pending replies, and {folder} is a link to another place: move it to {area}."
+        yield f"{stray} holds replies or decisions, and {folder} is a link to another place: move it to {area}."
     yield from map(damaged_file, damaged_files(folder))
     if names := names_in(area / "quarantine"):
         count = many(len(names), "file was", "files were")

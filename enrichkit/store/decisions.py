@@ -150,9 +150,26 @@ class Decisions:
     def needs(self, answers: Answers, *, apply: bool = True) -> set[str]:
         """Return the columns that have to be read to lay the decisions over rows with these answers."""
         stages = [name for name, columns in answers.items() if not apply or self._columns & columns.keys()]
-        facts = {meta(stage, fact) for stage in stages for fact in ("decisions", "filled")}
-        cells = {column for stage in stages for column in answers[stage]}
-        return {*facts, *cells, *(name for names in self._by_names for name in names)}
+        cells = {column for stage in stages for column in (*answers[stage], meta(stage, "filled"))}
+        return {*cells, *self.names(stages)} if cells else cells
+
+    def lacking(self, table: pa.Table, answers: Answers) -> bool:
+        """Whether a decision about some row of a table does not stand in it; `names` have to be read for that."""
+        held = [name for name in (meta(stage, "decisions") for stage in answers) if name in table.column_names]
+        places = self._places(table) if held else {}
+        rows = table.select(held).take(pa.array(places, pa.int64())).to_pylist()
+        answered = {column for columns in answers.values() for column in columns}
+        return any(
+            _identity(asdict(decision)) not in {_identity(entry) for cell in row.values() for entry in cell or ()}
+            for row, decisions in zip(rows, places.values(), strict=True)
+            for decision in decisions
+            if decision.column in answered
+        )
+
+    def names(self, stages: Iterable[str]) -> set[str]:
+        """Return the columns that tell what decisions a row has, and what it is about."""
+        facts = {meta(stage, "decisions") for stage in stages}
+        return {*facts, *(name for names in self._by_names for name in names)}
 
     def about(self, row: Row) -> list[Decision]:
         """Return the decisions about a row."""

@@ -161,9 +161,9 @@ def _is_in_use(area: Path) -> bool:
 
 
 def stray_work_area(out: Path) -> Path | None:
-    """Return a work area with pending replies that was left beside a link, as when the store behind it was moved."""
+    """Return a work area with replies or decisions that was left beside a link, as when the store behind it moved."""
     beside = area_beside(out)
-    left = out.is_symlink() and bool(names_in(beside / "pending"))
+    left = out.is_symlink() and any(names_in(beside / name) for name in ("pending", DECISIONS))
     return beside if left and not (work_area(out).exists() and beside.samefile(work_area(out))) else None
 
 

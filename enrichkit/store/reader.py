@@ -120,14 +120,18 @@ class StoreReader(Snapshot):
         """Return some facts about every stage, such as ``status``, and some other columns, of the sealed rows."""
         return self.rows([*columns, *(meta(stage, name) for stage in self.stages for name in names)], decided=decided)
 
-    def row(self, record: str) -> dict[str, Any] | None:
-        """Return a record's row as the answers left it, with the decisions beside; None if no sound shard has it."""
+    def rows_of(self, records: Collection[str]) -> pa.Table:
+        """Return the rows of some records as the answers left them, with the decisions beside and the raw replies."""
+        wanted, tables = pa.array(map(str, records), pa.string()), []
         for number, ids in self.each_shard([RECORD_ID]):
-            if record in ids.column(RECORD_ID).to_pylist() and (table := self._table(number)) is not None:
-                table = table.filter(pc.equal(table.column(RECORD_ID), record))
-                row: dict[str, Any] = self._decided(table, apply=False).to_pylist()[0]
-                return row
-        return None
+            here = pc.is_in(ids.column(RECORD_ID), value_set=wanted)
+            if pc.any(here).as_py() and (table := self._table(number)) is not None:
+                tables.append(table.filter(here))
+        return self._decided(join(tables), apply=False)
+
+    def row(self, record: str) -> dict[str, Any] | None:
+        """Return a record's row, as `rows_of` does; None if no sound shard has it."""
+        return next(iter(self.rows_of([record]).to_pylist()), None)
 
     def replies(self, prices: Mapping[str, Price]) -> StoredReplies:
         """Return every stored reply once, with what it used and cost."""
@@ -204,10 +208,11 @@ def enriched(
     """
     answers, facts = answers_and_facts(stages)
     reader, answers_of = StoreReader(out), {stage.name: stage.answers for stage in stages}
-    beside = [name for name in reader.decisions.needs(answers_of, apply=False) if name in schema.names]
-    columns = [*dict.fromkeys([RECORD_ID, *answers, *facts, *beside])]
+    beside = [*(meta(name, "decisions") for name in answers_of), *reader.decisions.needs(answers_of)]
+    columns = [name for name in dict.fromkeys([RECORD_ID, *answers, *facts, *beside]) if name in schema.names]
     unsealed = {name: as_column([row.get(name) for row in rows], schema.field(name).type)[0] for name in columns}
-    table = reader.decisions.over(join([pa.table(unsealed), reader.rows(columns)]), answers_of)
+    table = join([pa.table(unsealed), reader.rows(columns)])
+    table = reader.decisions.over(table, answers_of) if reader.decisions.all else table
     place = find(ids, table.column(RECORD_ID).combine_chunks())
     result = frame.copy()
     decided = _decided_cells(frame, table, place, record, answers_of)

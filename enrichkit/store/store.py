@@ -181,7 +181,7 @@ class Store:
                 raise StoreError("{folder} is no folder, or a link to nowhere. Choose another {out}.", folder=folder)
         if stray := stray_work_area(self.out):
             raise StoreError(
-                "{stray} holds replies of {store}. Move it to {work}, then run again.",
+                "{stray} holds replies or decisions of {store}. Move it to {work}, then run again.",
                 stray=stray,
                 store=self.out,
                 work=self.work,

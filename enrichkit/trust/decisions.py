@@ -10,7 +10,6 @@ from typing import Any, Literal, get_args
 
 import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from ..errors import InputError, StoreError
 from ..formatting import perhaps, plain, rows_told
@@ -33,7 +32,7 @@ from ..store.reader import StoreReader
 from ..store.rows import meta
 from ..table.arrow import alike, as_column, as_frame, as_text
 from ..table.cells import cell_text, is_missing
-from .doubts import FACTS, FAILED, Doubt, doubts_of, fields, read_answers
+from .doubts import FAILED, Doubt, doubts_of, fields
 
 SEEN = {"value": ("answer", "new"), "cell": ("cell", "old")}
 """In which columns of `evidence`, `corrections` and the like stand the answer that was seen, and the cell."""
@@ -106,8 +105,8 @@ def decide(
         )
     columns = {column: stage for stage, answers in reader.answers.items() for column in answers}
     per = {stage: facts.get("per", reader.key) for stage, facts in reader.stages.items()}
-    table, _ = read_answers(reader, FACTS)
-    table = table.filter(pc.is_in(table.column(RECORD_ID), pa.array(map(str, frame[RECORD_ID]), pa.string())))
+    table = reader.rows_of({str(record) for record in frame[RECORD_ID]})
+    kinds = dict(zip(table.column_names, table.schema.types, strict=True))
     rows = {row[RECORD_ID]: row for row in table.to_pylist()}
     decisions: dict[int, Decision] = {}
     agreed: dict[tuple[Any, ...], int] = {}
@@ -137,9 +136,9 @@ def decide(
             about=about_of(row, per[stage]),
             record_id=record,
             verdict=word,
-            instead=_fitting(right, table.schema.field(column).type, where, column),
-            stored=as_parsed(row[column]),
-            **_seen(frame.iloc[place], _held(reader, row, stage, column, word)),
+            instead=_fitting(right, kinds.get(column, pa.string()), where, column),
+            stored=as_parsed(row.get(column)),
+            **_seen(frame.iloc[place], _held(row, stage, column, reader.answers[stage][column], word)),
         )
         decisions[place] = decision
         first = agreed.setdefault((column, decision.about, decision.value), place)
@@ -206,16 +205,13 @@ def _unguarded(text: str) -> str:
     return text[1:] if text[:1] == "'" and text[1:2] in tuple("=+-@\t\r") else text
 
 
-def _held(
-    reader: StoreReader, row: Mapping[str, Any], stage: str, column: str, verdict: Verdict
-) -> dict[str, str | None]:
+def _held(row: Mapping[str, Any], stage: str, column: str, field: str, verdict: Verdict) -> dict[str, str | None]:
     """Return the answer that a row holds, and the table's own cell, as text."""
-    field = reader.answers[stage][column]
     proposed = {entry["column"]: entry["answer"] for entry in row.get(meta(stage, "corrections")) or ()}
-    cell = as_parsed(row[column])
+    cell = as_parsed(row.get(column))
     answer = proposed.get(column) or (cell if field in (row.get(meta(stage, "fields_found")) or ()) else None)
     if answer is None and verdict == "right":
-        answer = _emptied(reader.row(row[RECORD_ID]) or {}, stage, field)
+        answer = _emptied(row, stage, field)
     return {"value": answer, "cell": None if column in (row.get(meta(stage, "filled")) or ()) else cell}
 
 

@@ -19,6 +19,8 @@ from support.paths import ROOT
 
 TESTS = (
     "store/test_store.py",
+    "store/test_decisions.py",
+    "reporting/test_deciding.py",
     "reading/test_answer.py",
     "proof/test_damage.py",
     "proof/test_odd_stores.py",
@@ -84,6 +86,11 @@ MUTANTS = (
     Mutant("a failed redo wipes the old answer", "store/rows", "    if answered and outcome is not None and outcome.answer is None:", "    if False:"),
     Mutant("the first row of a question decides", "store/index", "        return np.where(answered >= 0, answered, find(questions, sealed))", "        return find(questions, sealed)"),
     Mutant("an own client's raw body is all that is kept", "gemini/wire", "if raw_alone and reply.raw is not None", "if reply.raw is not None"),
+    Mutant("a decision is not durable", "store/decisions", "    Files(folder).put(folder / f", "    folder.mkdir(parents=True, exist_ok=True)\n    Path.write_bytes(folder / f", named=True),
+    Mutant("a decision may be older than one before", "store/decisions", "        now = max(now, latest + timedelta(microseconds=1))\n", ""),
+    Mutant("a decision replaces what nobody has seen", "store/decisions", "    return is_missing(cell) or not seen.isdisjoint(", "    return True or not seen.isdisjoint("),
+    Mutant("a run forgets what its rows alone have of decisions", "store/decisions", "            known.setdefault(_identity(entry), decision)\n", ""),
+    Mutant("an answer is held against what was decided, not the cell", "engine/recorder", "            stored |= undecided(stored, stage.stage.name, self.shard_writer.kinds)\n", "            pass\n"),
 )  # fmt: skip
 
 

@@ -201,9 +201,11 @@ def test_a_store_that_was_moved_and_linked_back_keeps_its_replies(tmp_path, out)
     (tmp_path / "big").mkdir()
     shutil.move(out, tmp_path / "big" / "out")
     out.symlink_to(tmp_path / "big" / "out")
-    with pytest.raises(errors.StoreError, match=r"out\.work holds replies of .*out\. Move it to .*big/out\.work"):
+    with pytest.raises(
+        errors.StoreError, match=r"out\.work holds replies or decisions of .*out\. Move it to .*big/out\.work"
+    ):
         run(in_peru("Acme"), out, Teller(), [COMPANY, SITE])
-    assert "holds pending replies" in "".join(enrichkit.verify(out).problems)
+    assert "holds replies or decisions" in "".join(enrichkit.verify(out).problems)
     shutil.rmtree(tmp_path / "big" / "out.work")
     shutil.move(tmp_path / "out.work", tmp_path / "big" / "out.work")
     client = Teller()

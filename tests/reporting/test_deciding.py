@@ -199,6 +199,18 @@ def test_a_decision_holds_for_every_record_that_shares_the_question(tmp_path):
     assert told(run(out, table, client=asking({}), **kw)) == ["Oslo"] * 3
 
 
+def test_a_store_that_came_alone_has_its_decisions_for_new_records_too(tmp_path):
+    """They stand in the rows of those that share the question."""
+    table = pd.DataFrame({"name": ["Norrgard"] * 2, "person": ["Ida", "Li"]})
+    stage = Stage("lab", prompt="Research {name}.", per=("name",), answer=Lab, search=False)
+    settings = {"key": ["name", "person"], "stages": [stage]}
+    run(tmp_path / "out", table.head(1), **settings)
+    trust.decide(tmp_path / "out", of(tmp_path / "out", "Norrgard", "city"), value="Bodø")
+    run(tmp_path / "out", table.head(1), **settings)
+    shutil.rmtree(work_area(tmp_path / "out"))
+    assert told(run(tmp_path / "out", table, client=asking({}), **settings)) == ["Bodø", "Bodø"]
+
+
 def test_a_cell_edited_since_stands_and_that_is_told(out):
     """A decision replaces what was seen, also where it was passed in again, or emptied."""
     trust.decide(out, of(out, "Norrgard", "city"), "right")

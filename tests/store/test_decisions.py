@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from enrichkit.store.decisions import Decision, about_of, read_decisions, standing, write_decisions
-from enrichkit.store.files import is_store, work_area
+from enrichkit.store.files import Files, is_store, stray_work_area, work_area
 
 CITY = Decision(
     stage="fund",
@@ -33,6 +33,36 @@ def test_decisions_come_back_as_they_were_made_oldest_first(tmp_path):
     assert (third.verdict, third.instead, third.cell, third.stored) == ("value", "Bergen", "Oslo ", "OSLO")
     assert first.at == second.at < third.at
     assert standing([first, second, third]) == {("fund.city", CITY.about): third, ("fund.country", CITY.about): second}
+
+
+def test_a_decision_is_durable_once_it_is_made(tmp_path, monkeypatch):
+    """Synced under a name that nobody reads, renamed, its folder synced; as the folders are that are new."""
+    steps = []
+    for name in ("_write", "_rename", "_sync_folder"):
+        do = getattr(Files, name)
+        step = lambda self, *given, name=name, do=do: (do(self, *given), steps.append((name, *given)))  # noqa: E731
+        monkeypatch.setattr(Files, name, step)
+    write_decisions(tmp_path / "out", [CITY])
+    folder = work_area(tmp_path / "out") / "decisions"
+    assert steps[:2] == [("_sync_folder", tmp_path), ("_sync_folder", folder.parent)]
+    (_, temporary, _), renamed, synced = steps[2:]
+    assert temporary.suffix == ".tmp"
+    assert (renamed, synced) == (("_rename", temporary, next(folder.iterdir())), ("_sync_folder", folder))
+
+
+def test_what_a_kill_left_half_written_is_no_decision(tmp_path):
+    """It has a name of its own, and is passed over in silence."""
+    write_decisions(tmp_path / "out", [CITY])
+    (work_area(tmp_path / "out") / "decisions" / "1f.tmp").write_bytes(b"{")
+    assert len(read_decisions(tmp_path / "out")) == 1
+
+
+def test_decisions_beside_a_link_are_stray(tmp_path):
+    """As replies are: the store that the link leads to would not have them."""
+    (tmp_path / "big").mkdir()
+    write_decisions(tmp_path / "out", [CITY])
+    (tmp_path / "out").symlink_to(tmp_path / "big")
+    assert stray_work_area(tmp_path / "out") == tmp_path / "out.work"
 
 
 def test_a_newer_decision_is_newer_though_the_clock_was_set_back(tmp_path):
