@@ -8,7 +8,6 @@ until that one is finished; no worker waits for another's question while there i
 from __future__ import annotations
 
 import heapq
-import queue
 import threading
 import time
 from collections import deque
@@ -162,11 +161,3 @@ def name_question(plan: RunPlan, stage: str, question: str) -> str:
     record = int(questions.records(pc.index(questions.questions, question).as_py())[0])
     key = ", ".join(f"{name} {value!r}" for name, value in plan.values(record, plan.key).items())
     return f"{key} (stage {stage})"
-
-
-def tokens(count: int) -> queue.SimpleQueue[None]:
-    """Return a semaphore as a queue, which is made of C: it takes a third of the time with twenty workers."""
-    given: queue.SimpleQueue[None] = queue.SimpleQueue()
-    for _ in range(count):
-        given.put(None)
-    return given

@@ -25,7 +25,7 @@ from ..stages.stage import Stage, request_for
 from ..store.journal import JournalEntry
 from ..store.rows import Outcome, ReadReply, outcome_of, read_decoded, read_payload, reply_cost
 from .pace import RateLimiter
-from .queue import Question, QuestionQueue, name_question, tokens
+from .queue import Question, QuestionQueue, name_question
 from .recorder import Recorder
 from .retry import ATTEMPTS, Attempts, SearchDoubt, Sent, Tries, added_after
 
@@ -118,7 +118,7 @@ class Workers:
         self._pass_on = pass_on
         self._end_run = end_run
         self._turn = threading.Lock()
-        self._permits = tokens(asking.workers + SPARE_PERMITS)
+        self._permits = threading.Semaphore(asking.workers + SPARE_PERMITS)
         self._waiting: dict[Question, Attempts] = {}
         """What is to be tried once more, or for which another attempt is to follow."""
         self.simulated = True if self._plan.model == SIMULATOR else recorder.store.index.simulated
@@ -148,12 +148,12 @@ class Workers:
 
     def release(self) -> None:
         """Give a permit back: a reply is stored, or will never come."""
-        self._permits.put(None)
+        self._permits.release()
 
     def wake(self) -> None:
         """Let those who wait see that the run is stopped: whoever gets a permit passes it on."""
         self.doubt.over.set()
-        self._permits.put(None)
+        self.release()
 
     def _work(self) -> None:
         """Ask question after question until none is left; a defect ends the run, named."""
@@ -197,7 +197,7 @@ class Workers:
         if attempts is None:
             self._pass_on(Skipped(question))
             return
-        self._permits.get()
+        self._permits.acquire()
         sent = self._send(attempts.asked())
         seconds = None if sent is None else attempts.tries.wait_after(sent)
         ended = sent is not None and self._ends_run(sent.reply)

