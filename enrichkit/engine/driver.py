@@ -58,7 +58,7 @@ class Engine:
         self._on_scarce = on_scarce
         self._scarce = False
         self._limiter = RateLimiter(rpm=asking.rpm, patience_seconds=asking.patience_seconds)
-        self._queue = QuestionQueue(self._plan, delay_seconds=delay_seconds)
+        self._queue = QuestionQueue(self._plan, delay_seconds=delay_seconds, most=asking.workers)
         self._inbox: queue.SimpleQueue[News] = queue.SimpleQueue()
         self._stop = threading.Event()
         self._pause_switch = PauseSwitch()

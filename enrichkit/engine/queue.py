@@ -31,11 +31,14 @@ class Question(NamedTuple):
 class QuestionQueue:
     """The open questions of a run, handed out to workers one at a time.
 
-    With a delay, a record's stages are asked one after the other, so long after the last.
+    With a delay, a record's stages are asked one after the other, so long after the last. While more than ``most`` are
+    to be tried again, no other one is begun: an outage is not met by each question in turn.
     """
 
-    def __init__(self, plan: RunPlan, *, delay_seconds: float) -> None:
+    def __init__(self, plan: RunPlan, *, delay_seconds: float, most: int) -> None:
         self._stages = plan.stages
+        self._most = most
+        self._put_back: set[Question] = set()
         stages = [questions.stage for questions in plan.stages]
         self.parents = [
             [place for place in range(own) if delay_seconds or waits_for(stage, stages[place])]
@@ -71,6 +74,7 @@ class QuestionQueue:
         """Take a question back, to be taken again after so long: it is to be tried once more."""
         with self._changed:
             self._open -= 1
+            self._put_back.add(question)
             heapq.heappush(self._later, (time.monotonic() + seconds, question))
             self._changed.notify_all()
 
@@ -106,9 +110,12 @@ class QuestionQueue:
         """Whether a question may be asked now; the first one then is."""
         while self._later and self._later[0][0] <= time.monotonic():
             question = heapq.heappop(self._later)[1]
+            self._put_back.discard(question)
             if question.stage not in self._dropped:
                 self._unlocked.append(question)
-        return bool(self._unlocked) or any(map(self._place, self._fresh))
+        if not self._unlocked and len(self._put_back) <= self._most:
+            any(map(self._place, self._fresh))
+        return bool(self._unlocked)
 
     def _place(self, question: Question, *, delay_seconds: float = 0.0) -> bool:
         """Put a question among the unlocked ones, or behind the first that it still has to wait for."""

@@ -80,6 +80,20 @@ def test_who_waits_before_another_try_lets_another_ask(tmp_path, monkeypatch):
     assert max(at_once) == 2
 
 
+def test_an_outage_is_not_met_by_each_question_in_turn(tmp_path, monkeypatch):
+    """Of many only a few are begun, however often these are tried: the others are spared, and so is the budget."""
+    monkeypatch.setattr("enrichkit.engine.retry.FIRST_WAIT_SECONDS", 0.02)
+    asked = []
+
+    def client(request):
+        asked.append(request.text)
+        return Reply(failure=Failure(cause="overloaded"))
+
+    with pytest.raises(errors.Stopped, match="Question after question failed"):
+        run(300, tmp_path / "out", client, workers=4)
+    assert len(set(asked)) <= 10 + 4 * 4
+
+
 @pytest.mark.parametrize(
     "reply",
     [
