@@ -45,6 +45,7 @@ _REDIRECT = "grounding-api-redirect"
 _IN_CELL = r"^\s*(?:[a-z]+:/*)?(?:[^\s@/:]*@)?(?:www\.)?(?P<host>(?:[\p{L}\p{N}_-]+\.)+\p{L}{2,})\.?(?:[:/?#]\S*)?\s*$"
 _IS_HOST = r"^\s*(?:www\.)?(?P<host>(?:[\p{L}\p{N}](?:[\p{L}\p{N}_-]*[\p{L}\p{N}_])?\.)+\p{L}{2,})\s*$"
 _ADDRESS = r"^https?://(?:www\.)?(?P<key>.*?)/*$"
+_MAY_BE_ADDRESS = r"(?i)^\s*(?:https?://|\(?[+0]|[^\s@]+@)"
 _EMAIL = r"^\s*(?P<key>[^\s@]+@[^\s@]+)\s*$"
 _PHONE = r"^\s*(?P<key>\(?[+0][\d\s()./-]{6,})$"
 _PERSON = re.compile(r"first|given|fore|last|family|sur|vor|nach|prenom|prénom|nombre|apellido", re.IGNORECASE)
@@ -255,7 +256,8 @@ def _said(table: pa.Table, stage: str, columns: Mapping[str, str], names: Names)
 
 def _shared(cells: pa.Array, filled: npt.NDArray[np.bool_], names: Names) -> Iterator[tuple[int, str]]:
     """Yield the rows whose address is that of other firms, or whose profile is that of other people."""
-    pages, emails, phones = (_matched(cells, pattern, "key") for pattern in (_ADDRESS, _EMAIL, _PHONE))
+    known = pc.if_else(pc.match_substring_regex(cells, _MAY_BE_ADDRESS), cells, pa.scalar(None, pa.string()))
+    pages, emails, phones = (_matched(known, pattern, "key") for pattern in (_ADDRESS, _EMAIL, _PHONE))
     keys = pc.coalesce(pages, emails, pc.replace_substring_regex(phones, r"\D", ""))
     counted = pa.table({"key": keys, "firm": names.firms, "person": names.people}).group_by("key")
     counts = counted.aggregate([("firm", "count_distinct"), ("person", "count_distinct")])
@@ -267,7 +269,7 @@ def _shared(cells: pa.Array, filled: npt.NDArray[np.bool_], names: Names) -> Ite
         key = keys[row].as_py()
         person = names.people[row] if re.search(r"linkedin\.com/(?:in|pub)/", key) else ""
         groups[key][person or names.firms[row]].append(row)
-    for key, subjects in groups.items():
+    for key, subjects in [(key, subjects) for key, subjects in groups.items() if len(subjects) > 1]:
         host, _, path = key.partition("/")
         named = path.rpartition("/")[2] if is_at(host, SOCIAL) else host
         free = {name for name in subjects if name not in names.whose(host) and not resembles(name, named)}
@@ -305,7 +307,7 @@ def _tied(host: str, other: str) -> bool:
 
 def _only_others(table: pa.Table, stage: str, names: Names) -> Iterator[tuple[int, str, str]]:
     """Yield the rows and fields all of whose pages are those of other firms of the table."""
-    if meta(stage, "sources") not in table.column_names:
+    if meta(stage, "sources") not in table.column_names or not names.sites:
         return
     states, sources = (table.column(meta(stage, name)).combine_chunks() for name in ("states", "sources"))
     hosts = _page_hosts(pc.list_flatten(sources))
