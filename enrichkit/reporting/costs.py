@@ -19,7 +19,7 @@ from ..errors import InputError
 from ..messages import SIMULATOR, Usage
 from ..pricing.prices import KINDS, MODELS, Price, cost, prices_told, total, total_usd
 from ..store.reader import StoreReader
-from ..store.replies import StoredReplies, StoredReply
+from ..store.replies import TRIAL, StoredReplies, StoredReply
 from ..store.rows import COUNTS
 
 FACTS = ("record", "stage", "question", "model", "at", "attempt")
@@ -94,11 +94,12 @@ class Bill:
     prices : str
         Whose prices, with the version of the data.
     total, by_stage, by_model : StageCost, mapping of str to StageCost, mapping of str to CostLine
-        All replies; the same by stage; and the paid ones by the model version that answered.
+        All replies; the same by stage, those of trials apart; and the paid ones by the model version that answered.
     records : int
         Records in the sealed shards.
     per_record_usd : Decimal or None
-        The cost in USD, divided by the records, to ten decimals; None if any price is unknown or there are no records.
+        The cost in USD without trials, divided by the records, to ten decimals; None if any price is unknown or there
+        are no records.
     kept_usd : Decimal or None
         What the replies that brought an answer cost in USD: a later call that finds them all saves it. None if unknown.
     not_sealed : int
@@ -211,6 +212,7 @@ def costs(out: str | Path = "enriched", *, prices: Mapping[str, Price] | None = 
 def make_bill(stored: StoredReplies, *, own: Mapping[str, Price]) -> Bill:
     """Return what the replies of a store add up to."""
     whole = _stage_cost(stored, stored.stages)
+    own_stages = [stage for stage in stored.stages if not stage.endswith(TRIAL)]
     models = dict.fromkeys(reply.model for reply in stored.paid)
     return Bill(
         prices=prices_told(own),
@@ -218,7 +220,7 @@ def make_bill(stored: StoredReplies, *, own: Mapping[str, Price]) -> Bill:
         by_stage={stage: _stage_cost(stored, [stage]) for stage in stored.stages},
         by_model={model: _cost_line([reply for reply in stored.paid if reply.model == model]) for model in models},
         records=stored.records,
-        per_record_usd=ratio(whole, stored.records),
+        per_record_usd=ratio(_stage_cost(stored, own_stages), stored.records),
         kept_usd=None if whole.cost_usd is None else whole.cost_usd - (whole.usd["wasted"] or 0),
         not_sealed=stored.not_sealed,
         may_be_charged=sum(reply.may_be_charged for reply in stored.replies),

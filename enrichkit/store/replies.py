@@ -87,6 +87,8 @@ class StoredReplies:
         return total(costs)
 
 
+TRIAL = " (trial)"
+"""What follows a stage's name where its replies are those of a trial, and in no row of the store."""
 COST = ("cost_usd", "paid_by")
 """The facts about a stage that `cost_in_rows` needs."""
 MONEY = ("question", "status", "paid_by", "filled", "replies")
@@ -126,7 +128,7 @@ def collect_replies(store: Snapshot, prices: Mapping[str, Price]) -> StoredRepli
     for entries in trial_replies(store.folder, simulated=store.simulated):
         place = len(stored.replies)
         for entry in entries:  # as stages of their own: what they cost brought no cell of this store
-            if enter(entry.payload, stage := f"{entry.stage} (trial)", entry.question):
+            if enter(entry.payload, stage := f"{entry.stage}{TRIAL}", entry.question):
                 stored.stages.extend({stage} - {*stored.stages})
         mark_wasted(stored.replies[place:], {entry.question: True for entry in entries if entry.status == "done"})
     return stored

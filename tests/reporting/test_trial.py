@@ -78,6 +78,7 @@ def test_a_trial_costs_what_it_asked_and_the_winner_is_not_paid_again(settings, 
     assert author.asked.count(("long", "m")) == 20
     assert bill(settings).total.cost_usd == 28
     assert {name: line.cost_usd for name, line in bill(settings).by_stage.items()} == {"long": 20, "short (trial)": 8}
+    assert bill(settings).per_record_usd == 1
     assert len(enrichkit.costs(settings["out"])) == 28
     assert bill(settings).total.wasted == 0
     assert enrichkit.verify(settings["out"]).ok
