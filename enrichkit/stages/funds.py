@@ -170,7 +170,7 @@ class Role(Kind):
         role = self._bare(value, firm)
         behind = _BEHIND_ROLE.search(role)
         if role != value:
-            yield Issue("", "role_cleaned", original(value), instead=role)
+            yield Issue("", "role_cleaned", original(value), instead=role if re.search(r"\w", role) else None)
         if _ENDED.search(role):
             yield Issue("", "role_ended", original(role))
         elif (_NO_ROLE.fullmatch(role) and role.isascii()) or role in (firm, " ".join(person)):
@@ -187,7 +187,8 @@ class Role(Kind):
         bare = _LABEL.sub("", text)
         bare = bare if bare == text else bare.rstrip(". ")
         behind = _BEHIND_ROLE.search(bare)
-        return bare[: behind.start()] if behind and firm and alike(firm, behind[1]) else bare
+        bare = bare[: behind.start()] if behind and firm and alike(firm, behind[1]) else bare
+        return bare if bare == text else self._bare(bare, firm)
 
 
 @dataclass(frozen=True)
