@@ -80,6 +80,19 @@ def test_who_waits_before_another_try_lets_another_ask(tmp_path, monkeypatch):
     assert max(at_once) == 2
 
 
+def test_after_many_second_tries_all_is_still_asked(tmp_path, monkeypatch):
+    """Each question fails at first: as many as there are, none is left, and none is asked a third time."""
+    monkeypatch.setattr("tenacity.wait_random_exponential", lambda **_: lambda state: 0.001)
+    asked = []
+
+    def client(request):
+        asked.append(request.text)
+        return Reply(failure=Failure(cause="overloaded")) if asked.count(request.text) < 2 else GOOD
+
+    assert set(run(40, tmp_path / "out", client, workers=2)["_status"]) == {"done"}
+    assert len(asked) == 80
+
+
 def test_an_outage_is_not_met_by_each_question_in_turn(tmp_path, monkeypatch):
     """Of many only a few are begun, however often these are tried: the others are spared, and so is the budget."""
     monkeypatch.setattr("enrichkit.engine.retry.FIRST_WAIT_SECONDS", 0.02)

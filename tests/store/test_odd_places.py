@@ -227,12 +227,6 @@ def test_an_old_work_area_of_a_partition_stays_in_use(tmp_path):
     assert area_beside(tmp_path / "part=b").name == "_part=b.work"
 
 
-def test_the_command_line_knows_a_partition_by_its_work_area(stores, capsys):
-    """As it knows any store."""
-    assert main(["status", str(stores / "_part=a.work")]) == 0
-    assert "part=a: 6 records done" in capsys.readouterr().out
-
-
 def test_a_stray_work_area_makes_no_store(tmp_path):
     """An empty one, or one with anything else in it; a lock, a manifest or a reply does."""
     area = tmp_path / "out.work"
