@@ -5,8 +5,10 @@ It decides nothing: what a run has to do is in its `RunPlan`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from decimal import Decimal
 from pathlib import Path
 
 import pandas as pd
@@ -17,7 +19,7 @@ from ..pricing.budget import Budget, beside_replies
 from ..pricing.prices import Price, lacking, prices_told
 from ..stages.stage import Stage, render
 from ..store.index import Index
-from .estimate import Range, estimate
+from .estimate import Estimate, Range, estimate, worst_request
 from .lint import checkup
 from .plan import RunPlan
 from .questions import StagePlan
@@ -27,6 +29,7 @@ FIX_ROWS = Sentence("give such rows keys of their own, or drop some; until then 
 FIX_CHANGE = Sentence("give {redo} or {keep}, or another {out}; until then {run} refuses the call")
 FIX_FILLED = Sentence("give the table as it was before the earlier run; until then {run} refuses it")
 FIX_PRICE = Sentence("give that price, or leave {budget_usd} out; until then {run} refuses the call")
+FIX_BUDGET = Sentence("raise {budget_usd}; until then {run} asks little or nothing")
 SAMPLE = 10
 """How many records are enough to measure what the rest will cost."""
 LONGEST_PROMPT, BEFORE_THE_VALUES = 300, 60
@@ -60,7 +63,7 @@ class Plan:
     searches : str
         What of the middle estimate is for searches, and what is left if those are free that Google lists as such.
     budget : str
-        Which price is unknown, so that `run` refuses any ``budget_usd``; empty if none is.
+        Whether ``budget_usd`` covers the estimate; or which price is unknown, so that `run` refuses any budget.
     later : int
         Records that ``limit`` or ``retry_failed="only"`` leaves out, for a later call.
     fix_first : str
@@ -204,12 +207,15 @@ def make_plan(
     """Return a run's plan as a person sees it."""
     about = estimate(run_plan, index, workers=workers, rpm=rpm, prices=prices)
     unpriced = unknown_prices([questions.stage for questions in run_plan.stages], run_plan.model, prices)
+    worst_usd = worst_request(run_plan, prices)
+    holds = budget_holds(budget, about, to_ask=run_plan.to_ask, worst_usd=worst_usd)
     in_the_way = {
         FIX_KEY: run_plan.keyless,
         FIX_ROWS: run_plan.contradicted,
         FIX_CHANGE: run_plan.changed,
         FIX_FILLED: run_plan.filled,
         FIX_PRICE: unpriced and budget.limit_usd is not None,
+        FIX_BUDGET: run_plan.to_ask and budget.never(worst_usd),
     }
     return Plan(
         rows=len(run_plan.frame),
@@ -221,7 +227,7 @@ def make_plan(
         prices=f"prices: {prices_told(prices)}{', tokens at tier flex' * (run_plan.tier == 'flex')}",
         later=run_plan.later,
         fix_first=next((fix for fix, needed in in_the_way.items() if needed), ""),
-        budget=joined([*unpriced, Sentence("Until then run refuses a {budget_usd}.")], ". ") if unpriced else "",
+        budget=joined([*unpriced, Sentence("Until then run refuses a {budget_usd}.")], ". ") if unpriced else holds,
         notes=(*run_plan.notes, *beside_replies(budget), *checkup(run_plan)),
         prompts=dict(_first_prompts(run_plan)),
         **asdict(about),
@@ -244,3 +250,24 @@ def unknown_prices(stages: Sequence[Stage], model: str, prices: Mapping[str, Pri
     """Return which prices of the stages' models are unknown, in words, each once."""
     said = (lacking(stage.model or model, search=bool(stage.search), prices=prices) for stage in stages)
     return list(dict.fromkeys(filter(None, said)))
+
+
+def budget_holds(budget: Budget, about: Estimate, *, to_ask: int, worst_usd: Decimal) -> str:
+    """Say whether a budget covers the open questions: they are asked as long as the worst case of one more fits.
+
+    >>> about = Estimate(tokens=(0, 0, 0), cost_usd=(8, 10, 20), seconds=(0, 0, 0), basis="")
+    >>> budget_holds(Budget(5, spent_usd=1), about, to_ask=100, worst_usd=Decimal(1))
+    'Budget 5.00 USD, 1.00 of it spent: the run will stop after about 31 of 100 questions.'
+    """
+    if budget.limit_usd is None or about.cost_usd is None or not to_ask:
+        return ""
+    spent = f", {amount(float(budget.spent_usd))} of it spent" if budget.spent_usd else ""
+    limit = f"Budget {amount(float(budget.limit_usd))} USD{spent}"
+    room = float(budget.left_usd - worst_usd)
+    if room < 0:
+        return f"{limit}: too little for another request, which may cost up to {amount(float(worst_usd))} USD."
+    middle, high = (cost * (1 - 1 / to_ask) for cost in about.cost_usd[1:])  # all but the last question
+    if middle > room:
+        asked = math.floor(room * to_ask / about.cost_usd[1]) + 1
+        return f"{limit}: the run will stop after about {asked:,} of {many(to_ask, 'question')}."
+    return f"{limit}: holds the estimate{', but not its high end' if high > room else ''}."

@@ -177,9 +177,10 @@ def test_a_plan_of_a_changed_question_says_what_the_run_will_say(frame, tmp_path
 
 
 def test_the_next_line_is_about_what_is_in_the_way(frame, tmp_path):
-    """A missing key, a budget that cannot be held: what to fix, not what to call."""
+    """A missing key, a budget that is too small, or that cannot be held: what to fix, not what to call."""
     calls = [
         ({"frame": frame.assign(**{"fund.title": [None, *"abc"]})}, "Next: fill in the key where it is missing"),
+        ({"budget_usd": 0.01}, "Next: raise budget_usd; until then enrichkit.run asks little or nothing."),
         ({"budget_usd": 1, "model": "gemini-99"}, "Next: give that price, or leave budget_usd out;"),
         ({"budget_usd": 10}, "Next: enrichkit.run with the same arguments;"),
         ({"model": "gemini-99"}, "Next: enrichkit.run with the same arguments;"),

@@ -96,6 +96,24 @@ def test_the_stop_says_what_is_left_and_about_what_it_costs(tmp_path):
         run(numbered(60), tmp_path / "out", Dear(), budget_usd=3)
 
 
+def test_the_plan_says_about_where_a_budget_will_stop_the_run(tmp_path):
+    """By this store's own replies after a pilot, and by what is spent already; and the run stops there."""
+    out, client = tmp_path / "out", Dear(least=800, most=800)
+    run(numbered(10), out, client)
+
+    def told(budget, **more):
+        return enrichkit.plan(numbered(60), **settings(out, budget_usd=budget, **more)).budget
+
+    assert told(20) == "Budget 20.00 USD, 8.00 of it spent: the run will stop after about 14 of 50 questions."
+    with pytest.raises(errors.Stopped) as caught:
+        run(numbered(60), out, client, budget_usd=20, workers=1)
+    assert caught.value.done == 14
+    assert told(19.9).startswith("Budget 19.90 USD, 19.20 of it spent: too little for another request, which may cost")
+    assert told(49) == "Budget 49.00 USD, 19.20 of it spent: holds the estimate, but not its high end."
+    assert told(200) == "Budget 200.00 USD, 19.20 of it spent: holds the estimate."
+    assert told(None) == ""
+
+
 def test_the_plan_says_that_a_budget_is_refused_where_a_price_is_unknown(tmp_path):
     """Whether one is given or not: the next call may have one."""
     for budget in (None, 5):
@@ -235,3 +253,12 @@ def test_an_unknown_price_has_no_projection(tmp_path):
     with pytest.raises(errors.BudgetError, match=r"price of a search by 'm' is unknown: give .* a search_usd"):
         run(frame, tmp_path / "other", client, stages=[grounded], budget_usd=1)
     assert client.tokens == {}
+
+
+def test_the_plan_counts_what_the_store_has_cost(tmp_path):
+    """As the bill has it, at the price list's prices."""
+    more = {"out": tmp_path / "out", "stages": [dataclasses.replace(COMPANY, search=True)], "key": "name"}
+    enrichkit.run(numbered(5), model="simulator", progress=False, **more)
+    spent = enrichkit.report(tmp_path / "out").cost.total.cost_usd
+    found = enrichkit.plan(numbered(60), model="simulator", budget_usd=50, **more)
+    assert found.budget.startswith(f"Budget 50.00 USD, {spent:.4f} of it spent: holds the estimate")
