@@ -52,9 +52,9 @@ def asking(answers):
 
 
 def run(out, df=TABLE, stages=(LAB,), answers=ANSWERS, **more):
-    """Enrich a table; what is asked is answered so."""
+    """Enrich a table, one record after the other; what is asked is answered so."""
     more = {"key": "name", "out": out, "client": asking(answers), "progress": False, "shard_rows": 2} | more
-    more = {"model": "m"} | more
+    more = {"model": "m", "workers": 1} | more
     return enrichkit.run(df, stages=list(stages), **more)
 
 
