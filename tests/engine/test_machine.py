@@ -215,13 +215,11 @@ def test_where_joblib_grants_one_thread_all_workers_ask(simulator, tmp_path):
     simulator.latency_seconds = 0.2
     code = CALL.format(rows=20, out=str(tmp_path / "out"), settings={"workers": 10})
     environment = os.environ | {"JOBLIB_MULTIPROCESSING": "0"}
-    began = time.monotonic()
     done = subprocess.run(
         [sys.executable, "-c", code], check=False, env=environment, capture_output=True, text=True, timeout=50
     )
     assert done.stdout == "20 done\n", done.stderr
     assert simulator.counts()["most_at_once"] == 10
-    assert time.monotonic() - began < 20
 
 
 @pytest.mark.slow
