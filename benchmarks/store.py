@@ -254,7 +254,7 @@ def pending(names: list[str]) -> None:
         time.sleep(5)
         most = _memory("VmHWM")
         job._engine.stop()  # not job.stop(): its frame, the whole table once more, is another matter
-        job._wait()
+        job._waiting.wait()
     print(most - before)
 
 

@@ -18,7 +18,7 @@ from .pricing.budget import Budget
 from .progress.screens import way_to_show
 from .runs.lifecycle import check_access, check_setup, look_ahead, terminated_as_interrupted
 from .runs.options import Options, takes
-from .runs.runner import Run
+from .runs.runner import Run, begin
 from .store.index import Index
 from .table.arrow import as_frame
 
@@ -158,12 +158,14 @@ def run(df: pd.DataFrame, options: Options) -> pd.DataFrame:
     ['done']
     """
     with terminated_as_interrupted():  # from before the first request: a display may take its time to come up
-        return Run(df, options).result()
+        return begin(df, options).result()
 
 
 @takes(Options)
 def start(df: pd.DataFrame, options: Options) -> Run:
     """Start `run` in the background and return at once, with a `Run`: pause, resume, stop, show or await it.
+
+    The same call again, while it is under way in this process, shows and returns that run.
 
     Parameters
     ----------
@@ -190,7 +192,7 @@ def start(df: pd.DataFrame, options: Options) -> Run:
     ['done']
     """
     # A copy: what the caller does to it meanwhile must not move the answers to other rows.
-    return Run(df.copy(), options)
+    return begin(df.copy(), options)
 
 
 def check_parameters(namespace: Mapping[str, Any], /, **types: type | UnionType) -> None:

@@ -155,13 +155,13 @@ def html_page(
     >>> html_page(["<b>"])
     '<div class="mathjax_ignore tex2jax_ignore"><p>&lt;b&gt;</p></div>'
     """
-    parts = [f"<p>{'<br>'.join(escaped(line, most=0) for line in lines)}</p>"]
+    parts = ["<p>" + "<br>\n".join(escaped(line, most=0) for line in lines) + "</p>"]
     for title, table in tables.items():
         if len(table):
             with pd.option_context("display.max_colwidth", None):
                 markup = _readable(table, most).to_html(index=False, border=0, escape=True, classes=NO_MATHEMATICS)
             parts.append(f"<p><b>{escaped(title)}</b></p>{markup}")
-    return f'<div class="{NO_MATHEMATICS}">{"".join(parts)}{more}</div>'
+    return f'<div class="{NO_MATHEMATICS}">' + "\n".join(parts) + f"{more}</div>"
 
 
 def _readable(table: pd.DataFrame, most: int) -> pd.DataFrame:
@@ -248,13 +248,13 @@ def duration(seconds: float) -> str:
     return f"{hours} h {minutes_left} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
-def amount(usd: float) -> str:
-    """Return an amount for people: cents, and four digits below a dollar.
+def amount(usd: float, scale: float = 0.0) -> str:
+    """Return an amount for people: cents, and four digits where neither it nor what it grows to reaches a dollar.
 
-    >>> amount(24.018), amount(0.0153)
-    ('24.02', '0.0153')
+    >>> amount(24.018), amount(0.0153), amount(0.0153, scale=40)
+    ('24.02', '0.0153', '0.02')
     """
-    return f"{usd:.2f}" if usd >= 1 or not usd else f"{usd:.4f}"
+    return f"{usd:.2f}" if max(usd, scale) >= 1 or not usd else f"{usd:.4f}"
 
 
 def rows_told(rows: Sequence[int] | npt.NDArray[np.integer], index: pd.Index[Any] | None = None) -> str:

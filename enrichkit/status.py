@@ -6,7 +6,7 @@ Plain values: nothing here measures, adds up or decides how a number looks.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -17,6 +17,10 @@ __all__ = ["Levels", "Money", "PaceView", "Status", "Traffic"]
 
 WARN_AT = 0.8
 """The share of the budget from which on every display says how much of it is spent."""
+
+
+BY_A_PERSON = ("stop", "interrupt")
+"""The reasons of a run that a person has ended."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,6 +171,10 @@ class Status:
         The reason for which the run ends early.
     problem : str
         The last request without an answer, and why: one line, cut to length, that may quote a service or a record.
+    stored : int
+        Records of the table whose outcome was stored before this call.
+    latest : sequence of (str, str, str)
+        The last few records to be completed, newest last: key, some of the values that were filled in, what came of it.
     money : Money
         What it has cost and will cost.
     traffic : Traffic
@@ -202,6 +210,8 @@ class Status:
     paused: bool = False
     stopping: str | None = None
     problem: str = ""
+    stored: int = 0
+    latest: Sequence[tuple[str, str, str]] = ()
     money: Money
     traffic: Traffic
     levels: Levels

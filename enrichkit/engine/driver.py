@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from ..errors import LockedError, StoreError
 from ..formatting import many, plain
 from ..pricing.budget import DurableBudget
-from ..status import WARN_AT, Status, Traffic
+from ..status import BY_A_PERSON, WARN_AT, Status, Traffic
 from ..store.rows import Outcome
 from .pace import RateLimiter
 from .queue import Question, QuestionQueue
@@ -83,8 +83,7 @@ class Engine:
         self._tally = Tally(self._plan, budget, asking.prices)
         self._stopwatch = Stopwatch()
         self._pausing = threading.Lock()  # buttons are answered in threads of their own
-        self._trouble = ""
-        self._look_again_at = 0.0
+        self._trouble, self._look_again_at = "", 0.0
         self._seal_at = time.monotonic() + SEAL_SECONDS
 
     def stop(self, reason: str = "stop", message: str = "") -> None:
@@ -93,7 +92,7 @@ class Engine:
             return
         if self.reason in (None, END):
             self.reason = (reason, message)
-        self._leaving |= reason in ("stop", "interrupt")
+        self._leaving |= reason in BY_A_PERSON
         self._stop.set()
         self._queue.close()
         self._workers.wake()
@@ -134,6 +133,8 @@ class Engine:
             paused=self._stopwatch.paused and not self._stop.is_set(),
             stopping=self.reason[0] if self.reason else None,
             problem=plain(": ".join(map(str, workers.problem or ())), LONGEST_PROBLEM),
+            stored=len(self._plan.ids) - tally.records - self._plan.later,
+            latest=tally.latest,
             money=tally.money(simulated=workers.simulated is True),
             traffic=Traffic(
                 requests=workers.requests, in_flight=workers.in_flight, tokens=tally.tokens, unsaved=self.unsaved

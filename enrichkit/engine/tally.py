@@ -12,6 +12,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Mapping
 
+from ..formatting import plain
 from ..messages import PAID, Failure
 from ..planning.plan import RunPlan
 from ..pricing.budget import Budget, Forecast
@@ -28,6 +29,8 @@ IN_A_ROW = 10
 """So many questions failing one after the other end the run: for one cause, or unpaid for whatever cause."""
 HOPELESS = 3
 """So many, where nothing was answered before, and the client itself is at fault, or what it sends."""
+LATEST, VALUES, LONGEST_VALUE = 5, 3, 28
+"""So many of the records that were completed last are shown, with so many values each, and these cut to so long."""
 NO_SEARCH_AFTER = 20
 """So many answers of a stage that searches, all without a search, end the run."""
 
@@ -37,6 +40,8 @@ class Tally:
 
     def __init__(self, plan: RunPlan, budget: Budget, prices: Mapping[str, Price]) -> None:
         self._stages = plan.stages
+        self._key = plan.key
+        self._latest: deque[Row] = deque(maxlen=LATEST)
         self._budget = budget
         self._spent_before = budget.spent_usd
         self._prices = prices_told(prices)
@@ -81,10 +86,24 @@ class Tally:
     def add_record(self, row: Row) -> None:
         """Count a complete record."""
         self.complete += 1
+        self._latest.append(row)
         self.failed += row[STATUS] == "failed"
         for stage in self._stages:
             issues = row.get(meta(stage.stage.name, "issues")) or ()
             self.checks_failed += sum(issue.startswith(f": {CHECK_FAILED}") for issue in issues)
+
+    @property
+    def latest(self) -> list[tuple[str, str, str]]:
+        """The records completed last: key, values that were filled in, and what came of it."""
+        latest = []
+        for row in list(self._latest):
+            key = ", ".join(str(row[name]) for name in self._key if row.get(name) is not None)
+            stages = [stage.stage.name for stage in self._stages]
+            filled = [name for stage in stages for name in row.get(meta(stage, "filled")) or ()]
+            values = [f"{name.rpartition('.')[2]} {_short(row[name])}" for name in filled[:VALUES]]
+            errors = [error for stage in stages if (error := row.get(meta(stage, "error")))]
+            latest.append((key, " · ".join(values) or "nothing filled in", ": ".join([row[STATUS], *errors[:1]])))
+        return latest
 
     @property
     def levels(self) -> Levels:
@@ -110,6 +129,10 @@ class Tally:
             prices=self._prices,
             simulated=simulated,
         )
+
+
+def _short(value: object) -> str:
+    return plain(", ".join(map(str, value)) if isinstance(value, list) else str(value), LONGEST_VALUE)
 
 
 class PauseSwitch:

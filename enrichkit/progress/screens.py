@@ -28,7 +28,10 @@ Notes = Sequence[str] | None
 VARIABLE = "ENRICHKIT_PROGRESS"
 LOG = logging.getLogger("enrichkit")
 BAR = "{desc}{percentage:3.0f}%|{bar:6}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_noinv_fmt}]{postfix}"
-AT_FIRST = "The live view of a run. enrichkit.read(out) has what is stored."
+KEEP = "Its .show() in another cell keeps these figures in the notebook."
+"""What a page that was reloaded says at the end: it has lost track of the display that is saved."""
+BLOCKED = "A cell waits for the run: if the buttons do not answer, use ■ in the toolbar."
+AT_FIRST = "The live view of a run. Its .show() brings it back; enrichkit.read(out) has what is stored."
 """What a saved copy says where no widget can be shown: it keeps the text of the first moment, so no figures."""
 
 
@@ -54,7 +57,9 @@ def way_to_show(progress: Literal["auto", "widget", "html", "text", "off"] | boo
         return "text" if wanted == "text" else None
     if kernel is None:
         return "bar" if sys.stderr is not None and sys.stderr.isatty() else "text"
-    if wanted == "auto" and not (kernel.get_parent().get("content") or {}).get("allow_stdin"):
+    parent = kernel.get_parent()
+    clicked = (parent.get("header") or {}).get("msg_type") == "comm_msg"  # by a person, on a widget
+    if wanted == "auto" and not clicked and not (parent.get("content") or {}).get("allow_stdin"):
         return "text"
     return "widget" if wanted != "html" and importlib.util.find_spec("ipywidgets") else "html"
 
@@ -78,6 +83,12 @@ def _kernel() -> Any:
     from IPython.core.getipython import get_ipython
 
     return getattr(get_ipython(), "kernel", None)
+
+
+def _cell() -> Any:
+    """Return what names the cell that runs."""
+    kernel = _kernel()
+    return kernel and (kernel.get_parent().get("header") or {}).get("msg_id")
 
 
 def warn(status: Status) -> None:
@@ -105,11 +116,12 @@ def point_out(sentence: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Controls:
-    """What the buttons call. Each returns at once."""
+    """What the buttons call, each of which returns at once; and whether a cell keeps them from being answered."""
 
     stop: Callable[[], None]
     pause: Callable[[], None]
     resume: Callable[[], None]
+    blocked: Callable[[], bool]
 
 
 class Lines:
@@ -216,14 +228,16 @@ class Widget(Html):
         self._stop.on_click(lambda _: controls.stop())
         # By what the button says, not by how the run stands: a second click within a tick means the same as the first.
         self._pause.on_click(lambda _: controls.resume() if self._paused else controls.pause())
-        self._buttons = ipywidgets.HBox([self._stop, self._pause])
+        self._hint, self._blocked = ipywidgets.Label(), controls.blocked
+        self._buttons = ipywidgets.HBox([self._stop, self._pause, self._hint])
         self._box = ipywidgets.VBox([self._html, self._buttons])
 
     def tell(self, status: Status, notes: Notes = None) -> None:
         if notes is not None:
             super().tell(status, notes)
             self._buttons.layout.display = "none"
-        self._html.value = _page(status, notes)  # at the end, for a reloaded page that has lost track of the display
+        self._html.value = _page(status, None if notes is None else [*notes, KEEP])
+        self._hint.value = BLOCKED if self._blocked() and not status.stopping else ""
         if status.paused != self._paused:
             self._paused = status.paused
             self._pause.description, self._pause.icon = ("Resume", "play") if self._paused else ("Pause", "pause")
@@ -256,6 +270,8 @@ class Live:
         self._screen: Lines | Bar | Html | None = None
         self._thread: threading.Thread | None = None
         self._over = False
+        self._cells: set[Any] = set()
+        """The cells that have shown it."""
 
     def begin(self, way: Way | None) -> None:
         """Show the run for the first time. A display that fails is logged: the run goes on without it."""
@@ -267,6 +283,7 @@ class Live:
     def show(self, way: Way | None) -> None:
         """Show the run where the caller is; the first time, in the way that is given."""
         with self._lock:
+            self._cells.add(_cell())
             if self._screen is not None:
                 self._screen.show(self._status(), self._notes() if self._over else None)
             elif way is not None:
@@ -275,6 +292,12 @@ class Live:
                 self._screen = screen
                 self._thread = threading.Thread(target=self._follow, name="enrichkit-progress", daemon=True)
                 self._thread.start()
+
+    def sign_off(self) -> None:
+        """End a cell that waited with a line of figures, where the view is in another, which may have been lost."""
+        if isinstance(self._screen, Html) and (cell := _cell()) not in self._cells:
+            self._cells.add(cell)
+            _put(view.last_line(self._status()), log=sys.stdout)
 
     def wait(self, seconds: float) -> None:
         """Wait until the end is shown, so that it stands above what comes next."""

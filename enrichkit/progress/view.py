@@ -7,12 +7,12 @@ the summary knows only tables and literal styles, since GitHub and a notebook th
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
 from ..formatting import LONGEST_CELL, Sentence, amount, duration, escaped, joined, many, plain
-from ..status import Money, Status, next_step
+from ..status import BY_A_PERSON, Money, Status, next_step
 
 LONGEST_TEXT = 3 * LONGEST_CELL
 BAR_RANK, LINE_RANK, FIRST_RANK, DETAIL = 0, 1, 2, 3
@@ -39,8 +39,9 @@ class Fact(NamedTuple):
 def describe(status: Status, *, ended: bool = False) -> list[Fact]:
     """Return what a person should know about a run, most important first."""
     traffic, money, levels, finished = status.traffic, status.money, _levels(status), status.done + status.failed
+    troubled = not ended or status.failed or is_early(status)
     spaced = status.left and not ended and not status.waiting
-    sent = f"{many(traffic.tokens, 'token')} in {many(traffic.requests, 'request')}"
+    sent = f"{many(traffic.tokens, 'token')} in {many(traffic.requests, 'request')}" if traffic.requests else ""
     unpriced = f"{many(money.unpriced, 'reply', 'replies')} of unknown price" if money.unpriced else ""
     unclear = f"{amount(money.possibly_usd)} USD may have been charged without a reply" if money.possibly_usd else ""
     facts = [
@@ -51,7 +52,7 @@ def describe(status: Status, *, ended: bool = False) -> list[Fact]:
         Fact("failures", f"{status.failed:,} failed" if status.failed else "", BAR_RANK),
         Fact("checks", f"check_failed {status.checks_failed:,}" if status.checks_failed else "", BAR_RANK),
         Fact("not asked", left_for_later(status) if status.later else "", LINE_RANK),
-        Fact("budget", _budget(money), LINE_RANK),
+        Fact("budget", _budget(status), LINE_RANK),
         Fact("cost", _cost(status), LINE_RANK),
         Fact("unknown price", unpriced, LINE_RANK),
         Fact("unclear", unclear, LINE_RANK),
@@ -62,11 +63,15 @@ def describe(status: Status, *, ended: bool = False) -> list[Fact]:
         Fact("shared", f"{many(status.shared, 'answer')} shared" if status.shared else ""),
         Fact("in flight", "" if ended else many(traffic.in_flight, "request")),
         # Beside what is waited for stands the service's own sentence.
-        Fact("last problem", status.problem, BAR_RANK if status.waiting and not ended else DETAIL),
+        Fact("last problem", status.problem if troubled else "", BAR_RANK if status.waiting and not ended else DETAIL),
         Fact("searches", unsearched(status), LINE_RANK),
-        *(Fact(title, ", ".join(f"{counts[level]:,} {level}" for level in counts)) for title, counts in levels.items()),
+        *(
+            Fact(title, ", ".join(f"{count:,} {level}" for level, count in counts.items() if count))
+            for title, counts in levels.items()
+        ),
     ]
-    return [fact for fact in facts if fact.text]
+    always = ("not asked", "unclear", "excess")  # of a call that asks nothing
+    return [fact for fact in facts if fact.text and (status.records or fact.name in always)]
 
 
 def unsearched(status: Status) -> str:
@@ -87,7 +92,7 @@ def _times(status: Status, *, ended: bool) -> list[Fact]:
     """Return how fast it goes and how long it will take; how long it took, once it has ended."""
     if ended or not status.left:
         return [Fact("time", duration(status.seconds), LINE_RANK)]
-    left = "" if status.left_seconds is None else f"{duration(status.left_seconds)} left"
+    left = "" if status.left_seconds is None or status.paused else f"{duration(status.left_seconds)} left"
     return [Fact("speed", f"{status.rate_per_second:.1f} records/s", LINE_RANK), Fact("time", left, LINE_RANK)]
 
 
@@ -112,14 +117,21 @@ def _cost(status: Status) -> str:
 
 def spent(money: Money) -> str:
     """Return what is spent, in words: at least so much, where a price is unknown."""
-    return f"{'at least ' * bool(money.unpriced)}{amount(money.cost_usd)} USD"
+    return f"{'at least ' * bool(money.unpriced)}{amount(money.cost_usd, _scale(money))} USD"
 
 
-def _budget(money: Money) -> str:
+def _scale(money: Money) -> float:
+    """Return what amounts may come to: they keep their number of digits as they grow."""
+    return max(money.budget_usd or 0, money.cost_usd + (money.rest_usd or 0))
+
+
+def _budget(status: Status) -> str:
+    money = status.money
     if money.budget_usd is None:
         return ""
-    text = f"{amount(money.spent_usd)} of a budget of {amount(money.budget_usd)} USD spent"
-    reserved = f", {amount(money.reserved_usd)} reserved" if money.reserved_usd else ""
+    text = f"{amount(money.spent_usd, _scale(money))} of a budget of {amount(money.budget_usd)} USD spent"
+    set_aside = money.reserved_usd and not status.paused
+    reserved = f", {amount(money.reserved_usd, _scale(money))} reserved" if set_aside else ""
     return f"{text}{reserved}" + f"; {budget_warning(money)}" * money.nearly_spent
 
 
@@ -147,10 +159,13 @@ def headline(status: Status, *, ended: bool) -> str:
     if not ended:
         return "Finishing what is in flight" if status.stopping else "Paused" if status.paused else "Running"
     if is_early(status):
-        return "Ended by a defect" if status.stopping == "defect" else "Ended early"
+        by_whom = "Stopped" if status.stopping in BY_A_PERSON else "Ended early"
+        return "Ended by a defect" if status.stopping == "defect" else by_whom
     if status.records:
         return "Done"
-    return "Nothing to ask in this call" if status.later else "Nothing to ask: every outcome is stored"
+    return f"{status.stored:,} of {status.stored + status.later:,} are stored; nothing to ask" + (
+        " in this call" * bool(status.later)
+    )
 
 
 def left_for_later(status: Status) -> str:
@@ -160,7 +175,7 @@ def left_for_later(status: Status) -> str:
 
 def is_early(status: Status) -> bool:
     """Whether a run that has ended did not come to its own end; a person's stop that came too late changes nothing."""
-    return bool(status.left) or status.stopping not in (None, "stop", "interrupt")
+    return bool(status.left) or status.stopping not in (None, *BY_A_PERSON)
 
 
 def next_call(status: Status, *, ended: bool) -> str:
@@ -172,7 +187,10 @@ def next_call(status: Status, *, ended: bool) -> str:
         return f".show() shows it here, {calls}, .stop() ends it, .result() waits for the table."
     if is_early(status):
         return again(status)
-    return f".result() is the table, enrichkit.read(out) has all that is known of it. {again(status)}".rstrip()
+    return (
+        ".result() is the table, .show() shows these figures again, enrichkit.read(out) has all that is known. "
+        f"{again(status)}"
+    ).rstrip()
 
 
 def again(status: Status) -> Sentence:
@@ -195,31 +213,49 @@ def as_of(*, ended: bool) -> list[str]:
 def snapshot(status: Status, *, ended: bool) -> str:
     """Return a run as a notebook or terminal shows an object: how it stands, and what to call next."""
     state = " ".join([headline(status, ended=ended).lower(), *as_of(ended=ended)])
-    return f"<enrichkit.Run, {state}: {one_line(status, ended=ended)}>\n{next_call(status, ended=ended)}"
+    how = ": ".join(filter(None, [state, one_line(status, ended=ended)]))
+    return f"<enrichkit.Run, {how}>\n{next_call(status, ended=ended)}"
+
+
+def last_line(status: Status) -> str:
+    """Return a run that has ended as the line that a cell keeps which has waited for it."""
+    return ". ".join(filter(None, [summary_text(status, ended=True), again(status)]))
 
 
 def html_view(status: Status, *, ended: bool, notes: Sequence[str] = (), live: bool = False) -> str:
-    """Return a run as HTML, half a screen wide or more.
+    """Return a run as HTML, half a screen wide or more, in lines that a saved notebook's diff can be read by.
 
     It needs nothing: no kernel, no script, no style sheet, no trust. ``live``, on a page that is trusted, it has inline
-    SVG and a bar, too.
+    SVG, a bar and the latest answers, too, and says of when it is: a kernel may die.
     """
     drawn = {title: histogram(title, counts) for title, counts in _levels(status).items()} if live else {}
     facts = [fact for fact in describe(status, ended=ended) if fact.name not in drawn]
-    head = "<br>".join([f"<b>{headline(status, ended=ended)}</b>", *map(_escaped, notes)])
+    moment = f' <span style="opacity:.65">as of {datetime.now():%H:%M:%S}</span>' if live else ""
+    head = "<br>\n".join([f"<b>{headline(status, ended=ended)}</b>{moment}", *map(_escaped, notes)])
     finished, records = status.done + status.failed, max(status.records, 1)
     bar = f'<progress value="{finished}" max="{records}" style="display:block;width:100%"></progress>' if live else ""
     side = f'<div style="flex:0 0 220px">{"".join(drawn.values())}</div>' if drawn else ""
-    rows = "".join(
-        f'<tr style="background:none"><td style="{CELL};white-space:nowrap;opacity:.65">{_escaped(fact.name)}</td>'
-        f'<td style="{CELL};white-space:normal;overflow-wrap:anywhere">{_escaped(fact.text)}</td></tr>'
-        for fact in facts
-    )
+    rows = _table([(fact.name, fact.text) for fact in facts])
+    latest = _table(status.latest) if live else ""
     return (
-        f'<div {ROOT} style="{PAGE}{LIVE * live}"><p style="margin:0 0 4px 0">{head}</p>{bar}'
-        '<div style="display:flex;flex-wrap:wrap;gap:12px 32px"><div style="flex:1 1 330px">'
-        f'<table style="margin:0;border:none"><tbody>{rows}</tbody></table></div>{side}</div></div>'
+        f'<div {ROOT} style="{PAGE}{LIVE * live}"><p style="margin:0 0 4px 0">{head}</p>\n{bar}'
+        f'<div style="display:flex;flex-wrap:wrap;gap:12px 32px">\n<div style="flex:1 1 330px">{rows}</div>{side}</div>'
+        f"{latest}</div>"
     )
+
+
+def _table(rows: Iterable[Sequence[str]]) -> str:
+    """Return rows as HTML, a line each; what stands before the last cell is not broken where it fits."""
+    lines = "".join(
+        '<tr style="background:none">'
+        + f'<td style="{CELL};white-space:nowrap;opacity:.65">{_escaped(first)}</td>\n'
+        + "".join(
+            f'<td style="{CELL};white-space:normal;overflow-wrap:anywhere">{_escaped(text)}</td>' for text in rest
+        )
+        + "</tr>\n"
+        for first, *rest in rows
+    )
+    return f'<table style="margin:0;border:none"><tbody>\n{lines}</tbody></table>\n' if lines else ""
 
 
 def histogram(title: str, counts: Mapping[str, int]) -> str:
@@ -246,13 +282,13 @@ def histogram(title: str, counts: Mapping[str, int]) -> str:
 
 def summary_text(status: Status, *, ended: bool, notes: Sequence[str] = ()) -> str:
     """Return the same as text, in a few lines."""
-    first = f"{headline(status, ended=ended)}: {one_line(status, ended=ended)}"
+    first = ": ".join(filter(None, [headline(status, ended=ended), one_line(status, ended=ended)]))
     return "\n".join(plain(text, 0) for text in (first, *notes))
 
 
 def _levels(status: Status) -> dict[str, Mapping[str, int]]:
     levels = {"confidence": status.levels.confidence, "search quality": status.levels.search_quality}
-    return {title: counts for title, counts in levels.items() if counts}
+    return {title: counts for title, counts in levels.items() if sum(counts.values()) > counts.get("not said", 0)}
 
 
 def _escaped(text: str) -> str:

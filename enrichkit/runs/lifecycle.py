@@ -13,6 +13,7 @@ import signal
 import threading
 import warnings
 from collections.abc import Iterator, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ from ..pricing.budget import DurableBudget
 from ..progress.notify import check_addresses
 from ..progress.screens import warn
 from ..reading.answer import FAILED
+from ..stages.behaviour import behaviour
 from ..stages.choice import arrange, choose_stages, with_stage_names
 from ..stages.stage import Stage
 from ..status import Status, next_step
@@ -136,6 +138,20 @@ def _asked(frame: pd.DataFrame, options: Options) -> tuple[list[Stage], Records]
     elif callable(own := priority):
         priority = lambda frame: own(frame.rename(columns=options.names))  # noqa: E731 - as the user knows the table
     return stages, read_records(frame, stages, key=key, gaps=by_prompt, priority=priority, names=options.names)
+
+
+def same_call(options: Options, other: Options) -> bool:
+    """Whether two calls ask the same in the same way; what a cell defines is another object whenever it runs."""
+
+    def meaning(value: Any) -> Any:
+        if isinstance(value, Stage):
+            return value.question(options.model, value.reads), value.reading
+        if isinstance(value, list | tuple):
+            return [meaning(part) for part in value]
+        return behaviour([value]) or value
+
+    names = {field.name for field in fields(Options)} - {"out", "progress"}
+    return all(meaning(getattr(options, name)) == meaning(getattr(other, name)) for name in names)
 
 
 def _room_for(options: Options) -> int:

@@ -7,26 +7,24 @@ import contextlib
 import threading
 import warnings
 import weakref
-from collections.abc import Generator, Iterator, Mapping
-from pathlib import Path
+from collections.abc import AsyncIterator, Generator, Iterator, Mapping
 from typing import Any
 
 import pandas as pd
 
 from ..engine.shard_writer import Row
-from ..errors import Interrupted, Stopped
+from ..errors import Stopped
 from ..formatting import PYTHON, many
 from ..progress.notify import notify
 from ..progress.screens import Controls, Live, point_out, way_to_show
 from ..progress.view import again, as_of, html_view, is_early, next_call, snapshot
-from ..status import Status, stop_reason_text
+from ..status import BY_A_PERSON, Status, stop_reason_text
 from ..store.reader import enriched
-from .lifecycle import open_engine, stopped, terminated_as_interrupted
+from .lifecycle import open_engine, same_call, stopped, terminated_as_interrupted
 from .options import Options
+from .waiting import WAIT_SECONDS, Waiting
 
-WAIT_SECONDS = 0.1
 ROWS_AT_ONCE = 500
-LEFT_AT_ONCE = "Left at once; requests in flight may be paid again. "
 RUNS: weakref.WeakSet[Run] = weakref.WeakSet()
 """The runs of this process; one that was left at once goes on for as long as its last requests take."""
 RUNS_CHANGE = threading.Lock()
@@ -39,7 +37,8 @@ class Run:
 
     The store may be read meanwhile, with `enrichkit.read`, here and elsewhere.
 
-    ``await run`` is `result` without blocking.
+    ``await run`` is `result` without blocking, and ``async for row in run`` is ``for row in run``: the buttons of the
+    live view answer meanwhile.
 
     Iterating yields the row, a dict of columns, of every record that this run completes: first of those that are
     complete, then of each as it completes, until the run ends. What a record has cost stands in its row once that is
@@ -65,26 +64,37 @@ class Run:
         says_why: bool = True,
         spelling: Mapping[str, str] = PYTHON,
     ) -> None:
-        self._options, self._spelling = options, spelling
+        self._given, self._options, self._spelling = frame, options, spelling
         self._over = threading.Event()
         self._done = threading.Event()
         """Set once the notification of the end is out, too."""
         self._error: BaseException | None = None
         way = way_to_show(options.progress)
-        _let_earlier_runs_end(options.folder)
         with contextlib.ExitStack() as opening:
             self._engine, self._recorder = open_engine(frame, options, opening)
             self._closing = opening.pop_all()
-        with RUNS_CHANGE:
-            RUNS.add(self)
         for said in self._recorder.plan.warnings if says_why else ():
             point_out(said)
-        controls = Controls(lambda: self._engine.stop("stop"), self._engine.pause, self._engine.resume)
+        self._waiting = Waiting(
+            self._done,
+            stop=self._engine.stop,
+            last_word=lambda: self._live.wait(LAST_WORD_SECONDS),
+            check=self._raise_defect,
+            stopped=self._stopped,
+        )
+        controls = Controls(
+            stop=self._engine.stop,
+            pause=self._engine.pause,
+            resume=self._engine.resume,
+            blocked=lambda: self._waiting.blocks,
+        )
         # What stays below the cell: why it ended early, and what the same call would do now.
         notes = (lambda: [*self._notes(), *filter(None, [again(self.status)])]) if says_why else list
         self._live = Live(lambda: self.status, self._over, notes=notes, controls=controls)
+        with RUNS_CHANGE:
+            RUNS.add(self)
         # From here on it spends: whatever happens to its display, somebody has to have hold of it.
-        with self._interruptible():
+        with self._waiting.interruptible():
             threading.Thread(target=self._drive, name="enrichkit-run", daemon=True).start()
             self._live.begin(way)
 
@@ -111,8 +121,8 @@ class Run:
         >>> job.stop()["_status"].tolist() in (["done"], ["pending"])
         True
         """
-        self._end("stop")
-        return self.table
+        self._waiting.end("stop")
+        return self._at_the_end()
 
     def pause(self) -> None:
         """Send nothing new until `resume`; what is in flight finishes and is stored. `stop` works meanwhile.
@@ -186,8 +196,8 @@ class Run:
         >>> job.result()["_status"].tolist()
         ['done']
         """
-        with terminated_as_interrupted(), self._interruptible():
-            self._wait()
+        with terminated_as_interrupted(), self._waiting.interruptible():
+            self._waiting.wait()
         return self._finished()
 
     @property
@@ -215,16 +225,31 @@ class Run:
         return self._awaited().__await__()
 
     def __iter__(self) -> Iterator[Row]:
+        with self._waiting.interruptible():
+            for row in self._rows():
+                if row is None:
+                    self._done.wait(WAIT_SECONDS)
+                else:
+                    yield row
+
+    async def __aiter__(self) -> AsyncIterator[Row]:
+        for row in self._rows():
+            async with self._waiting.cancellable():
+                await asyncio.sleep(WAIT_SECONDS if row is None else 0)
+            if row is not None:
+                yield row
+
+    def _rows(self) -> Iterator[Row | None]:
+        """Yield the row of every record that is completed, and None whenever the next is not yet, until the end."""
         completed, place = self._recorder.completed, 0
-        with self._interruptible():
-            while True:
-                done = self.done  # before the look: so that it misses nothing
-                while records := completed[place : place + ROWS_AT_ONCE]:
-                    yield from self._recorder.completed_rows(records, self._options.names)
-                    place += len(records)
-                if done:
-                    return
-                self._done.wait(WAIT_SECONDS)
+        while True:
+            done = self.done  # before the look: so that it misses nothing
+            while records := completed[place : place + ROWS_AT_ONCE]:
+                yield from self._recorder.completed_rows(records, self._options.names)
+                place += len(records)
+            if done:
+                return
+            yield None
 
     def __repr__(self) -> str:
         return snapshot(self.status, ended=self._over.is_set())
@@ -239,55 +264,13 @@ class Run:
         if self._error is not None:
             return [f"{type(self._error).__name__}: {self._error}"]
         reason, early = self._engine.reason, self._over.is_set() and is_early(self.status)
-        why = [stop_reason_text(*reason).strip()] if early and reason is not None else []
+        why = [] if not early or reason is None or reason[0] in BY_A_PERSON else [stop_reason_text(*reason).strip()]
         return [*why, *self._recorder.plan.warnings]
 
     async def _awaited(self) -> pd.DataFrame:
-        try:
-            await self._ended()
-        except asyncio.CancelledError as error:  # how an interrupt reaches a cell that awaits
-            self._engine.stop("interrupt")
-            how = "Interrupted. "
-            try:
-                await self._ended()
-            except asyncio.CancelledError:
-                how = LEFT_AT_ONCE
-            # It has to stay a cancellation, whoever asked for it; only what a notebook shows of it is ours.
-            setattr(error, "_render_traceback_", self._stopped(Interrupted, how)._render_traceback_)  # noqa: B010
-            raise
+        async with self._waiting.cancellable():
+            await self._waiting.ended()
         return self._finished()
-
-    async def _ended(self) -> None:
-        while not self.done:
-            await asyncio.sleep(WAIT_SECONDS)
-
-    @contextlib.contextmanager
-    def _interruptible(self) -> Iterator[None]:
-        """Let an interrupt end the run: once lets requests in flight finish, twice leaves at once."""
-        try:
-            yield
-        except KeyboardInterrupt:
-            self._end("interrupt")
-            raise self._stopped(Interrupted, "Interrupted. ") from None
-
-    def _end(self, reason: str) -> None:
-        """Ask nothing more, and wait for what is in flight."""
-        self._engine.stop(reason)
-        self._drain()
-        self._raise_defect()
-
-    def _drain(self) -> None:
-        """Wait for what is in flight; an interrupt leaves at once."""
-        try:
-            self._wait()
-        except KeyboardInterrupt:
-            raise self._stopped(Interrupted, LEFT_AT_ONCE) from None
-
-    def _wait(self) -> None:
-        # Event.wait in a loop, never Thread.join: on Python 3.11 an interrupted join forgets that the thread lives.
-        while not self.done:
-            self._done.wait(WAIT_SECONDS)
-        self._live.wait(LAST_WORD_SECONDS)
 
     def _drive(self) -> None:
         try:
@@ -314,20 +297,31 @@ class Run:
         if self._error is not None:
             raise self._error
 
+    def _at_the_end(self) -> pd.DataFrame:
+        self._live.sign_off()
+        return self.table
+
     def _stopped(self, kind: type[Stopped], how: str) -> Stopped:
         reason = self._engine.reason[0] if self._engine.reason else "interrupt"
         return stopped(kind, how, reason=reason, status=self.status, recorder=self._recorder, options=self._options)
 
 
-def _let_earlier_runs_end(folder: Path) -> None:
-    """Wait for runs of this process that are about to let the store go, such as one that was left at once."""
+def begin(frame: pd.DataFrame, options: Options) -> Run:
+    """Return a call's run: a new one, or the one of the same call in this process, shown here, which is under way.
+
+    Those that are about to let the store go, such as one that was left at once, are waited for.
+    """
     with RUNS_CHANGE:
-        earlier = [run for run in RUNS if run._options.folder == folder and not run.done]
+        earlier = [run for run in RUNS if run._options.folder == options.folder and not run._over.is_set()]
     for run in earlier:
         if run._engine.reason is not None:
             warnings.warn(
-                f"The run before on {folder} is stopped, but not over: it waits for "
+                f"The run before on {options.folder} is stopped, but not over: it waits for "
                 f"{many(run.status.traffic.in_flight, 'request')} in flight. This one begins when they are stored.",
-                stacklevel=5,
+                stacklevel=4,
             )
-            run._drain()
+            run._waiting.drain()
+        elif same_call(options, run._options) and frame.equals(run._given):
+            run._live.begin(way_to_show(options.progress))
+            return run
+    return Run(frame, options)

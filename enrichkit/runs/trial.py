@@ -29,7 +29,7 @@ from ..trust.comparison import CELL, changes_between, read_cells, with_both_labe
 from .contest import Contest, contest
 from .lifecycle import look_ahead, terminated_as_interrupted
 from .options import Options, check_names
-from .runner import Run
+from .runner import begin
 
 LEVEL = 0.05
 """So often a trial of one way against itself may name a winner."""
@@ -120,7 +120,7 @@ def trial(
             spent_usd = sum(_spent_usd(other) for other in sides if other is not side)
             left_usd = float(max(Decimal(str(budget_usd)) - spent_usd, NOTHING_LEFT_USD))
         with terminated_as_interrupted():
-            Run(sample, replace(side.options, budget_usd=left_usd)).result()
+            begin(sample, replace(side.options, budget_usd=left_usd)).result()
     decisions = Decisions(read_decisions(base.folder))
     figures = [_figures(side, decisions) for side in sides]
     return pd.DataFrame(figures).assign(winner=_verdicts(sides, decisions, rows))

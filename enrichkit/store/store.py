@@ -285,7 +285,7 @@ def _owner(out: Path) -> str:
     """Say who has the lock."""
     owner = read_json(work_area(out) / OWNER)
     if (owner.get("pid"), owner.get("host")) == (os.getpid(), socket.gethostname()):
-        return f"A run of this process works on {out}: wait until it has ended, .stop() it,"
+        return f"A run of this process works on {out}: .show() it, wait until it has ended, .stop() it,"
     known = owner.keys() >= {"pid", "host", "started"}
     details = f" (process {owner['pid']} on {owner['host']}, since {owner['started']})" if known else ""
     return f"Another run works on {out}{details}. Wait for it or stop it,"

@@ -77,7 +77,7 @@ class Dossier:
             for suggestion in self.suggestions
         )
         pages = "".join(
-            f"<li>{escaped(answer['column'])}: {', '.join(map(link, answer['links'], answer['pages']))}</li>"
+            f"\n<li>{escaped(answer['column'])}: {', '.join(map(link, answer['links'], answer['pages']))}</li>"
             for answer in self.answers
             if answer["pages"]
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import dataclasses
 import json
@@ -287,7 +288,7 @@ def test_a_limit_leaves_records_that_are_counted(settings):
         job.result()
         seen.append((job.status.done, job.status.left, job.status.later))
     assert seen == [(25, 0, 35), (25, 0, 10), (10, 0, 0), (0, 0, 0)]
-    assert repr(job).startswith("<enrichkit.Run, nothing to ask: every outcome is stored: 0 of 0 records")
+    assert repr(job).startswith("<enrichkit.Run, 60 of 60 are stored; nothing to ask>")
 
 
 def test_what_a_notebook_keeps_of_a_running_run_says_of_when_it_is(settings):
@@ -295,11 +296,97 @@ def test_what_a_notebook_keeps_of_a_running_run_says_of_when_it_is(settings):
     go = threading.Event()
     job = enrichkit.start(FRAME.head(3), client=lambda _: go.wait(60) and Reply(text="{}"), **settings)
     moment = r"as of \d{4}-\d\d-\d\d \d\d:\d\d:\d\d"
-    assert re.search(rf"<br>{moment}<br>", job._repr_html_())
+    assert re.search(rf"<br>\n{moment}<br>", job._repr_html_())
     assert re.match(rf"<enrichkit.Run, running {moment}: 0 of 3 records", repr(job))
     go.set()
     job.result()
     assert "as of" not in job._repr_html_() + repr(job)
+
+
+def test_who_iterates_in_an_event_loop_leaves_it_free(settings):
+    """The same rows as of a plain loop, and others get their turn between any two."""
+    job = enrichkit.start(FRAME, client=lambda _: Reply(text="{}"), **settings)
+    turns, waits = [], []
+
+    async def others():
+        while True:
+            turns.append(None)
+            await asyncio.sleep(0)
+
+    async def loop():
+        beside = asyncio.ensure_future(others())
+        rows = []
+        async for row in job:
+            rows.append(row["name"])
+            waits.append(len(turns))
+        beside.cancel()
+        return rows
+
+    assert sorted(asyncio.run(loop())) == sorted(FRAME["name"])
+    assert len(set(waits)) == len(waits)
+
+
+def test_an_interrupt_of_a_loop_in_an_event_loop_keeps_what_is_in_flight(settings):
+    """It comes as a cancellation, and stays one."""
+    go = threading.Event()
+    job = enrichkit.start(FRAME, client=lambda _: go.wait(60) and Reply(text="{}"), **settings)
+
+    async def loop():
+        async for _ in job:
+            pass
+
+    async def interrupted():
+        task = asyncio.ensure_future(loop())
+        await asyncio.sleep(0.2)
+        task.cancel()
+        asyncio.get_running_loop().call_later(0.2, go.set)
+        await task
+
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(interrupted())
+    assert (job.done, job.status.stopping, job.status.done) == (True, "interrupt", 4)
+
+
+def test_the_same_call_again_gets_the_run_that_is_under_way(settings):
+    """Also where a cell has defined its function anew; another table or setting is refused; after the end it is new."""
+    go, asked = threading.Event(), []
+
+    def a_call(frame=FRAME, **others):
+        def client(request):
+            asked.append(request.question)
+            go.wait(60)
+            return Reply(text="{}")
+
+        return enrichkit.start(frame, **{"client": client} | settings | others)
+
+    job = a_call()
+    assert a_call() is job
+    assert a_call(FRAME.copy(), progress="text") is job
+    for other in ({"workers": 3}, {"frame": FRAME.head(3)}, {"client": lambda _: Reply(text="[]")}, {"limit": 5}):
+        with pytest.raises(errors.LockedError, match=r"\.show\(\) it"):
+            a_call(**other)
+    go.set()
+    job.result()
+    assert len(asked) == 60
+    assert a_call() is not job
+
+
+def test_the_latest_answers_are_told(settings):
+    """Five at most, the newest last: key, some of the values that were filled in, and what came of each."""
+
+    def client(request):
+        text = '{"industry": "Glass <b>and</b> ' + "x" * 40 + '", "city": null}'
+        blocked = Reply(failure=Failure(cause="blocked", message="no"))
+        return blocked if "Company 3⟧" in request.text else Reply(text=text)
+
+    job = enrichkit.start(FRAME.head(4), client=client, **settings | {"workers": 1})
+    job.result()
+    assert [(key, values[:24]) for key, values, _ in job.status.latest] == [
+        *[(f"Company {number}", "industry Glass <b>and</b") for number in range(3)],
+        ("Company 3", "nothing filled in"),
+    ]
+    assert all(len(values) < 40 for _, values, _ in job.status.latest)
+    assert [came[:15] for _, _, came in job.status.latest] == ["done"] * 3 + ["failed: blocked"]
 
 
 def test_a_run_that_a_defect_ends_is_headed_by_it(settings):
@@ -313,7 +400,7 @@ def test_a_run_that_a_defect_ends_is_headed_by_it(settings):
     with pytest.raises(ZeroDivisionError):
         job.result()
     assert repr(job).startswith("<enrichkit.Run, ended by a defect: 0 of 60 records")
-    assert "<b>Ended by a defect</b><br>ZeroDivisionError: &lt;b&gt;no" in job._repr_html_()
+    assert "<b>Ended by a defect</b><br>\nZeroDivisionError: &lt;b&gt;no" in job._repr_html_()
 
 
 def test_an_interrupt_while_the_display_is_made_leaves_no_run_behind(settings, monkeypatch):

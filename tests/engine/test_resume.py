@@ -443,7 +443,9 @@ def test_a_second_run_in_the_same_process_is_refused(tmp_path):
     def trying(request):
         if not second:
             second.append("")
-            with pytest.raises(errors.LockedError, match=r"A run of this process works on .*: wait until") as told:
+            with pytest.raises(
+                errors.LockedError, match=r"A run of this process works on .*: \.show\(\) it, wait until"
+            ) as told:
                 enrichkit.start(in_peru("Acme"), out=tmp_path / "out", client=client, **settings)
             second.append(str(told.value))
         return client(request)

@@ -89,7 +89,7 @@ def test_numbers_move_stop_ends_it_and_the_same_cell_goes_on(opened):
     notebook.click("Resume")
     notebook.has(0, "Running")
     notebook.click("Stop")
-    notebook.has(0, "Ended early")
+    notebook.has(0, "Stopped")
     before = done(notebook)
     assert 0 < before < 600
     (output,) = notebook.outputs(0)
@@ -100,7 +100,7 @@ def test_numbers_move_stop_ends_it_and_the_same_cell_goes_on(opened):
     notebook.run(0)
     notebook.has(0, f"of {600 - before} records")
     notebook.click("Stop")
-    notebook.has(0, "Ended early")
+    notebook.has(0, "Stopped")
 
 
 def test_a_reload_midway_loses_nothing_and_show_brings_it_back(opened):
@@ -116,9 +116,9 @@ def test_a_reload_midway_loses_nothing_and_show_brings_it_back(opened):
     assert done(notebook, 1) > before
     notebook.run(2)
     notebook.ended(2)
-    notebook.has(1, "Ended early")
+    notebook.has(1, "Stopped")
     assert set(notebook.outputs(1)[0]["data"]) == {"text/html", "text/plain"}
-    assert "Ended early" in notebook.shows(0) or "Loading widget" in notebook.shows(0)
+    assert "Stopped" in notebook.shows(0) or "Loading widget" in notebook.shows(0)
 
 
 def test_an_interrupt_of_a_blocking_run_is_one_sentence_and_ends_run_all(opened):
@@ -130,7 +130,7 @@ def test_an_interrupt_of_a_blocking_run_is_one_sentence_and_ends_run_all(opened)
     notebook.command("notebook:interrupt-kernel")
     notebook.ended(0)
     (summary, error) = notebook.outputs(0)
-    assert "Ended early" in summary["data"]["text/html"]
+    assert "Stopped" in summary["data"]["text/html"]
     assert len(error["traceback"]) == 1
     assert re.search(r"\d+ of 600 records are done and saved, \d+ are left", error["traceback"][0])
     notebook.page.wait_for_timeout(500)
@@ -212,15 +212,104 @@ def test_when_the_stop_button_answers(how, answers, opened):
     moves(notebook)
     notebook.run(1)
     notebook.page.wait_for_timeout(500)
+    assert ("use ■" in notebook.shows(0)) == ("result" in how)
     notebook.click("Stop")
     if answers:
-        notebook.has(0, "Ended early")
+        notebook.has(0, "Stopped")
     else:
         notebook.page.wait_for_timeout(2000)
         assert "Running" in notebook.shows(0)
         notebook.command("notebook:interrupt-kernel")
-        notebook.has(0, "Ended early")
+        notebook.has(0, "Stopped")
     notebook.ended(1)
+
+
+@pytest.mark.skipif(IPYKERNEL < (7, 0), reason="older kernels answer no button while a cell runs")
+def test_under_run_all_its_buttons_answer_while_a_cell_awaits(opened):
+    """Pause, Resume, Stop; which ends within two seconds of the last reply in flight, and the cells below run."""
+    timed = "replied = []\nasked = client\ndef client(request):\n"
+    timed += "    reply = asked(request)\n    replied.append(time.time())\n    return reply\n"
+    start = call("out-all", 600, 0.5) + timed + "job = enrichkit.start(frame, **settings | {'client': client})"
+    after = "print('after', time.time() - replied[-1]); enriched['_status'].value_counts()"
+    notebook = opened(start, "enriched = await job\nprint('ended', time.time() - replied[-1])", after)
+    notebook.run_all()
+    moves(notebook)
+    notebook.click("Pause")
+    notebook.has(0, "Paused")
+    assert "left" not in notebook.shows(0)
+    notebook.click("Resume")
+    notebook.has(0, "Running")
+    moves(notebook)
+    notebook.click("Stop")
+    notebook.ended(2)
+    (told,) = notebook.outputs(1)
+    line, ended = told["text"].strip().split("\n")
+    assert re.match(r"Stopped: \d+ of 600 records · .*\. The same call goes on from here; enrichkit\.read", line)
+    assert float(ended.split()[1]) < 2
+    assert "pending" in notebook.shows(2)
+
+
+def test_a_page_that_lost_the_view_saves_the_figures_all_the_same(opened, root):
+    """The cell that waits ends with a line of its own; the view that is left says how to keep it."""
+    notebook = opened(start_of("lost", 60, 0.3), "enriched = await job")
+    notebook.run(0)
+    moves(notebook)
+    notebook.save()
+    notebook.open()
+    notebook.run(1)
+    notebook.ended(1)
+    notebook.has(1, "Done: 60 of 60 records")
+    notebook.save()
+    saved = nbformat.read(next(root.glob("*lost*.ipynb")), as_version=4)
+    assert "60 of 60 records" in str(saved.cells[1].outputs)
+
+
+def test_a_run_that_a_button_of_ones_own_starts_is_shown_once(opened):
+    """Below the button, in the Output that its callback writes to, with buttons that answer."""
+    button = (
+        "import ipywidgets\nbutton, output = ipywidgets.Button(description='Go'), ipywidgets.Output()\n"
+        "def go(_):\n    global job\n    with output:\n        job = enrichkit.start(frame, **settings)\n"
+        "button.on_click(go)\nipywidgets.VBox([button, output])"
+    )
+    notebook = opened(call("out-go", 600, 0.5) + button)
+    notebook.run(0)
+    notebook.ended(0)
+    notebook.click("Go")
+    moves(notebook)
+    assert notebook.shows(0).count("Running as of") == 1
+    notebook.click("Stop")
+    notebook.has(0, "Stopped")
+    assert notebook.shows(0).count("Stopped") == 1
+
+
+def test_the_start_cell_run_twice_has_one_run_and_two_views(opened):
+    """With all that it defines; with other settings it is refused, and told how to find the run."""
+    other = "enrichkit.start(frame, **settings | {'workers': 2})"
+    notebook = opened(start_of("twice"), "first = job\n" + start_of("twice"), "print(job is first)", other)
+    notebook.run(0)
+    moves(notebook)
+    for index in (1, 2, 3):
+        notebook.run(index)
+        notebook.ended(index)
+    assert notebook.outputs(2)[0]["text"] == "True\n"
+    assert ".show() it, wait until it has ended" in notebook.outputs(3)[0]["evalue"]
+    moves(notebook, 1)
+    notebook.click("Stop", 1)
+    for index in (0, 1):
+        notebook.has(index, "Stopped")
+
+
+def test_the_view_of_a_kernel_that_died_says_of_when_it_is(opened):
+    """Its figures stay, and are dated."""
+    notebook = opened(start_of("killed"), "import os; os.kill(os.getpid(), 9)")
+    notebook.run(0)
+    moves(notebook)
+    notebook.run(1)
+    notebook.page.wait_for_timeout(2500)
+    before = notebook.shows(0)
+    assert re.search(r"as of \d\d:\d\d:\d\d", before)
+    notebook.page.wait_for_timeout(2500)
+    assert notebook.shows(0) == before
 
 
 REVIEW = """

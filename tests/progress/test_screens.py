@@ -165,7 +165,7 @@ def test_lines_come_every_few_seconds_and_whenever_one_asks(tmp_path, capfd, mon
     silent.result()
     assert capfd.readouterr().err == ""
     silent.show()
-    assert capfd.readouterr().err == "Nothing to ask: every outcome is stored\n"
+    assert capfd.readouterr().err == "40 of 40 are stored; nothing to ask\n"
 
 
 def test_lines_say_why_a_run_has_ended_early(tmp_path, capfd):
@@ -258,7 +258,7 @@ def test_a_bar_that_was_stopped_says_how_it_goes_on(tmp_path):
     )
     last = in_terminal(code).rstrip().split("\r")[-2:]
     assert re.search(r"^ *\d+%\|.*\| \d+/400 .*, [\d.]+ USD · [\d,]+ tokens *$", last[0])
-    assert last[1] == "\nStopped. The same call goes on from here; enrichkit.read(out) has what is stored."
+    assert last[1] == "\nThe same call goes on from here; enrichkit.read(out) has what is stored."
 
 
 def test_a_program_without_stderr_keeps_stdout_clean(tmp_path):

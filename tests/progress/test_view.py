@@ -129,6 +129,48 @@ def test_hostile_text_shows_as_text(field):
     assert "\x1b" not in summary_text(status, ended=True, notes=[HOSTILE])
 
 
+def test_the_latest_answers_stand_in_the_live_view_alone():
+    """A line each, escaped: a bad prompt is seen there, not on the bill."""
+    status = changed(latest=[("Norrgard & Søn", HOSTILE, "done"), ("Kelm", "nothing filled in", "failed: blocked")])
+    page = Page(live_html(status))
+    assert {"img", "script"}.isdisjoint(page.tags)
+    for told in ("Norrgard & Søn", "<img src=x", "nothing filled in", "failed: blocked"):
+        assert told in " ".join(page.words)
+    assert "Norrgard" not in html_view(status, ended=True)
+    assert re.search(r"<b>Running</b> <span[^>]*>as of \d\d:\d\d:\d\d</span>", live_html(STATUS))
+
+
+def test_a_saved_notebook_has_no_long_line():
+    """A row each: what changed between two runs can be read in a diff."""
+    full = changed(
+        budget_usd=40.0, unpriced=4, possibly_usd=0.5, unsaved=3, later=3, problem="x" * 200, checks_failed=2
+    )
+    for status in (full, STATUS):
+        for ended in (True, False):
+            assert max(map(len, html_view(status, ended=ended, notes=["x" * 500] * 3).splitlines())) < 400
+
+
+def test_amounts_keep_their_digits_as_they_grow():
+    """By what they may come to; of a small run, four."""
+    told = [one_line(changed(cost_usd=cost, spent_usd=cost, rest_usd=8 - cost)) for cost in (0.25, 0.9987, 7.5)]
+    assert [re.search(r"([\d.]+) USD", line)[1] for line in told] == ["0.25", "1.00", "7.50"]
+    small = changed(cost_usd=0.25, rest_usd=0.5, budget_usd=0.9)
+    assert "0.2500 USD of about 0.7500" in one_line(small)
+
+
+def test_nothing_is_told_that_says_nothing():
+    """No row of zeros of a call that asks nothing; no time left nor money set aside of a pause; no old trouble."""
+    nothing = changed(records=0, done=0, failed=0, left=0, stored=60, budget_usd=9.0)
+    assert summary_text(nothing, ended=True) == "60 of 60 are stored; nothing to ask"
+    assert describe(nothing, ended=True) == []
+    paused = one_line(changed(paused=True, budget_usd=9.0))
+    assert "left" not in paused
+    assert "reserved" not in paused
+    fine = changed(failed=0, left=0)
+    assert "last problem" not in {fact.name for fact in describe(fine, ended=True)}
+    assert "last problem" in {fact.name for fact in describe(changed(left=0), ended=True)}
+
+
 def test_the_summary_needs_no_style_sheet_no_svg_and_no_variable():
     """What an untrusted notebook and GitHub keep: tables and literal styles."""
     page = Page(html_view(changed(budget_usd=40.0), ended=True, notes=["Stopped."]))
@@ -168,17 +210,15 @@ def test_a_histogram_draws_any_counts(counts):
 def test_its_words_for_every_state():
     """Running, paused, ending, done, nothing to ask, ended early or by a defect; and what to call then."""
     done = changed(left=0)
+    nothing = changed(done, records=0, done=0, failed=0, stored=60)
     states = {
         "Running": (STATUS, False, ".pause()"),
         "Paused": (changed(paused=True), False, ".resume()"),
         "Finishing what is in flight": (changed(stopping="stop"), False, ".result()"),
         "Done": (done, True, "retry_failed=True"),
-        "Nothing to ask: every outcome is stored": (
-            changed(done, records=0, done=0, failed=0),
-            True,
-            "read",
-        ),
-        "Nothing to ask in this call": (changed(done, records=0, done=0, failed=0, later=3), True, "read"),
+        "60 of 60 are stored; nothing to ask": (nothing, True, "read"),
+        "60 of 63 are stored; nothing to ask in this call": (changed(nothing, later=3), True, "read"),
+        "Stopped": (changed(stopping="stop"), True, "goes on from here"),
         "Ended early": (STATUS, True, "goes on from here"),
     }
     for told, (status, ended, call) in states.items():
@@ -329,5 +369,5 @@ def test_what_has_ended_neither_goes_on_nor_holds():
         assert "1 min" in told
         for word in ("records/s", "4 min", "finishing", "paused", "disk"):
             assert word not in told
-    assert "4 min 20 s left" in one_line(stopped)
+    assert "4 min 20 s left" in one_line(changed(stopped, paused=False))
     assert "finishing 20 requests" in beside_bar(stopped)[0]

@@ -145,7 +145,7 @@ def test_papermill_runs_it_and_a_second_run_asks_nothing(folder):
     said = printed(papermill())
     assert {path: path.stat().st_mtime_ns for path in out.rglob("*.parquet")} == shards
     assert max(shards.values()) < started
-    assert "Nothing to ask: every outcome is stored" in said
+    assert "542 of 542 are stored; nothing to ask" in said
     assert not re.search(r"[1-9]\d* requests", said)
     assert (folder / "notebooks" / "01_enrich.ipynb").read_bytes() == tracked
 

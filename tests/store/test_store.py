@@ -209,7 +209,8 @@ def test_a_second_run_is_refused_and_told_who_works(out: Path) -> None:
     """Two runs on one store would pay twice."""
     store = opened(out)
     with pytest.raises(
-        LockedError, match=r"^A run of this process works on .*: wait until it has ended, \.stop\(\) it, or"
+        LockedError,
+        match=r"^A run of this process works on .*: \.show\(\) it, wait until it has ended, \.stop\(\) it, or",
     ):
         opened(out)
     owner = store.work / "owner.json"
