@@ -291,7 +291,7 @@ class Run:
         reason = self._engine.reason
         if reason is not None and reason[0] != "stop":
             raise self._stopped(Stopped, stop_reason_text(*reason))
-        return self.table
+        return self._at_the_end()
 
     def _raise_defect(self) -> None:
         if self._error is not None:

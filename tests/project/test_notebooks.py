@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import asyncio
 import json
 import re
 import shutil
@@ -185,7 +186,8 @@ def run_here(parameters, folder, monkeypatch):
     space = {"__name__": "__main__"}
     exec(first, space)
     space |= parameters
-    exec("\n".join(others), space)
+    compiled = compile("\n".join(others), "cells", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+    asyncio.run(eval(compiled, space))
 
 
 def test_a_parameter_that_there_is_not_is_an_error(folder):
