@@ -30,7 +30,7 @@ LOG = logging.getLogger("enrichkit")
 BAR = "{desc}{percentage:3.0f}%|{bar:6}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_noinv_fmt}]{postfix}"
 KEEP = "Its .show() in another cell keeps these figures in the notebook."
 """What a page that was reloaded says at the end: it has lost track of the display that is saved."""
-BLOCKED = "A cell waits for the run: if the buttons do not answer, use ■ in the toolbar."
+BLOCKED = "The buttons wait for the running cell; use ■."
 AT_FIRST = "The live view of a run. Its .show() brings it back; enrichkit.read(out) has what is stored."
 """What a saved copy says where no widget can be shown: it keeps the text of the first moment, so no figures."""
 
