@@ -236,7 +236,8 @@ def html_view(status: Status, *, ended: bool, notes: Sequence[str] = (), live: b
     bar = f'<progress value="{finished}" max="{records}" style="display:block;width:100%"></progress>' if live else ""
     side = f'<div style="flex:0 0 220px">{"".join(drawn.values())}</div>' if drawn else ""
     rows = _table([(fact.name, fact.text) for fact in facts])
-    line = '<div style="white-space:nowrap;overflow:hidden;text-overflow:ellipsis">{} · {} · {}</div>'
+    narrow = "width:0;min-width:100%;white-space:nowrap;overflow:hidden;text-overflow:ellipsis"
+    line = f'<div style="{narrow}">{{}} · {{}} · {{}}</div>'
     latest = live * "".join(line.format(*map(_escaped, (key, came, values))) for key, values, came in status.latest)
     return (
         f'<div {ROOT} style="{PAGE}{LIVE * live}"><p style="margin:0 0 4px 0">{head}</p>\n{bar}'
