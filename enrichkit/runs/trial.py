@@ -5,14 +5,12 @@ The stores lie beside the table's own, which takes their replies over when it as
 
 from __future__ import annotations
 
-import itertools
-import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import fields, replace
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -25,24 +23,15 @@ from ..store.decisions import Decisions, read_decisions
 from ..store.files import is_store, trial_area
 from ..store.reader import TOKENS, StoreReader
 from ..table.arrow import as_frame
-from ..trust.comparison import CELL, changes_between, read_cells, with_both_labels, with_labels
-from .contest import Contest, contest
+from ..trust.comparison import LABEL, Reading, read_cells
+from .contest import verdicts
 from .lifecycle import look_ahead, terminated_as_interrupted
 from .options import Options, check_names
 from .runner import begin
 
-LEVEL = 0.05
-"""So often a trial of one way against itself may name a winner."""
 NOT_OF_A_TRIAL = {"stages", "prompt", "fields", "limit", "priority"}
 NOTHING_LEFT_USD = Decimal("1e-9")
 """A budget of which nothing is left."""
-
-
-class Side(NamedTuple):
-    """One way to ask."""
-
-    stage: Stage
-    options: Options
 
 
 def trial(
@@ -108,11 +97,11 @@ def trial(
     >>> enrichkit.plan(df, stages=["fund"], model="simulator", out=settings["out"]).to_ask
     0
     """
-    if not isinstance(rows, int) or rows < 1:
+    if not isinstance(rows, int) or isinstance(rows, bool) or rows < 1:
         raise InputError("rows must be a whole number above 0, not {rows!r}.", rows=rows)
     check_names("trial", settings, {field.name for field in fields(Options)} - NOT_OF_A_TRIAL)
     base = Options(out=out, budget_usd=budget_usd, **settings)
-    sides = _sides(choose_stages(stages), models or [base.model], base)
+    sides = _sides(choose_stages(stages), models, base)
     sample = _sample(as_frame(df), sides, rows)
     for side in sides:
         left_usd = None
@@ -120,23 +109,25 @@ def trial(
             spent_usd = sum(_spent_usd(other) for other in sides if other is not side)
             left_usd = float(max(Decimal(str(budget_usd)) - spent_usd, NOTHING_LEFT_USD))
         with terminated_as_interrupted():
-            begin(sample, replace(side.options, budget_usd=left_usd)).result()
+            begin(sample, replace(side, budget_usd=left_usd)).result()
     decisions = Decisions(read_decisions(base.folder))
-    figures = [_figures(side, decisions) for side in sides]
-    return pd.DataFrame(figures).assign(winner=_verdicts(sides, decisions, rows))
+    readings = [read_cells(side.folder, decisions) for side in sides]
+    figures = [_figures(side, reading) for side, reading in zip(sides, readings, strict=True)]
+    return pd.DataFrame(figures).assign(winner=verdicts(readings, rows))
 
 
-def _sides(stages: Sequence[Stage], models: Sequence[str], base: Options) -> list[Side]:
+def _sides(stages: Sequence[Stage], models: Sequence[str], base: Options) -> list[Options]:
     """Return the ways to ask; each has a folder that another question, or the same once more, does not share."""
-    sides: list[Side] = []
+    if isinstance(models, str):
+        raise InputError("models must be a sequence of names, such as [{models!r}].", models=models)
+    asked = [(replace(stage, model=None), model) for stage in stages for model in models]
+    sides: list[Options] = []
     times = Counter[str]()
-    for stage in stages:
-        for model in models:
-            name = f"{stage.name}-{stage.question(model, ())}"
-            times[name] += 1
-            folder = trial_area(base.folder) / (name + f"-{times[name]}" * (times[name] > 1))
-            sides.append(Side(stage, replace(base, stages=[stage], model=model, out=folder, notify=[])))
-    shared = set.intersection(*(set(side.stage.answers) for side in sides)) if sides else set()
+    for stage, model in asked or [(stage, base.model) for stage in stages]:
+        times[name := f"{stage.name}-{stage.question(model, ())}"] += 1
+        folder = trial_area(base.folder) / (name + f"-{times[name]}" * (times[name] > 1))
+        sides.append(replace(base, stages=[stage], model=model, out=folder, notify=[]))
+    shared = set.intersection(*(set(stage.answers) for stage in stages)) if stages else set()
     if len(sides) < 2 or not shared:
         raise InputError(
             "A trial compares two sides or more that fill the same columns, and these do not: {listed}. Give two "
@@ -146,14 +137,14 @@ def _sides(stages: Sequence[Stage], models: Sequence[str], base: Options) -> lis
     return sides
 
 
-def _sample(frame: pd.DataFrame, sides: Sequence[Side], rows: int) -> pd.DataFrame:
+def _sample(frame: pd.DataFrame, sides: Sequence[Options], rows: int) -> pd.DataFrame:
     """Return rows with a question of their own on each side, in the table's order, drawn by their records' ids.
 
     An id is a digest of the key, so its order is as good as chance, and remains the same.
     """
     drawn: list[set[int]] = []
     for side in sides:
-        plan, _ = look_ahead(frame, replace(side.options, out=side.options.folder.with_name("none")))
+        plan, _ = look_ahead(frame, replace(side, out=side.folder.with_name("none")))
         plan.check()
         asked, leads = np.unique(plan.stages[0].code, return_index=True)
         drawn.append(set(leads[asked >= 0].tolist()))  # a question is asked as its first record has it
@@ -163,57 +154,33 @@ def _sample(frame: pd.DataFrame, sides: Sequence[Side], rows: int) -> pd.DataFra
     return frame.iloc[np.sort(plan.row[chosen])]
 
 
-def _spent_usd(side: Side) -> Decimal:
+def _spent_usd(side: Options) -> Decimal:
     """Return what a budget counts of a side."""
-    if not is_store(side.options.folder):
+    if not is_store(side.folder):
         return Decimal()
-    reader = StoreReader(side.options.folder, warn=False)
-    possibly = Decimal(reader.outstanding.get("possibly_usd", 0))
-    return reader.replies(side.options.prices).counted(side.options.prices).usd + possibly
+    reader = StoreReader(side.folder, warn=False)
+    return reader.replies(side.prices).counted(side.prices).usd + Decimal(reader.outstanding.get("possibly_usd", 0))
 
 
-def _figures(side: Side, decisions: Decisions) -> dict[str, Any]:
+def _figures(side: Options, reading: Reading) -> dict[str, Any]:
     """Return what a side has cost and brought."""
-    reader, cells = StoreReader(side.options.folder), read_cells(side.options.folder).cells
-    bill = make_bill(reader.replies(side.options.prices), own=side.options.prices)
-    valued = with_labels(cells[cells["answer"].notna()], reader, decisions)
-    counts, whole = bill.total.counts, bill.total
-    usd = None if whole.unpriced or whole.cost_usd is None else float(whole.cost_usd)
-    decided = valued["label"].dropna()
+    cells, replies = reading.cells, StoreReader(side.folder).replies(side.prices)
+    bill, (stage,) = make_bill(replies, own=side.prices), choose_stages(side.stages)
+    usd = None if bill.total.unpriced or bill.total.cost_usd is None else float(bill.total.cost_usd)
+    valued = cells[cells["answer"].notna()]
     return {
-        "stage": side.stage.name,
-        "model": side.stage.model or side.options.model,
-        "out": str(side.options.folder),
+        "stage": stage.name,
+        "model": stage.model or side.model,
+        "out": str(side.folder),
         "records": bill.records,
-        "requests": whole.attempts,
-        "tokens": sum(counts[name] for name in TOKENS),
-        "searches": counts["searches"],
+        "requests": bill.total.attempts,
+        "tokens": sum(bill.total.counts[name] for name in TOKENS),
+        "searches": bill.total.counts["searches"],
         "usd": usd,
         "usd_per_record": None if usd is None else usd / bill.records,
         "filled": cells["answer"].notna().mean(),
         "backed": (valued["pages"].map(len) > 0).mean(),
         "doubted": (valued["doubts"].map(len) > 0).mean(),
-        "decided": valued["label"].notna().mean(),
-        "right": (decided == "right").mean(),
+        "decided": valued[LABEL].notna().mean(),
+        "right": (valued[LABEL].dropna() == "right").mean(),
     }
-
-
-def _verdicts(sides: Sequence[Side], decisions: Decisions, labels: int) -> list[str]:
-    """Return of each side whether it is better than all others, or what is still to be decided."""
-    contests: dict[tuple[int, int], Contest] = {}
-    pairs = list(itertools.combinations(range(len(sides)), 2))
-    for first, second in pairs:
-        own, other = (read_cells(sides[place].options.folder) for place in (first, second))
-        cells = with_both_labels(changes_between(own, other), StoreReader(sides[second].options.folder), decisions)
-        contests[first, second] = contest(cells, len(own.cells.merge(other.cells, on=CELL)), labels)
-    planned, decided = (sum(getattr(each, name) for each in contests.values()) for name in ("planned", "decided"))
-    if decided < planned:
-        return [f"{decided} of {planned} decided"] * len(sides)
-    gap = f"a gap of {math.ceil(max(each.gap for each in contests.values()))} points would have been found"
-    ahead = {(second, first): each.points for (first, second), each in contests.items() if each.p <= LEVEL / len(pairs)}
-    ahead |= {(first, second): -points for (second, first), points in ahead.items()}
-    for side in range(len(sides)):
-        points = [ahead.get((side, other), 0.0) for other in range(len(sides)) if other != side]
-        if min(points) > 0:
-            return [f"winner by {min(points):.0f} points; {gap}" if each == side else "" for each in range(len(sides))]
-    return [f"no winner; {gap}" if planned else "no difference"] * len(sides)

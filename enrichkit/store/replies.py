@@ -8,7 +8,7 @@ It writes nothing.
 from __future__ import annotations
 
 import hashlib
-import json
+import itertools
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -141,23 +141,15 @@ def trial_replies(out: Path, *, simulated: bool | None) -> Iterator[list[Journal
     """
     for folder in trial_sides(out):
         side = Snapshot(folder, warn=True)
-        side.tables(())
+        rows = [row for table in side.tables().values() for row in table.to_pylist()]
         if simulated is not None and side.simulated is (not simulated):
             continue
         entries = {entry.payload: entry for entry in side.entries}
-        columns = {meta(stage, fact) for stage in side.stages for fact in ("status", "question", "replies")}
-        for table in side.tables(columns).values():
-            for row in table.to_pylist():
-                for stage in side.stages:
-                    status, asked, payloads = (row.get(meta(stage, fact)) for fact in ("status", "question", "replies"))
-                    for payload in payloads or ():
-                        facts = json.loads(payload)
-                        question = facts.get("question") or asked
-                        last = question == asked and payload == payloads[-1]
-                        entry = JournalEntry(
-                            question, stage, facts.get("attempt", 1), status if last else "again", payload
-                        )
-                        entries.setdefault(payload, entry)
+        for row, stage in itertools.product(rows, side.stages):
+            asked, payloads = row.get(meta(stage, "question")), row.get(meta(stage, "replies")) or ()
+            for attempt, payload in enumerate(payloads, 1):
+                status = row[meta(stage, "status")] if attempt == len(payloads) else "again"
+                entries.setdefault(payload, JournalEntry(asked, stage, attempt, status, payload))
         yield list(entries.values())
 
 
