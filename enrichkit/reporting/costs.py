@@ -193,8 +193,7 @@ def costs(out: str | Path = "enriched", *, prices: Mapping[str, Price] | None = 
     [['fund', 'simulator', False]]
     """
     reader = StoreReader(out)
-    reader.check_everything()
-    replies = reader.replies(prices or {}).paid
+    replies = reader.replies(prices or {}, check=True).paid
     table = pd.DataFrame({name: [getattr(reply, name) for reply in replies] for name in FACTS}, dtype=object)
     table["at"] = pd.to_datetime(table["at"], utc=True)
     for name, field in USED.items():
@@ -213,6 +212,7 @@ def make_bill(stored: StoredReplies, *, own: Mapping[str, Price]) -> Bill:
     """Return what the replies of a store add up to."""
     whole = _stage_cost(stored, stored.stages)
     own_stages = [stage for stage in stored.stages if not stage.endswith(TRIAL)]
+    own_cost = whole if own_stages == stored.stages else _stage_cost(stored, own_stages)
     models = dict.fromkeys(reply.model for reply in stored.paid)
     return Bill(
         prices=prices_told(own),
@@ -220,7 +220,7 @@ def make_bill(stored: StoredReplies, *, own: Mapping[str, Price]) -> Bill:
         by_stage={stage: _stage_cost(stored, [stage]) for stage in stored.stages},
         by_model={model: _cost_line([reply for reply in stored.paid if reply.model == model]) for model in models},
         records=stored.records,
-        per_record_usd=ratio(_stage_cost(stored, own_stages), stored.records),
+        per_record_usd=ratio(own_cost, stored.records),
         kept_usd=None if whole.cost_usd is None else whole.cost_usd - (whole.usd["wasted"] or 0),
         not_sealed=stored.not_sealed,
         may_be_charged=sum(reply.may_be_charged for reply in stored.replies),
@@ -250,11 +250,12 @@ def _cost_line(replies: Sequence[StoredReply], *, unread: bool = False) -> CostL
 def _stage_cost(stored: StoredReplies, stages: Sequence[str]) -> StageCost:
     """Return what stages cost and brought."""
     line = _cost_line([reply for reply in stored.replies if reply.stage in stages], unread=bool(stored.damaged))
-    by_question = defaultdict[tuple[str, str], list[Decimal | None]](list)
-    for reply in stored.paid:
-        by_question[reply.stage, reply.question].append(total_usd(reply.cost))
     # A question that failed has its answer in no record at all.
     asked_by = {asked: records for asked, records in stored.asked_by.items() if asked[0] in stages and records > 1}
+    by_question = defaultdict[tuple[str, str], list[Decimal | None]](list)
+    for reply in stored.paid if asked_by else ():
+        if (asked := (reply.stage, reply.question)) in asked_by:
+            by_question[asked].append(total_usd(reply.cost))
     shared = [(records - 1, total(by_question[asked])) for asked, records in asked_by.items()]
     filled = {column: cells for stage in stages for column, cells in stored.filled.get(stage, {}).items()}
     lost = line.cost_usd is None and not line.replies

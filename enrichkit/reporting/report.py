@@ -268,8 +268,7 @@ def report(out: str | Path = "enriched", *, prices: Mapping[str, Price] | None =
     (True, 1, 1)
     """
     reader = StoreReader(out)
-    reader.check_everything()
-    stored = reader.replies(prices or {})
+    stored = reader.replies(prices or {}, check=True)
     budget = Budget(None, stored.counted(prices or {}).usd, note=reader.outstanding)
     return Report(
         out=str(out),

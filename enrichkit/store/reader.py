@@ -133,9 +133,9 @@ class StoreReader(Snapshot):
         """Return a record's row, as `rows_of` does; None if no sound shard has it."""
         return next(iter(self.rows_of([record]).to_pylist()), None)
 
-    def replies(self, prices: Mapping[str, Price]) -> StoredReplies:
-        """Return every stored reply once, with what it used and cost."""
-        return collect_replies(self, prices)
+    def replies(self, prices: Mapping[str, Price], *, check: bool = False) -> StoredReplies:
+        """Return every stored reply once, with what it used and cost; ``check`` leaves out what is damaged anywhere."""
+        return collect_replies(self, prices, check=check)
 
     def recorded_cost(self, prices: Mapping[str, Price]) -> Total | None:
         """Return what the columns of the rows say that they cost, and what the replies cost that are in no row.

@@ -81,9 +81,11 @@ class StoredReplies:
             most[reply.stage] = max(most[reply.stage], reply.usage.searches or 1)
         costs = []
         for reply in self.paid:
-            searches = most[reply.stage] if reply.usage.searches is None else reply.usage.searches
-            usage = replace(reply.usage, searches=searches)
-            costs.append(total_usd(cost(usage, reply.model, prices=prices, at=reply.at)))
+            known = reply.cost
+            if reply.usage.searches is None:
+                usage = replace(reply.usage, searches=most[reply.stage])
+                known = cost(usage, reply.model, prices=prices, at=reply.at)
+            costs.append(total_usd(known))
         return total(costs)
 
 
@@ -95,8 +97,8 @@ MONEY = ("question", "status", "paid_by", "filled", "replies")
 """The facts about a stage that `collect_replies` needs."""
 
 
-def collect_replies(store: Snapshot, prices: Mapping[str, Price]) -> StoredReplies:
-    """Return the replies in a store's shards and journal, each once."""
+def collect_replies(store: Snapshot, prices: Mapping[str, Price], *, check: bool = False) -> StoredReplies:
+    """Return the replies in a store's shards and journal, each once; with ``check``, of shards sound in all columns."""
     stored, seen = StoredReplies(stages=list(store.stages), simulated=store.simulated), set[bytes]()
 
     def enter(payload: bytes, stage: str, asked: str | None, record: str | None = None) -> bool:
@@ -109,7 +111,7 @@ def collect_replies(store: Snapshot, prices: Mapping[str, Price]) -> StoredRepli
         return True
 
     columns = {RECORD_ID, *(meta(stage, fact) for stage in store.stages for fact in MONEY)}
-    for _, table in store.each_shard(columns):
+    for _, table in store.each_shard(None if check else columns):
         stored.records += table.num_rows
         for stage in stored.stages:
             if meta(stage, "replies") in table.column_names:

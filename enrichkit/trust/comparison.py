@@ -89,7 +89,7 @@ def changes(old: str | Path | pd.DataFrame, new: str | Path | pd.DataFrame | Non
     pairs = paired(before, after)
     cells = pairs[~pairs["_same"]].reset_index(drop=True)
     cells["why"] = pd.Series(_why(cells, before, after), dtype=object)
-    key = after.reader.key if after.reader else after.cells.attrs.get(ORIGIN, {}).get("key", [])
+    key = after.cells.attrs.get(ORIGIN, {}).get("key", [])
     listed = cells[[RECORD_ID, *key, *COMPARED]]
     listed.attrs[ORIGIN] = {"key": list(key), "written": ["old", "new", "old_pages", "new_pages"]}
     return listed
@@ -122,9 +122,12 @@ def read_cells(source: str | Path | pd.DataFrame, decisions: Decisions | None = 
         return Reading(source.assign(answer=answer), source["answer"])
     reader = StoreReader(source, warn=False)
     cells = evidence(source)
+    origin = dict(cells.attrs)
+    key = dict(zip(origin[ORIGIN]["key"], reader.key, strict=True))
     known = set(zip(cells[RECORD_ID], cells["stage"], strict=True))
     failed = [
-        {name: row[name] for name in (RECORD_ID, *reader.key)}
+        {RECORD_ID: row[RECORD_ID]}
+        | {name: row[own] for name, own in key.items()}
         | {"stage": stage, "column": column, "state": "failed", "answer": None, "pages": []}
         for row in reader.facts(["status"], [RECORD_ID, *reader.key]).to_pylist()
         for stage, columns in reader.answers.items()
@@ -132,6 +135,7 @@ def read_cells(source: str | Path | pd.DataFrame, decisions: Decisions | None = 
         for column in columns
     ]
     cells = pd.concat([cells, pd.DataFrame(failed)], ignore_index=True) if failed else cells
+    cells.attrs = origin
     if decisions:
         return Reading(with_labels(cells, reader, decisions), cells["answer"], reader)
     came, answers = cells["answer"], cells["answer"].astype(object).copy()
@@ -157,7 +161,9 @@ def _before(after: Reading) -> Reading:
 def _earlier(reader: StoreReader) -> Iterator[dict[str, Any]]:
     """Yield what the reply before the newest says otherwise, as the fields of `evidence`: both are read alike."""
     table, names = read_answers(reader, ["filled"])
-    places = {record: place for place, record in enumerate(table.column(RECORD_ID).to_pylist())}
+    places = {
+        record: place for place, record in enumerate(table.column(RECORD_ID).to_pylist() if table.num_rows else ())
+    }
     for _, table in reader.each_shard():
         for name, columns in reader.answers.items():
             if (replies := meta(name, "replies")) not in table.column_names:

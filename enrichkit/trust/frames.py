@@ -25,6 +25,10 @@ from .doubts import FACTS, read_answers, weakest_first, with_pages
 
 COLUMNS = ("stage", "column", "state", "answer", "cell", "doubts", "pages", "links", "band", "confidence", "decision")
 
+TAKEN = {RECORD_ID, *COLUMNS, *"notes verdict value first second old new why".split()}
+TAKEN |= {"old_state", "new_state", "old_pages", "new_pages"}
+"""The columns of these frames, of `review` and of `changes`: a key column of such a name gets another one."""
+
 WRITTEN = ("answer", "doubts", "pages", "links")
 """Those that a model or a service wrote into."""
 
@@ -72,8 +76,8 @@ def evidence(out: str | Path = "enriched") -> pd.DataFrame:
 
 def _evidence(reader: StoreReader, columns: Sequence[str]) -> pd.DataFrame:
     """Return what is known of each answered field, of that these columns."""
-    stages, taken = reader.answers, {*COLUMNS, "old", "new"}
-    key = {f"key.{name}" if name in taken else name: name for name in reader.key}
+    stages = reader.answers
+    key = {f"key.{name}" if name in TAKEN else name: name for name in reader.key}
     table, names = read_answers(reader, FACTS)
     rows = [
         {RECORD_ID: row.get(RECORD_ID)}
@@ -133,7 +137,7 @@ def corrections(out: str | Path = "enriched", df: pd.DataFrame | None = None) ->
         texts = zip(ordered[name], ordered["column"], strict=True)
         values = [typed(text, kinds.get(column, pa.string())) for text, column in texts]
         ordered[name] = pd.Series(values, dtype=object)
-    ordered = ordered if table is None else of_rows(ordered, table, reader.key)
+    ordered = ordered if table is None or not reader.key else of_rows(ordered, table, reader.key)
     columns = [*key, "column", "old", "new", "pages", "doubts", "confidence", "links", RECORD_ID]
     return _listed(ordered[columns], key, ["new", *WRITTEN[1:]])
 

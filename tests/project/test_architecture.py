@@ -97,10 +97,10 @@ TODAY: dict[str, dict[str, int]] = {
         "runs/runner.Run": 8,
     },
     "code lines": {
-        "": 13824,
+        "": 13840,
     },
     "core": {
-        "": 6917,
+        "": 6919,
     },
 }
 """What passes its limit for now, by its name: it may shrink, and grow only with a feature. The goal of 8,500

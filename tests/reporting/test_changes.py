@@ -200,3 +200,27 @@ def test_what_was_decided_is_a_change_of_its_own(tmp_path):
         assert values.loc["firm.country", "old"] == "Norway"
         assert pd.isna(values.loc["firm.country", "new"])
     assert trust.changes(trust.evidence(out), out).empty
+
+
+@pytest.mark.parametrize("name", ["state", "why", "verdict", "first"])
+def test_a_key_column_may_be_called_like_one_of_the_lists(tmp_path, name):
+    out, frame = tmp_path / "out", pd.DataFrame({"name": ["N0", "N1"], name: ["a", "b"]})
+    settings = {"stages": [stage()], "key": ["name", name], "model": "m", "progress": False}
+    enrichkit.run(frame, out=out, client=author({}, None), **settings)
+    cells = trust.review(out, 2)
+    assert trust.decide(out, cells.assign(verdict="wrong")) == 2
+    assert trust.changes(out)[f"key.{name}"].tolist() == ["a", "a"]
+    kept = trust.evidence(out)
+    enrichkit.run(frame, out=out, client=author({}, {}), retry_failed=True, **settings)
+    assert set(trust.changes(out, kept)[f"key.{name}"]) <= {"a", "b"}
+
+
+def test_a_store_without_a_sealed_record_has_no_changes(tmp_path):
+    def broken(request):
+        raise ValueError("not today")
+
+    out, frame = tmp_path / "out", numbered(9)
+    with pytest.raises(errors.Stopped):
+        enrichkit.run(frame, out=out, client=broken, stages=[stage()], key="name", model="m", progress=False)
+    assert trust.changes(out).empty
+    assert trust.corrections(out, frame).empty
