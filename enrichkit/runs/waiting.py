@@ -79,6 +79,7 @@ class Waiting:
             raise
 
     async def ended(self) -> None:
-        """Wait until the run has ended, without blocking."""
+        """Wait until the run has ended and its end is shown, without blocking."""
         while not self.done.is_set():
             await asyncio.sleep(WAIT_SECONDS)
+        self.last_word()
