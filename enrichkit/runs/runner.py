@@ -97,6 +97,9 @@ class Run:
         with self._waiting.interruptible():
             threading.Thread(target=self._drive, name="enrichkit-run", daemon=True).start()
             self._live.begin(way)
+            if not self._recorder.plan.to_ask:  # it ends at once: shown below this cell, rather than between two
+                self._over.wait(LAST_WORD_SECONDS)
+                self._live.wait(LAST_WORD_SECONDS)
 
     def stop(self) -> pd.DataFrame:
         """Ask nothing more, keep what is in flight, and return the table as it stands. An interrupt leaves at once.
