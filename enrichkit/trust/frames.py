@@ -232,12 +232,14 @@ def weak(
     Ask about the strategy of the weak ones only, or ask them all again with another model in a store of its own:
 
     >>> import pandas as pd, enrichkit, tempfile
-    >>> df = pd.DataFrame({"fund.title": ["Borealis Ventures", "Tern Fund"], "fund.city": ["Oslo", "Malmö; Lund"]})
+    >>> df = pd.DataFrame({"fund.title": ["Tern Partners", "Osk Capital"], "fund.country": ["Norway", "Estonia"]})
     >>> out = tempfile.mkdtemp() + "/enriched"
     >>> _ = enrichkit.run(df, model="simulator", stages=["fund"], out=out, progress=False)
     >>> weak = enrichkit.trust.weak(out)
-    >>> len(enrichkit.run(weak, model="simulator", stages=["deep"], out=out, progress=False)) == len(weak)
-    True
+    >>> weak["fund.title"].tolist()
+    ['Osk Capital']
+    >>> len(enrichkit.run(weak, model="simulator", stages=["deep"], out=out, progress=False))
+    1
     """
     reader = StoreReader(out)
     given, known = reader.given, reader.answers

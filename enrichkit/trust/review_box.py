@@ -90,7 +90,8 @@ def review(
     >>> df = pd.DataFrame({"fund.title": ["Borealis Ventures", "Tern Fund"]})
     >>> out = tempfile.mkdtemp() + "/enriched"
     >>> _ = enrichkit.run(df, model="simulator", stages=["fund"], out=out, progress=False)
-    >>> cells = enrichkit.trust.review(out, 4)
+    >>> cells = enrichkit.trust.review(out, 4)  # doctest: +ELLIPSIS
+    4 answers to judge, of 10 in 6 columns...
     """
     if cells is not None and not {RECORD_ID, "column"} <= set(cells.columns):
         raise InputError(
