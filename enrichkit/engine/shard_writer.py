@@ -19,10 +19,11 @@ import pyarrow.compute as pc
 
 from ..messages import SIMULATOR
 from ..planning.plan import RunPlan, read_otherwise
+from ..planning.questions import StageQuestions
 from ..pricing.prices import Price
 from ..stages.checks import kinds_as_facts
 from ..stages.stage import Stage
-from ..store.decisions import decided, decisions_in, undecided
+from ..store.decisions import Decisions, decisions_in, undecided
 from ..store.index import FOOTER, RECORD_ID, VERSION, Index, find
 from ..store.rows import (
     STATUS,
@@ -64,14 +65,15 @@ class ShardWriter:
         """The newest shard while it is not full, and its rows: it is sealed again as it grows."""
         self._changed: dict[int, list[tuple[int, Row]]] = {}
         self.kinds = dict(zip(self.schema.names, self.schema.types, strict=True))
-        self._decisions = decisions_in(store.index)
+        self._stage_facts = {questions.stage.name: _stage_facts(questions) for questions in plan.stages}
+        self._decisions = self._all_decisions()
         shards = plan.shards[plan.order]
         self._expected = dict(zip(*np.unique(shards[shards >= 0], return_counts=True), strict=True))
 
     def add(self, record: int, row: Row) -> None:
         """Put a complete record's row up for sealing, as a person decided about it."""
-        for stage in self._stages:
-            row |= decided(row, stage.name, stage.answers, self._decisions.about(row), self.kinds)
+        if self._decisions.all:
+            [row] = self._decisions.over(self._table([row])).to_pylist()
         shard = int(self._plan.shards[record])
         (self._unsealed if shard < 0 else self._changed.setdefault(shard, [])).append((record, row))
 
@@ -106,11 +108,15 @@ class ShardWriter:
 
     def copy_decisions(self) -> None:
         """Put what a person decided into the rows that lack it, for those who read the shards alone."""
-        index, decisions = self._store.index, decisions_in(self._store.index)
-        self._decisions = decisions
-        for shard, table in index.each_shard(decisions.names(index.answers)) if decisions.all else ():
-            if decisions.lacking(table, index.answers):
+        self._decisions = self._all_decisions()
+        needed = self._decisions.needs()
+        for shard, table in self._store.index.each_shard(needed) if self._decisions.all else ():
+            if self._decisions.over(table) is not table:
                 self._renew(shard, [])
+
+    def _all_decisions(self) -> Decisions:
+        index, answers = self._store.index, {stage.name: stage.answers for stage in self._stages}
+        return Decisions(decisions_in(index), index.stages | self._stage_facts, index.answers | answers)
 
     def _grow(self, rows: Sequence[tuple[int, Row]]) -> None:
         """Seal rows as a new shard, or with those of the shard that is growing."""
@@ -124,7 +130,7 @@ class ShardWriter:
         """Seal rows into the shard that holds their records."""
         new, paid = self._with_usage(rows)
         merged = self._merged(shard, self._store.shard(shard), {row[RECORD_ID]: row for row in new})
-        self._seal(self._decisions.over(merged, self._store.index.answers), rows, paid, shard)
+        self._seal(self._decisions.over(merged), rows, paid, shard)
 
     def _asked_in(self, record: int, row: Row) -> Iterator[tuple[str, str]]:
         """Yield the stages that this run asks about a record, each with the question that its row answers."""
@@ -192,15 +198,7 @@ class ShardWriter:
             "version": VERSION,
             "key": list(self._plan.key),
             "columns": self.given,
-            "stages": before.get("stages", {})
-            | {
-                questions.stage.name: {
-                    "question": questions.fingerprint,
-                    "per": list(questions.per),
-                    **_reading_facts(questions.stage),
-                }
-                for questions in self._plan.stages
-            },
+            "stages": before.get("stages", {}) | self._stage_facts,
             "simulated": True if self._plan.model == SIMULATOR else _is_simulated(table, stages),
             "run": self._run_id,
             "layout": self._layout,
@@ -243,7 +241,8 @@ def reread(store: Store, stages: Sequence[Stage], *, failed: bool, prices: Mappi
     known = pa.schema([field for field in index.schema if field.name in given])
     schema = _target_schema(stages, index, known, given=given)
     visible = {*given, *(name for stage in stages for name in stage.answers)}
-    kinds, decisions = dict(zip(index.schema.names, index.schema.types, strict=True)), decisions_in(store.index)
+    kinds = dict(zip(index.schema.names, index.schema.types, strict=True))
+    decisions = Decisions(decisions_in(index), index.stages, index.answers)
     for shard, others in outdated.items():
         if others:
             rows = store.shard(shard).to_pylist()
@@ -258,10 +257,17 @@ def reread(store: Store, stages: Sequence[Stage], *, failed: bool, prices: Mappi
                 stage.name: facts["stages"][stage.name] | _reading_facts(stage) for stage in others
             }
             facts = facts | {"version": VERSION, "stages": held, "layout": _layout(schema)}
-            table = decisions.over(_with_status(build_table(rows, schema, stages), index.stages), index.answers)
+            table = decisions.over(_with_status(build_table(rows, schema, stages), index.stages))
             store.seal(table.replace_schema_metadata({FOOTER: json.dumps(facts).encode()}), (), shard=shard)
     store.reload()
     return gained
+
+
+def _stage_facts(questions: StageQuestions) -> dict[str, Any]:
+    """Return what a shard's footer says of a stage: what it asks, and about what; how its answers are read."""
+    stage = questions.stage
+    asked = {"question": questions.fingerprint, "per": list(questions.per), "ignore_case": stage.ignore_case}
+    return asked | _reading_facts(stage)
 
 
 def _reading_facts(stage: Stage) -> dict[str, Any]:

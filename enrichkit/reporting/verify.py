@@ -13,7 +13,7 @@ import pyarrow as pa
 from ..formatting import many, text_page
 from ..gemini.wire import decode, parse
 from ..planning.records import record_ids
-from ..store.decisions import Decision, damaged_file, damaged_files
+from ..store.decisions import Decision, damaged_file, decision_files
 from ..store.files import MANIFEST, names_in, stray_work_area, trial_sides, work_area
 from ..store.index import RECORD_ID, footer, shard_paths, unseen_in
 from ..store.reader import StoreReader
@@ -118,6 +118,7 @@ def verify(out: str | Path = "enriched") -> Verification:
     sealed: set[bytes] = set()
     for number, table in reader.each_shard():
         rows = table.to_pylist()
+        decided.update(*(held for stage in stages for held in reader.decisions.about(table, stage).values()))
         problems += [
             f"Shard s{number:04d}{problem}" for problem in (*_wrong_ids(table, rows), *_wrong_rows(table, rows))
         ]
@@ -126,7 +127,6 @@ def verify(out: str | Path = "enriched") -> Verification:
             if record in shard_of:
                 problems.append(f"Record {record} is stored twice: shards s{shard_of[record]:04d} and s{number:04d}.")
             shard_of[record] = number
-            decided.update(reader.decisions.about(row))
             for stage in stages:
                 payers.add(row.get(meta(stage, "paid_by")))
                 sealed.update(row.get(meta(stage, "replies")) or ())
@@ -162,7 +162,7 @@ def _wrong_files(reader: StoreReader) -> Iterator[str]:
         yield f"{path} is not a shard. Move it away: other programs that read the folder may stumble over it."
     if stray := stray_work_area(folder):
         yield f"{stray} holds replies or decisions, and {folder} is a link to another place: move it to {area}."
-    yield from map(damaged_file, damaged_files(folder))
+    yield from (damaged_file(path) for path, held in decision_files(folder) if held is None)
     if names := names_in(area / "quarantine"):
         count = many(len(names), "file was", "files were")
         yield f"{count} quarantined in {area / 'quarantine'}: {', '.join(names[:3])}."

@@ -19,7 +19,7 @@ from ..errors import InputError
 from ..reporting.costs import make_bill
 from ..stages.choice import choose_stages
 from ..stages.stage import Stage
-from ..store.decisions import Decisions, read_decisions
+from ..store.decisions import read_decisions
 from ..store.files import is_store, trial_area
 from ..store.reader import TOKENS, StoreReader
 from ..table.arrow import as_frame
@@ -110,7 +110,7 @@ def trial(
             left_usd = float(max(Decimal(str(budget_usd)) - spent_usd, NOTHING_LEFT_USD))
         with terminated_as_interrupted():
             begin(sample, replace(side, budget_usd=left_usd)).result()
-    decisions = Decisions(read_decisions(base.folder))
+    decisions = read_decisions(base.folder)
     readings = [read_cells(side.folder, decisions) for side in sides]
     figures = [_figures(side, reading) for side, reading in zip(sides, readings, strict=True)]
     return pd.DataFrame(figures).assign(winner=verdicts(readings, rows))

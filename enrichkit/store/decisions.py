@@ -3,18 +3,19 @@
 A file for each call, ``OUT.work/decisions/<time>-<random>.json``, written durably and without a lock: it takes no part
 in the run that may be under way, and no run changes it. A decision names what it is about by the cells that its
 question was asked of; it holds for every record that shares these, whatever the prompt or the model was. In a row it
-changes the cell, and stands beside it with what it replaced; the facts about the answer stay as they are.
+changes the cell, and both it and what it replaced stand beside; the facts about the answer stay as they are.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import re
 import uuid
 import warnings
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
@@ -23,22 +24,22 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ..stages.checks import means_the_same
-from ..stages.funds import KEY, STAGES
-from ..table.arrow import LISTED, as_column, as_text, typed
-from ..table.cells import cell_text, column_texts, is_missing
+from ..stages.checks import kinds_of_facts, means_the_same
+from ..stages.choice import checks_as_stored
+from ..table.arrow import LISTED, as_column, as_object, as_text, typed
+from ..table.cells import SEPARATOR, cell_text, column_texts, is_missing
 from .files import DECISIONS, Files, names_in, work_area
 from .index import Index
 from .journal import read_checked, with_checksum
-from .rows import DECISION, meta
+from .rows import META, meta
 
 Verdict = Literal["right", "wrong", "unsure", "value"]
 About = tuple[tuple[str, str], ...]
 """The columns that identify what a question is about, each with the text of its cell."""
 Row = Mapping[str, Any]
-Answers = Mapping[str, Mapping[str, str]]
-"""The columns of each stage's answers, each with the field that it holds."""
-CHECKS = {name: stage.checks for name, stage in STAGES.items()}
+Kinds = Mapping[str, pa.DataType]
+FACTS = ("decisions", "replaced", "filled")
+"""The facts about a stage that say what was decided about a row, and what its cells were."""
 _FILE = re.compile(r"\d{8}T\d{12}Z-\w+\.json")
 _TIME = "%Y%m%dT%H%M%S%fZ"
 
@@ -77,14 +78,14 @@ class Decision:
     at: str = ""
 
 
-def about_of(row: Row, per: Sequence[str]) -> About:
-    """Return what a question is about that is asked ``per`` these columns; the built-in keys ignore case.
+def about_of(row: Row, stage: Row) -> About:
+    """Return what a stage's question is about, by what the store tells of the stage.
 
-    >>> about_of({"fund.title": "Tern Fund ", "country": None}, ["fund.title"])
+    >>> about_of({"fund.title": "Tern Fund ", "country": None}, {"per": ["fund.title"], "ignore_case": True})
     (('fund.title', 'tern fund'),)
     """
-    texts = {name: cell_text(row.get(name)) for name in sorted(per)}
-    return tuple((name, text.casefold() if set(per) <= set(KEY) else text) for name, text in texts.items())
+    texts = {name: cell_text(row.get(name)) for name in sorted(stage.get("per", ()))}
+    return tuple((name, text.casefold() if stage.get("ignore_case") else text) for name, text in texts.items())
 
 
 def write_decisions(out: Path, decisions: Sequence[Decision]) -> None:
@@ -99,25 +100,26 @@ def write_decisions(out: Path, decisions: Sequence[Decision]) -> None:
     Files(folder).put(folder / f"{now:{_TIME}}-{uuid.uuid4().hex[:8]}.json", with_checksum({"decisions": dated}))
 
 
+def decision_files(out: Path) -> Iterator[tuple[Path, list[Decision] | None]]:
+    """Yield the files of a store's decisions, oldest first, each with what is in it; None if it is damaged."""
+    folder = work_area(out) / DECISIONS
+    for name in _files(folder):
+        held = read_checked(folder / name)
+        yield folder / name, None if held is None else list(map(_decision, held["decisions"]))
+
+
 def read_decisions(out: Path, *, warn: bool = True) -> list[Decision]:
     """Return the decisions of a store, oldest first; those in a damaged file do not count."""
     read: list[Decision] = []
-    for name in _files(folder := work_area(out) / DECISIONS):
-        held = read_checked(folder / name)
-        read += map(_decision, (held or {}).get("decisions", ()))
+    for path, held in decision_files(out):
+        read += held or ()
         if held is None and warn:
-            warnings.warn(damaged_file(folder / name), stacklevel=4)
+            warnings.warn(damaged_file(path), stacklevel=4)
     return read
 
 
-def damaged_files(out: Path) -> list[Path]:
-    """Return the files of decisions that are damaged."""
-    paths = [work_area(out) / DECISIONS / name for name in _files(work_area(out) / DECISIONS)]
-    return [path for path in paths if read_checked(path) is None]
-
-
 def damaged_file(path: Path) -> str:
-    """Return what to say of a damaged file."""
+    """Return what to say of it."""
     return f"{path} is damaged: the decisions in it do not count. Restore it from a copy."
 
 
@@ -126,114 +128,37 @@ def _files(folder: Path) -> list[str]:
 
 
 def _decision(facts: Row) -> Decision:
-    known: dict[str, Any] = {field.name: facts.get(field.name) for field in fields(Decision)}
-    return Decision(**known | {"about": tuple((str(column), str(text)) for column, text in facts["about"])})
+    return Decision(**{**facts, "about": tuple(map(tuple, facts["about"]))})
 
 
-def standing(decisions: Iterable[Decision]) -> dict[tuple[str, About], Decision]:
-    """Return the newest decision about each answer, by its column and what it is about."""
-    return {(decision.column, decision.about): decision for decision in decisions}
+def _in_row(row: Row, stage: str) -> list[Decision]:
+    return [_decision(json.loads(text)) for text in row.get(meta(stage, "decisions")) or ()]
 
 
-class Decisions:
-    """Decisions, found by what they are about."""
-
-    def __init__(self, decisions: Sequence[Decision]) -> None:
-        self.all = decisions
-        self._by_names: dict[tuple[str, ...], dict[About, list[Decision]]] = {}
-        self._columns: set[str] = set()
-        for decision in decisions:
-            names = tuple(name for name, _ in decision.about)
-            self._by_names.setdefault(names, {}).setdefault(decision.about, []).append(decision)
-            self._columns.add(decision.column)
-
-    def needs(self, answers: Answers, *, apply: bool = True) -> set[str]:
-        """Return the columns that have to be read to lay the decisions over rows with these answers."""
-        stages = [name for name, columns in answers.items() if not apply or self._columns & columns.keys()]
-        cells = {column for stage in stages for column in (*answers[stage], meta(stage, "filled"))}
-        return {*cells, *self.names(stages)} if cells else cells
-
-    def lacking(self, table: pa.Table, answers: Answers) -> bool:
-        """Whether a decision about some row of a table does not stand in it; `names` have to be read for that."""
-        held = [name for name in (meta(stage, "decisions") for stage in answers) if name in table.column_names]
-        places = self._places(table) if held else {}
-        rows = table.select(held).take(pa.array(places, pa.int64())).to_pylist()
-        answered = {column for columns in answers.values() for column in columns}
-        return any(
-            _identity(asdict(decision)) not in {_identity(entry) for cell in row.values() for entry in cell or ()}
-            for row, decisions in zip(rows, places.values(), strict=True)
-            for decision in decisions
-            if decision.column in answered
-        )
-
-    def names(self, stages: Iterable[str]) -> set[str]:
-        """Return the columns that tell what decisions a row has, and what it is about."""
-        facts = {meta(stage, "decisions") for stage in stages}
-        return {*facts, *(name for names in self._by_names for name in names)}
-
-    def about(self, row: Row) -> list[Decision]:
-        """Return the decisions about a row."""
-        return [each for names, about in self._by_names.items() for each in about.get(about_of(row, names), ())]
-
-    def _places(self, table: pa.Table) -> dict[int, list[Decision]]:
-        """Return the decisions about the rows of a table, by the places of those that there may be any about."""
-        places: dict[int, list[Decision]] = {}
-        for names, about in self._by_names.items():
-            if not (present := [name for name in names if name in table.column_names]):
-                continue
-            texts = column_texts(table.column(present[0]).to_pandas(), ignore_case=set(names) <= set(KEY))
-            wanted = pa.array({dict(cells)[present[0]] for cells in about}, texts.type)
-            at = pc.indices_nonzero(pc.is_in(texts, value_set=wanted))
-            for place, row in zip(at.to_pylist(), table.select(present).take(at).to_pylist(), strict=True):
-                places.setdefault(place, []).extend(about.get(about_of(row, names), ()))
-        return places
-
-    def over(self, table: pa.Table, answers: Answers, *, apply: bool = True) -> pa.Table:
-        """Return a table of rows with the decisions laid over; it is the same one if they change nothing.
-
-        Unless they apply, they only stand beside the cells, and these are as they were without any decision.
-        """
-        kinds = dict(zip(table.column_names, table.schema.types, strict=True))
-        stages = {stage: columns for stage, columns in answers.items() if meta(stage, "decisions") in kinds}
-        places = self._places(table)
-        for stage in stages:
-            held = pc.indices_nonzero(pc.fill_null(pc.list_value_length(table.column(meta(stage, "decisions"))), 0))
-            places |= {place: places.get(place, []) for place in held.to_pylist()}
-        rows = table.select(sorted(self.needs(stages, apply=False) & kinds.keys())).take(pa.array(places, pa.int64()))
-        changed: dict[str, dict[int, Any]] = {}
-        for (place, decisions), row in zip(places.items(), rows.to_pylist(), strict=True):
-            for stage, columns in stages.items():
-                cells = decided(row, stage, columns, decisions, kinds, apply=apply)
-                for name in (name for name, cell in cells.items() if cell != row[name]):
-                    changed.setdefault(name, {})[place] = cells[name]
-        for name, by_place in changed.items():
-            new = as_column(list(by_place.values()), kinds[name])[0]
-            take = np.arange(table.num_rows)
-            take[list(by_place)] = table.num_rows + np.arange(len(by_place))
-            merged = pa.concat_arrays([table.column(name).combine_chunks(), new]).take(pa.array(take))
-            table = table.set_column(table.column_names.index(name), table.schema.field(name), merged)
-        return table
-
-
-def decisions_in(index: Index) -> Decisions:
+def decisions_in(index: Index) -> list[Decision]:
     """Return all decisions about a store's records: from their files, and from the rows, where a store came alone."""
-    known = {_identity(asdict(decision)): decision for decision in read_decisions(index.folder)}
-    for stage in index.stages:
-        column = index.column(meta(stage, "decisions"))
-        for entry in pc.list_flatten(column).to_pylist() if pa.types.is_list(column.type) else ():
-            decision = _decision(entry | {"stage": stage, "about": json.loads(entry["about"]).items()})
-            known.setdefault(_identity(entry), decision)
-    return Decisions(sorted(known.values(), key=lambda decision: decision.at))
+    columns = (index.column(meta(stage, "decisions")) for stage in index.stages)
+    held = (pc.list_flatten(column).to_pylist() for column in columns if pa.types.is_list(column.type))
+    inside = [_decision(json.loads(text)) for texts in held for text in dict.fromkeys(texts)]
+    return _in_order([*inside, *read_decisions(index.folder)])
+
+
+def _in_order(decisions: Iterable[Decision]) -> list[Decision]:
+    """Return decisions once each, oldest first."""
+    return sorted(dict.fromkeys(decisions), key=lambda decision: decision.at)
 
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """What the decisions about an answer come to: the value that stands, and the verdict on each that was seen."""
+    """What the decisions about an answer come to: the value that stands, and the verdict on each that was seen.
 
-    stage: str
-    field: str
+    ``verdicts`` are newest first; ``seen`` is what stood in the cell, or was the answer.
+    """
+
     value: str | None
     verdicts: Mapping[str, Verdict]
+    seen: Collection[str]
+    same: Callable[[str, str], bool]
 
     def of(self, answer: str | None) -> Verdict | None:
         """Return what a person decided about this very answer; None if nobody has."""
@@ -243,94 +168,155 @@ class Judgement:
             return "right"
         return next((verdict for seen, verdict in self.verdicts.items() if seen and self.same(answer, seen)), None)
 
-    def same(self, answer: str, value: str) -> bool:
-        """Whether an answer means the same as another value of its field."""
-        return means_the_same(CHECKS.get(self.stage, ()), self.field, answer, value)
+    def may_replace(self, cell: Any) -> bool:
+        """Whether a cell is empty, or one that a person has seen, rather than edited since."""
+        return is_missing(cell) or as_text(cell) in self.seen
+
+    def changes(self, cell: Any, *, filled: bool) -> bool:
+        """Whether ``value`` takes the place of a cell, one ``filled`` by an answer or the user's own."""
+        return self.may_replace(cell) if self.value is not None else filled and self.of(as_text(cell)) == "wrong"
 
 
-def judgements(row: Row, stage: str, columns: Mapping[str, str]) -> dict[str, Judgement]:
-    """Return what the decisions in a row about a stage's answers come to, by their columns."""
-    entries = row.get(meta(stage, "decisions")) or ()
-    decided_columns = dict.fromkeys(entry["column"] for entry in entries if entry["column"] in columns)
-    return {
-        column: _judgement([entry for entry in entries if entry["column"] == column], stage, columns[column])
-        for column in decided_columns
-    }
-
-
-def _judgement(entries: Iterable[Row], stage: str, field: str) -> Judgement:
+def _judgement(decisions: Sequence[Decision], same: Callable[[str, str], bool]) -> Judgement:
     """Return what decisions about one answer come to, oldest first: of two about the same value, the newer one."""
     verdicts: dict[str, Verdict] = {}
     value, about = None, ""
-    for entry in entries:
-        seen, verdict = entry["value"] or "", entry["verdict"]
-        verdicts = {seen: verdict} | {text: held for text, held in verdicts.items() if text != seen}  # newest first
-        chosen = entry["instead"] if verdict == "value" else seen if verdict == "right" else None
-        if chosen or seen in (value, about):
-            value, about = chosen or None, seen
-    return Judgement(stage, field, value, verdicts)
-
-
-def undecided(row: Row, stage: str, kinds: Mapping[str, pa.DataType]) -> dict[str, Any]:
-    """Return what changes in a row where its decisions are no longer applied."""
-    if not (entries := row.get(meta(stage, "decisions"))):
-        return {}
-    cells = {entry["column"]: parsed(entry["stored"], kinds[entry["column"]]) for entry in entries if entry["applied"]}
-    return cells | {meta(stage, "decisions"): [entry | {"applied": False} for entry in entries]}
-
-
-def decided(
-    row: Row,
-    stage: str,
-    columns: Mapping[str, str],
-    decisions: Iterable[Decision],
-    kinds: Mapping[str, pa.DataType],
-    *,
-    apply: bool = True,
-) -> dict[str, Any]:
-    """Return what changes in a row by its own decisions and these.
-
-    A decision fills what is empty, and replaces an answer and the very cell that was seen. Any other cell stands.
-    """
-    cells = undecided(row, stage, kinds)
-    held = {_identity(entry): entry for entry in cells.get(meta(stage, "decisions"), ())}
     for decision in decisions:
-        facts = asdict(decision) | {"about": json.dumps(dict(decision.about), ensure_ascii=False), "applied": False}
-        if decision.column in columns:
-            held.setdefault(_identity(facts), {name: facts[name] for name in DECISION})
-    if not held:
-        return {}
-    cells[meta(stage, "decisions")] = entries = sorted(held.values(), key=lambda entry: entry["at"])
-    filled = row.get(meta(stage, "filled")) or ()
-    for column, judgement in judgements(cells, stage, columns).items() if apply else ():
-        cell = cells.get(column, row.get(column))
-        mine = [entry for entry in entries if entry["column"] == column]
-        if judgement.value is not None and (column in filled or may_replace(cell, mine)):
-            cells[column] = parsed(judgement.value, kinds[column])
-        elif column in filled and judgement.of(as_text(cell)) == "wrong":
-            cells[column] = None
-        else:
-            continue
-        for entry in mine:
-            entry |= {"stored": as_parsed(cell), "applied": True}
-    return cells
+        answer, verdict = decision.value or "", decision.verdict
+        verdicts = {answer: verdict} | {text: held for text, held in verdicts.items() if text != answer}
+        chosen = decision.instead if verdict == "value" else answer if verdict == "right" else None
+        if chosen or answer in (value, about):
+            value, about = chosen or None, answer
+    texts = {text for each in decisions for text in (each.cell, each.stored, each.value, each.instead)} - {None}
+    return Judgement(value, verdicts, {shown(text) for text in texts if text}, same)
 
 
-def _identity(entry: Row) -> tuple[str, ...]:
-    return entry["at"], entry["column"], entry["record_id"]
+class Decisions:
+    """Decisions, and what they change in the rows of a store, by what it tells of its stages and their answers."""
+
+    def __init__(
+        self, decisions: Sequence[Decision], stages: Mapping[str, Row], answers: Mapping[str, Mapping[str, str]]
+    ) -> None:
+        self.all = decisions
+        self._stages, self._answers = stages, answers
+        self._about: dict[str, dict[tuple[str, ...], dict[str, list[Decision]]]] = {}
+        stage_of = {column: stage for stage, columns in answers.items() for column in columns}
+        for decision in decisions:
+            if stage := stage_of.get(decision.column):  # the sides of a trial may call it otherwise
+                held = self._about.setdefault(stage, {}).setdefault(tuple(dict(decision.about)), {})
+                held.setdefault(self._key(stage, decision.about), []).append(decision)
+
+    def _key(self, stage: str, about: About) -> str:
+        text = SEPARATOR.join(["", *(text for _, text in about)])
+        return text.casefold() if self._stages.get(stage, {}).get("ignore_case") else text
+
+    def needs(self, *, apply: bool = True) -> set[str]:
+        """Return the columns of a store that have to be read to lay decisions over its rows."""
+        needed: set[str] = set()
+        for stage, columns in self._answers.items():
+            if not apply or stage in self._about:
+                needed |= {*columns, *self._stages[stage].get("per", ()), *(meta(stage, fact) for fact in FACTS)}
+                needed.update(*self._about.get(stage, ()))
+        return needed
+
+    def about(self, table: pa.Table, stage: str) -> dict[int, list[Decision]]:
+        """Return the decisions about a table's rows, by their places."""
+        by_place: dict[int, list[Decision]] = {}
+        blank = pa.array([""] * table.num_rows if stage in self._about else [], pa.large_string())
+        fold = bool(self._stages[stage].get("ignore_case"))
+        for names, about in self._about.get(stage, {}).items():
+            columns = [table.column(name).to_pandas() if name in table.column_names else None for name in names]
+            texts = [blank if cells is None else column_texts(cells, ignore_case=fold) for cells in columns]
+            keys = pc.binary_join_element_wise(blank, *texts, pa.scalar(SEPARATOR, blank.type))
+            known = list(about.values())
+            which = pc.index_in(keys, value_set=pa.array(about, blank.type))
+            for place in pc.indices_nonzero(pc.is_valid(which)).to_pylist():
+                by_place.setdefault(place, []).extend(known[which[place].as_py()])
+        return by_place
+
+    def over(self, table: pa.Table, *, apply: bool = True) -> pa.Table:
+        """Return a table of rows with the decisions laid over; it is the same one if they change nothing.
+
+        Unless they apply, they only stand beside the cells, and these are as they were without any decision.
+        """
+        for stage in self._answers:
+            by_place, fact = self.about(table, stage), meta(stage, "decisions")
+            if fact in table.column_names:
+                held = pc.indices_nonzero(pc.fill_null(pc.list_value_length(table.column(fact)), 0))
+                by_place |= {place: by_place.get(place, []) for place in held.to_pylist()}
+            if by_place:
+                table = self._over(table, stage, by_place, apply=apply)
+        return table
+
+    def _over(self, table: pa.Table, stage: str, by_place: Mapping[int, list[Decision]], *, apply: bool) -> pa.Table:
+        for fact in ("decisions", "replaced"):
+            if meta(stage, fact) not in table.column_names:  # sealed before there were any
+                table = table.append_column(meta(stage, fact), pa.nulls(table.num_rows, META[fact]))
+        kinds = dict(zip(table.column_names, table.schema.types, strict=True))
+        places = pa.array(by_place, pa.int64())
+        rows = table.select(sorted(self.needs(apply=False) & kinds.keys())).take(places).to_pylist()
+        new = [
+            row | self._decided(row, stage, about, kinds, apply=apply)
+            for row, about in zip(rows, by_place.values(), strict=True)
+        ]
+        take = np.arange(table.num_rows)
+        take[places] = table.num_rows + np.arange(len(places))
+        for name in (meta(stage, "decisions"), meta(stage, "replaced"), *self._answers[stage]):
+            before, after = ([row.get(name) for row in listed] for listed in (rows, new))
+            if before != after:
+                both = pa.concat_arrays([table.column(name).combine_chunks(), as_column(after, kinds[name])[0]])
+                place, field = table.column_names.index(name), table.schema.field(name)
+                table = table.set_column(place, field, both.take(pa.array(take)))
+        return table
+
+    def _decided(
+        self, row: Row, stage: str, decisions: Sequence[Decision], kinds: Kinds, *, apply: bool
+    ) -> dict[str, Any]:
+        """Return what changes in a row by the decisions that it holds and these.
+
+        A decision fills what is empty, and replaces an answer and the very cell that was seen. Any other cell stands.
+        """
+        key = self._key(stage, about_of(row, self._stages[stage]))  # a row may have been asked about other cells
+        held = [each for each in _in_row(row, stage) if self._key(stage, each.about) == key]
+        known = _in_order([*held, *decisions])
+        texts = [json.dumps(asdict(decision), ensure_ascii=False) for decision in known]
+        cells = undecided(row, stage, kinds) | {meta(stage, "decisions"): texts or None}
+        filled, replaced = row.get(meta(stage, "filled")) or (), []
+        for column, judgement in self.judgements(cells, stage).items() if apply else ():
+            cell, own = cells.get(column, row.get(column)), column not in filled
+            if judgement.changes(cell, filled=not own) or not (own or judgement.value is None):
+                replaced.append({"column": column, "cell": as_parsed(cell)})
+                cells[column] = parsed(judgement.value, kinds[column])
+        return cells | {meta(stage, "replaced"): replaced or None}
+
+    def judgements(self, row: Row, stage: str) -> dict[str, Judgement]:
+        """Return what the decisions in a row about a stage's answers come to, by their columns."""
+        columns = self._answers.get(stage, {})
+        if not (held := [decision for decision in _in_row(row, stage) if decision.column in columns]):
+            return {}
+        checks = checks_as_stored(stage, columns, kinds_of_facts(self._stages[stage]))
+        return {
+            column: _judgement(
+                [decision for decision in held if decision.column == column],
+                functools.partial(means_the_same, checks, columns[column]),
+            )
+            for column in dict.fromkeys(decision.column for decision in held)
+        }
 
 
-def may_replace(cell: Any, entries: Collection[Row]) -> bool:
-    """Whether a cell is empty, or one that a person has seen, rather than edited since."""
-    seen = {entry[name] for entry in entries for name in ("cell", "stored", "value", "instead")}
-    return is_missing(cell) or not seen.isdisjoint({as_text(cell), as_parsed(cell)})
+def undecided(row: Row, stage: str, kinds: Kinds) -> dict[str, Any]:
+    """Return what changes in a row where its decisions are no longer applied."""
+    replaced = {each["column"]: each["cell"] for each in row.get(meta(stage, "replaced")) or ()}
+    cells = {name: parsed(text, kinds[name]) for name, text in replaced.items()}
+    return cells and cells | {meta(stage, "replaced"): None}
 
 
 def as_parsed(value: Any) -> str | None:
-    """Return the text that `parsed` makes the same value of: a list as JSON."""
-    if is_missing(value):
-        return None
-    return json.dumps(value, ensure_ascii=False, default=cell_text) if isinstance(value, list) else as_text(value)
+    """Return the text that `parsed` makes the same value of: a list or an object as JSON."""
+    value = as_object(value)
+    if isinstance(value, list | dict):
+        return json.dumps(value, ensure_ascii=False, default=cell_text)
+    return None if is_missing(value) else as_text(value)
 
 
 def parsed(text: str | None, kind: pa.DataType) -> Any:
@@ -341,6 +327,24 @@ def parsed(text: str | None, kind: pa.DataType) -> Any:
     """
     if text is None or not pa.types.is_nested(kind):
         return typed(re.sub(r"\.0+$", "", text) if text and pa.types.is_integer(kind) else text, kind)
+    value = _json(text)
+    if value is None and pa.types.is_list(kind):
+        return [typed(part.strip(), kind.value_type) for part in LISTED.split(text)]
+    value = text if value is None else value
+    return list(value.items()) if pa.types.is_map(kind) and isinstance(value, dict) else value
+
+
+def shown(text: str) -> str:
+    """Return the text that `as_parsed` made of a value as it is shown: lists joined by commas.
+
+    >>> shown('["a", "b"]'), shown("[sic]")
+    ('a, b', '[sic]')
+    """
+    return as_text(text if (value := _json(text)) is None else value)
+
+
+def _json(text: str) -> Any:
+    """Return the list or object that a text is as JSON; None if it is none."""
     with contextlib.suppress(ValueError):
-        return json.loads(text if text.lstrip()[:1] in ("[", "{") else "")
-    return [typed(part.strip(), kind.value_type) for part in LISTED.split(text)] if pa.types.is_list(kind) else text
+        return json.loads(text) if text.lstrip()[:1] in tuple("[{") else None
+    return None

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import warnings
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from itertools import chain
@@ -28,7 +28,7 @@ from ..stages.stage import Stage
 from ..table.arrow import as_column, as_text, cells_at
 from ..table.cells import cell_text, is_missing
 from ..table.parquet import join
-from .decisions import Decisions, judgements, may_replace, parsed, read_decisions
+from .decisions import Decisions, Judgement, parsed, read_decisions
 from .files import folder_of, is_store
 from .index import RECORD_ID, Columns, Snapshot, find
 from .journal import copies_in
@@ -41,7 +41,7 @@ from .replies import (
     lost_costs,
     trial_replies,
 )
-from .rows import META, STATUS, answers_and_facts, meta, record_status
+from .rows import STATUS, answers_and_facts, meta, record_status
 
 TOKENS = ("input_tokens", "tool_tokens", "thinking_tokens", "output_tokens")
 RESTORE = Sentence("Restore it from a copy, or give run {redo_damaged_on} to ask, and pay, for them again.")
@@ -98,23 +98,17 @@ class StoreReader(Snapshot):
             warnings.warn(f"{flaw.fact} What is there is read, each record once.", stacklevel=3)
         for number in copies_in(self.footers):
             del self.paths[number], self.footers[number]
-        self.decisions = Decisions(read_decisions(folder, warn=warn))
+        self.decisions = Decisions(read_decisions(folder, warn=warn), self.stages, self.answers)
 
     def rows(self, columns: Columns = None, *, decided: bool = True) -> pa.Table:
         """Return the sealed rows with all columns, or those of some that any shard has.
 
         They are as a person ``decided``; else as the answers left them, with the decisions beside.
         """
-        needed = self.decisions.needs(self.answers, apply=decided)
+        needed = self.decisions.needs(apply=decided)
         table = join(list(self.tables(None if columns is None else {*columns, *needed}).values()))
-        table = self._decided(table, apply=decided) if needed else table
+        table = self.decisions.over(table, apply=decided) if needed else table
         return table if columns is None else table.select([name for name in table.column_names if name in columns])
-
-    def _decided(self, table: pa.Table, *, apply: bool) -> pa.Table:
-        for stage in self.answers:
-            if (name := meta(stage, "decisions")) not in table.column_names:  # sealed before there were any
-                table = table.append_column(name, pa.nulls(table.num_rows, META["decisions"]))
-        return self.decisions.over(table, self.answers, apply=apply)
 
     def facts(self, names: Collection[str], columns: Collection[str] = (), *, decided: bool = True) -> pa.Table:
         """Return some facts about every stage, such as ``status``, and some other columns, of the sealed rows."""
@@ -127,7 +121,7 @@ class StoreReader(Snapshot):
             here = pc.is_in(ids.column(RECORD_ID), value_set=wanted)
             if pc.any(here).as_py() and (table := self._table(number)) is not None:
                 tables.append(table.filter(here))
-        return self._decided(join(tables), apply=False)
+        return self.decisions.over(join(tables), apply=False)
 
     def row(self, record: str) -> dict[str, Any] | None:
         """Return a record's row, as `rows_of` does; None if no sound shard has it."""
@@ -208,19 +202,29 @@ def enriched(
     """
     answers, facts = answers_and_facts(stages)
     reader, answers_of = StoreReader(out), {stage.name: stage.answers for stage in stages}
-    beside = [*(meta(name, "decisions") for name in answers_of), *reader.decisions.needs(answers_of)]
+    beside = [*(meta(name, "decisions") for name in answers_of), *reader.decisions.needs()]
     columns = [name for name in dict.fromkeys([RECORD_ID, *answers, *facts, *beside]) if name in schema.names]
     unsealed = {name: as_column([row.get(name) for row in rows], schema.field(name).type)[0] for name in columns}
     table = join([pa.table(unsealed), reader.rows(columns)])
-    table = reader.decisions.over(table, answers_of) if reader.decisions.all else table
+    table = reader.decisions.over(table) if reader.decisions.all else table
     place = find(ids, table.column(RECORD_ID).combine_chunks())
     result = frame.copy()
-    decided = _decided_cells(frame, table, place, record, answers_of)
+    decided: dict[str, dict[int, Any]] = {column: {} for column in answers}
+    for number, column, judgement in _judged(reader, table, place, answers_of):
+        stored, kind = table.column(column)[place[number]].as_py(), table.schema.field(column).type
+        value = stored if judgement.value is None else parsed(judgement.value, kind)
+        for row in np.flatnonzero(record == number).tolist() if column in frame.columns else ():
+            cell = frame[column].iat[row]
+            if judgement.changes(cell, filled=as_text(cell) != as_text(stored)):
+                decided[column][row] = value
+            elif judgement.value is not None and as_text(cell) != as_text(value):
+                where = f"{rows_told([row], frame.index)}, column {names.get(column, column)!r}"
+                warnings.warn(f"The cell in {where} is not the one that was decided, and stands.", stacklevel=2)
     for column in (*answers, *facts):
         cells = cells_at(table.column(column).combine_chunks(), place)
         values = _series(cells).iloc[record].set_axis(result.index)
         own = result[column] if column in answers and column in result.columns else None
-        result[column] = values if own is None else _filled(own, values, decided.get(column, {}))
+        result[column] = values if own is None else _filled(own, values, decided[column])
     statuses = [meta(stage.name, "status") for stage in stages]
     result[statuses] = result[statuses].fillna("pending")
     # Of the stages of this call: another one, asked of some records only, leaves the others pending in the store.
@@ -232,34 +236,15 @@ def enriched(
     return renamed
 
 
-def _decided_cells(
-    frame: pd.DataFrame,
-    table: pa.Table,
-    place: npt.NDArray[np.int64],
-    record: npt.NDArray[np.int32],
-    answers: Mapping[str, Mapping[str, str]],
-) -> dict[str, dict[int, Any]]:
-    """Return by column and row the cells of the user's that decisions change; warn of those edited since."""
-    cells: dict[str, dict[int, Any]] = {}
-    for stage, columns in answers.items():
-        decisions = cells_at(table.column(meta(stage, "decisions")).combine_chunks(), place)
-        for number in pc.indices_nonzero(pc.fill_null(pc.list_value_length(decisions), 0)).to_pylist():
-            row = {meta(stage, "decisions"): decisions[number].as_py()}
-            for column, judgement in judgements(row, stage, columns).items():
-                entries = [entry for entry in row[meta(stage, "decisions")] if entry["column"] == column]
-                value = parsed(judgement.value, table.schema.field(column).type)
-                for at in np.flatnonzero(record == number).tolist() if column in frame.columns else ():
-                    cell = frame[column].iat[at]
-                    if value is None:
-                        rejected = not is_missing(cell) and judgement.of(as_text(cell)) == "wrong"
-                        if rejected and as_text(cell) not in {entry["cell"] for entry in entries}:
-                            cells.setdefault(column, {})[at] = None
-                    elif may_replace(cell, entries):
-                        cells.setdefault(column, {})[at] = value
-                    elif as_text(cell) != as_text(value):
-                        where = f"{rows_told([at], frame.index)}, column {column!r}"
-                        warnings.warn(f"The cell in {where} is not the one that was decided, and stands.", stacklevel=2)
-    return cells
+def _judged(
+    reader: StoreReader, table: pa.Table, place: npt.NDArray[np.int64], stages: Collection[str]
+) -> Iterator[tuple[int, str, Judgement]]:
+    """Yield the number of each record that decisions are about, with the column, and what they come to."""
+    for stage in stages:
+        held = table.column(fact := meta(stage, "decisions")).combine_chunks()
+        for number in np.flatnonzero((place >= 0) & np.isin(place, pc.indices_nonzero(pc.is_valid(held)))).tolist():
+            row = {fact: held[place[number]].as_py()}
+            yield from ((number, *judged) for judged in reader.decisions.judgements(row, stage).items())
 
 
 def _filled(own: pd.Series[Any], values: pd.Series[Any], decided: Mapping[int, Any]) -> pd.Series[Any]:

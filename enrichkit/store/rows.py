@@ -42,11 +42,6 @@ COUNTS = {
 SPENT = ("attempts", "seconds", *COUNTS, "cost_usd")
 """What a stage has used for a record, whichever question it was asked: these only grow."""
 TEXT, TEXTS, NUMBER = pa.string(), pa.list_(pa.string()), pa.int64()
-DECISION = {
-    **dict.fromkeys(("column", "about", "record_id", "value", "cell", "verdict", "instead", "stored", "at"), TEXT),
-    "applied": pa.bool_(),
-}
-"""What a row says of each decision about one of its answers, and whether its cell is by now what was decided."""
 META: dict[str, pa.DataType] = {
     **dict.fromkeys(("status", "error", "confidence", "search_quality"), TEXT),
     **dict.fromkeys(("fields_found", "filled"), TEXTS),
@@ -62,7 +57,8 @@ META: dict[str, pa.DataType] = {
     **dict.fromkeys(COUNTS, NUMBER),
     "cost_usd": pa.float64(),
     **dict.fromkeys(("paid_by", "question"), TEXT),
-    "decisions": pa.list_(pa.struct(list(DECISION.items()))),
+    "decisions": TEXTS,
+    "replaced": pa.list_(pa.struct([("column", TEXT), ("cell", TEXT)])),
     "replies": pa.list_(pa.binary()),
 }
 """The facts about a stage's answer beside a record's row, a column each."""
@@ -71,7 +67,7 @@ UNFINISHED = frozenset({"blocked", "truncated"})
 STANDS = "the earlier answer stands"
 WORDS = {"status": get_args(Status), "confidence": ("high", "medium", "low")}
 """What stands in the columns that a run puts beside the user's."""
-ABOUT_THE_ANSWER = tuple(name for name in META if name not in {*SPENT, "paid_by", "decisions", "replies"})
+ABOUT_THE_ANSWER = tuple(name for name in META if name not in {*SPENT, "paid_by", "decisions", "replaced", "replies"})
 SHOWN = ("status", "confidence")
 """What `enrichkit.run` returns of these; the store has them all."""
 

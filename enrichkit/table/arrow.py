@@ -219,10 +219,20 @@ def as_text(value: Any) -> str:
     >>> as_text(["fintech", "saas"]), as_text({"value": 3})
     ('fintech, saas', '{"value": 3}')
     """
-    value = value.tolist() if isinstance(value, np.ndarray) else value  # as pandas reads lists from Parquet
+    value = as_object(value.tolist() if isinstance(value, np.ndarray) else value)  # as pandas reads lists from Parquet
     if isinstance(value, Mapping) or (isinstance(value, list) and any(isinstance(inner, Mapping) for inner in value)):
         return json.dumps(value, ensure_ascii=False, default=cell_text)
     return cell_text(value)
+
+
+def as_object(value: Any) -> Any:
+    """Return pairs as an object, as Arrow has them; any other value as it is.
+
+    >>> as_object([("head", "Ida")]), as_object(["Ida"])
+    ({'head': 'Ida'}, ['Ida'])
+    """
+    pairs = isinstance(value, list) and value and all(isinstance(pair, tuple) and len(pair) == 2 for pair in value)
+    return dict(value) if pairs else value
 
 
 def typed(text: str | None, kind: pa.DataType) -> Any:

@@ -41,9 +41,10 @@ def labelled(fields: pd.DataFrame, reader: StoreReader) -> pd.DataFrame:
 
     Columns keep their order. Where records share an answer, the one that casts most doubt on it comes first.
     """
-    per = {stage: facts.get("per", ()) for stage, facts in reader.stages.items()}
-    rows = reader.facts((), {RECORD_ID, *itertools.chain(*per.values())}).to_pylist()
-    about = {(row[RECORD_ID], stage): about_of(row, names) for row in rows for stage, names in per.items()}
+    stages = reader.stages
+    per = {name for facts in stages.values() for name in facts.get("per", ())}
+    rows = reader.facts((), {RECORD_ID, *per}).to_pylist()
+    about = {(row[RECORD_ID], stage): about_of(row, facts) for row in rows for stage, facts in stages.items()}
     order = {name: place for place, name in enumerate(dict.fromkeys(fields["column"]))}
     answers = fields[fields["answer"].notna()]
     ranks = pd.DataFrame({"column": answers["column"].map(order), "doubt": -answers["band"].map(BANDS.index)})

@@ -6,7 +6,7 @@ A reading is a store, or a frame kept from `evidence`. What means the same, by t
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,7 +19,7 @@ from ..gemini.wire import read_stored
 from ..stages.checks import kinds_of_facts, means_the_same
 from ..stages.choice import checks_as_stored, stage_as_stored
 from ..stages.kinds import BETWEEN
-from ..store.decisions import Decisions, judgements, read_decisions
+from ..store.decisions import Decision, Decisions, read_decisions
 from ..store.index import RECORD_ID
 from ..store.reader import ORIGIN, StoreReader
 from ..store.rows import Outcome, meta, read_payload, stage_values
@@ -106,7 +106,7 @@ def paired(before: Reading, after: Reading) -> pd.DataFrame:
     return cells.assign(_same=pd.Series([same(*each) for each in values], cells.index, dtype=bool))
 
 
-def read_cells(source: str | Path | pd.DataFrame, decisions: Decisions | None = None) -> Reading:
+def read_cells(source: str | Path | pd.DataFrame, decisions: Sequence[Decision] | None = None) -> Reading:
     """Return a store's answers, or a frame's, as a person decided them; of a stage that failed, all are missing.
 
     With another store's decisions, they are as they came, each with the label that these give it.
@@ -136,7 +136,7 @@ def read_cells(source: str | Path | pd.DataFrame, decisions: Decisions | None = 
     ]
     cells = pd.concat([cells, pd.DataFrame(failed)], ignore_index=True) if failed else cells
     cells.attrs = origin
-    if decisions:
+    if decisions is not None:
         return Reading(with_labels(cells, reader, decisions), cells["answer"], reader)
     came, answers = cells["answer"], cells["answer"].astype(object).copy()
     at = cells.index[cells["decision"].isin(DECIDED)]
@@ -246,7 +246,7 @@ def _digest(*texts: str) -> str:
 
 def to_choose(out: Path, cells: pd.DataFrame) -> pd.DataFrame:
     """Return the rows of `changes` that nobody has judged, in turn, with their values unnamed and in random order."""
-    reader, decisions = store_behind(out, cells), Decisions(read_decisions(out))
+    reader, decisions = store_behind(out, cells), read_decisions(out)
     labels = [with_labels(cells.assign(answer=cells[name]), reader, decisions)[LABEL] for name in ("old", "new")]
     left = in_turn(cells[labels[0].isna() | labels[1].isna()])
     listed = left.drop(columns=[*COMPARED[2:]], errors="ignore")
@@ -257,17 +257,18 @@ def to_choose(out: Path, cells: pd.DataFrame) -> pd.DataFrame:
     return listed.assign(verdict="")
 
 
-def with_labels(cells: pd.DataFrame, reader: StoreReader, decisions: Decisions) -> pd.DataFrame:
+def with_labels(cells: pd.DataFrame, reader: StoreReader, decisions: Sequence[Decision]) -> pd.DataFrame:
     """Return answers with the label that decisions about a store's records give to each.
 
     An answer that nobody has judged is wrong where another one is known to be right.
     """
-    reader.decisions = decisions
+    reader.decisions = Decisions(decisions, reader.stages, reader.answers)
+    stages = list(reader.answers)
     judged = {
         (row[RECORD_ID], column): judgement
         for row in reader.facts(["decisions"], [RECORD_ID], decided=False).to_pylist()
-        for stage, columns in reader.answers.items()
-        for column, judgement in judgements(row, stage, columns).items()
+        for stage in stages
+        for column, judgement in reader.decisions.judgements(row, stage).items()
     }
     labels: list[str | None] = []
     for record, column, answer in cells[[*CELL, "answer"]].itertuples(index=False):

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -17,13 +15,13 @@ from ..gemini.wire import decode, parse
 from ..reading.json_text import locate
 from ..store.decisions import (
     Decision,
+    Decisions,
     Judgement,
     Verdict,
     about_of,
     as_parsed,
-    judgements,
-    may_replace,
     parsed,
+    shown,
     write_decisions,
 )
 from ..store.files import folder_of, is_store, trial_sides
@@ -103,101 +101,114 @@ def decide(
             name=name,
             listed="evidence or corrections",
         )
-    columns = {column: stage for stage, answers in reader.answers.items() for column in answers}
-    per = {stage: facts.get("per", reader.key) for stage, facts in reader.stages.items()}
-    table = reader.rows_of({str(record) for record in frame[RECORD_ID]})
-    kinds = dict(zip(table.column_names, table.schema.types, strict=True))
-    rows = {row[RECORD_ID]: row for row in table.to_pylist()}
+    if not is_missing(value) and verdict not in (None, "wrong"):
+        raise InputError("Give either a verdict or a value, not {verdict!r} and a value.", verdict=verdict)
+    answers = Answers(reader, frame[RECORD_ID])
     decisions: dict[int, Decision] = {}
     agreed: dict[tuple[Any, ...], int] = {}
-    for place, word, right in _verdicts(frame, verdict, value):
-        record, column = str(frame[RECORD_ID].iloc[place]), str(frame["column"].iloc[place])
-        where = rows_told([place], frame.index)
-        if column not in columns:
-            raise InputError(
-                "{where}, 'column': no stage of {store} answers {column!r}.{hint}",
-                where=where.capitalize(),
-                store=reader.folder,
-                column=column,
-                hint=perhaps(column, columns),
-            )
-        if record not in rows:
-            raise InputError(
-                "{where}, {name!r}: {store} has no sealed record {record!r}.",
-                where=where.capitalize(),
-                name=RECORD_ID,
-                store=reader.folder,
-                record=record,
-            )
-        row, stage = rows[record], columns[column]
-        decision = Decision(
-            stage=stage,
-            column=column,
-            about=about_of(row, per[stage]),
-            record_id=record,
-            verdict=word,
-            instead=_fitting(right, kinds.get(column, pa.string()), where, column),
-            stored=as_parsed(row.get(column)),
-            **_seen(frame.iloc[place], _held(row, stage, column, reader.answers[stage][column], word)),
-        )
-        decisions[place] = decision
-        first = agreed.setdefault((column, decision.about, decision.value), place)
-        if (decision.verdict, decision.instead) != (decisions[first].verdict, decisions[first].instead):
-            raise InputError(
-                "{where} do not agree about the same answer, to {column!r}.",
-                where=rows_told([first, place], frame.index).capitalize(),
-                column=column,
-            )
-    if decisions:
+    for place, line in enumerate(frame.to_dict("records")):
+        own = verdict is None and is_missing(value)
+        word, right = (line.get("verdict"), line.get("value")) if own else (verdict, value)
         try:
-            write_decisions(reader.folder, list(decisions.values()))
-        except OSError as error:
-            raise StoreError(
-                "No decision was stored beside {store}: {reason}.", store=reader.folder, reason=error.strerror or error
-            ) from error
+            decision = answers.decided(line, word, right)
+        except ValueError as refusal:
+            where = rows_told([place], frame.index).capitalize()
+            raise InputError("{where}{refusal}", where=where, refusal=refusal) from None
+        if decision is not None:
+            decisions[place] = decision
+            first = agreed.setdefault((decision.column, decision.about, decision.value), place)
+            if (decision.verdict, decision.instead) != (decisions[first].verdict, decisions[first].instead):
+                raise InputError(
+                    "{where} do not agree about the same answer, to {column!r}.",
+                    where=rows_told([first, place], frame.index).capitalize(),
+                    column=decision.column,
+                )
+    _write(reader.folder, list(decisions.values()))
     return len(decisions)
 
 
-def _verdicts(frame: pd.DataFrame, verdict: str | None, value: Any) -> Iterator[tuple[int, Verdict, Any]]:
-    """Yield the places of the rows that are decided, each with its verdict, and the value that is right instead."""
-    if not is_missing(value) and verdict not in (None, "wrong"):
-        raise InputError("Give either a verdict or a value, not {verdict!r} and a value.", verdict=verdict)
-    for place in range(len(frame)):
-        words, right = verdict, value
-        if verdict is None and is_missing(value):
-            words, right = (frame[name].iloc[place] if name in frame.columns else None for name in ("verdict", "value"))
-        word = cell_text(words).casefold() or ("" if is_missing(right) else "value")
-        where = rows_told([place], frame.index).capitalize()
-        if word and word not in get_args(Verdict):
-            raise InputError(
-                "{where}, 'verdict': {word!r:.60} is not one of {listed}.{hint}",
-                where=where,
-                word=word,
-                listed=", ".join(get_args(Verdict)),
-                hint=perhaps(word, get_args(Verdict)),
-            )
+def _write(out: Path, decisions: Sequence[Decision]) -> None:
+    try:
+        if decisions:
+            write_decisions(out, decisions)
+    except OSError as error:
+        reason = error.strerror or error
+        raise StoreError("No decision was stored beside {store}: {reason}.", store=out, reason=reason) from error
+
+
+class Answers:
+    """The answers of some of a store's records, to decide about."""
+
+    def __init__(self, reader: StoreReader, records: Iterable[Any]) -> None:
+        self._out, self._stages, self._answers = reader.folder, reader.stages, reader.answers
+        self._stage_of = {column: stage for stage, columns in self._answers.items() for column in columns}
+        table = reader.rows_of({str(record) for record in records})
+        self._kinds = dict(zip(table.column_names, table.schema.types, strict=True))
+        self._rows = {row[RECORD_ID]: row for row in table.to_pylist()}
+
+    def decided(self, line: Mapping[Any, Any], verdict: Any, right: Any) -> Decision | None:
+        """Return what a line decides, None if nothing; raise a ValueError that says why it cannot be."""
+        word = cell_text(verdict).casefold() or ("" if is_missing(right) else "value")
+        record, column = str(line[RECORD_ID]), str(line["column"])
+        if not word:
+            return None
+        if word not in get_args(Verdict):
+            listed, hint = ", ".join(get_args(Verdict)), perhaps(word, get_args(Verdict))
+            raise ValueError(f", 'verdict': {word!r:.60} is not one of {listed}.{hint}")
         if word == "value" and is_missing(right):
-            raise InputError("{where}, 'value': it is empty, where the verdict is 'value'.", where=where)
+            raise ValueError(", 'value': it is empty, where the verdict is 'value'.")
         if word in ("right", "unsure") and not is_missing(right):
-            raise InputError("{where} has the verdict {word!r}, and a value too. Remove one.", where=where, word=word)
-        if word:
-            yield place, word if is_missing(right) else "value", right  # type: ignore[misc]
+            raise ValueError(f" has the verdict {word!r}, and a value too. Remove one.")
+        if column not in self._stage_of:
+            hint = perhaps(column, self._stage_of)
+            raise ValueError(f", 'column': no stage of {self._out} answers {column!r}.{hint}")
+        if record not in self._rows:
+            raise ValueError(f", {RECORD_ID!r}: {self._out} has no sealed record {record!r}.")
+        instead = None if is_missing(right) else self._fitting(right, column)
+        word = "value" if instead is not None else word
+        seen = self._held(record, column, emptied=word == "right")
+        for name, columns in SEEN.items():  # as the store has it, but where the line has something else
+            given = next((_unguarded(as_text(line[each])) for each in columns if not is_missing(line.get(each))), "")
+            if given and not alike(given, shown(seen[name] or "")):
+                seen[name] = given
+        return self.decision(record, column, word, instead=instead, **seen)
 
+    def decision(self, record: str, column: str, verdict: Any, **seen: Any) -> Decision:
+        """Return the decision about a record's answer, or another value of its field, that was seen."""
+        row, stage = self._rows[record], self._stage_of[column]
+        about, stored = about_of(row, self._stages[stage]), as_parsed(row.get(column))
+        return Decision(stage, column, about, record, verdict=verdict, stored=stored, **seen)
 
-def _fitting(value: Any, kind: pa.DataType, where: str, column: str) -> str | None:
-    """Return the right value as text; raise if its column cannot hold it."""
-    if is_missing(value):
-        return None
-    fits = parsed(_unguarded(as_parsed(value) or ""), kind)
-    if as_column([fits], kind)[1]:
-        raise InputError(
-            "{where}, 'value': {value!r:.60} does not fit {column!r}, which holds {kind}.",
-            where=where.capitalize(),
-            value=plain(as_text(value)),
-            column=column,
-            kind=kind,
-        )
-    return as_parsed(fits)
+    def cell(self, record: str, column: str) -> str | None:
+        """Return the table's own cell, as text."""
+        row = self._rows[record]
+        filled = row.get(meta(self._stage_of[column], "filled")) or ()
+        return None if column in filled else as_parsed(row.get(column))
+
+    def _held(self, record: str, column: str, *, emptied: bool) -> dict[str, str | None]:
+        """Return the answer that a row holds, also one that a check ``emptied``, and the table's own cell, as text."""
+        row, stage = self._rows[record], self._stage_of[column]
+        field = self._answers[stage][column]
+        proposed = {entry["column"]: entry["answer"] for entry in row.get(meta(stage, "corrections")) or ()}
+        answered = field in (row.get(meta(stage, "fields_found")) or ())
+        answer = proposed.get(column) or (as_parsed(row.get(column)) if answered else None)
+        states = {state["field"]: state["state"] for state in row.get(meta(stage, "states")) or ()}
+        gone = emptied and answer is None and states.get(field) == "invalid"
+        if gone or (column in proposed and pa.types.is_nested(self._kinds[column])):  # only the reply has it whole
+            replies = (decode(payload, parse)[0] for payload in reversed(row.get(meta(stage, "replies")) or ()))
+            values = ((locate(reply.text or "").values or {}).get(field) for reply in replies)
+            value = next((value for value in values if not is_missing(value)), None)
+            answer = as_parsed(value) if gone or as_text(value) == answer else answer
+        return {"value": answer, "cell": self.cell(record, column)}
+
+    def _fitting(self, value: Any, column: str) -> str | None:
+        """Return the right value as text; raise a ValueError if its column cannot hold it."""
+        kind = self._kinds.get(column, pa.string())
+        fits = parsed(_unguarded(as_parsed(value) or ""), kind)
+        if as_column([fits], kind)[1]:
+            text = plain(as_text(value))
+            raise ValueError(f", 'value': {text!r:.60} does not fit {column!r}, which holds {kind}.")
+        return as_parsed(fits)
 
 
 def _unguarded(text: str) -> str:
@@ -205,63 +216,19 @@ def _unguarded(text: str) -> str:
     return text[1:] if text[:1] == "'" and text[1:2] in tuple("=+-@\t\r") else text
 
 
-def _held(row: Mapping[str, Any], stage: str, column: str, field: str, verdict: Verdict) -> dict[str, str | None]:
-    """Return the answer that a row holds, and the table's own cell, as text."""
-    proposed = {entry["column"]: entry["answer"] for entry in row.get(meta(stage, "corrections")) or ()}
-    cell = as_parsed(row.get(column))
-    answer = proposed.get(column) or (cell if field in (row.get(meta(stage, "fields_found")) or ()) else None)
-    if answer is None and verdict == "right":
-        answer = _emptied(row, stage, field)
-    return {"value": answer, "cell": None if column in (row.get(meta(stage, "filled")) or ()) else cell}
-
-
-def _emptied(row: Mapping[str, Any], stage: str, field: str) -> str | None:
-    """Return the value of a field that a check emptied, out of the reply itself."""
-    states = {state["field"]: state["state"] for state in row.get(meta(stage, "states")) or ()}
-    if states.get(field) != "invalid":
-        return None
-    for payload in reversed(row.get(meta(stage, "replies")) or ()):
-        values = locate(decode(payload, parse)[0].text or "").values or {}
-        if not is_missing(values.get(field)):
-            return as_parsed(values[field])
-    return None
-
-
-def _seen(line: pd.Series[Any], held: Mapping[str, str | None]) -> dict[str, Any]:
-    """Return the answer and the cell that were seen: as the store has them, but where the line has something else."""
-    seen = dict(held)
-    for name, columns in SEEN.items():
-        given = next((_unguarded(as_text(line[column])) for column in columns if not is_missing(line.get(column))), "")
-        if given and not alike(given, as_text(_plain(held[name]))):
-            seen[name] = given
-    return seen
-
-
-def _plain(text: str | None) -> Any:
-    return json.loads(text) if text and text[0] == "[" else text or ""
-
-
 def choose(out: Path, cells: pd.DataFrame) -> int:
     """Store what was chosen in the ``verdict`` of rows of `to_choose`; return in how many of them."""
-    chosen = cells[pd.Series([not is_missing(verdict) for verdict in cells["verdict"]], cells.index, dtype=bool)]
+    chosen = cells[[not is_missing(verdict) for verdict in cells["verdict"]]]
     for word in {str(verdict).strip() for verdict in chosen["verdict"]} - {*CHOICES}:
         raise InputError("verdict must be one of {listed}, not {word!r}.", listed=", ".join(CHOICES), word=word)
-    reader = store_behind(out, chosen)
-    per = {stage: facts.get("per", reader.key) for stage, facts in reader.stages.items()}
-    facts = [meta(stage, "filled") for stage in per]
-    rows = reader.rows({RECORD_ID, *chosen["column"], *facts, *itertools.chain(*per.values())}, decided=False)
-    by_record = {row[RECORD_ID]: row for row in rows.to_pylist()}
-    rounds: list[list[Decision]] = [[], []]  # of two decisions about a cell, each is in a file of its own
-    for cell in chosen.to_dict("records"):
-        row, stage, column = by_record[cell[RECORD_ID]], cell["stage"], cell["column"]
-        own = None if column in (row.get(meta(stage, "filled")) or ()) else row[column]
-        seen = None if is_missing(own) else as_text(own)
-        values = [None if is_missing(cell[name]) else str(cell[name]) for name in ("first", "second")]
-        for number, (value, verdict) in enumerate(judged(str(cell["verdict"]).strip(), *values)):
-            what = (stage, column, about_of(row, per[stage]), cell[RECORD_ID], value, seen, verdict)
-            rounds[number].append(Decision(*what, stored=as_parsed(row[column])))
-    for decisions in filter(None, rounds):
-        write_decisions(out, decisions)
+    answers = Answers(store_behind(out, chosen), chosen[RECORD_ID])
+    decisions = []
+    for line in chosen.to_dict("records"):
+        record, column = line[RECORD_ID], line["column"]
+        values = [None if is_missing(line[name]) else str(line[name]) for name in ("first", "second")]
+        for value, verdict in judged(str(line["verdict"]).strip(), *values):
+            decisions.append(answers.decision(record, column, verdict, value=value, cell=answers.cell(record, column)))
+    _write(out, decisions)
     return len(chosen)
 
 
@@ -289,36 +256,36 @@ def judged(choice: str, first: str | None, second: str | None) -> list[tuple[str
     return sorted(pairs, key=lambda pair: pair[1] == "right")  # the newest one stands
 
 
-def decided_fields(row: Mapping[str, Any], stage: str, columns: Mapping[str, str]) -> Iterator[dict[str, Any]]:
+def decided_fields(
+    decisions: Decisions, row: Mapping[str, Any], stage: str, columns: Mapping[str, str]
+) -> Iterator[dict[str, Any]]:
     """Yield what is known of each field, as `fields` does, and what a person decided about it.
 
     A value that was decided is the table's from then on: another answer differs from it, and is wrong; only a list or a
     longer text may be right in other words.
     """
-    judged = judgements(row, stage, columns)
+    judged = decisions.judgements(row, stage)
     for field in fields(row, stage, columns):
         judgement = judged.get(field["column"])
-        yield field | ({"decision": None} if judgement is None else _as_decided(field, judgement, row))
+        yield field | ({"decision": None} if judgement is None else _as_decided(field, judgement))
 
 
-def _as_decided(field: Mapping[str, Any], judgement: Judgement, row: Mapping[str, Any]) -> dict[str, Any]:
+def _as_decided(field: Mapping[str, Any], judgement: Judgement) -> dict[str, Any]:
     answer, state, value = field["answer"], field["state"], judgement.value
-    entries = [entry for entry in row[meta(judgement.stage, "decisions")] if entry["column"] == field["column"]]
     decision: str | None = judgement.of(answer)
     if answer is None and decision is None and value is not None:
         decision = judgement.verdicts.get(value, "value")  # emptied, and right all the same
-    differs = value is not None and answer is not None and not judgement.same(answer, value)
-    if decision == "right" and state == "conflict" and may_replace(field["cell"], entries):
+    if decision == "right" and state == "conflict" and judgement.may_replace(field["cell"]):
         return {"decision": decision, "state": "supported" if field["sources"] else "unsupported", "cell": None}
-    if not differs:
+    if value is None or answer is None or judgement.same(answer, value):
         return {"decision": decision}
-    if decision is None and len(value or "") <= LONGEST_FACT and (value or "")[:1] not in "[{":
+    if decision is None and len(value) <= LONGEST_FACT and value[:1] not in "[{":
         decision = "wrong"
     state = "conflict" if state in ("supported", "unsupported") else state
-    return {"decision": decision, "state": state, "cell": as_text(_plain(value))}
+    return {"decision": decision, "state": state, "cell": shown(value)}
 
 
-def open_doubts(row: Mapping[str, Any], stage: str, columns: Mapping[str, str]) -> list[Doubt]:
+def open_doubts(decisions: Decisions, row: Mapping[str, Any], stage: str, columns: Mapping[str, str]) -> list[Doubt]:
     """Return the doubts about a stage's answer that no decision has settled.
 
     Where everything in an answer is decided, what speaks against the whole reply is settled, too.
@@ -326,7 +293,7 @@ def open_doubts(row: Mapping[str, Any], stage: str, columns: Mapping[str, str]) 
     doubts = doubts_of(row, stage)
     if not doubts or not row.get(meta(stage, "decisions")):
         return doubts
-    undecided = [field for field in decided_fields(row, stage, columns) if _is_open(field)]
+    undecided = [field for field in decided_fields(decisions, row, stage, columns) if _is_open(field)]
     fields_left: set[str | None] = {columns[field["column"]] for field in undecided}
     whole = {None} if any(field["answer"] is not None for field in undecided) else set()
     return [doubt for doubt in doubts if doubt.rank == FAILED or doubt.field in fields_left | whole]

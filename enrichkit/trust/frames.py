@@ -5,6 +5,7 @@ Nothing is looked up or asked again, and nothing is written to the store.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -85,7 +86,7 @@ def _evidence(reader: StoreReader, columns: Sequence[str]) -> pd.DataFrame:
         | with_pages(field, names, place)
         for place, row in enumerate(table.to_pylist())
         for stage, answers in stages.items()
-        for field in decided_fields(row, stage, answers)
+        for field in decided_fields(reader.decisions, row, stage, answers)
     ]
     return _listed(pd.DataFrame(rows, columns=[RECORD_ID, *key, *columns]), list(key), WRITTEN)
 
@@ -252,7 +253,8 @@ def weak(
     _check_target(target)
     chosen = [stage for stage in known if stages is None or stage in stages]
     records = table.to_pylist()
-    listed = weakest_first(records, {stage: known[stage] for stage in chosen}, open_doubts)
+    doubts_in = functools.partial(open_doubts, reader.decisions)
+    listed = weakest_first(records, {stage: known[stage] for stage in chosen}, doubts_in)
     if target is not None:
         short = below(labelled(evidence(out), reader), target)
         columns = short[short["stage"].isin(chosen)].groupby(RECORD_ID)["column"].agg(", ".join).to_dict()

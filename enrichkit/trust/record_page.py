@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import html
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -142,7 +143,7 @@ def dossier(out: str | Path = "enriched", record_id: str | None = None) -> Dossi
     table, names = read_answers(reader, FACTS)
     if record_id is None:
         rows = table.to_pylist()
-        weak = [row for _, row in weakest_first(rows, reader.answers, open_doubts)]
+        weak = [row for _, row in weakest_first(rows, reader.answers, functools.partial(open_doubts, reader.decisions))]
         record_id = (weak or rows or [{}])[0].get(RECORD_ID)
     if record_id is None:
         raise InputError("{store} has no sealed record yet: {run} fills it.", store=out)
@@ -163,7 +164,7 @@ def dossier(out: str | Path = "enriched", record_id: str | None = None) -> Dossi
         answers=tuple(
             {name: value for name, value in with_pages(field, names, place).items() if name in COLUMNS}
             for stage, columns in stages.items()
-            for field in decided_fields(row, stage, columns)
+            for field in decided_fields(reader.decisions, row, stage, columns)
         ),
         findings=tuple(_told(stage, finding) for stage in stages for finding in findings(row, stage)),
         notes={stage: note for stage in stages if (note := row.get(meta(stage, "notes")))},

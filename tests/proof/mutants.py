@@ -93,8 +93,8 @@ MUTANTS = (
     Mutant("an own client's raw body is all that is kept", "gemini/wire", "if raw_alone and reply.raw is not None", "if reply.raw is not None"),
     Mutant("a decision is not durable", "store/decisions", "    Files(folder).put(folder / f", "    folder.mkdir(parents=True, exist_ok=True)\n    Path.write_bytes(folder / f", named=True),
     Mutant("a decision may be older than one before", "store/decisions", "        now = max(now, latest + timedelta(microseconds=1))\n", ""),
-    Mutant("a decision replaces what nobody has seen", "store/decisions", "    return is_missing(cell) or not seen.isdisjoint(", "    return True or not seen.isdisjoint("),
-    Mutant("a run forgets what its rows alone have of decisions", "store/decisions", "            known.setdefault(_identity(entry), decision)\n", ""),
+    Mutant("a decision replaces what nobody has seen", "store/decisions", "        return is_missing(cell) or as_text(cell) in self.seen\n", "        return True\n"),
+    Mutant("a run forgets what its rows alone have of decisions", "store/decisions", "    return _in_order([*inside, *read_decisions(index.folder)])", "    return _in_order(read_decisions(index.folder))"),
     Mutant("an answer is held against what was decided, not the cell", "engine/recorder", "            stored |= undecided(stored, stage.stage.name, self.shard_writer.kinds)\n", "            pass\n"),
 )  # fmt: skip
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
+from typing import Annotated
 
 import pandas as pd
 import pytest
 
 import enrichkit
-from enrichkit import Answer, Issue, Stage, errors, trust
+from enrichkit import Answer, Issue, Stage, checks, errors, trust
 from enrichkit.messages import Reply, Usage
 from enrichkit.store.files import work_area
 from support.calls import enrich
@@ -65,10 +66,10 @@ def out(tmp_path):
     return tmp_path / "out"
 
 
-def of(out, name, column):
+def of(out, name, column, stage="lab"):
     """Return the evidence of one answer."""
     fields = trust.evidence(out)
-    return fields[(fields["name"] == name) & (fields["column"] == f"lab.{column}")]
+    return fields[(fields["name"] == name) & (fields["column"] == f"{stage}.{column}")]
 
 
 def decided(out, name, column):
@@ -197,6 +198,97 @@ def test_a_decision_holds_for_every_record_that_shares_the_question(tmp_path):
     assert trust.corrections(out)["old"].tolist() == ["Moss"]
     trust.decide(out, trust.corrections(out), "right")
     assert told(run(out, table, client=asking({}), **kw)) == ["Oslo"] * 3
+
+
+@pytest.mark.parametrize("fold", [True, False])
+@pytest.mark.parametrize("column", ["name", "fund.title"])
+def test_case_is_ignored_where_the_stage_ignores_it(column, fold, tmp_path):
+    """Whatever the columns are called, in run's table, in what is read and in the shards."""
+    table = pd.DataFrame({column: ["Norrgard", "NORRGARD"], "person": ["Ida", "Li"]})
+    stage = Stage("lab", prompt=f"{{{column}}}", per=(column,), answer=Lab, search=False, ignore_case=fold)
+    kw = {"key": [column, "person"], "stages": [stage], "answers": {key: {"city": "Oslo"} for key in table[column]}}
+    run(tmp_path / "out", table, **kw)
+    fields = trust.evidence(tmp_path / "out")
+    trust.decide(tmp_path / "out", fields[(fields[column] == "Norrgard") & (fields["column"] == "lab.city")], "wrong")
+    cities = ["", "" if fold else "Oslo"]
+    assert told(run(tmp_path / "out", table, **kw)) == cities
+    for stored in (enrichkit.read(tmp_path / "out"), pd.read_parquet(tmp_path / "out")):
+        assert told(stored.set_index(column).loc[table[column]]) == cities
+
+
+def test_a_decision_does_not_hold_for_another_question_about_the_record(tmp_path):
+    """A firm that has moved is asked about anew."""
+    table = pd.DataFrame({"name": ["Norrgard"], "land": ["NO"]})
+    kw = {"stages": [Stage("lab", prompt="{name}, {land}", per=("name", "land"), answer=Lab, search=False)]}
+    run(tmp_path / "out", table, **kw)
+    trust.decide(tmp_path / "out", of(tmp_path / "out", "Norrgard", "city"), value="Bodø")
+    assert told(run(tmp_path / "out", table, **kw)) == ["Bodø"]
+    assert told(run(tmp_path / "out", table.assign(land="SE"), on_change="redo", **kw)) == ["Oslo"]
+    assert told(enrichkit.read(tmp_path / "out")) == ["Oslo"]
+
+
+class Firm(Answer):
+    land: Annotated[str | None, checks.country()] = None
+    tags: list[str] | None = None
+    staff: dict[str, str] | None = None
+
+
+FIRM = {
+    "stages": [Stage("firm", prompt="{name}", answer=Firm, search=False)],
+    "answers": {"Norrgard": {"land": "Norway", "tags": ["tea, green", "salt"], "staff": {"head": "Ida"}}},
+}
+
+
+def test_lists_and_objects_are_decided_as_they_are(tmp_path):
+    """Also in place of the table's own, of which a correction shows a text alone."""
+    table = pd.DataFrame({"name": ["Norrgard"], "firm.tags": [["gulls"]]})
+    run(tmp_path / "out", table, **FIRM)
+    trust.decide(tmp_path / "out", trust.corrections(tmp_path / "out"), "right")
+    trust.decide(tmp_path / "out", of(tmp_path / "out", "Norrgard", "staff", "firm"), value={"head": "Bo"})
+    for after in (run(tmp_path / "out", table, **FIRM), enrichkit.read(tmp_path / "out")):
+        assert list(after["firm.tags"][0]) == ["tea, green", "salt"]
+        assert dict(after["firm.staff"][0]) == {"head": "Bo"}
+    trust.decide(tmp_path / "out", of(tmp_path / "out", "Norrgard", "staff", "firm"), "wrong")
+    assert told(run(tmp_path / "out", table, **FIRM), "firm.staff") == [""]
+    trust.decide(tmp_path / "out", of(tmp_path / "out", "Norrgard", "staff", "firm"), "right")
+    after = run(tmp_path / "out", table, **FIRM)
+    assert dict(after["firm.staff"][0]) == {"head": "Ida"}
+    trust.decide(tmp_path / "out", of(tmp_path / "out", "Norrgard", "staff", "firm"), "wrong")
+    assert told(run(tmp_path / "out", after[["name", "firm.staff"]], **FIRM), "firm.staff") == [""]
+
+
+def test_a_value_that_means_the_same_as_the_answer_is_no_conflict(tmp_path):
+    """By the kinds of the stage's own fields, as its store tells of them."""
+    run(tmp_path / "out", pd.DataFrame({"name": ["Norrgard"]}), **FIRM)
+    trust.decide(tmp_path / "out", of(tmp_path / "out", "Norrgard", "land", "firm"), value="Norge")
+    assert of(tmp_path / "out", "Norrgard", "land", "firm")["state"].tolist() != ["conflict"]
+    assert of(tmp_path / "out", "Norrgard", "land", "firm")["decision"].tolist() == ["right"]
+
+
+def test_a_rejected_answer_goes_from_a_table_that_has_it(out):
+    """As where what run returned is passed in again: what stood there before comes back."""
+    trust.decide(out, of(out, "Norrgard", "city"), "right")
+    after = run(out)[TABLE.columns]
+    trust.decide(out, pd.concat([of(out, "Norrgard", "city"), of(out, "Lofoten", "city")]), "wrong")
+    assert told(run(out, after)) == ["Bergen", "", "Turku"]
+
+
+def test_a_text_may_look_like_a_list(out):
+    """It is text all the same."""
+    trust.decide(out, of(out, "Norrgard", "city"), value="[1")
+    assert told(run(out))[0] == "[1"
+    assert of(out, "Norrgard", "city")["cell"].tolist() == ["[1"]
+
+
+def test_a_cell_edited_since_is_named_as_the_table_names_it(tmp_path):
+    """Not as the stage does."""
+    table = pd.DataFrame({"Firm": ["Norrgard"], "Town": ["Bergen"]})
+    kw = {"names": {"name": "Firm", "lab.city": "Town"}, "key": "Firm"}
+    run(tmp_path / "out", table, **kw)
+    trust.decide(tmp_path / "out", trust.corrections(tmp_path / "out"), "right")
+    assert told(run(tmp_path / "out", table, **kw), "Town") == ["Oslo"]
+    with pytest.warns(UserWarning, match="column 'Town' is not the one"):
+        run(tmp_path / "out", table.assign(Town="Voss"), **kw)
 
 
 def test_a_store_that_came_alone_has_its_decisions_for_new_records_too(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import html
 import json
 import re
@@ -19,6 +20,7 @@ from enrichkit.errors import InputError
 from enrichkit.gemini.wire import parse
 from enrichkit.messages import CLIENTS, Reply, Source, Support, Usage
 from enrichkit.reading.grounding import STATES, evidence
+from enrichkit.store.decisions import Decisions
 from enrichkit.store.rows import outcome_of, read_decoded, stage_values
 from enrichkit.table.arrow import alike
 from enrichkit.trust.decisions import open_doubts
@@ -388,7 +390,8 @@ def test_a_reply_that_contradicts_itself_is_a_doubt_about_its_values(says, chang
         row["column"]: row["doubts"] for row in fields(values, "company", {name: name for name in COMPANY.fields})
     }
     assert {name: each for name, each in listed.items() if each} == doubts
-    assert bool(weakest_first([values], {"company": {}}, open_doubts)) == bool(doubts)
+    doubts_in = functools.partial(open_doubts, Decisions([], {}, {}))
+    assert bool(weakest_first([values], {"company": {}}, doubts_in)) == bool(doubts)
 
 
 def test_what_is_odd_about_a_cell_of_ones_own_is_a_note_and_no_doubt(tmp_path):

@@ -7,13 +7,14 @@ from dataclasses import replace
 
 import pytest
 
-from enrichkit.store.decisions import Decision, about_of, read_decisions, standing, write_decisions
+from enrichkit.store.decisions import Decision, about_of, read_decisions, write_decisions
 from enrichkit.store.files import Files, is_store, stray_work_area, work_area
 
+FUND = {"per": ["fund.title"], "ignore_case": True}
 CITY = Decision(
     stage="fund",
     column="fund.city",
-    about=about_of({"fund.title": "Borealis"}, ["fund.title"]),
+    about=about_of({"fund.title": "Borealis"}, FUND),
     record_id="1f",
     value="Oslo",
     cell=None,
@@ -32,7 +33,6 @@ def test_decisions_come_back_as_they_were_made_oldest_first(tmp_path):
     ]
     assert (third.verdict, third.instead, third.cell, third.stored) == ("value", "Bergen", "Oslo ", "OSLO")
     assert first.at == second.at < third.at
-    assert standing([first, second, third]) == {("fund.city", CITY.about): third, ("fund.country", CITY.about): second}
 
 
 def test_a_decision_is_durable_once_it_is_made(tmp_path, monkeypatch):
@@ -106,8 +106,8 @@ def test_a_work_area_with_decisions_alone_is_a_stores(tmp_path):
     assert is_store(tmp_path / "out")
 
 
-def test_only_the_built_in_keys_ignore_case():
-    """As the records do: a lab may be called US beside one called us."""
-    assert about_of({"fund.title": "BOREALIS "}, ["fund.title"]) == about_of({"fund.title": "Borealis"}, ["fund.title"])
-    assert about_of({"name": "US"}, ["name"]) != about_of({"name": "us"}, ["name"])
-    assert about_of({"b": 1.0, "a": None}, ["b", "a"]) == about_of({"a": "", "b": "1"}, ["a", "b"])
+def test_a_question_is_about_its_cells_as_its_stage_takes_them():
+    """Ignoring case where it does; a lab may be called US beside one called us."""
+    assert about_of({"fund.title": "BOREALIS "}, FUND) == about_of({"fund.title": "Borealis"}, FUND)
+    assert about_of({"name": "US"}, {"per": ["name"]}) != about_of({"name": "us"}, {"per": ["name"]})
+    assert about_of({"b": 1.0, "a": None}, {"per": ["b", "a"]}) == about_of({"a": "", "b": "1"}, {"per": ["a", "b"]})
