@@ -25,6 +25,8 @@ LONGEST_VALUE = 1000
 PAGES = "pages that back a value, as the service says"
 IN_A_TAB = '<base target="_blank">'
 """Before the suggestions: their links open in a tab of their own; in the small frame Google refuses to show itself."""
+LINKS = ",\n"
+"""Between links: a line each keeps a saved notebook readable."""
 SANDBOX = "allow-popups allow-popups-to-escape-sandbox"
 """Links may be followed; no script runs, and nothing of the notebook's page is in reach."""
 
@@ -73,12 +75,12 @@ class Dossier:
 
     def _repr_html_(self) -> str:
         frames = "".join(
-            f'<iframe sandbox="{SANDBOX}" srcdoc="{html.escape(IN_A_TAB + suggestion)}" '
+            f'\n<iframe sandbox="{SANDBOX}" srcdoc="{html.escape(IN_A_TAB + suggestion)}" '
             'title="Google search suggestions" style="width:100%;height:70px;border:0"></iframe>'
             for suggestion in self.suggestions
         )
         pages = "".join(
-            f"\n<li>{escaped(answer['column'])}: {', '.join(map(link, answer['links'], answer['pages']))}</li>"
+            f"\n<li>{escaped(answer['column'])}: {LINKS.join(map(link, answer['links'], answer['pages']))}</li>"
             for answer in self.answers
             if answer["pages"]
         )
