@@ -96,7 +96,9 @@ def test_numbers_move_stop_ends_it_and_the_same_cell_goes_on(opened):
     assert set(output["data"]) == {"text/html", "text/plain"}
     notebook.run(2)
     notebook.ended(2)
-    assert notebook.outputs(2)[0]["data"]["text/plain"] == "600"
+    figures, length = notebook.outputs(2)  # the cell that waits has a line of figures of its own
+    assert f"{before} of 600" in figures["text"]
+    assert length["data"]["text/plain"] == "600"
     notebook.run(0)
     notebook.has(0, f"of {600 - before} records")
     notebook.click("Stop")
