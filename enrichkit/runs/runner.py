@@ -212,9 +212,8 @@ class Run:
     def table(self) -> pd.DataFrame:
         """The table as it stands, also while the run is under way: answers count once their record is complete."""
         plan, writer, options = self._recorder.plan, self._recorder.shard_writer, self._options
-        rows = [
-            row for _, row in writer.unsealed_rows()
-        ]  # before the shards are read: what is sealed then is met there
+        # Before the shards are read: what is sealed meanwhile is met there.
+        rows = [row for _, row in writer.unsealed_rows()]
         stages = [questions.stage for questions in plan.stages]
         known = {"key": plan.key, "ids": plan.ids, "record": plan.record, "rows": rows, "schema": writer.schema}
         return enriched(options.folder, plan.frame, stages=stages, names=options.names, **known)
