@@ -92,10 +92,7 @@ EXPORT = [
     argument("--lists", "lists in CSV and Excel", choices=("readable", "json"), default="readable"),
     argument("--formulas", "text like =1+1 in those", choices=("safe", "raw"), default="safe"),
 ]
-LISTED = [
-    STORE,
-    argument("-o --output", "the file: CSV, Parquet, Excel, ...", dest="output", required=True, **FILE),
-]
+LISTED = [STORE, argument("file", "the file: CSV, Parquet, JSON lines or Excel", **FILE)]
 REVIEW = [
     argument("--rows", "how many at most (default: 30)", **COUNT | {"default": 30}),
     argument("--columns", "only these columns", nargs="+", metavar="COLUMN"),
@@ -174,7 +171,7 @@ def _parser() -> argparse.ArgumentParser:
         for title, arguments in command.groups.items():
             group = short.add_argument_group(title) if title else short
             for flag, facts in arguments:
-                group.add_argument(*flag.split(), **facts)
+                group.add_argument(flag, **facts)
     return parser
 
 

@@ -62,7 +62,7 @@ SPELLINGS = {
     "weak": ("enrichkit.trust.weak(", "enrichkit weak "),
     "report_of": ("enrichkit.report(", "enrichkit report "),
     "end_of_call": (")", ""),
-    "end_of_list_call": (")", " -o FILE"),
+    "end_of_list_call": (")", " FILE"),
     "call": ("call", "command"),
     "in_python": ("", " (in Python)"),
     "own_stage": ("a Stage", "MODULE:STAGE or FILE.py:STAGE"),

@@ -102,9 +102,9 @@ def review_of_store(args: argparse.Namespace) -> int:
 def _write_list(args: argparse.Namespace, listed: Callable[[Path], pd.DataFrame]) -> int:
     out, _ = store_of(args.dir)
     frame = listed(out)
-    check_target(args.output, out=out)
-    export(frame, args.output)
-    put(f"Written: {args.output} ({many(len(frame), 'row')})")
+    check_target(args.file, out=out)
+    export(frame, args.file)
+    put(f"Written: {args.file} ({many(len(frame), 'row')})")
     return 0
 
 

@@ -19,6 +19,7 @@ from ..stages.stage import Stage
 from .flags import each_once
 
 TYPES: dict[str, Any] = {kind.__name__: kind for kind in SIMPLE}
+SIMPLE_NAMES = [*TYPES]
 TYPES |= {f"list[{name}]": list.__class_getitem__(kind) for name, kind in TYPES.items()}
 """The types that a field may have, as they are spelled."""
 PACKAGE = Path(__file__).parent.parent
@@ -49,10 +50,10 @@ def _field(text: str) -> tuple[str, Any]:
     if kind.strip() not in TYPES:
         raise StageError(
             "{fields} {text!r}: a field is NAME:TYPE, or NAME:TYPE:DESCRIPTION, with one of the types {listed}, or "
-            "list[...] of one.{hint}",
+            "list[...] of one.{hint} Choices, limits and classes want a stage in a file: {stages} FILE.py:STAGE.",
             text=text,
-            listed=", ".join(kind.__name__ for kind in SIMPLE),
-            hint=perhaps(kind, TYPES),
+            listed=", ".join(SIMPLE_NAMES),
+            hint=perhaps(kind, SIMPLE_NAMES),
         )
     return name.strip(), (TYPES[kind.strip()], about.strip() or None)
 

@@ -102,12 +102,13 @@ def repeated_rows(run_plan: RunPlan) -> Iterator[str]:
 
 
 def empty_rows(run_plan: RunPlan) -> Iterator[str]:
-    """Yield a sentence where rows hold nothing but their key."""
-    others = [name for name in run_plan.table.column_names if name not in run_plan.key]
+    """Yield a sentence where rows hold nothing but their key of what the stages read."""
+    read = {name for stage in run_plan.stages for name in stage.stage.reads} - {*run_plan.key}
+    others = [name for name in run_plan.table.column_names if name in read]
     filled = np.logical_or.reduce([run_plan.record < 0, *(has_value(run_plan.table.column(name)) for name in others)])
     if others and not filled.all():
         rows = rows_told(np.flatnonzero(~filled), run_plan.frame.index)
-        yield f"Nothing but the key is filled in {rows}: answers to so little are often wrong or empty."
+        yield f"Of what is sent, only the key is filled in {rows}: answers to so little are often wrong or empty."
 
 
 def shifted(name: str, texts: Texts, index: pd.Index[Any] | None = None, *, own: str = "") -> Iterator[str]:

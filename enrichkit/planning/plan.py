@@ -83,7 +83,10 @@ def check_store_fits(index: Index, *, stages: Sequence[Stage], key: tuple[str, .
     for other_key in {tuple(footer.get("key", key)) for footer in footers} - {key}:
         by = f"{', '.join(other_key)}, this call by {', '.join(key)}"
         raise InputError(
-            "The store {store} identifies records by {by}. Choose another {out}, or the same key.", store=store, by=by
+            "The store {store} identifies records by {by}. For another table choose another {out}; for the "
+            "same one, give the same key.",
+            store=store,
+            by=by,
         )
     if simulated is not None and {footer.get("simulated") for footer in footers} - {None, simulated}:
         kinds = "real answers; simulated ones" if simulated else "simulated answers; real ones"

@@ -205,15 +205,17 @@ def arrange(
         for name in (*stage.reads, *per, *stage.requires):
             if name not in given and (name in per or name not in answered):
                 not_what = "not" if name in per else "neither an answer of another stage nor"
+                built_in = stage.name in funds.STAGES
                 raise InputError(
                     "Stage {name!r} reads {column!r}, which is {not_what} a column of the table. Its columns: {listed}."
-                    "{hint}{cure}",
+                    "{hint}{cure}{other}",
                     name=stage.name,
                     column=name,
                     not_what=not_what,
                     listed=", ".join(shown),
                     hint=perhaps(name, [*shown, *(answered if name not in per else ())], index),
-                    cure="" if name in index else Sentence(" Rename that column, or map it by {names}."),
+                    cure="" if name in index else Sentence(" Rename the one that is meant, or map it by {names}."),
+                    other=Sentence(" For a table of another kind, ask with {prompt} and {fields}.") if built_in else "",
                 )
         reads = {*stage.requires, *(name for name in stage.reads if name not in given)} & answered
         needed[stage.name] = {writer[column].name for column in reads} | (

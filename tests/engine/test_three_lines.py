@@ -6,6 +6,7 @@ import datetime
 import decimal
 import enum
 import re
+import shlex
 import signal
 import sys
 from typing import Annotated
@@ -17,17 +18,18 @@ from pydantic import BaseModel, Field, HttpUrl
 import enrichkit
 from enrichkit import Answer, Stage, trust
 from enrichkit.gemini.simulator import Simulator
+from support.calls import enrich
 from support.clients import Teller
 from support.paths import DATA, ROOT
 from support.programs import Program
 from support.waiting import hold_after, wait_for
 
+README = (ROOT / "README.md").read_text("utf-8")
 BEFORE, CODE, OUTPUT = re.search(
-    r":\n\n```\n(.*?)```\n\n[^`]*```python\n(.*?)```\n\n```\n(.*?)```",
-    (ROOT / "README.md").read_text("utf-8"),
-    re.DOTALL,
+    r":\n\n```\n(.*?)```\n\n[^`]*```python\n(.*?)```\n\n```\n(.*?)```", README, re.DOTALL
 ).groups()
 """A table in the README, the code that follows, and what it prints."""
+OUT = "results/makers"
 ROWS, QUESTIONS = 64, 63
 
 
@@ -52,12 +54,25 @@ def test_the_first_code_fills_a_table_that_has_nothing_to_do_with_funds(here, ca
         given = df[column].notna()
         assert made[column][given].tolist() == df[column][given].tolist()
         assert made[column][~given].notna().sum() > 10
-    call = {"prompt": "Research {name} in {country}.", "fields": {"industry": str, "employees": int}}
+    call = {"prompt": space["prompt"], "fields": space["fields"], "out": OUT}
     assert enrichkit.plan(df, model="simulator", **call).to_ask == 0
     job = enrichkit.start(df, model="simulator", **call)
     pd.testing.assert_frame_equal(job.result(), made)
     assert job.status.traffic.requests == 0
-    assert enrichkit.report("enriched").cost.total.replies == QUESTIONS
+    assert enrichkit.report(OUT).cost.total.replies == QUESTIONS
+
+
+def test_the_rest_of_the_readmes_code_runs(here):
+    """In one namespace, in its order; what is asked in the terminal is the same question."""
+    space = {}
+    for code in re.findall(r"```python\n(.*?)```", README, re.DOTALL):
+        exec(code, space)
+    assert len(pd.read_csv("makers.csv")) == ROWS
+    assert [len(space[name]) > 0 for name in ("weak", "corrections")] == [True, True]
+    assert len(space["evidence"]) == 2 * QUESTIONS
+    for command in re.findall(r"^enrichkit run (.*?[^\\])$", README, re.DOTALL | re.MULTILINE):
+        enrich("run", *shlex.split(command.replace("\\\n", " ")))
+    assert pd.read_csv("makers.csv")["_status"].tolist() == ["done"] * ROWS
 
 
 @pytest.mark.slow
@@ -72,7 +87,7 @@ def test_after_a_kill_the_same_call_pays_nothing_counted_again(here, monkeypatch
         wait_for(lambda: server.counts()["answers"] >= 40)
         process.send_signal(signal.SIGKILL)
         process.wait()
-        stored, sent = len(enrichkit.costs("enriched")), server.counts()["requests"]
+        stored, sent = len(enrichkit.costs(OUT)), server.counts()["requests"]
         assert stored >= 40 - 12  # 10 workers, and two replies on their way to the disk
         go.set()
         exec(code, space := {})

@@ -14,6 +14,7 @@ from support.paths import TABLE
 from support.tables import Company
 
 COMPANY = Stage("company", prompt="Research {name} in {country}.", answer=Company)
+ONLY_KEY = "Of what is sent, only the key is filled"
 
 
 def notes(tmp_path, *, key="name", **columns):
@@ -84,12 +85,12 @@ def test_what_is_fine_is_not_told(column, cells):
 
 
 def test_rows_with_nothing_but_their_key_are_told(tmp_path):
-    """Blanks are nothing; numbers are something."""
+    """Blanks are nothing, and so is what no prompt reads; nothing is told where a prompt reads the key alone."""
     told = notes(
-        tmp_path, name=["Acme", "Bolt", "Cask", "Dune"], country=["Peru", " ", None, None], rank=[None, None, 3, None]
+        tmp_path, name=["Acme", "Bolt", "Cask", "Dune"], country=["Peru", " ", "Fiji", None], rank=[None, None, 3, None]
     )
-    assert told == ("Nothing but the key is filled in rows 2 and 4: answers to so little are often wrong or empty.",)
-    assert notes(tmp_path, key=["name", "country"], name=["Acme"], country=["Peru"]) == ()
+    assert told == (f"{ONLY_KEY} in rows 2 and 4: answers to so little are often wrong or empty.",)
+    assert notes(tmp_path, key=["name", "country"], name=["Acme"], country=["Peru"], rank=[None]) == ()
 
 
 def test_odd_values_are_told(tmp_path):
@@ -125,12 +126,12 @@ def test_a_table_of_any_kind_is_checked(tmp_path):
     told = notes(
         tmp_path,
         name=["Acme", "Bolt"],
-        country=[None, None],
+        country=[{"code": 1}, None],
         tags=[["a"], None],
         phone=[442079460000, None],
         website=[pd.Timestamp("2026-11-24"), None],
     )
-    assert told == ("Nothing but the key is filled in row 2: answers to so little are often wrong or empty.",)
+    assert told == (f"{ONLY_KEY} in row 2: answers to so little are often wrong or empty.",)
 
 
 def test_rows_are_told_by_their_label_where_there_is_one(tmp_path):
@@ -138,7 +139,7 @@ def test_rows_are_told_by_their_label_where_there_is_one(tmp_path):
     frame = pd.DataFrame({"name": ["Acme", "Bolt", "Acme"], "country": ["n/a", None, "n/a"]}, index=["x", "y", "z"])
     assert enrichkit.plan(frame, out=tmp_path / "out", stages=[COMPANY], key="name").notes == (
         "1 row repeats the key of an earlier row, one record each: row 3 (index 'z').",
-        "Nothing but the key is filled in row 2 (index 'y'): answers to so little are often wrong or empty.",
+        f"{ONLY_KEY} in row 2 (index 'y'): answers to so little are often wrong or empty.",
         "country says 'n/a' in rows 1 (index 'x') and 3 (index 'z'), which counts as a value: empty such cells to have "
         "them filled in.",
     )

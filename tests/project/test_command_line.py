@@ -802,7 +802,7 @@ def test_what_cannot_be_read_is_one_sentence(folder, simulator):
         ((*RUN, "--yes=1"), "argument --yes: ignored explicit argument '1'."),
         ((*RUN, "--key", "fund.title", "--key", "fund.title"), "--key must name at least one column, and each once."),
         ((*RUN, "--stages", "fund,fund"), "Give at least one stage, and each name once: fund, fund."),
-        (("weak", "store"), "the following arguments are required: -o/--output. See enrichkit weak --help."),
+        (("weak", "store"), "the following arguments are required: FILE. See enrichkit weak --help."),
         (("doctor", "--patience", "-1"), "argument --patience: a number from 0 on is needed, not '-1'."),
         (("simulate", "--fault", "safety=0.1", "--fault", "safety=0.2"), "--fault says twice what 'safety' is."),
     ]:

@@ -34,7 +34,7 @@ def test_each_list_is_written_as_csv_parquet_and_excel(folder):
     for name, listed in LISTS.items():
         frame = listed("store")
         for suffix in ("csv", "parquet", "xlsx"):
-            told = enrich(name, "store", "-o", f"{name}.{suffix}")
+            told = enrich(name, "store", f"{name}.{suffix}")
             assert told == f"Written: {name}.{suffix} ({len(frame)} row{'s' * (len(frame) != 1)})\n"
             enrichkit.export(frame, f"python.{suffix}")
             written = read_sheet(f"{name}.{suffix}")
@@ -52,13 +52,13 @@ def test_a_list_without_rows_is_a_file_without_rows(folder):
     enrich("run", "--input", "data.csv", "--stages", "deep", "--checkpoint", "other")
     for suffix in ("csv", "parquet", "xlsx", "jsonl"):
         file = f"corrections.{suffix}"
-        assert enrich("corrections", "other", "-o", file) == f"Written: {file} (0 rows)\n"
+        assert enrich("corrections", "other", file) == f"Written: {file} (0 rows)\n"
         assert read_sheet(file).empty
 
 
 def test_what_is_weak_can_be_run_again(folder):
     """The written list is a table of the user's own columns: another model may look at it in a store of its own."""
-    enrich("weak", "store", "-o", "weak.csv")
+    enrich("weak", "store", "weak.csv")
     enrich("run", "--input", "weak.csv", "--stages", "deep")
     enriched = read_sheet("weak_enriched.csv")
     assert enriched[["fund.title", "_why", "_status"]].to_numpy().tolist()[0] == [
@@ -72,12 +72,12 @@ def test_a_list_that_cannot_be_written_is_refused(folder):
     """2, and the sentence says what to do."""
     Path("folder.csv").mkdir()
     for arguments, said in {
-        ("store", "-o", "data.csv"): "data.csv is the input of the run. Write it elsewhere.",
-        ("store", "-o", "folder.csv"): "folder.csv cannot be written: it is a folder. Name another file.",
-        ("store", "-o", "store/x.csv"): "is, or lies in, the store's folder",
-        ("store", "-o", "x.pdf"): "the suffix '.pdf' is not known",
-        ("nothing", "-o", "x.csv"): "There is no store at",
-        ("store", "-o", "x.csv", "--oput", "x.csv"): "has no argument '--oput'.",
+        ("store", "data.csv"): "data.csv is the input of the run. Write it elsewhere.",
+        ("store", "folder.csv"): "folder.csv cannot be written: it is a folder. Name another file.",
+        ("store", "store/x.csv"): "is, or lies in, the store's folder",
+        ("store", "x.pdf"): "the suffix '.pdf' is not known",
+        ("nothing", "x.csv"): "There is no store at",
+        ("store", "x.csv", "--oput", "x.csv"): "has no argument '--oput'.",
     }.items():
         for name in LISTS:
             assert said in enrich(name, *arguments, code=2)

@@ -62,7 +62,7 @@ def test_own_stages_are_asked_as_python_asks_them(folder, simulator):
         enrich(*RUN, "--stages", spelling)
     assert Path("shell.csv").read_bytes() == by_python(stages=stages, key="name")
     assert simulator.counts()["requests"] == asked == 12
-    for command in (["status"], ["report"], ["verify"], ["weak", "-o", "weak.csv"], ["export", "all.csv"]):
+    for command in (["status"], ["report"], ["verify"], ["weak", "weak.csv"], ["export", "all.csv"]):
         assert enrich(command[0], "shell", *command[1:])
 
 

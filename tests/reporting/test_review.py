@@ -171,7 +171,7 @@ def test_the_box_a_file_and_papermill_come_to_the_same_table(out, tmp_path, monk
     table.to_csv(tmp_path / "expected.csv")
     assert result.read_text() == (tmp_path / "expected.csv").read_text()
 
-    enrich("review", places[2], "-o", tmp_path / "cells.csv", "--rows", 30)
+    enrich("review", places[2], tmp_path / "cells.csv", "--rows", 30)
     cells = pd.read_csv(tmp_path / "cells.csv", dtype=str, keep_default_na=False)
     trust.decide(places[2], judged(cells, KEYS))
     pd.testing.assert_frame_equal(trust.precision(places[2], target=0.9), table)

@@ -32,7 +32,10 @@ ASK = {"prompt": "Research {Fund Name}.", "fields": {"industry": str}}
         (ASK | {"fields": {"model_dump": str}}, "No field can be named 'model_dump'"),
         (ASK | {"fields": {}}, "asks for no field"),
         (ASK | {"prompt": "Where is the firm?"}, "names no column"),
-        (ASK | {"prompt": "Where is {Fund name}?"}, "Did you mean 'Fund Name'? Rename that column, or map it by names"),
+        (
+            ASK | {"prompt": "Where is {Fund name}?"},
+            "Did you mean 'Fund Name'? Rename the one that is meant, or map it by names",
+        ),
         ({"prompt": "Is {Country} right?", "fields": {"Country": str}}, "prompt reads 'Country', which is also one of"),
         (ASK | {"fields": {"Website": str}, "key": "Website"}, "fill the column 'Website', which is in the key"),
         (ASK | {"fields": {"shard": str}}, "fill the column 'shard', which is a run's own"),

@@ -109,7 +109,11 @@ OWN = FRAME.rename(columns=NAMES)
         (OWN, {"priority": "Port Name"}, "The priority column 'Port Name' must hold numbers"),
         (OWN, {"priority": "Lies on"}, "Did you mean 'Lies in'?"),
         (OWN.assign(**{"Lies in": [1j, 2j]}), {}, "Column 'Lies in' holds a value of type complex in row 1"),
-        (OWN[["Port Name"]], {"names": {"name": "Port Name"}}, "Its columns: Port Name. Rename that column, or map it"),
+        (
+            OWN[["Port Name"]],
+            {"names": {"name": "Port Name"}},
+            "Its columns: Port Name. Rename the one that is meant, or map it",
+        ),
         (OWN.set_index("Lies in"), {}, f"the table has no column 'Lies in'. 'Lies in'{IS_THE_INDEX}"),
         (OWN.assign(name="Osk"), {}, "the table has the columns 'name' and 'Port Name', and both would be 'name'."),
         (
