@@ -83,7 +83,13 @@ def serve(settings: dict[str, Any]) -> None:
 @contextlib.contextmanager
 def served(**settings: Any) -> Iterator[str]:
     """Run a server, and send whoever asks Gemini there; yield its address."""
-    command = [*MINE, "serve", json.dumps(settings)]
+    with address_of([*MINE, "serve", json.dumps(settings)]) as url:
+        yield url
+
+
+@contextlib.contextmanager
+def address_of(command: Sequence[str]) -> Iterator[str]:
+    """Run a command that prints a server's address, and send whoever asks Gemini there; yield the address."""
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         url = process.stdout.readline().strip()
@@ -171,6 +177,21 @@ def bare_sdk(records: int, url: str) -> Took:
     return took[0]
 
 
+def body_of(request: enrichkit.messages.Request) -> bytes:
+    """Return a request's body, as an SDK would write it."""
+    body = {
+        "contents": [{"role": "user", "parts": [{"text": request.text}]}],
+        "systemInstruction": {"role": "user", "parts": [{"text": request.system}]},
+        "tools": [{"googleSearch": {}}],
+        "generationConfig": {
+            "responseMimeType": "application/json",
+            "responseJsonSchema": request.schema,
+            "maxOutputTokens": request.max_output_tokens,
+        },
+    }
+    return json.dumps(body).encode()
+
+
 def bare_http(records: int, url: str) -> Took:
     """Ask with joblib's threads and the standard library's HTTP client, a connection each."""
     host, path = url.removeprefix("http://"), f"/v1beta/models/{MODEL}:generateContent"
@@ -178,19 +199,9 @@ def bare_http(records: int, url: str) -> Took:
     asked, took, own = requests_for(records), list[Took](), threading.local()
 
     def ask(request: enrichkit.messages.Request) -> dict[str, Any]:
-        body = {
-            "contents": [{"role": "user", "parts": [{"text": request.text}]}],
-            "systemInstruction": {"role": "user", "parts": [{"text": request.system}]},
-            "tools": [{"googleSearch": {}}],
-            "generationConfig": {
-                "responseMimeType": "application/json",
-                "responseJsonSchema": request.schema,
-                "maxOutputTokens": request.max_output_tokens,
-            },
-        }
         if not hasattr(own, "connection"):
             own.connection = http.client.HTTPConnection(host)
-        own.connection.request("POST", path, json.dumps(body), headers)
+        own.connection.request("POST", path, body_of(request), headers)
         return dict(json.load(own.connection.getresponse()))
 
     with timed(took):

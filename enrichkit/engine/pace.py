@@ -264,11 +264,9 @@ class RateLimiter:
 
         Nobody passes while ``opened`` is not set, however long it has waited for the pace before.
         """
-        # One worker waits for the pace, the others for their turn: no herd wakes up for one ticket.
-        while not self._turn.acquire(timeout=LOOKS_EVERY_SECONDS):
-            if stop.is_set():
-                return None
-        try:
+        # One worker waits for the pace, the others for their turn: no herd wakes up for one ticket. A stop is passed on
+        # from one to the next, since a thousand who look now and then cost more than the requests.
+        with self._turn:
             while not stop.is_set():
                 if opened is not None and not opened.wait(LOOKS_EVERY_SECONDS):
                     continue
@@ -287,8 +285,6 @@ class RateLimiter:
                 if self._refused:  # a pause is no waiting
                     self._waited_seconds += self._clock() - now
             return None
-        finally:
-            self._turn.release()
 
     def accepted(self, ticket: Ticket) -> None:
         """Learn that a request was not refused."""

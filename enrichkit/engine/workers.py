@@ -118,6 +118,7 @@ class Workers:
         self._pass_on = pass_on
         self._end_run = end_run
         self._turn = threading.Lock()
+        self._reserving = threading.Lock()
         self._permits = threading.Semaphore(asking.workers + SPARE_PERMITS)
         self._waiting: dict[Question, Attempts] = {}
         """What is to be tried once more, or for which another attempt is to follow."""
@@ -314,14 +315,16 @@ class Workers:
 
     def _reserve(self, request: Request) -> Decimal | None:
         """Reserve the worst case; wait while requests in flight may give some back; end the run if none can."""
-        while not self._stopped.is_set():
-            worst = self._budget.worst_cases.of(request)  # meanwhile it may have risen
-            if self._budget.reserve(worst):
-                return worst
-            # Not "nothing is in flight": another worker may have settled in between, and there is room again.
-            if self._budget.never(worst):
-                self._end_run("budget", f"the next request may cost up to {worst:.4f} USD, {self._budget.left_text}")
-            self._stopped.wait(0.05)
+        with self._reserving:  # one waits for room, the others for their turn
+            while not self._stopped.is_set():
+                worst = self._budget.worst_cases.of(request)  # meanwhile it may have risen
+                if self._budget.reserve(worst):
+                    return worst
+                # Not "nothing is in flight": another worker may have settled in between, and there is room again.
+                if self._budget.never(worst):
+                    about = f"the next request may cost up to {worst:.4f} USD, {self._budget.left_text}"
+                    self._end_run("budget", about)
+                self._stopped.wait(0.05)
         return None
 
     def _settle(self, request: Request, reply: Reply, worst: Decimal) -> None:

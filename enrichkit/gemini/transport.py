@@ -6,14 +6,18 @@ this machine no proxy is between. It knows no SDK, and what a reply means is rea
 
 from __future__ import annotations
 
+import functools
 import gzip
 import os
 import ssl
 import time
 import urllib.request
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
+
+if TYPE_CHECKING:
+    import httpcore2
 
 LATE_READS = 60
 """So often what has come is read beyond the deadline, 16 kB or more at a time: larger than any reply, yet an end."""
@@ -27,7 +31,11 @@ CERTIFICATES = ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_
 
 
 class Transport:
-    """The connections to one address, safe to use from many threads."""
+    """The connections to one address, safe to use from many threads.
+
+    Each is a pool of its own, and the one used last is the next to be taken: a pool of many looks at all of them for
+    every request, which at a thousand costs more than the request.
+    """
 
     def __init__(self, address: str) -> None:
         import httpcore2
@@ -35,13 +43,15 @@ class Transport:
         proxy = _proxy(address)
         network: Any = _Deadlines(httpcore2.SyncBackend())
         self._way = f"the proxy {proxy.url.host.decode()}" if proxy else str(urlsplit(address).hostname)
-        self._pool = httpcore2.ConnectionPool(
+        self._connect = functools.partial(
+            httpcore2.ConnectionPool,
             ssl_context=_certificates() if urlsplit(address).scheme == "https" else None,
             proxy=proxy,
-            max_connections=None,
+            max_connections=1,
             keepalive_expiry=IDLE_SECONDS,
             network_backend=network,
         )
+        self._free: list[httpcore2.ConnectionPool] = []
 
     def post(
         self, url: str, headers: Mapping[str, str], content: bytes, *, seconds: float
@@ -53,11 +63,17 @@ class Transport:
         timeout = {"connect": latest, "read": latest, "write": latest}
         sent = [*headers.items(), ("Accept-Encoding", "gzip")]
         try:
-            reply = self._pool.request("POST", url, headers=sent, content=content, extensions={"timeout": timeout})
+            connection = self._free.pop()
+        except IndexError:
+            connection = self._connect()
+        try:
+            reply = connection.request("POST", url, headers=sent, content=content, extensions={"timeout": timeout})
         except (httpcore2.ReadTimeout, TimeoutError) as error:
             raise TimeoutError(f"no whole reply within {seconds:.3g} s") from error
         except (httpcore2.ConnectError, httpcore2.ConnectTimeout) as error:
             raise type(error)(f"{error} (on the way to {self._way})") from error
+        finally:
+            self._free.append(connection)
         body = reply.content
         facts = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in reply.headers}
         while body.startswith(GZIP):  # whatever the head says of it: it may be packed twice, or not at all
@@ -66,7 +82,8 @@ class Transport:
 
     def close(self) -> None:
         """Close the connections."""
-        self._pool.close()
+        while self._free:
+            self._free.pop().close()
 
 
 class _Deadlines:
