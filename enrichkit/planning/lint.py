@@ -51,6 +51,8 @@ KINDS = {
 """Kinds of columns: how their names end, and what is due there."""
 ENDINGS = {ending: kind for kind, (endings, _) in KINDS.items() for ending in endings.split()}
 COUNTS_AS_VALUE = "{name} says {example} in {rows}, which counts as a value: empty such cells to have them filled in."
+REPEATS = "row repeats the key of an earlier row, and shares its answers"
+REPEAT = "rows repeat the key of an earlier row, and share its answers"
 MISPLACED = "{name} holds {example} where {due} due, in {rows}: columns may be shifted."
 
 Mask = npt.NDArray[np.bool_]
@@ -97,8 +99,8 @@ def repeated_rows(run_plan: RunPlan) -> Iterator[str]:
     repeats = run_plan.record >= 0
     repeats[run_plan.row] = False
     if len(again := np.flatnonzero(repeats)):
-        rows = many(len(again), "row repeats", "rows repeat")
-        yield f"{rows} the key of an earlier row, one record each: {rows_told(again, run_plan.frame.index)}."
+        rows = rows_told(again, run_plan.frame.index)
+        yield f"{many(len(again), REPEATS, REPEAT)}: {rows}."
 
 
 def empty_rows(run_plan: RunPlan) -> Iterator[str]:

@@ -138,7 +138,7 @@ def test_rows_are_told_by_their_label_where_there_is_one(tmp_path):
     """In every note alike, as in every error."""
     frame = pd.DataFrame({"name": ["Acme", "Bolt", "Acme"], "country": ["n/a", None, "n/a"]}, index=["x", "y", "z"])
     assert enrichkit.plan(frame, out=tmp_path / "out", stages=[COMPANY], key="name").notes == (
-        "1 row repeats the key of an earlier row, one record each: row 3 (index 'z').",
+        "1 row repeats the key of an earlier row, and shares its answers: row 3 (index 'z').",
         f"{ONLY_KEY} in row 2 (index 'y'): answers to so little are often wrong or empty.",
         "country says 'n/a' in rows 1 (index 'x') and 3 (index 'z'), which counts as a value: empty such cells to have "
         "them filled in.",

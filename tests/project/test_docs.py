@@ -96,8 +96,16 @@ def test_every_page_is_linked():
     listed = (ROOT / "docs" / "README.md").read_text("utf-8")
     assert [page.name for page in PAGES if f"]({page.name})" not in listed] == ["README.md"]
     for page in [*PAGES, ROOT / "README.md", ROOT / "AGENTS.md"]:
-        for target in re.findall(r"\]\((?!http|#)([^)#]+)", page.read_text("utf-8")):
-            assert (page.parent / target).exists(), (page.name, target)
+        for target, anchor in re.findall(r"\]\((?!http)([^)#]*)#?([^)]*)\)", page.read_text("utf-8")):
+            linked = page.parent / target if target else page
+            assert linked.exists(), (page.name, target)
+            assert not anchor or anchor in anchors(linked), (page.name, target, anchor)
+
+
+def anchors(page):
+    """Return what a link to a heading of the page may end in, as GitHub spells it."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text("utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 def test_every_option_of_the_command_line_is_documented():
@@ -120,9 +128,9 @@ def test_the_page_for_assistants_is_a_notebook_that_runs(tmp_path, monkeypatch):
         space: dict[str, object] = {}
         for cell in cells:
             exec(cell, space)
-    assert len(cells) == 6
-    assert enrichkit.report("enriched").cost.total.replies == 63
-    assert len(pd.read_csv("enriched.csv")) == 64
+    assert len(cells) == 7
+    assert enrichkit.report(space["out"]).cost.total.replies == 63
+    assert len(pd.read_csv(space["result"])) == 64
 
 
 SHOWN = [
