@@ -15,7 +15,7 @@ from ..gemini.wire import decode, parse
 from ..planning.records import record_ids
 from ..store.decisions import Decision, damaged_file, decision_files
 from ..store.files import MANIFEST, names_in, stray_work_area, trial_sides, work_area
-from ..store.index import RECORD_ID, footer, shard_paths, unseen_in
+from ..store.index import RECORD_ID, footer, shard_name, shard_paths, unseen_in
 from ..store.reader import StoreReader
 from ..store.rows import meta
 
@@ -120,12 +120,13 @@ def verify(out: str | Path = "enriched") -> Verification:
         rows = table.to_pylist()
         decided.update(*(held for stage in stages for held in reader.decisions.about(table, stage).values()))
         problems += [
-            f"Shard s{number:04d}{problem}" for problem in (*_wrong_ids(table, rows), *_wrong_rows(table, rows))
+            f"Shard {shard_name(number)}{problem}" for problem in (*_wrong_ids(table, rows), *_wrong_rows(table, rows))
         ]
         for row in rows:
             record = str(row.get(RECORD_ID))
             if record in shard_of:
-                problems.append(f"Record {record} is stored twice: shards s{shard_of[record]:04d} and s{number:04d}.")
+                shards = f"{shard_name(shard_of[record])} and {shard_name(number)}"
+                problems.append(f"Record {record} is stored twice: shards {shards}.")
             shard_of[record] = number
             for stage in stages:
                 payers.add(row.get(meta(stage, "paid_by")))
@@ -151,21 +152,24 @@ def verify(out: str | Path = "enriched") -> Verification:
 
 def _wrong_files(reader: StoreReader) -> Iterator[str]:
     """Yield which shards are damaged, and what lies about that does not belong there, or was quarantined."""
-    folder, area = reader.folder, work_area(reader.folder)
+    folder = reader.folder
     for path in reader.damaged:
         yield f"The shard {path} is damaged: its checksum fails."
     yield from (flaw.fact for flaw in reader.found_flaws)
-    if not reader.manifest and (area / MANIFEST).exists():
-        yield f"The manifest {area / MANIFEST} is damaged; the next run writes it anew."
-    shards = shard_paths(folder).values()
+    areas = [work_area(part) for part in reader.parts]
+    for path in (work_area(part) / MANIFEST for part, manifest in reader.manifests.items() if not manifest):
+        if path.exists():
+            yield f"The manifest {path} is damaged; the next run writes it anew."
+    shards = shard_paths(reader.parts).values()
     for path in sorted(path for path in folder.rglob("*") if path.is_file() and path not in shards):
         yield f"{path} is not a shard. Move it away: other programs that read the folder may stumble over it."
     if stray := stray_work_area(folder):
-        yield f"{stray} holds replies or decisions, and {folder} is a link to another place: move it to {area}."
+        yield f"{stray} holds replies or decisions, and {folder} is a link to another place: move it to {work_area(folder)}."
     yield from (damaged_file(path) for path, held in decision_files(folder) if held is None)
-    if names := names_in(area / "quarantine"):
-        count = many(len(names), "file was", "files were")
-        yield f"{count} quarantined in {area / 'quarantine'}: {', '.join(names[:3])}."
+    for aside in (area / "quarantine" for area in areas):
+        if names := names_in(aside):
+            count = many(len(names), "file was", "files were")
+            yield f"{count} quarantined in {aside}: {', '.join(names[:3])}."
 
 
 def _wrong_ids(table: pa.Table, rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:

@@ -28,7 +28,7 @@ from ..stages.checks import kinds_of_facts, means_the_same
 from ..stages.choice import checks_as_stored
 from ..table.arrow import LISTED, as_column, as_object, as_text, typed
 from ..table.cells import SEPARATOR, cell_text, column_texts, is_missing
-from .files import DECISIONS, Files, names_in, work_area
+from .files import DECISIONS, Files, names_in, whole, work_area
 from .index import Index
 from .journal import read_checked, with_checksum
 from .rows import META, meta
@@ -90,7 +90,7 @@ def about_of(row: Row, stage: Row) -> About:
 
 def write_decisions(out: Path, decisions: Sequence[Decision]) -> None:
     """Store decisions durably, as one file. Once this returns, they are never lost, and newer than all before them."""
-    folder = work_area(out) / DECISIONS
+    folder = work_area(whole(out)) / DECISIONS
     now = datetime.now(UTC)
     if before := _files(folder):  # a clock may have been set back
         latest = datetime.strptime(before[-1].split("-")[0], _TIME).replace(tzinfo=UTC)
@@ -102,7 +102,7 @@ def write_decisions(out: Path, decisions: Sequence[Decision]) -> None:
 
 def decision_files(out: Path) -> Iterator[tuple[Path, list[Decision] | None]]:
     """Yield the files of a store's decisions, oldest first, each with what is in it; None if it is damaged."""
-    folder = work_area(out) / DECISIONS
+    folder = work_area(whole(out)) / DECISIONS
     for name in _files(folder):
         held = read_checked(folder / name)
         yield folder / name, None if held is None else list(map(_decision, held["decisions"]))

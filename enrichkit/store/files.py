@@ -25,6 +25,8 @@ DECISIONS = "decisions"
 
 FIRST_SHARD = "shard=s0001"
 SHARD = re.compile(r"shard=s(\d{4}|[1-9]\d{4,})")
+PART = re.compile(r"part=(p(\d{4}))")
+"""The folder of a part: each is a store of its own, of a store that several processes fill at a time."""
 LONGEST_NAME = 255
 """In bytes; what file systems take."""
 
@@ -116,9 +118,25 @@ class Files:
 
 
 def work_area(out: Path) -> Path:
-    """Return the folder beside the shards; a link leads to the same one as its target, and so to the same lock."""
+    """Return the folder beside the shards; a link leads to the same one as its target, and so to the same lock.
+
+    That of a part lies in its store's: in the store's folder, pandas and pyarrow would stumble over it.
+    """
     real = out.resolve() if out.is_symlink() else out
-    return area_beside(real)
+    part = PART.fullmatch(out.name)
+    return work_area(real.parent) / part[1] if part else area_beside(real)
+
+
+def whole(out: Path) -> Path:
+    """Return the store of a part; of any other store itself."""
+    return out.parent if PART.fullmatch(out.name) else out
+
+
+def parts_of(out: Path) -> list[Path]:
+    """Return the parts of a store that any run has begun, in order; none if it is kept in one."""
+    names = {name for name in names_in(out) if PART.fullmatch(name)}
+    begun = {f"part={name}" for name in names_in(work_area(out))}
+    return [out / name for name in sorted(names | set(filter(PART.fullmatch, begun)))]
 
 
 def area_beside(folder: Path) -> Path:
@@ -129,7 +147,7 @@ def area_beside(folder: Path) -> Path:
 
 def trial_area(out: Path) -> Path:
     """Return the folder of a store's trials, beside its work area: each of their sides is a store in it."""
-    area = work_area(out)
+    area = work_area(whole(out))
     return area.with_name(f"{area.name.removesuffix('.work')}.trial")
 
 
@@ -143,7 +161,7 @@ def trial_sides(out: Path) -> list[Path]:
 
 def is_store(out: Path) -> bool:
     """Whether a run has stored something there, or has begun to."""
-    held = _holds_shards(out) or _is_in_use(work_area(out)) or stray_work_area(out) is not None
+    held = _holds_shards(out) or _is_in_use(work_area(out)) or stray_work_area(out) is not None or bool(parts_of(out))
     return held and (out.is_dir() or not out.exists())
 
 
@@ -195,7 +213,7 @@ def folder_of(out: str | Path) -> Path:
         if place.suffix == ".work" and _is_in_use(place):
             raise InputError("{folder} is or lies in a work area. Choose another {out}.", folder=folder)
         # Not by a list of what is in it: above may be thousands of other things.
-        above = place.name and place not in (folder, real)
+        above = place.name and place not in (folder, real, whole(folder), whole(real))
         if above and ((place / FIRST_SHARD).is_dir() or _is_in_use(work_area(place))):
             raise InputError("{folder} lies in the store {store}. Choose another {out}.", folder=folder, store=place)
     if not is_store(folder) and (stores := [name for name in names_in(folder) if is_store(folder / name)]):
@@ -230,7 +248,8 @@ def check_place(folder: Path, *, alone: bool = False) -> None:
     """
     if folder.exists() and not folder.is_dir():
         raise InputError("{folder} is a file. The store is a folder: choose another {out}.", folder=folder)
-    others = [name for name in names_in(folder) if name[0] not in "._" and not SHARD.fullmatch(name)]
+    ours = [name for name in names_in(folder) if SHARD.fullmatch(name) or PART.fullmatch(name)]
+    others = [name for name in names_in(folder) if name[0] not in "._" and name not in ours]
     if others and (alone or not is_store(folder)):
         raise InputError(
             "{folder}, where the store would be, is a folder with other things in it, such as {name}. Choose another "

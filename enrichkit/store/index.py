@@ -1,7 +1,7 @@
 """The snapshot of a store, and its index: which records are sealed where, and which questions have a reply.
 
 Both are made by reading only, without a lock. ``OUT/shard=s0007/part-0.parquet`` holds one row per record, and
-``OUT.work`` beside it what is not sealed yet.
+``OUT.work`` beside it what is not sealed yet; ``OUT/part=p0003`` may each be such a store.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import json
 import warnings
 from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +23,14 @@ import pyarrow.parquet as pq
 from ..errors import DamagedError, StoreError
 from ..formatting import Sentence
 from ..table.parquet import CHECKSUM, join, read_parquet, widest
-from .files import MANIFEST, OUTSTANDING, SHARD, names_in, work_area
+from .files import MANIFEST, OUTSTANDING, PART, SHARD, names_in, parts_of, work_area
 from .journal import Flaw, JournalEntry, by_question, copies_in, flaws_of, read_checked, read_journal
 
 VERSION = 1
 FOOTER = b"enrichkit"
 RECORD_ID = "_record_id"
+SHARDS_OF_A_PART = 100_000
+"""So far apart are the shards' numbers of two parts, of which the first is p0001; each counts its own from 0."""
 Columns = Collection[str] | None
 """Some columns, or all."""
 
@@ -63,6 +66,11 @@ class Described:
         return list(dict.fromkeys(str(name) for facts in self.footers.values() for name in facts.get("columns", ())))
 
     @property
+    def parts_in_all(self) -> int:
+        """Of how many parts these are some; 0 for a store that is kept in one."""
+        return next((facts["parts"] for facts in self.footers.values() if "parts" in facts), 0)
+
+    @property
     def simulated(self) -> bool | None:
         """Whether a simulator answered; None if no shard says so."""
         known = [facts["simulated"] for facts in self.footers.values() if facts.get("simulated") is not None]
@@ -79,6 +87,8 @@ class Snapshot(Described):
     ----------
     folder : Path
         The store's folder.
+    parts : list of Path
+        The folders of its parts; the store's own where it is kept in one.
     journal : dict of Path to list of JournalEntry
         The entries of each journal file; None for a damaged file.
     paths : dict of int to Path
@@ -87,16 +97,18 @@ class Snapshot(Described):
         What each of these says of itself, once `tables` has read them.
     damaged : list of Path
         The shards that were left out so far; `check_everything` finds all of them.
-    manifest : dict
-        Which shards the last seal left behind; empty if there is no sound manifest.
+    manifests : dict of Path to dict
+        Which shards the last seal of each part left behind; empty if there is no sound manifest.
     """
 
     def __init__(self, folder: Path, *, warn: bool = False) -> None:
         self.folder = folder
         self._warn = warn
-        self.journal = dict(read_journal(folder))
-        self.manifest = read_checked(work_area(folder) / MANIFEST) or {}  # before the shards: those may only be newer
-        self.paths = shard_paths(folder)
+        self.parts = parts_of(folder) or [folder]
+        self.journal = {path: entries for part in self.parts for path, entries in read_journal(part)}
+        # Before the shards: those may only be newer.
+        self.manifests = {part: read_checked(work_area(part) / MANIFEST) or {} for part in self.parts}
+        self.paths = shard_paths(self.parts)
         self._numbers = set(self.paths)
         self.footers = {}
         self.damaged: list[Path] = []
@@ -108,16 +120,20 @@ class Snapshot(Described):
 
     @property
     def outstanding(self) -> dict[str, Any]:
-        """What the last run noted of money that no reply shows; nothing if there is no note."""
-        path = work_area(self.folder) / OUTSTANDING
-        note = read_checked(path)
-        if note is None:
-            raise StoreError(
-                "{path} is damaged: what may have been spent beside the stored replies is unknown. Restore it from a "
-                "copy, or remove it to count nothing.",
-                path=path,
-            )
-        return note
+        """What the last run noted of money that no reply shows; nothing if there is no note. Of parts, the sums."""
+        notes = []
+        for path in (work_area(part) / OUTSTANDING for part in self.parts):
+            note = read_checked(path)
+            if note is None:
+                raise StoreError(
+                    "{path} is damaged: what may have been spent beside the stored replies is unknown. Restore it from "
+                    "a copy, or remove it to count nothing.",
+                    path=path,
+                )
+            notes.append(note)
+        if len(notes) == 1:
+            return notes[0]
+        return {name: str(sum(Decimal(note.get(name, 0)) for note in notes)) for name in ("possibly_usd", "excess_usd")}
 
     def tables(self, columns: Columns = None, *, keep: Columns = None) -> dict[int, pa.Table]:
         """Return each shard's table, of all columns or some; only what is read is checked for damage.
@@ -156,7 +172,22 @@ class Snapshot(Described):
 
     def flaws(self) -> Iterator[Flaw]:
         """Yield in what the shards are not those that were sealed."""
-        yield from flaws_of(self.folder, self.manifest, self.footers, self._numbers)
+        for part, manifest in self.manifests.items():
+            first = _first_shard(part)
+            numbers = {number - first for number in self._numbers if _is_of(number, first)}
+            yield from flaws_of(part, manifest, self._footers_of(first), numbers)
+
+    def copies(self) -> dict[int, int]:
+        """Return the shards that are copies of another one that is there, and of which."""
+        return {
+            first + number: first + original
+            for first in map(_first_shard, self.parts)
+            for number, original in copies_in(self._footers_of(first)).items()
+        }
+
+    def _footers_of(self, first: int) -> dict[int, dict[str, Any]]:
+        """Return what the shards of a part say of themselves, by the part's own numbers."""
+        return {number - first: facts for number, facts in self.footers.items() if _is_of(number, first)}
 
     def check_everything(self) -> None:
         """Find the shards that are damaged in any column, not only in those that are read."""
@@ -208,11 +239,10 @@ class Index(Snapshot):
         super().__init__(folder)
         kept = {RECORD_ID, *columns}
         tables = self.tables({*kept, *checked}, keep=kept)
-        newer = [number for number, facts in self.footers.items() if facts.get("version", VERSION) > VERSION]
-        if newer:
-            raise StoreError(
-                "Shard s{newer:04d} in {store} is of a newer enrichkit. Upgrade yours.", newer=newer[0], store=folder
-            )
+        for number, facts in self.footers.items():
+            if facts.get("version", VERSION) > VERSION:
+                name = shard_name(number)
+                raise StoreError("Shard {name} in {store} is of a newer enrichkit. Upgrade yours.", name=name, store=folder)
         merged = join(list(tables.values())).combine_chunks()
         self.columns = {name: merged.column(name).chunk(0) for name in merged.column_names}
         self.ids = self.columns.pop(RECORD_ID, pa.array([], pa.string()))
@@ -233,9 +263,9 @@ class Index(Snapshot):
         yield from super().flaws()
         places = find(self.ids, self.ids)
         twice = np.flatnonzero(places != np.arange(len(places)))
-        if len(twice) and not copies_in(self.footers):
-            first, second = self.shards[[places[twice[0]], twice[0]]]
-            fact = f"The shards s{first:04d} and s{second:04d} in {self.folder} hold some records twice."
+        if len(twice) and not self.copies():
+            first, second = map(shard_name, self.shards[[places[twice[0]], twice[0]]])
+            fact = f"The shards {first} and {second} in {self.folder} hold some records twice."
             yield Flaw(fact, Sentence("Move one of them away."))
 
     def forget_readings(self) -> None:
@@ -271,8 +301,10 @@ class Index(Snapshot):
 
 def unseen_in(store: Snapshot) -> str:
     """Return what cannot be known of a store without a manifest, in words; empty if it has one, or no shard."""
-    path = work_area(store.folder) / MANIFEST
-    return "" if store.manifest or not store.paths else f"Without {path} a missing newest shard cannot be seen."
+    for part, manifest in store.manifests.items():
+        if not manifest and any(_is_of(number, _first_shard(part)) for number in store.paths):
+            return f"Without {work_area(part) / MANIFEST} a missing newest shard cannot be seen."
+    return ""
 
 
 def find(values: Sequence[str] | pa.Array, among: pa.Array) -> npt.NDArray[np.int64]:
@@ -282,11 +314,34 @@ def find(values: Sequence[str] | pa.Array, among: pa.Array) -> npt.NDArray[np.in
     return np.asarray(places.fill_null(-1).to_numpy(zero_copy_only=False), dtype=np.int64)
 
 
-def shard_paths(out: Path) -> dict[int, Path]:
+def shard_paths(parts: Sequence[Path]) -> dict[int, Path]:
     """Return the file of each sealed shard, by number; a folder that a crash left empty has none."""
-    matches = filter(None, map(SHARD.fullmatch, names_in(out)))
-    paths = {int(match[1]): out / match[0] / "part-0.parquet" for match in matches}
+    paths = {
+        _first_shard(part) + int(match[1]): part / match[0] / "part-0.parquet"
+        for part in parts
+        for match in filter(None, map(SHARD.fullmatch, names_in(part)))
+    }
     return {number: path for number, path in sorted(paths.items()) if path.name in names_in(path.parent)}
+
+
+def shard_name(number: int) -> str:
+    """Return how a shard is called in a store.
+
+    >>> shard_name(7), shard_name(3 * SHARDS_OF_A_PART + 7)
+    ('s0007', 'p0003/s0007')
+    """
+    part, own = divmod(int(number), SHARDS_OF_A_PART)
+    return f"p{part:04d}/s{own:04d}" if part else f"s{own:04d}"
+
+
+def _first_shard(part: Path) -> int:
+    """Return the number that a part's first shard has among all of a store."""
+    match = PART.fullmatch(part.name)
+    return SHARDS_OF_A_PART * int(match[2]) if match else 0
+
+
+def _is_of(number: int, first: int) -> bool:
+    return 0 <= number - first < SHARDS_OF_A_PART
 
 
 def footer(table: pa.Table) -> dict[str, Any]:

@@ -31,7 +31,6 @@ from ..table.parquet import join
 from .decisions import Decisions, Judgement, parsed, read_decisions
 from .files import folder_of, is_store
 from .index import RECORD_ID, Columns, Snapshot, find
-from .journal import copies_in
 from .replies import (
     COST,
     StoredReplies,
@@ -96,7 +95,7 @@ class StoreReader(Snapshot):
         self.found_flaws = list(self.flaws())
         for flaw in self.found_flaws if warn else ():
             warnings.warn(f"{flaw.fact} What is there is read, each record once.", stacklevel=3)
-        for number in copies_in(self.footers):
+        for number in self.copies():
             del self.paths[number], self.footers[number]
         self.decisions = Decisions(read_decisions(folder, warn=warn), self.stages, self.answers)
 

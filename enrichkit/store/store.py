@@ -34,7 +34,7 @@ from ..errors import DamagedError, LockedError, StoreError
 from ..table.parquet import encode_parquet, read_parquet
 from .files import MANIFEST, OUTSTANDING, OWNER, Files, names_in, read_json, stray_work_area, work_area
 from .index import FOOTER, RECORD_ID, Index, Snapshot, damaged_error, find, footer
-from .journal import JournalEntry, copies_in, encode_journal, flawed_error, manifest_of, with_checksum
+from .journal import JournalEntry, encode_journal, flawed_error, manifest_of, with_checksum
 
 LOG = logging.getLogger("enrichkit")
 MOST_JOURNAL_FILES = 1000
@@ -113,7 +113,7 @@ class Store:
             "number": number,
             "highest": max(numbers),
             "gone": sorted({*range(max(numbers))} - numbers),
-            "seal": [self.index.manifest.get("seals", 0) + 1, uuid.uuid4().hex[:8]],
+            "seal": [self.index.manifests[self.out].get("seals", 0) + 1, uuid.uuid4().hex[:8]],
         }
         return table.replace_schema_metadata({FOOTER: json.dumps(facts).encode()})
 
@@ -122,11 +122,12 @@ class Store:
 
         It follows the shards, and is behind them for a moment: what it does not know is newer by its seal.
         """
-        seals = [store.manifest.get("seals", 0), *(facts["seal"][0] for facts in footers.values())]
+        last = store.manifests[self.out]
+        seals = [last.get("seals", 0), *(facts["seal"][0] for facts in footers.values())]
         manifest = manifest_of(footers, max(seals))
-        if manifest != (store.manifest or manifest_of({}, 0)):
+        if manifest != (last or manifest_of({}, 0)):
             self.files.put(self.work / MANIFEST, with_checksum(manifest))
-            store.manifest = manifest
+            store.manifests[self.out] = manifest
 
     def shard(self, number: int, columns: Collection[str] | None = None) -> pa.Table:
         """Return a sealed shard's table, all of it or some columns."""
@@ -213,7 +214,7 @@ class Store:
         """Quarantine every shard that fails a checksum, in any column, and those that are copies of others."""
         store = Snapshot(self.out)
         store.check_everything()
-        copies = copies_in(store.footers)
+        copies = store.copies()
         # First the manifest: after a crash in between they are still there, and still refused.
         self._put_manifest(store, {number: store.footers[number] for number in store.footers.keys() - copies.keys()})
         for path in [*store.damaged, *(store.paths[number] for number in copies)]:
