@@ -9,6 +9,7 @@ from typing import Any, get_args
 
 import pandas as pd
 
+from .cluster.coordinator import open_cluster
 from .errors import InputError
 from .formatting import perhaps
 from .planning.estimate import spent_before
@@ -16,9 +17,10 @@ from .planning.plan import RunPlan
 from .planning.summary import Plan, make_plan
 from .pricing.budget import Budget
 from .progress.screens import way_to_show
-from .runs.lifecycle import check_access, check_setup, look_ahead, terminated_as_interrupted
+from .runs.lifecycle import check_access, check_setup, look_ahead, open_engine, terminated_as_interrupted
 from .runs.options import Options, takes
 from .runs.runner import Run, begin
+from .runs.seam import Opener
 from .store.index import Index
 from .table.arrow import as_frame
 
@@ -158,7 +160,7 @@ def run(df: pd.DataFrame, options: Options) -> pd.DataFrame:
     ['done']
     """
     with terminated_as_interrupted():  # from before the first request: a display may take its time to come up
-        return begin(df, options).result()
+        return begin(df, options, opened=_opener(options)).result()
 
 
 @takes(Options)
@@ -192,7 +194,11 @@ def start(df: pd.DataFrame, options: Options) -> Run:
     ['done']
     """
     # A copy: what the caller does to it meanwhile must not move the answers to other rows.
-    return begin(df.copy(), options)
+    return begin(df.copy(), options, opened=_opener(options))
+
+
+def _opener(options: Options) -> Opener:
+    return open_engine if options.cluster is None else open_cluster
 
 
 def check_parameters(namespace: Mapping[str, Any], /, **types: type | UnionType) -> None:

@@ -32,8 +32,8 @@ NO_MATHEMATICS = "mathjax_ignore tex2jax_ignore"
 
 NAMES = (
     *("stages", "prompt", "fields", "key", "names", "model", "client", "workers", "rpm", "budget_usd", "prices"),
-    *("retry_failed", "reread", "on_change", "redo_damaged", "limit", "priority", "shard_rows", "deadline_seconds"),
-    *("patience_seconds", "notify", "progress", "delay_seconds", "tier"),
+    *("retry_failed", "reread", "on_change", "redo_damaged", "limit", "priority", "shard_rows", "cluster", "parts"),
+    *("deadline_seconds", "patience_seconds", "notify", "progress", "delay_seconds", "tier"),
 )
 """The settings that a sentence may name in braces."""
 SPELLINGS = {

@@ -59,7 +59,7 @@ class Pace:
     """
 
     def __init__(self, *, rpm: float | None = None) -> None:
-        self._gap = 60 / rpm if rpm else 0.0
+        self.limit(rpm)
         self._state: Literal["open", "probing", "closed"] = "open"
         self._number = 0
         self._last = -math.inf
@@ -85,6 +85,10 @@ class Pace:
         self._full: deque[int] = deque(maxlen=FULL_AFTER)  # how many were under way at the last refusals
         self._most_at_once: int | None = None  # none unless the service limits that
 
+    def limit(self, rpm: float | None) -> None:
+        """Send so many requests a minute at most from now on; 0 for none."""
+        self._gap = 0.0 if rpm is None else 60 / rpm if rpm else math.inf
+
     def rate(self, now: float) -> float:
         """Return the present speed, in requests a second."""
         if self._base is None:
@@ -94,7 +98,7 @@ class Pace:
 
     def wait(self, now: float) -> float:
         """Return the seconds until the next request may be sent; 0 for at once."""
-        wait = self._last + self._gap - now
+        wait = math.inf if self._gap == math.inf else self._last + self._gap - now
         if self._most_at_once is not None:  # an answer wakes who waits
             return max(0.0, wait, 0.0 if self._under_way < self._most_at_once else SHORTEST_PAUSE_SECONDS)
         if self._state == "open":
@@ -240,17 +244,21 @@ class Pace:
 
 
 class RateLimiter:
-    """Lets requests through one by one, as fast as the `Pace` allows; none once patience has run out."""
+    """Lets requests through one by one, as fast as the `Pace` allows; none once patience has run out.
+
+    ``rpm`` is the most that it lets through a minute, or says what that is at the moment.
+    """
 
     def __init__(
         self,
         *,
-        rpm: float | None = None,
+        rpm: float | Callable[[], float] | None = None,
         patience_seconds: float | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._rpm = rpm
-        self._pace = Pace(rpm=rpm)
+        most = None if callable(rpm) else rpm
+        self._rpm: Callable[[], float | None] = rpm if callable(rpm) else lambda: most
+        self._pace = Pace()
         self._patience_seconds = patience_seconds
         self._refused = False
         self._waited_seconds = 0.0
@@ -272,6 +280,7 @@ class RateLimiter:
                     continue
                 with self._lock:
                     now = self._clock()
+                    self._pace.limit(self._rpm())
                     wait = self._pace.wait(now)
                     if wait <= 0:
                         return self._pace.sent(now)
@@ -303,7 +312,7 @@ class RateLimiter:
     def forget(self) -> None:
         """Start afresh: what was learned came of requests that are sent no more."""
         with self._lock:
-            self._pace = Pace(rpm=self._rpm)
+            self._pace = Pace()
         self._news.set()
 
     @property
@@ -315,4 +324,5 @@ class RateLimiter:
     def view(self) -> PaceView:
         """The pace at this moment."""
         with self._lock:
+            self._pace.limit(self._rpm())
             return self._pace.view(self._clock())

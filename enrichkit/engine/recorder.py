@@ -30,12 +30,14 @@ from .shard_writer import Row, ShardWriter
 class Recorder:
     """The records of one run on one store, which is open for writing."""
 
-    def __init__(self, plan: RunPlan, store: Store, *, prices: Mapping[str, Price], shard_rows: int) -> None:
+    def __init__(
+        self, plan: RunPlan, store: Store, *, prices: Mapping[str, Price], shard_rows: int, parts: int = 0
+    ) -> None:
         self.plan = plan
         self.store = store
         self._prices = prices
         self._shard_rows = shard_rows
-        self.shard_writer = ShardWriter(plan, store, shard_rows=shard_rows)
+        self.shard_writer = ShardWriter(plan, store, shard_rows=shard_rows, parts=parts)
         self._names = frozenset(self.shard_writer.schema.names)
         self._outcomes: dict[Question, Outcome] = {}
         self._needed = [np.diff(stage.start) for stage in plan.stages]
@@ -199,6 +201,10 @@ class Recorder:
                     self._outcomes.pop(Question(place, code), None)
         self.completed.append(record)
         return row
+
+    def unsealed(self) -> tuple[list[Row], pa.Schema]:
+        """Return the complete rows that are in no shard yet, and the schema of the next one."""
+        return [row for _, row in self.shard_writer.unsealed_rows()], self.shard_writer.schema
 
     def completed_rows(self, records: Sequence[int], own_names: Mapping[str, str]) -> list[Row]:
         """Return the rows of completed records without the raw replies, from the shards where they are sealed.

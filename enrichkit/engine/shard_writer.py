@@ -7,7 +7,6 @@ crash falls. What a row means is no concern of this room.
 from __future__ import annotations
 
 import functools
-import hashlib
 import json
 import uuid
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -18,13 +17,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..messages import SIMULATOR
-from ..planning.plan import RunPlan, read_otherwise
+from ..planning.plan import RunPlan, given_columns, read_otherwise
 from ..planning.questions import StageQuestions
 from ..pricing.prices import Price
 from ..stages.checks import kinds_as_facts
 from ..stages.stage import Stage
 from ..store.decisions import Decisions, decisions_in, undecided
-from ..store.index import FOOTER, RECORD_ID, VERSION, Index, find
+from ..store.index import FOOTER, RECORD_ID, VERSION, Index, find, layout_of
 from ..store.rows import (
     STATUS,
     Spent,
@@ -45,17 +44,16 @@ Row = dict[str, Any]
 class ShardWriter:
     """The rows of one run on their way into the shards of a store, which is open for writing."""
 
-    def __init__(self, plan: RunPlan, store: Store, *, shard_rows: int) -> None:
+    def __init__(self, plan: RunPlan, store: Store, *, shard_rows: int, parts: int) -> None:
         self._plan = plan
         self._store = store
+        self._parts = parts
         self._shard_rows = shard_rows
         self._stages = [questions.stage for questions in plan.stages]
-        self.given = list(dict.fromkeys([*store.index.given, *plan.table.column_names]))
-        """The columns that are the user's, now or when the store was filled."""
-        written = _written_schema(plan, store.index.schema)
-        self.schema = _target_schema(self._stages, store.index, written, given=self.given, key=plan.key)
+        self.given = given_columns(plan, store.index)
+        self.schema = schema_of(plan, store.index)
         self._run_id = uuid.uuid4().hex[:12]
-        self._layout = _layout(self.schema)
+        self._layout = layout_of(self.schema)
         self.spent: dict[str, Spent] = {}
         """What was spent on a question since that was last recorded in a sealed row."""
         self.payer: dict[str, str] = {}
@@ -202,6 +200,7 @@ class ShardWriter:
             "simulated": True if self._plan.model == SIMULATOR else _is_simulated(table, stages),
             "run": self._run_id,
             "layout": self._layout,
+            "parts": self._parts,
         }
         return table.replace_schema_metadata({FOOTER: json.dumps(facts).encode()})
 
@@ -256,7 +255,7 @@ def reread(store: Store, stages: Sequence[Stage], *, failed: bool, prices: Mappi
             held = facts["stages"] | {
                 stage.name: facts["stages"][stage.name] | _reading_facts(stage) for stage in others
             }
-            facts = facts | {"version": VERSION, "stages": held, "layout": _layout(schema)}
+            facts = facts | {"version": VERSION, "stages": held, "layout": layout_of(schema)}
             table = decisions.over(_with_status(build_table(rows, schema, stages), index.stages))
             store.seal(table.replace_schema_metadata({FOOTER: json.dumps(facts).encode()}), (), shard=shard)
     store.reload()
@@ -285,6 +284,12 @@ def _reread_row(stage: Stage, row: Row, visible: Collection[str], prices: Mappin
     emptied = dict.fromkeys(filled or () if outcome.answer is not None else ())
     cells = {name: (row | emptied).get(name) for name in visible}
     return emptied | stage_values(stage, outcome, cells, answered=filled is not None)
+
+
+def schema_of(plan: RunPlan, index: Index) -> pa.Schema:
+    """Return the schema of the shards that a run will seal."""
+    written, given = _written_schema(plan, index.schema), given_columns(plan, index)
+    return _target_schema([questions.stage for questions in plan.stages], index, written, given=given, key=plan.key)
 
 
 def _written_schema(plan: RunPlan, stored: pa.Schema) -> pa.Schema:
@@ -331,12 +336,6 @@ def _with_status(table: pa.Table, stages: Collection[str]) -> pa.Table:
     for name, status in (statuses | {STATUS: overall}).items():
         table = table.set_column(table.schema.get_field_index(name), name, status)
     return table
-
-
-def _layout(schema: pa.Schema) -> str:
-    """Return a short name for a schema's columns and types, to tell shards that lack some."""
-    text = "\n".join(f"{field.name} {field.type}" for field in schema)
-    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
 def _is_simulated(table: pa.Table, stages: Collection[str]) -> bool | None:

@@ -42,7 +42,7 @@ class Asking:
     client: Client
     client_name: str
     workers: int
-    rpm: float | None
+    rpm: float | Callable[[], float] | None
     deadline_seconds: float
     patience_seconds: float | None
     prices: Mapping[str, Price]

@@ -74,6 +74,11 @@ class RunPlan(Records):
             raise InputError("{filled}", filled=self.filled)
 
 
+def given_columns(plan: RunPlan, index: Index) -> list[str]:
+    """Return the columns that are the user's, now or when the store was filled."""
+    return list(dict.fromkeys([*index.given, *plan.table.column_names]))
+
+
 def check_store_fits(index: Index, *, stages: Sequence[Stage], key: tuple[str, ...], simulated: bool | None) -> None:
     """Refuse a store with another key, with simulated answers among real ones, or with another stage's columns.
 

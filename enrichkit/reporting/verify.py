@@ -14,8 +14,8 @@ from ..formatting import many, text_page
 from ..gemini.wire import decode, parse
 from ..planning.records import record_ids
 from ..store.decisions import Decision, damaged_file, decision_files
-from ..store.files import MANIFEST, names_in, stray_work_area, trial_sides, work_area
-from ..store.index import RECORD_ID, footer, shard_name, shard_paths, unseen_in
+from ..store.files import MANIFEST, names_in, shard_name, shard_paths, stray_work_area, trial_sides, work_area
+from ..store.index import RECORD_ID, footer, unseen_in
 from ..store.reader import StoreReader
 from ..store.rows import meta
 
@@ -164,7 +164,8 @@ def _wrong_files(reader: StoreReader) -> Iterator[str]:
     for path in sorted(path for path in folder.rglob("*") if path.is_file() and path not in shards):
         yield f"{path} is not a shard. Move it away: other programs that read the folder may stumble over it."
     if stray := stray_work_area(folder):
-        yield f"{stray} holds replies or decisions, and {folder} is a link to another place: move it to {work_area(folder)}."
+        area = work_area(folder)
+        yield f"{stray} holds replies or decisions, and {folder} is a link to another place: move it to {area}."
     yield from (damaged_file(path) for path, held in decision_files(folder) if held is None)
     for aside in (area / "quarantine" for area in areas):
         if names := names_in(aside):

@@ -12,7 +12,7 @@ import os
 import signal
 import threading
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from ..engine.recorder import Recorder
 from ..engine.retry import ATTEMPTS
 from ..engine.shard_writer import reread
 from ..engine.workers import SPARE_PERMITS, Asking
-from ..errors import BudgetError, SetupError, Stopped, StoreError
+from ..errors import BudgetError, InputError, SetupError, Stopped, StoreError
 from ..formatting import Sentence, amount, many
 from ..gemini.client import access, check_capabilities, client_of, is_simulated
 from ..messages import SIMULATOR
@@ -40,7 +40,7 @@ from ..stages.behaviour import behaviour
 from ..stages.choice import arrange, choose_stages, with_stage_names
 from ..stages.stage import Stage
 from ..status import Status, next_step
-from ..store.files import is_store
+from ..store.files import is_store, parts_of
 from ..store.index import Index, find, indexed
 from ..store.journal import JournalEntry
 from ..store.replies import answers_of_trials
@@ -49,12 +49,22 @@ from ..store.store import Store, write_note
 from .options import DEADLINES, Options
 
 LOG = logging.getLogger("enrichkit")
+LEAST_SHARD_ROWS, USUAL_SHARDS = 50, 400
 FILES_OF_A_STORE = 8
 """So many files a run may have open at a time besides its connections."""
 
 
-def open_engine(frame: pd.DataFrame, options: Options, opening: contextlib.ExitStack) -> tuple[Engine, Recorder]:
+def open_engine(
+    frame: pd.DataFrame,
+    options: Options,
+    opening: contextlib.ExitStack,
+    *,
+    rpm: Callable[[], float] | None = None,
+    parts: int = 0,
+) -> tuple[Engine, Recorder]:
     """Open a call's store and plan its run, once; ``opening`` closes what was opened.
+
+    A store that is one of several ``parts`` is told by ``rpm`` how many requests a minute are its own at the moment.
 
     A mistake in the call, the table or the set-up is refused before anything is written. On a store that is filled,
     only what depends on the open questions is refused later, after stored answers were read again.
@@ -62,9 +72,15 @@ def open_engine(frame: pd.DataFrame, options: Options, opening: contextlib.ExitS
     stages, records = _asked(frame, options)
     records.check()
     check_setup(options, stages)
+    if kept := parts_of(options.folder):
+        raise InputError(
+            "{store} is kept in {number}, which take a {cluster}. Give that, or choose another {out}.",
+            store=options.folder,
+            number=many(len(kept), "part"),
+        )
     plan = None
     if not is_store(options.folder):
-        plan = run_plan_of(records, Index(options.folder, **_indexed(stages)), stages, options)
+        plan = run_plan_of(records, index_of(options, stages), stages, options)
         plan.check()
         check_access(options, plan)
     FAILED.clear()
@@ -88,7 +104,8 @@ def open_engine(frame: pd.DataFrame, options: Options, opening: contextlib.ExitS
             store.append(answered)
         plan = run_plan_of(records, store.index, stages, options)
     check_access(options, plan)
-    recorder = Recorder(plan, store, prices=options.prices, shard_rows=options.shard_rows)
+    shard_rows = options.shard_rows or max(LEAST_SHARD_ROWS, -(-len(plan.ids) // USUAL_SHARDS))
+    recorder = Recorder(plan, store, prices=options.prices, shard_rows=shard_rows, parts=parts)
     if not store.enough_space():
         raise StoreError(
             "The disk that holds {folder} is nearly full. Free some space, then run again.", folder=options.folder
@@ -109,7 +126,7 @@ def open_engine(frame: pd.DataFrame, options: Options, opening: contextlib.ExitS
             client=client,
             client_name=options.client_name,
             workers=_room_for(options),
-            rpm=options.rpm,
+            rpm=rpm or options.rpm,
             deadline_seconds=options.deadline_seconds or DEADLINES[options.tier],
             patience_seconds=options.patience_seconds,
             prices=options.prices,
@@ -150,7 +167,7 @@ def same_call(options: Options, other: Options) -> bool:
             return [meaning(part) for part in value]
         return behaviour([value]) or value
 
-    names = {field.name for field in fields(Options)} - {"out", "progress"}
+    names = {field.name for field in fields(Options)} - {"out", "progress", "cluster"}
     return all(meaning(getattr(options, name)) == meaning(getattr(other, name)) for name in names)
 
 
@@ -201,6 +218,11 @@ def open_store(options: Options, stages: Sequence[Stage]) -> Store:
     return store
 
 
+def index_of(options: Options, stages: Sequence[Stage]) -> Index:
+    """Return the index of a call's store, reading only."""
+    return Index(options.folder, **_indexed(stages))
+
+
 def _indexed(stages: Sequence[Stage]) -> dict[str, Any]:
     """Return which columns the index of a store needs, and in which others no damage is let pass.
 
@@ -245,7 +267,7 @@ def _check_fits(records: Records, index: Index, stages: Sequence[Stage], options
 def look_ahead(frame: pd.DataFrame, options: Options) -> tuple[RunPlan, Index]:
     """Return what a call would have to do, and the index of its store, reading only."""
     stages, records = _asked(frame, options)
-    index = Index(options.folder, **_indexed(stages))
+    index = index_of(options, stages)
     _check_fits(records, index, stages, options)
     if options.reread:
         index.forget_readings()
@@ -273,11 +295,9 @@ def named(out: Path) -> Iterator[None]:
         ) from error
 
 
-def stopped(
-    kind: type[Stopped], how: str, *, reason: str, status: Status, recorder: Recorder, options: Options
-) -> Stopped:
+def stopped(kind: type[Stopped], how: str, *, reason: str, status: Status, plan: RunPlan, options: Options) -> Stopped:
     """Return the error of a run that ended early: how it ended, what is done, what the same call would do."""
-    cost = f"{_rest(status, recorder, options)}Prices: {status.money.prices}. " if reason == "budget" else ""
+    cost = f"{_rest(status, plan, options)}Prices: {status.money.prices}. " if reason == "budget" else ""
     failed = f"{status.failed:,} failed, " if status.failed else ""
     return kind(
         "{how}{complete:,} of {records} done and saved, {failed}{are_left} left. {cost}{following}.",
@@ -294,12 +314,12 @@ def stopped(
     )
 
 
-def _rest(status: Status, recorder: Recorder, options: Options) -> str:
+def _rest(status: Status, plan: RunPlan, options: Options) -> str:
     """Say what the rest will cost, by what this run's questions have cost; before any has, as a plan would."""
     rest = status.money.rest_usd
     if rest is None and not status.money.unpriced:
         with contextlib.suppress(OSError):  # the store may be what ended the run
-            plan, index = recorder.plan, recorder.store.index
+            index = index_of(options, [questions.stage for questions in plan.stages])
             about = estimate(plan, index, workers=options.workers, rpm=options.rpm, prices=options.prices)
             rest = None if about.cost_usd is None else about.cost_usd[1]
     return f"They will cost about {amount(rest)} USD more. " if rest and status.left else ""

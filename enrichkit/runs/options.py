@@ -74,13 +74,16 @@ def _choice(*values: object) -> Rule:
     return lambda value: value in values, f"{', '.join(others)} or {last}"
 
 
+MOST_PARTS = 9999
 RULES: dict[str, Rule] = {
     "rpm": (lambda value: value is None or _positive(value), "a number above 0"),
     "budget_usd": (lambda value: value is None or _positive(value), "a number above 0"),
     "deadline_seconds": (lambda value: value is None or _positive(value), "a number above 0"),
     "patience_seconds": (lambda value: value is None or _positive(value), "a number above 0"),
     "delay_seconds": (lambda value: isinstance(value, int | float) and 0 <= value < math.inf, "a number of seconds"),
-    "shard_rows": (_whole, "a whole number above 0"),
+    "shard_rows": (lambda value: value is None or _whole(value), "a whole number above 0"),
+    "cluster": (lambda value: value is None or hasattr(value, "subscribe_topic"), "a client of dask.distributed"),
+    "parts": (lambda value: value is None or (_whole(value) and value <= MOST_PARTS), f"1 to {MOST_PARTS:,}"),
     "limit": (lambda value: value is None or _whole(value, 0), "a number of records"),
     "retry_failed": _choice(True, "only", False),
     "on_change": _choice(*get_args(OnChange)),
@@ -166,8 +169,15 @@ class Options:
         Work on this many records at most; the rest stays pending.
     priority : str or callable, optional
         A column, or a function of the table, with a number per record; the highest are asked first.
-    shard_rows : int
-        Rows per shard.
+    shard_rows : int, optional
+        Rows per shard; default: 50, of a table of more than 20,000 records as many as make 400 shards.
+    cluster : distributed.Client, optional
+        Ask from all processes of a dask cluster, which share a file system; needs ``rpm``, which is shared out, and
+        ``pip install 'enrichkit[dask]'``. Each worker has the key in its own environment. It pays from some thousand
+        questions a process.
+    parts : int, optional
+        With a cluster, in how many parts the table is divided, each asked by one process at a time; default: as the
+        store has, else 64.
     deadline_seconds : float, optional
         The time that one request may take, in seconds; default: 180, with ``tier="flex"`` 900. Tries and waits after
         errors count, waiting for the pace does not; the first try has half of it, with ``tier="flex"`` all. An answer
@@ -222,7 +232,9 @@ class Options:
     redo_damaged: bool = field(default=False, metadata={"flag": "--redo-damaged", "action": "store_true"})
     limit: int | None = field(default=None, metadata={"flag": "--limit", "metavar": "N"})
     priority: Priority = field(default=None, metadata={"flag": "--priority", "metavar": "COLUMN"})
-    shard_rows: int = field(default=50, metadata={"flag": "--shard-rows", "metavar": "N"})
+    shard_rows: int | None = field(default=None, metadata={"flag": "--shard-rows", "metavar": "N"})
+    cluster: Any = None
+    parts: int | None = None
     deadline_seconds: float | None = None
     patience_seconds: float | None = field(default=600.0, metadata={"flag": "--patience", "metavar": "SECONDS"})
     notify: str | Sequence[str] | None = field(
@@ -249,6 +261,10 @@ class Options:
                 raise InputError(
                     "{name} must be {what}, not {value!r:.200}.", name=setting(name), what=what, value=value
                 )
+        if self.cluster is None and self.parts is not None:
+            raise InputError("{parts} are for a {cluster}. Give both, or neither.")
+        if self.cluster is not None and (self.rpm is None or self.limit is not None):
+            raise InputError("With a {cluster}, {rpm} has to be given, which is shared out, and no {limit}.")
         object.__setattr__(self, "prices", {name.removeprefix(PREFIX): price for name, price in self.prices.items()})
 
     @functools.cached_property

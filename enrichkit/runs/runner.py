@@ -22,6 +22,7 @@ from ..status import BY_A_PERSON, Status, stop_reason_text
 from ..store.reader import enriched
 from .lifecycle import open_engine, same_call, stopped, terminated_as_interrupted
 from .options import Options
+from .seam import Opener
 from .waiting import WAIT_SECONDS, Waiting
 
 ROWS_AT_ONCE = 500
@@ -61,6 +62,7 @@ class Run:
         frame: pd.DataFrame,
         options: Options,
         *,
+        opened: Opener = open_engine,
         says_why: bool = True,
         spelling: Mapping[str, str] = PYTHON,
     ) -> None:
@@ -71,7 +73,7 @@ class Run:
         self._error: BaseException | None = None
         way = way_to_show(options.progress)
         with contextlib.ExitStack() as opening:
-            self._engine, self._recorder = open_engine(frame, options, opening)
+            self._engine, self._recorder = opened(frame, options, opening)
             self._closing = opening.pop_all()
         for said in self._recorder.plan.warnings if says_why else ():
             point_out(said)
@@ -211,11 +213,10 @@ class Run:
     @property
     def table(self) -> pd.DataFrame:
         """The table as it stands, also while the run is under way: answers count once their record is complete."""
-        plan, writer, options = self._recorder.plan, self._recorder.shard_writer, self._options
-        # Before the shards are read: what is sealed meanwhile is met there.
-        rows = [row for _, row in writer.unsealed_rows()]
+        plan, options = self._recorder.plan, self._options
+        rows, schema = self._recorder.unsealed()  # before the shards are read: what is sealed meanwhile is met there
         stages = [questions.stage for questions in plan.stages]
-        known = {"key": plan.key, "ids": plan.ids, "record": plan.record, "rows": rows, "schema": writer.schema}
+        known = {"key": plan.key, "ids": plan.ids, "record": plan.record, "rows": rows, "schema": schema}
         return enriched(options.folder, plan.frame, stages=stages, names=options.names, **known)
 
     @property
@@ -304,11 +305,11 @@ class Run:
         return self.table
 
     def _stopped(self, kind: type[Stopped], how: str) -> Stopped:
-        reason = self._engine.reason[0] if self._engine.reason else "interrupt"
-        return stopped(kind, how, reason=reason, status=self.status, recorder=self._recorder, options=self._options)
+        reason, recorder = self._engine.reason[0] if self._engine.reason else "interrupt", self._recorder
+        return stopped(kind, how, reason=reason, status=self.status, plan=recorder.plan, options=self._options)
 
 
-def begin(frame: pd.DataFrame, options: Options) -> Run:
+def begin(frame: pd.DataFrame, options: Options, *, opened: Opener = open_engine) -> Run:
     """Return a call's run: a new one, or the one of the same call in this process, shown here, which is under way.
 
     Those that are about to let the store go, such as one that was left at once, are waited for.
@@ -326,4 +327,4 @@ def begin(frame: pd.DataFrame, options: Options) -> Run:
         elif same_call(options, run._options) and frame.equals(run._given):
             run._live.begin(way_to_show(options.progress))
             return run
-    return Run(frame, options)
+    return Run(frame, options, opened=opened)

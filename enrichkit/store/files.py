@@ -14,6 +14,7 @@ import os
 import re
 import shutil
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,8 @@ FIRST_SHARD = "shard=s0001"
 SHARD = re.compile(r"shard=s(\d{4}|[1-9]\d{4,})")
 PART = re.compile(r"part=(p(\d{4}))")
 """The folder of a part: each is a store of its own, of a store that several processes fill at a time."""
+SHARDS_OF_A_PART = 100_000
+"""So far apart are the shards' numbers of two parts, of which the first is p0001; each counts its own from 0."""
 LONGEST_NAME = 255
 """In bytes; what file systems take."""
 
@@ -132,11 +135,47 @@ def whole(out: Path) -> Path:
     return out.parent if PART.fullmatch(out.name) else out
 
 
+def part_of(out: Path, number: int) -> Path:
+    """Return the folder of a part."""
+    return out / f"part=p{number:04d}"
+
+
 def parts_of(out: Path) -> list[Path]:
     """Return the parts of a store that any run has begun, in order; none if it is kept in one."""
     names = {name for name in names_in(out) if PART.fullmatch(name)}
     begun = {f"part={name}" for name in names_in(work_area(out))}
     return [out / name for name in sorted(names | set(filter(PART.fullmatch, begun)))]
+
+
+def shard_paths(parts: Sequence[Path]) -> dict[int, Path]:
+    """Return the file of each sealed shard, by number; a folder that a crash left empty has none."""
+    paths = {
+        first_shard(part) + int(match[1]): part / match[0] / "part-0.parquet"
+        for part in parts
+        for match in filter(None, map(SHARD.fullmatch, names_in(part)))
+    }
+    return {number: path for number, path in sorted(paths.items()) if path.name in names_in(path.parent)}
+
+
+def shard_name(number: int) -> str:
+    """Return how a shard is called in a store.
+
+    >>> shard_name(7), shard_name(3 * SHARDS_OF_A_PART + 7)
+    ('s0007', 'p0003/s0007')
+    """
+    part, own = divmod(int(number), SHARDS_OF_A_PART)
+    return f"p{part:04d}/s{own:04d}" if part else f"s{own:04d}"
+
+
+def first_shard(part: Path) -> int:
+    """Return the number that a part's first shard has among all of a store."""
+    match = PART.fullmatch(part.name)
+    return SHARDS_OF_A_PART * int(match[2]) if match else 0
+
+
+def is_of(number: int, first: int) -> bool:
+    """Whether a shard is of the part with that first one."""
+    return 0 <= number - first < SHARDS_OF_A_PART
 
 
 def area_beside(folder: Path) -> Path:

@@ -6,6 +6,7 @@ Both are made by reading only, without a lock. ``OUT/shard=s0007/part-0.parquet`
 
 from __future__ import annotations
 
+import hashlib
 import json
 import warnings
 from collections.abc import Collection, Iterator, Sequence
@@ -23,14 +24,12 @@ import pyarrow.parquet as pq
 from ..errors import DamagedError, StoreError
 from ..formatting import Sentence
 from ..table.parquet import CHECKSUM, join, read_parquet, widest
-from .files import MANIFEST, OUTSTANDING, PART, SHARD, names_in, parts_of, work_area
+from .files import MANIFEST, OUTSTANDING, first_shard, is_of, parts_of, shard_name, shard_paths, work_area
 from .journal import Flaw, JournalEntry, by_question, copies_in, flaws_of, read_checked, read_journal
 
 VERSION = 1
 FOOTER = b"enrichkit"
 RECORD_ID = "_record_id"
-SHARDS_OF_A_PART = 100_000
-"""So far apart are the shards' numbers of two parts, of which the first is p0001; each counts its own from 0."""
 Columns = Collection[str] | None
 """Some columns, or all."""
 
@@ -68,7 +67,7 @@ class Described:
     @property
     def parts_in_all(self) -> int:
         """Of how many parts these are some; 0 for a store that is kept in one."""
-        return next((facts["parts"] for facts in self.footers.values() if "parts" in facts), 0)
+        return max((facts.get("parts", 0) for facts in self.footers.values()), default=0)
 
     @property
     def simulated(self) -> bool | None:
@@ -173,21 +172,13 @@ class Snapshot(Described):
     def flaws(self) -> Iterator[Flaw]:
         """Yield in what the shards are not those that were sealed."""
         for part, manifest in self.manifests.items():
-            first = _first_shard(part)
-            numbers = {number - first for number in self._numbers if _is_of(number, first)}
+            first = first_shard(part)
+            numbers = {number - first for number in self._numbers if is_of(number, first)}
             yield from flaws_of(part, manifest, self._footers_of(first), numbers)
-
-    def copies(self) -> dict[int, int]:
-        """Return the shards that are copies of another one that is there, and of which."""
-        return {
-            first + number: first + original
-            for first in map(_first_shard, self.parts)
-            for number, original in copies_in(self._footers_of(first)).items()
-        }
 
     def _footers_of(self, first: int) -> dict[int, dict[str, Any]]:
         """Return what the shards of a part say of themselves, by the part's own numbers."""
-        return {number - first: facts for number, facts in self.footers.items() if _is_of(number, first)}
+        return {number - first: facts for number, facts in self.footers.items() if is_of(number, first)}
 
     def check_everything(self) -> None:
         """Find the shards that are damaged in any column, not only in those that are read."""
@@ -242,7 +233,9 @@ class Index(Snapshot):
         for number, facts in self.footers.items():
             if facts.get("version", VERSION) > VERSION:
                 name = shard_name(number)
-                raise StoreError("Shard {name} in {store} is of a newer enrichkit. Upgrade yours.", name=name, store=folder)
+                raise StoreError(
+                    "Shard {name} in {store} is of a newer enrichkit. Upgrade yours.", name=name, store=folder
+                )
         merged = join(list(tables.values())).combine_chunks()
         self.columns = {name: merged.column(name).chunk(0) for name in merged.column_names}
         self.ids = self.columns.pop(RECORD_ID, pa.array([], pa.string()))
@@ -263,7 +256,7 @@ class Index(Snapshot):
         yield from super().flaws()
         places = find(self.ids, self.ids)
         twice = np.flatnonzero(places != np.arange(len(places)))
-        if len(twice) and not self.copies():
+        if len(twice) and not copies_of(self):
             first, second = map(shard_name, self.shards[[places[twice[0]], twice[0]]])
             fact = f"The shards {first} and {second} in {self.folder} hold some records twice."
             yield Flaw(fact, Sentence("Move one of them away."))
@@ -299,10 +292,19 @@ class Index(Snapshot):
         return np.where(answered >= 0, answered, find(questions, sealed))
 
 
+def copies_of(store: Snapshot) -> dict[int, int]:
+    """Return the shards of a store that are copies of another one that is there, and of which."""
+    return {
+        first + number: first + original
+        for first in map(first_shard, store.parts)
+        for number, original in copies_in(store._footers_of(first)).items()
+    }
+
+
 def unseen_in(store: Snapshot) -> str:
     """Return what cannot be known of a store without a manifest, in words; empty if it has one, or no shard."""
     for part, manifest in store.manifests.items():
-        if not manifest and any(_is_of(number, _first_shard(part)) for number in store.paths):
+        if not manifest and any(is_of(number, first_shard(part)) for number in store.paths):
             return f"Without {work_area(part) / MANIFEST} a missing newest shard cannot be seen."
     return ""
 
@@ -314,41 +316,17 @@ def find(values: Sequence[str] | pa.Array, among: pa.Array) -> npt.NDArray[np.in
     return np.asarray(places.fill_null(-1).to_numpy(zero_copy_only=False), dtype=np.int64)
 
 
-def shard_paths(parts: Sequence[Path]) -> dict[int, Path]:
-    """Return the file of each sealed shard, by number; a folder that a crash left empty has none."""
-    paths = {
-        _first_shard(part) + int(match[1]): part / match[0] / "part-0.parquet"
-        for part in parts
-        for match in filter(None, map(SHARD.fullmatch, names_in(part)))
-    }
-    return {number: path for number, path in sorted(paths.items()) if path.name in names_in(path.parent)}
-
-
-def shard_name(number: int) -> str:
-    """Return how a shard is called in a store.
-
-    >>> shard_name(7), shard_name(3 * SHARDS_OF_A_PART + 7)
-    ('s0007', 'p0003/s0007')
-    """
-    part, own = divmod(int(number), SHARDS_OF_A_PART)
-    return f"p{part:04d}/s{own:04d}" if part else f"s{own:04d}"
-
-
-def _first_shard(part: Path) -> int:
-    """Return the number that a part's first shard has among all of a store."""
-    match = PART.fullmatch(part.name)
-    return SHARDS_OF_A_PART * int(match[2]) if match else 0
-
-
-def _is_of(number: int, first: int) -> bool:
-    return 0 <= number - first < SHARDS_OF_A_PART
-
-
 def footer(table: pa.Table) -> dict[str, Any]:
     """Return what a shard says of itself: version, key, stages, whether it is simulated, its seal; and its rows."""
     metadata = table.schema.metadata or {}
     unsigned = {"seal": [0, metadata.get(CHECKSUM, b"").decode()]}  # before there were seals
     return {**unsigned, **json.loads(metadata.get(FOOTER, b"{}")), "rows": table.num_rows}
+
+
+def layout_of(schema: pa.Schema) -> str:
+    """Return a short name for a schema's columns and types, to tell shards that lack some."""
+    text = "\n".join(f"{field.name} {field.type}" for field in schema)
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
 def damaged_error(path: Path) -> DamagedError:

@@ -30,7 +30,7 @@ from ..table.cells import cell_text, is_missing
 from ..table.parquet import join
 from .decisions import Decisions, Judgement, parsed, read_decisions
 from .files import folder_of, is_store
-from .index import RECORD_ID, Columns, Snapshot, find
+from .index import RECORD_ID, Columns, Snapshot, copies_of, find
 from .replies import (
     COST,
     StoredReplies,
@@ -95,7 +95,7 @@ class StoreReader(Snapshot):
         self.found_flaws = list(self.flaws())
         for flaw in self.found_flaws if warn else ():
             warnings.warn(f"{flaw.fact} What is there is read, each record once.", stacklevel=3)
-        for number in self.copies():
+        for number in copies_of(self):
             del self.paths[number], self.footers[number]
         self.decisions = Decisions(read_decisions(folder, warn=warn), self.stages, self.answers)
 

@@ -33,7 +33,7 @@ import pyarrow as pa
 from ..errors import DamagedError, LockedError, StoreError
 from ..table.parquet import encode_parquet, read_parquet
 from .files import MANIFEST, OUTSTANDING, OWNER, Files, names_in, read_json, stray_work_area, work_area
-from .index import FOOTER, RECORD_ID, Index, Snapshot, damaged_error, find, footer
+from .index import FOOTER, RECORD_ID, Index, Snapshot, copies_of, damaged_error, find, footer
 from .journal import JournalEntry, encode_journal, flawed_error, manifest_of, with_checksum
 
 LOG = logging.getLogger("enrichkit")
@@ -58,7 +58,8 @@ class Store:
         self.quarantined: list[Path] = []
         self._journal: dict[Path, set[str]] = {}
         self._serial = 0
-        self._lock, self._inode = self._take_lock()
+        self._lock = take_lock(out, self.files)
+        self._inode = os.stat(self.work / "lock").st_ino
         try:
             for name in names_in(self.work / "tmp"):
                 self.files.remove(self.work / "tmp" / name)
@@ -175,32 +176,6 @@ class Store:
             self.files.remove(self.work / OWNER)
         self._lock.release()
 
-    def _take_lock(self) -> tuple[filelock.BaseFileLock, int]:
-        for folder in (self.out, self.work):
-            self.files.make_folder(folder)
-            if not folder.is_dir():
-                raise StoreError("{folder} is no folder, or a link to nowhere. Choose another {out}.", folder=folder)
-        if stray := stray_work_area(self.out):
-            raise StoreError(
-                "{stray} holds replies or decisions of {store}. Move it to {work}, then run again.",
-                stray=stray,
-                store=self.out,
-                work=self.work,
-            )
-        path = self.work / "lock"
-        lock = filelock.FileLock(str(path), timeout=0, thread_local=False, mode=0o600)
-        try:
-            with warnings.catch_warnings(record=True) as said:
-                warnings.simplefilter("always")
-                lock.acquire()
-        except filelock.Timeout:
-            raise LockedError("{owner} or choose another {out}.", owner=_owner(self.out)) from None
-        for warning in said:  # a file system without locks: two runs are kept apart by a file instead
-            LOG.warning("%s: %s", path, warning.message)
-        owner = {"pid": os.getpid(), "host": socket.gethostname(), "started": time.strftime("%Y-%m-%d %H:%M:%S")}
-        (self.work / OWNER).write_text(json.dumps(owner))
-        return lock, os.stat(path).st_ino
-
     def _check_lock(self) -> None:
         """Raise if the lock file was deleted or replaced: another process may be writing."""
         with contextlib.suppress(FileNotFoundError):
@@ -214,7 +189,7 @@ class Store:
         """Quarantine every shard that fails a checksum, in any column, and those that are copies of others."""
         store = Snapshot(self.out)
         store.check_everything()
-        copies = store.copies()
+        copies = copies_of(store)
         # First the manifest: after a crash in between they are still there, and still refused.
         self._put_manifest(store, {number: store.footers[number] for number in store.footers.keys() - copies.keys()})
         for path in [*store.damaged, *(store.paths[number] for number in copies)]:
@@ -271,6 +246,35 @@ class Store:
         old = list(self._journal)
         self._put_journal([entry for entries in self.index.pending.values() for entry in entries])
         self._remove(old)
+
+
+def take_lock(out: Path, files: Files) -> filelock.BaseFileLock:
+    """Return the lock of a store, which nobody else can take until it is released; raise if somebody has it."""
+    work = work_area(out)
+    for folder in (out, work):
+        files.make_folder(folder)
+        if not folder.is_dir():
+            raise StoreError("{folder} is no folder, or a link to nowhere. Choose another {out}.", folder=folder)
+    if stray := stray_work_area(out):
+        raise StoreError(
+            "{stray} holds replies or decisions of {store}. Move it to {work}, then run again.",
+            stray=stray,
+            store=out,
+            work=work,
+        )
+    path = work / "lock"
+    lock = filelock.FileLock(str(path), timeout=0, thread_local=False, mode=0o600)
+    try:
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            lock.acquire()
+    except filelock.Timeout:
+        raise LockedError("{owner} or choose another {out}.", owner=_owner(out)) from None
+    for warning in said:  # a file system without locks: two runs are kept apart by a file instead
+        LOG.warning("%s: %s", path, warning.message)
+    owner = {"pid": os.getpid(), "host": socket.gethostname(), "started": time.strftime("%Y-%m-%d %H:%M:%S")}
+    (work / OWNER).write_text(json.dumps(owner))
+    return lock
 
 
 def write_note(store: Store, outstanding: Mapping[str, Any]) -> None:

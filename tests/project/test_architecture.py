@@ -18,7 +18,7 @@ from support.paths import PACKAGE
 
 FLOORS = (
     "formatting|errors messages|status table pricing|reading|stages gemini|store|planning|"
-    "engine progress|trust|reporting|runs|api|cli|__main__"
+    "engine progress|trust|reporting|runs|cluster|api|cli|__main__"
 ).split("|")
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names.split()}
 
@@ -45,7 +45,7 @@ ALONE = {
 """Rooms and wings that may know less than their floor allows: these rooms, and those of these wings, alone."""
 INTERPRETERS = {"rows", "reader", "replies", "decisions"}
 """The rooms of the store that know what is stored; the others keep bytes and tables."""
-CHECKERS = {"runs", "api", "cli", "__main__"}
+CHECKERS = {"runs", "cluster", "api", "cli", "__main__"}
 """The rooms that know the settings of a call as one; the others take those they use."""
 
 
@@ -97,10 +97,10 @@ TODAY: dict[str, dict[str, int]] = {
         "runs/runner.Run": 8,
     },
     "code lines": {
-        "": 13818,
+        "": 14421,
     },
     "core": {
-        "": 6911,
+        "": 7030,
     },
 }
 """What passes its limit for now, by its name: it may shrink, and grow only with a feature. The goal of 8,500

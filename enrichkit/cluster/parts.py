@@ -1,0 +1,71 @@
+"""The parts: which records are asked by one process, so that no question is asked in two of them.
+
+Records that share a question agree in all that it is about, so a digest of what all stages have in common puts them
+together, whatever order or spelling the table has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import StageError
+from ..formatting import joined
+from ..planning.plan import RunPlan, read_otherwise
+from ..store.files import SHARDS_OF_A_PART, Files, part_of, work_area
+from ..store.index import Index
+from ..table.cells import column_texts, digests
+from ..table.parquet import encode_parquet
+
+ROWS = "rows.parquet"
+"""The table's rows of a part, in its work area; they replace those of the call before."""
+
+
+def parts_of_records(plan: RunPlan, shared: Sequence[str], parts: int) -> npt.NDArray[np.int64]:
+    """Return the number of the part of each record, from 1 on, by the columns that all questions are about."""
+    first = plan.first
+    ignore_case = any(questions.stage.ignore_case for questions in plan.stages)
+    texts = [(name, column_texts(first[name], ignore_case=ignore_case)) for name in shared]
+    halves = digests(texts).view(np.uint64)[:, 0]
+    return 1 + (halves % np.uint64(parts)).astype(np.int64)
+
+
+def share_key(plan: RunPlan) -> list[str]:
+    """Return the columns that the questions of all stages are about; raise if there are none."""
+    lead = plan.stages[0]
+    shared = list(lead.per)
+    for other in plan.stages[1:]:
+        if not set(shared) & set(other.per):
+            raise StageError(
+                "A cluster needs a column that all stages ask about, to divide the table by it: stage {one!r} asks "
+                "about {its}, stage {other!r} about {others}. Give both a column in common in 'per', or ask them in "
+                "stores of their own.",
+                one=lead.stage.name,
+                its=joined(shared, ", "),
+                other=other.stage.name,
+                others=joined(other.per, ", "),
+            )
+        shared = [name for name in shared if name in other.per]
+    return shared
+
+
+def open_parts(plan: RunPlan, index: Index, placed: npt.NDArray[np.int64]) -> list[int]:
+    """Return the parts in which something is to be asked, or to be read again."""
+    stages = [questions.stage for questions in plan.stages]
+    outdated = {number // SHARDS_OF_A_PART for number, facts in index.footers.items() if read_otherwise(facts, stages)}
+    return sorted({*placed[plan.order].tolist(), *outdated})
+
+
+def write_rows(plan: RunPlan, out: Path, part: int, placed: npt.NDArray[np.int64]) -> Path:
+    """Write the table's rows of a part for whoever asks them, the most urgent first; return the part's folder."""
+    folder = part_of(out, part)
+    rows = np.flatnonzero((plan.record >= 0) & (placed[plan.record] == part))
+    urgency = np.full(len(plan.ids), len(plan.ids))
+    urgency[plan.order] = np.arange(len(plan.order))
+    rows = rows[np.argsort(urgency[plan.record[rows]], kind="stable")]
+    area = work_area(folder)
+    Files(area / "tmp").put(area / ROWS, encode_parquet(plan.table.take(rows)))
+    return folder

@@ -1,0 +1,122 @@
+"""What runs on a worker of the cluster: one part's engine, which goes by a lease and says how far it is."""
+
+from __future__ import annotations
+
+import contextlib
+import pickle
+import threading
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple, cast
+
+from ..engine.driver import Engine
+from ..engine.recorder import Recorder
+from ..errors import EnrichError, LockedError, StoreError
+from ..runs.lifecycle import open_engine
+from ..runs.options import Options
+from ..status import Status
+from ..store.files import work_area
+from ..store.reader import to_frame
+from ..table.parquet import read_parquet
+from .leases import BEATS_EVERY_SECONDS, Grant, Lease
+from .parts import ROWS
+
+ALONE_SECONDS = 10.0
+"""So long without a word of the run it goes on, sending nothing; then it ends."""
+LOCKED_SECONDS = 60.0
+"""So long a part is waited for that another worker holds: it may be one that is cut off, and ends soon."""
+
+
+class Ended(NamedTuple):
+    """How a part's engine has ended: the reason, if it was early, its last status, the records that it completed."""
+
+    reason: tuple[str, str] | None
+    status: Status
+    completed: list[str]
+
+
+def ask_part(folder: Path, settings: Mapping[str, Any], *, parts: int, run: str, task: str) -> Ended:
+    """Ask what a part has to ask, in this process, which has the key in its environment.
+
+    Whatever is refused before a request is raised, with the worker's address.
+    """
+    from distributed import get_worker
+
+    lease = Lease()
+    try:
+        options = Options(out=folder, progress=False, notify=[], **settings)
+        rows = read_parquet(work_area(folder) / ROWS)
+        if rows is None:
+            raise StoreError("The rows in {area} cannot be read.", area=work_area(folder))
+        frame = to_frame(rows)
+        with contextlib.ExitStack() as opening:
+            until = time.monotonic() + LOCKED_SECONDS
+            while True:
+                try:
+                    engine, recorder = open_engine(
+                        frame, options, opening, rpm=lambda: lease.rpm(time.monotonic()), parts=parts
+                    )
+                    break
+                except LockedError:
+                    if time.monotonic() > until:
+                        raise
+                    time.sleep(BEATS_EVERY_SECONDS)
+            with _in_touch(engine, lease, run=run, facts={"part": folder.name, "task": task}):
+                engine.drive()
+    except EnrichError as error:
+        said = getattr(error, "sentence", error)
+        raise type(error)("{said} (On the worker {worker}.)", said=said, worker=get_worker().address) from None
+    return Ended(engine.reason, engine.status, _completed(recorder))
+
+
+def _completed(recorder: Recorder) -> list[str]:
+    return [recorder.plan.id(record) for record in recorder.completed]
+
+
+@contextlib.contextmanager
+def _in_touch(engine: Engine, lease: Lease, *, run: str, facts: Mapping[str, str]) -> Iterator[None]:
+    """Say four times a second how far the engine is, and do what the run says in return."""
+    from distributed import get_client, get_worker
+
+    worker, client = get_worker(), cast(Any, get_client())
+    name, over = uuid.uuid4().hex, threading.Event()
+    topic = f"enrichkit-{worker.address}-{threading.get_ident()}"  # few of them: the scheduler forgets none
+    heard_at, lock = [time.monotonic()], threading.Lock()
+
+    def hear(event: tuple[float, Mapping[str, Any]]) -> None:
+        said = event[1]
+        if (grant := said["grants"].get(name)) is None:
+            return
+        with lock:
+            heard_at[0] = time.monotonic()
+            lease.take(Grant(*grant))
+        if said["stop"]:
+            engine.stop()
+        elif said["paused"] != engine.status.paused:
+            (engine.pause if said["paused"] else engine.resume)()
+
+    def say() -> None:
+        ended = False
+        while not ended:
+            ended = over.is_set()
+            with lock:
+                beat, number = lease.beat(time.monotonic())
+                alone = time.monotonic() - heard_at[0] > ALONE_SECONDS
+            if alone:
+                engine.stop("stop", "nothing is heard of the run")
+            about = pickle.dumps((engine.reason, engine.status))
+            said = {"lease": name, "topic": topic, "beat": beat, "number": number, "over": ended, "about": about}
+            worker.log_event(run, {**facts, **said})
+            over.wait(BEATS_EVERY_SECONDS)
+
+    client.subscribe_topic(topic, hear)
+    thread = threading.Thread(target=say, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+        client.unsubscribe_topic(topic)
