@@ -250,7 +250,7 @@ class Workers:
             "search": request.search and not sent.short,
         }
         # Stored as it came: what it means is read after, and may be read otherwise later. An SDK's client has
-        # parsed the body just as `decode` would; a reply of one's own client changes on its way into JSON.
+        # parsed the body just as `read_stored` would; a reply of one's own client changes on its way into JSON.
         # A short reply must never be read as an answer, whatever it holds: its failure is kept beside it.
         raw_alone = client_name in CLIENTS and sent.reply.raw is not None and not sent.short
         payload = encode(sent.reply, raw_alone=raw_alone, **facts)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeVar, get_args
 
 from ..messages import Cause, Failure, Reply, Source, Support, Usage, whole_count
@@ -85,7 +85,7 @@ def parse(raw: str) -> Reply:
 def encode(reply: Reply, *, raw_alone: bool = False, **facts: Any) -> bytes:
     """Return the stored form of a reply: JSON with all its fields, and ``facts`` (question, seconds, time, …) beside.
 
-    With ``raw_alone``, for bodies that the reader of `decode` can parse, only the body is kept: what it means is never
+    With ``raw_alone``, for bodies that `parse` can read, only the body is kept: what it means is never
     stored beside it, since a better parser must be free to read it differently.
     """
     kept = {"raw": reply.raw} if raw_alone and reply.raw is not None else {"reply": dataclasses.asdict(reply)}
@@ -93,17 +93,21 @@ def encode(reply: Reply, *, raw_alone: bool = False, **facts: Any) -> bytes:
     return json.dumps(facts | kept, ensure_ascii=True, separators=(",", ":"), default=str).encode("ascii")
 
 
-def decode(payload: bytes, parse: Callable[[str], Reply]) -> tuple[Reply, dict[str, Any]]:
-    """Return the reply and its facts from the stored form; ``parse`` reads a raw body.
+def read_stored(payload: bytes) -> tuple[Reply, dict[str, Any]]:
+    """Return the reply and its facts from the stored form.
 
-    >>> reply, facts = decode(encode(Reply(text="{}"), seconds=1.5), parse=lambda raw: Reply(raw=raw))
+    >>> reply, facts = read_stored(encode(Reply(text="{}"), seconds=1.5))
     >>> reply.text, facts
     ('{}', {'seconds': 1.5})
     """
     facts: dict[str, Any] = json.loads(payload)
-    if (raw := facts.pop("raw", None)) is not None:
-        return parse(raw), facts
-    fields = facts.pop("reply")
+    raw = facts.pop("raw", None)
+    reply = _as_stored(facts.pop("reply")) if raw is None else parse(raw)
+    return with_searches(reply, unknown=None if facts.get("search") else 0), facts
+
+
+def _as_stored(fields: dict[str, Any]) -> Reply:
+    """Return the reply that all these fields were stored of."""
     supports = fields.get("supports", ())
     fields["usage"] = Usage(**fields["usage"])
     fields["sources"] = [Source(**source) for source in fields["sources"] if isinstance(source, dict)]
@@ -112,13 +116,7 @@ def decode(payload: bytes, parse: Callable[[str], Reply]) -> tuple[Reply, dict[s
         usage = {"usage": fields["usage"]} if failure.get("usage") else {}
         known = {"cause": failure["cause"] if failure["cause"] in get_args(Cause) else "client"}  # once it was any word
         fields["failure"] = Failure(**failure | usage | known)
-    return Reply(**fields), facts
-
-
-def read_stored(payload: bytes) -> tuple[Reply, dict[str, Any]]:
-    """Return a stored reply and its facts."""
-    reply, facts = decode(payload, parse)
-    return with_searches(reply, unknown=None if facts.get("search") else 0), facts
+    return Reply(**fields)
 
 
 def with_searches(reply: Reply, *, unknown: int | None) -> Reply:

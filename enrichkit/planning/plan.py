@@ -26,7 +26,6 @@ from ..store.index import Index, unseen_in
 from ..store.rows import meta, own_replies, read_payload
 from ..table.arrow import is_true
 from ..table.cells import column_texts
-from ..table.parquet import read_parquet
 from . import identity
 from .questions import OnChange, StageQuestions
 from .records import Records, run_columns
@@ -223,11 +222,9 @@ def read_failed(index: Index, stages: Sequence[Stage], *, retry: bool, prices: M
         status = index.column(meta(stage.name, "status"))
         failed = is_true(pc.equal(status, "failed")) & (retry | _is_outdated(index, stage))
         read = np.zeros(len(failed), bool)
-        for shard in np.unique(index.shards[failed]):
-            rows, table = np.flatnonzero(index.shards == shard), read_parquet(index.paths[shard], names)
-            for row, cells in zip(rows, () if table is None else table.to_pylist(), strict=False):
-                question, held = map(cells.get, names)
-                read[row] = failed[row] and can_be_read(stage, own_replies(held, question))
+        for place, cells in index.cells(np.flatnonzero(failed), names):
+            question, held = (cells[name] for name in names)
+            read[place] = can_be_read(stage, own_replies(held, question))
         index.columns[meta(stage.name, "status")] = pc.if_else(pa.array(read), "done", status)
         readable += int(read.sum())
         for entries in index.pending.values():

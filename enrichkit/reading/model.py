@@ -16,11 +16,11 @@ from decimal import Context, Decimal, InvalidOperation
 from enum import Enum
 from typing import Annotated, Any, Literal, NamedTuple, Optional, Union, get_args, get_origin
 
-from pydantic import AfterValidator, BaseModel, RootModel, create_model, field_validator, model_validator
+from pydantic import BaseModel, RootModel, create_model, model_validator
 from pydantic_core import to_jsonable_python
 
 from ..errors import StageError
-from .shape import LISTS, MAPS, READS, Shape, shape_of
+from .shape import LISTS, MAPS, Shape, shape_of
 
 NINE_DECIMALS = Decimal("1e-9")
 PLAIN = (str, int, float, Decimal, date, type(None))
@@ -29,8 +29,8 @@ PLAIN = (str, int, float, Decimal, date, type(None))
 class Readable(NamedTuple):
     """A class as it is read.
 
-    The first of the ``kinds`` has all of the user's validators, the next none of those that judge the answer as a
-    whole, the last none.
+    The first of the ``kinds`` has all of the user's validators, the other none of those that judge the answer as a
+    whole.
     """
 
     shape: Shape
@@ -47,36 +47,26 @@ def readable(model: type[BaseModel]) -> Readable:
         If a field has a type that cannot be asked for.
     """
     shape = shape_of(model, where=model.__name__)
-    return Readable(shape, tuple(_lenient(model, rules) for rules in get_args(Rules)))
-
-
-Rules = Literal["all", "of fields", "none"]
+    return Readable(shape, (_lenient(model, judged=True), _lenient(model, judged=False)))
 
 
 @functools.lru_cache(maxsize=1000)
-def _lenient(model: type[BaseModel], rules: Rules) -> type[BaseModel]:
-    """Return a class whose fields may all be missing, and have no other name or default; ``rules`` stay as they are."""
+def _lenient(model: type[BaseModel], *, judged: bool) -> type[BaseModel]:
+    """Return a class whose fields may all be missing, and have no other name or default; or not ``judged``."""
     fields: dict[str, Any] = {}
     for name, info in model.model_fields.items():
         field = copy.copy(info)
         field.default, field.default_factory = None, None
         field.alias = field.validation_alias = field.serialization_alias = name
         field.alias_priority = 2  # else an alias generator makes another
-        always = (
-            info.validate_default if info.validate_default is not None else model.model_config.get("validate_default")
-        )
-        field.validate_default = bool(rules == "all" and always and info.default is None)
-        if rules == "none":
-            field.metadata = [rule for rule in info.metadata if not isinstance(rule, (AfterValidator, *READS))]
-        fields[name] = (Optional[_lenient_type(info.annotation, rules)], field)  # noqa: UP045
+        field.validate_default = False
+        fields[name] = (Optional[_lenient_type(info.annotation, judged=judged)], field)  # noqa: UP045
     own, without = model.__pydantic_decorators__, dict[str, Any]()
-    if rules != "all":
+    if not judged:
         without = dict.fromkeys(own.model_validators, model_validator(mode="after")(_as_it_is))
         without["__init__"] = BaseModel.__init__
         if "model_post_init" in dir(model):
             without["model_post_init"] = _nothing
-    if rules == "none":
-        without |= dict.fromkeys(own.field_validators, field_validator("*", check_fields=False)(_as_it_is))
     return extended(model, without, fields)
 
 
@@ -110,16 +100,16 @@ def _nothing(answer: Any, context: Any) -> None:
     pass
 
 
-def _lenient_type(annotation: Any, rules: Rules) -> Any:
+def _lenient_type(annotation: Any, *, judged: bool) -> Any:
     """Return a type annotation with lenient classes in place of the user's."""
     origin, args = get_origin(annotation), get_args(annotation)
     if isinstance(annotation, type) and issubclass(annotation, BaseModel) and not issubclass(annotation, RootModel):
-        return _lenient(annotation, rules)
+        return _lenient(annotation, judged=judged)
     if origin is Literal:  # of an Enum's members: JSON has only their values
         return type(args[0]) if isinstance(args[0], Enum) else annotation
     if origin is Annotated:
-        return Annotated[(_lenient_type(args[0], rules), *args[1:])]
-    parts = tuple(_lenient_type(part, rules) for part in args)
+        return Annotated[(_lenient_type(args[0], judged=judged), *args[1:])]
+    parts = tuple(_lenient_type(part, judged=judged) for part in args)
     if parts == args:
         return annotation
     return origin[parts] if origin in (*LISTS, *MAPS) else Union[parts]  # noqa: UP007

@@ -207,25 +207,13 @@ def shape_of(annotation: Any, *, where: str) -> Shape:  # noqa: PLR0911 - one li
 
 
 def _union(parts: list[Shape]) -> Shape | None:
-    """Return the shape of a value that is of one of these; None if they are stored in different ways."""
-    first, kinds = parts[0], {part.kind for part in parts}
+    """Return the shape of a value that is of one of these; None for several that differ in more than a format."""
     if len(parts) == 1:
-        return first
-    if (len(kinds) > 1 and kinds != {"int", "float"}) or first.of or first.fields:
-        return None
-    pairs = [pair for part in parts for pair in zip(part.choices, part.meant or part.choices, strict=True)]
-    meant = dict(pairs) if all(part.choices for part in parts) else {}
-    return Shape(
-        first.kind if len(kinds) == 1 else "float",
-        choices=tuple(meant),
-        meant=tuple(meant.values()) if meant != dict(zip(meant, meant, strict=True)) else (),
-        optional=any(part.optional for part in parts),
-        nullable=any(part.nullable for part in parts),
-        limits=tuple(limit for limit in first.limits if all(limit in part.limits for part in parts)),
-        format=first.format if len({part.format for part in parts}) == 1 else "",
-        own=any(part.own for part in parts),
-        marks=tuple(mark for part in parts for mark in part.marks),
-    )
+        return parts[0]
+    kinds = {part.kind for part in parts}
+    is_plain = all(part == Shape(part.kind, format=part.format) and not part.marks for part in parts)
+    kind = "float" if kinds == {"int", "float"} else parts[0].kind
+    return Shape(kind) if is_plain and kinds in ({kind}, {"int", "float"}) else None
 
 
 def _refusal(annotation: Any, where: str, cure: str = CURE) -> StageError:

@@ -11,7 +11,7 @@ import pandas as pd
 import pyarrow as pa
 
 from ..formatting import many, text_page
-from ..gemini.wire import decode, parse
+from ..gemini.wire import read_stored
 from ..planning.records import record_ids
 from ..store.decisions import Decision, damaged_file, decision_files
 from ..store.files import MANIFEST, names_in, shard_name, shard_paths, stray_work_area, trial_sides, work_area
@@ -199,7 +199,7 @@ def _wrong_replies(question: str | None, replies: Sequence[bytes], payer: str | 
     if not question or not payer:
         yield "the question id or the paying record is missing."
     try:
-        answered = [decode(payload, parse)[1].get("question") for payload in replies]
+        answered = [read_stored(payload)[1].get("question") for payload in replies]
     except (ValueError, KeyError, TypeError) as error:
         yield f"a stored reply cannot be read ({type(error).__name__}: {error})."
     else:

@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..errors import StoreError
-from ..formatting import Sentence, rows_told
+from ..formatting import rows_told
 from ..pricing.prices import Price, Total
 from ..stages.stage import Stage
 from ..table.arrow import as_column, as_text, cells_at
@@ -43,7 +43,6 @@ from .replies import (
 from .rows import STATUS, answers_and_facts, meta, record_status
 
 TOKENS = ("input_tokens", "tool_tokens", "thinking_tokens", "output_tokens")
-RESTORE = Sentence("Restore it from a copy, or give run {redo_damaged_on} to ask, and pay, for them again.")
 DTYPES = {
     **{"uint64": "UInt64", "integer": "Int64", "floating": "Float64", "boolean": "boolean"},
     **{"string": "string", "large_string": "string"},

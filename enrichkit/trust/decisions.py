@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from ..errors import InputError, StoreError
 from ..formatting import perhaps, plain, rows_told
-from ..gemini.wire import decode, parse
+from ..gemini.wire import read_stored
 from ..reading.json_text import locate
 from ..store.decisions import (
     Decision,
@@ -195,7 +195,7 @@ class Answers:
         states = {state["field"]: state["state"] for state in row.get(meta(stage, "states")) or ()}
         gone = emptied and answer is None and states.get(field) == "invalid"
         if gone or (column in proposed and pa.types.is_nested(self._kinds[column])):  # only the reply has it whole
-            replies = (decode(payload, parse)[0] for payload in reversed(row.get(meta(stage, "replies")) or ()))
+            replies = (read_stored(payload)[0] for payload in reversed(row.get(meta(stage, "replies")) or ()))
             values = ((locate(reply.text or "").values or {}).get(field) for reply in replies)
             value = next((value for value in values if not is_missing(value)), None)
             answer = as_parsed(value) if gone or as_text(value) == answer else answer

@@ -13,7 +13,7 @@ import pandas as pd
 
 from ..errors import InputError
 from ..formatting import escaped, html_page, many, text_page
-from ..gemini.wire import decode, parse
+from ..gemini.wire import read_stored
 from ..store.index import RECORD_ID
 from ..store.reader import StoreReader
 from ..store.rows import meta
@@ -182,7 +182,7 @@ def _told(stage: str, finding: Finding) -> dict[str, str]:
 
 def _suggestions(payloads: Sequence[bytes]) -> str | None:
     """Return the suggestions to the newest answer; a later failure leaves it standing, and its suggestions too."""
-    replies = (decode(payload, parse)[0] for payload in reversed(payloads))
+    replies = (read_stored(payload)[0] for payload in reversed(payloads))
     return next((reply.suggestions_html for reply in replies if reply.failure is None), None)
 
 

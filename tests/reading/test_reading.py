@@ -357,18 +357,10 @@ def test_a_users_validators_flag_and_a_fault_of_theirs_is_told() -> None:
 
 
 class Stubborn(Answer):
-    """A model that refuses its own defaults, and a part of a list."""
+    """A model that refuses its own default, and a list."""
 
-    town: str | None = Field(None, validate_default=True)
+    town: str | None = Field(None, validate_default=True, min_length=1)
     goods: list[str] | None = None
-
-    @field_validator("town")
-    @classmethod
-    def needed(cls, value: str | None) -> str | None:
-        """Refuse that there is none."""
-        if value is None:
-            raise ValueError("there must be a town")
-        return value
 
     @field_validator("goods")
     @classmethod
@@ -379,11 +371,9 @@ class Stubborn(Answer):
         return value
 
 
-def test_a_default_that_is_refused_ends_the_reading() -> None:
-    """It is named, and what is there stays; nothing is tried without end."""
-    got, issues = read('{"crew": 3, "goods": ["fish"]}', Stubborn)
-    assert (got, len(issues)) == ({"goods": ["fish"]}, 1)
-    assert "there must be a town" in issues[0]
+def test_a_default_is_no_finding_and_is_not_judged() -> None:
+    """What is not there is not found, whatever the class says of its default."""
+    assert read('{"crew": 3, "goods": ["fish"]}', Stubborn) == ({"goods": ["fish"]}, [])
     got, issues = read('{"town": "Marl", "goods": ["salt"]}', Stubborn)
     assert got == {"town": "Marl"}
     assert issues[0].startswith("goods: not_valid: Value error, no salt")
