@@ -16,7 +16,6 @@ import logging
 import os
 import re
 import threading
-import types
 from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping
 from enum import Enum
 from typing import Any, NoReturn
@@ -43,7 +42,6 @@ ENVELOPE = frozenset(
     "choices candidates content output_text usage usage_metadata usageMetadata response_metadata eval_count".split()
 )
 """What a service's own reply or message has, and an answer has only if it was asked for."""
-BYTES = (bytes, bytearray, memoryview)
 LONGEST_KEPT = 1_000_000
 LOG = logging.getLogger("enrichkit")
 NOT_LET_OUT = re.compile(r"ProxyError|ConnectError: \[SSL: (?!UNEXPECTED_EOF)")
@@ -283,8 +281,8 @@ def text_of(came: Any, asked: Collection[str]) -> str:
     >>> text_of({"crew": 14}, ["crew"])
     '{"crew": 14}'
     """
-    if isinstance(came, (str, *BYTES)):
-        return came if isinstance(came, str) else bytes(came).decode("utf-8", "replace")
+    if isinstance(came, str | bytes):
+        return came if isinstance(came, str) else came.decode("utf-8", "replace")
     fields = _fields(came)
     wrapped = sorted(ENVELOPE.intersection(fields or ()).difference(asked))
     if fields is None or wrapped:
@@ -300,27 +298,17 @@ def _fields(came: Any) -> dict[str, Any] | None:
         came = came.model_dump(mode="json", exclude_unset=True)
     elif dataclasses.is_dataclass(came) and not isinstance(came, type):
         came = {field.name: getattr(came, field.name) for field in dataclasses.fields(came)}
-    elif hasattr(came, "_asdict"):  # a named tuple
-        came = came._asdict()
-    elif isinstance(came, pd.Series) and not isinstance(came.index, pd.RangeIndex):
-        came = came.to_dict()
-    elif isinstance(came, types.SimpleNamespace):
-        came = vars(came)
     return {str(name): part for name, part in came.items()} if isinstance(came, Mapping) else None
 
 
 def _plain(part: Any) -> Any:
     """Return a part of an answer as JSON has it, whatever library it is from; None for what says that it is missing."""
     part = part.value if isinstance(part, Enum) else part
-    if isinstance(part, pd.DataFrame):
-        part = part.to_dict("records")
     if (fields := _fields(part)) is not None:
         return {name: _plain(inner) for name, inner in fields.items()}
-    if isinstance(part, BYTES):
-        return bytes(part).decode("utf-8", "replace")
-    if isinstance(part, Iterable) and not isinstance(part, str) and getattr(part, "ndim", True):
+    if isinstance(part, Iterable) and not isinstance(part, str | bytes):
         return [_plain(inner) for inner in part]
     if pd.isna(part):
         return None
-    part = part.item() if isinstance(part, np.generic | np.ndarray) and part.dtype.kind in "biuf" else part
+    part = part.item() if isinstance(part, np.number | np.bool_) else part
     return part if isinstance(part, str | int | float) else str(part)
