@@ -84,7 +84,7 @@ def as_table(
         raise InputError(
             "The table has more than one column named {twice!r}. Rename or drop one of them.", twice=twice[0]
         )
-    if odd := [name for name in columns if _encodable(name) != name]:
+    if odd := [name for name in columns if name.encode("utf-8", "replace").decode() != name]:
         raise InputError("The column name {odd!r} is no Unicode text. Rename it.", odd=odd[0])
     if not len(frame):
         raise InputError("The table has no rows.")
@@ -103,8 +103,6 @@ def _as_array(column: pd.Series[Any], name: str, empty: pa.DataType) -> pa.Array
         return _as_text(column, name)
     try:
         array = pa.Array.from_pandas(column)
-    except UnicodeEncodeError:
-        return _as_array(pd.Series([_encodable(value) for value in column], column.index, dtype=object), name, empty)
     except (pa.ArrowException, ValueError, TypeError, OverflowError):
         return _as_text(column, name)
     if pa.types.is_dictionary(array.type):
@@ -124,15 +122,6 @@ def _is_too_deep(value: Any, depth: int = 0) -> bool:
         return False
     inner = value.values() if isinstance(value, dict) else value
     return depth == DEEPEST or any(_is_too_deep(value, depth + 1) for value in inner)
-
-
-def _encodable(value: Any) -> Any:
-    """Return a cell with question marks in place of lone surrogates, which no file of text can hold."""
-    if isinstance(value, str):
-        return value.encode("utf-8", "replace").decode()
-    if isinstance(value, Mapping):
-        return {_encodable(key): _encodable(inner) for key, inner in value.items()}
-    return [_encodable(inner) for inner in value] if isinstance(value, list | tuple) else value
 
 
 def _as_text(column: pd.Series[Any], name: str) -> pa.Array:
@@ -155,7 +144,7 @@ def _cell_as_text(value: Any) -> str | None:
     with contextlib.suppress(TypeError, ValueError, OverflowError, RecursionError):  # odd keys, a list within itself, …
         if isinstance(value, NESTED):
             plain = value.tolist() if isinstance(value, np.ndarray) else value
-            return json.dumps(_encodable(plain), ensure_ascii=False, default=cell_text)
+            return json.dumps(plain, ensure_ascii=False, default=cell_text).encode("utf-8", "replace").decode()
         if isinstance(value, SCALARS) or hasattr(value, "isoformat") or hasattr(value, "__float__"):
             return cell_text(value)
     return None
