@@ -35,21 +35,21 @@ CONTROL = r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\x{80}-\x{9f}]"
 """Line breaks and tabs are fine: tables have them, and prompts get a blank instead."""
 
 EMAIL = r"^[^\s/@]+@[^\s/@]+\.[^\s/@]+"
-ADDRESS = r"(?i)^(https?://|www\.)\S|^([a-z0-9-]+\.)+[a-z]{2,}/\S"
-HOST = r"(?i)^([\pL\pN_-]+\.)+\pL{2,}([:/?#]\S*)?$"
+ADDRESS = r"^(https?://|www\.)\S|^([a-z0-9-]+\.)+[a-z]{2,}/\S"
+HOST = r"^([\pL\pN_-]+\.)+\pL{2,}([:/?#]\S*)?$"
 """A web address without a scheme. It does not count where names are due: a firm may be called Acme.vc."""
-PROFILE = r"(?i)\b(linkedin|crunchbase)\.com/"
+PROFILE = r"\b(linkedin|crunchbase)\.com/"
 SLUG = r"^\S*[/\d_-]\S*$"
 """The last part of a page's address."""
-KINDS = {
-    "email": ("email mail", "an email address is"),
-    "site": ("website homepage", "a website is"),
-    "page": ("linkedin crunchbase url link web", "a page's address is"),
-    "phone": ("phone telephone tel mobile fax", "a phone number is"),
-    "name": ("country city region name title", "words are"),
-}
-"""Kinds of columns: how their names end, and what is due there."""
-ENDINGS = {ending: kind for kind, (endings, _) in KINDS.items() for ending in endings.split()}
+KINDS = (
+    ("email mail", "an email address is", EMAIL, "://"),
+    ("website homepage", "a website is", f"{ADDRESS}|{HOST}", PROFILE),
+    ("linkedin crunchbase url link web", "a page's address is", f"{ADDRESS}|{HOST}|{SLUG}", EMAIL),
+    ("phone telephone tel mobile fax", "a phone number is", r"\d", f"{ADDRESS}|{HOST}|{EMAIL}"),
+    ("country city region name title", "words are", ".", f"{ADDRESS}|{EMAIL}"),
+)
+"""Kinds of columns: how their names end, what is due there, what it matches, and what it does not."""
+ENDINGS = {ending: kind for endings, *kind in KINDS for ending in endings.split()}
 COUNTS_AS_VALUE = "{name} says {example} in {rows}, which counts as a value: empty such cells to have them filled in."
 REPEATS = "row repeats the key of an earlier row, and shares its answers"
 REPEAT = "rows repeat the key of an earlier row, and share its answers"
@@ -60,7 +60,7 @@ Texts: TypeAlias = pa.Array | pa.ChunkedArray
 
 
 def _matches(texts: Texts, pattern: str) -> Mask:
-    return is_true(pc.match_substring_regex(texts, pattern))
+    return is_true(pc.match_substring_regex(texts, pattern, ignore_case=True))
 
 
 def _is_placeholder(texts: Texts) -> Mask:
@@ -121,20 +121,12 @@ def shifted(name: str, texts: Texts, index: pd.Index[Any] | None = None, *, own:
     >>> list(shifted("fund.website", pa.array(["acme.example", "Norway", None])))
     ["fund.website holds 'Norway' where a website is due, in row 2: columns may be shifted."]
     """
-    kind = ENDINGS.get(re.split(r"[\W_]+", name.lower())[-1])
-    if kind is None:
+    if (kind := ENDINGS.get(re.split(r"[\W_]+", name.lower())[-1])) is None:
         return
-    mail, address = _matches(texts, EMAIL), _matches(texts, ADDRESS)
-    web = address | _matches(texts, HOST)
-    fitting = {
-        "email": mail,
-        "site": web & ~_matches(texts, PROFILE),
-        "page": web | (_matches(texts, SLUG) & ~mail),
-        "phone": _matches(texts, r"\d") & ~web & ~mail,
-        "name": ~(address | mail),
-    }
-    blank = ~has_value(texts) | _is_placeholder(texts)
-    yield from _note(MISPLACED, ~(blank | fitting[kind]), texts, index, name=own or name, due=KINDS[kind][1])
+    due, fitting, unfitting = kind
+    fits = _matches(texts, fitting) & ~_matches(texts, unfitting)
+    odd = has_value(texts) & ~_is_placeholder(texts) & ~fits
+    yield from _note(MISPLACED, odd, texts, index, name=own or name, due=due)
 
 
 def odd_values(name: str, texts: Texts, index: pd.Index[Any] | None = None, *, asked: bool) -> Iterator[str]:
