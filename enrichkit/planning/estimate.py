@@ -15,7 +15,6 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from itertools import chain
 
 import numpy as np
 import numpy.typing as npt
@@ -28,10 +27,8 @@ from ..messages import SIMULATOR, Tier, Usage
 from ..pricing.prices import FREE_AS_OF, MOST_SEARCHES, Price, cost, free_searches, rates, total_usd, worst_case
 from ..stages import funds
 from ..stages.stage import LONGEST_VALUE, SYSTEM
-from ..store.files import is_store
-from ..store.index import RECORD_ID, Index, damaged_error, footer
-from ..store.reader import StoreReader
-from ..store.replies import cost_of_payloads, trial_replies
+from ..store.index import RECORD_ID, Index, Snapshot, damaged_error, footer
+from ..store.replies import collect_replies, recorded_cost
 from ..store.rows import COUNTS, META, SPENT, meta
 from .plan import RunPlan
 from .questions import StageQuestions
@@ -273,16 +270,13 @@ def spent_before(index: Index, run_plan: RunPlan, *, budget_usd: float | None, p
     # Of what a killed run has noted, what is spent by now is no longer possibly so: with a budget or without.
     if budget_usd is None and not index.outstanding.get("limit_usd"):
         return Decimal()
-    if index.empty or not is_store(index.folder):
-        trials = chain(*trial_replies(index.folder, simulated=run_plan.model == SIMULATOR))
-        spent = cost_of_payloads({entry.payload for entry in trials}, prices)
-        return spent.usd + spent.unpriced * worst_request(run_plan, prices)
-    reader = StoreReader(index.folder, warn=False)
-    cost = None if prices else reader.recorded_cost(prices)
+    store = Snapshot(index.folder)
+    store.tables(())
+    cost = None if prices else recorded_cost(store, prices, simulated=run_plan.model == SIMULATOR)
     if cost is None or cost.unpriced:
-        cost = reader.replies(prices).counted(prices)
-    if reader.damaged and budget_usd is not None:
-        raise damaged_error(reader.damaged[0])
+        cost = collect_replies(store, prices).counted(prices)
+    if store.damaged and budget_usd is not None:
+        raise damaged_error(store.damaged[0])
     return cost.usd + cost.unpriced * worst_request(run_plan, prices)
 
 

@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ import pyarrow.compute as pc
 
 from ..errors import StoreError
 from ..formatting import rows_told
-from ..pricing.prices import Price, Total
+from ..pricing.prices import Price
 from ..stages.stage import Stage
 from ..table.arrow import as_column, as_text, cells_at
 from ..table.cells import cell_text, is_missing
@@ -31,15 +30,7 @@ from ..table.parquet import join
 from .decisions import Decisions, Judgement, parsed, read_decisions
 from .files import folder_of, is_store
 from .index import RECORD_ID, Columns, Snapshot, copies_of, find
-from .replies import (
-    COST,
-    StoredReplies,
-    collect_replies,
-    cost_in_rows,
-    cost_of_payloads,
-    lost_costs,
-    trial_replies,
-)
+from .replies import COST, StoredReplies, collect_replies, cost_in_rows
 from .rows import STATUS, answers_and_facts, meta, record_status
 
 TOKENS = ("input_tokens", "tool_tokens", "thinking_tokens", "output_tokens")
@@ -128,19 +119,6 @@ class StoreReader(Snapshot):
     def replies(self, prices: Mapping[str, Price], *, check: bool = False) -> StoredReplies:
         """Return every stored reply once, with what it used and cost; ``check`` leaves out what is damaged anywhere."""
         return collect_replies(self, prices, check=check)
-
-    def recorded_cost(self, prices: Mapping[str, Price]) -> Total | None:
-        """Return what the columns of the rows say that they cost, and what the replies cost that are in no row.
-
-        It is much faster than going through all replies. None if a row that paid for others was lost with its shard:
-        its cost is gone from the columns, while other rows still hold the reply.
-        """
-        rows = self.facts((*COST, "attempts"), [RECORD_ID])
-        if lost_costs(rows):
-            return None
-        beside = [*self.entries, *chain(*trial_replies(self.folder, simulated=self.simulated))]
-        pending = {entry.payload for entry in beside} - self.sealed_payloads(beside)
-        return cost_in_rows(rows) + cost_of_payloads(pending, prices)
 
     def status(self) -> StoreStatus:
         """Return how far the store is; see `enrichkit.report` for a bill that counts everything."""

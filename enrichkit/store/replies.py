@@ -23,6 +23,7 @@ from ..gemini.wire import read_stored
 from ..messages import SIMULATOR, Usage
 from ..pricing.prices import Cost, Price, Total, billed_as, cost, total, total_usd
 from ..reading.json_text import locate
+from ..table.parquet import join
 from .files import trial_sides
 from .index import RECORD_ID, Snapshot
 from .journal import JournalEntry, by_question
@@ -239,6 +240,16 @@ def lost_costs(rows: pa.Table) -> bool:
     return False
 
 
-def cost_of_payloads(payloads: Iterable[bytes], prices: Mapping[str, Price]) -> Total:
-    """Return what stored replies cost."""
-    return total(total_usd(reply_cost(*read_stored(payload), prices)) for payload in payloads)
+def recorded_cost(store: Snapshot, prices: Mapping[str, Price], *, simulated: bool | None) -> Total | None:
+    """Return what the columns of the rows say that they cost, and what the replies cost that are in no row.
+
+    It is much faster than going through all replies. None if a row that paid for others was lost with its shard: its
+    cost is gone from the columns, while other rows still hold the reply.
+    """
+    facts = (meta(stage, fact) for stage in store.stages for fact in (*COST, "attempts"))
+    rows = join(list(store.tables({RECORD_ID, *facts}).values()))
+    if lost_costs(rows):
+        return None
+    entries = [*store.entries, *itertools.chain(*trial_replies(store.folder, simulated=simulated))]
+    beside = {entry.payload for entry in entries} - store.sealed_payloads(entries)
+    return cost_in_rows(rows) + total(total_usd(reply_cost(*read_stored(payload), prices)) for payload in beside)

@@ -9,6 +9,7 @@ from enrichkit import Price
 from enrichkit.pricing.prices import total, total_usd
 from enrichkit.store.files import is_store
 from enrichkit.store.reader import StoreReader
+from enrichkit.store.replies import recorded_cost
 
 
 def disagreements(out: Path, prices: Mapping[str, Price]) -> Iterator[str]:
@@ -22,7 +23,8 @@ def disagreements(out: Path, prices: Mapping[str, Price]) -> Iterator[str]:
     reader.check_everything()
     if reader.damaged:
         return
-    fast, exact = reader.recorded_cost(prices), total(total_usd(reply.cost) for reply in reader.replies(prices).paid)
+    fast = recorded_cost(reader, prices, simulated=reader.simulated)
+    exact = total(total_usd(reply.cost) for reply in reader.replies(prices).paid)
     if fast is None:
         return
     if abs(fast.usd - exact.usd) > 1e-9 or bool(fast.unpriced) != bool(exact.unpriced):

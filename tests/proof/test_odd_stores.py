@@ -17,6 +17,7 @@ from enrichkit.messages import Failure, Reply, Usage
 from enrichkit.pricing.prices import total, total_usd
 from enrichkit.store.files import Files
 from enrichkit.store.reader import StoreReader
+from enrichkit.store.replies import recorded_cost
 from enrichkit.store.store import Store
 from proof import crashes
 from proof.money import disagreements
@@ -119,13 +120,13 @@ def test_the_cost_of_a_shared_answer_outlives_the_row_that_paid(out):
     asked = {"key": "name", "model": "gemini-3.5-flash-lite", "prices": {}, "shard_rows": 1, "progress": False}
     run(in_peru("Acme", "Bolt", "Cask"), out, Teller(), **asked)
     reader = StoreReader(out)
-    cost = reader.recorded_cost({})
+    cost = recorded_cost(reader, {}, simulated=None)
     assert cost == total(total_usd(reply.cost) for reply in reader.replies({}).paid)
     assert cost.usd > 0
     shard = out / "shard=s0000" / "part-0.parquet"
     aside = out.with_name("aside.parquet")
     shard.rename(aside)
-    assert StoreReader(out, warn=False).recorded_cost({}) is None
+    assert recorded_cost(StoreReader(out, warn=False), {}, simulated=None) is None
     shutil.copy(aside, shard)
     crashes.damage(out, "country")
     client = Teller()
