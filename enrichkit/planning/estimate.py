@@ -24,7 +24,7 @@ import pyarrow.compute as pc
 
 from ..formatting import amount, many
 from ..messages import SIMULATOR, Tier, Usage
-from ..pricing.prices import FREE_AS_OF, MOST_SEARCHES, Price, cost, free_searches, rates, total_usd, worst_case
+from ..pricing.prices import FREE_AS_OF, MOST_SEARCHES, Price, cost, free_searches, price_of, total_usd, worst_case
 from ..stages import funds
 from ..stages.stage import LONGEST_VALUE, SYSTEM
 from ..store.index import RECORD_ID, Index, Snapshot, damaged_error, footer
@@ -140,10 +140,10 @@ def _search_costs(samples: Sequence[Sample], whole_usd: float, prices: Mapping[s
     """Say what of an estimate is for searches, and what is left of it if those are free that Google lists as such."""
     alike, text = defaultdict[tuple[str, int, str, float], list[Sample]](list), ""
     for sample in samples:
-        rate = rates(Usage(), sample.model, prices=prices)
-        if rate and rate.search and sample.sizes["search_usd"].any():
+        price = price_of(Usage(), sample.model, prices=prices)
+        if price and price.search_usd and sample.sizes["search_usd"].any():
             free = free_searches("" if sample.model in prices else sample.model)
-            alike[*free, float(rate.search) / 1000].append(sample)
+            alike[*free, float(price.search_usd) / 1000].append(sample)
     for (name, most, time, fee), same in alike.items():
         usd = _total("search_usd", same)[1]
         count = usd / fee

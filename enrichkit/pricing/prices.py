@@ -10,7 +10,7 @@ import functools
 import importlib.metadata
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 
@@ -62,10 +62,10 @@ class Price:
     2
     """
 
-    input_usd: float
-    output_usd: float
-    cached_usd: float | None = None
-    search_usd: float | None = None
+    input_usd: float | Decimal
+    output_usd: float | Decimal
+    cached_usd: float | Decimal | None = None
+    search_usd: float | Decimal | None = None
 
     def __post_init__(self) -> None:
         for name in ("input_usd", "output_usd", "cached_usd", "search_usd"):
@@ -187,42 +187,32 @@ def cost(
         output = max(0, (usage.total_tokens or 0) - usage.prompt_tokens - thinking - tool)
     searches = usage.searches
     cached = min(usage.cached_tokens or 0, usage.prompt_tokens)
-    rate = rates(usage, model_version, prices=prices, at=at)
-    if rate is None or (None in (rate.search, searches) and 0 not in (rate.search, searches)):
+    price = price_of(usage, model_version, prices=prices, at=at)
+    if price is None or (None in (price.search_usd, searches) and 0 not in (price.search_usd, searches)):
         return None
     if searches and free_searches(model_version)[0] == "grounded prompt":
         searches = 1
-    million = Decimal(1_000_000)
+    million, cached_usd = Decimal(1_000_000), price.input_usd if price.cached_usd is None else price.cached_usd
     return {
-        "input": rate.input * (usage.prompt_tokens - cached + tool) / million,
-        "cached": rate.cached * cached / million,
-        "output": rate.output * output / million,
-        "thinking": rate.output * thinking / million,
-        "search": (rate.search or Decimal()) * (searches or 0) / 1000,
+        "input": Decimal(str(price.input_usd)) * (usage.prompt_tokens - cached + tool) / million,
+        "cached": Decimal(str(cached_usd)) * cached / million,
+        "output": Decimal(str(price.output_usd)) * output / million,
+        "thinking": Decimal(str(price.output_usd)) * thinking / million,
+        "search": Decimal(str(price.search_usd or 0)) * (searches or 0) / 1000,
     }
 
 
-@dataclass(frozen=True, slots=True)
-class Rates:
-    """Prices in USD, of a million tokens or a thousand searches; what a search costs may be unknown."""
-
-    input: Decimal
-    output: Decimal
-    cached: Decimal
-    search: Decimal | None
-
-
-def rates(
+def price_of(
     usage: Usage, model_version: str, *, prices: Mapping[str, Price] | None = None, at: datetime | None = None
-) -> Rates | None:
-    """Return what a reply is priced by; None if that is unknown."""
+) -> Price | None:
+    """Return the price of a reply, at its tier and length; None if that is unknown."""
     model = priced_as(model_version)
     given, names = prices or {}, (model, model_version, name_at_provider(model))
     own = next((given[name] for name in names if name in given), None)
     # Long prompts have other prices, from whole thousands of tokens on: within a thousand all cost alike.
     thousands, tier = -(-(usage.prompt_tokens or 0) // 1000) * 1000, str(usage.tier)
     day = None if at is None else at.date().isoformat()
-    return _own(own) if own else _bundled(model, day, thousands, tier if tier in TIERS else "standard")
+    return own or _bundled(model, day, thousands, tier if tier in TIERS else "standard")
 
 
 def lacking(model: str, *, search: bool, prices: Mapping[str, Price]) -> Sentence | None:
@@ -230,19 +220,19 @@ def lacking(model: str, *, search: bool, prices: Mapping[str, Price]) -> Sentenc
 
     >>> lacking("my-model", search=True, prices={"my-model": Price(input_usd=1, output_usd=2, search_usd=0)})
     """
-    rate = rates(Usage(prompt_tokens=1), model, prices=prices)
-    if rate is None and (providers := providers_of(model)):
+    price = price_of(Usage(prompt_tokens=1), model, prices=prices)
+    if price is None and (providers := providers_of(model)):
         return Sentence(
             "The price of {name!r} depends on who sells it, {providers}: {model}={named!r} says so",
             name=model,
             providers=", ".join(providers),
             named=f"{providers[0]}:{model}",
         )
-    if rate is None:
+    if price is None:
         return Sentence(
             "The price of {name!r} is unknown: {give_prices}={{{name!r}: enrichkit.Price(...)}}", name=model
         )
-    if search and rate.search is None:
+    if search and price.search_usd is None:
         return Sentence(
             "The price of a search by {name!r} is unknown: give its enrichkit.Price a search_usd, 0 if free",
             name=model,
@@ -250,15 +240,9 @@ def lacking(model: str, *, search: bool, prices: Mapping[str, Price]) -> Sentenc
     return None
 
 
-def _own(price: Price) -> Rates:
-    cached = price.input_usd if price.cached_usd is None else price.cached_usd
-    plain, output, cached_too = (Decimal(str(usd)) for usd in (price.input_usd, price.output_usd, cached))
-    return Rates(plain, output, cached_too, None if price.search_usd is None else Decimal(str(price.search_usd)))
-
-
 @functools.lru_cache(maxsize=4096)
-def _bundled(model: str, day: str | None, prompt_tokens: int, tier: str) -> Rates | None:
-    """Return the rates of the bundled data on a day, for a prompt of that length; None if the model is unknown."""
+def _bundled(model: str, day: str | None, prompt_tokens: int, tier: str) -> Price | None:
+    """Return the price in the bundled data on a day, for a prompt of that length; None if the model is unknown."""
     import genai_prices
 
     providers = providers_of(model)
@@ -267,7 +251,7 @@ def _bundled(model: str, day: str | None, prompt_tokens: int, tier: str) -> Rate
     when = None if day is None else datetime.fromisoformat(f"{day}T12:00:00+00:00")
     length = max(prompt_tokens, 1)
 
-    def price_of(**used: int) -> Decimal:
+    def usd_of(**used: int) -> Decimal:
         return genai_prices.calc_price(
             genai_prices.Usage(**used),
             model_ref=name_at_provider(model),
@@ -277,18 +261,18 @@ def _bundled(model: str, day: str | None, prompt_tokens: int, tier: str) -> Rate
         ).total_price
 
     try:
-        plain = price_of(input_tokens=length)
-        output = price_of(input_tokens=length, output_tokens=1_000_000) - plain
-        cached = price_of(input_tokens=length, cache_read_tokens=length)
-        search = price_of(input_tokens=length, web_searches=1000) - plain
+        plain = usd_of(input_tokens=length)
+        output = usd_of(input_tokens=length, output_tokens=1_000_000) - plain
+        cached = usd_of(input_tokens=length, cache_read_tokens=length)
+        search = usd_of(input_tokens=length, web_searches=1000) - plain
     except LookupError:
         return None
+    standard = _bundled(model, day, prompt_tokens, "standard") if tier in TIERS and providers == ("google",) else None
+    is_unlisted = standard is not None and standard.output_usd == output  # the list does not know this tier
+    share = TIERS[tier] if is_unlisted else Decimal(1)
+    input_usd, cached_usd = (share * usd * 1_000_000 / length for usd in (plain, cached))
     # A fee that the list lacks comes out as 0: it is unknown.
-    listed = Rates(plain * 1_000_000 / length, output, cached * 1_000_000 / length, search or None)
-    if tier not in TIERS or providers != ("google",) or listed != _bundled(model, day, prompt_tokens, "standard"):
-        return listed
-    share = TIERS[tier]  # the list does not know this tier
-    return replace(listed, input=share * listed.input, output=share * listed.output, cached=share * listed.cached)
+    return Price(input_usd=input_usd, output_usd=share * output, cached_usd=cached_usd, search_usd=search or None)
 
 
 def worst_case(

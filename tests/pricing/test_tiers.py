@@ -13,7 +13,7 @@ import enrichkit
 from enrichkit import Price, Stage, errors
 from enrichkit.gemini.faults import FAULTS, Fault
 from enrichkit.messages import CLIENTS, Reply, Usage
-from enrichkit.pricing.prices import cost, rates, total_usd
+from enrichkit.pricing.prices import cost, price_of, total_usd
 from enrichkit.reporting import what_if
 from enrichkit.runs.options import Options
 from support.tables import Company, numbered
@@ -135,7 +135,7 @@ def test_a_price_of_ones_own_is_the_same_at_every_tier():
     """Nobody knows better than who gave it; a listed one is halved, and an unknown one stays unknown."""
     usage = Usage(prompt_tokens=1000, output_tokens=0, searches=0, tier="flex")
     assert total_usd(cost(usage, "m", prices={"m": Price(input_usd=1, output_usd=1)})) == Decimal("0.001")
-    assert rates(usage, "nobody-knows", at=NOW) is None
+    assert price_of(usage, "nobody-knows", at=NOW) is None
     assert total_usd(cost(usage, LITE, at=NOW)) == Decimal("0.00015")
     assert what_if(pd.DataFrame({"input_tokens": [1000], "output_tokens": [0]}), [LITE])["cost_usd"].tolist() == [
         0.0003
