@@ -285,8 +285,6 @@ class Index(Snapshot):
 
     def places_of(self, stage: str, questions: Sequence[str] | pa.Array) -> npt.NDArray[np.int64]:
         """Return for each question a row of it, an answered one if there is any; -1 where it is in none."""
-        if not len(questions):
-            return np.empty(0, np.int64)
         sealed, status = self.column(f"{stage}._question"), self.column(f"{stage}._status")
         answered = find(questions, pc.if_else(pc.equal(status, "done"), sealed, pa.scalar(None, pa.string())))
         return np.where(answered >= 0, answered, find(questions, sealed))

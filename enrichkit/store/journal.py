@@ -5,6 +5,7 @@ It knows replies as bytes, and shards by what their footers say.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import zlib
@@ -64,20 +65,13 @@ def decode_journal(data: bytes) -> list[JournalEntry] | None:
 
 
 def read_journal(out: Path) -> Iterator[tuple[Path, list[JournalEntry] | None]]:
-    """Yield each journal file with its replies, None for a damaged one; one that is merged meanwhile may come twice."""
-    folder = work_area(out) / "pending"
-    read: set[str] = set()
-    whole = False
-    while not whole:
-        whole = True
-        for name in sorted(set(names_in(folder)) - read):
-            try:
-                data = (folder / name).read_bytes()
-            except FileNotFoundError:  # sealed and removed meanwhile, or merged into one that was not listed yet
-                whole = False
-                continue
-            read.add(name)
-            yield folder / name, decode_journal(data)
+    """Yield each journal file with its replies, None for a damaged one; replies that are merged may come twice."""
+    folder, listed = work_area(out) / "pending", set[str]()
+    while new := sorted(set(names_in(folder)) - listed):  # some may be merged into a file that was not listed yet
+        listed.update(new)
+        for name in new:
+            with contextlib.suppress(FileNotFoundError):  # sealed or merged meanwhile
+                yield folder / name, decode_journal((folder / name).read_bytes())
 
 
 def by_question(entries: Iterable[JournalEntry]) -> dict[str, list[JournalEntry]]:

@@ -224,9 +224,7 @@ class Store:
         """Remove the journal files that hold nothing but sealed replies."""
         for question in questions:
             self.index.pending.pop(question, None)
-        for held in self._journal.values():
-            held.difference_update(questions)
-        self._remove([path for path, held in self._journal.items() if not held])
+        self._remove([path for path, held in self._journal.items() if not self.index.pending.keys() & held])
 
     def _remove(self, paths: Sequence[Path]) -> None:
         """Remove journal files that are no longer needed; one that cannot go now does no harm, and goes later."""
