@@ -144,8 +144,6 @@ def read_decoded(
     answer: Answer | None = None
     issues: list[Issue] = []
     failure = reply.failure
-    if failure is None and not reply.text:  # from a client of one's own
-        reply = replace(reply, failure=Failure(cause="empty", message="no text"))
     if reply.text and (failure is None or failure.cause in UNFINISHED):
         # Whatever ended it: an answer that stands there whole is one. Only where nothing was cut off is more repaired.
         answer, issues = read_answer(stage.answer, reply.text, repair=failure is None, checks=stage.checks)
