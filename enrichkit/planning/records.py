@@ -259,11 +259,6 @@ def _order(records: Records, priority: str | Callable[[pd.DataFrame], Sequence[f
     lacking = np.flatnonzero(np.isnan(numbers))
     odd = lacking[is_true(pc.not_equal(column_texts(given.iloc[lacking]), ""))]
     if len(odd):
-        whose = (
-            f"The priority column {records.names.get(priority, priority)!r}"
-            if isinstance(priority, str)
-            else "priority"
-        )
         value = f"{plain(str(given.iloc[odd[0]]))!r}, in {rows_told(records.row[odd], records.frame.index)}"
-        raise InputError("{whose} must hold numbers, the highest asked first: not {value}.", whose=whose, value=value)
+        raise InputError("{priority} must be numbers, the highest asked first: not {value}.", value=value)
     return np.argsort(-np.nan_to_num(numbers, nan=-np.inf), kind="stable").astype(np.int32)

@@ -107,11 +107,11 @@ def test_a_limit_that_leaves_everything_out_does_not_make_it_stored(frame, tmp_p
     ("priority", "told"),
     [
         ("no such column", "The priority column 'no such column' is not in the table."),
-        ("fund.city", "The priority column 'fund.city' must hold numbers, .*: not 'Oslo', in rows 1, 2, 4 and 5."),
-        ("rank", "The priority column 'rank' must hold numbers, the highest asked first: not 'high', in row 4."),
+        ("fund.city", "priority must be numbers, .*: not 'Oslo', in rows 1, 2, 4 and 5."),
+        ("rank", "priority must be numbers, the highest asked first: not 'high', in row 4."),
         (5, "priority must be a column's name or a function of the table, not 5."),
         (lambda first: [1, 2], "priority must give one number per record, 4 of them, not 2."),
-        (lambda first: first["fund.country"], "priority must hold numbers, .*: not 'Norway', in rows 1, 2, 4 and 5."),
+        (lambda first: first["fund.country"], "priority must be numbers, .*: not 'Norway', in rows 1, 2, 4 and 5."),
     ],
 )
 def test_a_priority_is_a_number_per_record(priority, told, frame, tmp_path):

@@ -182,7 +182,7 @@ def test_a_retry_asks_only_what_failed(folder, simulator):
     enrich(*RUN, "--limit", 3, "--max-workers", 1, code=1)
     before = simulator.counts()["requests"]
     odd = enrich(*RUN, "--retry-failed", "--priority", "fund.title", code=2)
-    assert "The priority column 'fund.title' must hold numbers" in odd
+    assert "--priority must be numbers, the highest asked first" in odd
     told = enrich(*RUN, "--retry-failed")
     assert "7 records are left for a later call (--retry-failed)." in told
     assert simulator.counts()["requests"] == before + 1

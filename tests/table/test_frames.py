@@ -106,7 +106,7 @@ OWN = FRAME.rename(columns=NAMES)
         (OWN, {"key": "Crew"}, "'Crew' is not in the table. Its columns: Port Name, Lies in."),
         (OWN, {"key": "Prot name"}, "Did you mean 'Port Name'?"),
         (OWN, {"key": ["Port Name", "name"]}, "key must name at least one column, and each once."),
-        (OWN, {"priority": "Port Name"}, "The priority column 'Port Name' must hold numbers"),
+        (OWN, {"priority": "Port Name"}, "priority must be numbers, the highest asked first"),
         (OWN, {"priority": "Lies on"}, "Did you mean 'Lies in'?"),
         (OWN.assign(**{"Lies in": [1j, 2j]}), {}, "Column 'Lies in' holds a value of type complex in row 1"),
         (
