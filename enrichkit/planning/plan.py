@@ -22,15 +22,13 @@ from ..formatting import Sentence, joined, many
 from ..messages import Tier
 from ..pricing.prices import Price
 from ..stages.stage import Stage
-from ..store.index import Index, unseen_in
+from ..store.index import Index, damaged_error, unseen_in
 from ..store.rows import meta, own_replies, read_payload
 from ..table.arrow import is_true
 from ..table.cells import column_texts
 from . import identity
 from .questions import OnChange, StageQuestions
 from .records import Records, run_columns
-
-RESTORE = Sentence("Restore it, or give {redo_damaged_on}.")
 
 
 @dataclass(kw_only=True)
@@ -162,7 +160,7 @@ def make_run_plan(
         changed,
         *warnings,
         _to_read_again(stages, index),
-        *(joined([f"The shard {path} is damaged: its records count as not asked.", RESTORE]) for path in index.damaged),
+        *(damaged_error(path).sentence for path in index.damaged),
         *map(joined, index.flaws()),
         unseen_in(index),
         filled,

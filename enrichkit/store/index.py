@@ -197,14 +197,7 @@ class Snapshot(Described):
             self.footers.pop(number, None)
             self.damaged.append(path)
             if self._warn:
-                warnings.warn(
-                    Sentence(
-                        "The shard {path} is damaged; its records are left out. Restore it from a copy, or give run "
-                        "{redo_damaged_on} to ask, and pay, for them again.",
-                        path=path,
-                    ),
-                    stacklevel=4,
-                )
+                warnings.warn(damaged_error(path).sentence, stacklevel=4)
 
 
 class Index(Snapshot):
@@ -330,8 +323,8 @@ def layout_of(schema: pa.Schema) -> str:
 def damaged_error(path: Path) -> DamagedError:
     """Return the error of a shard that is damaged."""
     return DamagedError(
-        "The shard {path} is damaged: its checksum fails. Restore it from a copy, or let {redo_damaged_on} "
-        "quarantine it and ask, and pay, for its records again.",
+        "The shard {path} is damaged: its checksum fails. Until it is restored from a copy its records are left out; "
+        "or {redo_damaged_on} quarantines it and asks, and pays, for them again.",
         path=path,
     )
 

@@ -30,7 +30,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from ..errors import DamagedError, LockedError, StoreError
+from ..errors import LockedError, StoreError
 from ..table.parquet import encode_parquet, read_parquet
 from .files import MANIFEST, OUTSTANDING, OWNER, Files, names_in, read_json, stray_work_area, work_area
 from .index import FOOTER, RECORD_ID, Index, Snapshot, copies_of, damaged_error, find, footer
@@ -69,8 +69,7 @@ class Store:
                 self._quarantine_damaged()
             self.index = self._scan()
             if self.index.damaged:
-                damage = damaged_error(self.index.damaged[0]).sentence
-                raise DamagedError("{damage} Nothing was changed.", damage=damage)
+                raise damaged_error(self.index.damaged[0])
             if not redo_damaged and (flaws := list(self.index.flaws())):
                 raise flawed_error(flaws)
             self._put_manifest(self.index, self.index.footers)
