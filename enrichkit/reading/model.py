@@ -64,9 +64,7 @@ def _lenient(model: type[BaseModel], *, judged: bool) -> type[BaseModel]:
     own, without = model.__pydantic_decorators__, dict[str, Any]()
     if not judged:
         without = dict.fromkeys(own.model_validators, model_validator(mode="after")(_as_it_is))
-        without["__init__"] = BaseModel.__init__
-        if "model_post_init" in dir(model):
-            without["model_post_init"] = _nothing
+        without |= {"__init__": BaseModel.__init__, "model_post_init": BaseModel.model_post_init}
     return extended(model, without, fields)
 
 
@@ -94,10 +92,6 @@ def extended(model: type[BaseModel], rules: Mapping[str, Any], fields: Mapping[s
 
 def _as_it_is(answer: Any) -> Any:
     return answer
-
-
-def _nothing(answer: Any, context: Any) -> None:
-    pass
 
 
 def _lenient_type(annotation: Any, *, judged: bool) -> Any:
