@@ -90,8 +90,11 @@ class Traffic:
         Tokens of all kinds in the replies to this call.
     unsaved : int
         Replies in memory that could not be written yet.
+    workers : int
+        How many requests may be under way at a time.
     """
 
+    workers: int = 0
     requests: int = 0
     in_flight: int = 0
     tokens: int = 0

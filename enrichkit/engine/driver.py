@@ -114,6 +114,7 @@ class Engine:
     def status(self) -> Status:
         """The run at this moment."""
         tally, pace, workers = self._tally, self._limiter.view, self._workers
+        sent = {"workers": workers.count, "requests": workers.requests, "in_flight": workers.in_flight}
         left, busy = tally.records - tally.complete, self._stopwatch.busy_seconds
         rate = tally.complete / busy if busy > 0 else 0.0
         return Status(
@@ -136,9 +137,7 @@ class Engine:
             stored=len(self._plan.ids) - tally.records - self._plan.later,
             latest=tally.latest,
             money=tally.money(simulated=workers.simulated is True),
-            traffic=Traffic(
-                requests=workers.requests, in_flight=workers.in_flight, tokens=tally.tokens, unsaved=self.unsaved
-            ),
+            traffic=Traffic(**sent, tokens=tally.tokens, unsaved=self.unsaved),
             levels=tally.levels,
             pace=pace,
         )

@@ -122,6 +122,7 @@ class Workers:
         self._permits = threading.Semaphore(asking.workers + SPARE_PERMITS)
         self._waiting: dict[Question, Attempts] = {}
         """What is to be tried once more, or for which another attempt is to follow."""
+        self.count = asking.workers
         self.simulated = True if self._plan.model == SIMULATOR else recorder.store.index.simulated
         """Whether the simulator answers; None before that is known."""
         self._lock = threading.Lock()
@@ -135,7 +136,7 @@ class Workers:
 
     def start(self) -> Iterator[None]:
         """Let them begin; the iterator ends when all of them have."""
-        self.at_work = count = self._asking.workers
+        self.at_work = count = self.count
         at_once = max(2, count)  # joblib runs a single one in the thread of the writer, which would wait for ever
         with joblib.parallel_config("threading"):
             granted = joblib.effective_n_jobs(at_once)

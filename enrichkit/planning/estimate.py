@@ -22,7 +22,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ..formatting import amount, many
+from ..formatting import Sentence, amount, duration, many
 from ..messages import SIMULATOR, Tier, Usage
 from ..pricing.prices import FREE_AS_OF, MOST_SEARCHES, Price, cost, free_searches, price_of, total_usd, worst_case
 from ..stages import funds
@@ -56,6 +56,7 @@ SIMULATED_SECONDS: Range = (0.005, 0.02, 0.1)
 
 OWN_SECONDS: Range = (0.001, 0.002, 0.006)
 """What a request takes on this computer, however fast the service is."""
+WORTH_A_WORD_SECONDS, MANY_WORKERS = 60, 100
 STUDENT = ((12, 2.461), (5, 3.003), (0, 3.896))
 """Student's t from these degrees of freedom on; with normally distributed values, 97 of 100 ranges hold the truth."""
 PRIOR_QUESTIONS = 3
@@ -75,6 +76,8 @@ class Estimate:
     """Where the sizes come from, in words."""
     searches: str = ""
     """What of the middle estimate is for searches, and how many are free, in words."""
+    bound: str = ""
+    """What the time is bound by, and how to have less of it, in words; empty where it is short."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,10 +103,33 @@ def estimate(
     low, middle, high = (
         max(time / at_once, own * requests, allowed) for time, own in zip(seconds, OWN_SECONDS, strict=True)
     )
+    each = seconds[1] / max(1, requests)
     seconds = low, middle, high
+    bound = _bound(workers, each, requests, rpm=rpm) if middle > WORTH_A_WORD_SECONDS else ""
     if any(sample.sizes["cost_usd"].hasnans for sample in samples):
-        return Estimate(tokens, None, seconds, _basis(samples))
-    return Estimate(tokens, cost_usd, seconds, _basis(samples), _search_costs(samples, cost_usd[1], prices))
+        return Estimate(tokens, None, seconds, _basis(samples), bound=bound)
+    return Estimate(tokens, cost_usd, seconds, _basis(samples), _search_costs(samples, cost_usd[1], prices), bound)
+
+
+def _bound(workers: int, each: float, requests: int, *, rpm: float | None) -> Sentence:
+    """Return what binds so many requests, each of so many seconds: the workers, or the requests a minute.
+
+    >>> print(_bound(20, 5.0, 4800, rpm=None))
+    20 workers at about 5 s a reply are 240 requests a minute; with workers=100 and rpm=1200 it takes 4 min 0 s.
+    """
+    a_minute = 60 * workers / each
+    pace = f"{many(workers, 'worker')} at about {duration(each)} a reply are {a_minute:,.0f} requests a minute"
+    if rpm is not None and a_minute >= rpm:
+        return Sentence("{rpm}={most} binds, not the workers, which could send more.", most=f"{rpm:g}")
+    if workers >= MANY_WORKERS or requests < 5 * MANY_WORKERS:
+        return Sentence("{pace}.", pace=pace)
+    return Sentence(
+        "{pace}; with {workers}={many} and {rpm}={most} it takes {time}.",
+        pace=pace,
+        many=MANY_WORKERS,
+        most=round(60 * MANY_WORKERS / each),
+        time=duration(each * requests / MANY_WORKERS),
+    )
 
 
 def _samples(run_plan: RunPlan, index: Index, prices: Mapping[str, Price]) -> Iterator[Sample]:

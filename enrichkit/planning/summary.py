@@ -62,6 +62,8 @@ class Plan:
         The price list and its version.
     searches : str
         What of the middle estimate is for searches, and what is left if those are free that Google lists as such.
+    bound : str
+        What the time is bound by, the workers or ``rpm``, and how to have less of it; empty if it is under a minute.
     budget : str
         Whether ``budget_usd`` covers the estimate; or which price is unknown, so that `run` refuses any budget.
     later : int
@@ -98,6 +100,7 @@ class Plan:
     workers: int
     prices: str
     searches: str = ""
+    bound: str = ""
     budget: str = ""
     later: int = 0
     fix_first: str = ""
@@ -182,7 +185,7 @@ def lines_of(plan: Plan, *, stages: Sequence[StagePlan] | None = None) -> list[s
     for stage in plan.stages if stages is None else stages:
         counts = "".join(f", {count:,} {name}" for name in COUNTS if (count := getattr(stage, name)))
         lines.append(f"  {stage.name}: {stage.to_ask:,} to ask{counts}")
-    time = plan.time_line if plan.to_ask else ""
+    time = joined([plan.time_line, plan.bound]) if plan.to_ask else ""
     prompts = [f"The first question of {stage}: {_shortened(prompt)}" for stage, prompt in plan.prompts.items()]
     return [*lines, *filter(None, [plan.price_line, plan.searches, plan.budget, time]), *prompts, *plan.notes]
 

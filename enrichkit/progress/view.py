@@ -17,6 +17,7 @@ from ..status import BY_A_PERSON, Money, Status, next_step
 LONGEST_TEXT = 3 * LONGEST_CELL
 BAR_RANK, LINE_RANK, FIRST_RANK, DETAIL = 0, 1, 2, 3
 """The highest rank beside a terminal's bar, in a line, in a log's first line, and in a table of all facts."""
+BOUND_AFTER_SECONDS, NEARLY = 10, 0.8
 BAR_WIDTH = 110
 ROOT = 'class="mathjax_ignore tex2jax_ignore"'
 """Else two dollar signs in a text become a formula."""
@@ -59,6 +60,7 @@ def describe(status: Status, *, ended: bool = False) -> list[Fact]:
         Fact("excess", money.excess, LINE_RANK),
         Fact("traffic", sent, LINE_RANK),
         Fact("pace", str(status.pace) if spaced else "", LINE_RANK),
+        Fact("bound by", _bound(status)),
         Fact("prices", f"priced by {money.prices}", FIRST_RANK),
         Fact("shared", f"{many(status.shared, 'answer')} shared" if status.shared else ""),
         Fact("in flight", "" if ended else many(traffic.in_flight, "request")),
@@ -78,6 +80,17 @@ def unsearched(status: Status) -> str:
     """Return how many answers of stages that search came without a search."""
     count, of = status.unsearched, status.searching
     return f"{count:,} of {many(of, 'answer')} of stages that search came without a search" if count else ""
+
+
+def _bound(status: Status) -> str:
+    """Return whether the pace or the number of workers sets the speed, once there is some."""
+    traffic, limit, sent = status.traffic, status.pace.rate_per_second, 0.0
+    if traffic.requests > traffic.workers > 0 and status.seconds >= BOUND_AFTER_SECONDS:
+        sent = traffic.requests / status.seconds
+    if not sent or status.pace.most_at_once is not None:
+        return ""
+    what = "the pace" if limit is not None and sent >= NEARLY * limit else many(traffic.workers, "worker")
+    return f"{what}, {many(round(60 * sent), 'request')} a minute"
 
 
 def _waiting(status: Status) -> str:

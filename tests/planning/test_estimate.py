@@ -13,6 +13,7 @@ import pytest
 
 import enrichkit
 from enrichkit import Answer, Price, Stage
+from enrichkit.formatting import spelled
 from enrichkit.messages import Failure, Reply, Usage
 from enrichkit.planning.estimate import STUDENT, carry_over
 from support.paths import TABLE
@@ -152,6 +153,22 @@ def test_time_goes_by_the_workers_and_by_the_rpm(tmp_path):
     one, ten = (enrichkit.plan(table(), workers=workers, **settings).seconds for workers in (1, 10))
     assert one == pytest.approx([10 * part for part in ten])
     assert enrichkit.plan(table(), rpm=10, **settings).seconds == pytest.approx((594, 594, 594))
+
+
+def test_the_plan_says_what_binds_the_time(tmp_path):
+    """Not where it is short."""
+    settings = {"out": tmp_path / "out", "key": "name", "stages": [SITE]}
+    few, many, limited = (
+        enrichkit.plan(table(rows), **settings | more)
+        for rows, more in ((2, {}), (1000, {"workers": 20}), (1000, {"workers": 200, "rpm": 100}))
+    )
+    assert few.bound == ""
+    assert many.bound == (
+        "20 workers at about 10 s a reply are 120 requests a minute; with workers=100 and rpm=600 it takes 1 min 40 s."
+    )
+    assert many.bound in str(many)
+    assert limited.bound == "rpm=100 binds, not the workers, which could send more."
+    assert spelled(many.bound, {"workers": "--max-workers", "rpm": "--rpm"}).count("--") == 2
 
 
 def counted(request):

@@ -313,6 +313,23 @@ def test_it_says_what_the_pace_does_and_what_is_waited_for(pace, waiting, told):
     assert told in one_line(changed(pace=pace, waiting=waiting))
 
 
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"workers": 20}, "20 workers, 150 requests a minute"),
+        ({"workers": 20, "pace": PaceView(2.6, 0.0, "as asked")}, "the pace, 150 requests a minute"),
+        ({"workers": 20, "pace": PaceView(40.0, 0.0, "as asked")}, "20 workers, 150 requests a minute"),
+        ({"workers": 20, "pace": PaceView(None, 0.0, "as learned", 8)}, None),  # which is said as the pace
+        ({"workers": 150}, None),
+        ({"workers": 20, "seconds": 5.0}, None),
+    ],
+)
+def test_it_says_what_binds(changes, told):
+    for ended in (False, True):
+        facts = {fact.name: fact.text for fact in describe(changed(**changes), ended=ended)}
+        assert facts.get("bound by") == told
+
+
 def test_it_says_what_is_not_saved_or_priced_and_that_it_ends():
     """Whoever looks must not learn it from the bill."""
     told = one_line(changed(unsaved=3, waiting="the disk", unpriced=4, stopping="stop"))
