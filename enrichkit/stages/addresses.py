@@ -40,8 +40,9 @@ _TELLS = re.compile(
     r"your|insert|name|profile|example|sample|dummy|placeholder|slug|handle|domain|website|unavailable|unknown|xxx|"
     r"^\W*(?:firm|company|person|user)?\W*$"
 )
-_SCHEME = re.compile(r"(?:h(?:tt|xx)ps?(?::/*|//))*/*", re.IGNORECASE)
+_SCHEME = re.compile(r"(?:h+(?:t+p+|xxp)s?(?:[:;]/*|//))*/*", re.IGNORECASE)
 _AT = re.compile(r"\s*[\[({]\s*(?:at|@)\s*[\])}]\s*|(?<=\w)\s+at\s+(?=[\w-]+\.\w)", re.IGNORECASE)
+_DOT = re.compile(r"\s*[\[({]\s*(?:dot|\.)\s*[\])}]\s*|(?<=\w)\s+dot\s+(?=\w)", re.IGNORECASE)
 _EMAIL = re.compile(r"[\w.+'-]{1,64}@(?:[\w-]{1,63}\.){1,8}\w{2,24}")
 _TRACKING = re.compile(r"utm_.*|trk.*|[gdfy]b?clid|msclkid|[gw]braid|igshid|mc_[ce]id|_g[al]|_hs(?:enc|mi)")
 _HOST = re.compile(r"(?=.{4,253}$)(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+(?:[a-z]{2,63}|xn--[a-z0-9-]{1,59})")
@@ -116,7 +117,7 @@ def email_in(text: str) -> str | None:
     >>> email_in("Ida (at) norrgard.example"), email_in("ida@norrgard.example, ole@norrgard.example")
     ('ida@norrgard.example', None)
     """
-    known = {each.lower() for each in _EMAIL.findall(_AT.sub("@", text[:500]))}
+    known = {each.lower() for each in _EMAIL.findall(_AT.sub("@", _DOT.sub(".", text[:500])))}
     return known.pop() if len(known) == 1 else None
 
 
@@ -241,6 +242,7 @@ def _same(words: Sequence[str], labels: Sequence[str]) -> bool | None:
         any(label == word or (len(word) >= SHORTEST and label.startswith(word)) for word in telling for label in labels)
         or any(_abbreviates(text, words, frozenset(telling)) for text in texts)
         or any(_alike(text, core) for text in {*texts, _TRADE.sub("", bare)})
+        or (False if len(telling) == len(own) else None)
     )
 
 

@@ -142,14 +142,15 @@ SYNONYMS = prompt_text("synonyms")
 """Other words for sectors and stages of investment, as models write them."""
 INVESTED = tuple("pre-seed seed series-a series-b series-c-plus growth buyout pre-ipo public any".split())
 _ENDED = re.compile(
-    r"^\W*(?:former(?:ly)?|ex[- ]|previous(?:ly)?|retired|past |was |stepped down|one-time|ancien\w*|ehemalig\w*|"
-    r"bis \d{4})|\bemerit(?:us|a|i)\b|\b(?:until|till) (?:\w+ )?\d{4}|\bleft (?:in|the)\b|\bdeceased\b|"
-    r"\b\d{4}\s?[-–]\s?\d{4}\b|\bto \d{4}\b",
+    r"^\W*(?:former(?:ly)?|ex[- ]|previous(?:ly)?|past |was |stepped down|one-time|ancien\w*|ehemal\w*|vormal\w*|"
+    r"früher\w*|tidigare|tidligere|entinen|bis \d{4})|"
+    r"\b(?:retired|resigned|deceased|died|no longer|alumn(?:us|a)|emerit(?:us|a|i)|left (?:in|the))\b|"
+    r"\b(?:until|till) (?:\w+ )?\d{4}|\b\d{4}\s?[-–]\s?\d{4}\b|\bto \d{4}\b",
     re.IGNORECASE,
 )
 _NO_ROLE = re.compile(
-    r"[^a-zA-Z]*|.*(?:://|@|#|\[|\+).*|(?:mrs?|ms|dr|ph\.?d|m\.?d)\W*|(?:see|works?) .*|\w+/\w+|linkedin .*|"
-    r"[\w-]+(?:\.[\w-]+)+|.*\b(?:connections|followers|dad|mom|mum)\b.*",
+    r"[^a-zA-Z]*|.*(?:://|@|#|\[|\+).*|(?:mrs?|ms|dr|ph\.?d|m\.?d)\W*|(?:see|works?) .*|"
+    r"(?:in|pub|company|team)/\S+|linkedin .*|[\w-]+(?:\.[\w-]+)+|.*\b(?:connections|followers|dad|mom|mum)\b.*",
     re.IGNORECASE | re.ASCII,
 )
 _LABEL = re.compile(

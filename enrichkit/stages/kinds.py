@@ -24,14 +24,15 @@ from .addresses import PROFILES, host_in, host_of, is_at, is_made_of, names_only
 BETWEEN = re.compile(r"[;/|•+&,；、，،\n]|\b(?:and|or)\b", re.IGNORECASE)
 """What stands between the values of one cell."""
 _BESIDE_CITY = re.compile(
-    r"^\W*(?i:city|hq|headquarter(?:s|ed in)|based in|located in)\b[\s:]+|[(\[].*|"
+    r"^\W*(?i:city|hq|headquarter(?:s|ed)|based|located)\b[\s:]+(?:in\s+)?|[(\[].*|"
     r"\b(?=\w*\d)\w+\b|(?<=\w)\s+[A-Z]{2,3}(?=\W*$)"
 )
 """What may stand in one text with a city: a label, brackets, a postcode, a region's code."""
 _SEVERAL = re.compile(r"[;|•+&；、\n]|\b(?:and|or)\b", re.IGNORECASE)
 _NO_CITY = re.compile(
-    r"\d|@|://|\b(?:remote|worldwide|global|various|multiple|offices?|headquarters|hq|website|region|area|county|"
-    r"province|state|street|suite|floor|box|(?:central|western|eastern|northern|southern) \w+|europe|asia|africa)\b",
+    r"\d|@|://|\b(?:remote|online|virtual|distributed|worldwide|global|various|multiple|offices?|headquarters|hq|"
+    r"website|region|area|county|province|state|street|rue|avenue|boulevard|calle|\w+stra(?:ss|ß)e|suite|floor|box|"
+    r"(?:central|western|eastern|northern|southern) \w+|europe|asia|africa)\b",
     re.IGNORECASE,
 )
 _EXAMPLES = re.compile(r"(?:https?://|www\.)[^\s\"'<>()⟦⟧,;]+|[\w.+-]+@[\w.-]+\.\w+|\+\d[\d ()-]{6,}\d")
@@ -172,7 +173,7 @@ class Url(Kind):
         if any(resembles(slug, host) for host in _hosts(record).values()):
             return False
         family = record.get(self.like[-1], "") if len(self.like) > 1 else ""
-        rest = [word for word in slug.split("-") if len(word) > 3 and word.isalpha() and resembles(name, word) is False]
+        rest = [word for word in slug.split("-") if len(word) > 3 and word.isalpha() and not resembles(name, word)]
         return resembles(name, slug) is False or bool(family and rest and resembles(family, slug) is False)
 
     def _doubt(self, name: str, host: str, path: str, answer: Any, record: Record) -> tuple[str, str] | None:
@@ -226,8 +227,9 @@ class Email(Kind):
 
     def is_placeholder(self, text: str) -> bool:
         address = addresses.email_in(text) or ""
-        host = address.partition("@")[2]
+        name, _, host = address.partition("@")
         form = bool(host) and names_only_the_form(host.partition(".")[0])
+        form = form or ("name" in name and names_only_the_form(name))
         return form or addresses.is_reserved(host) or address in (self.examples or ())
 
 
@@ -277,7 +279,8 @@ class City(Kind):
     def look(self, value: Any, answer: Any, record: Record) -> Iterator[Issue]:
         given = record.get(self.country, "")
         code = places.country(given)
-        parts = [part for part in re.split(rf"\s[-–]\s|{BETWEEN.pattern}", value, flags=re.IGNORECASE) if part.strip()]
+        split = re.split(rf"\s[-–]\s|{BETWEEN.pattern}", value, flags=re.IGNORECASE)
+        parts = list(dict.fromkeys(filter(None, map(str.strip, split))))
         known = _known_in(parts, code)
         if not places.is_city(value, code) and list(known) == [0] and not _SEVERAL.search(value):
             yield Issue("", "city_cleaned", original(value), instead=known[0])
@@ -304,7 +307,7 @@ def _known_in(parts: Sequence[str], code: str) -> dict[int, str]:
             (name for name in bare if places.is_city(name, code) or (place and places.is_well_known(name))), None
         )
         region = places.is_region(part, code) and not places.is_city(part, code)
-        named = places.country(part) or (place and region)
+        named = (len(parts) > 1 and places.country(part)) or (place and region)  # "Singapore, Singapore" is one part
         if city and not named and not any(places.same_city(city, other) for other in known.values()):
             known[place] = city
     return known

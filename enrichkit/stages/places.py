@@ -42,7 +42,8 @@ _SIGNS = {"€": "EUR", "£": "GBP", "₹": "INR", "₩": "KRW", "RMB": "CNY"} |
 _ENGLISH_REGIONS = (
     "Bavaria, Saxony, Hesse, Lower Saxony, Thuringia, Rhineland-Palatinate, North Rhine-Westphalia, Catalonia, "
     "Andalusia, Basque Country, Lombardy, Tuscany, Piedmont, Sicily, Brittany, Normandy, Burgundy, Corsica, Flanders, "
-    "Wallonia, Scania, Tyrol, Styria, Carinthia, Silesia, Bohemia, Moravia, Silicon Valley, Benelux, DACH"
+    "Wallonia, Scania, Tyrol, Styria, Carinthia, Silesia, Bohemia, Moravia, Silicon Valley, "
+    "Benelux, DACH, Nordics, Scandinavia, Baltics, Balkans, Iberia, Middle East, EMEA, MENA, CEE, APAC, LATAM"
 )
 _BAR = "ǁ"
 """A letter of no city, between the names of one."""

@@ -29,7 +29,7 @@ from .behaviour import behaviour
 from .kinds import Kind, kinds_in
 
 JSON = Literal["auto", "words", "schema"]
-READER = 7
+READER = 8
 """Increased when replies are read differently: stored replies are then read again, at no cost."""
 ASKED = ("prompt", "search", "thinking", "max_output_tokens", "ignore_case")
 """The settings that make a question, as they stand."""

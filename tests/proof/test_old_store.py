@@ -17,9 +17,9 @@ EXPECTED = json.loads((OLD / "expected.json").read_text(encoding="utf-8"))
 TABLE = pd.read_csv(ROOT / "data" / "funds.csv", dtype=str).head(40)
 MODEL = "gemini-3.5-flash-lite"
 PINNED = {
-    "poc": ("b564da7335db9c4b", "725f361770b6ad90"),
-    "fund": ("2a46b36564de56bf", "0578156ec3a8805f"),
-    "deep": ("5948f272de74e965", "b15a7a25f51897b8"),
+    "poc": ("b564da7335db9c4b", "7cfba10a72a9b926"),
+    "fund": ("2a46b36564de56bf", "ac781d9859ddf1a7"),
+    "deep": ("5948f272de74e965", "c039dfdefbb08585"),
 }
 
 

@@ -54,6 +54,8 @@ UNKNOWN += [
     ("Norrgard", ""),
     ("GmbH", "osk.example"),
     ("红杉 Capital", "norrgard.cn"),
+    ("红杉 II", "norrgard.cn"),
+    ("Κελμ Invest III", "lofoten.example"),
 ]
 
 
