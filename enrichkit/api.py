@@ -22,7 +22,7 @@ from .runs.options import Options, takes
 from .runs.runner import Run, begin
 from .runs.seam import Opener
 from .store.index import Index
-from .table.arrow import as_frame
+from .table.arrow import as_frame, check_rows
 
 INJECTED = "# Parameters\n"
 """How the cell that papermill adds begins."""
@@ -114,8 +114,7 @@ def batches(df: pd.DataFrame, rows: int) -> Iterator[pd.DataFrame]:
     >>> [len(batch) for batch in enrichkit.batches(pd.DataFrame({"name": list("abcde")}), 2)]
     [2, 2, 1]
     """
-    if not isinstance(rows, int) or rows < 1:
-        raise InputError("rows must be a whole number above 0, not {rows!r}.", rows=rows)
+    check_rows(rows)
     df = as_frame(df)
     return (df.iloc[start : start + rows] for start in range(0, len(df), rows))
 

@@ -205,6 +205,10 @@ def _with_key_texts(table: pa.Table, named: pd.DataFrame, key: Sequence[str]) ->
 def _check_filled(stages: Sequence[Stage], key: tuple[str, ...], names: Names) -> None:
     """Refuse a stage that would write into the key, or into what a run writes itself."""
     taken = dict.fromkeys({SHARD, *run_columns(stage.name for stage in stages)}, "is a run's own")
+    for column in filter(taken.__contains__, key):
+        raise InputError(
+            "The key column {column!r} is one that runs write. Rename it, or choose another.", column=column
+        )
     taken |= dict.fromkeys(key, "is in the key")
     for stage in stages:
         for column in sorted(stage.answers.keys() & taken.keys()):

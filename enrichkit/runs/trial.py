@@ -22,7 +22,7 @@ from ..stages.stage import Stage
 from ..store.decisions import read_decisions
 from ..store.files import is_store, trial_area
 from ..store.reader import TOKENS, StoreReader
-from ..table.arrow import as_frame
+from ..table.arrow import as_frame, check_rows
 from ..trust.comparison import LABEL, Reading, read_cells
 from .contest import verdicts
 from .lifecycle import look_ahead, terminated_as_interrupted
@@ -97,8 +97,7 @@ def trial(
     >>> enrichkit.plan(df, stages=["fund"], model="simulator", out=settings["out"]).to_ask
     0
     """
-    if not isinstance(rows, int) or isinstance(rows, bool) or rows < 1:
-        raise InputError("rows must be a whole number above 0, not {rows!r}.", rows=rows)
+    check_rows(rows)
     check_names("trial", settings, {field.name for field in fields(Options)} - NOT_OF_A_TRIAL)
     base = Options(out=out, budget_usd=budget_usd, **settings)
     sides = _sides(choose_stages(stages), models, base)

@@ -114,8 +114,7 @@ class Url(Kind):
     own: bool = False
 
     def look(self, value: Any, answer: Any, record: Record) -> Iterator[Issue]:
-        page = self._page(value)
-        if page is None:
+        if (page := self._page(value)) is None:
             yield Issue("", "not_a_url", original(value), instead=None)
             return
         if page != value:
@@ -343,8 +342,7 @@ def kinds_in(shape: Shape, path: str = "") -> Iterator[Kind]:
 
 @functools.lru_cache(maxsize=64)
 def _examples(text: str) -> frozenset[str]:
-    examples = [match.rstrip(".…:") for match in _EXAMPLES.findall(text)]
-    return frozenset(addresses.clean(match) or match for match in examples)
+    return frozenset(addresses.clean(each) or each for each in (each.rstrip(".…:") for each in _EXAMPLES.findall(text)))
 
 
 def examples_in(prompt: str, schema: Mapping[str, Any]) -> frozenset[str]:

@@ -8,7 +8,6 @@ changes the cell, and both it and what it replaced stand beside; the facts about
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import json
 import re
@@ -26,7 +25,7 @@ import pyarrow.compute as pc
 
 from ..stages.checks import kinds_of_facts, means_the_same
 from ..stages.choice import checks_as_stored
-from ..table.arrow import LISTED, as_column, as_object, as_text, typed
+from ..table.arrow import as_column, as_object, as_text, json_in, parsed
 from ..table.cells import SEPARATOR, cell_text, column_texts, is_missing
 from .files import DECISIONS, Files, names_in, whole, work_area
 from .index import Index
@@ -319,32 +318,10 @@ def as_parsed(value: Any) -> str | None:
     return None if is_missing(value) else as_text(value)
 
 
-def parsed(text: str | None, kind: pa.DataType) -> Any:
-    """Return a value of some type from its text; a list, too, from JSON or from parts between commas.
-
-    >>> [parsed(text, pa.list_(pa.string())) for text in ("fintech, saas", '["a, b"]')]
-    [['fintech', 'saas'], ['a, b']]
-    """
-    if text is None or not pa.types.is_nested(kind):
-        return typed(re.sub(r"\.0+$", "", text) if text and pa.types.is_integer(kind) else text, kind)
-    value = _json(text)
-    if value is None and pa.types.is_list(kind):
-        return [typed(part.strip(), kind.value_type) for part in LISTED.split(text)]
-    value = text if value is None else value
-    return list(value.items()) if pa.types.is_map(kind) and isinstance(value, dict) else value
-
-
 def shown(text: str) -> str:
     """Return the text that `as_parsed` made of a value as it is shown: lists joined by commas.
 
     >>> shown('["a", "b"]'), shown("[sic]")
     ('a, b', '[sic]')
     """
-    return as_text(text if (value := _json(text)) is None else value)
-
-
-def _json(text: str) -> Any:
-    """Return the list or object that a text is as JSON; None if it is none."""
-    with contextlib.suppress(ValueError):
-        return json.loads(text) if text.lstrip()[:1] in tuple("[{") else None
-    return None
+    return as_text(text if (value := json_in(text)) is None else value)

@@ -24,10 +24,10 @@ from ..errors import StoreError
 from ..formatting import rows_told
 from ..pricing.prices import Price
 from ..stages.stage import Stage
-from ..table.arrow import as_column, as_text, cells_at
+from ..table.arrow import as_column, as_text, cells_at, parsed
 from ..table.cells import cell_text, is_missing
 from ..table.parquet import join
-from .decisions import Decisions, Judgement, parsed, read_decisions
+from .decisions import Decisions, Judgement, read_decisions
 from .files import folder_of, is_store
 from .index import RECORD_ID, Columns, Snapshot, copies_of, find
 from .replies import COST, StoredReplies, collect_replies, cost_in_rows

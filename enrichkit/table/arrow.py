@@ -35,6 +35,8 @@ LISTED = re.compile(r"[,;|\n]")
 NESTED = (list, tuple, dict, np.ndarray)
 SCALARS = (str, bool, int, float, np.generic, bytes, pd.Period, pd.Interval, pd.Timedelta, uuid.UUID)
 CONTAINERS = (list, tuple, dict, set, np.ndarray)
+MISFIT = object()
+"""What no type of a column takes; Arrow would make a list of a text's letters."""
 NO_KINDS: Mapping[str, pa.DataType] = {}
 NO_NAMES: Mapping[str, str] = {}
 
@@ -59,6 +61,12 @@ def as_frame(table: Any) -> pd.DataFrame:
         hints = "".join(perhaps(name, (), frame.index.names) for name in frame.index.names if name is not None)
         raise InputError("The table has no columns.{hints}", hints=hints)
     return frame
+
+
+def check_rows(rows: Any) -> None:
+    """Refuse a number of rows that is none."""
+    if not isinstance(rows, int) or isinstance(rows, bool) or rows < 1:
+        raise InputError("rows must be a whole number above 0, not {rows!r}.", rows=rows)
 
 
 def as_table(
@@ -235,6 +243,38 @@ def typed(text: str | None, kind: pa.DataType) -> Any:
             return decimal.Decimal(text)
         return pa.array([text], pa.string()).cast(kind)[0].as_py()
     return text
+
+
+def parsed(text: str | None, kind: pa.DataType) -> Any:
+    """Return a value of some type from its text; a list, too, from JSON or from parts between commas.
+
+    Where it has another shape, it is `MISFIT`.
+
+    >>> [parsed(text, pa.list_(pa.string())) for text in ("fintech, saas", '["a, b"]')]
+    [['fintech', 'saas'], ['a, b']]
+    """
+    if text is None or not pa.types.is_nested(kind):
+        return typed(re.sub(r"\.0+$", "", text) if text and pa.types.is_integer(kind) else text, kind)
+    value = json_in(text)
+    return _shaped([part.strip() for part in LISTED.split(text)] if value is None else value, kind)
+
+
+def _shaped(value: Any, kind: pa.DataType) -> Any:
+    """Return a value from JSON with its parts in the types of some type."""
+    if isinstance(value, list) and isinstance(kind, pa.ListType | pa.LargeListType):
+        return [_shaped(part, kind.value_type) for part in value]
+    if isinstance(value, dict) and pa.types.is_map(kind):
+        return [(key, _shaped(part, kind.item_type)) for key, part in value.items()]
+    if isinstance(value, dict) and pa.types.is_struct(kind) and value.keys() <= set(kind.names):
+        return {name: _shaped(part, kind.field(name).type) for name, part in value.items()}
+    return None if value is None else MISFIT if pa.types.is_nested(kind) else parsed(as_text(value), kind)
+
+
+def json_in(text: str) -> Any:
+    """Return the list or object that a text is as JSON; None if it is none."""
+    with contextlib.suppress(ValueError):
+        return json.loads(text) if text.lstrip()[:1] in tuple("[{") else None
+    return None
 
 
 def alike(text: str, other: str) -> bool:

@@ -47,7 +47,7 @@ def labelled(fields: pd.DataFrame, reader: StoreReader) -> pd.DataFrame:
     about = {(row[RECORD_ID], stage): about_of(row, facts) for row in rows for stage, facts in stages.items()}
     order = {name: place for place, name in enumerate(dict.fromkeys(fields["column"]))}
     answers = fields[fields["answer"].notna()]
-    ranks = pd.DataFrame({"column": answers["column"].map(order), "doubt": -answers["band"].map(BANDS.index)})
+    ranks = pd.DataFrame({"column": answers["column"].map(order), "doubt": answers["band"].map(BANDS[::-1].index)})
     answers = answers.loc[ranks.sort_values(["column", "doubt"], kind="stable").index].reset_index(drop=True)
     names = (RECORD_ID, "stage", "column", "answer", "decision")
     facts = []

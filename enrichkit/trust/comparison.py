@@ -25,7 +25,7 @@ from ..store.reader import ORIGIN, StoreReader
 from ..store.rows import Outcome, meta, read_payload, stage_values
 from ..table.arrow import as_text
 from ..table.cells import is_missing
-from .decisions import store_behind
+from .decisions import store_behind, unguarded
 from .doubts import fields, read_answers, with_pages
 from .frames import evidence
 
@@ -89,7 +89,8 @@ def changes(old: str | Path | pd.DataFrame, new: str | Path | pd.DataFrame | Non
     pairs = paired(before, after)
     cells = pairs[~pairs["_same"]].reset_index(drop=True)
     cells["why"] = pd.Series(_why(cells, before, after), dtype=object)
-    key = after.cells.attrs.get(ORIGIN, {}).get("key", [])
+    origin = after.cells.attrs.get(ORIGIN) or before.cells.attrs.get(ORIGIN, {})  # a frame from a file has none
+    key = [name for name in origin.get("key", []) if name in cells.columns]
     listed = cells[[RECORD_ID, *key, *COMPARED]]
     listed.attrs[ORIGIN] = {"key": list(key), "written": ["old", "new", "old_pages", "new_pages"]}
     return listed
@@ -117,9 +118,14 @@ def read_cells(source: str | Path | pd.DataFrame, decisions: Sequence[Decision] 
                 "This frame has no {lacking}: give a store's folder, or a frame that trust.evidence has returned.",
                 lacking=", ".join(sorted(lacking)),
             )
-        decided = source.reindex(columns=["decision"])["decision"].isin(["wrong", "value"])
-        answer = source["answer"].mask(decided, source.get("cell"))
-        return Reading(source.assign(answer=answer), source["answer"])
+        once = source.loc[:, ~source.columns.duplicated()].drop_duplicates(CELL)
+        cells = once.reindex(columns=once.columns.union(["cell", "decision"], sort=False))
+        for name in ("answer", "cell"):  # a file may have made numbers of texts
+            texts = [None if is_missing(cell) else unguarded(as_text(cell)) for cell in cells[name]]
+            cells[name] = pd.Series(texts, cells.index, dtype=object)
+        cells[RECORD_ID] = cells[RECORD_ID].astype(str)
+        answer = cells["answer"].mask(cells["decision"].isin(["wrong", "value"]), cells["cell"])
+        return Reading(cells.assign(answer=answer), cells["answer"])
     reader = StoreReader(source, warn=False)
     cells = evidence(source)
     origin = dict(cells.attrs)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import enum
+import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -20,7 +22,6 @@ from ..store.decisions import (
     Verdict,
     about_of,
     as_parsed,
-    parsed,
     shown,
     write_decisions,
 )
@@ -28,7 +29,7 @@ from ..store.files import folder_of, is_store, trial_sides
 from ..store.index import RECORD_ID
 from ..store.reader import StoreReader
 from ..store.rows import meta
-from ..table.arrow import alike, as_column, as_frame, as_text
+from ..table.arrow import alike, as_column, as_frame, as_text, parsed
 from ..table.cells import cell_text, is_missing
 from .doubts import FAILED, Doubt, doubts_of, fields
 
@@ -92,39 +93,46 @@ def decide(
     (1, 0)
     """
     frame = as_frame(cells)
-    if "first" in frame.columns:
-        return choose(folder_of(out), frame)
-    reader = StoreReader(out)
-    for name in (name for name in (RECORD_ID, "column") if name not in frame.columns):
-        raise InputError(
-            "The cells to decide lack the column {name!r}. Give rows of {listed}.",
-            name=name,
-            listed="evidence or corrections",
-        )
-    if not is_missing(value) and verdict not in (None, "wrong"):
-        raise InputError("Give either a verdict or a value, not {verdict!r} and a value.", verdict=verdict)
-    answers = Answers(reader, frame[RECORD_ID])
-    decisions: dict[int, Decision] = {}
-    agreed: dict[tuple[Any, ...], int] = {}
+    are_pairs = "first" in frame.columns
+    given = verdict is not None or not is_missing(value)
+    _check_columns(frame, ("stage", "second", "verdict") if are_pairs else ())
+    if given and (are_pairs or (not is_missing(value) and verdict not in (None, "wrong"))):
+        wanted = "the column verdict says which of two is right" if are_pairs else "give either a verdict or a value"
+        raise InputError("decide was given {verdict!r}: {wanted}.", verdict=verdict or value, wanted=wanted)
+    chosen = frame[[not is_missing(word) for word in frame["verdict"]]] if are_pairs else frame
+    answers = Answers(store_behind(folder_of(out), chosen) if are_pairs else StoreReader(out), chosen[RECORD_ID])
+    decisions: dict[int, list[Decision]] = {}
+    agreed: dict[tuple[Any, ...], tuple[int, Decision]] = {}
     for place, line in enumerate(frame.to_dict("records")):
-        own = verdict is None and is_missing(value)
-        word, right = (line.get("verdict"), line.get("value")) if own else (verdict, value)
+        word, right = (verdict, value) if given else (line.get("verdict"), line.get("value"))
         try:
-            decision = answers.decided(line, word, right)
+            made = answers.chosen(line) if are_pairs else answers.decided(line, word, right)
         except ValueError as refusal:
             where = rows_told([place], frame.index).capitalize()
             raise InputError("{where}{refusal}", where=where, refusal=refusal) from None
-        if decision is not None:
-            decisions[place] = decision
-            first = agreed.setdefault((decision.column, decision.about, decision.value), place)
-            if (decision.verdict, decision.instead) != (decisions[first].verdict, decisions[first].instead):
+        for decision in made:
+            decisions.setdefault(place, []).append(decision)
+            first, other = agreed.setdefault((decision.column, decision.about, decision.value), (place, decision))
+            if (decision.verdict, decision.instead) != (other.verdict, other.instead):
                 raise InputError(
                     "{where} do not agree about the same answer, to {column!r}.",
                     where=rows_told([first, place], frame.index).capitalize(),
                     column=decision.column,
                 )
-    _write(reader.folder, list(decisions.values()))
+    _write(folder_of(out), list(itertools.chain(*decisions.values())))
     return len(decisions)
+
+
+def _check_columns(frame: pd.DataFrame, of_pairs: Sequence[str]) -> None:
+    """Refuse a frame of cells without what names them, or with a column twice."""
+    if len(twice := frame.columns[frame.columns.duplicated()]):
+        raise InputError("The cells to decide have more than one column {name!r}. Drop one.", name=twice[0])
+    for name in (name for name in (RECORD_ID, "column", *of_pairs) if name not in frame.columns):
+        raise InputError(
+            "The cells to decide lack the column {name!r}. Give rows of {listed}.",
+            name=name,
+            listed="review" if of_pairs else "evidence or corrections",
+        )
 
 
 def _write(out: Path, decisions: Sequence[Decision]) -> None:
@@ -146,12 +154,11 @@ class Answers:
         self._kinds = dict(zip(table.column_names, table.schema.types, strict=True))
         self._rows = {row[RECORD_ID]: row for row in table.to_pylist()}
 
-    def decided(self, line: Mapping[Any, Any], verdict: Any, right: Any) -> Decision | None:
-        """Return what a line decides, None if nothing; raise a ValueError that says why it cannot be."""
+    def decided(self, line: Mapping[Any, Any], verdict: Any, right: Any) -> list[Decision]:
+        """Return what a line decides, if anything; raise a ValueError that says why it cannot be."""
         word = cell_text(verdict).casefold() or ("" if is_missing(right) else "value")
-        record, column = str(line[RECORD_ID]), str(line["column"])
         if not word:
-            return None
+            return []
         if word not in get_args(Verdict):
             listed, hint = ", ".join(get_args(Verdict)), perhaps(word, get_args(Verdict))
             raise ValueError(f", 'verdict': {word!r:.60} is not one of {listed}.{hint}")
@@ -159,27 +166,50 @@ class Answers:
             raise ValueError(", 'value': it is empty, where the verdict is 'value'.")
         if word in ("right", "unsure") and not is_missing(right):
             raise ValueError(f" has the verdict {word!r}, and a value too. Remove one.")
+        record, column = self._named(line)
+        instead = None if is_missing(right) else self._fitting(right, column)
+        word = "value" if instead is not None else word
+        seen = self._held(record, column, emptied=word == "right")
+        for name, columns in SEEN.items():  # as the store has it, but where the line has something else
+            given = next((unguarded(as_text(line[each])) for each in columns if not is_missing(line.get(each))), "")
+            if given and not alike(given, shown(seen[name] or "")):
+                seen[name] = given
+        return [self._decision(record, column, word, instead=instead, **seen)]
+
+    def chosen(self, line: Mapping[Any, Any]) -> list[Decision]:
+        """Return what the choice between a line's two values decides; raise a ValueError that says why it cannot be."""
+        word = cell_text(line["verdict"]).casefold()
+        if not word:
+            return []
+        if word not in CHOICES:
+            raise ValueError(f", 'verdict': {word!r:.60} is not one of {', '.join(CHOICES)}.")
+        record, column = self._named(line)
+        cell = self._cell(record, column)
+        first, second = (
+            None if is_missing(line[name]) else unguarded(as_text(line[name])) for name in ("first", "second")
+        )
+        return [
+            self._decision(record, column, verdict, value=value, cell=cell)
+            for value, verdict in judged(word, first, second)
+        ]
+
+    def _named(self, line: Mapping[Any, Any]) -> tuple[str, str]:
+        """Return the record and the column of a line."""
+        record, column = str(line[RECORD_ID]), str(line["column"])
         if column not in self._stage_of:
             hint = perhaps(column, self._stage_of)
             raise ValueError(f", 'column': no stage of {self._out} answers {column!r}.{hint}")
         if record not in self._rows:
             raise ValueError(f", {RECORD_ID!r}: {self._out} has no sealed record {record!r}.")
-        instead = None if is_missing(right) else self._fitting(right, column)
-        word = "value" if instead is not None else word
-        seen = self._held(record, column, emptied=word == "right")
-        for name, columns in SEEN.items():  # as the store has it, but where the line has something else
-            given = next((_unguarded(as_text(line[each])) for each in columns if not is_missing(line.get(each))), "")
-            if given and not alike(given, shown(seen[name] or "")):
-                seen[name] = given
-        return self.decision(record, column, word, instead=instead, **seen)
+        return record, column
 
-    def decision(self, record: str, column: str, verdict: Any, **seen: Any) -> Decision:
+    def _decision(self, record: str, column: str, verdict: Any, **seen: Any) -> Decision:
         """Return the decision about a record's answer, or another value of its field, that was seen."""
         row, stage = self._rows[record], self._stage_of[column]
         about, stored = about_of(row, self._stages[stage]), as_parsed(row.get(column))
         return Decision(stage, column, about, record, verdict=verdict, stored=stored, **seen)
 
-    def cell(self, record: str, column: str) -> str | None:
+    def _cell(self, record: str, column: str) -> str | None:
         """Return the table's own cell, as text."""
         row = self._rows[record]
         filled = row.get(meta(self._stage_of[column], "filled")) or ()
@@ -199,37 +229,22 @@ class Answers:
             values = ((locate(reply.text or "").values or {}).get(field) for reply in replies)
             value = next((value for value in values if not is_missing(value)), None)
             answer = as_parsed(value) if gone or as_text(value) == answer else answer
-        return {"value": answer, "cell": self.cell(record, column)}
+        return {"value": answer, "cell": self._cell(record, column)}
 
     def _fitting(self, value: Any, column: str) -> str | None:
         """Return the right value as text; raise a ValueError if its column cannot hold it."""
         kind = self._kinds.get(column, pa.string())
-        fits = parsed(_unguarded(as_parsed(value) or ""), kind)
-        if as_column([fits], kind)[1]:
+        value = value.value if isinstance(value, enum.Enum) else value
+        fits = parsed(unguarded(as_parsed(value) or ""), kind)
+        if as_column([fits], kind)[1] or is_missing(fits):
             text = plain(as_text(value))
             raise ValueError(f", 'value': {text!r:.60} does not fit {column!r}, which holds {kind}.")
         return as_parsed(fits)
 
 
-def _unguarded(text: str) -> str:
+def unguarded(text: str) -> str:
     """Return a text without the sign that keeps a sheet from taking it for a formula."""
     return text[1:] if text[:1] == "'" and text[1:2] in tuple("=+-@\t\r") else text
-
-
-def choose(out: Path, cells: pd.DataFrame) -> int:
-    """Store what was chosen in the ``verdict`` of rows of `to_choose`; return in how many of them."""
-    chosen = cells[[not is_missing(verdict) for verdict in cells["verdict"]]]
-    for word in {str(verdict).strip() for verdict in chosen["verdict"]} - {*CHOICES}:
-        raise InputError("verdict must be one of {listed}, not {word!r}.", listed=", ".join(CHOICES), word=word)
-    answers = Answers(store_behind(out, chosen), chosen[RECORD_ID])
-    decisions = []
-    for line in chosen.to_dict("records"):
-        record, column = line[RECORD_ID], line["column"]
-        values = [None if is_missing(line[name]) else str(line[name]) for name in ("first", "second")]
-        for value, verdict in judged(str(line["verdict"]).strip(), *values):
-            decisions.append(answers.decision(record, column, verdict, value=value, cell=answers.cell(record, column)))
-    _write(out, decisions)
-    return len(chosen)
 
 
 def store_behind(out: Path, cells: pd.DataFrame) -> StoreReader:

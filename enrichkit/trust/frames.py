@@ -6,6 +6,7 @@ Nothing is looked up or asked again, and nothing is written to the store.
 from __future__ import annotations
 
 import functools
+import numbers
 from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,8 +28,10 @@ from .doubts import FACTS, read_answers, weakest_first, with_pages
 COLUMNS = ("stage", "column", "state", "answer", "cell", "doubts", "pages", "links", "band", "confidence", "decision")
 
 TAKEN = {RECORD_ID, *COLUMNS, *"notes verdict value first second old new why".split()}
-TAKEN |= {"old_state", "new_state", "old_pages", "new_pages"}
-"""The columns of these frames, of `review` and of `changes`: a key column of such a name gets another one."""
+TAKEN |= {"old_state", "new_state", "old_pages", "new_pages", "first_pages", "second_pages"}
+TAKEN |= {"about", "place", "label", "_label", "_best", "_came", "_same"}
+"""The columns of these frames, of `review` and of `changes`, also while they are worked out: a key column of such a
+name gets another one."""
 
 WRITTEN = ("answer", "doubts", "pages", "links")
 """Those that a model or a service wrote into."""
@@ -186,12 +189,12 @@ def precision(
     >>> measured[["column", "next"]].head(2).to_numpy().tolist()
     [['fund.linkedin', 'decide 1 more'], ['fund.crunchbase', 'decide 2 more']]
     """
-    names = [by] if isinstance(by, str) else list(dict.fromkeys(by))
+    names: list[str] = [by] if isinstance(by, str) or not isinstance(by, Sequence) else list(dict.fromkeys(by))
     _check_target(target)
     reader = StoreReader(out)
     answers = labelled(evidence(out), reader).drop_duplicates(SAME, ignore_index=True)
     for name in names:
-        if name not in answers.columns:
+        if name not in answers.columns.difference([*WRITTEN[1:]]):
             raise InputError(
                 "by must name columns of the evidence, not {name!r}.{hint}", name=name, hint=perhaps(name, answers)
             )
@@ -245,16 +248,15 @@ def weak(
     reader = StoreReader(out)
     given, known = reader.given, reader.answers
     table, _ = read_answers(reader, FACTS)
-    unknown = sorted(set(stages or ()) - known.keys())
-    if isinstance(stages, str) or unknown:
+    chosen = known.keys() if stages is None else stages
+    if isinstance(chosen, str) or not isinstance(chosen, Collection) or not known.keys() >= {*chosen}:
         raise InputError(
             "{stages} must name stages of this store: {listed}; not {given!r}.", listed=", ".join(known), given=stages
         )
     _check_target(target)
-    chosen = [stage for stage in known if stages is None or stage in stages]
     records = table.to_pylist()
     doubts_in = functools.partial(open_doubts, reader.decisions)
-    listed = weakest_first(records, {stage: known[stage] for stage in chosen}, doubts_in)
+    listed = weakest_first(records, {stage: known[stage] for stage in known if stage in chosen}, doubts_in)
     if target is not None:
         short = below(labelled(evidence(out), reader), target)
         columns = short[short["stage"].isin(chosen)].groupby(RECORD_ID)["column"].agg(", ".join).to_dict()
@@ -275,7 +277,7 @@ def weak(
 
 
 def _check_target(target: float | None) -> None:
-    if target is not None and not 0 < target < 1:
+    if target is not None and not (isinstance(target, numbers.Real) and 0 < target < 1):
         raise InputError("target must be a share between 0 and 1, such as 0.95, not {target!r}.", target=target)
 
 

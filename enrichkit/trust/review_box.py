@@ -23,6 +23,7 @@ from ..store.files import folder_of
 from ..store.index import RECORD_ID
 from ..store.reader import ORIGIN, StoreReader
 from ..store.rows import meta
+from ..table.arrow import as_frame, check_rows
 from ..table.cells import is_missing
 from .bands import SAME, labelled, looks
 from .comparison import to_choose
@@ -93,6 +94,8 @@ def review(
     >>> cells = enrichkit.trust.review(out, 4)  # doctest: +ELLIPSIS
     4 answers to judge, of 10 in 6 columns...
     """
+    check_rows(rows)
+    cells = None if cells is None else as_frame(cells)
     if cells is not None and not {RECORD_ID, "column"} <= set(cells.columns):
         raise InputError(
             "The cells to review lack _record_id or column. Give rows of evidence, corrections or changes."
@@ -250,8 +253,11 @@ def page_of(cell: pd.Series[Any], key: Sequence[str], place: str) -> str:
     if "first" in cell.index:
         answer = "<br>".join(f"{key}: {_linked(cell[name])}" for key, name in (("1", "first"), ("2", "second")))
         facts = {}
-        listed = {"1": cell["first_pages"], "2": cell["second_pages"]}
-        pages = {f"pages of {key}": "<br>".join(map(_linked, pages)) for key, pages in listed.items()}
+        pages = {
+            f"pages of {number}": _linked(pages) if isinstance(pages, str) else "<br>".join(map(_linked, pages))
+            for number, pages in (("1", cell["first_pages"]), ("2", cell["second_pages"]))
+            if not is_missing(pages)
+        }
     else:
         answer, pages = _linked(cell["answer"]), {"pages": "<br>".join(map(link, cell["links"], cell["pages"]))}
         facts = {title: cell[name] for name, title in BESIDE.items()}

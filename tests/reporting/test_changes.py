@@ -156,6 +156,21 @@ def test_a_store_against_itself_has_no_changes(tmp_path):
         assert {"name", "column", "old", "new", "why"} <= {*same.columns}
 
 
+@pytest.mark.parametrize("written", ["plainly", "by export"])
+def test_a_frame_may_come_back_from_a_file(tmp_path, written):
+    """There texts become numbers, a phone gets the sign that keeps it from being a formula, and keys are forgotten."""
+    run(tmp_path / "A", {"phone": "+46 (0)40-123 45 67"}, {"staff": 13})
+    kept = trust.evidence(tmp_path / "A")
+    kept.to_csv(tmp_path / "kept.csv") if written == "plainly" else enrichkit.export(kept, tmp_path / "kept.csv")
+    run(tmp_path / "B", {}, {})
+    back = pd.read_csv(tmp_path / "kept.csv")
+    for changed in (trust.changes(back, tmp_path / "B"), trust.changes(tmp_path / "B", pd.concat([back, back]))):
+        assert listed(changed) == {("N1", "firm.staff")}
+        assert {*changed["old"], *changed["new"]} == {"12", "13"}
+    numbers = back[back["column"] == "firm.staff"].assign(answer=12)
+    assert trust.changes(numbers, tmp_path / "B").empty
+
+
 def test_a_frame_of_anything_else_is_refused(tmp_path):
     """By what it lacks."""
     run(tmp_path / "A", {})
@@ -202,7 +217,7 @@ def test_what_was_decided_is_a_change_of_its_own(tmp_path):
     assert trust.changes(trust.evidence(out), out).empty
 
 
-@pytest.mark.parametrize("name", ["state", "why", "verdict", "first"])
+@pytest.mark.parametrize("name", ["state", "why", "verdict", "first", "place", "label", "_label"])
 def test_a_key_column_may_be_called_like_one_of_the_lists(tmp_path, name):
     out, frame = tmp_path / "out", pd.DataFrame({"name": ["N0", "N1"], name: ["a", "b"]})
     settings = {"stages": [stage()], "key": ["name", name], "model": "m", "progress": False}

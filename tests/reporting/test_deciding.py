@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import datetime
+import enum
 import json
 import shutil
 from typing import Annotated
 
 import pandas as pd
 import pytest
+from pydantic import BaseModel
 
 import enrichkit
 from enrichkit import Answer, Issue, Stage, checks, errors, trust
@@ -20,6 +23,21 @@ class Lab(Answer):
     city: str | None = None
     founded: int | None = None
     topics: list[str] | None = None
+
+
+class Grade(enum.Enum):
+    GOOD, FAIR = "good", "fair"
+
+
+class Head(BaseModel):
+    name: str | None = None
+
+
+class House(Answer):
+    opened: list[datetime.date] | None = None
+    rooms: list[int] | None = None
+    head: Head | None = None
+    grade: Grade | None = None
 
 
 def no_future(answer, record):
@@ -158,6 +176,7 @@ WRONG = {
     "no such record": ({"_record_id": "1f", "verdict": "right"}, r"Row 1, '_record_id': .* has no sealed record '1f'"),
     "no such column": ({"column": "lab.town", "verdict": "right"}, r"Row 1, 'column': no stage .* 'lab\.town'"),
     "does not fit": ({"column": "lab.founded", "value": "old"}, r"Row 1, 'value': 'old' does not fit 'lab\.founded'"),
+    "no number": ({"column": "lab.founded", "value": 1987.5}, r"'1987\.5' does not fit"),
     "no value": ({"verdict": "value"}, r"Row 1, 'value': it is empty"),
     "right and a value": ({"verdict": "right", "value": "Bodø"}, r"Row 1 has the verdict 'right', and a value too"),
 }
@@ -181,6 +200,10 @@ def test_rows_that_contradict_each_other_are_refused(out):
         trust.decide(out, pd.concat([cell, cell], ignore_index=True).assign(verdict=["right", "wrong"]))
     with pytest.raises(errors.InputError, match="lack the column '_record_id'"):
         trust.decide(out, cell.drop(columns="_record_id"), "right")
+    with pytest.raises(errors.InputError, match="more than one column 'verdict'"):
+        trust.decide(
+            out, pd.concat([cell.assign(verdict="right"), pd.Series(["wrong"], cell.index, name="verdict")], axis=1)
+        )
     with pytest.raises(errors.InputError, match="either a verdict or a value"):
         trust.decide(out, cell, "right", value="Bodø")
 
@@ -255,6 +278,23 @@ def test_lists_and_objects_are_decided_as_they_are(tmp_path):
     assert dict(after["firm.staff"][0]) == {"head": "Ida"}
     trust.decide(tmp_path / "out", of(tmp_path / "out", "Norrgard", "staff", "firm"), "wrong")
     assert told(run(tmp_path / "out", after[["name", "firm.staff"]], **FIRM), "firm.staff") == [""]
+
+
+def test_parts_of_a_decided_value_have_their_types_or_are_refused(tmp_path):
+    """Arrow would leave out a date that is text, a field of another name, and half of a number."""
+    lab = Stage("lab", prompt="Research {name}.", answer=House)
+    answer = {"opened": ["1999-01-02"], "rooms": [1, 2], "head": {"name": "Ida"}, "grade": "fair"}
+    table, answers = pd.DataFrame({"name": ["Norrgard"]}), {"Norrgard": answer}
+    run(tmp_path / "out", table, [lab], answers)
+    sound = {"opened": "2001-02-03, 2004-05-06", "rooms": "[3, 4]", "head": {"name": "Bo"}, "grade": Grade.GOOD}
+    for column, value in sound.items():
+        assert trust.decide(tmp_path / "out", of(tmp_path / "out", "Norrgard", column), value=value) == 1
+    after = run(tmp_path / "out", table, [lab], answers).iloc[0]
+    assert list(after["lab.opened"]) == [datetime.date(2001, 2, 3), datetime.date(2004, 5, 6)]
+    assert (list(after["lab.rooms"]), dict(after["lab.head"]), after["lab.grade"]) == ([3, 4], {"name": "Bo"}, "good")
+    for column, value in (("opened", "soon"), ("rooms", [1.5]), ("rooms", {"a": 1}), ("head", {"nome": "Bo"})):
+        with pytest.raises(errors.InputError, match="does not fit"):
+            trust.decide(tmp_path / "out", of(tmp_path / "out", "Norrgard", column), value=value)
 
 
 def test_a_value_that_means_the_same_as_the_answer_is_no_conflict(tmp_path):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+
 import nbformat
 import pandas as pd
 import pytest
@@ -114,6 +116,18 @@ def test_mistakes_are_named(out):
         trust.precision(out, target=95)
     with pytest.raises(InputError, match=r"by must name columns of the evidence, not 'columns'.*'column'"):
         trust.precision(out, by="columns")
+    for odd in ("pages", None, 3):
+        with pytest.raises(InputError, match="by must name columns of the evidence"):
+            trust.precision(out, by=odd)
+    for target in ("0.9", Decimal("0.9"), 1.0):
+        with pytest.raises(InputError, match="target must be a share"):
+            trust.precision(out, target=target)
+    for rows in (0, -1, 2.5, "3"):
+        with pytest.raises(InputError, match="rows must be a whole number above 0"):
+            trust.review(out, rows)
+    with pytest.raises(InputError, match="must name stages of this store"):
+        trust.weak(out, stages=3)
+    assert trust.review(out, cells=trust.evidence(out).head(0)).empty
 
 
 @pytest.mark.parametrize("limit", [None, 0])

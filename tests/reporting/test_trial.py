@@ -17,7 +17,6 @@ from enrichkit.cli.files import set_aside
 from enrichkit.messages import Failure, Reply, Usage
 from enrichkit.runs.contest import LEVEL, contest, sign_flip
 from enrichkit.trust.comparison import in_turn, to_choose
-from enrichkit.trust.decisions import choose
 from enrichkit.trust.review_box import Box
 from support.tables import PRICES, numbered
 
@@ -227,7 +226,7 @@ def test_a_trial_lies_beside_its_store_and_goes_with_it(settings, tmp_path):
 def decide(out, cells):
     """Decide cells in which two sides differ as a person would who sees them without their sides: tea is right."""
     shown = to_choose(out, cells)
-    return choose(out, shown.assign(verdict=["1" if value == "tea" else "2" for value in shown["first"]]))
+    return trust.decide(out, shown.assign(verdict=["1" if value == "tea" else "2" for value in shown["first"]]))
 
 
 def test_a_winner_is_named_once_when_all_is_decided(settings, author):
@@ -256,11 +255,22 @@ def test_values_are_shown_unnamed_in_either_order(settings):
     assert 15 <= (shown["first"] == "tea").sum() <= 45
     assert shown["_record_id"].tolist() == in_turn(cells)["_record_id"].tolist()
     assert (
-        choose(settings["out"], shown.head(10).assign(verdict=["1", "2", "b", "n", "?", "", None, "1", "1", "1"])) == 8
+        trust.decide(settings["out"], shown.head(10).assign(verdict=["1", "2", "b", "n", "?", "", None, "1", "1", "1"]))
+        == 8
     )
     assert len(to_choose(settings["out"], cells)) == 52
-    with pytest.raises(errors.InputError, match="right"):
-        choose(settings["out"], shown.assign(verdict="right"))
+    assert trust.decide(settings["out"], shown.head(3).assign(verdict=[1.0, None, 2.0])) == 2  # as pandas reads a file
+    with pytest.raises(errors.InputError, match=r"Row 1, 'verdict': 'right' is not one of 1, 2, b, n, \?"):
+        trust.decide(settings["out"], shown.assign(verdict="right"))
+    with pytest.raises(errors.InputError, match=r"was given 'right': the column verdict says which"):
+        trust.decide(settings["out"], shown.assign(verdict="1"), "right")
+    with pytest.raises(errors.InputError, match=r"Rows 1 .* and 2 .* do not agree"):
+        trust.decide(settings["out"], shown.iloc[[0, 0]].assign(verdict=["1", "2"]))
+    with pytest.raises(errors.InputError, match=r"Row 1, 'column': no stage .* answers 'town'"):
+        trust.decide(settings["out"], shown.head(1).assign(verdict="1", column="town"))
+    for column in ("_record_id", "column", "stage", "second", "verdict"):
+        with pytest.raises(errors.InputError, match=f"lack the column '{column}'"):
+            trust.decide(settings["out"], shown.assign(verdict="1").drop(columns=column))
 
 
 def test_pairs_are_judged_in_the_box_or_in_a_table(settings, capsys):
@@ -297,7 +307,7 @@ def test_an_empty_value_may_be_the_right_one(tmp_path, settings):
     sides = enrichkit.trial(numbered(8), [LONG, SHORT], rows=8, **settings)
     shown = to_choose(settings["out"], trust.changes(*sides["out"]))
     verdicts = ["2" if value == "coffee" else "1" for value in shown["first"]]
-    assert choose(settings["out"], shown.assign(verdict=verdicts)) == 8
+    assert trust.decide(settings["out"], shown.assign(verdict=verdicts)) == 8
     sides = enrichkit.trial(numbered(8), [LONG, SHORT], rows=8, **settings)
     assert sides["winner"][0].startswith("winner by 50 points")
 

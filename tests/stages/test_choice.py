@@ -59,6 +59,11 @@ def test_what_cannot_work_is_one_clear_sentence(settings, words, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_a_column_that_runs_write_is_no_key(tmp_path):
+    with pytest.raises(EnrichError, match="key column '_why' is one that runs write"):
+        enrichkit.run(DF.assign(_why="x"), out=tmp_path / "out", model="simulator", **ASK | {"key": "_why"})
+
+
 def test_a_model_class_may_stand_for_the_fields(tmp_path):
     """Where one wants descriptions, checks or nesting."""
     client = Teller()
