@@ -307,6 +307,9 @@ def test_before_a_record_is_complete_a_store_reads_as_an_empty_frame(tmp_path):
     assert enriched["_status"].tolist() == ["done"]
     assert found[0]["_status"].value_counts().to_dict() == {}
     assert list(found[0]) == ["_record_id", "_status"]
+    assert list(enrichkit.read(out, columns=["country", "name"])) == ["country", "name"]
+    with pytest.raises(errors.InputError, match=r"no column 'nam' in .*'name'"):
+        enrichkit.read(out, columns=["nam"])
     assert found[0].dtypes.to_dict().items() <= enrichkit.read(out).dtypes.to_dict().items()
 
 
