@@ -75,12 +75,9 @@ def checkup(run_plan: RunPlan) -> list[str]:
     notes += empty_rows(run_plan)
     asked = {name for stage in run_plan.stages for name in (*stage.stage.reads, *stage.stage.answers)}
     index = run_plan.frame.index
-    texts = {
-        field.name: pc.utf8_trim_whitespace(run_plan.table.column(field.name))
-        for field in run_plan.table.schema
-        if pa.types.is_string(field.type)
-    }
-    columns = [(name, run_plan.names.get(name, name), cells) for name, cells in texts.items()]
+    texts = [field.name for field in run_plan.table.schema if pa.types.is_string(field.type)]
+    trimmed = {name: pc.utf8_trim_whitespace(run_plan.table.column(name)) for name in texts}
+    columns = [(name, run_plan.names.get(name, name), cells) for name, cells in trimmed.items()]
     notes += _few(note for name, own, cells in columns for note in shifted(name, cells, index, own=own))
     notes += _few(note for name, own, cells in columns for note in odd_values(own, cells, index, asked=name in asked))
     return notes + [note for stage in run_plan.stages for note in _few(two_in_one(run_plan, stage), "group")]

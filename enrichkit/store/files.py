@@ -65,15 +65,13 @@ class Files:
 
     def check_moves(self, folder: Path) -> None:
         """Raise if no file can be moved there from the scratch folder: mounts of one disk are two disks to a move."""
-        self.make_folder(self._scratch)
-        probe, moved = self._scratch / "probe", folder / ".probe"  # a name that no reader of a store looks at
-        self._write(probe, b"")
+        probe = folder / ".probe"  # a name that no reader of a store looks at
         try:
-            self._rename(probe, moved)
+            self.put(probe, b"")
         except OSError as error:
             why = "its work area is on another disk or mount" if error.errno == errno.EXDEV else error.strerror
             raise OSError(error.errno, why) from error
-        self._unlink(moved)
+        self.remove(probe)
 
     def move(self, path: Path, target: Path) -> None:
         """Move a file, durably."""
