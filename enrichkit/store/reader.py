@@ -34,11 +34,13 @@ from .replies import COST, StoredReplies, collect_replies, cost_in_rows
 from .rows import STATUS, answers_and_facts, meta, record_status
 
 TOKENS = ("input_tokens", "tool_tokens", "thinking_tokens", "output_tokens")
-DTYPES = {
-    **{"uint64": "UInt64", "integer": "Int64", "floating": "Float64", "boolean": "boolean"},
-    **{"string": "string", "large_string": "string"},
+DTYPES: dict[pa.DataType, Any] = {
+    **{pa.bool_(): pd.BooleanDtype(), pa.uint64(): pd.UInt64Dtype()},
+    **dict.fromkeys((pa.string(), pa.large_string()), pd.StringDtype()),
+    **dict.fromkeys((pa.float16(), pa.float32(), pa.float64()), pd.Float64Dtype()),
+    **dict.fromkeys(map(pa.type_for_alias, "int8 int16 int32 int64 uint8 uint16 uint32".split()), pd.Int64Dtype()),
 }
-"""What pandas makes of kinds of values: types of its own in which a value may be missing."""
+"""What pandas makes of types of values: its own, in which a value may be missing; of any other it has but one."""
 ANSWERED = pa.decimal128(38, 9)
 """The type of answers that are decimal: most of them have fewer digits than their column."""
 ORIGIN = "enrichkit"
@@ -147,15 +149,7 @@ def _series(column: pa.Array | pa.ChunkedArray) -> pd.Series[Any]:
         return pd.Series(values, dtype=object)
     if pa.types.is_nested(column.type):
         return pd.Series(column.to_pylist(maps_as_pydicts="strict"), dtype=object)
-    return pd.Series(column.to_pandas(types_mapper=_dtype))
-
-
-def _dtype(kind: pa.DataType) -> Any:
-    """Return the dtype for values of a kind; None for what pandas has but one for."""
-    for is_kind, name in DTYPES.items():
-        if getattr(pa.types, f"is_{is_kind}")(kind):
-            return pd.api.types.pandas_dtype(name)
-    return None
+    return pd.Series(column.to_pandas(types_mapper=DTYPES.get))
 
 
 def enriched(
