@@ -77,12 +77,10 @@ class Records:
         return {name: column.chunk(0) if column.num_chunks == 1 else column for name, column in columns}
 
 
-def choose_key(
-    key: str | Sequence[str] | None, columns: Collection[str], index: Sequence[Any] = (), names: Names = NO_NAMES
-) -> tuple[str, ...]:
-    """Return the columns that identify a record; ``index`` names the table's index, ``names`` its columns."""
-    shown = own_names(columns, names)
-    listed = ", ".join(shown)
+def choose_key(key: str | Sequence[str] | None, frame: pd.DataFrame, names: Names = NO_NAMES) -> tuple[str, ...]:
+    """Return the columns that identify a record; of some of them ``names`` has the user's own name."""
+    columns, shown = list(frame.columns), own_names(frame.columns, names)
+    index, listed = frame.index.names, ", ".join(shown)
     if key is None:
         if funds.KEY[0] not in columns:
             raise InputError(
@@ -139,7 +137,7 @@ def with_text_names(frame: pd.DataFrame) -> pd.DataFrame:
 def record_ids(frame: pd.DataFrame, key: str | Sequence[str] | None) -> list[str]:
     """Return the record id of each row."""
     named = with_text_names(frame)
-    return list(ids(record_digests(named, choose_key(key, list(named.columns), frame.index.names))[0]).to_pylist())
+    return list(ids(record_digests(named, choose_key(key, named))[0]).to_pylist())
 
 
 def read_records(
@@ -165,7 +163,7 @@ def read_records(
     named = with_text_names(frame)
     if SHARD in named.columns:
         raise InputError("A column cannot be named {shard!r}, like the store's folders. Rename it.", shard=SHARD)
-    chosen = choose_key(key, list(named.columns), frame.index.names, names)
+    chosen = choose_key(key, named, names)
     _check_filled(stages, chosen, names)
     _check_run_columns(named, stages)
     rows, lacking, keyless = record_digests(named, chosen, gaps=gaps, names=names)

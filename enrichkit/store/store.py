@@ -29,11 +29,12 @@ import filelock
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from ..errors import LockedError, StoreError
 from ..table.parquet import encode_parquet, read_parquet
 from .files import MANIFEST, OUTSTANDING, OWNER, Files, names_in, read_json, stray_work_area, work_area
-from .index import FOOTER, RECORD_ID, Index, Snapshot, copies_of, damaged_error, find, footer
+from .index import FOOTER, RECORD_ID, Index, Snapshot, copies_of, damaged_error, footer
 from .journal import JournalEntry, encode_journal, flawed_error, manifest_of, with_checksum
 
 LOG = logging.getLogger("enrichkit")
@@ -151,16 +152,16 @@ class Store:
 
         The row may have been sealed again since, with another question: its earlier replies are there all the same.
         """
-        columns = {RECORD_ID, f"{stage}._paid_by", f"{stage}._replies"}
-        replies_of: dict[str, tuple[str, list[bytes]]] = {}
-        for number in np.unique(self.index.shards[places[places >= 0]]):
+        columns = {RECORD_ID, paid_by := f"{stage}._paid_by", replies := f"{stage}._replies"}
+        known = np.flatnonzero(places >= 0)
+        records = self.index.ids.take(pa.array(places[known]))
+        rows: dict[str, tuple[str, list[bytes]]] = {}
+        for number in np.unique(self.index.shards[places[known]]):
             table = self.shard(number, columns)
-            here = np.flatnonzero((places >= 0) & (self.index.shards[np.maximum(places, 0)] == number))
-            rows = find(self.index.ids.take(pa.array(places[here])), table.column(RECORD_ID).combine_chunks())
-            for place, row in zip(here.tolist(), rows.tolist(), strict=True):
-                payer, replies = (table.column(f"{stage}._{fact}")[row].as_py() for fact in ("paid_by", "replies"))
-                replies_of[questions[place]] = payer, replies or []
-        return replies_of
+            for row in table.filter(pc.is_in(table.column(RECORD_ID), value_set=records)).to_pylist():
+                rows[row[RECORD_ID]] = row[paid_by], row[replies] or []
+        asked = zip(known.tolist(), records.to_pylist(), strict=True)
+        return {questions[place]: rows[record] for place, record in asked}
 
     def enough_space(self) -> bool:
         """Whether the disk has room for the replies under way; False if that cannot be found out."""
