@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 import re
-from bisect import bisect_left
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -77,11 +76,8 @@ def evidence(text: str, supports: Sequence[Support], names: frozenset[str]) -> d
     fields = _fields(text, names) if supports else {}
     spans = [span for parts in fields.values() for part in parts for span in part.spans if span[1]]
     first, last = min(spans, default=(0, 0))[0], max((end for _, end in spans), default=0)
-    letters = [] if text.isascii() else _letters(text)
-    places = [
-        bisect_left(letters, place) if letters else place for each in supports for place in (each.start, each.end)
-    ]
-    marks = list(zip(places[::2], places[1::2], strict=True))
+    raw = text.encode("utf-8", "surrogatepass")
+    marks = [(_letters(raw[: each.start]), _letters(raw[: each.end])) for each in supports]
     around = [len(fields) > 1 and start <= first and last <= end for start, end in marks]
     known = {}
     for name, parts in fields.items():
@@ -110,9 +106,9 @@ def _backing(part: Part, marks: Sequence[Span]) -> list[int]:
     return chosen if 2 * together >= size else []
 
 
-def _letters(text: str) -> list[int]:
-    """Return at which byte each letter of a text begins."""
-    return [place for place, byte in enumerate(text.encode("utf-8", "surrogatepass")) if byte & 0xC0 != 0x80]
+def _letters(raw: bytes) -> int:
+    """Return how many letters begin in these bytes of a text."""
+    return len(raw.decode("utf-8", "replace"))
 
 
 def _fields(text: str, names: frozenset[str]) -> dict[str, list[Part]]:
