@@ -266,7 +266,7 @@ def _stage_facts(questions: StageQuestions) -> dict[str, Any]:
     """Return what a shard's footer says of a stage: what it asks, and about what; how its answers are read."""
     stage = questions.stage
     asked = {"question": questions.fingerprint, "per": list(questions.per), "ignore_case": stage.ignore_case}
-    return asked | _reading_facts(stage)
+    return asked | {"models": questions.models} | _reading_facts(stage)
 
 
 def _reading_facts(stage: Stage) -> dict[str, Any]:

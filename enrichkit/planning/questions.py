@@ -80,6 +80,8 @@ class StageQuestions:
         The columns of the table that identify what is asked about.
     fingerprint : str
         What the question is, as it stands in a shard's footer.
+    models : list of str
+        The models that the store's answers were asked of, this run's too, in order.
     code : array
         The number of each record's question, -1 where the record needs nothing from this stage.
     questions : StringArray
@@ -121,10 +123,23 @@ class StageQuestions:
         self.per = recorded if stands else stage.about(telling) or key
         self.fingerprint = stage.question(model, self.per)
         texts = [(name, column_texts(frame[name], ignore_case=stage.ignore_case)) for name in self.per]
+        self.models = self._order_of_models(index, stage.model or model, redo=on_change == "redo")
         self.code, lead = group(rows := digests(texts, salt=self.fingerprint))
         self.questions = ids(rows, lead)
         self.skipped = self._lacks_required(frame, index, places, before)
-        self._sort(index, places, frame, on_change=on_change, retry=bool(retry_failed))
+        newer = self.models[self.models.index(stage.model or model) + 1 :]
+        asked = [ids(digests(texts, salt=stage.question(name, self.per))) for name in newer]
+        asked.append(self.questions.take(pa.array(self.code)))
+        self._sort(index, places, frame, asked, on_change=on_change, retry=bool(retry_failed))
+
+    def _order_of_models(self, index: Index, model: str, *, redo: bool) -> list[str]:
+        """Return the models that the store's answers were asked of, this call's too, in order.
+
+        What was asked again of a later one is done where an earlier one would be asked, unless it is to be redone.
+        """
+        held = [facts.get("stages", {}).get(self.stage.name, {}).get("models", []) for facts in index.footers.values()]
+        models: list[str] = max(held, key=len, default=[])
+        return [*(name for name in models if name != model), model] if redo or model not in models else models
 
     def _lacks_required(
         self, frame: pd.DataFrame, index: Index, places: npt.NDArray[np.int64], before: Sequence[StageQuestions]
@@ -142,13 +157,20 @@ class StageQuestions:
         return lacking
 
     def _sort(
-        self, index: Index, places: npt.NDArray[np.int64], frame: pd.DataFrame, *, on_change: OnChange, retry: bool
+        self,
+        index: Index,
+        places: npt.NDArray[np.int64],
+        frame: pd.DataFrame,
+        asked_as: Sequence[pa.StringArray],
+        *,
+        on_change: OnChange,
+        retry: bool,
     ) -> None:
         stored, status = (
             cells_at(index.column(meta(self.stage.name, fact)), places) for fact in ("question", "status")
         )
         asked = is_true(pc.is_valid(stored))
-        same = is_true(pc.equal(stored, self.questions.take(pa.array(self.code))))
+        same = np.logical_or.reduce([is_true(pc.equal(stored, each)) for each in asked_as])
         failed = is_true(pc.equal(status, "failed"))
         compared = list(self._compare(index, places, frame, np.flatnonzero(asked & ~same & ~self.skipped)))
         same[[record for record, edits, _ in compared if not edits]] = True

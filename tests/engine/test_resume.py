@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import json
 import os
@@ -453,3 +454,20 @@ def test_a_second_run_in_the_same_process_is_refused(tmp_path):
     enriched = enrichkit.run(in_peru("Acme", "Bolt"), out=tmp_path / "out", client=trying, **settings)
     assert enriched["_status"].tolist() == ["done", "done"]
     assert len(second) == 2
+
+
+def test_what_was_asked_again_of_another_model_is_done_for_later_calls(tmp_path):
+    """Once the weak ones were asked of a stronger model, the call that filled the store is not refused, and goes on."""
+    client, stronger = Teller({}), {"model": "stronger", "prices": PRICES | {"stronger": PRICES["m"]}}
+    run(in_peru("Acme", "Umbra"), tmp_path / "out", client)
+    run(in_peru("Umbra"), tmp_path / "out", client, on_change="redo", **stronger)
+    for _ in range(2):
+        enriched = run(in_peru("Acme", "Umbra", "Norrgard"), tmp_path / "out", client)
+        assert enriched["_status"].tolist() == ["done"] * 3
+        assert len(client.asked) == 4
+    with pytest.raises(errors.ChangedError, match=r"company: 2 stored answers"):
+        run(in_peru("Acme", "Umbra", "Norrgard"), tmp_path / "out", client, **stronger)
+    run(in_peru("Acme", "Umbra"), tmp_path / "out", client, on_change="redo")
+    assert len(client.asked) == 5  # to be redone is what is not of this very model
+    with pytest.raises(errors.ChangedError):
+        run(in_peru("Acme", "Umbra"), tmp_path / "out", client, [dataclasses.replace(COMPANY, prompt="Study {name}.")])
