@@ -68,9 +68,9 @@ def worst_first(counts: pd.DataFrame, worst: Sequence[str]) -> pd.DataFrame:
 
 def full_bars(counts: pd.DataFrame, colours: Mapping[Any, str], ax: Axes | None) -> Axes:
     """Draw a bar of 100 % per row, made of the columns, with the number of all at its end."""
-    totals = counts.sum(axis="columns")
+    totals, used = counts.sum(axis="columns"), [colours[name] for name in counts]
     shares = counts.mul(100 / totals.clip(lower=1), axis="index").rename(columns=lambda name: name.replace("_", " "))
-    ax = stacked(shares, colours.values(), ax)
+    ax = stacked(shares, used, ax)
     for place, total in enumerate(totals):
         ax.annotate(f"{total:,.0f}", (100, place), (4, 0), textcoords="offset points", va="center")
     ax.set_xlim(0, 112)

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import inspect
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
 from typing import TYPE_CHECKING, TypeVar
 
@@ -24,9 +24,9 @@ from ..errors import InputError
 from ..formatting import usd
 from ..pricing.prices import DOLLARS, KINDS
 from ..reading.answer import NOT_SAID
-from ..reading.grounding import STATES
 from ..trust.doubts import DONE
 from .drawing import PALETTE, as_counts, entitled, full_bars, own_axes, side_by_side, stacked, worst_first
+from .quality import COUNTED, DECIDED
 from .report import Report
 
 if TYPE_CHECKING:
@@ -48,7 +48,9 @@ __all__ = [
 
 COLOURS = dict(zip((*KINDS, "wasted"), (*PALETTE[:5], "#7F7F7F"), strict=True))
 GREY = "#BFBFBF"
-STATE_COLOURS = dict(zip(STATES, ("#009E73", "#F0E442", "#56B4E9", "#E69F00", "#D55E00", GREY), strict=True))
+STATE_COLOURS = dict(
+    zip(COUNTED, (PALETTE[0], "#009E73", "#F0E442", "#56B4E9", "#E69F00", "#D55E00", GREY), strict=True)
+)
 DONE_COLOURS = dict(zip(DONE, (STATE_COLOURS["invalid"], STATE_COLOURS["doubtful"], GREY), strict=True))
 AGAINST = ["invalid", "doubtful"]
 """The states of values that a check speaks against."""
@@ -153,12 +155,13 @@ def cost_over_time(paid: pd.DataFrame, ax: Axes | None = None) -> Axes:
 def confidence(report: Report, ax: Axes | None = None) -> Axes:
     """Draw what became of the values by how sure the model says it is: where the bars are alike, its word means little.
 
-    Each bar is all values of that confidence, their number at its end; the title says how many of them a page backs.
+    Each bar is all values of that confidence, their number at its end; the title says how many of those that nobody has
+    decided about a page backs.
     """
-    counts = as_counts(_checked(report).quality.states_by_confidence, STATES).drop(columns="not_found")
+    counts = _counted(_checked(report).quality.states_by_confidence).drop(columns="not_found")
     counts = counts.loc[[word for word in ("low", "medium", "high", NOT_SAID) if word in counts.index]]
     ax = full_bars(counts, STATE_COLOURS, ax)
-    backed = counts["supported"] * 100 / counts.sum(axis="columns")
+    backed = counts["supported"] * 100 / counts.drop(columns=DECIDED, errors="ignore").sum(axis="columns")
     shares = [f"{backed[word]:.0f} % of {word} confidence" for word in ("high", "low") if word in backed.index]
     title = f"Backed by a page: {', '.join(shares)}" if shares else "Confidence and what became of the values"
     return entitled(ax, report, title, "values (%)", "confidence, as the model says")
@@ -192,13 +195,18 @@ def fill_rate(report: Report, ax: Axes | None = None) -> Axes:
 def states(report: Report, ax: Axes | None = None) -> Axes:
     """Draw how far the answers are backed, by column: `enrichkit.trust.evidence` explains the states.
 
-    Each bar is all answers, their number at its end; columns that checks speak against most often come first.
+    Each bar is all answers, their number at its end; columns that checks speak against most often come first. What a
+    person decided counts as that, whatever its state.
     """
-    counts = as_counts(_checked(report).quality.states, STATES)
+    counts = _counted(_checked(report).quality.states)
     ax = full_bars(worst_first(counts, AGAINST), STATE_COLOURS, ax)
     given = counts.drop(columns="not_found").to_numpy().sum()
-    backed, against = (counts[names].to_numpy().sum() * 100 / max(1, given) for names in (["supported"], AGAINST))
-    title = f"Of {given:,} values a page backs {backed:.0f} %; checks speak against {against:.0f} %"
+    sums = (
+        counts.filter(names).to_numpy().sum() * 100 / max(1, given) for names in (["supported"], AGAINST, [DECIDED])
+    )
+    backed, against, decided = (f"{share:.0f} %" for share in sums)
+    title = f"Of {given:,} values a page backs {backed}; checks speak against {against}"
+    title += f"; {decided} are decided" if DECIDED in counts else ""
     return entitled(ax, report, title, "answers (%)", "column")
 
 
@@ -215,6 +223,12 @@ def issues(report: Report, ax: Axes | None = None) -> Axes:
     ax = full_bars(worst_first(counts, DONE[:2]), DONE_COLOURS, ax)
     title = f"Checks {', '.join(f'{name} {count:,}' for name, count in counts.sum().items())} values"
     return entitled(ax, report, title, "findings (%)", "check")
+
+
+def _counted(counts: Mapping[str, Mapping[str, int]]) -> pd.DataFrame:
+    """Return counts of answers by their state; by what a person decided only where anything is."""
+    table = as_counts(counts, COUNTED)
+    return table if table[DECIDED].any() else table.drop(columns=DECIDED)
 
 
 def by_kind(paid: pd.DataFrame) -> pd.DataFrame:

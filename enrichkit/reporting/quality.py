@@ -19,10 +19,12 @@ import pyarrow.compute as pc
 from ..formatting import Sentence, many, spelled
 from ..reading.answer import CHECK_FAILED, CONFIDENCE, NOT_SAID, SEARCH_QUALITY
 from ..reading.grounding import NO_SEARCH, STATES
+from ..store.decisions import Decisions
 from ..store.reader import StoreReader
 from ..store.rows import META, STATUS, meta
 from ..table.arrow import has_value
 from ..trust import doubts
+from ..trust.decisions import decided_fields
 from ..trust.doubts import findings, read_answers, states_of
 
 ADVICE = {
@@ -38,9 +40,12 @@ ADVICE = {
 """What to do about a failure, by its cause."""
 FACTS = (
     *("status", "question", "error", "confidence", "search_quality", "fields_found", "filled", "corrections"),
-    *("issues", "states"),
+    *("issues", "states", "decisions", "replaced"),
 )
 """The facts about a stage that the quality is counted from."""
+DECIDED = "decided"
+COUNTED = (DECIDED, *STATES)
+"""What an answer counts as: decided by a person, whatever its state; else by its state."""
 LONGEST_EXAMPLE = 300
 RETRY = Sentence("{retry_failed_on}; the service or the network was in trouble")
 
@@ -92,11 +97,11 @@ class Quality:
     fields_found : mapping of str to mapping
         By stage, records by how many of its fields have a value.
     states : mapping of str to mapping
-        By column, records by the state of the answer: see `enrichkit.trust.evidence`.
+        By column, records by the state of the answer, see `enrichkit.trust.evidence`; or ``decided`` by a person.
     states_by_confidence : mapping of str to mapping
-        By the level that the model gave its answer, values by their state.
+        By the level that the model gave its answer, values by their state, or decided.
     corrections : int
-        Answers that differ from a filled cell.
+        Answers that differ from a filled cell, as far as nobody has decided about them.
     issues : tuple of Finding
         What checks found and other records say, by check and by what it did.
     notes : tuple of Finding
@@ -139,25 +144,34 @@ def read_quality(reader: StoreReader) -> Quality:
         if meta(name, "status") in table.column_names
     ]
     filled = sum((Counter(_counts(stage.elements("filled"))) for stage in stages), Counter[str]())
-    after = {column: int(has_value(table.column(column)).sum()) for stage in stages for column in stage.columns}
+    columns = [column for stage in stages for column in stage.columns]
+    before, after = (
+        {column: int(has_value(rows.column(column)).sum()) for column in columns}
+        for rows in (table, reader.decisions.over(table))
+    )
     failures = _findings(failure for stage in stages for failure in _failures(stage))
     odd = {stage.name: _with_issues(stage) for stage in stages}
     checked = [
         (stage.name, finding) for stage in stages for row in odd[stage.name] for finding in findings(row, stage.name)
     ]
     states = {stage.name: _states(stage, odd[stage.name]) for stage in stages}
+    settled = 0
+    for stage in stages:
+        for field, word, state, corrected in _decided(stage, reader.decisions):
+            states[stage.name].update({(word, field, state): -1, (word, field, DECIDED): 1})
+            settled += corrected
     return Quality(
         records=table.num_rows,
         status=_counts(table.column(STATUS)) if table.num_rows else {},
         pending={stage.name: _pending(stage) for stage in stages},
-        filled_before={column: count - filled[column] for column, count in after.items()},
+        filled_before={column: count - filled[column] for column, count in before.items()},
         filled_after=after,
         confidence={stage.name: _levels(stage, "confidence", CONFIDENCE) for stage in stages},
         search_quality={stage.name: _levels(stage, "search_quality", SEARCH_QUALITY) for stage in stages},
         fields_found={stage.name: _fields_found(stage) for stage in stages},
         states={column: counts for stage in stages for column, counts in _by_column(stage, states[stage.name])},
         states_by_confidence=_by_confidence(states.values()),
-        corrections=sum(len(stage.elements("corrections")) for stage in stages),
+        corrections=sum(len(stage.elements("corrections")) for stage in stages) - settled,
         issues=_findings(_told(*each) for each in checked if each[1].done != "note"),
         notes=_findings(_told(*each) for each in checked if each[1].done == "note"),
         failures=tuple(replace(failure, what_to_do=advice(failure.name)) for failure in failures),
@@ -234,16 +248,29 @@ def _states(stage: _Stage, odd: Iterable[Mapping[str, Any]]) -> Counter[tuple[st
     return counts
 
 
+def _decided(stage: _Stage, decisions: Decisions) -> Iterator[tuple[str, str, str, bool]]:
+    """Yield what is decided: the field, the model's confidence, the answer's state, whether it was a correction."""
+    held = pc.fill_null(pc.greater(pc.list_value_length(stage.fact("decisions")), 0), False)
+    for row in stage.table.filter(held).to_pylist():
+        states = states_of(row, stage.name)
+        proposed = {entry["column"] for entry in row.get(meta(stage.name, "corrections")) or ()}
+        for field in decided_fields(decisions, row, stage.name, stage.columns):
+            if field["decision"] not in (None, "unsure"):
+                name, column = stage.columns[field["column"]], field["column"]
+                settled = column in proposed and (field["decision"] != "right" or not field["_differs"])
+                yield name, field["confidence"] or NOT_SAID, states[name][0], settled
+
+
 def _by_column(stage: _Stage, counts: Counter[tuple[str, str, str]]) -> Iterator[tuple[str, dict[str, int]]]:
     by_field: Counter[tuple[str, str]] = Counter()
     for (_, field, state), count in counts.items():
         by_field[field, state] += count
     for column, field in stage.columns.items() if counts else ():
-        yield column, {state: by_field[field, state] for state in STATES}
+        yield column, {state: by_field[field, state] for state in COUNTED}
 
 
 def _by_confidence(counts: Iterable[Counter[tuple[str, str, str]]]) -> dict[str, dict[str, int]]:
-    by_word = {word: dict.fromkeys(map(str, STATES), 0) for word in (*CONFIDENCE, NOT_SAID)}
+    by_word = {word: dict.fromkeys(COUNTED, 0) for word in (*CONFIDENCE, NOT_SAID)}
     for (word, _, state), count in itertools.chain(*(each.items() for each in counts)):
         by_word[word if word in CONFIDENCE else NOT_SAID][state] += count
     return {word: states for word, states in by_word.items() if any(states.values())}
@@ -271,20 +298,17 @@ def _findings(texts: Iterable[tuple[str, str, str, str | None]]) -> tuple[Findin
     examples: dict[tuple[str, str, str | None], list[str]] = {}
     for stage, name, example, done in texts:
         examples.setdefault((stage, name, done), []).append(example)
-    return _ranked(
+    counted = (
         Finding(stage, name, len(same), same[0][:LONGEST_EXAMPLE], done)
         for (stage, name, done), same in examples.items()
     )
-
-
-def _ranked(findings: Iterable[Finding]) -> tuple[Finding, ...]:
-    return tuple(sorted(findings, key=lambda finding: (-finding.count, finding.stage, finding.name, finding.example)))
+    return tuple(sorted(counted, key=lambda finding: (-finding.count, finding.stage, finding.name, finding.example)))
 
 
 def quality_tables(quality: Quality, spelling: Mapping[str, str]) -> dict[str, pd.DataFrame]:
     """Return a store's quality as tables, by their titles."""
     failures = [replace(failure, what_to_do=spelled(advice(failure.name), spelling)) for failure in quality.failures]
-    unknown = dict.fromkeys(STATES, 0)
+    unknown = dict.fromkeys(COUNTED, 0)
     values = [
         {"column": column, "before": quality.filled_before[column], "now": now, **quality.states.get(column, unknown)}
         for column, now in quality.filled_after.items()

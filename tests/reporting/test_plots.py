@@ -94,6 +94,14 @@ def test_bars_of_100_percent_have_their_number_at_the_end(tmp_path):
         assert [text.get_text() for text in ax.texts] == numbers
         widths = [sum(bars[place].get_width() for bars in ax.containers) for place in range(len(numbers))]
         assert widths == [100] * len(numbers)
+    evidence = enrichkit.trust.evidence(tmp_path / "out")
+    enrichkit.trust.decide(
+        tmp_path / "out", evidence[evidence["name"].isin(["a", "d"])].query("answer.notna()"), "right"
+    )
+    decided = enrichkit.report(tmp_path / "out")
+    title = "Of 4 values a page backs 0 %; checks speak against 25 %; 50 % are decided"
+    assert plots.states(decided).get_title() == title
+    assert plots.confidence(decided).get_legend_handles_labels()[1][0] == "decided"
     drawn = io.BytesIO()
     values.figure.savefig(drawn, format="svg")
     assert b"<svg" in drawn.getvalue()

@@ -19,7 +19,8 @@ from enrichkit import Answer, Issue, Stage, trust
 from enrichkit.errors import InputError
 from enrichkit.gemini.wire import parse
 from enrichkit.messages import CLIENTS, Reply, Source, Support, Usage
-from enrichkit.reading.grounding import STATES, evidence
+from enrichkit.reading.grounding import evidence
+from enrichkit.reporting.quality import COUNTED
 from enrichkit.store.decisions import Decisions
 from enrichkit.store.rows import outcome_of, read_decoded, stage_values
 from enrichkit.table.arrow import alike
@@ -550,7 +551,7 @@ def test_the_report_counts_what_is_there(tmp_path):
     assert quality.fields_found["company"] == {0: 0, 1: 0, 2: 2, 3: 0, 4: 0}
     assert quality.states["company.industry"]["doubtful"] == 2
     assert quality.states["company.employees"]["doubtful"] == 1
-    assert quality.states_by_confidence["high"] == dict.fromkeys(STATES, 0) | {
+    assert quality.states_by_confidence["high"] == dict.fromkeys(COUNTED, 0) | {
         "doubtful": 2,
         "not_found": 2,
     }
@@ -566,6 +567,30 @@ def test_the_report_counts_what_is_there(tmp_path):
     assert "max_output_tokens" in str(found)
     assert json.loads(found.write().read_text()) == told
     assert found.write(tmp_path / "mine.json").read_text() == found.to_json()
+
+
+def test_what_a_person_decided_counts_as_decided(tmp_path):
+    """Whatever its state; a value that went is filled no more, one that came is, an accepted correction is none."""
+    texts = {"A": '{"industry": "tea", "city": "Oslo"}', "B": '{"industry": "salt", "city": "Moss"}', "C": "{}"}
+    client = lambda request: replied(next(texts[name] for name in texts if f"⟦{name}⟧" in request.text))  # noqa: E731
+    frame = pd.DataFrame({"name": ["A", "B", "C"], "company.city": ["Bergen", "Bodø", None]})
+    out = tmp_path / "out"
+    asked(frame, None, out, client=client)
+    fields = trust.evidence(out).set_index(["name", "column"], drop=False)
+    trust.decide(out, fields.loc[[("A", "company.city")]], "right")
+    trust.decide(out, fields.loc[[("A", "company.industry"), ("B", "company.city")]], "wrong")
+    trust.decide(out, fields.loc[[("B", "company.industry")]], "unsure")
+    trust.decide(out, fields.loc[[("C", "company.industry")]], value="rope")
+    quality = enrichkit.report(out).quality
+    counted = {
+        column: {name: count for name, count in states.items() if count} for column, states in quality.states.items()
+    }
+    assert counted["company.city"] == {"decided": 2, "not_found": 1}
+    assert counted["company.industry"] == {"decided": 2, "unsupported": 1}
+    assert quality.states_by_confidence["not said"]["decided"] == 4
+    assert quality.corrections == len(trust.corrections(out)) == 0
+    assert (quality.filled_before["company.industry"], quality.filled_after["company.industry"]) == (0, 2)
+    assert (quality.filled_before["company.city"], quality.filled_after["company.city"]) == (2, 2)
 
 
 def test_levels_in_words_of_ones_own_count_as_not_said(tmp_path):
@@ -716,10 +741,16 @@ def test_no_part_of_a_dossier_is_read_as_mathematics(tmp_path):
 
 
 def test_planted_faults_are_flagged_and_sound_values_are_not(simulator, tmp_path):
-    """Each kind of planted fault, all of it; at most one in fifty of the sound values."""
+    """Each kind of planted fault, all of it; at most one in fifty of the sound values.
+
+    No correction proposes a city that its cell names already.
+    """
     frame = pd.read_csv(ROOT / "data" / "funds.csv", dtype=str).head(300)
     out = tmp_path / "out"
     enrichkit.run(frame, stages=["poc", "fund", "deep"], out=out, workers=20, progress=False)
+    cities = trust.corrections(out).query("column == 'fund.city'")
+    assert len(cities) > 10
+    assert not [new for old, new in zip(cities["old"], cities["new"], strict=True) if new.casefold() in old.casefold()]
     planted, flagged = Counter(), Counter()
     sound = wrongly = 0
     for row in pyarrow.dataset.dataset(out).to_table().to_pylist():
