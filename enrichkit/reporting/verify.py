@@ -14,7 +14,17 @@ from ..formatting import many, text_page
 from ..gemini.wire import read_stored
 from ..planning.records import record_ids
 from ..store.decisions import Decision, damaged_file, decision_files
-from ..store.files import MANIFEST, names_in, shard_name, shard_paths, stray_work_area, trial_sides, work_area
+from ..store.files import (
+    MANIFEST,
+    is_store,
+    names_in,
+    shard_name,
+    shard_paths,
+    stray_work_area,
+    trial_sides,
+    with_trials,
+    work_area,
+)
 from ..store.index import RECORD_ID, footer, unseen_in
 from ..store.reader import StoreReader
 from ..store.rows import meta
@@ -134,8 +144,12 @@ def verify(out: str | Path = "enriched") -> Verification:
     lost = set() if reader.damaged or reader.found_flaws else payers - shard_of.keys() - {None}
     problems += [f"Record {record} is said to have paid for another, and is in no shard." for record in lost]
     problems += [f"Trial {side}: {problem}" for side in trial_sides(reader.folder) for problem in verify(side).problems]
+    there = {*shard_of}
+    for other in filter(is_store, with_trials(reader.folder)):
+        ids = StoreReader(other, warn=False).rows([RECORD_ID])
+        there.update(ids.column(RECORD_ID).to_pylist() if ids.num_rows else ())
     for decision in reader.decisions.all:
-        if decision not in decided and decision.record_id not in shard_of:
+        if decision not in decided and decision.record_id not in there:
             about = ", ".join(filter(None, dict(decision.about).values()))
             verdict = decision.instead or decision.verdict
             problems.append(f"{decision.column} of {about} ({verdict}) was decided, and its record is gone.")

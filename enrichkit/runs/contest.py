@@ -2,12 +2,15 @@
 
 Sides are held against each other a record at a time: the fields of a record often fail together. It is judged once,
 when as many values are decided as were planned; who looks after each of them finds differences where there are none.
+Where a side is right or wrong with whole records, sixty of them cannot show ten points: an exact test of signs finds 80
+against 90 % in 25 of 100 trials, with twice the records in 51.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -15,12 +18,15 @@ import numpy as np
 import pandas as pd
 
 from ..store.index import RECORD_ID
+from ..table.cells import is_missing
 from ..trust.comparison import Reading, in_turn, paired
 
 LEVEL = 0.05
 """So often a trial of one way against itself may name a winner."""
 DETECTED = 1.96 + 0.84
 """Standard errors of a gap that is found in 80 of 100 trials, at 5 %."""
+UNEVEN = (10, 11, 12)
+"""Records in turn count almost alike: were they equal, few sums would be possible, and 5 % in truth 3.5 %."""
 
 
 def sign_flip(differences: Sequence[int]) -> float:
@@ -50,33 +56,42 @@ class Contest(NamedTuple):
 
 
 def contest(pairs: pd.DataFrame, labels: int) -> Contest:
-    """Return what two sides come to: a row for each value that both have, labelled ``old_label`` and ``new_label``.
+    """Return what two sides come to: a row for each value that both have, with what was decided about each.
 
     Judged once, by the first ``labels`` values in turn in which they differ. What nobody can tell makes no difference.
     """
     differing = pairs[~pairs["_same"]]
     planned = in_turn(differing).head(labels)
-    known = planned[planned[["old_label", "new_label"]].notna().all(axis="columns")]
-    clear = known[(known[["old_label", "new_label"]] != "unsure").all(axis="columns")]
-    gains = (clear["new_label"] == "right").astype(int) - (clear["old_label"] == "right").astype(int)
-    by_record = gains.groupby(clear[RECORD_ID]).sum().tolist()
+    gains, decided = Counter[str](), 0
+    for record, old, new in planned[[RECORD_ID, "old_decision", "new_decision"]].itertuples(index=False, name=None):
+        if not (is_missing(old) or is_missing(new)):
+            decided += 1
+            gains[record] += 0 if "unsure" in (old, new) else (new == "right") - (old == "right")
+    uneven = [gain * weight for gain, weight in zip(gains.values(), itertools.cycle(UNEVEN), strict=False)]
     a_label = 100 * len(differing) / max(1, len(pairs)) / max(1, len(planned))
-    gap = a_label * DETECTED * math.sqrt(max(1, sum(gain**2 for gain in by_record)))
-    return Contest(len(planned), len(known), a_label * sum(by_record), sign_flip(by_record), gap)
+    gap = a_label * DETECTED * math.sqrt(max(1, sum(gain**2 for gain in gains.values())))
+    return Contest(len(planned), decided, a_label * gains.total(), sign_flip(uneven), gap)
 
 
 def verdicts(sides: Sequence[Reading], labels: int) -> list[str]:
     """Return of each side whether it is better than all others, or what is still to be decided."""
     pairs = {
         (mine, other): contest(paired(sides[other], sides[mine]), labels)
-        for mine, other in itertools.permutations(range(len(sides)), 2)
+        for mine, other in itertools.combinations(range(len(sides)), 2)
     }
-    planned, decided = (sum(getattr(each, name) for each in pairs.values()) // 2 for name in ("planned", "decided"))
+    planned, decided = (sum(getattr(each, name) for each in pairs.values()) for name in ("planned", "decided"))
     if decided < planned:
         return [f"{decided} of {planned} decided"] * len(sides)
-    gap = f"a gap of {math.ceil(max(each.gap for each in pairs.values()))} points would have been found"
-    ahead = {pair: each.points if each.p <= LEVEL / (len(pairs) / 2) else 0.0 for pair, each in pairs.items()}
-    least = [min(points for pair, points in ahead.items() if pair[0] == side) for side in range(len(sides))]
+    if not planned:
+        return ["no difference"] * len(sides)
+    points = [math.ceil(max(each.gap for each in pairs.values()) / rows**0.5) for rows in (1, 2)]
+    gap = "a gap of {} points would have been found, of {} with twice the rows".format(*points)
+    ahead: defaultdict[int, list[float]] = defaultdict(list)
+    for (mine, other), each in pairs.items():
+        known = each.points if each.p <= LEVEL / len(pairs) else 0.0
+        ahead[mine].append(known)
+        ahead[other].append(-known)
+    least = [min(ahead[side]) for side in range(len(sides))]
     if max(least) > 0:
         return [f"winner by {points:.0f} points; {gap}" if points > 0 else "" for points in least]
-    return [f"no winner; {gap}" if planned else "no difference"] * len(sides)
+    return [f"no winner; {gap}"] * len(sides)

@@ -91,7 +91,7 @@ class Run:
             blocked=lambda: self._waiting.blocks,
         )
         # What stays below the cell: why it ended early, and what the same call would do now.
-        notes = (lambda: [*self._notes(), *filter(None, [again(self.status)])]) if says_why else list
+        notes = (lambda: [*self._why(), *filter(None, [again(self.status)])]) if says_why else list
         self._live = Live(lambda: self.status, self._over, notes=notes, controls=controls)
         with RUNS_CHANGE:
             RUNS.add(self)
@@ -259,16 +259,15 @@ class Run:
 
     def _repr_html_(self) -> str:
         status, ended = self.status, self._over.is_set()
-        notes = [*as_of(ended=ended), *self._notes(), next_call(status, ended=ended)]
+        notes = [*as_of(ended=ended), *self._why(), *self._recorder.plan.warnings, next_call(status, ended=ended)]
         return html_view(status, ended=ended, notes=notes)
 
-    def _notes(self) -> list[str]:
-        """Say why it ended early, and what is doubtful about its table."""
+    def _why(self) -> list[str]:
+        """Say why it ended early."""
         if self._error is not None:
             return [f"{type(self._error).__name__}: {self._error}"]
         reason, early = self._engine.reason, self._over.is_set() and is_early(self.status)
-        why = [] if not early or reason is None or reason[0] in BY_A_PERSON else [stop_reason_text(*reason).strip()]
-        return [*why, *self._recorder.plan.warnings]
+        return [] if not early or reason is None or reason[0] in BY_A_PERSON else [stop_reason_text(*reason).strip()]
 
     async def _awaited(self) -> pd.DataFrame:
         async with self._waiting.cancellable():

@@ -19,11 +19,10 @@ from ..errors import InputError
 from ..reporting.costs import make_bill
 from ..stages.choice import choose_stages
 from ..stages.stage import Stage
-from ..store.decisions import read_decisions
 from ..store.files import is_store, trial_area
 from ..store.reader import TOKENS, StoreReader
 from ..table.arrow import as_frame, check_rows
-from ..trust.comparison import LABEL, Reading, read_cells
+from ..trust.comparison import Reading, read_cells
 from .contest import verdicts
 from .lifecycle import look_ahead, terminated_as_interrupted
 from .options import Options, check_names
@@ -109,8 +108,7 @@ def trial(
             left_usd = float(max(Decimal(str(budget_usd)) - spent_usd, NOTHING_LEFT_USD))
         with terminated_as_interrupted():
             begin(sample, replace(side, budget_usd=left_usd)).result()
-    decisions = read_decisions(base.folder)
-    readings = [read_cells(side.folder, decisions) for side in sides]
+    readings = [read_cells(side.folder, decided=False) for side in sides]
     figures = [_figures(side, reading) for side, reading in zip(sides, readings, strict=True)]
     return pd.DataFrame(figures).assign(winner=verdicts(readings, rows))
 
@@ -180,6 +178,6 @@ def _figures(side: Options, reading: Reading) -> dict[str, Any]:
         "filled": cells["answer"].notna().mean(),
         "backed": (valued["pages"].map(len) > 0).mean(),
         "doubted": (valued["doubts"].map(len) > 0).mean(),
-        "decided": valued[LABEL].notna().mean(),
-        "right": (valued[LABEL].dropna() == "right").mean(),
+        "decided": valued["decision"].notna().mean(),
+        "right": (valued["decision"].dropna() == "right").mean(),
     }

@@ -190,33 +190,14 @@ def arrange(
         raise StageError(
             "Give at least one stage, and each name once: {reason}.", reason=", ".join(given_names) or "none given"
         )
-    writer: dict[str, Stage] = {}
-    for stage in stages:
-        for column in stage.answers:
-            if (other := writer.setdefault(column, stage)) is not stage:
-                pair = f"{other.name!r} and {stage.name!r}"
-                raise StageError("{pair} both write {column!r}. Give one other 'columns'.", pair=pair, column=column)
+    writer = _writers(stages)
     shown = [str(names.get(column, column)) for column in columns]
     needed: dict[str, set[str]] = {}
     wished: dict[str, set[str]] = {}
     for stage in stages:
-        given, per = {*columns, *stage.optional}, stage.per or ()
         answered = {column for column, other in writer.items() if other is not stage}
-        for name in (*stage.reads, *per, *stage.requires):
-            if name not in given and (name in per or name not in answered):
-                not_what = "not" if name in per else "neither an answer of another stage nor"
-                built_in = stage.name in funds.STAGES
-                raise InputError(
-                    "Stage {name!r} reads {column!r}, which is {not_what} a column of the table. Its columns: {listed}."
-                    "{hint}{cure}{other}",
-                    name=stage.name,
-                    column=name,
-                    not_what=not_what,
-                    listed=", ".join(shown),
-                    hint=perhaps(name, [*shown, *(answered if name not in per else ())], index),
-                    cure="" if name in index else Sentence(" Rename the one that is meant, or map it by {names}."),
-                    other=Sentence(" For a table of another kind, ask with {prompt} and {fields}.") if built_in else "",
-                )
+        given = {*columns, *stage.optional}
+        _check_reads(stage, given, answered, shown, index)
         reads = {*stage.requires, *(name for name in stage.reads if name not in given)} & answered
         needed[stage.name] = {writer[column].name for column in reads} | (
             set(stage.after) & set(given_names) - {stage.name}
@@ -232,3 +213,35 @@ def arrange(
             raise StageError("These stages wait for each other's answers: {listed}.", listed=listed)
         ordered[chosen.name] = chosen
     return list(ordered.values())
+
+
+def _writers(stages: Sequence[Stage]) -> dict[str, Stage]:
+    """Return which stage writes each column; raise if two write one."""
+    writer: dict[str, Stage] = {}
+    for stage in stages:
+        for column in stage.answers:
+            if (other := writer.setdefault(column, stage)) is not stage:
+                pair = f"{other.name!r} and {stage.name!r}"
+                raise StageError("{pair} both write {column!r}. Give one other 'columns'.", pair=pair, column=column)
+    return writer
+
+
+def _check_reads(
+    stage: Stage, given: Collection[str], answered: Collection[str], shown: Sequence[str], index: Sequence[Any]
+) -> None:
+    """Raise if a stage reads what is neither given nor answered by another; what it is about has to be given."""
+    per = stage.per or ()
+    for name in (*stage.reads, *per, *stage.requires):
+        if name not in given and (name in per or name not in answered):
+            other = Sentence(" For a table of another kind, ask with {prompt} and {fields}.")
+            raise InputError(
+                "Stage {name!r} reads {column!r}, which is {not_what} a column of the table. Its columns: {listed}."
+                "{hint}{cure}{other}",
+                name=stage.name,
+                column=name,
+                not_what="not" if name in per else "neither an answer of another stage nor",
+                listed=", ".join(shown),
+                hint=perhaps(name, [*shown, *(answered if name not in per else ())], index),
+                cure="" if name in index else Sentence(" Rename the one that is meant, or map it by {names}."),
+                other=other if stage.name in funds.STAGES else "",
+            )

@@ -9,6 +9,7 @@ changes the cell, and both it and what it replaced stand beside; the facts about
 from __future__ import annotations
 
 import functools
+import itertools
 import json
 import re
 import uuid
@@ -27,7 +28,7 @@ from ..stages.checks import kinds_of_facts, means_the_same
 from ..stages.choice import checks_as_stored
 from ..table.arrow import as_column, as_object, as_text, json_in, parsed
 from ..table.cells import SEPARATOR, cell_text, column_texts, is_missing
-from .files import DECISIONS, Files, names_in, whole, work_area
+from .files import DECISIONS, Files, names_in, whole, with_trials, work_area
 from .index import Index
 from .journal import read_checked, with_checksum
 from .rows import META, meta
@@ -36,7 +37,6 @@ Verdict = Literal["right", "wrong", "unsure", "value"]
 About = tuple[tuple[str, str], ...]
 """The columns that identify what a question is about, each with the text of its cell."""
 Row = Mapping[str, Any]
-Kinds = Mapping[str, pa.DataType]
 FACTS = ("decisions", "replaced", "filled")
 """The facts about a stage that say what was decided about a row, and what its cells were."""
 _FILE = re.compile(r"\d{8}T\d{12}Z-\w+\.json")
@@ -108,13 +108,13 @@ def decision_files(out: Path) -> Iterator[tuple[Path, list[Decision] | None]]:
 
 
 def read_decisions(out: Path, *, warn: bool = True) -> list[Decision]:
-    """Return the decisions of a store, oldest first; those in a damaged file do not count."""
+    """Return the decisions of a store, which its trials share, oldest first; those in a damaged file do not count."""
     read: list[Decision] = []
-    for path, held in decision_files(out):
+    for path, held in itertools.chain.from_iterable(map(decision_files, with_trials(out))):
         read += held or ()
         if held is None and warn:
             warnings.warn(damaged_file(path), stacklevel=4)
-    return read
+    return _in_order(read)
 
 
 def damaged_file(path: Path) -> str:
@@ -162,7 +162,7 @@ class Judgement:
     def of(self, answer: str | None) -> Verdict | None:
         """Return what a person decided about this very answer; None if nobody has."""
         if answer is None:
-            return self.verdicts.get("")
+            return self.verdicts.get("", None if self.value is None else "value")
         if self.value is not None and self.same(answer, self.value):
             return "right"
         return next((verdict for seen, verdict in self.verdicts.items() if seen and self.same(answer, seen)), None)
@@ -269,7 +269,7 @@ class Decisions:
         return table
 
     def _decided(
-        self, row: Row, stage: str, decisions: Sequence[Decision], kinds: Kinds, *, apply: bool
+        self, row: Row, stage: str, decisions: Sequence[Decision], kinds: Mapping[str, pa.DataType], *, apply: bool
     ) -> dict[str, Any]:
         """Return what changes in a row by the decisions that it holds and these.
 
@@ -303,7 +303,7 @@ class Decisions:
         }
 
 
-def undecided(row: Row, stage: str, kinds: Kinds) -> dict[str, Any]:
+def undecided(row: Row, stage: str, kinds: Mapping[str, pa.DataType]) -> dict[str, Any]:
     """Return what changes in a row where its decisions are no longer applied."""
     replaced = {each["column"]: each["cell"] for each in row.get(meta(stage, "replaced")) or ()}
     cells = {name: parsed(text, kinds[name]) for name, text in replaced.items()}

@@ -196,6 +196,14 @@ def trial_sides(out: Path) -> list[Path]:
     return []
 
 
+def with_trials(out: Path) -> list[Path]:
+    """Return the places of a store and the sides of its trials; of one of these sides, too."""
+    area, name = out.parent, out.parent.name.removesuffix(".trial")
+    bases = (area.with_name(each) for each in (name, name.removeprefix("_")) if each)
+    base = next((each for each in bases if trial_area(each) == area), out)
+    return [base, *trial_sides(base)]
+
+
 def is_store(out: Path) -> bool:
     """Whether a run has stored something there, or has begun to."""
     held = _holds_shards(out) or _is_in_use(work_area(out)) or stray_work_area(out) is not None or bool(parts_of(out))

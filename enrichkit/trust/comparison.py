@@ -6,7 +6,8 @@ A reading is a store, or a frame kept from `evidence`. What means the same, by t
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,10 +17,11 @@ import pyarrow.compute as pc
 
 from ..errors import InputError
 from ..gemini.wire import read_stored
+from ..reading.answer import Check
 from ..stages.checks import kinds_of_facts, means_the_same
 from ..stages.choice import checks_as_stored, stage_as_stored
+from ..stages.funds import STAGES
 from ..stages.kinds import BETWEEN
-from ..store.decisions import Decision, Decisions, read_decisions
 from ..store.index import RECORD_ID
 from ..store.reader import ORIGIN, StoreReader
 from ..store.rows import Outcome, meta, read_payload, stage_values
@@ -27,11 +29,9 @@ from ..table.arrow import as_text
 from ..table.cells import is_missing
 from .decisions import store_behind, unguarded
 from .doubts import fields, read_answers, with_pages
-from .frames import evidence
+from .frames import evidence_of
 
 CELL = [RECORD_ID, "column"]
-LABEL = "_label"
-"""The column of what decisions say of an answer: right, wrong, unsure, or missing."""
 DECIDED = ("right", "wrong", "value")
 """The decisions that may replace an answer."""
 COMPARED = ("stage", "column", "old", "new", "why", "old_state", "new_state", "old_pages", "new_pages")
@@ -98,7 +98,7 @@ def changes(old: str | Path | pd.DataFrame, new: str | Path | pd.DataFrame | Non
 
 def paired(before: Reading, after: Reading) -> pd.DataFrame:
     """Return the answers that two readings both have, as ``old`` and ``new``, and whether they mean the same."""
-    names = {"answer": "new", "state": "new_state", "pages": "new_pages", LABEL: "new_label"}
+    names = {"answer": "new", "state": "new_state", "pages": "new_pages", "decision": "new_decision"}
     then = {name: new.replace("new", "old") for name, new in names.items()}
     old = before.cells.reindex(columns=[*CELL, *names]).rename(columns=then)
     cells = after.cells.assign(_came=after.came).rename(columns=names).merge(old, on=CELL)
@@ -107,11 +107,8 @@ def paired(before: Reading, after: Reading) -> pd.DataFrame:
     return cells.assign(_same=pd.Series([same(*each) for each in values], cells.index, dtype=bool))
 
 
-def read_cells(source: str | Path | pd.DataFrame, decisions: Sequence[Decision] | None = None) -> Reading:
-    """Return a store's answers, or a frame's, as a person decided them; of a stage that failed, all are missing.
-
-    With another store's decisions, they are as they came, each with the label that these give it.
-    """
+def read_cells(source: str | Path | pd.DataFrame, *, decided: bool = True) -> Reading:
+    """Return a store's answers, or a frame's, as they were ``decided`` or came; of a stage that failed, none."""
     if isinstance(source, pd.DataFrame):
         if lacking := {*CELL, "stage", "answer", "state", "pages"} - {*source.columns}:
             raise InputError(
@@ -127,7 +124,7 @@ def read_cells(source: str | Path | pd.DataFrame, decisions: Sequence[Decision] 
         answer = cells["answer"].mask(cells["decision"].isin(["wrong", "value"]), cells["cell"])
         return Reading(cells.assign(answer=answer), cells["answer"])
     reader = StoreReader(source, warn=False)
-    cells = evidence(source)
+    cells = evidence_of(reader)
     origin = dict(cells.attrs)
     key = dict(zip(origin[ORIGIN]["key"], reader.key, strict=True))
     known = set(zip(cells[RECORD_ID], cells["stage"], strict=True))
@@ -135,17 +132,17 @@ def read_cells(source: str | Path | pd.DataFrame, decisions: Sequence[Decision] 
         {RECORD_ID: row[RECORD_ID]}
         | {name: row[own] for name, own in key.items()}
         | {"stage": stage, "column": column, "state": "failed", "answer": None, "pages": []}
-        for row in reader.facts(["status"], [RECORD_ID, *reader.key]).to_pylist()
+        | {"decision": judged[column].of(None) if column in judged else None}
+        for row in reader.facts(["status", "decisions"], [RECORD_ID, *reader.key], decided=False).to_pylist()
         for stage, columns in reader.answers.items()
         if row[meta(stage, "status")] == "failed" and (row[RECORD_ID], stage) not in known
+        for judged in [reader.decisions.judgements(row, stage)]
         for column in columns
     ]
     cells = pd.concat([cells, pd.DataFrame(failed)], ignore_index=True) if failed else cells
     cells.attrs = origin
-    if decisions is not None:
-        return Reading(with_labels(cells, reader, decisions), cells["answer"], reader)
     came, answers = cells["answer"], cells["answer"].astype(object).copy()
-    at = cells.index[cells["decision"].isin(DECIDED)]
+    at = cells.index[decided & cells["decision"].isin(DECIDED)]
     table = reader.rows([RECORD_ID, *cells.loc[at, "column"]]) if len(at) else pa.table({RECORD_ID: []})
     rows = {row[RECORD_ID]: row for row in table.to_pylist()}
     for place, record, column in cells.loc[at, CELL].itertuples():
@@ -188,8 +185,9 @@ def _earlier(reader: StoreReader) -> Iterator[dict[str, Any]]:
 
 
 def sameness(readers: Iterable[StoreReader]) -> Callable[[str, Any, Any], bool]:
-    """Return what tells whether two answers mean the same, by the kinds that these stores tell of."""
-    known = {
+    """Return what tells whether two answers mean the same, by the kinds that stores tell of, or those built in."""
+    built_in = {column: (field, each.checks) for each in STAGES.values() for column, field in each.answers.items()}
+    known: Mapping[str, tuple[str, Sequence[Check]]] = built_in | {
         column: (field, checks_as_stored(stage, columns, kinds_of_facts(reader.stages[stage])))
         for reader in readers
         for stage, columns in reader.answers.items()
@@ -241,9 +239,13 @@ def in_turn(cells: pd.DataFrame) -> pd.DataFrame:
 
     Beyond that it is as good as chance, and always the same.
     """
-    places = pd.Series([_digest(*cell) for cell in cells[CELL].itertuples(index=False)], cells.index, dtype=object)
-    order = pd.DataFrame({"turn": places.groupby(cells[RECORD_ID]).rank(), "record": cells[RECORD_ID].map(_digest)})
-    return cells.loc[order.sort_values(["turn", "record"]).index].reset_index(drop=True)
+    turns, order = Counter[str](), []
+    digests = [(_digest(*cell), cell[0]) for cell in cells[CELL].itertuples(index=False, name=None)]
+    for place in sorted(range(len(cells)), key=digests.__getitem__):
+        record = digests[place][1]
+        order.append((turns[record], _digest(record), place))
+        turns[record] += 1
+    return cells.iloc[[place for *_, place in sorted(order)]].reset_index(drop=True)
 
 
 def _digest(*texts: str) -> str:
@@ -252,33 +254,23 @@ def _digest(*texts: str) -> str:
 
 def to_choose(out: Path, cells: pd.DataFrame) -> pd.DataFrame:
     """Return the rows of `changes` that nobody has judged, in turn, with their values unnamed and in random order."""
-    reader, decisions = store_behind(out, cells), read_decisions(out)
-    labels = [with_labels(cells.assign(answer=cells[name]), reader, decisions)[LABEL] for name in ("old", "new")]
-    left = in_turn(cells[labels[0].isna() | labels[1].isna()])
+    reader = store_behind(out, cells)
+    judged = {
+        (row[RECORD_ID], column): judgement
+        for row in reader.facts(["decisions"], [RECORD_ID], decided=False).to_pylist()
+        for stage in reader.answers
+        for column, judgement in reader.decisions.judgements(row, stage).items()
+    }
+
+    def is_open(record: str, column: str, *values: Any) -> bool:
+        judgement = judged.get((record, column))
+        known = judgement and (judgement.value or all(judgement.of(None if is_missing(x) else x) for x in values))
+        return not known
+
+    left = in_turn(cells[[is_open(*cell) for cell in cells[[*CELL, "old", "new"]].itertuples(index=False, name=None)]])
     listed = left.drop(columns=[*COMPARED[2:]], errors="ignore")
     swapped = pd.Series([int(_digest("unnamed", *cell), 16) % 2 == 0 for cell in left[CELL].itertuples(index=False)])
     for name, own, other in (("", "old", "new"), ("_pages", "old_pages", "new_pages")):
         listed[f"first{name}"] = left[own].where(~swapped.astype(bool), left[other])
         listed[f"second{name}"] = left[other].where(~swapped.astype(bool), left[own])
     return listed.assign(verdict="")
-
-
-def with_labels(cells: pd.DataFrame, reader: StoreReader, decisions: Sequence[Decision]) -> pd.DataFrame:
-    """Return answers with the label that decisions about a store's records give to each.
-
-    An answer that nobody has judged is wrong where another one is known to be right.
-    """
-    reader.decisions = Decisions(decisions, reader.stages, reader.answers)
-    stages = list(reader.answers)
-    judged = {
-        (row[RECORD_ID], column): judgement
-        for row in reader.facts(["decisions"], [RECORD_ID], decided=False).to_pylist()
-        for stage in stages
-        for column, judgement in reader.decisions.judgements(row, stage).items()
-    }
-    labels: list[str | None] = []
-    for record, column, answer in cells[[*CELL, "answer"]].itertuples(index=False):
-        judgement = judged.get((record, column))
-        verdict = judgement and judgement.of(None if is_missing(answer) else answer)
-        labels.append(verdict or ("wrong" if judgement and judgement.value is not None else None))
-    return cells.assign(**{LABEL: pd.Series(labels, index=cells.index, dtype=object)})

@@ -288,16 +288,17 @@ def decided_fields(
 def _as_decided(field: Mapping[str, Any], judgement: Judgement) -> dict[str, Any]:
     answer, state, value = field["answer"], field["state"], judgement.value
     decision: str | None = judgement.of(answer)
-    if answer is None and decision is None and value is not None:
-        decision = judgement.verdicts.get(value, "value")  # emptied, and right all the same
-    if decision == "right" and state == "conflict" and judgement.may_replace(field["cell"]):
-        return {"decision": decision, "state": "supported" if field["sources"] else "unsupported", "cell": None}
+    if answer is None and state == "invalid" and value is not None:
+        decision = judgement.verdicts.get(value, decision)  # emptied, and right all the same
+    if decision == "right" and field["_differs"] and judgement.may_replace(field["cell"]):
+        state = state if state != "conflict" else "supported" if field["sources"] else "unsupported"
+        return {"decision": decision, "state": state, "cell": None, "_differs": False}
     if value is None or answer is None or judgement.same(answer, value):
         return {"decision": decision}
     if decision is None and len(value) <= LONGEST_FACT and value[:1] not in "[{":
         decision = "wrong"
     state = "conflict" if state in ("supported", "unsupported") else state
-    return {"decision": decision, "state": state, "cell": shown(value)}
+    return {"decision": decision, "state": state, "cell": shown(value), "_differs": True}
 
 
 def open_doubts(decisions: Decisions, row: Mapping[str, Any], stage: str, columns: Mapping[str, str]) -> list[Doubt]:
@@ -316,4 +317,4 @@ def open_doubts(decisions: Decisions, row: Mapping[str, Any], stage: str, column
 
 def _is_open(field: Mapping[str, Any]) -> bool:
     """Whether an answer is not decided, or found right while this record's cell, which nobody saw, still differs."""
-    return field["decision"] in (None, "unsure") or (field["decision"] == "right" and field["cell"] is not None)
+    return field["decision"] in (None, "unsure") or (field["decision"] == "right" and field["_differs"])

@@ -111,13 +111,14 @@ def fields(row: Mapping[str, Any], stage: str, columns: Mapping[str, str]) -> It
     """Yield what is known of each field that a stage answered in a row, by the columns of its answers.
 
     ``sources`` are those behind it, each with whether its mark is around the ``whole`` answer; ``ranks`` are its
-    doubts'.
+    doubts'. ``_differs`` says whether the answer does from the user's own ``cell``.
     """
     listed = row.get(meta(stage, "sources")) or ()
     whole = {mark["field"]: mark["whole"] for mark in row.get(meta(stage, "marks")) or ()}
     proposed = {entry["column"]: entry["answer"] for entry in row.get(meta(stage, "corrections")) or ()}
     states = states_of(row, stage)
     answered = set(row.get(meta(stage, "fields_found")) or ())
+    filled = set(row.get(meta(stage, "filled")) or ())
     doubts = doubts_of(row, stage)
     for column, field in columns.items():
         if field not in states:
@@ -137,7 +138,8 @@ def fields(row: Mapping[str, Any], stage: str, columns: Mapping[str, str]) -> It
             "column": column,
             "state": state,
             "answer": proposed.get(column, text if field in answered else None),
-            "cell": text if column in proposed else None,
+            "cell": None if column in filled else text,
+            "_differs": column in proposed,
             "doubts": [doubt.text for doubt in about],
             "ranks": [doubt.rank for doubt in about],
             "sources": [

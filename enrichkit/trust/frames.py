@@ -29,7 +29,7 @@ COLUMNS = ("stage", "column", "state", "answer", "cell", "doubts", "pages", "lin
 
 TAKEN = {RECORD_ID, *COLUMNS, *"notes verdict value first second old new why".split()}
 TAKEN |= {"old_state", "new_state", "old_pages", "new_pages", "first_pages", "second_pages"}
-TAKEN |= {"about", "place", "label", "_label", "_best", "_came", "_same"}
+TAKEN |= {"about", "place", "label", "_differs", "_best", "_came", "_same"}
 """The columns of these frames, of `review` and of `changes`, also while they are worked out: a key column of such a
 name gets another one."""
 
@@ -55,7 +55,7 @@ def evidence(out: str | Path = "enriched") -> pd.DataFrame:
         ``_record_id``, the key columns, ``stage``, ``column``, ``state`` (``supported``; ``unsupported``: the model
         says so, no source does; ``conflict``: differs from the filled cell; ``doubtful``: kept, though a check
         or other records speak against it; ``invalid``: a check emptied it; ``not_found``), ``answer`` (as text),
-        ``cell`` (what the table has there, if that is another value), ``doubts`` (what speaks against it, gravest
+        ``cell`` (the table's own, if it has one, the same one too), ``doubts`` (what speaks against it, gravest
         first), ``pages`` (each with its owner: ``norrgard.example (own site)``), ``links`` (their addresses), ``band``
         (``own page``: a site or profile of its own, or a register; ``other page``; ``no page``; ``doubted``),
         ``confidence`` (of the whole answer), ``decision`` (``right``, ``wrong``, ``unsure``, ``value``; or missing).
@@ -75,10 +75,10 @@ def evidence(out: str | Path = "enriched") -> pd.DataFrame:
     >>> fields["column"].tolist()[:2], len(fields)
     (['fund.linkedin', 'fund.crunchbase'], 6)
     """
-    return _evidence(StoreReader(out), COLUMNS)
+    return evidence_of(StoreReader(out))
 
 
-def _evidence(reader: StoreReader, columns: Sequence[str]) -> pd.DataFrame:
+def evidence_of(reader: StoreReader, columns: Sequence[str] = COLUMNS) -> pd.DataFrame:
     """Return what is known of each answered field, of that these columns."""
     stages = reader.answers
     key = {f"key.{name}" if name in TAKEN else name: name for name in reader.key}
@@ -129,10 +129,10 @@ def corrections(out: str | Path = "enriched", df: pd.DataFrame | None = None) ->
     {'b7': 'no page'}
     """
     reader = StoreReader(out)
-    backing = _evidence(reader, (*COLUMNS, "_best"))
+    backing = evidence_of(reader, (*COLUMNS, "_best", "_differs"))
     key = backing.attrs[ORIGIN]["key"]
     rejected = backing["decision"].isin(["wrong", "value"])
-    differing = backing[backing["cell"].notna() & ~rejected].rename(columns={"cell": "old", "answer": "new"})
+    differing = backing[backing["_differs"].astype(bool) & ~rejected].rename(columns={"cell": "old", "answer": "new"})
     ordered = differing.sort_values("_best", kind="stable", ignore_index=True)
     table, names = None if df is None else as_frame(df), set(ordered["column"])
     types = (reader.rows(names) if table is None else as_table(table.filter(list(names)))).schema
@@ -192,7 +192,7 @@ def precision(
     names: list[str] = [by] if isinstance(by, str) or not isinstance(by, Sequence) else list(dict.fromkeys(by))
     _check_target(target)
     reader = StoreReader(out)
-    answers = labelled(evidence(out), reader).drop_duplicates(SAME, ignore_index=True)
+    answers = labelled(evidence_of(reader), reader).drop_duplicates(SAME, ignore_index=True)
     for name in names:
         if name not in answers.columns.difference([*WRITTEN[1:]]):
             raise InputError(
@@ -258,7 +258,7 @@ def weak(
     doubts_in = functools.partial(open_doubts, reader.decisions)
     listed = weakest_first(records, {stage: known[stage] for stage in known if stage in chosen}, doubts_in)
     if target is not None:
-        short = below(labelled(evidence(out), reader), target)
+        short = below(labelled(evidence_of(reader), reader), target)
         columns = short[short["stage"].isin(chosen)].groupby(RECORD_ID)["column"].agg(", ".join).to_dict()
         doubted = {row[RECORD_ID] for _, row in listed}
         listed += [([], row) for row in records if row[RECORD_ID] not in doubted]

@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pandas as pd
-import pyarrow as pa
-import pyarrow.compute as pc
 
 from ..errors import EnrichError, InputError
 from ..formatting import NO_MATHEMATICS, escaped, many, perhaps
@@ -28,14 +26,15 @@ from ..table.cells import is_missing
 from .bands import SAME, labelled, looks
 from .comparison import to_choose
 from .decisions import CHOICES, decide
-from .frames import evidence
+from .frames import evidence_of
 from .record_page import LONGEST_VALUE, link
 
-VERDICTS: dict[str, Literal["right", "wrong", "unsure"]] = {"y": "right", "n": "wrong", "?": "unsure"}
+VERDICTS = {"y": "right", "n": "wrong", "?": "unsure"}
 KEYS = "y right · n wrong · ? cannot tell · = Bergen the right value · < back · Enter sends it"
 PAIR_KEYS = "1 the first is right · 2 the second · b both · n neither · ? cannot tell · < back · Enter sends it"
 BESIDE = {"state": "state", "cell": "your cell", "doubts": "against it", "notes": "the model's notes"}
 """What stands beside an answer, besides its pages."""
+PAIR = {"1": "first", "2": "second"}
 TARGETS = (0.9, 0.95)
 FOCUS_SECONDS = (0.2, 0.5, 1.0, 2.0)
 """When the box is focused: a front end tells nobody when it has drawn it."""
@@ -101,40 +100,44 @@ def review(
             "The cells to review lack _record_id or column. Give rows of evidence, corrections or changes."
         )
     if cells is not None and "why" in cells.columns:
-        return _pairs(out, cells, rows, columns)
-    fields, reader = evidence(out), StoreReader(out, warn=False)
+        left = _in_columns(to_choose(folder_of(out), cells), columns, cells["column"])
+        listed = left.head(rows).reset_index(drop=True)
+        listed.attrs = cells.attrs
+        print(f"{many(len(listed), 'pair')} of values to choose from, of {len(left):,} not decided: {PAIR_KEYS}.")
+    else:
+        listed = _answers(out, cells, rows, columns)
+    if len(listed) and way_to_show("auto") == "widget":
+        Box(out, listed).show()
+    return listed
+
+
+def _answers(
+    out: str | Path, cells: pd.DataFrame | None, rows: int, columns: str | Sequence[str] | None
+) -> pd.DataFrame:
+    """Return the next answers to judge, and say how many labels a target takes."""
+    reader = StoreReader(out)
+    fields = evidence_of(reader)
     if cells is not None:
         names = [RECORD_ID, "column"]
-        fields = fields[pd.MultiIndex.from_frame(fields[names]).isin(pd.MultiIndex.from_frame(cells[names]))].copy()
+        fields = fields[pd.MultiIndex.from_frame(fields[names]).isin(pd.MultiIndex.from_frame(cells[names]))]
     answers = labelled(fields, reader).drop_duplicates(SAME, ignore_index=True)
-    wanted = [columns] if isinstance(columns, str) else columns or dict.fromkeys(answers["column"])
-    for name in wanted:
-        if name not in set(answers["column"]):
-            raise InputError(
-                "{name!r} has no answers to review.{hint}", name=name, hint=perhaps(name, answers["column"])
-            )
-    answers = answers[answers["column"].isin(wanted)]
+    answers = _in_columns(answers, columns, answers["column"])
     listed = draw(answers, rows)
     print(labels_needed(answers, len(listed)))
-    listed = listed.drop(columns=["about", "place", "label"])
-    notes = pd.Series(_notes(reader, listed), dtype=object)
-    listed = listed.assign(notes=notes, verdict="", value="")
+    noted = {row[RECORD_ID]: row for row in reader.facts(("notes",), (RECORD_ID,)).to_pylist() if len(listed)}
+    places = zip(listed[RECORD_ID], listed["stage"], strict=True)
+    notes = pd.Series([noted[record].get(meta(stage, "notes")) for record, stage in places], dtype=object)
+    listed = listed.drop(columns=["about", "place", "label"]).assign(notes=notes, verdict="", value="")
     listed.attrs = fields.attrs
-    if len(listed) and way_to_show("auto") == "widget":
-        Box(out, listed).show()
     return listed
 
 
-def _pairs(out: str | Path, cells: pd.DataFrame, rows: int, columns: Sequence[str] | None) -> pd.DataFrame:
-    """Return pairs of values to choose from, unnamed; in a notebook, show a box to do it in."""
-    left = to_choose(folder_of(out), cells)
-    wanted = [columns] if isinstance(columns, str) else columns or left["column"]
-    listed = left[left["column"].isin(wanted)].head(rows).reset_index(drop=True)
-    print(f"{many(len(listed), 'pair')} of values to choose from, of {len(left):,} that are not decided: {PAIR_KEYS}.")
-    listed.attrs = cells.attrs
-    if len(listed) and way_to_show("auto") == "widget":
-        Box(out, listed).show()
-    return listed
+def _in_columns(cells: pd.DataFrame, columns: str | Sequence[str] | None, known: Iterable[str]) -> pd.DataFrame:
+    """Return the cells in some columns, all of them if none are named."""
+    wanted = [columns] if isinstance(columns, str) else columns or list(known)
+    for name in {*wanted} - {*known}:
+        raise InputError("{name!r} has no answers to review.{hint}", name=name, hint=perhaps(name, known))
+    return cells[cells["column"].isin(wanted)]
 
 
 def draw(answers: pd.DataFrame, rows: int) -> pd.DataFrame:
@@ -162,18 +165,6 @@ def labels_needed(answers: pd.DataFrame, drawn: int) -> str:
     )
 
 
-def _notes(reader: StoreReader, cells: pd.DataFrame) -> list[str | None]:
-    """Return what the model noted of the answers that some cells come from."""
-    if cells.empty:
-        return []
-    table = reader.facts(("notes",), (RECORD_ID,))
-    table = table.filter(pc.is_in(table.column(RECORD_ID), pa.array(cells[RECORD_ID].tolist(), pa.string())))
-    rows = {row[RECORD_ID]: row for row in table.to_pylist()}
-    return [
-        rows[record].get(meta(stage, "notes")) for record, stage in zip(cells[RECORD_ID], cells["stage"], strict=True)
-    ]
-
-
 class Box:
     """A box that shows one cell after another and stores each answer as it is given."""
 
@@ -182,7 +173,6 @@ class Box:
 
         self._out, self._cells = out, cells
         self._are_pairs = "first" in cells.columns
-        self._keys = PAIR_KEYS if self._are_pairs else KEYS
         self._at = 0
         self._given: dict[int, str] = {}
         self._page, self._said = ipywidgets.HTML(), ipywidgets.HTML()
@@ -211,64 +201,55 @@ class Box:
 
     def _take(self, text: str) -> str:
         """Take one of the answers; return what came of it."""
-        verdict, value = VERDICTS.get(text), text[1:].strip() if text[:1] == "=" else ""
-        choice = text if self._are_pairs and text in CHOICES else None
         if text == "<" and self._at:
             self._at -= 1
             return f"Back. It was: {self._given[self._at]}."
-        if self._at == len(self._cells) or not (choice if self._are_pairs else verdict or value):
+        verdict = (text if text in CHOICES else "") if self._are_pairs else VERDICTS.get(text, "")
+        value = text[1:].strip() if text[:1] == "=" and not self._are_pairs else ""
+        if self._at == len(self._cells) or not (verdict or value):
             return f"Nothing was stored for {text!r}."
         try:
-            cell = self._cells.iloc[[self._at]]
-            if self._are_pairs:
-                decide(self._out, cell.assign(verdict=choice))
-            else:
-                decide(self._out, cell, verdict, value=value or None)
+            decide(self._out, self._cells.iloc[[self._at]].assign(verdict=verdict, value=value))
         except EnrichError as error:
             return f"Nothing was stored. {error}"
-        self._given[self._at] = choice or verdict or f"= {value}"
+        self._given[self._at] = verdict or f"= {value}"
         self._at += 1
         return f"Stored: {self._given[self._at - 1]}."
 
     def _tell(self, said: str) -> None:
+        """Show the cell that is next, what came of the last one, and the keys."""
         count = len(self._cells)
         if self._at < count:
-            self._page.value = page_of(
-                self._cells.iloc[self._at], self._cells.attrs[ORIGIN]["key"], f"{self._at + 1} of {count}"
-            )
+            key = self._cells.attrs[ORIGIN]["key"]
+            self._page.value = page_of(self._cells.iloc[self._at], key, f"{self._at + 1} of {count}")
         else:
             words = Counter(word if word in VERDICTS.values() else "another value" for word in self._given.values())
             summed = ", ".join(f"{number} {word}" for word, number in words.items())
-            said_of = f": {summed}. precision(out) says what that shows."
-            shown = ". The same trial says which side is better." if self._are_pairs else said_of
+            shown = f": {summed}. precision(out) says what that shows."
+            shown = ". The same trial says which side is better." if self._are_pairs else shown
             self._page.value = escaped(f"All {count} are judged{shown}", most=0)
-        self._said.value = (
-            f'<div class="{NO_MATHEMATICS}">{escaped(self._keys, most=0)}<br>{escaped(said, most=0)}</div>'
-        )
+        keys = escaped(PAIR_KEYS if self._are_pairs else KEYS, most=0)
+        self._said.value = f'<div class="{NO_MATHEMATICS}">{keys}<br>{escaped(said, most=0)}</div>'
 
 
 def page_of(cell: pd.Series[Any], key: Sequence[str], place: str) -> str:
     """Return a cell and what is known of it, as HTML."""
     record = ", ".join(str(cell[name]) for name in key if not is_missing(cell[name]))
     if "first" in cell.index:
-        answer = "<br>".join(f"{key}: {_linked(cell[name])}" for key, name in (("1", "first"), ("2", "second")))
-        facts = {}
-        pages = {
-            f"pages of {number}": _linked(pages) if isinstance(pages, str) else "<br>".join(map(_linked, pages))
-            for number, pages in (("1", cell["first_pages"]), ("2", cell["second_pages"]))
+        answer = "<br>".join(f"{number}: {_linked(cell[name])}" for number, name in PAIR.items())
+        listed = {f"pages of {number}": cell[f"{name}_pages"] for number, name in PAIR.items()}
+        texts = {
+            title: _linked(pages) if isinstance(pages, str) else "<br>".join(map(_linked, pages))
+            for title, pages in listed.items()
             if not is_missing(pages)
         }
     else:
-        answer, pages = _linked(cell["answer"]), {"pages": "<br>".join(map(link, cell["links"], cell["pages"]))}
-        facts = {title: cell[name] for name, title in BESIDE.items()}
-    texts = {
-        title: "<br>".join(
-            escaped(str(part), LONGEST_VALUE) for part in (value if isinstance(value, list) else [value])
-        )
-        for title, value in facts.items()
-        if not is_missing(value) and value != []
-    }
-    texts |= pages
+        answer = _linked(cell["answer"])
+        listed = {title: cell[name] if isinstance(cell[name], list) else [cell[name]] for name, title in BESIDE.items()}
+        texts = {
+            title: "<br>".join(escaped(str(part), LONGEST_VALUE) for part in parts if not is_missing(part))
+            for title, parts in listed.items()
+        } | {"pages": "<br>".join(map(link, cell["links"], cell["pages"]))}
     rows = "".join(f"<tr><td>{title}</td><td>{text}</td></tr>" for title, text in texts.items() if text)
     return (
         f'<div class="{NO_MATHEMATICS}"><p>{place} · {escaped(record, LONGEST_VALUE)} · {escaped(cell["column"])}</p>'

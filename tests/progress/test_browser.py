@@ -362,3 +362,49 @@ def send(notebook, text):
     notebook.page.keyboard.type(text)
     notebook.page.keyboard.press("Enter")
     notebook.page.wait_for_timeout(150)
+
+
+TRIAL = """
+import json
+import pandas as pd
+import enrichkit
+from enrichkit import Answer, Stage, trust
+from enrichkit.messages import Reply
+class Facts(Answer):
+    city: str | None = None
+def client(request):
+    return Reply(text=json.dumps({"city": "Oslo" if request.stage == "long" else "Moss"}))
+stages = [
+    Stage(name, prompt=f"{name}: where is {{name}}?", answer=Facts, search=False, columns="firm")
+    for name in ("long", "short")
+]
+df = pd.DataFrame({"name": [f"Firm {number}" for number in range(6)]})
+settings = {"out": "out-pairs", "key": "name", "model": "m", "client": client, "progress": False}
+sides = enrichkit.trial(df, stages, **settings)
+"""
+
+
+def test_pairs_of_values_are_chosen_from_by_the_keyboard_alone(opened, root):
+    """Unnamed; what would judge a single value is refused; once all are judged the trial says what that shows."""
+    review = "pairs = trust.review('out-pairs', cells=trust.changes(*sides['out']))"
+    notebook = opened(TRIAL, review, "print(enrichkit.trial(df, stages, **settings)['winner'].tolist())")
+    before = notebook.sources()
+    notebook.run(0)
+    notebook.ended(0)
+    notebook.run(1)
+    notebook.has(1, "1 of 6")
+    notebook.page.wait_for_function("() => document.activeElement.matches('.widget-text input')")
+    assert {"1: Oslo", "1: Moss"} & {*notebook.shows(1).splitlines()}
+    assert "long" not in notebook.shows(1)
+    for key in ("y", "= Oslo", "dd"):
+        send(notebook, key)
+        notebook.has(1, f"Nothing was stored for '{key}'")
+    for key in ("1", "2", "<", "n", "b", "?", "1", "2"):
+        send(notebook, key)
+    notebook.has(1, "All 6 are judged")
+    assert notebook.sources() == before
+    pairs = [decision.verdict for decision in read_decisions(root / "out-pairs")]
+    assert Counter(pairs) == {"right": 6, "wrong": 6, "unsure": 2}
+    notebook.run(2)
+    notebook.ended(2)
+    assert "no winner; a gap of" in notebook.outputs(2)[0]["text"]

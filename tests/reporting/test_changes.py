@@ -106,6 +106,18 @@ def test_the_planted_changes_are_listed_and_no_other_spellings(tmp_path):
     assert set(by_frame["why"]) == {"asked again"}
 
 
+def test_two_frames_that_were_kept_are_compared_by_the_kinds_of_the_built_in_stages(tmp_path):
+    """Without any store, other spellings are left out too."""
+    df = pd.DataFrame({"fund.title": ["Borealis Ventures", "Tern Fund"]})
+    enrichkit.run(df, model="simulator", stages=["fund"], out=tmp_path / "out", progress=False)
+    kept = trust.evidence(tmp_path / "out")
+    other = kept.copy()
+    cities = other["column"] == "fund.city"
+    other.loc[cities, "answer"] = ["München", "Bergen"]
+    kept.loc[cities, "answer"] = ["Munich", "Oslo"]
+    assert trust.changes(kept, other)[["old", "new"]].values.tolist() == [["Oslo", "Bergen"]]
+
+
 def test_a_change_tells_both_values_with_their_states_and_pages(tmp_path):
     """Of a store alone too, which has them from the raw replies."""
     run(tmp_path / "A", {}, {"staff": 40})
@@ -217,7 +229,7 @@ def test_what_was_decided_is_a_change_of_its_own(tmp_path):
     assert trust.changes(trust.evidence(out), out).empty
 
 
-@pytest.mark.parametrize("name", ["state", "why", "verdict", "first", "place", "label", "_label"])
+@pytest.mark.parametrize("name", ["state", "why", "verdict", "first", "place", "label", "_differs"])
 def test_a_key_column_may_be_called_like_one_of_the_lists(tmp_path, name):
     out, frame = tmp_path / "out", pd.DataFrame({"name": ["N0", "N1"], name: ["a", "b"]})
     settings = {"stages": [stage()], "key": ["name", name], "model": "m", "progress": False}

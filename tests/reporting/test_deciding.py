@@ -113,6 +113,32 @@ def test_a_right_answer_takes_the_place_of_the_cell_it_was_held_against(out):
     assert (decided(out, "Norrgard", "city"), of(out, "Norrgard", "city")["state"].iloc[0]) == ("right", "unsupported")
 
 
+def test_a_cell_of_ones_own_is_told_also_where_the_answer_is_the_same(out):
+    """That is no correction; decided to be wrong, it stands, and a frame kept from before shows no change."""
+    assert of(out, "Tern", "city")[["answer", "cell"]].to_numpy().tolist() == [["Turku", "Turku"]]
+    assert of(out, "Lofoten", "city")["cell"].isna().all()
+    assert trust.corrections(out)["name"].tolist() == ["Norrgard"]
+    trust.decide(out, of(out, "Tern", "city"), "wrong")
+    assert told(run(out))[2] == "Turku"
+    assert trust.changes(trust.evidence(out), out).empty
+
+
+def test_a_correction_that_a_check_flagged_is_accepted_too(tmp_path):
+    """It is listed no more, though what the check said of it stays."""
+
+    def odd(answer, record):
+        yield Issue("city", "odd", "an odd place")
+
+    stage = Stage("lab", prompt="Research {name}.", answer=Lab, checks=(odd,), search=False)
+    run(tmp_path / "out", stages=[stage])
+    trust.decide(tmp_path / "out", trust.corrections(tmp_path / "out"), "right")
+    assert trust.corrections(tmp_path / "out").empty
+    assert of(tmp_path / "out", "Norrgard", "city")[["state", "decision"]].to_numpy().tolist() == [
+        ["doubtful", "right"]
+    ]
+    assert told(run(tmp_path / "out", stages=[stage]))[0] == "Oslo"
+
+
 def test_a_wrong_answer_goes_and_a_filled_cell_stands(out):
     """What the answer filled is empty again; nothing else changes."""
     assert trust.decide(out, pd.concat([of(out, "Lofoten", "city"), of(out, "Norrgard", "city")]), "wrong") == 2
