@@ -54,10 +54,6 @@ FORMATS = {
 UNSUPPORTED = 0.08
 """How often no page backs a value."""
 ELSEWHERE = {"Łódź": "poland", "Nairobi": "kenya", "Ulaanbaatar": ""}
-SENTENCES = [
-    "{who} is small, keeps to what it does well, and has done so for a long time.",
-    "Those who know {who} speak of care and patience rather than of size.",
-]
 OF_FUNDS = [
     "{who} backs founders early and stays with them for a decade.",
     "{who} works with a small team and invests in few companies at a time.",
@@ -240,8 +236,8 @@ def _text(name: str, schema: Mapping[str, Any], record: Record, dice: random.Ran
     if wrong is not None and dice.random() < 0.04:
         faults.append(fault)
         return wrong
-    sentences = OF_FUNDS if "fund" in record.labelled else SENTENCES
-    text = sound if sound is not None else dice.choice(sentences).format(who=who or "The firm")
+    plain = OF_FUNDS if "fund" in record.labelled else [f"{name.replace('_', ' ')} {dice.randint(1, 99)} of {{who}}"]
+    text = sound if sound is not None else dice.choice(plain).format(who=who or "the firm")
     longest = re.search(r"at most (\d+) characters", description)
     return text[: int(longest[1])] if longest else text
 

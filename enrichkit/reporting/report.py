@@ -202,7 +202,7 @@ class Report:
         return [
             f"{many(quality.records, 'record')}{f': {status}' if status else ''}{f' ({waiting})' if waiting else ''}; "
             f"{many(quality.corrections, 'answer differs', 'answers differ')} from the table{quality.flaws}",
-            *([f"{rate}, over {many(pace.busy_minutes, 'active minute')}; {retries}."] if pace.busy_minutes else []),
+            *([f"{rate}, over {pace.busy_minutes:,} active minutes; {retries}."] if pace.busy_minutes > 1 else []),
             f"{self.out}: {_sum_text(bill.total)} USD ({f'{SIMULATED}, ' * bool(self.simulated)}prices: {bill.prices})",
             f"{many(bill.records, 'record')}, {many(bill.total.replies, 'paid reply', 'paid replies')}, "
             f"{many(bill.total.attempts, 'attempt')}; "
@@ -314,11 +314,10 @@ def _savings(bill: Bill) -> list[str]:
     """Return what sharing and resuming saved, in words."""
     line = bill.total
     unknown = f", and what {line.shared_unpriced:,} of unknown price would have cost" if line.shared_unpriced else ""
-    return [
-        f"Sharing saved {usd(line.saved_usd)} USD{unknown}: "
-        f"{many(line.shared, 'answer')} came from another record's question.",
-        f"Resuming saves {usd(bill.kept_usd)} USD in each later call that finds all these answers here.",
-    ]
+    came = f"{many(line.shared, 'answer')} came from another record's question"
+    shared = f"Sharing saved {usd(line.saved_usd)} USD{unknown}: {came}."
+    kept = f"A later call on this store does not ask for these answers again, which saves {usd(bill.kept_usd)} USD."
+    return [*([shared] if line.shared else []), kept]
 
 
 def _notes(stored: StoredReplies) -> Iterator[str]:

@@ -220,8 +220,13 @@ def harmless(cell: Any) -> Any:
 
 
 def _read_csv(path: Path) -> pd.DataFrame:
+    with path.open(encoding="utf-8-sig") as file:
+        header = file.readline()
+    sep = next((sign for sign in ",;\t" if sign in header), ",")  # semicolons are Excel's in much of Europe
     # The header is read as a row: pandas would rename what is empty or repeated in it.
-    cells: pd.DataFrame = pd.read_csv(path, encoding="utf-8-sig", header=None, dtype=str, keep_default_na=False)
+    cells: pd.DataFrame = pd.read_csv(
+        path, sep=sep, encoding="utf-8-sig", header=None, dtype=str, keep_default_na=False
+    )
     return cells.iloc[1:].reset_index(drop=True).set_axis(cells.iloc[0].tolist(), axis="columns")
 
 

@@ -233,15 +233,18 @@ def _check_reads(
     per = stage.per or ()
     for name in (*stage.reads, *per, *stage.requires):
         if name not in given and (name in per or name not in answered):
-            other = Sentence(" For a table of another kind, ask with {prompt} and {fields}.")
+            built_in = Sentence(
+                " Rename the one that is meant, or map it by {names}; about a table of another kind, ask with {prompt} "
+                "and {fields}."
+            )
+            own = Sentence(" Correct the name, or map it by {names}.")
             raise InputError(
                 "Stage {name!r} reads {column!r}, which is {not_what} a column of the table. Its columns: {listed}."
-                "{hint}{cure}{other}",
+                "{hint}{cure}",
                 name=stage.name,
                 column=name,
                 not_what="not" if name in per else "neither an answer of another stage nor",
                 listed=", ".join(shown),
                 hint=perhaps(name, [*shown, *(answered if name not in per else ())], index),
-                cure="" if name in index else Sentence(" Rename the one that is meant, or map it by {names}."),
-                other=other if stage.name in funds.STAGES else "",
+                cure="" if name in index else built_in if stage.name in funds.STAGES else own,
             )

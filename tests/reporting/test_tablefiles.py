@@ -230,6 +230,14 @@ def test_blank_lines_are_no_rows(tmp_path):
         assert read_sheet(path).to_numpy().tolist() == told
 
 
+@pytest.mark.parametrize("sign", [",", ";", "\t"])
+def test_a_table_may_be_separated_by_semicolons_or_tabs(sign, tmp_path):
+    """As its header is: Excel writes semicolons where a comma is part of a number."""
+    path = tmp_path / "a.csv"
+    path.write_text(sign.join(["name", "share"]) + "\n" + sign.join(["Kelp & Osk", '"3,5; half"']) + "\n", "utf-8-sig")
+    assert read_sheet(path).to_dict("list") == {"name": ["Kelp & Osk"], "share": ["3,5; half"]}
+
+
 @pytest.fixture
 def workbook(tmp_path):
     """An Excel file as a program that computes nothing saves it."""

@@ -34,7 +34,7 @@ ASK = {"prompt": "Research {Fund Name}.", "fields": {"industry": str}}
         (ASK | {"prompt": "Where is the firm?"}, "names no column"),
         (
             ASK | {"prompt": "Where is {Fund name}?"},
-            "Did you mean 'Fund Name'? Rename the one that is meant, or map it by names",
+            "Did you mean 'Fund Name'? Correct the name, or map it by names",
         ),
         ({"prompt": "Is {Country} right?", "fields": {"Country": str}}, "prompt reads 'Country', which is also one of"),
         (ASK | {"fields": {"Website": str}, "key": "Website"}, "fill the column 'Website', which is in the key"),

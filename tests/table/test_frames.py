@@ -112,7 +112,7 @@ OWN = FRAME.rename(columns=NAMES)
         (
             OWN[["Port Name"]],
             {"names": {"name": "Port Name"}},
-            "Its columns: Port Name. Rename the one that is meant, or map it",
+            "Its columns: Port Name. Correct the name, or map it",
         ),
         (OWN.set_index("Lies in"), {}, f"the table has no column 'Lies in'. 'Lies in'{IS_THE_INDEX}"),
         (OWN.assign(name="Osk"), {}, "the table has the columns 'name' and 'Port Name', and both would be 'name'."),
