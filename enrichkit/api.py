@@ -34,7 +34,7 @@ def plan(df: pd.DataFrame, options: Options) -> Plan:
 
     It also says what looks odd about the table: missing and repeated keys, values in the wrong column, rows with
     nothing but their key, words that stand for nothing, two funds under one title. Where a key is missing, `run` will
-    refuse the table, and the plan is for the other rows. To begin with a sample, ``run(df.sample(10))``, turns the next
+    refuse the table, and the plan is for the other rows. To begin with a sample, ``run(df, limit=10)``, turns the next
     estimate from a guess into a measured range, and the sample is kept.
 
     Parameters

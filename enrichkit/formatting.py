@@ -53,7 +53,7 @@ SPELLINGS = {
     "plan": ("enrichkit.plan(...)", "--dry-run"),
     "go": ("enrichkit.run with the same arguments", "the same command without --dry-run"),
     "go_with_a_sample": (
-        "enrichkit.run with df.sample(10) first, to measure what it costs; then with the same arguments",
+        "enrichkit.run with limit=10 first, to measure what it costs; then without",
         "the same command without --dry-run, with --limit 10 first, to measure what it costs",
     ),
     "or_start": ("; or enrichkit.start, in the background", ""),

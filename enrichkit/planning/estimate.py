@@ -176,8 +176,8 @@ def _search_costs(samples: Sequence[Sample], whole_usd: float, prices: Mapping[s
         searches = many(round(count), name, "searches" * (name == "search"))
         text += f"Of it {amount(usd)} for about {searches} at {fee:.3g}"
         if most:
-            rest = f"{'within' if count <= most else 'less'} them about {amount(whole_usd - min(count, most) * fee)}"
-            text += f"; Google lists {most:,} a {time} as free ({FREE_AS_OF}): {rest}"
+            rest = amount(whole_usd - min(count, most) * fee)
+            text += f"; without the {most:,} a {time} that Google lists as free ({FREE_AS_OF}), about {rest} in all"
         text += ". "
     return text.rstrip()
 

@@ -77,7 +77,7 @@ class Plan:
 
     Notes
     -----
-    After a pilot, such as ``enrichkit.run(df.sample(10))``, the estimate is based on what the pilot used, and 19 times
+    After a pilot, such as ``enrichkit.run(df, limit=10)``, the estimate is based on what the pilot used, and 19 times
     out of 20 the true figure should be within its range.
 
     Examples

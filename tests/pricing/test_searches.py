@@ -180,14 +180,14 @@ def test_a_plan_says_what_the_searches_cost_and_how_many_are_free(tmp_path):
     ahead = enrichkit.plan(FUNDS, out=tmp_path / "out")
     assert "about 24.02 USD" in str(ahead)
     assert ahead.searches == (
-        "Of it 22.06 for about 1,576 searches at 0.014; Google lists 5,000 a month as free (September 2026): "
-        "within them about 1.96."
+        "Of it 22.06 for about 1,576 searches at 0.014; without the 5,000 a month that Google lists as free "
+        "(September 2026), about 1.96 in all."
     )
     many = pd.concat([FUNDS.assign(**{"fund.title": FUNDS["fund.title"] + f" {number}"}) for number in range(5)])
     ahead = enrichkit.plan(many, out=tmp_path / "out")
     assert ahead.searches == (
-        "Of it 110.60 for about 7,900 searches at 0.014; Google lists 5,000 a month as free (September 2026): "
-        f"less them about {ahead.cost_usd[1] - 70:.2f}."
+        "Of it 110.60 for about 7,900 searches at 0.014; without the 5,000 a month that Google lists as free "
+        f"(September 2026), about {ahead.cost_usd[1] - 70:.2f} in all."
     )
 
 
@@ -195,7 +195,7 @@ def test_until_gemini_3_it_is_prompts_that_cost(tmp_path):
     """Each once, however often it searched, and so many a day are free."""
     ahead = enrichkit.plan(FUNDS, out=tmp_path / "out", model="gemini-2.5-flash")
     assert ahead.searches.startswith(
-        "Of it 27.58 for about 788 grounded prompts at 0.035; Google lists 1,500 a day as free (September 2026): within"
+        "Of it 27.58 for about 788 grounded prompts at 0.035; without the 1,500 a day that Google lists "
     )
 
 
