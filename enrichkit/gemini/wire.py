@@ -9,9 +9,9 @@ import dataclasses
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar
 
-from ..messages import Cause, Failure, Reply, Source, Support, Usage, whole_count
+from ..messages import Failure, Reply, Source, Support, Usage, whole_count
 from .refusals import classify, read_json, words_of_page
 
 PAID_FOR = frozenset({"candidates", "promptFeedback", "usageMetadata"})
@@ -108,14 +108,12 @@ def read_stored(payload: bytes) -> tuple[Reply, dict[str, Any]]:
 
 def _as_stored(fields: dict[str, Any]) -> Reply:
     """Return the reply that all these fields were stored of."""
-    supports = fields.get("supports", ())
     fields["usage"] = Usage(**fields["usage"])
     fields["sources"] = [Source(**source) for source in fields["sources"] if isinstance(source, dict)]
-    fields["supports"] = [Support(**support | {"sources": tuple(support["sources"])}) for support in supports]
+    fields["supports"] = [Support(**each | {"sources": tuple(each["sources"])}) for each in fields["supports"]]
     if failure := fields["failure"]:
         usage = {"usage": fields["usage"]} if failure.get("usage") else {}
-        known = {"cause": failure["cause"] if failure["cause"] in get_args(Cause) else "client"}  # once it was any word
-        fields["failure"] = Failure(**failure | usage | known)
+        fields["failure"] = Failure(**failure | usage)
     return Reply(**fields)
 
 

@@ -159,9 +159,8 @@ class Snapshot(Described):
             if (table := self._table(number, columns)) is not None:
                 yield number, table
 
-    def sealed_payloads(self, entries: Sequence[JournalEntry] | None = None) -> set[bytes]:
-        """Return which of some replies, by default the journal's, stand in some row."""
-        entries = self.entries if entries is None else entries
+    def sealed_payloads(self, entries: Sequence[JournalEntry]) -> set[bytes]:
+        """Return which of some replies stand in some row."""
         wanted, sealed = pa.array([entry.payload for entry in entries], pa.binary()), set[bytes]()
         for _, table in self.each_shard({f"{entry.stage}._replies" for entry in entries}) if len(wanted) else ():
             for column in table.columns:

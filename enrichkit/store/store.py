@@ -214,7 +214,7 @@ class Store:
     def _forget_sealed(self) -> None:
         """Forget the pending questions whose replies are all in sealed rows, which may hold another question now."""
         pending = self.index.pending
-        held = self.index.sealed_payloads()
+        held = self.index.sealed_payloads(self.index.entries)
         if self.index.damaged:
             raise damaged_error(self.index.damaged[0])
         self._forget([name for name, entries in pending.items() if all(entry.payload in held for entry in entries)])
