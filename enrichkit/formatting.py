@@ -183,7 +183,7 @@ def plain(text: str, most: int = LONGEST_CELL) -> str:
     >>> plain("gemini\x1b[2J-3")
     'gemini?[2J-3'
     """
-    shown = "".join(letter if letter.isprintable() else "?" for letter in text)
+    shown = text if text.isprintable() else "".join(letter if letter.isprintable() else "?" for letter in text)
     return shown if not most or len(shown) <= most else shown[: most - 1] + "…"
 
 

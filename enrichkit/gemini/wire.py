@@ -34,8 +34,8 @@ GROUNDING_LINK = "vertexaisearch.cloud.google.com/grounding-api-redirect/"
 T = TypeVar("T", dict[str, Any], list[Any], str)
 
 
-def parse(raw: str) -> Reply:
-    """Return the reply in a raw JSON body; a body that cannot be read becomes a named failure.
+def parse(raw: str, *, backed: bool = True) -> Reply:
+    """Return the reply in a raw JSON body, if wanted with what ``backed`` its text; one that cannot be read has failed.
 
     >>> parse('{"candidates": [{"content": {"parts": [{"text": "{}"}]}}]}').text
     '{}'
@@ -73,7 +73,7 @@ def parse(raw: str) -> Reply:
         finish_reason=finish,
         block_reason=block,
         sources=tuple(pages.values()),
-        supports=tuple(_supports(_at(grounding, list, "groundingSupports"), chunks, list(pages), texts)),
+        supports=tuple(_supports(_at(grounding, list, "groundingSupports") if backed else (), chunks, [*pages], texts)),
         queries=queries,
         suggestions_html=_at(grounding, str, "searchEntryPoint", "renderedContent") or None,
         response_id=_at(body, str, "responseId") or None,
@@ -93,8 +93,8 @@ def encode(reply: Reply, *, raw_alone: bool = False, **facts: Any) -> bytes:
     return json.dumps(facts | kept, ensure_ascii=True, separators=(",", ":"), default=str).encode("ascii")
 
 
-def read_stored(payload: bytes) -> tuple[Reply, dict[str, Any]]:
-    """Return the reply and its facts from the stored form.
+def read_stored(payload: bytes, *, backed: bool = True) -> tuple[Reply, dict[str, Any]]:
+    """Return the reply and its facts from the stored form; it takes longer with what ``backed`` its text.
 
     >>> reply, facts = read_stored(encode(Reply(text="{}"), seconds=1.5))
     >>> reply.text, facts
@@ -102,7 +102,7 @@ def read_stored(payload: bytes) -> tuple[Reply, dict[str, Any]]:
     """
     facts: dict[str, Any] = json.loads(payload)
     raw = facts.pop("raw", None)
-    reply = _as_stored(facts.pop("reply")) if raw is None else parse(raw)
+    reply = _as_stored(facts.pop("reply")) if raw is None else parse(raw, backed=backed)
     return with_searches(reply, unknown=None if facts.get("search") else 0), facts
 
 

@@ -25,7 +25,7 @@ from ..store.rows import META, STATUS, meta
 from ..table.arrow import has_value
 from ..trust import doubts
 from ..trust.decisions import decided_fields
-from ..trust.doubts import findings, read_answers, states_of
+from ..trust.doubts import each_row, findings, read_answers, states_of
 
 ADVICE = {
     "blocked": "its text or answer is refused; look at the record",
@@ -135,9 +135,9 @@ class Quality:
         return unsearched * bool(counts) + f"; {CHECK_FAILED} {failed:,}" * bool(failed)
 
 
-def read_quality(reader: StoreReader) -> Quality:
-    """Return the quality of a store's answers."""
-    table, _ = read_answers(reader, FACTS)
+def read_quality(reader: StoreReader, tables: Sequence[pa.Table]) -> Quality:
+    """Return the quality of a store's answers, by the ``tables`` of its sound shards."""
+    table, _ = read_answers(reader, FACTS, tables)
     stages = [
         _Stage(name, {column: field for column, field in columns.items() if column in table.column_names}, table)
         for name, columns in reader.answers.items()
@@ -150,11 +150,8 @@ def read_quality(reader: StoreReader) -> Quality:
         for rows in (table, reader.decisions.over(table))
     )
     failures = _findings(failure for stage in stages for failure in _failures(stage))
-    odd = {stage.name: _with_issues(stage) for stage in stages}
-    checked = [
-        (stage.name, finding) for stage in stages for row in odd[stage.name] for finding in findings(row, stage.name)
-    ]
-    states = {stage.name: _states(stage, odd[stage.name]) for stage in stages}
+    checked: list[tuple[str, doubts.Finding]] = []
+    states = {stage.name: _states(stage, checked) for stage in stages}
     settled = 0
     for stage in stages:
         for field, word, state, corrected in _decided(stage, reader.decisions):
@@ -221,16 +218,8 @@ def _has_issues(stage: _Stage) -> pa.ChunkedArray:
     return pc.fill_null(pc.greater(pc.list_value_length(stage.fact("issues")), 0), False)
 
 
-def _with_issues(stage: _Stage) -> list[dict[str, Any]]:
-    """Return what findings are worked out from, of the rows that have issues of a stage."""
-    names = [meta(stage.name, name) for name in ("confidence", "fields_found", "issues", "states")]
-    known = [name for name in names if name in stage.table.column_names]
-    rows: list[dict[str, Any]] = stage.table.select(known).filter(_has_issues(stage)).to_pylist()
-    return rows
-
-
-def _states(stage: _Stage, odd: Iterable[Mapping[str, Any]]) -> Counter[tuple[str, str, str]]:
-    """Count the fields of a stage's answers by the model's confidence and their state; ``odd`` rows have issues."""
+def _states(stage: _Stage, checked: list[tuple[str, doubts.Finding]]) -> Counter[tuple[str, str, str]]:
+    """Count the fields of a stage's answers by the model's confidence and their state; add what checks found."""
     sound = pc.invert(_has_issues(stage))
     states = pa.chunked_array(stage.fact("states").filter(sound).chunks, META["states"]).combine_chunks()
     words = pc.fill_null(stage.fact("confidence").filter(sound), NOT_SAID).take(pc.list_parent_indices(states))
@@ -242,7 +231,10 @@ def _states(stage: _Stage, odd: Iterable[Mapping[str, Any]]) -> Counter[tuple[st
             for text, count in _counts(pc.binary_join_element_wise(words, *both, "\n")).items()
         }
     )
-    for row in odd:
+    names = [meta(stage.name, name) for name in ("confidence", "fields_found", "issues", "states")]
+    known = [name for name in names if name in stage.table.column_names]
+    for row in each_row(stage.table.select(known).filter(_has_issues(stage))):
+        checked += ((stage.name, finding) for finding in findings(row, stage.name))
         word = row.get(meta(stage.name, "confidence")) or NOT_SAID
         counts.update((word, field, state) for field, (state, _) in states_of(row, stage.name).items())
     return counts

@@ -273,7 +273,7 @@ def report(out: str | Path = "enriched", *, prices: Mapping[str, Price] | None =
     return Report(
         out=str(out),
         simulated=stored.simulated,
-        quality=read_quality(reader),
+        quality=read_quality(reader, stored.tables),
         cost=make_bill(stored, own=prices or {}),
         pace=_throughput(stored),
         damaged=stored.damaged,

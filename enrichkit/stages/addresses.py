@@ -29,6 +29,14 @@ FREE_MAIL = frozenset(
 )
 _FREE_MAIL = re.compile(r"(?:gmail|googlemail|outlook|hotmail|yahoo|ymail|gmx|icloud|protonmail|yandex)\.[a-z.]{2,6}")
 """Those with a host in every country."""
+REGISTERS = frozenset(
+    "europa.eu bund.de admin.ch gc.ca handelsregister.de unternehmensregister.de bundesanzeiger.de bafin.de finma.ch "
+    "zefix.ch oenb.at brreg.no finanstilsynet.no finanstilsynet.dk virk.dk bolagsverket.se fi.se prh.fi ytj.fi "
+    "finanssivalvonta.fi kvk.nl afm.nl cssf.lu lbr.lu fsma.be amf-france.org infogreffe.fr consob.it "
+    "registroimprese.it cnmv.es cmvm.pt centralbank.ie cro.ie fca.org.uk finra.org sedarplus.ca gleif.org".split()
+)
+"""Regulators and registers of companies whose host does not say that it is a government's."""
+_GOVERNMENT = re.compile(r"(?:.+\.)?(?:gov|(?:gov|gob|gouv|gub|govt|gv|go)\.[a-z]{2})")
 _RESERVED = re.compile(r"(?:.+\.)?(?:example(?:\.(?:com|net|org))?|test|invalid|localhost)")
 """RFC 2606 and 6761."""
 _FORM = re.compile(
@@ -133,6 +141,16 @@ def is_free_mail(host: str) -> bool:
     return is_at(host, FREE_MAIL) or _FREE_MAIL.fullmatch(host) is not None
 
 
+@functools.lru_cache(maxsize=4096)
+def is_register(host: str) -> bool:
+    """Whether a host is a government's, a regulator's or a register's of companies.
+
+    >>> [is_register(host) for host in ("www.sec.gov", "adv.fma.gv.at", "brreg.no", "gov.capital", "registers.example")]
+    [True, True, True, False, False]
+    """
+    return _GOVERNMENT.fullmatch(host) is not None or is_at(host, REGISTERS)
+
+
 def is_reserved(host: str) -> bool:
     """Whether nobody can own this host: it is kept for examples and tests."""
     return _RESERVED.fullmatch(host) is not None
@@ -174,8 +192,7 @@ def is_made_of(name: str, host: str) -> bool:
 
 def is_at(host: str, sites: Collection[str]) -> bool:
     """Whether a host is one of these sites, or below one."""
-    labels = host.split(".")
-    return any(".".join(labels[place:]) in sites for place in range(len(labels)))
+    return host in sites or ("." in host and is_at(host.partition(".")[2], sites))
 
 
 def page_of(text: str | None, site: str) -> tuple[str, str]:
@@ -212,6 +229,8 @@ def spellings(text: str) -> tuple[list[str], ...]:
     text = unicodedata.normalize("NFC", re.sub(r"['’`.](?=\w\b|$)|(?<=\b\w)['’`.]", "", text.casefold()))
     if "xn--" in text:
         text = ".".join(map(_decoded, text.split(".")))
+    if text.isascii():
+        return (_WORD.findall(text),)
     ways = {text.translate(_UMLAUTS), text}
     folded = (unicodedata.normalize("NFKD", way.translate(PLAIN_LETTERS)) for way in sorted(ways))
     bare = ("".join(sign for sign in way if not unicodedata.combining(sign)) for way in folded)
@@ -234,22 +253,26 @@ def _same(words: Sequence[str], labels: Sequence[str]) -> bool | None:
     words, telling = ([word for word in text if word.isascii() in script] for text in (words, own))
     if not telling or all(len(word) == 1 and word.isascii() for word in telling):
         return None
+    if any(label == word or (len(word) >= SHORTEST and label.startswith(word)) for word in telling for label in labels):
+        return True
     # What a network hangs on to tell namesakes apart is no part of a name.
     bare = "".join(label for label in labels if label in words or not label[-1].isdecimal())
     texts = {*labels, "".join(labels), bare, re.sub(r"\d+$", "", bare)} - {""}
     core = "".join(telling)
     return (
-        any(label == word or (len(word) >= SHORTEST and label.startswith(word)) for word in telling for label in labels)
-        or any(_abbreviates(text, words, frozenset(telling)) for text in texts)
+        any(_abbreviates(text, words, frozenset(telling)) for text in texts)
         or any(_alike(text, core) for text in {*texts, _TRADE.sub("", bare)})
         or (False if len(telling) == len(own) else None)
     )
 
 
 def _alike(text: str, core: str) -> bool:
-    matcher = difflib.SequenceMatcher(None, text, core)
-    # The first two are never less than the third, and many times as fast.
-    return all(ratio() >= ALIKE for ratio in (matcher.real_quick_ratio, matcher.quick_ratio, matcher.ratio))
+    needed = ALIKE * (len(text) + len(core)) / 2
+    if needed > min(len(text), len(core)) or needed > sum(
+        min(text.count(sign), core.count(sign)) for sign in set(text)
+    ):
+        return False  # no order of their letters would do: many times as fast
+    return difflib.SequenceMatcher(None, text, core).ratio() >= ALIKE
 
 
 def _abbreviates(text: str, words: Sequence[str], telling: frozenset[str]) -> bool:

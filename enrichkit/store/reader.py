@@ -91,19 +91,23 @@ class StoreReader(Snapshot):
             del self.paths[number], self.footers[number]
         self.decisions = Decisions(read_decisions(folder, warn=warn), self.stages, self.answers)
 
-    def rows(self, columns: Columns = None, *, decided: bool = True) -> pa.Table:
+    def rows(
+        self, columns: Columns = None, *, decided: bool = True, tables: Sequence[pa.Table] | None = None
+    ) -> pa.Table:
         """Return the sealed rows with all columns, or those of some that any shard has.
 
-        They are as a person ``decided``; else as the answers left them, with the decisions beside.
+        They are as a person ``decided``; else as the answers left them, with the decisions beside. Shards that were
+        read already can be given as their ``tables``.
         """
         needed = self.decisions.needs(apply=decided)
-        table = join(list(self.tables(None if columns is None else {*columns, *needed}).values()))
+        names = None if columns is None else {*columns, *needed}
+        table = join(list(self.tables(names).values()) if tables is None else tables)
         table = self.decisions.over(table, apply=decided) if needed else table
         return table if columns is None else table.select([name for name in table.column_names if name in columns])
 
-    def facts(self, names: Collection[str], columns: Collection[str] = (), *, decided: bool = True) -> pa.Table:
-        """Return some facts about every stage, such as ``status``, and some other columns, of the sealed rows."""
-        return self.rows([*columns, *(meta(stage, name) for stage in self.stages for name in names)], decided=decided)
+    def facts(self, names: Collection[str], columns: Collection[str] = (), **how: Any) -> pa.Table:
+        """Return some facts about every stage, such as ``status``, and some other columns, as `rows` does."""
+        return self.rows([*columns, *(meta(stage, name) for stage in self.stages for name in names)], **how)
 
     def rows_of(self, records: Collection[str]) -> pa.Table:
         """Return the rows of some records as the answers left them, with the decisions beside and the raw replies."""

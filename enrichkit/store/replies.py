@@ -69,6 +69,7 @@ class StoredReplies:
     not_sealed: int = 0
     damaged: int = 0
     simulated: bool | None = None
+    tables: list[pa.Table] = field(default_factory=list)
 
     @property
     def paid(self) -> list[StoredReply]:
@@ -99,7 +100,10 @@ MONEY = ("question", "status", "paid_by", "filled", "replies")
 
 
 def collect_replies(store: Snapshot, prices: Mapping[str, Price], *, check: bool = False) -> StoredReplies:
-    """Return the replies in a store's shards and journal, each once; with ``check``, of shards sound in all columns."""
+    """Return the replies in a store's shards and journal, each once.
+
+    With ``check``, they are of shards sound in all columns, whose other columns come as ``tables``.
+    """
     stored, seen = StoredReplies(stages=list(store.stages), simulated=store.simulated), set[bytes]()
 
     def enter(payload: bytes, stage: str, asked: str | None, record: str | None = None) -> bool:
@@ -113,6 +117,8 @@ def collect_replies(store: Snapshot, prices: Mapping[str, Price], *, check: bool
 
     columns = {RECORD_ID, *(meta(stage, fact) for stage in store.stages for fact in MONEY)}
     for _, table in store.each_shard(None if check else columns):
+        raw = [name for name in table.column_names if name.endswith("._replies")]
+        stored.tables += [table.drop_columns(raw)] if check else []
         stored.records += table.num_rows
         for stage in stored.stages:
             if meta(stage, "replies") in table.column_names:
@@ -186,7 +192,7 @@ def read_reply(
     payload: bytes, stage: str, *, record: str | None, asked: str | None, prices: Mapping[str, Price]
 ) -> StoredReply:
     """Return a stored reply, decoded once; ``asked`` is the question that its row holds now."""
-    reply, facts = read_stored(payload)
+    reply, facts = read_stored(payload, backed=False)
     question = str(facts.get("question") or asked or "")
     return StoredReply(
         record=record,

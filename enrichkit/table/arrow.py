@@ -216,6 +216,8 @@ def as_text(value: Any) -> str:
     >>> as_text(["fintech", "saas"]), as_text({"value": 3})
     ('fintech, saas', '{"value": 3}')
     """
+    if isinstance(value, str):
+        return cell_text(value)
     value = as_object(value.tolist() if isinstance(value, np.ndarray) else value)  # as pandas reads lists from Parquet
     if isinstance(value, Mapping) or (isinstance(value, list) and any(isinstance(inner, Mapping) for inner in value)):
         return json.dumps(value, ensure_ascii=False, default=cell_text)

@@ -100,27 +100,14 @@ def decide(
         wanted = "the column verdict says which of two is right" if are_pairs else "give either a verdict or a value"
         raise InputError("decide was given {verdict!r}: {wanted}.", verdict=verdict or value, wanted=wanted)
     chosen = frame[[not is_missing(word) for word in frame["verdict"]]] if are_pairs else frame
-    answers = Answers(store_behind(folder_of(out), chosen) if are_pairs else StoreReader(out), chosen[RECORD_ID])
-    decisions: dict[int, list[Decision]] = {}
-    agreed: dict[tuple[Any, ...], tuple[int, Decision]] = {}
-    for place, line in enumerate(frame.to_dict("records")):
-        word, right = (verdict, value) if given else (line.get("verdict"), line.get("value"))
-        try:
-            made = answers.chosen(line) if are_pairs else answers.decided(line, word, right)
-        except ValueError as refusal:
-            where = rows_told([place], frame.index).capitalize()
-            raise InputError("{where}{refusal}", where=where, refusal=refusal) from None
-        for decision in made:
-            decisions.setdefault(place, []).append(decision)
-            first, other = agreed.setdefault((decision.column, decision.about, decision.value), (place, decision))
-            if (decision.verdict, decision.instead) != (other.verdict, other.instead):
-                raise InputError(
-                    "{where} do not agree about the same answer, to {column!r}.",
-                    where=rows_told([first, place], frame.index).capitalize(),
-                    column=decision.column,
-                )
-    _write(folder_of(out), list(itertools.chain(*decisions.values())))
-    return len(decisions)
+    return answers_of(out, chosen).decide(frame, verdict, value)
+
+
+def answers_of(out: str | Path, cells: pd.DataFrame) -> Answers:
+    """Return the answers that rows of `evidence`, or pairs of `review`, are about."""
+    folder = folder_of(out)
+    reader = store_behind(folder, cells) if "first" in cells.columns else StoreReader(folder)
+    return Answers(folder, reader, cells[RECORD_ID])
 
 
 def _check_columns(frame: pd.DataFrame, of_pairs: Sequence[str]) -> None:
@@ -135,26 +122,50 @@ def _check_columns(frame: pd.DataFrame, of_pairs: Sequence[str]) -> None:
         )
 
 
-def _write(out: Path, decisions: Sequence[Decision]) -> None:
-    try:
-        if decisions:
-            write_decisions(out, decisions)
-    except OSError as error:
-        reason = error.strerror or error
-        raise StoreError("No decision was stored beside {store}: {reason}.", store=out, reason=reason) from error
-
-
 class Answers:
-    """The answers of some of a store's records, to decide about."""
+    """The answers of some of a store's records, read once, to decide about one after another."""
 
-    def __init__(self, reader: StoreReader, records: Iterable[Any]) -> None:
-        self._out, self._stages, self._answers = reader.folder, reader.stages, reader.answers
+    def __init__(self, out: Path, reader: StoreReader, records: Iterable[Any]) -> None:
+        self._out, self._read, self._stages, self._answers = out, reader.folder, reader.stages, reader.answers
         self._stage_of = {column: stage for stage, columns in self._answers.items() for column in columns}
         table = reader.rows_of({str(record) for record in records})
         self._kinds = dict(zip(table.column_names, table.schema.types, strict=True))
         self._rows = {row[RECORD_ID]: row for row in table.to_pylist()}
 
-    def decided(self, line: Mapping[Any, Any], verdict: Any, right: Any) -> list[Decision]:
+    def decide(self, cells: pd.DataFrame, verdict: str | None = None, value: Any = None) -> int:
+        """Store what is decided about some of them, as `enrichkit.trust.decide` says; return in how many rows."""
+        given, are_pairs = verdict is not None or not is_missing(value), "first" in cells.columns
+        decisions: dict[int, list[Decision]] = {}
+        agreed: dict[tuple[Any, ...], tuple[int, Decision]] = {}
+        for place, line in enumerate(cells.to_dict("records")):
+            word, right = (verdict, value) if given else (line.get("verdict"), line.get("value"))
+            try:
+                made = self._chosen(line) if are_pairs else self._decided(line, word, right)
+            except ValueError as refusal:
+                where = rows_told([place], cells.index).capitalize()
+                raise InputError("{where}{refusal}", where=where, refusal=refusal) from None
+            for decision in made:
+                decisions.setdefault(place, []).append(decision)
+                first, other = agreed.setdefault((decision.column, decision.about, decision.value), (place, decision))
+                if (decision.verdict, decision.instead) != (other.verdict, other.instead):
+                    raise InputError(
+                        "{where} do not agree about the same answer, to {column!r}.",
+                        where=rows_told([first, place], cells.index).capitalize(),
+                        column=decision.column,
+                    )
+        self._store(list(itertools.chain(*decisions.values())))
+        return len(decisions)
+
+    def _store(self, decisions: Sequence[Decision]) -> None:
+        try:
+            self._read.stat()  # a store that is gone by now gets none
+            if decisions:
+                write_decisions(self._out, decisions)
+        except OSError as error:
+            out, reason = self._out, error.strerror or error
+            raise StoreError("No decision was stored beside {store}: {reason}.", store=out, reason=reason) from error
+
+    def _decided(self, line: Mapping[Any, Any], verdict: Any, right: Any) -> list[Decision]:
         """Return what a line decides, if anything; raise a ValueError that says why it cannot be."""
         word = cell_text(verdict).casefold() or ("" if is_missing(right) else "value")
         if not word:
@@ -176,7 +187,7 @@ class Answers:
                 seen[name] = given
         return [self._decision(record, column, word, instead=instead, **seen)]
 
-    def chosen(self, line: Mapping[Any, Any]) -> list[Decision]:
+    def _chosen(self, line: Mapping[Any, Any]) -> list[Decision]:
         """Return what the choice between a line's two values decides; raise a ValueError that says why it cannot be."""
         word = cell_text(line["verdict"]).casefold()
         if not word:
@@ -198,9 +209,9 @@ class Answers:
         record, column = str(line[RECORD_ID]), str(line["column"])
         if column not in self._stage_of:
             hint = perhaps(column, self._stage_of)
-            raise ValueError(f", 'column': no stage of {self._out} answers {column!r}.{hint}")
+            raise ValueError(f", 'column': no stage of {self._read} answers {column!r}.{hint}")
         if record not in self._rows:
-            raise ValueError(f", {RECORD_ID!r}: {self._out} has no sealed record {record!r}.")
+            raise ValueError(f", {RECORD_ID!r}: {self._read} has no sealed record {record!r}.")
         return record, column
 
     def _decision(self, record: str, column: str, verdict: Any, **seen: Any) -> Decision:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -18,7 +18,7 @@ from ..store.reader import StoreReader
 from ..store.rows import STATUS, meta
 from ..table.arrow import as_text
 from ..table.cells import is_missing
-from .pages import ACROSS, BANDS, OTHERS_SAY, Names, band, names_in, page_of_source, with_others
+from .pages import ACROSS, BANDS, OTHERS_SAY, Names, band, names_in, with_others
 
 FACTS = (
     *("status", "error", "confidence", "search_quality", "fields_found", "states", "issues", "corrections"),
@@ -64,15 +64,24 @@ class Finding(NamedTuple):
         return f"{self.check}: {self.detail}" if self.detail else self.check
 
 
-def read_answers(reader: StoreReader, facts: Collection[str]) -> tuple[pa.Table, Names]:
+def read_answers(
+    reader: StoreReader, facts: Collection[str], tables: Sequence[pa.Table] | None = None
+) -> tuple[pa.Table, Names]:
     """Return the sealed rows' columns of these facts, the table's, all answers as they came; and who they are about.
 
-    What other records say against an answer is among its issues, and its state is doubtful.
+    What other records say against an answer is among its issues, and its state is doubtful. ``tables`` are those of
+    shards that were read already.
     """
     columns = {RECORD_ID, STATUS, *reader.given, *itertools.chain(*reader.answers.values())}
-    table = reader.facts({*facts, *ACROSS}, columns, decided=False)
+    table = reader.facts({*facts, *ACROSS}, columns, decided=False, tables=tables)
     names = names_in(table, reader)
     return with_others(table, reader, names), names
+
+
+def each_row(table: pa.Table) -> Iterator[dict[str, Any]]:
+    """Yield a table's rows, of which few are in memory at a time: the fewer objects there are, the faster is Python."""
+    for batch in table.to_batches(max_chunksize=1000):
+        yield from batch.to_pylist()
 
 
 def states_of(row: Mapping[str, Any], stage: str) -> dict[str, tuple[str, list[int]]]:
@@ -92,8 +101,9 @@ def states_of(row: Mapping[str, Any], stage: str) -> dict[str, tuple[str, list[i
 
 def findings(row: Mapping[str, Any], stage: str) -> Iterator[Finding]:
     """Yield what checks found in a stage's answer in a row."""
-    states = states_of(row, stage)
-    for match in filter(None, map(_ISSUE.fullmatch, row.get(meta(stage, "issues")) or ())):
+    issues = row.get(meta(stage, "issues"))
+    states = states_of(row, stage) if issues else {}
+    for match in filter(None, map(_ISSUE.fullmatch, issues or ())):
         place, check, detail = match[1], match[2], match[3] or ""
         field = re.split(r"[.\[]", place)[0]
         if check in OF_THE_REPLY:
@@ -110,10 +120,10 @@ def findings(row: Mapping[str, Any], stage: str) -> Iterator[Finding]:
 def fields(row: Mapping[str, Any], stage: str, columns: Mapping[str, str]) -> Iterator[dict[str, Any]]:
     """Yield what is known of each field that a stage answered in a row, by the columns of its answers.
 
-    ``sources`` are those behind it, each with whether its mark is around the ``whole`` answer; ``ranks`` are its
+    ``sources`` are those behind it: title, address, whether its mark is around the whole answer. ``ranks`` are its
     doubts'. ``_differs`` says whether the answer does from the user's own ``cell``.
     """
-    listed = row.get(meta(stage, "sources")) or ()
+    listed = [(source["title"], source["url"]) for source in row.get(meta(stage, "sources")) or ()]
     whole = {mark["field"]: mark["whole"] for mark in row.get(meta(stage, "marks")) or ()}
     proposed = {entry["column"]: entry["answer"] for entry in row.get(meta(stage, "corrections")) or ()}
     states = states_of(row, stage)
@@ -142,9 +152,7 @@ def fields(row: Mapping[str, Any], stage: str, columns: Mapping[str, str]) -> It
             "_differs": column in proposed,
             "doubts": [doubt.text for doubt in about],
             "ranks": [doubt.rank for doubt in about],
-            "sources": [
-                listed[place] | {"whole": place in whole.get(field, ())} for place in places if place < len(listed)
-            ],
+            "sources": [(*listed[place], place in whole.get(field, ())) for place in places if place < len(listed)],
             "confidence": row.get(meta(stage, "confidence")),
         }
 
@@ -154,14 +162,15 @@ def with_pages(field: Mapping[str, Any], names: Names, row: int) -> dict[str, An
 
     ``_best`` is the place of its pages among others: first by their owners, then by how grave its doubts are.
     """
-    pages = [page_of_source(source, names, row) for source in field["sources"]]
-    doubted = any(FAILED < rank < NO_PAGE for rank in field["ranks"])
+    about = names.firms[row], names.people[row]
+    pages = [names.page(*about, title, link, whole=whole) for title, link, whole in field["sources"]]
+    doubted, backing = any(FAILED < rank < NO_PAGE for rank in field["ranks"]), band(pages)
     return {
         **field,
         "pages": [str(page) for page in pages],
         "links": [page.link for page in pages],
-        "band": None if field["state"] == "not_found" else BANDS[-1] if doubted else band(pages),
-        "_best": (BANDS.index(band(pages)), sum(rank < DIFFERS for rank in field["ranks"])),
+        "band": None if field["state"] == "not_found" else BANDS[-1] if doubted else backing,
+        "_best": (BANDS.index(backing), sum(rank < DIFFERS for rank in field["ranks"])),
     }
 
 
@@ -200,15 +209,15 @@ def weakest_first(
     rows: Iterable[Mapping[str, Any]],
     stages: Mapping[str, Mapping[str, str]],
     doubts_in: Callable[[Mapping[str, Any], str, Mapping[str, str]], list[Doubt]],
-) -> list[tuple[list[str], Mapping[str, Any]]]:
-    """Return the rows worth another look, each with what speaks against it: by the gravest doubt, then by how many."""
+) -> list[tuple[list[str], int]]:
+    """Return what speaks against each row worth another look, and its place: by the gravest doubt, then by how many."""
     weak = []
-    for row in rows:
+    for place, row in enumerate(rows):
         listed = [(doubt, stage) for stage, columns in stages.items() for doubt in doubts_in(row, stage, columns)]
         doubts = sorted(listed, key=lambda doubt: doubt[0].rank)
         if any(doubt.rank != NO_PAGE for doubt, _ in doubts):
-            weak.append((doubts[0][0].rank, -len(doubts), [_in_words(*doubt) for doubt in doubts], row))
-    return [(why, row) for *_, why, row in sorted(weak, key=lambda row: row[:2])]
+            weak.append((doubts[0][0].rank, -len(doubts), [_in_words(*doubt) for doubt in doubts], place))
+    return [(why, place) for *_, why, place in sorted(weak, key=lambda row: row[:2])]
 
 
 def _in_words(doubt: Doubt, stage: str) -> str:

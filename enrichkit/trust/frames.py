@@ -19,11 +19,12 @@ from ..formatting import perhaps
 from ..planning.identity import of_rows
 from ..store.index import RECORD_ID
 from ..store.reader import ORIGIN, StoreReader, to_frame
-from ..store.rows import WHY, meta
+from ..store.rows import WHY
 from ..table.arrow import as_frame, as_table, typed
 from .bands import SAME, below, estimates, labelled, usd_per_question
 from .decisions import decided_fields, open_doubts
-from .doubts import FACTS, read_answers, weakest_first, with_pages
+from .doubts import FACTS, each_row, read_answers, weakest_first, with_pages
+from .pages import own_cells
 
 COLUMNS = ("stage", "column", "state", "answer", "cell", "doubts", "pages", "links", "band", "confidence", "decision")
 
@@ -80,16 +81,14 @@ def evidence(out: str | Path = "enriched") -> pd.DataFrame:
 
 def evidence_of(reader: StoreReader, columns: Sequence[str] = COLUMNS) -> pd.DataFrame:
     """Return what is known of each answered field, of that these columns."""
-    stages = reader.answers
     key = {f"key.{name}" if name in TAKEN else name: name for name in reader.key}
     table, names = read_answers(reader, FACTS)
     rows = [
-        {RECORD_ID: row.get(RECORD_ID)}
-        | {name: row.get(own) for name, own in key.items()}
-        | with_pages(field, names, place)
-        for place, row in enumerate(table.to_pylist())
-        for stage, answers in stages.items()
+        [row.get(RECORD_ID), *(row.get(own) for own in key.values()), *(known[name] for name in columns)]
+        for place, row in enumerate(each_row(table))
+        for stage, answers in reader.answers.items()
         for field in decided_fields(reader.decisions, row, stage, answers)
+        for known in [with_pages(field, names, place)]
     ]
     return _listed(pd.DataFrame(rows, columns=[RECORD_ID, *key, *columns]), list(key), WRITTEN)
 
@@ -246,7 +245,7 @@ def weak(
     1
     """
     reader = StoreReader(out)
-    given, known = reader.given, reader.answers
+    known = reader.answers
     table, _ = read_answers(reader, FACTS)
     chosen = known.keys() if stages is None else stages
     if isinstance(chosen, str) or not isinstance(chosen, Collection) or not known.keys() >= {*chosen}:
@@ -254,26 +253,22 @@ def weak(
             "{stages} must name stages of this store: {listed}; not {given!r}.", listed=", ".join(known), given=stages
         )
     _check_target(target)
-    records = table.to_pylist()
     doubts_in = functools.partial(open_doubts, reader.decisions)
-    listed = weakest_first(records, {stage: known[stage] for stage in known if stage in chosen}, doubts_in)
+    listed = weakest_first(each_row(table), {stage: known[stage] for stage in known if stage in chosen}, doubts_in)
     if target is not None:
         short = below(labelled(evidence_of(reader), reader), target)
         columns = short[short["stage"].isin(chosen)].groupby(RECORD_ID)["column"].agg(", ".join).to_dict()
-        doubted = {row[RECORD_ID] for _, row in listed}
-        listed += [([], row) for row in records if row[RECORD_ID] not in doubted]
+        ids = table.column(RECORD_ID).to_pylist() if table.num_rows else []
+        listed += [([], place) for place in sorted({*range(len(ids))} - {place for _, place in listed})]
         listed = [
-            ([*why, f"not shown to be right: {columns[row[RECORD_ID]]}"], row)
-            for why, row in listed
-            if row[RECORD_ID] in columns
+            ([*why, f"not shown to be right: {columns[ids[place]]}"], place)
+            for why, place in listed
+            if ids[place] in columns
         ]
-    rows = []
-    for why, row in listed:
-        filled = {name for stage in known for name in row.get(meta(stage, "filled")) or ()}
-        rows.append({**row, **dict.fromkeys(filled), WHY: "; ".join(why)})
-    own = [table.schema.field(name) for name in given if name in table.column_names]
-    schema = pa.schema([*own, pa.field(WHY, pa.string())])
-    return _listed(to_frame(pa.Table.from_pylist(rows, schema=schema)), reader.key, [WHY])
+    own = pa.table(own_cells(table, reader, [name for name in reader.given if name in table.column_names]))
+    rows = own.take(pa.array([place for _, place in listed], pa.int64()))
+    reasons = pa.array(["; ".join(why) for why, _ in listed], pa.string())
+    return _listed(to_frame(rows.append_column(WHY, reasons)), reader.key, [WHY])
 
 
 def _check_target(target: float | None) -> None:

@@ -10,7 +10,7 @@ import functools
 import itertools
 import re
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,19 +19,11 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ..stages.addresses import SOCIAL, host_of, is_at, is_free_mail, page_of, resembles
+from ..stages.addresses import SOCIAL, host_of, is_at, is_free_mail, is_register, page_of, resembles
 from ..store.reader import StoreReader
 from ..store.rows import meta
 from ..table.arrow import is_true
 
-REGISTERS = frozenset(
-    "europa.eu bund.de admin.ch gc.ca handelsregister.de unternehmensregister.de bundesanzeiger.de bafin.de finma.ch "
-    "zefix.ch oenb.at brreg.no finanstilsynet.no finanstilsynet.dk virk.dk bolagsverket.se fi.se prh.fi ytj.fi "
-    "finanssivalvonta.fi kvk.nl afm.nl cssf.lu lbr.lu fsma.be amf-france.org infogreffe.fr consob.it "
-    "registroimprese.it cnmv.es cmvm.pt centralbank.ie cro.ie fca.org.uk finra.org sedarplus.ca gleif.org".split()
-)
-"""Regulators and registers of companies whose host does not say that it is a government's."""
-_GOVERNMENT = re.compile(r"(?:.+\.)?(?:gov|(?:gov|gob|gouv|gub|govt|gv|go)\.[a-z]{2})")
 BANDS = ("own page", "other page", "no page", "doubted")
 """What speaks for an answer, best first."""
 SEVERAL, CONTACTS, ANOTHERS = OTHERS_SAY = ("several_firms", "contacts_elsewhere", "others_page")
@@ -67,30 +59,34 @@ class Page:
         return f"{self.title} ({self.owner})"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Names:
     """Who the rows of a store are about, a value per row, and whose each site is that stands in their cells.
 
-    ``contacts`` are the hosts that those about one firm write from.
+    ``contacts`` are the hosts that those about one firm write from, and how many do.
     """
 
     firms: Sequence[str]
     people: Sequence[str]
     sites: Mapping[str, tuple[str, ...]]
-    contacts: Mapping[str, Sequence[str]]
+    contacts: Mapping[str, Counter[str]]
 
     def whose(self, host: str) -> tuple[str, ...]:
         """Return the firms whose site a host is at."""
-        labels = host.split(".")
-        parents = (".".join(labels[place:]) for place in range(len(labels) - 1))
-        return next((self.sites[parent] for parent in parents if parent in self.sites), ())
+        if "." not in host:
+            return ()
+        return self.sites.get(host) or self.whose(host.partition(".")[2])
+
+    @functools.cached_property
+    def page(self) -> Callable[..., Page]:
+        """Return `page_of_source` for these names; records that share a question share its pages."""
+        return functools.cache(functools.partial(page_of_source, self))
 
 
-def page_of_source(source: Mapping[str, Any], names: Names, row: int) -> Page:
-    """Return whose a page is, for the record in a row: its title is mostly a host, and at times a headline."""
-    title, link = " ".join((source["title"] or "").split()), source["url"] or ""
+def page_of_source(names: Names, firm: str, person: str, title: str | None, link: str | None, *, whole: bool) -> Page:
+    """Return whose a page is, for what a record is about: its title is mostly a host, and at times a headline."""
+    title, link = " ".join((title or "").split()), link or ""
     host = host_of_page(title, link)
-    firm, person = names.firms[row], names.people[row]
     others = names.whose(host)
     owner, shown, own = "other", host, False
     if not host:
@@ -108,7 +104,7 @@ def page_of_source(source: Mapping[str, Any], names: Names, row: int) -> Page:
         owner, own = "own site", True
     elif others:
         owner = f"the site of {others[0]}"
-    return Page(shown, f"{owner}; whole answer" if source.get("whole") else owner, link, own)
+    return Page(shown, f"{owner}; whole answer" if whole else owner, link, own)
 
 
 @functools.lru_cache(maxsize=4096)
@@ -122,16 +118,6 @@ def host_of_page(title: str, link: str) -> str:
     return named[1] if named else "" if _REDIRECT in link else host_of(link)
 
 
-@functools.lru_cache(maxsize=4096)
-def is_register(host: str) -> bool:
-    """Whether a host is a government's, a regulator's or a register's of companies.
-
-    >>> [is_register(host) for host in ("www.sec.gov", "adv.fma.gv.at", "brreg.no", "gov.capital", "registers.example")]
-    [True, True, True, False, False]
-    """
-    return _GOVERNMENT.fullmatch(host) is not None or is_at(host, REGISTERS)
-
-
 def band(pages: Collection[Page]) -> str:
     """Return how good the pages behind an answer are."""
     return BANDS[0 if any(page.own for page in pages) else 1 if pages else 2]
@@ -140,26 +126,21 @@ def band(pages: Collection[Page]) -> str:
 def names_in(table: pa.Table, reader: StoreReader) -> Names:
     """Return who a store's rows are about, by the key and by the columns whose cells are addresses."""
     texts = {name: cells for name in reader.given if (cells := _texts(table, name)) is not None}
-    filled = {name: np.zeros(table.num_rows, bool) for name in texts}
-    for stage, columns in reader.answers.items():
-        for name in columns.keys() & texts.keys():
-            filled[name] |= _listed_in(table, meta(stage, "filled"), name)
     hosts, written = {}, {}
-    for name, column in texts.items():
-        own = pc.if_else(pa.array(filled[name]), pa.scalar(None, pa.string()), column)
+    for name, own in own_cells(table, reader, texts).items():
         known = _matched(own, _IN_CELL, "host")
         if 2 * (len(known) - known.null_count) >= max(1, len(own) - own.null_count):
             hosts[name] = known
             written[name] = is_true(pc.match_substring(own, "@"))
     firms, people = _named(texts, reader, hosts, table.num_rows)
     sites: defaultdict[str, dict[str, None]] = defaultdict(dict)
-    contacts: defaultdict[str, list[str]] = defaultdict(list)
+    contacts: defaultdict[str, Counter[str]] = defaultdict(Counter)
     for name, column in hosts.items():
         for firm, host, email in zip(firms, column.to_pylist(), written[name], strict=True):
             if host and firm and not _is_anybodys(host):
                 sites[host][firm] = None
                 if email:
-                    contacts[firm].append(host)
+                    contacts[firm][host] += 1
     return Names(firms, people, dict(_sites(sites)), contacts)
 
 
@@ -192,6 +173,16 @@ def _named(
 
     people, named = joined(personal), joined(firms)
     return ([firm or person for firm, person in zip(named, people, strict=True)], people)
+
+
+def own_cells(table: pa.Table, reader: StoreReader, names: Collection[str]) -> dict[str, pa.Array]:
+    """Return some columns of a store's rows as the user's table had them, without what answers filled in."""
+    own = {name: table.column(name).combine_chunks() for name in names}
+    for stage, columns in reader.answers.items():
+        for name in columns.keys() & own.keys():
+            filled = pa.array(_listed_in(table, meta(stage, "filled"), name))
+            own[name] = pc.if_else(filled, pa.scalar(None, own[name].type), own[name])
+    return own
 
 
 def _texts(table: pa.Table, name: str) -> pa.Array | None:
@@ -257,6 +248,8 @@ def _said(table: pa.Table, stage: str, columns: Mapping[str, str], names: Names)
 def _shared(cells: pa.Array, filled: npt.NDArray[np.bool_], names: Names) -> Iterator[tuple[int, str]]:
     """Yield the rows whose address is that of other firms, or whose profile is that of other people."""
     known = pc.if_else(pc.match_substring_regex(cells, _MAY_BE_ADDRESS), cells, pa.scalar(None, pa.string()))
+    if known.null_count == len(known):
+        return
     pages, emails, phones = (_matched(known, pattern, "key") for pattern in (_ADDRESS, _EMAIL, _PHONE))
     keys = pc.coalesce(pages, emails, pc.replace_substring_regex(phones, r"\D", ""))
     counted = pa.table({"key": keys, "firm": names.firms, "person": names.people}).group_by("key")
@@ -289,13 +282,13 @@ def _elsewhere(cells: pa.Array, filled: npt.NDArray[np.bool_], names: Names) -> 
     """Yield the rows with a site that most of the firm's contacts do not write from."""
     roots = is_true(pc.match_substring_regex(cells, r"^https?://[^/?#]+/?$")) & filled
     for row in np.flatnonzero(roots).tolist():
-        written = names.contacts.get(names.firms[row], ())
-        if len(written) < 2:
+        written = names.contacts.get(names.firms[row], Counter[str]())
+        if (count := written.total()) < 2:
             continue
         site = host_of(cells[row].as_py())
-        odd = Counter(host for host in written if not _tied(site, host))
-        if 2 * odd.total() > len(written) and not is_at(site, SOCIAL):
-            yield row, f"{odd.total()} of {len(written)} contacts write from {odd.most_common(1)[0][0]}"
+        odd = Counter({host: those for host, those in written.items() if not _tied(site, host)})
+        if 2 * odd.total() > count and not is_at(site, SOCIAL):
+            yield row, f"{odd.total()} of {count} contacts write from {odd.most_common(1)[0][0]}"
 
 
 @functools.lru_cache(maxsize=4096)

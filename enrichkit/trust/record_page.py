@@ -18,7 +18,7 @@ from ..store.index import RECORD_ID
 from ..store.reader import StoreReader
 from ..store.rows import meta
 from .decisions import decided_fields, open_doubts
-from .doubts import FACTS, Finding, findings, read_answers, weakest_first, with_pages
+from .doubts import FACTS, Finding, each_row, findings, read_answers, weakest_first, with_pages
 from .frames import COLUMNS
 
 LONGEST_VALUE = 1000
@@ -143,10 +143,11 @@ def dossier(out: str | Path = "enriched", record_id: str | None = None) -> Dossi
     """
     reader = StoreReader(out)
     table, names = read_answers(reader, FACTS)
-    if record_id is None:
-        rows = table.to_pylist()
-        weak = [row for _, row in weakest_first(rows, reader.answers, functools.partial(open_doubts, reader.decisions))]
-        record_id = (weak or rows or [{}])[0].get(RECORD_ID)
+    ids = table.column(RECORD_ID).to_pylist() if table.num_rows else []
+    if record_id is None and ids:
+        doubts_in = functools.partial(open_doubts, reader.decisions)
+        weak = weakest_first(each_row(table), reader.answers, doubts_in) or [([], 0)]
+        record_id = ids[weak[0][1]]
     if record_id is None:
         raise InputError("{store} has no sealed record yet: {run} fills it.", store=out)
     row = reader.row(record_id)
@@ -157,7 +158,7 @@ def dossier(out: str | Path = "enriched", record_id: str | None = None) -> Dossi
             record_id=record_id,
         )
     stages = reader.answers
-    place = table.column(RECORD_ID).to_pylist().index(record_id)
+    place = ids.index(record_id)
     row |= table.slice(place, 1).to_pylist()[0]
     suggestions = (_suggestions(row.get(meta(stage, "replies")) or ()) for stage in stages)
     return Dossier(

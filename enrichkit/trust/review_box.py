@@ -25,7 +25,7 @@ from ..table.arrow import as_frame, check_rows
 from ..table.cells import is_missing
 from .bands import SAME, labelled, looks
 from .comparison import to_choose
-from .decisions import CHOICES, decide
+from .decisions import CHOICES, answers_of
 from .frames import evidence_of
 from .record_page import LONGEST_VALUE, link
 
@@ -171,7 +171,7 @@ class Box:
     def __init__(self, out: str | Path, cells: pd.DataFrame) -> None:
         import ipywidgets
 
-        self._out, self._cells = out, cells
+        self._cells, self._answers = cells, answers_of(out, cells)
         self._are_pairs = "first" in cells.columns
         self._at = 0
         self._given: dict[int, str] = {}
@@ -209,7 +209,7 @@ class Box:
         if self._at == len(self._cells) or not (verdict or value):
             return f"Nothing was stored for {text!r}."
         try:
-            decide(self._out, self._cells.iloc[[self._at]].assign(verdict=verdict, value=value))
+            self._answers.decide(self._cells.iloc[[self._at]].assign(verdict=verdict, value=value))
         except EnrichError as error:
             return f"Nothing was stored. {error}"
         self._given[self._at] = verdict or f"= {value}"

@@ -11,7 +11,8 @@ import pytest
 import enrichkit
 from enrichkit import Answer, Stage, trust
 from enrichkit.messages import Reply, Source, Support
-from enrichkit.trust.pages import BANDS, Names, is_register, page_of_source
+from enrichkit.stages.addresses import is_register
+from enrichkit.trust.pages import BANDS, Names
 
 REDIRECT = "https://vertexaisearch.cloud.google.com/grounding-api-redirect/AUZIYQ12"
 
@@ -97,7 +98,7 @@ def test_a_page_is_told_by_its_title_and_its_owner(title, link, page, own):
     """The host of a cell, or one that resembles the title; a redirect says nothing."""
     sites = {"kelm.no": ("Norrgård Capital",), "lofoten.no": ("Lofoten Partners",)}
     names = Names(["Norrgård Capital"], ["Ida Berg"], sites, {})
-    told = page_of_source({"title": title, "url": link}, names, 0)
+    told = names.page(names.firms[0], names.people[0], title, link, whole=False)
     assert (str(told), told.own) == (page, own)
 
 

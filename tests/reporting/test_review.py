@@ -38,6 +38,22 @@ def boxed(out, cells, keys):
     return box
 
 
+def test_the_box_reads_the_store_once_and_not_for_each_key(out):
+    """A store may have many shards; but one that is gone by then gets no decision beside it."""
+    cells = trust.review(out, 3)
+    box = boxed(out, cells, "")
+    aside = out.with_name("aside")
+    out.rename(aside)
+    box._text.value = "y"
+    assert "Nothing was stored. No decision was stored beside" in box._said.value
+    out.mkdir()  # without a shard
+    box._text.value = "y"
+    assert "Stored: right." in box._said.value
+    out.rmdir()
+    aside.rename(out)
+    assert identities(trust.review(out, 3))[:2] == identities(cells)[1:]
+
+
 def identities(cells):
     return list(zip(cells["_record_id"], cells["column"], strict=True))
 
