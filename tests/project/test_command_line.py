@@ -495,7 +495,7 @@ def test_a_damaged_shard_is_told_in_the_shells_words(folder):
     data = bytearray(shard.read_bytes())
     data[len(data) // 2] ^= 1
     shard.write_bytes(data)
-    assert "give run --redo-damaged to ask" in enrich("status", "data_enriched")
+    assert "or --redo-damaged quarantines it and asks, and pays, for them again" in enrich("status", "data_enriched")
 
 
 def test_an_empty_list_of_stages_is_no_stage(folder):
