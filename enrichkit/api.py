@@ -16,8 +16,7 @@ from .planning.estimate import spent_before
 from .planning.plan import RunPlan
 from .planning.summary import Plan, make_plan
 from .pricing.budget import Budget
-from .progress.screens import way_to_show
-from .runs.lifecycle import check_access, check_setup, look_ahead, open_engine, terminated_as_interrupted
+from .runs.lifecycle import look_ahead, open_engine, terminated_as_interrupted
 from .runs.options import Options, takes
 from .runs.runner import Run, begin
 from .runs.seam import Opener
@@ -78,14 +77,6 @@ def plan_of(run_plan: RunPlan, index: Index, options: Options) -> Plan:
         prices=options.prices,
         budget=Budget(options.budget_usd, spent_usd, note=index.outstanding),
     )
-
-
-def check(run_plan: RunPlan, options: Options) -> None:
-    """Raise for what a run would be refused for, before anything is asked or written."""
-    run_plan.check()
-    way_to_show(options.progress)
-    check_setup(options, [questions.stage for questions in run_plan.stages])
-    check_access(options, run_plan)
 
 
 def batches(df: pd.DataFrame, rows: int) -> Iterator[pd.DataFrame]:

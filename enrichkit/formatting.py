@@ -8,14 +8,19 @@ dark, and on pages that drop styles.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import functools
 import html
+import itertools
 import math
+import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+import sys
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
-from typing import Any, Self
+from typing import Any, Self, TextIO
 
 import numpy as np
 import numpy.typing as npt
@@ -24,10 +29,15 @@ import pandas as pd
 ROWS_TOLD = 5
 LONGEST_LABEL = 40
 LONGEST_CELL = 60
+LEAST_CELL, GAP = 16, 2
+"""So narrow a column of texts may become in a table that does not fit; what stands before each column."""
+USUAL_WINDOW, LEAST_WINDOW = 80, 20
+"""The columns of a terminal that does not say how many it has; in fewer nothing can be read."""
 MOST_DIGITS = 600
 NO_TABLES: Mapping[str, pd.DataFrame] = {}
 NO_MATHEMATICS = "mathjax_ignore tex2jax_ignore"
 """The classes that keep a notebook from reading text as mathematics, in which a link can hide."""
+LONG_LINE = re.compile(r"(.{200}[^ \n]*) ")
 
 
 NAMES = (
@@ -118,10 +128,45 @@ def spelled(text: str, spelling: Mapping[str, str]) -> str:
     return text.template.format_map({**spelling, **facts})
 
 
-def text_page(lines: Iterable[str], tables: Mapping[str, pd.DataFrame] = NO_TABLES, *, most: int = LONGEST_CELL) -> str:
-    """Return sentences, and tables by their titles, as plain text; tables without rows are left out.
+def window(stream: TextIO | None) -> int:
+    """Return how many columns the terminal has that a stream writes to; 0 for whatever is no terminal."""
+    if stream is None or not stream.isatty():
+        return 0
+    with contextlib.suppress(OSError, ValueError):  # of a console that is only painted
+        return max(os.get_terminal_size(stream.fileno()).columns or USUAL_WINDOW, LEAST_WINDOW)
+    return USUAL_WINDOW
 
-    Cells are cut after ``most`` characters.
+
+def wide(text: str) -> int:
+    """Return how many columns of a terminal text takes: full-width letters take two, accents on their own none."""
+    if text.isascii():
+        return len(text)
+    full = sum(unicodedata.east_asian_width(letter) in "WF" for letter in text)
+    return full + sum(unicodedata.category(letter) not in ("Mn", "Me") for letter in text)
+
+
+def fitted(text: str, width: int, indent: str = "  ") -> list[str]:
+    """Return a line as lines of at most that width, 0 for any; broken between words, where that is possible.
+
+    >>> fitted("Written: 東京 and more.csv", 13)
+    ['Written: 東京', '  and', '  more.csv']
+    """
+    lines: list[str] = []
+    while width and (len(text) > width or wide(text) > width):
+        most = sum(total <= width for total in itertools.accumulate(map(wide, text[:width])))
+        cut = text.rfind(" ", len(text) - len(text.lstrip(" ")), most + 1)
+        next_word = text[cut + 1 : cut + 2 + width].partition(" ")[0]
+        if cut < 0 or wide(next_word) + len(indent) > width:  # it would be broken on a line of its own, too
+            cut = max(most, len(indent) + 1)
+        lines.append(text[:cut])
+        text = indent + text[cut:].lstrip(" ")
+    return [*lines, text]
+
+
+def text_page(lines: Iterable[str], tables: Mapping[str, pd.DataFrame] = NO_TABLES, *, most: int = LONGEST_CELL) -> str:
+    """Return sentences, and tables by their titles, as plain text that fits the terminal, if stdout is one.
+
+    Tables without rows are left out; cells are cut after ``most`` characters.
 
     >>> print(text_page(["A store"], {"cost": pd.DataFrame({"stage": ["poc", "fund"], "USD": [1, 1200]})}))
     A store
@@ -131,16 +176,40 @@ def text_page(lines: Iterable[str], tables: Mapping[str, pd.DataFrame] = NO_TABL
       poc        1
       fund   1,200
     """
-    parts = [plain(line, 0) for line in lines]
+    width = window(sys.stdout)
+    parts = [part for line in lines for part in fitted(plain(line, 0), width)]
     for title, table in tables.items():
-        columns = []
-        for name, (heading, cells) in zip(table, _readable(table, most).items(), strict=True):
-            texts = [str(heading), *cells]
-            side = "<" if pd.api.types.is_string_dtype(table[name]) else ">"
-            columns.append([f"{text:{side}{max(map(len, texts))}}" for text in texts])
         if len(table):
-            parts += ["", title, *("  ".join(["", *row]).rstrip() for row in zip(*columns, strict=True))]
+            cells = [[str(name), *column] for name, column in _readable(table, most).items()]
+            columns = [*zip(cells, (pd.api.types.is_string_dtype(table[name]) for name in table), strict=True)]
+            parts += ["", *fitted(plain(title, 0), width), *_text_table(columns, width)]
     return "\n".join(parts)
+
+
+def _text_table(columns: Sequence[tuple[list[str], bool]], width: int) -> Iterator[str]:
+    """Yield the lines of a table: of columns, each with whether it is of texts.
+
+    Where it is too wide its texts are broken, and then columns stand below the others.
+    """
+    sizes = [max(map(wide, cells)) for cells, _ in columns]
+    least = [min(size, LEAST_CELL) if text else size for size, (_, text) in zip(sizes, columns, strict=True)]
+    least[0] = min(sizes[0], 2 * LEAST_CELL)  # it says whose row it is
+    fitting = sum(total <= width for total in itertools.accumulate(size + GAP for size in least))
+    here = max(2, fitting) if width else len(columns)
+    sizes = sizes[:here]
+    while width and sum(sizes) + GAP * len(sizes) > width:  # the widest; below its least only where nothing else helps
+        sizes[max(range(len(sizes)), key=lambda place: (sizes[place] > least[place], sizes[place]))] -= 1
+    for row in zip(*(cells for cells, _ in columns[:here]), strict=True):
+        broken = [fitted(cell, size, "") for cell, size in zip(row, sizes, strict=True)]
+        for parts in itertools.zip_longest(*broken, fillvalue=""):
+            padded = [
+                (str.ljust if text else str.rjust)(part, size + len(part) - wide(part))
+                for part, size, (_, text) in zip(parts, sizes, columns[:here], strict=True)
+            ]
+            yield (" " * GAP).join(["", *padded]).rstrip()
+    if columns[here:]:
+        yield ""
+        yield from _text_table([columns[0], *columns[here:]], width)
 
 
 def html_page(
@@ -150,7 +219,7 @@ def html_page(
     more: str = "",
     most: int = LONGEST_CELL,
 ) -> str:
-    """Return the same as HTML, everything escaped, and ``more`` after it, which is HTML already.
+    """Return the same as HTML, everything escaped, and ``more`` after it, which is HTML already; in short lines.
 
     >>> html_page(["<b>"])
     '<div class="mathjax_ignore tex2jax_ignore"><p>&lt;b&gt;</p></div>'
@@ -161,7 +230,7 @@ def html_page(
             with pd.option_context("display.max_colwidth", None):
                 markup = _readable(table, most).to_html(index=False, border=0, escape=True, classes=NO_MATHEMATICS)
             parts.append(f"<p><b>{escaped(title)}</b></p>{markup}")
-    return f'<div class="{NO_MATHEMATICS}">' + "\n".join(parts) + f"{more}</div>"
+    return LONG_LINE.sub(r"\1\n", f'<div class="{NO_MATHEMATICS}">' + "\n".join(parts) + f"{more}</div>")
 
 
 def _readable(table: pd.DataFrame, most: int) -> pd.DataFrame:

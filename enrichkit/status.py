@@ -6,12 +6,13 @@ Plain values: nothing here measures, adds up or decides how a number looks.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, is_dataclass
 from datetime import datetime, timedelta
+from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from .formatting import Sentence, joined
+from .formatting import Sentence, joined, text_page
 
 __all__ = ["Levels", "Money", "PaceView", "Status", "Traffic"]
 
@@ -219,6 +220,20 @@ class Status:
     traffic: Traffic
     levels: Levels
     pace: PaceView
+
+    def __str__(self) -> str:
+        return text_page(_facts("", self))
+
+
+def _facts(before: str, value: Any) -> Iterator[str]:
+    """Yield what is not empty among the fields of a value, then of those in it, a line each."""
+    facts = {field.name: getattr(value, field.name) for field in fields(value)}
+    said = {name: round(fact, 4) if isinstance(fact, float) else fact for name, fact in facts.items() if fact}
+    inner = {name: fact for name, fact in said.items() if is_dataclass(fact)}
+    if own := ", ".join(f"{name}={fact!r}" for name, fact in said.items() if name not in inner):
+        yield before + own
+    for name, fact in inner.items():
+        yield from _facts(f"{name}: ", fact)
 
 
 def stop_reason_text(reason: str, detail: str) -> Sentence:

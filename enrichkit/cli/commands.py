@@ -60,7 +60,7 @@ def _last_run(progress: dict[str, Any]) -> str:
 def report_of_store(args: argparse.Namespace) -> int:
     """Say how good a store's answers are, and what they cost."""
     whole = report(store_of(args.dir)[0])
-    put(*(whole.to_json() if args.json else whole.text(shell())).splitlines())
+    put(*(whole.to_json() if args.json else whole.text(shell())).splitlines(), whole=args.json)
     return 0
 
 
@@ -132,9 +132,9 @@ def simulate(args: argparse.Namespace) -> int:
             "Port {port} cannot be used: {reason}. Choose another with --port.", port=args.port, reason=error.strerror
         ) from error
     with simulator:
-        put(f"A simulated Gemini answers at {simulator.url} until you press Ctrl-C. Its answers are invented.")
-        put(f"To use it: GOOGLE_GEMINI_BASE_URL={simulator.url} GOOGLE_API_KEY=simulated")
         with contextlib.suppress(KeyboardInterrupt):
+            put(f"A simulated Gemini answers at {simulator.url} until you press Ctrl-C. Its answers are invented.")
+            put(f"To use it: GOOGLE_GEMINI_BASE_URL={simulator.url} GOOGLE_API_KEY=simulated")
             threading.Event().wait()
         put("", json.dumps({name: value for name, value in simulator.counts().items() if name != "prompts"}))
     return 0

@@ -208,7 +208,8 @@ def _settings(came: Came, options: Options, worst_usd: Decimal) -> Iterator[str]
     json, search = "schema" if as_good and not good else "words", True if good or as_good else "optional"
     yield f"For stages of your own: Stage(..., json={json!r}, search={search!r})"
     if good:
-        workers = 2 if words["rate"] or both["rate"] else options.workers
-        budget = f" --budget {math.ceil(3 * SAMPLE * worst_usd)}" * bool(worst_usd)
-        flags = f"--model {options.model} --client {options.client_name} --max-workers {workers}{budget}"
-        yield f"Next: enrichkit run --input FILE --limit {SAMPLE} {flags}"
+        flags = f"--limit {SAMPLE} --model {options.model}"
+        flags += f" --client {options.client_name}" * (options.client_name != Options().client_name)
+        flags += " --max-workers 2" * bool(words["rate"] or both["rate"])
+        flags += f" --budget {math.ceil(3 * SAMPLE * worst_usd)}" * bool(worst_usd)
+        yield f"Next: enrichkit run --input FILE {flags}"

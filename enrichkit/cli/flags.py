@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 from ..errors import InputError
-from ..formatting import SPELLINGS, plain, spelled
+from ..formatting import SPELLINGS, fitted, joined, plain, spelled, window
 from ..runs.options import Options, described
 
 Argument = tuple[str, dict[str, Any]]
@@ -94,13 +94,14 @@ def each_once(flag: str, pairs: Iterable[tuple[str, T]]) -> dict[str, T]:
     return said
 
 
-def put(*lines: str) -> None:
+def put(*lines: str, whole: bool = False) -> None:
     """Print sentences on stdout, a line each, with flags for settings, without what a terminal would obey.
 
-    A pipe whose reader has gone, as after `| head`, or a closed terminal ends no run.
+    They are made to fit a terminal, unless ``whole``. A pipe whose reader has gone, as after `| head`, or a closed
+    terminal ends no run.
     """
     try:
-        print("\n".join(plain(spelled(line, shell()), most=0) for line in lines), flush=True)
+        print(_fitted(lines, 0 if whole else window(sys.stdout)), flush=True)
     except OSError as error:
         if error.errno not in (errno.EPIPE, errno.EIO):
             raise
@@ -109,7 +110,11 @@ def put(*lines: str) -> None:
 def say(text: str) -> None:
     """Print a sentence on stderr, with flags for settings, without what a terminal would obey."""
     with contextlib.suppress(OSError):  # nowhere is left to say it
-        print(plain(f"enrichkit: {spelled(text, shell())}", most=0), file=sys.stderr)
+        print(_fitted([joined(["enrichkit:", text])], window(sys.stderr)), file=sys.stderr)
+
+
+def _fitted(lines: Iterable[str], width: int) -> str:
+    return "\n".join(part for line in lines for part in fitted(plain(spelled(line, shell()), most=0), width))
 
 
 class LibraryWarnings(logging.Handler):

@@ -17,14 +17,15 @@ from pathlib import Path
 
 import pandas as pd
 
-from ..api import check, plan_of
+from ..api import plan_of
 from ..errors import EnrichError, InputError, Interrupted, MissingKeyError, Stopped, StoreError
 from ..formatting import many
 from ..planning.plan import RunPlan
 from ..planning.records import record_ids
 from ..planning.summary import lines_of
+from ..progress.screens import way_to_show
 from ..reporting.tablefiles import as_written, check_target, read_sheet, write_sheet
-from ..runs.lifecycle import look_ahead
+from ..runs.lifecycle import check_access, check_setup, look_ahead
 from ..runs.options import Options
 from ..runs.runner import Run
 from ..store.files import PROGRESS, check_place, read_progress, work_area
@@ -67,9 +68,12 @@ def run_file(args: argparse.Namespace) -> int:
     if args.resume and index.empty:
         raise InputError("There is nothing to resume: no store at {store}. Give the {out} of the run.", store=out)
     plan = dataclasses.replace(plan_of(run_plan, index, ahead), out=str(out))
-    put(*lines_of(plan))
     with contextlib.suppress(*[MissingKeyError] * args.dry_run):  # a plan needs no key
-        check(run_plan, ahead)
+        check_access(ahead, run_plan)
+    put(*lines_of(plan))
+    run_plan.check()
+    way_to_show(options.progress)
+    check_setup(ahead, [questions.stage for questions in run_plan.stages])
     if args.dry_run:
         put(plan.next_line)
         return DONE
@@ -180,7 +184,8 @@ def _summary(
     counts, money = Counter(table[STATUS]), run.status.money
     parts = ", ".join(f"{counts[word]:,} {word}" for word in ("done", "failed", "pending") if counts[word])
     cost = f"{'at least ' * bool(money.unpriced)}{money.cost_usd:.4f} USD{' (simulated)' * money.simulated}"
-    yield f"{many(len(table), 'row')}: {parts}; this run: {many(run.status.traffic.tokens, 'token')}, {cost}"
+    asked = f"; this run: {many(run.status.traffic.tokens, 'token')}, {cost}" if run.status.traffic.requests else ""
+    yield f"{many(len(table), 'row')}: {parts}{asked}"
     if rows is None or any(rows):
         selected = f" ({many(sum(rows), 'row')})" if rows else ""
         yield f"Written: {output}{selected}; the store is {files.out}"

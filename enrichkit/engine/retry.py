@@ -6,6 +6,7 @@ who waits for another try, is no concern of its own.
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from dataclasses import dataclass, replace
@@ -31,6 +32,8 @@ LEAST_SHARE = 0.05
 DOUBT_AFTER_SECONDS = 60.0
 """Of refusals without any detail, of searching requests alone."""
 SHORT_TOKENS = 16
+UNREACHED_SECONDS = 3.0
+"""A service that is started again is there by then; the tries of ten questions would take four times as long."""
 
 
 def added_after(reply: Reply) -> str | None:
@@ -92,6 +95,23 @@ class SearchDoubt:
         self.refused = self._said
         self.over.set()
         return replace(reply, failure=Failure(cause="search_quota", message=self._said))
+
+
+class Reach:
+    """Whether anybody is there: until a first connection is made, the address, a proxy or the network may be wrong."""
+
+    def __init__(self) -> None:
+        self._since: float | None = None
+        """When the first request met nobody; infinite once somebody was reached."""
+
+    def is_lost(self, failure: Failure | None) -> bool:
+        """Learn what became of a request; return whether nobody was reached for too long, from the first one on."""
+        now = time.monotonic()
+        if failure is None or failure.cause != "network" or failure.may_be_charged:
+            self._since = math.inf
+        elif self._since is None:
+            self._since = now
+        return self._since is not None and now - self._since > UNREACHED_SECONDS
 
 
 class Tries:

@@ -27,7 +27,7 @@ from ..store.rows import Outcome, ReadReply, outcome_of, read_decoded, read_payl
 from .pace import RateLimiter
 from .queue import Question, QuestionQueue, name_question
 from .recorder import Recorder
-from .retry import ATTEMPTS, Attempts, SearchDoubt, Sent, Tries, added_after
+from .retry import ATTEMPTS, Attempts, Reach, SearchDoubt, Sent, Tries, added_after
 
 WAITED_FOR = {"standard": {"rate"}, "flex": {"rate", "overloaded"}}
 """The causes that say, at a tier, that there is no room now: the pace waits, and it is nobody's try."""
@@ -132,7 +132,7 @@ class Workers:
         """Requests sent, refused ones included, and those under way; paid replies passed on."""
         self.problem: tuple[str, Failure] | None = None
         """The last request that brought no answer: its stage, and why."""
-        self.doubt = SearchDoubt()
+        self.doubt, self._reach = SearchDoubt(), Reach()
 
     def start(self) -> Iterator[None]:
         """Let them begin; the iterator ends when all of them have."""
@@ -300,6 +300,8 @@ class Workers:
             self.doubt.learn(sending, reply.failure)
             if reply.failure is not None:
                 self.problem = request.stage, reply.failure
+            if self._reach.is_lost(reply.failure):
+                self._end_run("failures", str(reply.failure))
             if reply.failure is not None and reply.failure.cause in WAITED_FOR[request.tier]:
                 self._limiter.refused(ticket, reply.failure.retry_after_seconds)
                 if reply.paid:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from ..formatting import Sentence, amount, duration, html_page, joined, many, text_page
+from ..formatting import Sentence, amount, duration, html_page, joined, many, plain, text_page
 from ..messages import SIMULATOR
 from ..pricing.budget import Budget, beside_replies
 from ..pricing.prices import Price, lacking, prices_told
@@ -150,9 +150,9 @@ class Plan:
             why = Sentence("The price of a version that answered is unknown: {give_prices}= for it.")
             return cost if self.budget else joined([cost, why])
         low, middle, high = map(amount, self.cost_usd)
-        whose = "simulated, nothing is charged; at the default model's prices " if self.model == SIMULATOR else ""
         about = f"about {middle} USD ({low} to {high}, {self.basis}; {self.prices})"
-        return f"{many(self.to_ask, 'request')}, {whose}{about}"
+        simulated = "; simulated, nothing is charged" * (self.model == SIMULATOR)
+        return f"{many(self.to_ask, 'request')}, {about}{simulated}"
 
     @property
     def time_line(self) -> str:
@@ -191,10 +191,11 @@ def lines_of(plan: Plan, *, stages: Sequence[StagePlan] | None = None) -> list[s
 
 
 def _shortened(prompt: str) -> str:
-    """Return a prompt in a line, of a long one what stands about the first value in it."""
-    text = " ".join(prompt.split())
-    start = max(0, text.find("⟦") - BEFORE_THE_VALUES) if len(text) > LONGEST_PROMPT else 0
-    return f"{'…' * bool(start)}{text[start : start + LONGEST_PROMPT]}{'…' * (len(text) > start + LONGEST_PROMPT)}"
+    """Return a prompt in a line, of a long one from the line on in which the first value stands."""
+    first = prompt.find("⟦") if len(prompt) > LONGEST_PROMPT else 0
+    start = max(0, prompt.rfind("\n", 0, first) + 1, first - BEFORE_THE_VALUES)
+    text = " ".join(prompt[start:].split())
+    return f"{'… ' * bool(start)}{plain(text, LONGEST_PROMPT)}"
 
 
 def make_plan(

@@ -19,13 +19,16 @@ from dataclasses import dataclass
 from typing import Any, Literal, TextIO
 
 from ..errors import InputError
-from ..formatting import plain
+from ..formatting import fitted, plain, wide, window
 from ..status import Status
 from . import view
 
 Way = Literal["widget", "html", "bar", "text"]
 Notes = Sequence[str] | None
 VARIABLE = "ENRICHKIT_PROGRESS"
+HALF_A_SCREEN = 72
+CLICK = "comm_msg"
+"""The kind of request by which a widget's callback is called, for a person."""
 LOG = logging.getLogger("enrichkit")
 BAR = "{desc}{percentage:3.0f}%|{bar:6}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_noinv_fmt}]{postfix}"
 KEEP = "Its .show() in another cell keeps these figures in the notebook."
@@ -57,9 +60,8 @@ def way_to_show(progress: Literal["auto", "widget", "html", "text", "off"] | boo
         return "text" if wanted == "text" else None
     if kernel is None:
         return "bar" if sys.stderr is not None and sys.stderr.isatty() else "text"
-    parent = kernel.get_parent()
-    clicked = (parent.get("header") or {}).get("msg_type") == "comm_msg"  # by a person, on a widget
-    if wanted == "auto" and not clicked and not (parent.get("content") or {}).get("allow_stdin"):
+    attended = _header().get("msg_type") == CLICK or (kernel.get_parent().get("content") or {}).get("allow_stdin")
+    if wanted == "auto" and not attended:
         return "text"
     return "widget" if wanted != "html" and importlib.util.find_spec("ipywidgets") else "html"
 
@@ -85,10 +87,20 @@ def _kernel() -> Any:
     return getattr(get_ipython(), "kernel", None)
 
 
-def _cell() -> Any:
-    """Return what names the cell that runs."""
+def _header() -> dict[str, Any]:
+    """Return what is known of the request that the kernel works on: to run a cell, which it names, or a click."""
     kernel = _kernel()
-    return kernel and (kernel.get_parent().get("header") or {}).get("msg_id")
+    return (kernel and kernel.get_parent().get("header")) or {}
+
+
+def _is_dropped() -> bool:
+    """Whether a front end drops what is displayed now: of a widget's callback that writes to no `Output`."""
+    if _header().get("msg_type") != CLICK:
+        return False
+    from ipywidgets import Widget
+
+    models = Widget.get_manager_state()["state"].values()
+    return _header()["msg_id"] not in [model["state"].get("msg_id") for model in models]
 
 
 def warn(status: Status) -> None:
@@ -111,7 +123,8 @@ def point_out(sentence: str) -> None:
     if _kernel() is None:
         LOG.warning(sentence)
     else:
-        _put(sentence, log=sys.stdout)
+        for line in fitted(plain(sentence, 0), HALF_A_SCREEN):  # JupyterLab breaks words
+            _put(line, log=sys.stdout)
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +163,7 @@ class Lines:
 
 
 class Bar:
-    """A bar in a terminal."""
+    """A bar in a terminal; where there is nothing to ask, a line."""
 
     every_seconds = 0.2
 
@@ -158,17 +171,22 @@ class Bar:
         self._bar: Any = None
 
     def show(self, status: Status, notes: Notes = None) -> None:
-        if self._bar is None:
+        if self._bar is None and status.records:
             from tqdm.std import tqdm
 
             self._bar = tqdm(total=status.records, unit="", bar_format=BAR, dynamic_ncols=True, file=sys.stderr)
-        elif self._bar.disable:  # closed
+        elif self._bar is not None and self._bar.disable:  # closed
             _put(view.one_line(status, ended=True), log=sys.stderr)
         self.tell(status, notes)
 
     def tell(self, status: Status, notes: Notes = None) -> None:
+        if self._bar is None:
+            _put(*([] if notes is None else [view.headline(status, ended=True), *notes]), log=sys.stderr)
+            return
         self._bar.n = status.done + status.failed
-        before, after = view.beside_bar(status, ended=notes is not None)
+        alone = self._bar.format_meter(**self._bar.format_dict | {"prefix": "", "postfix": "", "ncols": None})
+        room = window(sys.stderr) - wide(alone) - len(", ") - 1  # the last column stays free for the cursor
+        before, after = view.beside_bar(status, room, ended=notes is not None)
         self._bar.set_description(before, refresh=False)
         self._bar.set_postfix_str(after)
         if notes is not None:
@@ -179,7 +197,8 @@ class Bar:
 def _put(*sentences: str, log: TextIO | None) -> None:
     """Print sentences, which may quote anybody, as a line of a log or terminal; without one, nothing."""
     if sentences and log is not None:  # None would be stdout
-        print(plain(" ".join(" ".join(sentences).split()), most=0), file=log, flush=True)
+        text = plain(" ".join(" ".join(sentences).split()), most=0)
+        print(*fitted(text, window(log)), sep="\n", file=log, flush=True)
 
 
 class Html:
@@ -277,13 +296,15 @@ class Live:
         """Show the run for the first time. A display that fails is logged: the run goes on without it."""
         try:
             self.show(way)
+            if way is not None and _is_dropped():
+                _kernel().shell.events.register("post_run_cell", self._show_below)
         except Exception as error:  # noqa: BLE001 - a front end may raise anything
             _log_failure(error)
 
     def show(self, way: Way | None) -> None:
         """Show the run where the caller is; the first time, in the way that is given."""
         with self._lock:
-            self._cells.add(_cell())
+            self._cells.add(_header().get("msg_id"))
             if self._screen is not None:
                 self._screen.show(self._status(), self._notes() if self._over else None)
             elif way is not None:
@@ -293,9 +314,15 @@ class Live:
                 self._thread = threading.Thread(target=self._follow, name="enrichkit-progress", daemon=True)
                 self._thread.start()
 
+    def _show_below(self, _: object) -> None:
+        """Show the run below the first cell that has run since."""
+        _kernel().shell.events.unregister("post_run_cell", self._show_below)
+        if _header().get("msg_id") not in self._cells:
+            self.show(None)
+
     def sign_off(self) -> None:
         """End a cell that waited with a line of figures, where the view is in another, which may have been lost."""
-        if isinstance(self._screen, Html) and (cell := _cell()) not in self._cells:
+        if isinstance(self._screen, Html) and (cell := _header().get("msg_id")) not in self._cells:
             self._cells.add(cell)
             _put(view.last_line(self._status()), log=sys.stdout)
 

@@ -7,11 +7,12 @@ the summary knows only tables and literal styles, since GitHub and a notebook th
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
-from ..formatting import LONGEST_CELL, Sentence, amount, duration, escaped, joined, many, plain
+from ..formatting import LONGEST_CELL, Sentence, amount, duration, escaped, joined, many, plain, text_page, wide
 from ..status import BY_A_PERSON, Money, Status, next_step
 
 LONGEST_TEXT = 3 * LONGEST_CELL
@@ -64,8 +65,12 @@ def describe(status: Status, *, ended: bool = False) -> list[Fact]:
         Fact("prices", f"priced by {money.prices}", FIRST_RANK),
         Fact("shared", f"{many(status.shared, 'answer')} shared" if status.shared else ""),
         Fact("in flight", "" if ended else many(traffic.in_flight, "request")),
-        # Beside what is waited for stands the service's own sentence.
-        Fact("last problem", status.problem if troubled else "", BAR_RANK if status.waiting and not ended else DETAIL),
+        # Beside what is waited for stands the service's own sentence; and whatever is said where nothing comes.
+        Fact(
+            "last problem",
+            status.problem if troubled else "",
+            BAR_RANK if not ended and (status.waiting or not traffic.tokens) else DETAIL,
+        ),
         Fact("searches", unsearched(status), LINE_RANK),
         *(
             Fact(title, ", ".join(f"{count:,} {level}" for level, count in counts.items() if count))
@@ -158,13 +163,19 @@ def one_line(status: Status, highest_rank: int = FIRST_RANK, *, ended: bool = Fa
     return " · ".join(fact.text for fact in describe(status, ended=ended) if fact.rank <= highest_rank)
 
 
-def beside_bar(status: Status, *, ended: bool = False) -> tuple[str, str]:
-    """Return what stands before and after a terminal's bar, which has counts, speed and time of its own."""
+def beside_bar(status: Status, room: int, *, ended: bool = False) -> tuple[str, str]:
+    """Return what stands before and after a terminal's bar, which has counts, speed and time of its own.
+
+    Where there is little room, what comes last is left out; what holds the run back is said in any case.
+    """
     facts = {fact.name: fact.text for fact in describe(status, ended=ended) if fact.rank <= BAR_RANK}
-    before = [facts.get(name, "") for name in ("waiting for", "last problem", "not saved")]
+    held, problem = facts.get("waiting for") or facts.get("not saved") or "", facts.get("last problem")
+    before = plain(" · ".join(filter(None, [held, problem])), room) if len(held) < room else held
+    left = room - wide(before) - len(": ") * bool(before)
     cost = spent(status.money) + ", simulated" * status.money.simulated
-    after = [facts.get("failures", ""), facts.get("checks", ""), cost, many(status.traffic.tokens, "token")]
-    return plain(" · ".join(filter(None, before)), LONGEST_TEXT), " · ".join(filter(None, after))
+    after = [facts.get("failures"), facts.get("checks"), cost, many(status.traffic.tokens, "token")]
+    said = list(itertools.accumulate(filter(None, after), lambda first, more: f"{first} · {more}"))
+    return before, next((text for text in reversed(said) if wide(text) <= left), "")
 
 
 def headline(status: Status, *, ended: bool) -> str:
@@ -227,7 +238,7 @@ def snapshot(status: Status, *, ended: bool) -> str:
     """Return a run as a notebook or terminal shows an object: how it stands, and what to call next."""
     state = " ".join([headline(status, ended=ended).lower(), *as_of(ended=ended)])
     how = ": ".join(filter(None, [state, one_line(status, ended=ended)]))
-    return f"<enrichkit.Run, {how}>\n{next_call(status, ended=ended)}"
+    return text_page([f"<enrichkit.Run, {how}>", next_call(status, ended=ended)])
 
 
 def last_line(status: Status) -> str:

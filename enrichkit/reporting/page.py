@@ -26,8 +26,14 @@ body { font: 15px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto
 h1 { font-size: 1.6rem; } h2 { font-size: 1.15rem; margin: 2rem 0 .5rem; }
 table { border-collapse: collapse; display: block; overflow-x: auto; font-size: .9rem; }
 th, td { padding: .25rem .6rem; border-bottom: 1px solid var(--line); text-align: left; vertical-align: top; }
-th { background: var(--soft); } td { overflow-wrap: anywhere; max-width: 28rem; font-variant-numeric: tabular-nums; }
-@media print { body { margin: 0; max-width: none; } table { display: table; } tr { break-inside: avoid; } }
+th { background: var(--soft); } td { overflow-wrap: break-word; max-width: 28rem; font-variant-numeric: tabular-nums; }
+@media print {
+  :root { color-scheme: light; }
+  body { font-size: 10pt; margin: 0; max-width: none; padding: 0; }
+  table { display: table; font-size: 8pt; } th, td { padding: .15rem .35rem; }
+  table:has(th:nth-child(6)) :is(th, td) { max-width: 12em; }
+  tr, table:not(:has(tr:nth-child(20))) { break-inside: avoid; } p:has(+ table) { break-after: avoid; }
+}
 """
 
 

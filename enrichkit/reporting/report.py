@@ -23,7 +23,7 @@ from .quality import Quality, quality_tables, read_quality
 
 SCHEMA_VERSION = 4
 FILE = "enrichment_report.json"
-SIMULATED = "simulated, nothing was charged; at the default model's prices"
+SIMULATED = "simulated, nothing was charged; at the default model's "
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -187,7 +187,7 @@ class Report:
         'report.html'
         """
         target = Path(path).absolute()
-        write_page(target, self.out, self._lines(), self._tables())
+        write_page(target, self.out, self._lines()[:-1], self._tables())  # whoever gets it calls nothing next
         return target
 
     def _tables(self, spelling: Mapping[str, str] = PYTHON) -> dict[str, pd.DataFrame]:
@@ -203,9 +203,8 @@ class Report:
             f"{many(quality.records, 'record')}{f': {status}' if status else ''}{f' ({waiting})' if waiting else ''}; "
             f"{many(quality.corrections, 'answer differs', 'answers differ')} from the table{quality.flaws}",
             *([f"{rate}, over {pace.busy_minutes:,} active minutes; {retries}."] if pace.busy_minutes > 1 else []),
-            f"{self.out}: {_sum_text(bill.total)} USD ({f'{SIMULATED}, ' * bool(self.simulated)}prices: {bill.prices})",
-            f"{many(bill.records, 'record')}, {many(bill.total.replies, 'paid reply', 'paid replies')}, "
-            f"{many(bill.total.attempts, 'attempt')}; "
+            f"{self.out}: {_sum_text(bill.total)} USD ({SIMULATED * bool(self.simulated)}prices: {bill.prices})",
+            f"{many(bill.total.replies, 'paid reply', 'paid replies')} in {many(bill.total.attempts, 'attempt')}; "
             f"{usd(bill.per_record_usd)} USD a record, {usd(bill.total.per_filled_cell_usd)} USD a filled cell",
             *([] if _is_lost(bill.total) else _savings(bill)),
             *self.notes,

@@ -74,9 +74,9 @@ class Run:
         way = way_to_show(options.progress)
         with contextlib.ExitStack() as opening:
             self._engine, self._recorder = opened(frame, options, opening)
+            for said in self._recorder.plan.warnings if says_why else ():
+                point_out(said)
             self._closing = opening.pop_all()
-        for said in self._recorder.plan.warnings if says_why else ():
-            point_out(said)
         self._waiting = Waiting(
             self._done,
             stop=self._engine.stop,
@@ -93,11 +93,15 @@ class Run:
         # What stays below the cell: why it ended early, and what the same call would do now.
         notes = (lambda: [*self._why(), *filter(None, [again(self.status)])]) if says_why else list
         self._live = Live(lambda: self.status, self._over, notes=notes, controls=controls)
-        with RUNS_CHANGE:
-            RUNS.add(self)
         # From here on it spends: whatever happens to its display, somebody has to have hold of it.
         with self._waiting.interruptible():
-            threading.Thread(target=self._drive, name="enrichkit-run", daemon=True).start()
+            try:
+                threading.Thread(target=self._drive, name="enrichkit-run", daemon=True).start()
+            except RuntimeError:  # this machine has no thread left
+                self._closing.close()
+                raise
+            with RUNS_CHANGE:
+                RUNS.add(self)
             self._live.begin(way)
             if not self._recorder.plan.to_ask:  # it ends at once: shown below this cell, rather than between two
                 self._over.wait(LAST_WORD_SECONDS)

@@ -15,7 +15,7 @@ from typing import Any
 import pandas as pd
 
 from ..errors import EnrichError, InputError
-from ..formatting import NO_MATHEMATICS, escaped, many, perhaps
+from ..formatting import NO_MATHEMATICS, escaped, many, perhaps, text_page
 from ..progress.screens import way_to_show
 from ..store.files import folder_of
 from ..store.index import RECORD_ID
@@ -103,7 +103,8 @@ def review(
         left = _in_columns(to_choose(folder_of(out), cells), columns, cells["column"])
         listed = left.head(rows).reset_index(drop=True)
         listed.attrs = cells.attrs
-        print(f"{many(len(listed), 'pair')} of values to choose from, of {len(left):,} not decided: {PAIR_KEYS}.")
+        pairs = f"{many(len(listed), 'pair')} of values to choose from, of {len(left):,} not decided: {PAIR_KEYS}."
+        print(text_page([pairs]))
     else:
         listed = _answers(out, cells, rows, columns)
     if len(listed) and way_to_show("auto") == "widget":
@@ -123,7 +124,7 @@ def _answers(
     answers = labelled(fields, reader).drop_duplicates(SAME, ignore_index=True)
     answers = _in_columns(answers, columns, answers["column"])
     listed = draw(answers, rows)
-    print(labels_needed(answers, len(listed)))
+    print(text_page([labels_needed(answers, len(listed))]))
     noted = {row[RECORD_ID]: row for row in reader.facts(("notes",), (RECORD_ID,)).to_pylist() if len(listed)}
     places = zip(listed[RECORD_ID], listed["stage"], strict=True)
     notes = pd.Series([noted[record].get(meta(stage, "notes")) for record, stage in places], dtype=object)

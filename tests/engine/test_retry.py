@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import socket
 from dataclasses import replace
 
+import pandas as pd
 import pytest
 
-from enrichkit.engine.retry import Sent, Tries
+import enrichkit
+from enrichkit.engine.retry import Reach, Sent, Tries
 from enrichkit.messages import Failure, Reply, Request
 
 REQUEST = Request(question="q", stage="s", model="m", system="", text="", schema={})
@@ -92,3 +95,37 @@ def test_waits_are_jittered_and_bounded():
         waits |= set(world.slept)
         assert all(0 <= wait <= most for wait, most in zip(world.slept, (0.25, 0.5), strict=True))
     assert len(waits) > 20
+
+
+NOBODY = Failure(cause="network", message="ConnectError: Connection refused")
+
+
+@pytest.mark.parametrize(
+    ("came", "lost"),
+    [
+        ([NOBODY, NOBODY], True),
+        ([None, NOBODY, NOBODY], False),
+        ([Failure(cause="auth"), NOBODY, NOBODY], False),
+        ([NOBODY, replace(NOBODY, may_be_charged=True), NOBODY], False),
+        ([Failure(cause="timeout")] * 2, False),
+    ],
+)
+def test_where_nobody_is_reached_the_run_need_not_wait_for_every_try(came, lost, monkeypatch):
+    """From the first request on: whoever was there once, or took a connection, will be again."""
+    reach = Reach()
+    monkeypatch.setattr("enrichkit.engine.retry.UNREACHED_SECONDS", -1.0)
+    assert [reach.is_lost(failure) for failure in came][-1] == lost
+
+
+def test_a_port_at_which_nobody_listens_ends_the_run(tmp_path, monkeypatch):
+    """After one look here, since no time is given; nothing is stored as failed, and the same call asks it all."""
+    monkeypatch.setattr("enrichkit.engine.retry.UNREACHED_SECONDS", -1.0)
+    monkeypatch.setenv("GOOGLE_API_KEY", "a-key-for-nothing")
+    with socket.socket() as taken:  # bound, and never listening
+        taken.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("GOOGLE_GEMINI_BASE_URL", f"http://127.0.0.1:{taken.getsockname()[1]}")
+        frame = pd.DataFrame({"fund.title": ["Acme", "Osk"]})
+        job = enrichkit.start(frame, out=tmp_path / "out", stages=["fund"], workers=1, progress=False)
+        with pytest.raises(enrichkit.Stopped, match=r"Connection refused.* 2 are left"):
+            job.result()
+    assert (job.status.traffic.requests, job.table["_status"].tolist()) == (1, ["pending"] * 2)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import datetime
 import json
+import logging
 import os
 import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import unicodedata
 
 import numpy as np
@@ -290,6 +292,34 @@ def test_start_runs_in_the_background(frame, tmp_path, simulator):
         return await enrichkit.start(frame, out=tmp_path / "out", progress=False)
 
     assert len(asyncio.run(wait())) == 5
+
+
+def test_a_start_that_fails_leaves_neither_lock_nor_simulator_behind(tmp_path, monkeypatch):
+    """Whether what it points out cannot be said, or the machine has no thread left; the next call just runs."""
+
+    class Broken(logging.Handler):
+        def emit(self, record):
+            raise RuntimeError("nobody listens")
+
+    frame = pd.DataFrame({"fund.title": ["Acme", "Acme"], "fund.country": ["Norway", "Peru"]})
+    settings = {"out": tmp_path / "out", "model": "simulator", "stages": ["fund"], "progress": False}
+    before, begin, broken = set(threading.enumerate()), threading.Thread.start, Broken()
+
+    def none_left(thread):
+        if thread.name == "enrichkit-run":
+            raise RuntimeError("can't start new thread")
+        begin(thread)
+
+    logging.getLogger("enrichkit").addHandler(broken)
+    with pytest.raises(RuntimeError, match="nobody listens"):
+        enrichkit.run(frame, **settings)
+    logging.getLogger("enrichkit").removeHandler(broken)
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", none_left)
+        with pytest.raises(RuntimeError, match="can't start new thread"):
+            enrichkit.run(frame, **settings)
+    assert {thread.name for thread in set(threading.enumerate()) - before} == set()
+    assert enrichkit.run(frame, **settings)["_status"].tolist() == ["done"] * 2
 
 
 def test_before_a_record_is_complete_a_store_reads_as_an_empty_frame(tmp_path):

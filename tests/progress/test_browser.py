@@ -284,6 +284,25 @@ def test_a_run_that_a_button_of_ones_own_starts_is_shown_once(opened):
     assert notebook.shows(0).count("Stopped") == 1
 
 
+def test_a_run_that_a_button_without_an_output_starts_is_shown_below_the_next_cell(opened):
+    """JupyterLab drops what such a callback displays: nobody would see that it spends."""
+    button = (
+        "import ipywidgets\nbutton = ipywidgets.Button(description='Go')\n"
+        "button.on_click(lambda _: enrichkit.start(frame, **settings))\nbutton"
+    )
+    notebook = opened(call("out-lone", 600, 0.5) + button, "1 + 1", "2 + 2")
+    notebook.run(0)
+    notebook.ended(0)
+    notebook.click("Go")
+    for index in (1, 2):
+        notebook.run(index)
+        notebook.ended(index)
+    moves(notebook, 1)
+    notebook.click("Stop", 1)
+    notebook.has(1, "Stopped")
+    assert [notebook.shows(index).count("Stopped") for index in (0, 1, 2)] == [0, 1, 0]
+
+
 def test_the_start_cell_run_twice_has_one_run_and_two_views(opened):
     """With all that it defines; with other settings it is refused, and told how to find the run."""
     other = "enrichkit.start(frame, **settings | {'workers': 2})"

@@ -267,6 +267,8 @@ def test_a_saved_notebook_holds_the_final_figures(progress, tmp_path, monkeypatc
     for output in shown:
         assert set(output.data) == {"text/html", "text/plain"}
         assert "40 of 40 records" in output.data["text/html"]
+    assert max(map(len, nbformat.writes(notebook).splitlines())) <= 400
+    assert "widgets" not in notebook.metadata
 
 
 @pytest.mark.slow

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
-import pty
 import re
-import struct
 import subprocess
 import sys
-import termios
 import threading
 from dataclasses import dataclass
 
@@ -22,6 +18,7 @@ from enrichkit.progress import screens
 from enrichkit.progress.screens import Lines, way_to_show
 from support import programs
 from support.calls import call
+from support.terminal import at_a_terminal
 
 BESIDE = """
 from enrichkit.progress.screens import Bar
@@ -270,23 +267,7 @@ def test_a_program_without_stderr_keeps_stdout_clean(tmp_path):
 
 def in_terminal(code, columns=140):
     """Run code with a terminal on stderr, and return what came there."""
-    ours, theirs = pty.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
-    said = bytearray()
-
-    def listen():
-        while True:
-            try:
-                said.extend(os.read(ours, 4096))
-            except OSError:  # how Linux says that the other end is closed
-                return
-
-    listener = threading.Thread(target=listen)
-    listener.start()
     environment = os.environ | {"ENRICHKIT_PROGRESS": "auto"}
-    process = programs.Program([sys.executable, "-c", code], stderr=theirs, env=environment)
-    os.close(theirs)
-    assert process.wait(60) == 0
-    listener.join(10)
-    os.close(ours)
-    return said.decode()
+    code, shown = at_a_terminal([sys.executable, "-c", code], columns, streams=["stderr"], env=environment)
+    assert code == 0
+    return shown

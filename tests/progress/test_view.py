@@ -266,7 +266,7 @@ def test_what_holds_it_back_and_what_is_uncertain_is_told():
     assert (ended.text, ended.rank) == ("3 replies could not be saved, and will be asked, and paid for, again", 0)
     assert "waiting for" not in {fact.name for fact in describe(status, ended=True)}
     after = "2 failed · at least 1.50 USD · 300,000 tokens"
-    assert beside_bar(status) == ("paused, the disk · fund: overloaded: busy", after)
+    assert beside_bar(status, 999) == ("paused, the disk · fund: overloaded: busy", after)
 
 
 @pytest.mark.parametrize(
@@ -283,7 +283,7 @@ def test_what_holds_it_back_and_what_is_uncertain_is_told():
 )
 def test_what_holds_it_back_comes_first_beside_the_bar(held, told):
     """Before it, where no window is too narrow: whoever pressed Ctrl-C and sees nothing of it presses again."""
-    assert beside_bar(changed(**held))[0].startswith(told)
+    assert beside_bar(changed(**held), 9)[0].startswith(told)
 
 
 def test_it_says_how_far_how_much_and_how_long():
@@ -292,7 +292,7 @@ def test_it_says_how_far_how_much_and_how_long():
     assert one_line(STATUS, LINE_RANK) == told.removesuffix(" · priced by genai-prices 0.2.3")
     simulated = changed(simulated=True)
     assert "0.0147 a record (simulated, nothing is charged) · " in one_line(simulated, LINE_RANK)
-    assert "1.50 USD, simulated" in beside_bar(simulated)[1]
+    assert "1.50 USD, simulated" in beside_bar(simulated, 80)[1]
     assert told == (
         "102 of 544 records · 1.7 records/s · 4 min 20 s left · 2 failed · 1.50 USD of about 8.00, 0.0147 a record · "
         "300,000 tokens in 150 requests · priced by genai-prices 0.2.3"
@@ -364,7 +364,7 @@ def test_what_is_reserved_is_told_where_there_is_a_budget():
 def test_one_is_no_plural():
     """Of records, requests, tokens and replies."""
     one = changed(records=1, requests=1, tokens=1, in_flight=1, unsaved=1, waiting="the disk")
-    told = one_line(one) + " ".join(beside_bar(one)) + str(describe(one)) + live_html(one)
+    told = one_line(one) + " ".join(beside_bar(one, 99)) + str(describe(one)) + live_html(one)
     assert "1 token in 1 request " in told
     assert not [word for word in ("1 records", "1 requests", "1 tokens", "1 replies") if f" {word}" in f" {told}"]
 
@@ -387,4 +387,4 @@ def test_what_has_ended_neither_goes_on_nor_holds():
         for word in ("records/s", "4 min", "finishing", "paused", "disk"):
             assert word not in told
     assert "4 min 20 s left" in one_line(changed(stopped, paused=False))
-    assert "finishing 20 requests" in beside_bar(stopped)[0]
+    assert "finishing 20 requests" in beside_bar(stopped, 9)[0]

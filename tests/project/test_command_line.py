@@ -32,6 +32,7 @@ from enrichkit.gemini.simulator import Quota
 from support import programs
 from support.calls import enrich, instead
 from support.paths import TABLE
+from support.terminal import at_a_terminal
 from support.waiting import hold_after, wait_for
 
 COMMAND = Path(sys.executable).with_name("enrichkit")
@@ -554,34 +555,13 @@ def test_a_warning_of_the_library_is_escaped(capsys):
 # Asking whether to go on
 
 
-def at_a_terminal(*arguments, answer):
-    """Run a command at a pseudo-terminal; return its exit code and what it showed."""
-    main, terminal = pty.openpty()
-    process = programs.Program([COMMAND, *arguments], stdin=terminal, stdout=terminal, stderr=terminal)
-    os.close(terminal)
-    shown = b""
-    while True:
-        try:
-            part = os.read(main, 4096)
-        except OSError:
-            break
-        shown += part
-        if b"Go on?" in shown and answer:
-            os.write(main, f"{answer}\n".encode())
-            answer = ""
-        if not part:
-            break
-    os.close(main)
-    return process.wait(timeout=60), shown.decode()
-
-
 def test_the_doctor_asks_before_it_spends(simulator):
     """It says how much at most; without a yes nothing is sent."""
-    code, shown = at_a_terminal("doctor", answer="n")
+    code, shown = at_a_terminal([COMMAND, "doctor"], answer="n")
     assert code == 3
-    assert "a few cents, never over 0.41 USD" in shown
+    assert "a few cents, never over 0.41 USD" in " ".join(shown.split())
     assert simulator.counts()["requests"] == 0
-    assert at_a_terminal("doctor", answer="y")[0] == 0
+    assert at_a_terminal([COMMAND, "doctor"], answer="y")[0] == 0
     assert simulator.counts()["requests"] == 9
 
 
@@ -622,12 +602,12 @@ def test_a_dry_run_advises_a_sample_of_a_large_table_only(folder, simulator):
 
 def test_a_person_is_asked_before_money_is_spent(folder, simulator):
     """The plan and its price, then the question; no means nothing is asked; --yes asks nobody."""
-    code, shown = at_a_terminal(*RUN, answer="n")
+    code, shown = at_a_terminal([COMMAND, *RUN], answer="n")
     assert code == 3
     assert re.search(r"19 requests, about [\d.]+ USD(.|\n)*Go on\? \[y/N\]", shown)
     assert (simulator.counts()["requests"], Path("enrichment_progress").exists()) == (0, False)
-    assert at_a_terminal(*RUN, answer="y")[0] == 0
-    code, shown = at_a_terminal(*RUN, "--fresh", "--yes", answer="")
+    assert at_a_terminal([COMMAND, *RUN], answer="y")[0] == 0
+    code, shown = at_a_terminal([COMMAND, *RUN, "--fresh", "--yes"])
     assert (code, "Go on?" in shown) == (0, False)
 
 

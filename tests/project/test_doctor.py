@@ -40,7 +40,8 @@ def test_all_is_well(simulator, client):
     assert rows["search, schema and flag"] == "3 asked, 3 answered, 3 searched, 3 readable"
     assert rows["limits"] == "none seen"
     assert "Stage(..., json='words', search=True)" in said
-    assert f"--model gemini-3.5-flash-lite --client {client} --max-workers 10 --budget 5" in said
+    other = f" --client {client}" * (client != "google-genai")
+    assert f"run --input FILE --limit 10 --model gemini-3.5-flash-lite{other} --budget 5\n" in said
 
 
 BROKEN = {

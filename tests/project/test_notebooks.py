@@ -86,6 +86,18 @@ def test_kept_outputs_are_those_of_a_fresh_run(notebook):
     assert not re.search(r"/(home|root|tmp|work)/|C:\\\\", json.dumps(outputs))
 
 
+def unreadable(path):
+    """Return what makes a saved notebook's diff unreadable: widgets' state, and long lines that are no picture."""
+    lines = path.read_text("utf-8").splitlines()
+    return [line for line in lines if (len(line) > 400 and '"image/png": ' not in line) or '"widgets": ' in line]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
+def test_a_kept_notebook_can_be_read_in_a_diff(path):
+    """No line above 400 letters but pictures, and no widget state."""
+    assert unreadable(path) == []
+
+
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     """A copy of the project's folders that notebooks know; they run in it."""
@@ -134,6 +146,7 @@ def test_papermill_runs_it_and_a_second_run_asks_nothing(folder):
         "enrichkit": len(enrichkit.read(out)),
     }
     assert set(frames.values()) == {542}
+    assert unreadable(folder / "executed.ipynb") == []
     executed = nbformat.read("executed.ipynb", as_version=4)
     assert "done    544" in json.dumps(executed, ensure_ascii=False)
     ahead = next(cell.outputs[0].data["text/html"] for cell in code(executed) if "enrichkit.plan" in cell.source)
@@ -157,6 +170,7 @@ def test_papermill_runs_it_and_a_second_run_asks_nothing(folder):
         assert {path: path.read_bytes() for path in (folder / "results").rglob("*") if path.is_file()} == files
         assert sum("image/png" in output.get("data", {}) for output in outputs(executed)) == figures
         assert not [output for output in outputs(executed) if output.get("name") == "stderr"]
+        assert unreadable(folder / "executed.ipynb") == []
     bill = enrichkit.report(out).cost
     assert f"{usd(bill.total.cost_usd)} USD" in json.dumps(outputs(executed))
     assert (bill.records, bill.total.replies) == (542, 788)

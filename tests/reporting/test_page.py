@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 from html.parser import HTMLParser
 
@@ -12,6 +13,7 @@ from pydantic import BaseModel
 import enrichkit
 from enrichkit import Issue, Stage
 from enrichkit.messages import Reply
+from support.lab import CHROMIUM, chromium
 
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)>\"'`\x1b[2J"
 
@@ -61,3 +63,24 @@ def test_the_page_has_quality_cost_and_doubts_and_runs_nothing(store, tmp_path):
     for heading in ("values by column", "cost by stage", "Doubtful values: 2"):
         assert heading in page
     assert len(re.findall("not_here", page)) >= 2
+
+
+@pytest.mark.browser
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed; CHROMIUM=... names one elsewhere")
+@pytest.mark.skipif(importlib.util.find_spec("playwright") is None, reason="playwright is not installed")
+def test_on_paper_it_is_dark_on_white_and_nothing_is_cut(tmp_path):
+    """Whatever the reader's screen is set to, and however long a word is."""
+    long = "x" * 130
+    frame = pd.DataFrame({"name": [f"{number} {long}" for number in range(30)], long: ["q" * 200] * 30})
+    settings = {"prompt": "What of {name}?", "fields": {long: str, "website": str}, "model": "simulator"}
+    enrichkit.run(frame, **settings, out=tmp_path / "out", progress=False)
+    page = enrichkit.report(tmp_path / "out").to_html(tmp_path / "report.html")
+    with chromium() as browser:
+        sheet = browser.new_page(viewport={"width": 718, "height": 1000}, color_scheme="dark")  # A4 within its margins
+        sheet.goto(page.as_uri())
+        assert sheet.evaluate("getComputedStyle(document.body).color") == "rgb(255, 255, 255)"
+        sheet.emulate_media(media="print")
+        assert sheet.evaluate("getComputedStyle(document.body).color") == "rgb(0, 0, 0)"
+        assert "Doubtful values" in sheet.inner_text("body")
+        widths = "[document.documentElement, ...document.querySelectorAll('table')].map(part => part.scrollWidth)"
+        assert max(sheet.evaluate(widths)) <= 718
