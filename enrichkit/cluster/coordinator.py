@@ -33,7 +33,7 @@ from ..planning.plan import RunPlan
 from ..pricing.budget import Budget
 from ..runs.lifecycle import check_setup, index_of, look_ahead
 from ..runs.options import Options
-from ..status import Levels, Money, PaceView, Status, Traffic
+from ..status import Status
 from ..store.files import Files, part_of, parts_of, read_json, work_area
 from ..store.index import Index, find
 from ..store.reader import StoreReader
@@ -41,6 +41,7 @@ from ..store.rows import meta
 from ..store.store import take_lock
 from .leases import BEATS_EVERY_SECONDS, Leases
 from .parts import open_parts, parts_of_records, share_key, write_rows
+from .sums import summed
 from .worker import Ended, ask_part
 
 USUAL_PARTS = 64
@@ -127,6 +128,7 @@ class Coordinator:
         self._outcome = outcome
         self._plan, self._options, self._placed, self._parts = outcome.plan, outcome.options, placed, parts
         self._client = self._options.cluster
+        self._schema = schema_of(self._plan, index)
         self._run = f"enrichkit-{uuid.uuid4().hex[:12]}"
         assert self._options.rpm is not None
         self._leases = Leases(self._options.rpm)
@@ -138,6 +140,7 @@ class Coordinator:
         """The tasks that a worker has begun."""
         self._deaths = Counter[int]()
         self._lock = threading.Lock()
+        self._news = threading.Event()
         self._paused = False
         self._error: Exception | None = None
         self._began, self._ended = time.monotonic(), 0.0
@@ -164,7 +167,7 @@ class Coordinator:
     def drive(self) -> None:
         """Ask every part, as often as there is money left for it."""
         self._client.subscribe_topic(self._run, self._hear)
-        todo = open_parts(self._plan, self._outcome.index, self._placed)
+        todo = open_parts(self._plan, self._outcome.index, self._placed, self._schema)
         try:
             while todo and self.reason is None:
                 budgets = self._budgets(todo)
@@ -173,9 +176,14 @@ class Coordinator:
                 if self.reason is None and len(budgets) == 1 and short[:1] == list(budgets):
                     self.stop(*(ended[short[0]] or ()))  # it had all that was left
                 todo = short
+        except Exception as error:
+            if self._client.status == "running":
+                raise
+            raise SetupError("The cluster is gone. Its workers end by themselves; the same {call} goes on.") from error
         finally:
-            self._client.unsubscribe_topic(self._run)
             self._ended = time.monotonic()
+            if self._client.status == "running":
+                self._client.unsubscribe_topic(self._run)
         if self._error is not None:
             raise self._error
 
@@ -213,7 +221,9 @@ class Coordinator:
                 elif self.reason is not None and future.key not in self._begun:
                     future.cancel()  # one that begins all the same has no lease, and ends by itself
                     del running[part]
-            time.sleep(BEATS_EVERY_SECONDS)
+            if running:
+                self._news.wait(BEATS_EVERY_SECONDS)
+                self._news.clear()
         return ended
 
     def _submit(self, part: int, budget_usd: float | None) -> Any:
@@ -223,9 +233,12 @@ class Coordinator:
         settings = {name: getattr(self._options, name) for name in names}
         by_prompt = self._options.prompt is not None and self._options.key is None
         settings |= {"key": None if by_prompt else [*self._plan.key], "budget_usd": budget_usd}
+        settings |= {} if self._to_do[part] else {"limit": 0}
         task = f"{self._run}-{folder.name}-{uuid.uuid4().hex[:4]}"
-        about = {"parts": self._parts, "run": self._run, "task": task}
-        return self._client.submit(ask_part, folder, settings, **about, key=task, pure=False)
+        about = {"parts": self._parts, "schema": self._schema, "run": self._run, "task": task}
+        future = self._client.submit(ask_part, folder, settings, **about, key=task, pure=False)
+        future.add_done_callback(lambda _: self._news.set())
+        return future
 
     def _has_died(self, part: int, future: Any) -> bool:
         """Whether a part is to be given away again, since its workers died. What else has failed ends the run."""
@@ -264,6 +277,8 @@ class Coordinator:
                 self._leases.hear(said["lease"], said["beat"], said["number"], time.monotonic())
         if reason is not None and reason[0] not in ("budget", "end"):
             self.stop(*reason)
+        if said["beat"] == 0 or said["over"]:
+            self._news.set()
 
     def _grant(self) -> None:
         with self._lock:
@@ -277,69 +292,18 @@ class Coordinator:
         """The run at this moment, as its parts said last."""
         with self._lock:
             said = list(self._statuses.values())
-        return self._summed([status for _, status in said], dict(said))
-
-    def _summed(self, parts: Sequence[Status], last: Mapping[str, Status]) -> Status:
-        """Sum up what all engines of all parts said last, of which each part may have had several, and its last one."""
-
-        def total(name: str, of: Sequence[Any] = parts) -> Any:
-            return sum(getattr(each, name) for each in of)
-
-        plan, seconds = self._plan, (self._ended or time.monotonic()) - self._began
-        records, now = len(plan.order), list(last.values())
-        said = {part: last.get(part_of(self._options.folder, part).name) for part in self._to_do}
-        left = sum(count if (its := said[part]) is None else its.left for part, count in self._to_do.items())
-        failed = min(records - left, total("failed"))
-        rate = (records - left) / seconds if seconds else 0.0
-        names = ("confidence", "search_quality")
-        levels: list[Counter[str]] = [
-            sum((Counter(getattr(each.levels, name)) for each in parts), Counter()) for name in names
-        ]
-        traffic, present = [each.traffic for each in parts], [each.traffic for each in now]
-        return Status(
-            records=records,
-            done=records - left - failed,
-            failed=failed,
+        last = dict(said)
+        names = {part: part_of(self._options.folder, part).name for part in self._to_do}
+        left = sum(last[name].left if (name := names[part]) in last else self._to_do[part] for part in self._to_do)
+        return summed(
+            [status for _, status in said],
+            list(last.values()),
+            plan=self._plan,
             left=left,
-            later=plan.later,
-            stored=len(plan.ids) - records - plan.later,
-            **{name: total(name) for name in ("shared", "searching", "unsearched", "checks_failed")},
-            seconds=seconds,
-            rate_per_second=rate,
-            left_seconds=left / rate if rate else None,
-            waiting=next((each.waiting for each in now if each.waiting), "") if left else "",
+            seconds=(self._ended or time.monotonic()) - self._began,
+            spent_before=float(self._spent_before),
+            budget_usd=self._options.budget_usd,
+            rpm=self._options.rpm,
             paused=self._paused and self.reason is None,
             stopping=self.reason[0] if self.reason else None,
-            problem=next((each.problem for each in reversed(parts) if each.problem), ""),
-            latest=parts[-1].latest if parts else (),
-            money=self._money([each.money for each in parts], [each.money for each in now], left, records - left),
-            traffic=Traffic(
-                **{name: total(name, traffic) for name in ("requests", "tokens")},
-                **{name: total(name, present) for name in ("in_flight", "unsaved")},
-            ),
-            levels=Levels(*levels),
-            pace=PaceView((self._options.rpm or 0) / 60, 0.0, "as asked"),
-        )
-
-    def _money(self, parts: Sequence[Money], now: Sequence[Money], left: int, complete: int) -> Money:
-        def total(name: str, of: Sequence[Money] = now) -> Any:
-            return sum(getattr(each, name) for each in of)
-
-        cost, possibly = total("cost_usd", parts), total("possibly_usd")
-        spent, budget = float(self._spent_before) + cost, self._options.budget_usd
-        each = cost / complete if complete else None
-        return Money(
-            cost_usd=cost,
-            reserved_usd=total("reserved_usd"),
-            possibly_usd=possibly,
-            excess=next((each.excess for each in now if each.excess), ""),
-            spent_usd=spent,
-            budget_usd=None if budget is None else float(budget),
-            budget_share=None if budget is None else (spent + possibly) / float(budget),
-            rest_usd=None if each is None else each * left,
-            projected_usd=None if each is None else spent + each * left,
-            per_record_usd=each,
-            unpriced=total("unpriced", parts),
-            prices=next((each.prices for each in parts), ""),
-            simulated=any(each.simulated for each in parts),
         )

@@ -11,12 +11,13 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from ..errors import StageError
 from ..formatting import joined
 from ..planning.plan import RunPlan, read_otherwise
 from ..store.files import SHARDS_OF_A_PART, Files, part_of, work_area
-from ..store.index import Index
+from ..store.index import Index, layout_of
 from ..table.cells import column_texts, digests
 from ..table.parquet import encode_parquet
 
@@ -52,10 +53,15 @@ def share_key(plan: RunPlan) -> list[str]:
     return shared
 
 
-def open_parts(plan: RunPlan, index: Index, placed: npt.NDArray[np.int64]) -> list[int]:
-    """Return the parts in which something is to be asked, or to be read again."""
+def open_parts(plan: RunPlan, index: Index, placed: npt.NDArray[np.int64], schema: pa.Schema) -> list[int]:
+    """Return the parts in which something is to be asked or read again, or whose shards have another schema."""
     stages = [questions.stage for questions in plan.stages]
-    outdated = {number // SHARDS_OF_A_PART for number, facts in index.footers.items() if read_otherwise(facts, stages)}
+    layout = layout_of(schema) if len(plan.order) else None
+    outdated = {
+        number // SHARDS_OF_A_PART
+        for number, facts in index.footers.items()
+        if read_otherwise(facts, stages) or layout not in (None, facts.get("layout"))
+    }
     return sorted({*placed[plan.order].tolist(), *outdated})
 
 
@@ -63,6 +69,8 @@ def write_rows(plan: RunPlan, out: Path, part: int, placed: npt.NDArray[np.int64
     """Write the table's rows of a part for whoever asks them, the most urgent first; return the part's folder."""
     folder = part_of(out, part)
     rows = np.flatnonzero((plan.record >= 0) & (placed[plan.record] == part))
+    if not len(rows):  # a part that is only read again, or gets another schema; a table has to have rows
+        rows = np.flatnonzero(plan.record >= 0)[:1]
     urgency = np.full(len(plan.ids), len(plan.ids))
     urgency[plan.order] = np.arange(len(plan.order))
     rows = rows[np.argsort(urgency[plan.record[rows]], kind="stable")]

@@ -11,14 +11,16 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
+import pandas as pd
+import pyarrow as pa
+
 from ..engine.driver import Engine
-from ..engine.recorder import Recorder
+from ..engine.recorder import Recorder, Share
 from ..errors import EnrichError, LockedError, StoreError
 from ..runs.lifecycle import open_engine
 from ..runs.options import Options
 from ..status import Status
 from ..store.files import work_area
-from ..store.reader import to_frame
 from ..table.parquet import read_parquet
 from .leases import BEATS_EVERY_SECONDS, Grant, Lease
 from .parts import ROWS
@@ -37,7 +39,7 @@ class Ended(NamedTuple):
     completed: list[str]
 
 
-def ask_part(folder: Path, settings: Mapping[str, Any], *, parts: int, run: str, task: str) -> Ended:
+def ask_part(folder: Path, settings: Mapping[str, Any], *, parts: int, schema: pa.Schema, run: str, task: str) -> Ended:
     """Ask what a part has to ask, in this process, which has the key in its environment.
 
     Whatever is refused before a request is raised, with the worker's address.
@@ -50,14 +52,13 @@ def ask_part(folder: Path, settings: Mapping[str, Any], *, parts: int, run: str,
         rows = read_parquet(work_area(folder) / ROWS)
         if rows is None:
             raise StoreError("The rows in {area} cannot be read.", area=work_area(folder))
-        frame = to_frame(rows)
+        frame = rows.to_pandas(types_mapper=pd.ArrowDtype)  # else each part would find types of its own
+        share = Share(lambda: lease.rpm(time.monotonic()), parts, schema)
         with contextlib.ExitStack() as opening:
             until = time.monotonic() + LOCKED_SECONDS
             while True:
                 try:
-                    engine, recorder = open_engine(
-                        frame, options, opening, rpm=lambda: lease.rpm(time.monotonic()), parts=parts
-                    )
+                    engine, recorder = open_engine(frame, options, opening, share=share)
                     break
                 except LockedError:
                     if time.monotonic() > until:
@@ -65,6 +66,8 @@ def ask_part(folder: Path, settings: Mapping[str, Any], *, parts: int, run: str,
                     time.sleep(BEATS_EVERY_SECONDS)
             with _in_touch(engine, lease, run=run, facts={"part": folder.name, "task": task}):
                 engine.drive()
+                if engine.reason is None:  # also where nothing was asked: all parts have one schema
+                    recorder.shard_writer.widen()
     except EnrichError as error:
         said = getattr(error, "sentence", error)
         raise type(error)("{said} (On the worker {worker}.)", said=said, worker=get_worker().address) from None

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import functools
 from array import array
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -24,20 +24,29 @@ from ..store.rows import STATUS, Outcome, meta, own_replies, read_outcome, recor
 from ..store.store import Store
 from ..table.cells import is_missing
 from .queue import Question, steps_left
-from .shard_writer import Row, ShardWriter
+from .shard_writer import Row, ShardWriter, schema_of
+
+
+class Share(NamedTuple):
+    """What a store that is one of several parts has in common with the others: the requests a minute, the schema."""
+
+    rpm: Callable[[], float]
+    parts: int
+    schema: pa.Schema
 
 
 class Recorder:
     """The records of one run on one store, which is open for writing."""
 
     def __init__(
-        self, plan: RunPlan, store: Store, *, prices: Mapping[str, Price], shard_rows: int, parts: int = 0
+        self, plan: RunPlan, store: Store, *, prices: Mapping[str, Price], shard_rows: int, share: Share | None = None
     ) -> None:
         self.plan = plan
         self.store = store
         self._prices = prices
         self._shard_rows = shard_rows
-        self.shard_writer = ShardWriter(plan, store, shard_rows=shard_rows, parts=parts)
+        parts, schema = (share.parts, share.schema) if share else (0, schema_of(plan, store.index))
+        self.shard_writer = ShardWriter(plan, store, shard_rows=shard_rows, parts=parts, schema=schema)
         self._names = frozenset(self.shard_writer.schema.names)
         self._outcomes: dict[Question, Outcome] = {}
         self._needed = [np.diff(stage.start) for stage in plan.stages]

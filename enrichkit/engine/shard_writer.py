@@ -44,14 +44,14 @@ Row = dict[str, Any]
 class ShardWriter:
     """The rows of one run on their way into the shards of a store, which is open for writing."""
 
-    def __init__(self, plan: RunPlan, store: Store, *, shard_rows: int, parts: int) -> None:
+    def __init__(self, plan: RunPlan, store: Store, *, shard_rows: int, parts: int, schema: pa.Schema) -> None:
         self._plan = plan
         self._store = store
         self._parts = parts
         self._shard_rows = shard_rows
         self._stages = [questions.stage for questions in plan.stages]
         self.given = given_columns(plan, store.index)
-        self.schema = schema_of(plan, store.index)
+        self.schema = schema
         self._run_id = uuid.uuid4().hex[:12]
         self._layout = layout_of(self.schema)
         self.spent: dict[str, Spent] = {}

@@ -12,7 +12,7 @@ import os
 import signal
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from typing import Any
 import pandas as pd
 
 from ..engine.driver import Engine
-from ..engine.recorder import Recorder
+from ..engine.recorder import Recorder, Share
 from ..engine.retry import ATTEMPTS
 from ..engine.shard_writer import reread
 from ..engine.workers import SPARE_PERMITS, Asking
@@ -59,12 +59,11 @@ def open_engine(
     options: Options,
     opening: contextlib.ExitStack,
     *,
-    rpm: Callable[[], float] | None = None,
-    parts: int = 0,
+    share: Share | None = None,
 ) -> tuple[Engine, Recorder]:
     """Open a call's store and plan its run, once; ``opening`` closes what was opened.
 
-    A store that is one of several ``parts`` is told by ``rpm`` how many requests a minute are its own at the moment.
+    A store that is one of several parts has a ``share`` in what they have in common.
 
     A mistake in the call, the table or the set-up is refused before anything is written. On a store that is filled,
     only what depends on the open questions is refused later, after stored answers were read again.
@@ -72,11 +71,9 @@ def open_engine(
     stages, records = _asked(frame, options)
     records.check()
     check_setup(options, stages)
-    if kept := parts_of(options.folder):
+    if parts_of(options.folder):
         raise InputError(
-            "{store} is kept in {number}, which take a {cluster}. Give that, or choose another {out}.",
-            store=options.folder,
-            number=many(len(kept), "part"),
+            "{kept} is kept in parts, which take a {cluster}. Give that, or choose another {out}.", kept=options.folder
         )
     plan = None
     if not is_store(options.folder):
@@ -105,7 +102,7 @@ def open_engine(
         plan = run_plan_of(records, store.index, stages, options)
     check_access(options, plan)
     shard_rows = options.shard_rows or max(LEAST_SHARD_ROWS, -(-len(plan.ids) // USUAL_SHARDS))
-    recorder = Recorder(plan, store, prices=options.prices, shard_rows=shard_rows, parts=parts)
+    recorder = Recorder(plan, store, prices=options.prices, shard_rows=shard_rows, share=share)
     if not store.enough_space():
         raise StoreError(
             "The disk that holds {folder} is nearly full. Free some space, then run again.", folder=options.folder
@@ -126,7 +123,7 @@ def open_engine(
             client=client,
             client_name=options.client_name,
             workers=_room_for(options),
-            rpm=rpm or options.rpm,
+            rpm=share.rpm if share else options.rpm,
             deadline_seconds=options.deadline_seconds or DEADLINES[options.tier],
             patience_seconds=options.patience_seconds,
             prices=options.prices,

@@ -14,7 +14,7 @@ import os
 import re
 import shutil
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -145,11 +145,16 @@ def parts_of(out: Path) -> list[Path]:
     return [out / name for name in sorted(names | set(filter(PART.fullmatch, begun)))]
 
 
-def shard_paths(parts: Sequence[Path]) -> dict[int, Path]:
+def parts_in(out: Path) -> dict[Path, int]:
+    """Return a store's parts, each with the number that its first shard has among all; a store in one is its own."""
+    return {part: SHARDS_OF_A_PART * int(part.name[-4:]) for part in parts_of(out)} or {out: 0}
+
+
+def shard_paths(parts: Mapping[Path, int]) -> dict[int, Path]:
     """Return the file of each sealed shard, by number; a folder that a crash left empty has none."""
     paths = {
-        first_shard(part) + int(match[1]): part / match[0] / "part-0.parquet"
-        for part in parts
+        first + int(match[1]): part / match[0] / "part-0.parquet"
+        for part, first in parts.items()
         for match in filter(None, map(SHARD.fullmatch, names_in(part)))
     }
     return {number: path for number, path in sorted(paths.items()) if path.name in names_in(path.parent)}
@@ -163,12 +168,6 @@ def shard_name(number: int) -> str:
     """
     part, own = divmod(int(number), SHARDS_OF_A_PART)
     return f"p{part:04d}/s{own:04d}" if part else f"s{own:04d}"
-
-
-def first_shard(part: Path) -> int:
-    """Return the number that a part's first shard has among all of a store."""
-    match = PART.fullmatch(part.name)
-    return SHARDS_OF_A_PART * int(match[2]) if match else 0
 
 
 def is_of(number: int, first: int) -> bool:

@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 from ..errors import DamagedError, StoreError
 from ..formatting import Sentence
 from ..table.parquet import CHECKSUM, join, read_parquet, widest
-from .files import MANIFEST, OUTSTANDING, first_shard, is_of, parts_of, shard_name, shard_paths, work_area
+from .files import MANIFEST, OUTSTANDING, is_of, parts_in, shard_name, shard_paths, work_area
 from .journal import Flaw, JournalEntry, by_question, copies_in, flaws_of, read_checked, read_journal
 
 VERSION = 1
@@ -86,8 +86,8 @@ class Snapshot(Described):
     ----------
     folder : Path
         The store's folder.
-    parts : list of Path
-        The folders of its parts; the store's own where it is kept in one.
+    parts : dict of Path to int
+        The folders of its parts, each with its first shard's number; the store's own where it is kept in one.
     journal : dict of Path to list of JournalEntry
         The entries of each journal file; None for a damaged file.
     paths : dict of int to Path
@@ -103,7 +103,7 @@ class Snapshot(Described):
     def __init__(self, folder: Path, *, warn: bool = False) -> None:
         self.folder = folder
         self._warn = warn
-        self.parts = parts_of(folder) or [folder]
+        self.parts = parts_in(folder)
         self.journal = {path: entries for part in self.parts for path, entries in read_journal(part)}
         # Before the shards: those may only be newer.
         self.manifests = {part: read_checked(work_area(part) / MANIFEST) or {} for part in self.parts}
@@ -171,7 +171,7 @@ class Snapshot(Described):
     def flaws(self) -> Iterator[Flaw]:
         """Yield in what the shards are not those that were sealed."""
         for part, manifest in self.manifests.items():
-            first = first_shard(part)
+            first = self.parts[part]
             numbers = {number - first for number in self._numbers if is_of(number, first)}
             yield from flaws_of(part, manifest, self._footers_of(first), numbers)
 
@@ -286,7 +286,7 @@ def copies_of(store: Snapshot) -> dict[int, int]:
     """Return the shards of a store that are copies of another one that is there, and of which."""
     return {
         first + number: first + original
-        for first in map(first_shard, store.parts)
+        for first in store.parts.values()
         for number, original in copies_in(store._footers_of(first)).items()
     }
 
@@ -294,7 +294,7 @@ def copies_of(store: Snapshot) -> dict[int, int]:
 def unseen_in(store: Snapshot) -> str:
     """Return what cannot be known of a store without a manifest, in words; empty if it has one, or no shard."""
     for part, manifest in store.manifests.items():
-        if not manifest and any(is_of(number, first_shard(part)) for number in store.paths):
+        if not manifest and any(is_of(number, store.parts[part]) for number in store.paths):
             return f"Without {work_area(part) / MANIFEST} a missing newest shard cannot be seen."
     return ""
 

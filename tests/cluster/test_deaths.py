@@ -1,0 +1,107 @@
+"""What no death may cost on a cluster: a reply that is stored, or a question that is paid by two."""
+
+from __future__ import annotations
+
+import collections
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+import enrichkit
+from enrichkit.gemini.simulator import Simulator
+from support.fleet import KEY, distinct, fleet, messy, pids
+from support.waiting import wait_for
+
+WORKERS = 4
+SETTINGS = {"model": "gemini-3.5-flash-lite", "workers": WORKERS, "rpm": 60_000, "progress": False, "shard_rows": 20}
+
+
+def paid_by(out):
+    """Return how many questions there are with so many payers each."""
+    table, payers = enrichkit.read(out), collections.defaultdict(set)
+    for stage in ("poc", "fund"):
+        for question, payer in zip(table[f"{stage}._question"], table[f"{stage}._paid_by"], strict=True):
+            payers[question].add(payer)
+    return collections.Counter(map(len, payers.values()))
+
+
+def survive(tmp_path, *, rows, funds, parts, processes, kills, latency_seconds):
+    """Ask while worker processes are killed; return what was lost, and what was paid again by each kill."""
+    frame, out, dice = messy(rows, funds), tmp_path / "out", random.Random(1)
+    with Simulator(latency_seconds=latency_seconds) as simulator, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GOOGLE_GEMINI_BASE_URL", simulator.url)
+        with fleet(processes, GOOGLE_API_KEY=KEY, GOOGLE_GEMINI_BASE_URL=simulator.url) as client:
+            job = enrichkit.start(frame, out=out, cluster=client, parts=parts, **SETTINGS)
+            done, share = 0, distinct(frame) / (kills + 1)
+            for number in range(1, kills + 1):
+                wait_for(lambda: len(simulator.ledger) > number * share or job.done)  # noqa: B023
+                running = pids(client)
+                if job.done or not running:
+                    break
+                os.kill(dice.choice(list(running.values())), signal.SIGKILL)
+                done += 1
+            enriched = job.result()
+            again = len(simulator.ledger) - distinct(frame)
+    assert enrichkit.verify(out).problems == ()
+    return enriched, done, again, paid_by(out)
+
+
+def test_a_killed_worker_costs_what_was_in_flight(tmp_path):
+    """Its part goes on elsewhere, with every reply that was stored."""
+    enriched, kills, again, payers = survive(
+        tmp_path, rows=40, funds=10, parts=3, processes=2, kills=1, latency_seconds=0.1
+    )
+    assert set(enriched["_status"]) == {"done"}
+    assert again <= kills * (WORKERS + 2)
+    assert payers.keys() == {1}
+
+
+@pytest.mark.slow
+def test_twenty_killed_workers_cost_what_was_in_flight(tmp_path, capsys):
+    """Nothing is lost, and each question has one payer."""
+    enriched, kills, again, payers = survive(
+        tmp_path, rows=1500, funds=300, parts=8, processes=3, kills=20, latency_seconds=0.15
+    )
+    with capsys.disabled():
+        print(f"\n{kills} kills, {again} paid again, {again / max(1, kills):.1f} each, payers {dict(payers)}")
+    assert set(enriched["_status"]) == {"done"}
+    assert again <= kills * (WORKERS + 2)
+    assert payers.keys() == {1}
+
+
+COORDINATE = """
+import sys
+import enrichkit
+from distributed import Client
+from support.fleet import messy
+if __name__ == "__main__":
+    client = Client(sys.argv[1], set_as_default=False)
+    settings = {"model": "gemini-3.5-flash-lite", "workers": 4, "rpm": 60_000, "progress": False, "shard_rows": 20}
+    enrichkit.run(messy(80, 16), out=sys.argv[2], cluster=client, parts=3, **settings)
+"""
+
+
+def test_without_its_coordinator_a_run_ends_and_the_same_call_goes_on(tmp_path):
+    """The workers send nothing more after a second and a half, and let their parts go; nothing is lost."""
+    frame, out = messy(80, 16), tmp_path / "out"
+    with Simulator(latency_seconds=0.2) as simulator, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GOOGLE_GEMINI_BASE_URL", simulator.url)
+        with fleet(2, GOOGLE_API_KEY=KEY, GOOGLE_GEMINI_BASE_URL=simulator.url) as client:
+            script = tmp_path / "coordinate.py"
+            script.write_text(COORDINATE)
+            process = subprocess.Popen([sys.executable, script, client.scheduler.address, out])
+            wait_for(lambda: len(simulator.ledger) > 20 or process.poll() is not None)
+            process.kill()
+            process.wait()
+            time.sleep(3)
+            sent = len(simulator.ledger)
+            time.sleep(1)
+            assert len(simulator.ledger) == sent < distinct(frame)
+            enriched = enrichkit.run(frame, out=out, cluster=client, **SETTINGS)
+            assert set(enriched["_status"]) == {"done"}
+            assert len(simulator.ledger) == distinct(frame)
