@@ -60,3 +60,32 @@ def quick_sender(request, monkeypatch):
 @pytest.fixture
 def real_sender():
     """With this, that process starts as it does outside of tests."""
+
+
+@pytest.fixture(scope="session")
+def workers():
+    """A client of two worker processes of dask, which have a key in their environment; this one has none."""
+    from support.fleet import KEY, fleet
+
+    with fleet(2, GOOGLE_API_KEY=KEY) as client:
+        yield client
+
+
+@pytest.fixture
+def served(workers, monkeypatch):
+    """Return a function that makes a simulator which the workers ask."""
+    from support.fleet import KEY, set_variables
+
+    monkeypatch.delenv("GOOGLE_API_KEY", raising=False)
+    made = []
+
+    def serve(**settings):
+        simulator = Simulator(**settings).__enter__()
+        made.append(simulator)
+        monkeypatch.setenv("GOOGLE_GEMINI_BASE_URL", simulator.url)
+        workers.run(set_variables, GOOGLE_GEMINI_BASE_URL=simulator.url, GOOGLE_API_KEY=KEY)
+        return simulator
+
+    yield serve
+    for simulator in made:
+        simulator.__exit__(None, None, None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import pickle
+import sys
 import threading
 import time
 import uuid
@@ -46,6 +47,7 @@ def ask_part(folder: Path, settings: Mapping[str, Any], *, parts: int, schema: p
     """
     from distributed import get_worker
 
+    _stop_profiler(get_worker())
     lease = Lease()
     try:
         options = Options(out=folder, progress=False, notify=[], **settings)
@@ -72,6 +74,13 @@ def ask_part(folder: Path, settings: Mapping[str, Any], *, parts: int, schema: p
         said = getattr(error, "sentence", error)
         raise type(error)("{said} (On the worker {worker}.)", said=said, worker=get_worker().address) from None
     return Ended(engine.reason, engine.status, _completed(recorder))
+
+
+def _stop_profiler(worker: Any) -> None:
+    """Stop dask's sampling of stacks, by which a process of Python 3.11 may come to stand still (CPython's #106883)."""
+    profiler = worker.periodic_callbacks.get("profile")
+    if sys.version_info < (3, 12) and profiler is not None:
+        worker.loop.add_callback(profiler.stop)
 
 
 def _completed(recorder: Recorder) -> list[str]:

@@ -333,8 +333,8 @@ def _settings_text() -> str:
 def described() -> dict[str, str]:
     """Return the text of each setting in a line, by name.
 
-    >>> described()["shard_rows"]
-    'Rows per shard.'
+    >>> described()["workers"]
+    'Requests at a time, 1 to 20; more need an explicit ``rpm``.'
     """
     _, *parts = re.split(r"(?m)^(\w+) : .*\n", _settings_text())
     return {name: " ".join(text.split()) for name, text in zip(parts[::2], parts[1::2], strict=True)}
