@@ -48,6 +48,8 @@ figures: $(READY) ## how large the package is
 benchmarks: $(READY) ## measure; benchmarks/README.md has the figures
 	$(BIN)/python benchmarks/speed.py
 	$(BIN)/python benchmarks/store.py
+	$(BIN)/python benchmarks/workers.py
+	$(BIN)/python benchmarks/cluster.py
 
 check: $(READY) ## linter, formatter and strict types, changing nothing
 	$(BIN)/ruff check .
