@@ -176,7 +176,7 @@ def test_a_page_that_is_not_geminis_costs_nothing(fault, simulator, tmp_path):
         key="name",
         progress=False,
         budget_usd=3,
-        deadline_seconds=1,
+        deadline_seconds=4,
     )
     with pytest.raises(errors.Stopped, match="Guest network" if fault == "html_200" else "backend is away"):
         job.result()
