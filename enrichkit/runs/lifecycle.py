@@ -12,7 +12,7 @@ import os
 import signal
 import threading
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -107,6 +107,14 @@ def open_engine(
         raise StoreError(
             "The disk that holds {folder} is nearly full. Free some space, then run again.", folder=options.folder
         )
+    return _engine(recorder, options, opening, rpm=share.rpm if share else options.rpm), recorder
+
+
+def _engine(
+    recorder: Recorder, options: Options, opening: contextlib.ExitStack, *, rpm: float | Callable[[], float] | None
+) -> Engine:
+    """Return what asks, through the call's client and within its budget."""
+    plan, store = recorder.plan, recorder.store
     client = opening.enter_context(client_of(options.client, model=options.model, needed=plan.to_ask > 0))
     budget = DurableBudget(
         options.budget_usd,
@@ -123,7 +131,7 @@ def open_engine(
             client=client,
             client_name=options.client_name,
             workers=_room_for(options),
-            rpm=share.rpm if share else options.rpm,
+            rpm=rpm,
             deadline_seconds=options.deadline_seconds or DEADLINES[options.tier],
             patience_seconds=options.patience_seconds,
             prices=options.prices,
@@ -132,7 +140,7 @@ def open_engine(
         delay_seconds=options.delay_seconds,
         on_scarce=lambda: warn(engine.status),
     )
-    return engine, recorder
+    return engine
 
 
 def _asked(frame: pd.DataFrame, options: Options) -> tuple[list[Stage], Records]:
