@@ -9,7 +9,7 @@ from typing import Any, get_args
 
 import pandas as pd
 
-from .cluster.coordinator import open_cluster
+from .cluster.coordinator import open_cluster, processes_of
 from .errors import InputError
 from .formatting import perhaps
 from .planning.estimate import spent_before
@@ -73,6 +73,7 @@ def plan_of(run_plan: RunPlan, index: Index, options: Options) -> Plan:
         index,
         out=options.out,
         workers=options.workers,
+        processes=processes_of(run_plan, index, options),
         rpm=options.rpm,
         prices=options.prices,
         budget=Budget(options.budget_usd, spent_usd, note=index.outstanding),

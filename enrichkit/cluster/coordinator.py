@@ -66,17 +66,33 @@ def open_cluster(
     plan, index = look_ahead(frame, options)
     check_setup(options, [questions.stage for questions in plan.stages])
     plan.check()
+    shared, parts = _division(plan, index, options)
+    files = Files(work_area(options.folder) / "tmp")
+    opening.callback(take_lock(options.folder, files).release)
+    files.put(work_area(options.folder) / PARTS, json.dumps({"parts": parts}).encode())
+    outcome = PartsOutcome(plan, options)
+    return Coordinator(outcome, index, parts_of_records(plan, shared, parts), parts), outcome
+
+
+def processes_of(plan: RunPlan, index: Index, options: Options) -> int:
+    """Return how many processes a call asks from: of a cluster, each thread of a worker asks a part at a time."""
+    if options.cluster is None:
+        return 1
+    _, parts = _division(plan, index, options)
+    threads: Mapping[str, int] = options.cluster.nthreads()
+    return max(1, min(parts, sum(threads.values())))
+
+
+def _division(plan: RunPlan, index: Index, options: Options) -> tuple[list[str], int]:
+    """Return by which columns a table is divided, and into how many parts; raise if it, or the store, cannot be."""
     if "part" in plan.table.column_names:
         raise InputError("With a {cluster}, no column can be named {part!r}, like its folders. Rename it.", part="part")
-    if not index.empty and not parts_of(options.folder):
+    in_parts = bool(parts_of(options.folder))
+    if not index.empty and not in_parts:
         raise StoreError(
             "{kept} is not kept in parts, as a {cluster} needs. Choose another {out}.", kept=options.folder
         )
-    shared = share_key(plan)
-    files = Files(work_area(options.folder) / "tmp")
-    opening.callback(take_lock(options.folder, files).release)
-    noted = work_area(options.folder) / PARTS
-    kept = index.parts_in_all or read_json(noted).get("parts", 0) * bool(parts_of(options.folder))
+    kept = index.parts_in_all or read_json(work_area(options.folder) / PARTS).get("parts", 0) * in_parts
     if kept and options.parts not in (None, kept):
         raise StoreError(
             "{store} is kept in {number}, not {given:,}. Give that number, or choose another {out}.",
@@ -84,10 +100,7 @@ def open_cluster(
             number=many(kept, "part"),
             given=options.parts,
         )
-    parts = kept or options.parts or USUAL_PARTS
-    files.put(noted, json.dumps({"parts": parts}).encode())
-    outcome = PartsOutcome(plan, options)
-    return Coordinator(outcome, index, parts_of_records(plan, shared, parts), parts), outcome
+    return share_key(plan), kept or options.parts or USUAL_PARTS
 
 
 class PartsOutcome:

@@ -93,42 +93,59 @@ class Sample:
 
 
 def estimate(
-    run_plan: RunPlan, index: Index, *, workers: int, rpm: float | None, prices: Mapping[str, Price]
+    run_plan: RunPlan,
+    index: Index,
+    *,
+    workers: int,
+    processes: int = 1,
+    rpm: float | None,
+    prices: Mapping[str, Price],
 ) -> Estimate:
-    """Return about what a plan's open questions will take, judging by the replies in the store with this index."""
+    """Return about what a plan's open questions will take, judging by the replies in the store with this index.
+
+    Each of the ``processes`` has as many ``workers``.
+    """
     samples = list(_samples(run_plan, index, prices))
     tokens, cost_usd, seconds = (_total(quantity, samples) for quantity in ("tokens", "cost_usd", "seconds"))
-    requests, at_once = run_plan.to_ask, max(1, min(workers, run_plan.to_ask))
+    requests, at_once = run_plan.to_ask, max(1, min(workers * processes, run_plan.to_ask))
     allowed = 0.0 if rpm is None else (requests - 1) * 60 / rpm
     low, middle, high = (
-        max(time / at_once, own * requests, allowed) for time, own in zip(seconds, OWN_SECONDS, strict=True)
+        max(time / at_once, own * requests / processes, allowed) for time, own in zip(seconds, OWN_SECONDS, strict=True)
     )
     each = seconds[1] / max(1, requests)
     seconds = low, middle, high
-    bound = _bound(workers, each, requests, rpm=rpm) if middle > WORTH_A_WORD_SECONDS else ""
+    bound = _bound(workers, processes, each, requests, rpm=rpm) if middle > WORTH_A_WORD_SECONDS else ""
     if any(sample.sizes["cost_usd"].hasnans for sample in samples):
         return Estimate(tokens, None, seconds, _basis(samples), bound=bound)
     return Estimate(tokens, cost_usd, seconds, _basis(samples), _search_costs(samples, cost_usd[1], prices), bound)
 
 
-def _bound(workers: int, each: float, requests: int, *, rpm: float | None) -> Sentence:
-    """Return what binds so many requests, each of so many seconds: the workers, or the requests a minute.
+def _bound(workers: int, processes: int, each: float, requests: int, *, rpm: float | None) -> Sentence:
+    """Return what binds so many requests of so many seconds each: the workers, the processes, or ``rpm``.
 
-    >>> print(_bound(20, 5.0, 4800, rpm=None))
+    >>> print(_bound(20, 1, 5.0, 4800, rpm=None))
     20 workers at about 5 s a reply are 240 requests a minute; with workers=100 and rpm=1200 it takes 4 min 0 s.
+    >>> print(_bound(200, 3, 5.0, 4800, rpm=9000))
+    200 workers in each of 3 processes at about 5 s a reply are 7,200 requests a minute.
     """
-    a_minute = 60 * workers / each
-    pace = f"{many(workers, 'worker')} at about {duration(each)} a reply are {a_minute:,.0f} requests a minute"
-    if rpm is not None and a_minute >= rpm:
+    a_minute, most = 60 * workers * processes / each, 60 * processes / OWN_SECONDS[1]
+    if rpm is not None and min(a_minute, most) >= rpm:
         return Sentence("{rpm}={most} binds, not the workers, which could send more.", most=f"{rpm:g}")
-    if workers >= MANY_WORKERS or requests < 5 * MANY_WORKERS:
+    if a_minute > most:
+        count = many(round(most), "request")
+        return Sentence(
+            "{of} can send about {count} a minute.", of=many(processes, "process", "processes"), count=count
+        )
+    where = f" in each of {processes:,} processes" if processes > 1 else ""
+    pace = f"{many(workers, 'worker')}{where} at about {duration(each)} a reply are {a_minute:,.0f} requests a minute"
+    if workers >= MANY_WORKERS or requests < 5 * MANY_WORKERS * processes:
         return Sentence("{pace}.", pace=pace)
     return Sentence(
         "{pace}; with {workers}={many} and {rpm}={most} it takes {time}.",
         pace=pace,
         many=MANY_WORKERS,
-        most=round(60 * MANY_WORKERS / each),
-        time=duration(each * requests / MANY_WORKERS),
+        most=round(60 * MANY_WORKERS * processes / each),
+        time=duration(each * requests / MANY_WORKERS / processes),
     )
 
 

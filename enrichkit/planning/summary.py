@@ -49,7 +49,7 @@ class Plan:
     stages : tuple of StagePlan
         What each stage has to do.
     model, out, workers : str, str, int
-        The model that is asked, the store, and the number of requests at a time.
+        The model that is asked, the store, and the number of requests at a time, of a cluster in all its processes.
     cost_usd : tuple of float or None
         Low, middle and high estimate for the open questions, in USD; None where a price is unknown.
     tokens : tuple of float
@@ -63,7 +63,7 @@ class Plan:
     searches : str
         What of the middle estimate is for searches, and what is left if those are free that Google lists as such.
     bound : str
-        What the time is bound by, the workers or ``rpm``, and how to have less of it; empty if it is under a minute.
+        What binds the time, such as the workers or ``rpm``, and how to have less of it; empty if it is under a minute.
     budget : str
         Whether ``budget_usd`` covers the estimate; or which price is unknown, so that `run` refuses any budget.
     later : int
@@ -204,12 +204,13 @@ def make_plan(
     *,
     out: str | Path,
     workers: int,
+    processes: int,
     rpm: float | None,
     prices: Mapping[str, Price],
     budget: Budget,
 ) -> Plan:
     """Return a run's plan as a person sees it."""
-    about = estimate(run_plan, index, workers=workers, rpm=rpm, prices=prices)
+    about = estimate(run_plan, index, workers=workers, processes=processes, rpm=rpm, prices=prices)
     unpriced = unknown_prices([questions.stage for questions in run_plan.stages], run_plan.model, prices)
     worst_usd = worst_request(run_plan, prices)
     holds = budget_holds(budget, about, to_ask=run_plan.to_ask, worst_usd=worst_usd)
@@ -227,7 +228,7 @@ def make_plan(
         stages=tuple(stage.counts for stage in run_plan.stages),
         model=run_plan.model,
         out=str(out),
-        workers=workers,
+        workers=workers * processes,
         prices=f"prices: {prices_told(prices)}{', tokens at tier flex' * (run_plan.tier == 'flex')}",
         later=run_plan.later,
         fix_first=next((fix for fix, needed in in_the_way.items() if needed), ""),

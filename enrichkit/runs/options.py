@@ -82,7 +82,12 @@ RULES: dict[str, Rule] = {
     "patience_seconds": (lambda value: value is None or _positive(value), "a number above 0"),
     "delay_seconds": (lambda value: isinstance(value, int | float) and 0 <= value < math.inf, "a number of seconds"),
     "shard_rows": (lambda value: value is None or _whole(value), "a whole number above 0"),
-    "cluster": (lambda value: value is None or hasattr(value, "subscribe_topic"), "a client of dask.distributed"),
+    "cluster": (
+        lambda value: (
+            value is None or (hasattr(value, "subscribe_topic") and not getattr(value, "asynchronous", False))
+        ),
+        "a client of dask.distributed, not an asynchronous one",
+    ),
     "parts": (lambda value: value is None or (_whole(value) and value <= MOST_PARTS), f"1 to {MOST_PARTS:,}"),
     "limit": (lambda value: value is None or _whole(value, 0), "a number of records"),
     "retry_failed": _choice(True, "only", False),

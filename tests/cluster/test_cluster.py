@@ -106,6 +106,22 @@ def test_values_and_payments_are_those_of_one_process(workers, served, plain, tm
         enrichkit.run(frame, out=tmp_path / "plain", cluster=workers, **SETTINGS)
 
 
+def test_a_plan_counts_the_workers_of_all_processes(workers, tmp_path):
+    """As many as there are, or parts; and it is refused for what a run is."""
+    frame, call = messy(1500, 300), SETTINGS | {"out": tmp_path / "out", "model": "gemini-3.5-flash-lite"}
+    alone = enrichkit.plan(frame, **call)
+    one, two = (enrichkit.plan(frame, cluster=workers, parts=parts, **call) for parts in (1, 9))
+    assert one.seconds == pytest.approx(alone.seconds)
+    assert two.seconds == pytest.approx([part / 2 for part in alone.seconds])
+    assert (alone.workers, one.workers, two.workers) == (8, 8, 16)
+    assert two.bound.startswith("8 workers in each of 2 processes at about 10 s a reply are 96 requests a minute; with")
+    limited = enrichkit.plan(frame, cluster=workers, **call | {"rpm": 60})
+    assert limited.bound == "rpm=60 binds, not the workers, which could send more."
+    with pytest.raises(InputError, match="no column can be named 'part'"):
+        enrichkit.plan(frame.assign(part=1), cluster=workers, **call)
+    assert not list(tmp_path.iterdir())
+
+
 def test_nothing_is_written_for_a_call_that_is_refused(tmp_path):
     """Questions with nothing in common cannot be divided; the pace has to be given, and a limit cannot be kept to."""
     out, frame = tmp_path / "out", pd.DataFrame({"name": ["A"], "town": ["B"], "part": ["C"]})

@@ -158,16 +158,20 @@ def test_time_goes_by_the_workers_and_by_the_rpm(tmp_path):
 def test_the_plan_says_what_binds_the_time(tmp_path):
     """Not where it is short."""
     settings = {"out": tmp_path / "out", "key": "name", "stages": [SITE]}
-    few, many, limited = (
-        enrichkit.plan(table(rows), **settings | more)
-        for rows, more in ((2, {}), (1000, {"workers": 20}), (1000, {"workers": 200, "rpm": 100}))
+    calls = (
+        (2, {}),
+        (1000, {"workers": 20}),
+        (1000, {"workers": 200, "rpm": 100}),
+        (40000, {"workers": 1000, "rpm": 60_000, "model": "simulator"}),
     )
+    few, many, limited, full = (enrichkit.plan(table(rows), **settings | more) for rows, more in calls)
     assert few.bound == ""
     assert many.bound == (
         "20 workers at about 10 s a reply are 120 requests a minute; with workers=100 and rpm=600 it takes 1 min 40 s."
     )
     assert many.bound in str(many)
     assert limited.bound == "rpm=100 binds, not the workers, which could send more."
+    assert full.bound == "1 process can send about 30,000 requests a minute."
     assert spelled(many.bound, {"workers": "--max-workers", "rpm": "--rpm"}).count("--") == 2
 
 
