@@ -1,8 +1,8 @@
 """The engine: one run from its first question to its last seal; no answer that was paid for is lost.
 
 The workers' replies go to one writer, the thread that calls `Engine.drive`. It commits them in groups, as many as have
-arrived since its last commit, and only then lets a question count, unlocks what waits for it, and gives its permit
-back. So at most ``workers + 2`` replies are ever unsaved. Whatever ends a run early ends it here.
+arrived since its last commit, and only then gives their permits back: so at most ``workers + 2`` are ever unsaved.
+Their records come when nothing else has arrived. Whatever ends a run early ends it here.
 
 It knows its watchers only as callables, and leaves asking to the workers, counting to the tally, waiting to the pace.
 """
@@ -13,15 +13,15 @@ import contextlib
 import queue
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 
 from ..errors import LockedError, StoreError
 from ..formatting import many, plain
 from ..pricing.budget import DurableBudget
 from ..status import BY_A_PERSON, WARN_AT, Status, Traffic
-from ..store.rows import Outcome
 from .pace import RateLimiter
-from .queue import Question, QuestionQueue
+from .queue import QuestionQueue
 from .recorder import Recorder
 from .tally import NO_SEARCH_AFTER, FailureStreak, PauseSwitch, Stopwatch, Tally
 from .workers import Asking, News, ReplyArrived, Skipped, WorkerEnded, Workers
@@ -78,6 +78,8 @@ class Engine:
         self._leaving = False
         self._defect: BaseException | None = None
         self._held_back: list[ReplyArrived] = []
+        self._committed: deque[ReplyArrived | Skipped] = deque()
+        """The outcomes that are durable, while their records are not complete yet."""
         self._streak = FailureStreak()
         self._stored = 0
         self._tally = Tally(self._plan, budget, asking.prices)
@@ -179,6 +181,7 @@ class Engine:
                 pass
             self._rescue()
         self._commit(self._verdicts())
+        self._finish(everything=True)
         self._pause_switch.lift(SEALS)
         self._save(lambda: self._recorder.shard_writer.seal(everything=True))
         if self._tally.complete:
@@ -192,7 +195,7 @@ class Engine:
             self.reason = None
 
     def _write_all(self) -> None:
-        while self._workers.at_work or not self._inbox.empty():
+        while self._workers.at_work or self._committed or not self._inbox.empty():
             self._watch_space()
             try:
                 news = [self._inbox.get(timeout=LOOK_AT_DISK_SECONDS)]
@@ -202,6 +205,7 @@ class Engine:
             news += [self._inbox.get() for _ in range(self._inbox.qsize())]
             self._commit(self._hold_back_unpaid(news))
             self._save(self._budget.note)
+            self._finish()
             self._seal()
 
     def _seal(self) -> None:
@@ -283,36 +287,33 @@ class Engine:
         return final
 
     def _commit(self, events: Sequence[ReplyArrived | Skipped]) -> None:
-        """Make replies durable, then let them count."""
+        """Make replies durable, give their permits back, and count them; their records can wait."""
         arrived = [event for event in events if isinstance(event, ReplyArrived)]
         self._save(lambda: self._store.append([reply.entry for reply in arrived]))
-        for reply in arrived:
-            if not reply.unpaid:  # the permit of an unpaid one was given back when it was held back
-                self._stored += 1
-                self._workers.release()
+        paid = [reply.read for reply in arrived if not reply.unpaid]
+        self._stored += len(paid)
+        self._workers.release(len(paid))  # the others' were given back when they were held back
+        for read in paid:
+            self._tally.add_reply(read)
         for event in events:
-            if isinstance(event, Skipped):
-                self._finish(event.question, None)
-                self._queue.finish(event.question)
-                continue
-            if not event.unpaid:
-                self._tally.add_reply(event.read)
-            if event.outcome is not None:
-                self._finish(event.question, event.outcome)
-                if not event.unpaid:
-                    self._queue.finish(event.question)
+            if isinstance(event, Skipped) or event.outcome is not None:
+                # Before its records are complete: whoever sees them done finds what they cost in the forecast.
+                self._tally.add_outcome(event.question, event.outcome)
+                self._committed.append(event)
+        if stage := self._tally.never_searches:
+            self.stop("no_search", f"the first {NO_SEARCH_AFTER} answers of stage {stage!r}")
         if not self._scarce and (self._budget.share or 0) >= WARN_AT:
             self._scarce = True
             self._on_scarce()
 
-    def _finish(self, question: Question, outcome: Outcome | None) -> None:
-        """Let a question's final outcome count."""
-        # Before its records are complete: whoever sees them done finds what they cost in the forecast.
-        self._tally.add_outcome(question, outcome)
-        if stage := self._tally.never_searches:
-            self.stop("no_search", f"the first {NO_SEARCH_AFTER} answers of stage {stage!r}")
-        for record in self._recorder.learn(question, outcome):
-            self._complete(record)
+    def _finish(self, *, everything: bool = False) -> None:
+        """Complete the records of what is committed, as long as nothing else has arrived, or they fall behind."""
+        while self._committed and (everything or self._inbox.empty() or len(self._committed) > self._workers.count):
+            event = self._committed.popleft()
+            for record in self._recorder.learn(event.question, event.outcome):
+                self._complete(record)
+            if not event.unpaid:
+                self._queue.finish(event.question)
 
     def _complete(self, record: int) -> None:
         self._tally.add_record(self._recorder.complete(record))

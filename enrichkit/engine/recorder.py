@@ -77,8 +77,8 @@ class Recorder:
         """Yield questions of a stage with their stored replies, and how many of them a sealed row has recorded."""
         stage = self.plan.stages[place]
         question_ids = [stage.id(number) for number in numbers]
-        places = stage.place[numbers]
-        sealed = self.store.sealed_replies(stage.stage.name, question_ids, places) if (places >= 0).any() else {}
+        is_sealed = any(stage.place[number] >= 0 for number in numbers)
+        sealed = self.store.sealed_replies(stage.stage.name, question_ids, stage.place[numbers]) if is_sealed else {}
         for number, question_id in zip(numbers, question_ids, strict=True):
             replies: list[bytes] = []
             if question_id in sealed:
@@ -105,12 +105,16 @@ class Recorder:
         """Take note of a question's final outcome (None: skipped); return the records that are complete by it."""
         self._keep(question, outcome)
         stage = self.plan.stages[question.stage]
-        records = stage.records(question.number)
-        self._left[records] -= 1
-        if outcome is None:
-            stage.skipped[records] = True
-            stage.code[records] = -1
-        return [int(record) for record in records[self._left[records] == 0]]
+        complete = []
+        # One by one: for a few records numpy takes longer, and lets go of the interpreter, for which all others wait.
+        for record in stage.records(question.number).tolist():
+            self._left[record] -= 1
+            if not self._left[record]:
+                complete.append(record)
+            if outcome is None:
+                stage.skipped[record] = True
+                stage.code[record] = -1
+        return complete
 
     def hints(self, question: Question, names: Sequence[str]) -> dict[str, Any]:
         """Return what fills a prompt's braces: cells of the first record that has them, or earlier answers."""

@@ -7,6 +7,7 @@ worker never raises, since joblib would drop the replies of the others.
 
 from __future__ import annotations
 
+import queue
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -75,6 +76,8 @@ class Skipped:
     """A question that needs no asking: what it requires was not found."""
 
     question: Question
+    outcome: None = None
+    unpaid: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +122,8 @@ class Workers:
         self._end_run = end_run
         self._turn = threading.Lock()
         self._reserving = threading.Lock()
-        self._permits = threading.Semaphore(asking.workers + SPARE_PERMITS)
+        self._permits: queue.SimpleQueue[None] = queue.SimpleQueue()  # a semaphore does in Python what this does in C
+        self.release(asking.workers + SPARE_PERMITS)
         self._waiting: dict[Question, Attempts] = {}
         """What is to be tried once more, or for which another attempt is to follow."""
         self.count = asking.workers
@@ -148,9 +152,10 @@ class Workers:
         parallel = joblib.Parallel(n_jobs=at_once, backend="threading", return_as="generator_unordered", batch_size=1)
         return iter(parallel(joblib.delayed(self._work)() for _ in range(count)))
 
-    def release(self) -> None:
-        """Give a permit back: a reply is stored, or will never come."""
-        self._permits.release()
+    def release(self, count: int = 1) -> None:
+        """Give permits back: so many replies are stored, or will never come."""
+        for _ in range(count):
+            self._permits.put(None)
 
     def wake(self) -> None:
         """Let those who wait see that the run is stopped: whoever gets a permit passes it on."""
@@ -199,7 +204,7 @@ class Workers:
         if attempts is None:
             self._pass_on(Skipped(question))
             return
-        self._permits.acquire()
+        self._permits.get()
         sent = self._send(attempts.asked())
         seconds = None if sent is None else attempts.tries.wait_after(sent)
         ended = sent is not None and self._ends_run(sent.reply)

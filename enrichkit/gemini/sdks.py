@@ -37,25 +37,30 @@ class Sdk:
     def __init__(self, name: str, key: str, base_url: str | None) -> None:
         self._name = name
         address = base_url or ADDRESS
-        write = _genai(key, address) if name == "google-genai" else _generativeai(key, address)
-        self._written = functools.lru_cache(maxsize=64)(write)
+        self._write = _genai(key, address) if name == "google-genai" else _generativeai(key, address)
+        self._kind = functools.lru_cache(maxsize=64)(self._kind_of)
         self._transport = Transport(address)
         self.close = self._transport.close
 
     def send(self, request: Request) -> tuple[int, dict[str, str], str]:
         try:
-            url, headers, body = self._written(dataclasses.replace(request, question="", text="?"))
+            url, headers, rest = self._kind(dataclasses.replace(request, question="", text="?"))
         except Exception as error:
             raise SetupError("{name} cannot write this request: {error}", name=self._name, error=error) from error
-        contents = [{"parts": [{"text": request.text}], "role": "user"}]
-        content = json.dumps(body | {"contents": contents} | added(request)).encode()
-        headers = {name: value for name, value in headers.items() if name.lower() not in OF_THE_TRANSPORT}
+        contents = json.dumps([{"parts": [{"text": request.text}], "role": "user"}])
+        content = f'{{"contents": {contents}, {rest}'.encode()
         status, said, came = self._transport.post(url, headers, content, seconds=request.timeout_seconds)
         if 300 <= status < 400:  # never followed: the key would go along
             target = said.get("location", "nowhere")
             message = f"the address redirects to {target}; set {ENDPOINT_NAME} to that if it is meant"
             return status, said, json.dumps({"error": {"message": message}})
         return status, said, came.decode("utf-8", "surrogateescape")
+
+    def _kind_of(self, request: Request) -> tuple[str, dict[str, str], str]:
+        """Return the address and headers of a kind of request, and what follows the text in its body."""
+        url, headers, body = self._write(request)
+        rest = json.dumps({name: part for name, part in body.items() if name != "contents"} | added(request))
+        return url, {name: headers[name] for name in headers if name.lower() not in OF_THE_TRANSPORT}, rest[1:]
 
 
 def added(request: Request) -> dict[str, Any]:

@@ -76,8 +76,8 @@ def evidence(text: str, supports: Sequence[Support], names: frozenset[str]) -> d
     fields = _fields(text, names) if supports else {}
     spans = [span for parts in fields.values() for part in parts for span in part.spans if span[1]]
     first, last = min(spans, default=(0, 0))[0], max((end for _, end in spans), default=0)
-    raw = text.encode("utf-8", "surrogatepass")
-    marks = [(_letters(raw[: each.start]), _letters(raw[: each.end])) for each in supports]
+    raw = b"" if text.isascii() else text.encode("utf-8", "surrogatepass")
+    marks = [(_letters(raw, each.start), _letters(raw, each.end)) for each in supports]
     around = [len(fields) > 1 and start <= first and last <= end for start, end in marks]
     known = {}
     for name, parts in fields.items():
@@ -106,9 +106,9 @@ def _backing(part: Part, marks: Sequence[Span]) -> list[int]:
     return chosen if 2 * together >= size else []
 
 
-def _letters(raw: bytes) -> int:
-    """Return how many letters begin in these bytes of a text."""
-    return len(raw.decode("utf-8", "replace"))
+def _letters(raw: bytes, place: int) -> int:
+    """Return how many letters begin in the bytes of a text up to a place; as many as bytes in one of ASCII."""
+    return len(raw[:place].decode("utf-8", "replace")) if raw else place
 
 
 def _fields(text: str, names: frozenset[str]) -> dict[str, list[Part]]:

@@ -77,7 +77,7 @@ MUTANTS = (
     Mutant("asking goes on while the disk fails", "engine/pace", "                if opened is not None and not opened.wait", "                if False and not opened.wait"),
     Mutant("journal files that are sealed are not known again", "store/store", "        self._forget([name for name, entries in pending.items()", "        ([name for name, entries in pending.items()"),
     Mutant("more is sent than the note covers", "pricing/budget", "self._outstanding_usd <= self._noted[0] and super()", "super()"),
-    Mutant("the permit is not waited for", "engine/workers", "        self._permits.acquire()\n        sent", "        sent"),
+    Mutant("the permit is not waited for", "engine/workers", "        self._permits.get()\n        sent", "        sent"),
     Mutant("a question to be tried again is lost", "engine/queue", "            heapq.heappush(self._later, (time.monotonic() + seconds, question))\n            self._changed", "            self._changed"),
     Mutant("the end waits for no further try", "engine/queue", "if not self._open and not self._later:", "if not self._open:"),
     Mutant("once many were tried again, nothing new is begun", "engine/queue", "            self._put_back.discard(question)\n", ""),
