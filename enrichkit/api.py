@@ -9,7 +9,8 @@ from typing import Any, get_args
 
 import pandas as pd
 
-from .cluster.coordinator import open_cluster, processes_of
+from .cluster.coordinator import open_cluster
+from .cluster.parts import processes_of
 from .errors import InputError
 from .formatting import perhaps
 from .planning.estimate import spent_before

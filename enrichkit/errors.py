@@ -98,7 +98,7 @@ class Stopped(EnrichError):
     ----------
     reason : str
         ``stop``, ``interrupt``, ``budget``, ``mixed``, ``store``, ``failures``, ``refused``, ``no_search``,
-        ``search_quota``, or the cause of a refusal that ends a run, such as ``daily_quota`` or ``auth``.
+        ``search_quota``, ``no_workers``, or the cause of a refusal that ends a run, such as ``daily_quota``.
     done, left : int
         Records complete, and records still to ask.
     """

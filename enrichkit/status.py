@@ -259,6 +259,7 @@ def stop_reason_text(reason: str, detail: str) -> Sentence:
         "failures": f"Question after question failed{said}. ",
         "mixed": f"Simulated and real answers never mix in one store{said}. Look at GOOGLE_GEMINI_BASE_URL, or choose ",
         "store": f"The store could not be written{said}. ",
+        "no_workers": f"No worker of the cluster asked anything{said}. Start some. ",
     }
     text = words.get(reason, f"Stopped{said}. ")
     return joined([text, Sentence("another {out}. ") if reason == "mixed" else ""], "")

@@ -8,47 +8,49 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
+import math
 import pickle
 import threading
 import time
 import uuid
-from array import array
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 
-from ..engine.shard_writer import Row, schema_of
-from ..errors import InputError, SetupError, StoreError
-from ..formatting import many
+from ..engine.shard_writer import schema_of
+from ..errors import SetupError
+from ..formatting import duration
+from ..messages import SIMULATOR
 from ..planning.estimate import spent_before, worst_request
-from ..planning.plan import RunPlan
 from ..pricing.budget import Budget
+from ..pricing.prices import prices_told
 from ..runs.lifecycle import check_setup, index_of, look_ahead
 from ..runs.options import Options
-from ..status import Status
-from ..store.files import Files, part_of, parts_of, read_json, work_area
-from ..store.index import Index, find
-from ..store.reader import StoreReader
-from ..store.rows import meta
+from ..status import Money, PaceView, Status
+from ..store.files import Files, part_of, work_area
+from ..store.index import Index
 from ..store.store import take_lock
 from .leases import BEATS_EVERY_SECONDS, Leases
-from .parts import open_parts, parts_of_records, share_key, write_rows
-from .sums import summed
-from .worker import Ended, ask_part
+from .outcome import PartsOutcome, summed
+from .parts import PARTS, division, open_parts, parts_of_records, write_rows
+from .worker import ALONE_SECONDS, Ended, ask_part
 
-USUAL_PARTS = 64
-PARTS = "parts.json"
-"""What says, in the work area of the whole store, of how many parts it is: the shards do so only once there are any."""
+LOG = logging.getLogger("enrichkit")
 DEATHS = 20
-"""So often may the workers of one part die before the run gives up."""
+"""So often may dask give a part up, since one worker after the other died of it, before the run does."""
+SILENT_SECONDS = 3.0
+"""So long after the last word of any worker it is asked whether there are some."""
+NOBODY = "no worker is in the cluster; start some and it goes on"
+SILENT = "the cluster's workers say nothing; they may be starting, or busy with other tasks"
 ONE_AT_A_TIME = 4
 """With less left than so many worst cases a part, the parts are asked one after the other, each with all of it."""
 NOT_SENT = ("out", "cluster", "parts", "names", "key", "notify", "progress", "budget_usd", "priority")
@@ -66,7 +68,7 @@ def open_cluster(
     plan, index = look_ahead(frame, options)
     check_setup(options, [questions.stage for questions in plan.stages])
     plan.check()
-    shared, parts = _division(plan, index, options)
+    shared, parts = division(plan, index, options)
     files = Files(work_area(options.folder) / "tmp")
     opening.callback(take_lock(options.folder, files).release)
     files.put(work_area(options.folder) / PARTS, json.dumps({"parts": parts}).encode())
@@ -74,64 +76,13 @@ def open_cluster(
     return Coordinator(outcome, index, parts_of_records(plan, shared, parts), parts), outcome
 
 
-def processes_of(plan: RunPlan, index: Index, options: Options) -> int:
-    """Return how many processes a call asks from: of a cluster, each thread of a worker asks a part at a time."""
-    if options.cluster is None:
-        return 1
-    _, parts = _division(plan, index, options)
-    threads: Mapping[str, int] = options.cluster.nthreads()
-    return max(1, min(parts, sum(threads.values())))
+class Said(NamedTuple):
+    """What an engine said last: of which part, where it hears of the run, its status; and when, if it goes on."""
 
-
-def _division(plan: RunPlan, index: Index, options: Options) -> tuple[list[str], int]:
-    """Return by which columns a table is divided, and into how many parts; raise if it, or the store, cannot be."""
-    if "part" in plan.table.column_names:
-        raise InputError("With a {cluster}, no column can be named {part!r}, like its folders. Rename it.", part="part")
-    in_parts = bool(parts_of(options.folder))
-    if not index.empty and not in_parts:
-        raise StoreError(
-            "{kept} is not kept in parts, as a {cluster} needs. Choose another {out}.", kept=options.folder
-        )
-    kept = index.parts_in_all or read_json(work_area(options.folder) / PARTS).get("parts", 0) * in_parts
-    if kept and options.parts not in (None, kept):
-        raise StoreError(
-            "{store} is kept in {number}, not {given:,}. Give that number, or choose another {out}.",
-            store=options.folder,
-            number=many(kept, "part"),
-            given=options.parts,
-        )
-    return share_key(plan), kept or options.parts or USUAL_PARTS
-
-
-class PartsOutcome:
-    """What has come of a run on parts, as their stores say."""
-
-    def __init__(self, plan: RunPlan, options: Options) -> None:
-        self.plan = plan
-        self.options = options
-        self.completed = array("i")
-        """The records that are complete, as the parts end that they are in."""
-
-    @property
-    def index(self) -> Index:
-        """What is sealed."""
-        return index_of(self.options, [questions.stage for questions in self.plan.stages])
-
-    def complete(self, records: npt.NDArray[np.integer]) -> None:
-        """Take note of records that are complete; those that were so before change nothing."""
-        self.completed.extend(records[~np.isin(records, self.completed)].tolist())
-
-    def unsealed(self) -> tuple[list[Row], pa.Schema]:
-        """Return no rows, since all that are complete will be sealed in seconds; and the schema of all parts."""
-        return [], schema_of(self.plan, self.index)
-
-    def completed_rows(self, records: Sequence[int], own_names: Mapping[str, str]) -> list[Row]:
-        """Return the rows of completed records without the raw replies, with the user's own names of columns."""
-        reader = StoreReader(self.options.folder, warn=False)
-        ids = [self.plan.id(record) for record in records]
-        table, raw = reader.rows_of(ids), {meta(stage, "replies") for stage in reader.stages}
-        rows = {row["_record_id"]: row for row in table.select(set(table.column_names) - raw).to_pylist()}
-        return [{own_names.get(name, name): cell for name, cell in rows[each].items()} for each in ids]
+    part: str
+    topic: str
+    status: Status
+    heard_at: float
 
 
 class Coordinator:
@@ -145,21 +96,28 @@ class Coordinator:
         self._run = f"enrichkit-{uuid.uuid4().hex[:12]}"
         assert self._options.rpm is not None
         self._leases = Leases(self._options.rpm)
-        self._statuses: dict[str, tuple[str, Status]] = {}
-        """By lease, the part that has or had it, and what it said last."""
-        self._topics: dict[str, str] = {}
-        """By lease, where its part hears of it."""
-        self._begun: set[str] = set()
-        """The tasks that a worker has begun."""
+        self._said: dict[str, Said] = {}
+        """By lease, what its engine said last."""
+        self._heard_at: dict[str, float] = {}
+        """When each task was heard of last that a worker has begun."""
+        self._trouble = ""
+        """Why nothing is heard of, if nothing is."""
+        self._workers = 0
+        """How many requests there may have been at a time, at most."""
         self._deaths = Counter[int]()
         self._lock = threading.Lock()
         self._news = threading.Event()
         self._paused = False
         self._error: Exception | None = None
         self._began, self._ended = time.monotonic(), 0.0
-        self._spent_before = spent_before(
-            index, self._plan, budget_usd=self._options.budget_usd, prices=self._options.prices
+        budget_usd, prices = self._options.budget_usd, self._options.prices
+        self._money = Money(
+            spent_usd=float(spent_before(index, self._plan, budget_usd=budget_usd, prices=prices)),
+            budget_usd=None if budget_usd is None else float(budget_usd),
+            prices=prices_told(prices),
+            simulated=self._options.model == SIMULATOR,
         )
+        """What is known of it before any part says something."""
         self._to_do = Counter(placed[self._plan.order].tolist())
         """How many records of each part have something to do."""
         self.reason: tuple[str, str] | None = None
@@ -231,13 +189,29 @@ class Coordinator:
                         running[part] = self._submit(part, budgets[part])
                     elif future.status == "finished":
                         ended[part] = self._take(part, future.result())
-                elif self.reason is not None and future.key not in self._begun:
-                    future.cancel()  # one that begins all the same has no lease, and ends by itself
+                elif self.reason is not None and self._is_lost(future.key):
+                    future.cancel()  # one that goes on all the same has no lease, and ends by itself
                     del running[part]
             if running:
+                self._look_for_workers()
                 self._news.wait(BEATS_EVERY_SECONDS)
                 self._news.clear()
         return ended
+
+    def _is_lost(self, task: str) -> bool:
+        """Whether a task's end is not waited for, since no worker has it, or none that is heard of."""
+        silent = time.monotonic() - self._heard_at.get(task, -math.inf)
+        return silent > ALONE_SECONDS or (silent > SILENT_SECONDS and self._trouble == NOBODY)
+
+    def _look_for_workers(self) -> None:
+        """Say so while no worker is heard of, and end the run once that has lasted too long."""
+        silent = time.monotonic() - max(self._heard_at.values(), default=self._began)
+        trouble = "" if silent < SILENT_SECONDS else SILENT if self._client.nthreads() else NOBODY
+        if trouble == NOBODY != self._trouble:
+            LOG.warning("Waiting: %s.", trouble)
+        self._trouble, patience = trouble, self._options.patience_seconds
+        if trouble and patience is not None and silent > patience and not self._paused:
+            self.stop("no_workers", f"for {duration(silent)}")
 
     def _submit(self, part: int, budget_usd: float | None) -> Any:
         """Give a part to the cluster. No key and no address of a notification goes along."""
@@ -259,9 +233,18 @@ class Coordinator:
 
         error = future.exception() if future.status == "error" else None
         if future.status == "cancelled":
-            error = SetupError("The cluster has lost {name}: its scheduler is gone, or was restarted.", name=future.key)
+            error = SetupError("The cluster was restarted, or its scheduler is gone. The same {call} goes on.")
         again = isinstance(error, KilledWorker) and self._deaths[part] < DEATHS and self.reason is None
         self._deaths[part] += again
+        name = part_of(self._options.folder, part).name
+        if again:
+            LOG.warning("The workers died that asked %s; it goes on in others.", name)
+        elif isinstance(error, KilledWorker):
+            error = SetupError(
+                "The workers died that asked {part}, again and again. Their logs may say why, such as for want of "
+                "memory. The same {call} goes on.",
+                part=name,
+            )
         if error is not None and not again:
             self._error = self._error or error
             self.stop("defect", f"{type(error).__name__}: {error}")
@@ -270,24 +253,27 @@ class Coordinator:
     def _take(self, part: int, ended: Ended) -> tuple[str, str] | None:
         """Take note of a part's end, and return why that was early, if it was."""
         if ended.reason is None:
-            self._outcome.complete(self._plan.order[self._placed[self._plan.order] == part])
+            ids = self._plan.ids.take(pa.array(self._plan.order[self._placed[self._plan.order] == part]))
         else:
-            self._outcome.complete(find(ended.completed, self._plan.ids))
+            ids = pa.array(ended.completed, pa.string())
             if ended.reason[0] != "budget":
                 self.stop(*ended.reason)
+        self._outcome.sealed.append(ids)
         return ended.reason
 
     def _hear(self, event: tuple[float, Mapping[str, Any]]) -> None:
-        said = event[1]
-        reason, status = pickle.loads(said["about"])
+        said, now = event[1], time.monotonic()
+        reason, status, sealed = pickle.loads(said["about"])
         with self._lock:
-            self._begun.add(said["task"])
-            self._statuses[said["lease"]] = said["part"], status
-            self._topics[said["lease"]] = said["topic"]
+            self._heard_at[said["task"]] = now
+            heard_at = -math.inf if said["over"] else now
+            self._said[said["lease"]] = Said(said["part"], said["topic"], status, heard_at)
             if said["over"]:
                 self._leases.end(said["lease"])
             else:
-                self._leases.hear(said["lease"], said["beat"], said["number"], time.monotonic())
+                self._leases.hear(said["lease"], said["beat"], said["number"], now)
+        if sealed:
+            self._outcome.sealed.append(pa.array(sealed))
         if reason is not None and reason[0] not in ("budget", "end"):
             self.stop(*reason)
         if said["beat"] == 0 or said["over"]:
@@ -296,7 +282,7 @@ class Coordinator:
     def _grant(self) -> None:
         with self._lock:
             grants = self._leases.grants(time.monotonic())
-            topics = [self._topics[lease] for lease in grants]
+            topics = [self._said[lease].topic for lease in grants]
         state = {"stop": self.reason is not None, "paused": self._paused}
         self._client.log_event(topics, {"grants": {lease: list(grant) for lease, grant in grants.items()}, **state})
 
@@ -304,19 +290,27 @@ class Coordinator:
     def status(self) -> Status:
         """The run at this moment, as its parts said last."""
         with self._lock:
-            said = list(self._statuses.values())
-        last = dict(said)
+            ever = list(self._said.values())
+        last, now = {said.part: said.status for said in ever}, time.monotonic()
         names = {part: part_of(self._options.folder, part).name for part in self._to_do}
         left = sum(last[name].left if (name := names[part]) in last else self._to_do[part] for part in self._to_do)
-        return summed(
-            [status for _, status in said],
+        status = summed(
+            [said.status for said in ever],
             list(last.values()),
             plan=self._plan,
             left=left,
-            seconds=(self._ended or time.monotonic()) - self._began,
-            spent_before=float(self._spent_before),
-            budget_usd=self._options.budget_usd,
-            rpm=self._options.rpm,
+            seconds=(self._ended or now) - self._began,
+            money=self._money,
+        )
+        alive = [said.status.traffic for said in ever if now - said.heard_at < ALONE_SECONDS]
+        self._workers = max(self._workers, sum(traffic.workers for traffic in alive))
+        return replace(
+            status,
+            waiting=self._trouble or status.waiting,
             paused=self._paused and self.reason is None,
             stopping=self.reason[0] if self.reason else None,
+            traffic=replace(
+                status.traffic, workers=self._workers, in_flight=sum(traffic.in_flight for traffic in alive)
+            ),
+            pace=PaceView((self._options.rpm or 0) / 60, 0.0, "as asked"),
         )

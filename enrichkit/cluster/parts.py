@@ -6,21 +6,25 @@ together, whatever order or spelling the table has.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from ..errors import StageError
-from ..formatting import joined
+from ..errors import InputError, StageError, StoreError
+from ..formatting import joined, many
 from ..planning.plan import RunPlan, read_otherwise
-from ..store.files import SHARDS_OF_A_PART, Files, part_of, work_area
+from ..runs.options import Options
+from ..store.files import SHARDS_OF_A_PART, Files, part_of, parts_of, read_json, work_area
 from ..store.index import Index, layout_of
 from ..table.cells import column_texts, digests
 from ..table.parquet import encode_parquet
 
+USUAL_PARTS = 64
+PARTS = "parts.json"
+"""What says, in the work area of the whole store, of how many parts it is: the shards do so only once there are any."""
 ROWS = "rows.parquet"
 """The table's rows of a part, in its work area; they replace those of the call before."""
 
@@ -34,7 +38,27 @@ def parts_of_records(plan: RunPlan, shared: Sequence[str], parts: int) -> npt.ND
     return 1 + (halves % np.uint64(parts)).astype(np.int64)
 
 
-def share_key(plan: RunPlan) -> list[str]:
+def division(plan: RunPlan, index: Index, options: Options) -> tuple[list[str], int]:
+    """Return by which columns a table is divided, and into how many parts; raise if it, or the store, cannot be."""
+    if "part" in plan.table.column_names:
+        raise InputError("With a {cluster}, no column can be named {part!r}, like its folders. Rename it.", part="part")
+    in_parts = bool(parts_of(options.folder))
+    if not index.empty and not in_parts:
+        raise StoreError(
+            "{kept} is not kept in parts, as a {cluster} needs. Choose another {out}.", kept=options.folder
+        )
+    kept = index.parts_in_all or read_json(work_area(options.folder) / PARTS).get("parts", 0) * in_parts
+    if kept and options.parts not in (None, kept):
+        raise StoreError(
+            "{store} is kept in {number}, not {given:,}. Give that number, or choose another {out}.",
+            store=options.folder,
+            number=many(kept, "part"),
+            given=options.parts,
+        )
+    return _share_key(plan), kept or options.parts or USUAL_PARTS
+
+
+def _share_key(plan: RunPlan) -> list[str]:
     """Return the columns that the questions of all stages are about; raise if there are none."""
     lead = plan.stages[0]
     shared = list(lead.per)
@@ -51,6 +75,15 @@ def share_key(plan: RunPlan) -> list[str]:
             )
         shared = [name for name in shared if name in other.per]
     return shared
+
+
+def processes_of(plan: RunPlan, index: Index, options: Options) -> int:
+    """Return how many processes a call asks from: of a cluster, each thread of a worker asks a part at a time."""
+    if options.cluster is None:
+        return 1
+    _, parts = division(plan, index, options)
+    threads: Mapping[str, int] = options.cluster.nthreads()
+    return max(1, min(parts, sum(threads.values())))
 
 
 def open_parts(plan: RunPlan, index: Index, placed: npt.NDArray[np.int64], schema: pa.Schema) -> list[int]:

@@ -20,7 +20,6 @@ from ..engine.recorder import Recorder, Share
 from ..errors import EnrichError, LockedError, StoreError
 from ..runs.lifecycle import open_engine
 from ..runs.options import Options
-from ..status import Status
 from ..store.files import work_area
 from ..table.parquet import read_parquet
 from .leases import BEATS_EVERY_SECONDS, Grant, Lease
@@ -33,10 +32,9 @@ LOCKED_SECONDS = 60.0
 
 
 class Ended(NamedTuple):
-    """How a part's engine has ended: the reason, if it was early, its last status, the records that it completed."""
+    """How a part's engine has ended: the reason, if it was early, and the records that it completed."""
 
     reason: tuple[str, str] | None
-    status: Status
     completed: list[str]
 
 
@@ -66,14 +64,14 @@ def ask_part(folder: Path, settings: Mapping[str, Any], *, parts: int, schema: p
                     if time.monotonic() > until:
                         raise
                     time.sleep(BEATS_EVERY_SECONDS)
-            with _in_touch(engine, lease, run=run, facts={"part": folder.name, "task": task}):
+            with _in_touch(engine, recorder, lease, run=run, facts={"part": folder.name, "task": task}):
                 engine.drive()
                 if engine.reason is None:  # also where nothing was asked: all parts have one schema
                     recorder.shard_writer.widen()
     except EnrichError as error:
         said = getattr(error, "sentence", error)
         raise type(error)("{said} (On the worker {worker}.)", said=said, worker=get_worker().address) from None
-    return Ended(engine.reason, engine.status, _completed(recorder))
+    return Ended(engine.reason, _sealed(recorder))
 
 
 def _stop_profiler(worker: Any) -> None:
@@ -83,12 +81,15 @@ def _stop_profiler(worker: Any) -> None:
         worker.loop.add_callback(profiler.stop)
 
 
-def _completed(recorder: Recorder) -> list[str]:
-    return [recorder.plan.id(record) for record in recorder.completed]
+def _sealed(recorder: Recorder, since: int = 0) -> list[str]:
+    """Return the records whose rows have been sealed, from one on: whoever reads the shards finds them."""
+    return [recorder.plan.id(record) for record in recorder.shard_writer.sealed[since:]]
 
 
 @contextlib.contextmanager
-def _in_touch(engine: Engine, lease: Lease, *, run: str, facts: Mapping[str, str]) -> Iterator[None]:
+def _in_touch(
+    engine: Engine, recorder: Recorder, lease: Lease, *, run: str, facts: Mapping[str, str]
+) -> Iterator[None]:
     """Say four times a second how far the engine is, and do what the run says in return."""
     from distributed import get_client, get_worker
 
@@ -110,7 +111,7 @@ def _in_touch(engine: Engine, lease: Lease, *, run: str, facts: Mapping[str, str
             (engine.pause if said["paused"] else engine.resume)()
 
     def say() -> None:
-        ended = False
+        ended, told = False, 0
         while not ended:
             ended = over.is_set()
             with lock:
@@ -118,7 +119,9 @@ def _in_touch(engine: Engine, lease: Lease, *, run: str, facts: Mapping[str, str
                 alone = time.monotonic() - heard_at[0] > ALONE_SECONDS
             if alone:
                 engine.stop("stop", "nothing is heard of the run")
-            about = pickle.dumps((engine.reason, engine.status))
+            sealed = _sealed(recorder, told)
+            told += len(sealed)
+            about = pickle.dumps((engine.reason, engine.status, sealed))
             said = {"lease": name, "topic": topic, "beat": beat, "number": number, "over": ended, "about": about}
             worker.log_event(run, {**facts, **said})
             over.wait(BEATS_EVERY_SECONDS)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import json
 import uuid
+from array import array
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -58,6 +59,8 @@ class ShardWriter:
         """What was spent on a question since that was last recorded in a sealed row."""
         self.payer: dict[str, str] = {}
         """The record that paid for a question."""
+        self.sealed = array("i")
+        """The records whose rows this run has sealed, in that order."""
         self._unsealed: list[tuple[int, Row]] = []
         self._growing: tuple[int | None, list[Row]] = None, []
         """The newest shard while it is not full, and its rows: it is sealed again as it grows."""
@@ -156,7 +159,9 @@ class ShardWriter:
     ) -> int:
         """Seal a shard's table with these rows new in it, and take note of who has paid; return its number."""
         number = self._store.seal(table, self._settled(rows), shard=shard)
-        self._plan.shards[[record for record, _ in rows]] = number
+        records = [record for record, _ in rows]
+        self._plan.shards[records] = number
+        self.sealed.extend(records)
         for question, payer in paid.items():
             self.payer[question] = payer
             self.spent.pop(question, None)

@@ -189,7 +189,7 @@ class Options:
         that cannot be read is asked for again, with its own deadline.
     patience_seconds : float or None
         How long refusals are waited for, in seconds, while nothing is accepted, before the run ends; pauses do not
-        count. None waits for ever.
+        count. None waits for ever. With a cluster, its workers are waited for as long.
     notify : str or list of str, optional
         Where to send a short notification when the run ends, however it ends. Addresses of `apprise`, for Slack,
         Discord, email, a webhook, ... (needs ``pip install 'enrichkit[notify]'``). Each gets one, with counts, cost,

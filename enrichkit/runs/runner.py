@@ -248,9 +248,10 @@ class Run:
 
     def _rows(self) -> Iterator[Row | None]:
         """Yield the row of every record that is completed, and None whenever the next is not yet, until the end."""
-        completed, place = self._recorder.completed, 0
+        place = 0
         while True:
             done = self.done  # before the look: so that it misses nothing
+            completed = self._recorder.completed
             while records := completed[place : place + ROWS_AT_ONCE]:
                 yield from self._recorder.completed_rows(records, self._options.names)
                 place += len(records)

@@ -13,9 +13,10 @@ import time
 import pytest
 
 import enrichkit
+from enrichkit.errors import Stopped
 from enrichkit.gemini.simulator import Simulator
 from support.fleet import KEY, distinct, fleet, messy, pids
-from support.waiting import wait_for
+from support.waiting import hold_after, wait_for
 
 WORKERS = 4
 SETTINGS = {"model": "gemini-3.5-flash-lite", "workers": WORKERS, "rpm": 60_000, "progress": False, "shard_rows": 20}
@@ -72,6 +73,37 @@ def test_twenty_killed_workers_cost_what_was_in_flight(tmp_path, capsys):
     assert set(enriched["_status"]) == {"done"}
     assert again <= kills * (WORKERS + 2)
     assert payers.keys() == {1}
+
+
+def test_without_a_worker_a_run_says_so_and_waits_ends_or_is_stopped(tmp_path):
+    """A cluster that has none yet, or none any more: it goes on as soon as one comes."""
+    frame, out = messy(30, 6), tmp_path / "out"
+    with Simulator() as simulator, fleet(0, GOOGLE_API_KEY=KEY, GOOGLE_GEMINI_BASE_URL=simulator.url) as client:
+        call = SETTINGS | {"out": out, "cluster": client, "parts": 2}
+        with pytest.raises(
+            Stopped, match=r"No worker of the cluster asked anything \(for [3-9] s\)\. Start some\."
+        ) as ended:
+            enrichkit.run(frame, patience_seconds=3, **call)
+        assert (ended.value.reason, ended.value.left) == ("no_workers", 30)
+
+        job = enrichkit.start(frame, **call)
+        wait_for(lambda: "no worker is in the cluster; start some" in job.status.waiting)
+        assert "no worker is in the cluster" in repr(job)
+        go = hold_after(simulator, 10)
+        client.cluster.scale(1)
+        wait_for(lambda: len(simulator.ledger) >= 10)
+        assert job.status.waiting == ""
+        [worker] = pids(client).values()
+        client.cluster.scale(0)
+        os.kill(worker, signal.SIGKILL)
+        wait_for(lambda: "no worker" in job.status.waiting)
+        assert job.status.traffic.in_flight == 0 or job.status.traffic.workers
+        assert "pending" in set(job.stop()["_status"])
+        go.set()
+        client.cluster.scale(1)
+        assert set(enrichkit.run(frame, **call)["_status"]) == {"done"}
+    assert enrichkit.verify(out).problems == ()
+    assert len(simulator.ledger) <= distinct(frame) + WORKERS + 2
 
 
 COORDINATE = """
