@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import multiprocessing
 import pickle
+import signal
 import sys
 import threading
 import time
@@ -45,7 +47,7 @@ def ask_part(folder: Path, settings: Mapping[str, Any], *, parts: int, schema: p
     """
     from distributed import get_worker
 
-    _stop_profiler(get_worker())
+    _prepare(get_worker())
     lease = Lease()
     try:
         options = Options(out=folder, progress=False, notify=[], **settings)
@@ -74,11 +76,17 @@ def ask_part(folder: Path, settings: Mapping[str, Any], *, parts: int, schema: p
     return Ended(engine.reason, _sealed(recorder))
 
 
-def _stop_profiler(worker: Any) -> None:
-    """Stop dask's sampling of stacks, by which a process of Python 3.11 may come to stand still (CPython's #106883)."""
+def _prepare(worker: Any) -> None:
+    """Let neither dask's sampling of stacks stop a process for ever, nor an interrupt that is for another end it.
+
+    The first happens on Python 3.11 (CPython's #106883). Terminals and Jupyter send an interrupt to the processes of a
+    LocalCluster, too, and what they have in flight would be lost.
+    """
     profiler = worker.periodic_callbacks.get("profile")
     if sys.version_info < (3, 12) and profiler is not None:
         worker.loop.add_callback(profiler.stop)
+    if multiprocessing.parent_process() and worker.thread_id == threading.main_thread().ident:  # its nanny ends it
+        worker.loop.add_callback(signal.signal, signal.SIGINT, signal.SIG_IGN)
 
 
 def _sealed(recorder: Recorder, since: int = 0) -> list[str]:

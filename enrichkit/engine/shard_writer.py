@@ -80,8 +80,7 @@ class ShardWriter:
 
     def unsealed_rows(self) -> Iterator[tuple[int, Row]]:
         """Yield the complete rows that are not sealed; whoever takes them before reading the shards misses none."""
-        yield from list(self._unsealed)
-        for rows in list(self._changed.values()):
+        for rows in [self._unsealed, *self._changed.values()]:
             yield from list(rows)
 
     def seal(self, *, everything: bool = False) -> None:
@@ -159,9 +158,8 @@ class ShardWriter:
     ) -> int:
         """Seal a shard's table with these rows new in it, and take note of who has paid; return its number."""
         number = self._store.seal(table, self._settled(rows), shard=shard)
-        records = [record for record, _ in rows]
-        self._plan.shards[records] = number
-        self.sealed.extend(records)
+        self._plan.shards[[record for record, _ in rows]] = number
+        self.sealed.extend(record for record, _ in rows)
         for question, payer in paid.items():
             self.payer[question] = payer
             self.spent.pop(question, None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -137,3 +138,37 @@ def test_without_its_coordinator_a_run_ends_and_the_same_call_goes_on(tmp_path):
             enriched = enrichkit.run(frame, out=out, cluster=client, **SETTINGS)
             assert set(enriched["_status"]) == {"done"}
             assert len(simulator.ledger) == distinct(frame)
+
+
+INTERRUPTED = """
+import os
+import sys
+import enrichkit
+from support.fleet import fleet, messy, pids
+if __name__ == "__main__":
+    settings = {"model": "gemini-3.5-flash-lite", "workers": 4, "rpm": 60_000, "progress": False}
+    with fleet(2, **{name: os.environ[name] for name in ("GOOGLE_API_KEY", "GOOGLE_GEMINI_BASE_URL")}) as client:
+        try:
+            enrichkit.run(messy(60, 12), out=sys.argv[1], cluster=client, parts=3, **settings)
+        except KeyboardInterrupt as interrupted:
+            print(interrupted)
+        print(len(pids(client)))
+"""
+
+
+def test_an_interrupt_leaves_the_workers_what_is_in_flight(tmp_path):
+    """A terminal and Jupyter send it to all processes of a group, those of a LocalCluster among them."""
+    frame, out, script = messy(60, 12), tmp_path / "out", tmp_path / "interrupted.py"
+    script.write_text(INTERRUPTED)
+    with Simulator(latency_seconds=0.5) as simulator, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GOOGLE_GEMINI_BASE_URL", simulator.url)
+        patch.setenv("GOOGLE_API_KEY", KEY)
+        process = subprocess.Popen([sys.executable, script, out], stdout=subprocess.PIPE, start_new_session=True)
+        wait_for(lambda: len(simulator.ledger) > 20 or process.poll() is not None)
+        os.killpg(process.pid, signal.SIGINT)
+        said = process.communicate()[0].decode()
+        verified = enrichkit.verify(out)
+    assert re.search(r"Interrupted\. \d+ of 60 records are done and saved", said)
+    assert said.endswith("\n2\n")
+    assert (verified.problems, verified.replies) == ((), len(simulator.ledger))
+    assert len(simulator.ledger) < distinct(frame)
