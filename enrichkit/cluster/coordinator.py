@@ -53,7 +53,7 @@ NOBODY = "no worker is in the cluster; start some and it goes on"
 SILENT = "the cluster's workers say nothing; they may be starting, or busy with other tasks"
 ONE_AT_A_TIME = 4
 """With less left than so many worst cases a part, the parts are asked one after the other, each with all of it."""
-NOT_SENT = ("out", "cluster", "parts", "names", "key", "notify", "progress", "budget_usd", "priority")
+NOT_SENT = ("out", "cluster", "parts", "names", "key", "notify", "progress", "budget_usd", "priority", "limit")
 """Settings that a part has no use for, or its own."""
 
 
@@ -150,9 +150,11 @@ class Coordinator:
         except Exception as error:
             if self._client.status == "running":
                 raise
-            raise SetupError("The cluster is gone. Its workers end by themselves; the same {call} goes on.") from error
+            raise SetupError(
+                "The {cluster} is gone, closed perhaps. Its workers keep what is in flight, and end."
+            ) from error
         finally:
-            self._ended = time.monotonic()
+            self._ended, self._trouble = time.monotonic(), ""
             if self._client.status == "running":
                 self._client.unsubscribe_topic(self._run)
         if self._error is not None:
@@ -215,7 +217,7 @@ class Coordinator:
 
     def _submit(self, part: int, budget_usd: float | None) -> Any:
         """Give a part to the cluster. No key and no address of a notification goes along."""
-        folder = write_rows(self._plan, self._options.folder, part, self._placed)
+        folder = write_rows(self._plan, self._options, part, self._placed)
         names = [name for name in Options.__dataclass_fields__ if name not in NOT_SENT]
         settings = {name: getattr(self._options, name) for name in names}
         by_prompt = self._options.prompt is not None and self._options.key is None
@@ -233,7 +235,7 @@ class Coordinator:
 
         error = future.exception() if future.status == "error" else None
         if future.status == "cancelled":
-            error = SetupError("The cluster was restarted, or its scheduler is gone. The same {call} goes on.")
+            error = SetupError("The {cluster} was restarted, or its scheduler is gone. The same {call} goes on.")
         again = isinstance(error, KilledWorker) and self._deaths[part] < DEATHS and self.reason is None
         self._deaths[part] += again
         name = part_of(self._options.folder, part).name

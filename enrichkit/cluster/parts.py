@@ -98,10 +98,15 @@ def open_parts(plan: RunPlan, index: Index, placed: npt.NDArray[np.int64], schem
     return sorted({*placed[plan.order].tolist(), *outdated})
 
 
-def write_rows(plan: RunPlan, out: Path, part: int, placed: npt.NDArray[np.int64]) -> Path:
-    """Write the table's rows of a part for whoever asks them, the most urgent first; return the part's folder."""
-    folder = part_of(out, part)
-    rows = np.flatnonzero((plan.record >= 0) & (placed[plan.record] == part))
+def write_rows(plan: RunPlan, options: Options, part: int, placed: npt.NDArray[np.int64]) -> Path:
+    """Write the table's rows of a part for whoever asks them, the most urgent first; return the part's folder.
+
+    With a limit, these are the rows of the records that it leaves: a part that is begun again knows no others.
+    """
+    folder, chosen = part_of(options.folder, part), placed == part
+    if options.limit is not None:
+        chosen &= np.isin(np.arange(len(placed)), plan.order)
+    rows = np.flatnonzero((plan.record >= 0) & chosen[plan.record])
     if not len(rows):  # a part that is only read again, or gets another schema; a table has to have rows
         rows = np.flatnonzero(plan.record >= 0)[:1]
     urgency = np.full(len(plan.ids), len(plan.ids))

@@ -119,7 +119,7 @@ def _in_touch(
             (engine.pause if said["paused"] else engine.resume)()
 
     def say() -> None:
-        ended, told = False, 0
+        ended, sent = False, 0
         while not ended:
             ended = over.is_set()
             with lock:
@@ -127,8 +127,8 @@ def _in_touch(
                 alone = time.monotonic() - heard_at[0] > ALONE_SECONDS
             if alone:
                 engine.stop("stop", "nothing is heard of the run")
-            sealed = _sealed(recorder, told)
-            told += len(sealed)
+            sealed = _sealed(recorder, sent)
+            sent += len(sealed)
             about = pickle.dumps((engine.reason, engine.status, sealed))
             said = {"lease": name, "topic": topic, "beat": beat, "number": number, "over": ended, "about": about}
             worker.log_event(run, {**facts, **said})

@@ -122,8 +122,19 @@ def test_a_plan_counts_the_workers_of_all_processes(workers, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_pilot_asks_as_few_as_its_limit_says(workers, served, tmp_path):
+    """Whatever parts they are in; the same call without it goes on."""
+    frame, out, simulator = messy(30, 10), tmp_path / "out", served()
+    call = SETTINGS | {"out": out, "cluster": workers, "parts": 4}
+    pilot = enrichkit.start(frame, limit=7, **call)
+    assert pilot.result()["_status"].tolist() == ["done"] * 7 + ["pending"] * 23
+    assert (pilot.status.records, pilot.status.later) == (7, 23)
+    assert set(enrichkit.run(frame, **call)["_status"]) == {"done"}
+    assert len(simulator.ledger) == distinct(frame)
+
+
 def test_nothing_is_written_for_a_call_that_is_refused(tmp_path):
-    """Questions with nothing in common cannot be divided; the pace has to be given, and a limit cannot be kept to."""
+    """Questions with nothing in common cannot be divided; the pace has to be given."""
     out, frame = tmp_path / "out", pd.DataFrame({"name": ["A"], "town": ["B"], "part": ["C"]})
     stages = [
         Stage(name, prompt=prompt, answer=Company) for name, prompt in (("firm", "{name}?"), ("place", "{town}?"))
@@ -135,7 +146,6 @@ def test_nothing_is_written_for_a_call_that_is_refused(tmp_path):
         enrichkit.run(frame, stages=stages[:1], **call)
     for wrong, said in (
         ({"rpm": None}, "rpm has to be given"),
-        ({"limit": 3}, "no limit"),
         ({"parts": 0}, "parts must be 1 to 9,999"),
         ({"cluster": "tcp://127.0.0.1:1"}, "cluster must be a client of dask.distributed"),
         ({"cluster": None, "parts": 3}, "parts are for a cluster"),
