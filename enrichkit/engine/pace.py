@@ -4,7 +4,8 @@ A refusal may name a delay that is exact (a window that opens then), false (a bu
 none at all. So nothing is believed before a probe has shown it; once a closure has ended just when it was said to, the
 next opening passes at full speed what the one before it passed. Everything is counted by when a request was sent, and
 a request counts as accepted until it is refused: how long answers take does not matter. Only where refusals all come
-at the same number under way, and hardly an answer does, that many are kept under way, whatever the speed.
+at the same number under way, and hardly an answer does, that many are kept under way, whatever the speed; one more is
+tried now and then, since what looks like such a limit at first may be a bucket's burst.
 
 `Pace` decides, purely, in whatever time it is given. `RateLimiter` keeps the workers waiting.
 """
@@ -12,6 +13,7 @@ at the same number under way, and hardly an answer does, that many are kept unde
 from __future__ import annotations
 
 import math
+import statistics
 import threading
 import time
 from collections import deque
@@ -33,16 +35,17 @@ FIRST_CLIMB, LONGEST_CLIMB = 20, 200
 ENOUGH = 10
 """So many accepted requests between two refusals make a measured speed."""
 OF_LATE, RECENT = 20, 200
-FULL_AFTER, DOUBTFUL = 3, 0.05
-"""So many refusals in a row at as many under way mean a limit on those, if hardly an answer came at as many."""
+FULL_AFTER, FULL_OF_LATE, DOUBTFUL = 3, 5, 0.2
+"""So many refusals, of the last so many, show a limit on how many are under way, if few answers came at as many."""
+TRIED_AFTER_SECONDS = 0.5
 LOOKS_EVERY_SECONDS = 0.1
 OPENING = 50
 """An opening that passed so many has shown its speed; a smaller one only its share of the whole cycle."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Ticket:
-    """One passage: its number, when, and how many others were under way."""
+    """One passage: its number, when, and how many others were under way; fewer once some of them turn out refused."""
 
     number: int
     at: float
@@ -50,16 +53,10 @@ class Ticket:
 
 
 class Pace:
-    """Decides when the next request may be sent. Pure: it reads no clock and never waits.
+    """Decides when the next request may be sent. Pure: it reads no clock and never waits."""
 
-    Parameters
-    ----------
-    rpm : float, optional
-        Requests a minute at most, evenly spaced, whatever the service takes.
-    """
-
-    def __init__(self, *, rpm: float | None = None) -> None:
-        self.limit(rpm)
+    def __init__(self) -> None:
+        self.limit(None)
         self._state: Literal["open", "probing", "closed"] = "open"
         self._number = 0
         self._last = -math.inf
@@ -78,15 +75,18 @@ class Pace:
         self._pause = 0.0
         self._until: float | None = None
         self._echo = 0.0  # how long a refusal takes to come back
+        self._known_in = SHORTEST_PAUSE_SECONDS  # by then it would have come; an answer may take a minute
         self._closures = 0
         self._named = self._exact = False  # whether the last closure had a delay, and ended just then
         self._allowance: int | None = None  # what an opening passed, where closures are exact
         self._under_way = 0
-        self._full: deque[int] = deque(maxlen=FULL_AFTER)  # how many were under way at the last refusals
+        self._full: deque[int] = deque(maxlen=FULL_OF_LATE)  # how many were under way at the last refusals
         self._most_at_once: int | None = None  # none unless the service limits that
+        self._trial: Ticket | None = None  # of one more
+        self._trial_at = self._trial_pause = 0.0
 
     def limit(self, rpm: float | None) -> None:
-        """Send so many requests a minute at most from now on; 0 for none."""
+        """Send so many requests a minute at most from now on, evenly spaced, whatever the service takes; 0 for none."""
         self._gap = 0.0 if rpm is None else 60 / rpm if rpm else math.inf
 
     def rate(self, now: float) -> float:
@@ -99,13 +99,14 @@ class Pace:
     def wait(self, now: float) -> float:
         """Return the seconds until the next request may be sent; 0 for at once."""
         wait = math.inf if self._gap == math.inf else self._last + self._gap - now
-        if self._most_at_once is not None:  # an answer wakes who waits
-            return max(0.0, wait, 0.0 if self._under_way < self._most_at_once else SHORTEST_PAUSE_SECONDS)
+        if self._most_at_once is not None:
+            # An answer wakes who waits; else one more is tried, and after that yet another, as it was not refused.
+            return max(0.0, wait, self._trial_at - now if self._under_way >= self._most_at_once else 0.0)
+        spaced = self._last + 1 / self.rate(now) - now
         if self._state == "open":
-            return max(0.0, wait, self._last + 1 / self.rate(now) - now)
+            return max(0.0, wait, spaced)
         if self._probe is not None:
-            # A refusal would have come by then; an answer may take a minute, and nobody should wait for that.
-            return max(0.0, wait, self._probe.at + 3 * self._echo + SHORTEST_PAUSE_SECONDS - now)
+            return max(0.0, wait, spaced, self._probe.at + self._known_in - now)
         return max(0.0, wait, self._probe_at - now)
 
     def sent(self, now: float) -> Ticket:
@@ -113,9 +114,14 @@ class Pace:
         self._number += 1
         ticket = Ticket(self._number, now, self._under_way)
         self._under_way += 1
-        if self._full and self._number % RECENT == 0:
-            self._full.popleft()  # the service may take more by now
-            self._most_at_once = None
+        if self._most_at_once is not None and ticket.others >= self._most_at_once:
+            if self._trial is None:
+                self._trial, self._trial_at = ticket, now + self._known_in
+            else:  # it was not refused, so that there is no limit, or another one
+                self._most_at_once = None
+                self._full.popleft()
+        elif self._number % RECENT == 0:
+            self._trial_at = now
         if self._start is None:
             self._start = self._since = self._opened = now
         if self._state != "open":
@@ -134,35 +140,50 @@ class Pace:
     def accepted(self, ticket: Ticket) -> None:
         """Learn that a request was not refused."""
         self._under_way -= 1
-        if self._probe is not None and ticket.number == self._probe.number:
+        if ticket is self._probe:
             self._open(ticket.at)
 
     def refused(self, ticket: Ticket, now: float, retry_after_seconds: float | None) -> None:
         """Learn from a refusal."""
         self._under_way -= 1
-        if self._most_at_once is not None and ticket.others < self._most_at_once:
-            self._full.clear()  # it is no limit on how many are under way, or one that was lowered
-            self._most_at_once = None
+        for other in self._recent:
+            other.others -= other.number > ticket.number
         if ticket in self._recent:
             self._recent.remove(ticket)
         self._echo = max(self._echo / 2, min(LONGEST_ECHO_SECONDS, now - ticket.at))
+        self._known_in = 3 * self._echo + SHORTEST_PAUSE_SECONDS
         self._sent -= ticket.at >= self._since
         self._passed -= ticket.at >= self._opened
-        if self._probe is not None and ticket.number == self._probe.number:
+        if self._most_at_once is not None and self._is_limited(ticket, now):
+            return
+        if ticket is self._probe:
             self._still_closed(now, retry_after_seconds)
-        elif self._state == "open" and ticket.at >= self._since:
-            self._begin(ticket, now)
+            if retry_after_seconds is None:
+                self._is_limited(ticket, now)
+        elif self._state == "open" and ticket.at >= self._since:  # an episode begins: slow down, and probe
+            self._base = self._speed(ticket, now)
+            self._climb = min(LONGEST_CLIMB, self._climb * 2)
+            self._allowance = None
+            self._try_alone(now)
+            self._is_limited(ticket, now)
 
-    def _begin(self, ticket: Ticket, now: float) -> None:
-        """Begin an episode: slow down, and probe."""
-        self._base = self._speed(ticket, now)
-        self._climb = min(LONGEST_CLIMB, self._climb * 2)
+    def _is_limited(self, ticket: Ticket, now: float) -> bool:
+        """Judge whether a limit on how many are under way refuses; if so, keep to it, and try one more later."""
         self._full.append(ticket.others)
-        most = min(self._full) if len(self._full) == FULL_AFTER else 0
-        if most and sum(ticket.others >= most for ticket in self._recent) <= len(self._recent) * DOUBTFUL:
-            self._most_at_once = most
-        self._allowance = None
-        self._try_alone(now)
+        most = statistics.median_low(self._full) if len(self._full) >= FULL_AFTER else 0
+        decided = [earlier.others for earlier in self._recent if earlier.number < ticket.number]
+        if not most or sum(others >= most for others in decided) > len(decided) * DOUBTFUL:
+            self._most_at_once = None
+            return False
+        if self._most_at_once is None:
+            self._state, self._since, self._sent = "open", now, 0
+            self._trial_pause = TRIED_AFTER_SECONDS
+        elif ticket is self._trial:
+            self._trial_pause = min(LONGEST_CLOSED_SECONDS, self._trial_pause * 2)
+        self._most_at_once = most
+        self._trial = None
+        self._trial_at = now + self._trial_pause
+        return True
 
     def _try_alone(self, now: float) -> None:
         """Pause, and let a probe go alone."""

@@ -77,7 +77,8 @@ class Ran:
 
 def simulate(service, questions, latency, *, workers=20, echo=0.01, rpm=None):
     """Ask so many questions in virtual time; ``echo`` is how long a refusal takes."""
-    pace, now, order = Pace(rpm=rpm), 0.0, itertools.count()
+    pace, now, order = Pace(), 0.0, itertools.count()
+    pace.limit(rpm)
     events, idle, waiting, refused, sends, accepted = [], workers, questions, 0, [], []
     while len(accepted) < questions:
         while idle and waiting and pace.wait(now) <= 1e-9:
@@ -204,6 +205,45 @@ def test_a_limit_on_how_many_are_under_way_is_learned(spread):
     seconds, refused = limited(lambda now: 8 if now < 10 else 12, 1000, latency)
     assert seconds <= (10 + 600 * 0.2 / 12) / 0.8
     assert refused <= 30
+
+
+@pytest.mark.parametrize("most", [1, 3, 9, 16, 60])
+@pytest.mark.parametrize("mean", [0.2, 1.0, 8.0])
+@pytest.mark.parametrize("spread", [0.2, 0.5, 1.0])
+def test_such_a_limit_is_learned_however_long_answers_take(most, mean, spread):
+    """Latencies are lognormal; the ideal is one after the other, so many at a time."""
+    dice, took = random.Random(most), []
+
+    def latency():
+        took.append(mean * dice.lognormvariate(-(spread**2) / 2, spread))
+        return took[-1]
+
+    questions = max(100, round(20 * most / min(1.0, mean)))
+    seconds, refused = limited(lambda now: most, questions, latency, workers=64, echo=0.03)
+    free = [0.0] * most
+    for each in took:
+        heapq.heapreplace(free, free[0] + each)
+    assert seconds <= max(free) / 0.9
+    assert refused <= 20 + questions * 0.03 + seconds / 30
+
+
+@pytest.mark.parametrize("says", [None, 3.0])
+@pytest.mark.parametrize(
+    ("per_second", "burst", "mean"), [(2, 5, 10), (2, 50, 10), (20, 5, 10), (20, 50, 2), (2, 5, 2)]
+)
+def test_a_burst_is_not_taken_for_such_a_limit(per_second, burst, mean, says):
+    """Slow answers leave a bucket's whole burst under way when it refuses first; more pass all the same."""
+    ran = simulate(Bucket(per_second, burst, says), per_second * 60, lambda: mean, workers=400)
+    assert ran.seconds <= (per_second * 60 - burst) / per_second * 1.15 + mean
+
+
+@pytest.mark.parametrize("latency", [0.2, 2.0, 10.0])
+@pytest.mark.parametrize("says", [None, 3.0])
+def test_a_bucket_without_a_burst_is_kept_up_with(latency, says):
+    """Two a second, and never two at once: what follows a probe is spaced like all the rest."""
+    ran = simulate(Bucket(2, 1, says), 120, lambda: latency)
+    assert ran.seconds <= 130
+    assert ran.refused <= 30
 
 
 @pytest.mark.parametrize("says", [0.0, 0.001, 0.5])
