@@ -14,40 +14,21 @@ from collections.abc import Collection, Sequence
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from ..reading.wording import undressed
-from .places import PLAIN_LETTERS
+from .places import PLAIN_LETTERS, pattern_of, word_list
 
 PROFILES = frozenset({"linkedin.com", "crunchbase.com"})
-SOCIAL = PROFILES | frozenset(
-    "lnkd.in facebook.com fb.com instagram.com threads.net x.com twitter.com t.co t.me tiktok.com youtube.com youtu.be "
-    "vk.com xing.com medium.com linktr.ee github.com wikipedia.org wikidata.org pitchbook.com angel.co wellfound.com "
-    "google.com googleusercontent.com bing.com archive.org bit.ly".split()
-)
+SOCIAL = PROFILES | frozenset(word_list("social"))
 """Social networks, profile sites, and where searches and short links lead: nobody's own site."""
-FREE_MAIL = frozenset(
-    "web.de mail.ru live.com msn.com me.com mac.com aol.com qq.com 163.com 126.com naver.com proton.me t-online.de "
-    "libero.it orange.fr wanadoo.fr free.fr bluewin.ch rediffmail.com zoho.com mail.com".split()
-)
+FREE_MAIL = frozenset(word_list("free_mail"))
 _FREE_MAIL = re.compile(r"(?:gmail|googlemail|outlook|hotmail|yahoo|ymail|gmx|icloud|protonmail|yandex)\.[a-z.]{2,6}")
 """Those with a host in every country."""
-REGISTERS = frozenset(
-    "europa.eu bund.de admin.ch gc.ca handelsregister.de unternehmensregister.de bundesanzeiger.de bafin.de finma.ch "
-    "zefix.ch oenb.at brreg.no finanstilsynet.no finanstilsynet.dk virk.dk bolagsverket.se fi.se prh.fi ytj.fi "
-    "finanssivalvonta.fi kvk.nl afm.nl cssf.lu lbr.lu fsma.be amf-france.org infogreffe.fr consob.it "
-    "registroimprese.it cnmv.es cmvm.pt centralbank.ie cro.ie fca.org.uk finra.org sedarplus.ca gleif.org".split()
-)
+REGISTERS = frozenset(word_list("registers"))
 """Regulators and registers of companies whose host does not say that it is a government's."""
 _GOVERNMENT = re.compile(r"(?:.+\.)?(?:gov|(?:gov|gob|gouv|gub|govt|gv|go)\.[a-z]{2})")
 _RESERVED = re.compile(r"(?:.+\.)?(?:example(?:\.(?:com|net|org))?|test|invalid|localhost)")
 """RFC 2606 and 6761."""
-_FORM = re.compile(
-    r"(?:your|my|the|insert|enter|firms?|company|fund|investor|capital|first|last|full|given|family|sur|user|name|"
-    r"person|profile|example|sample|dummy|placeholder|here|slug|handle|domain|website|site|url|link|linkedin|"
-    r"unavailable|unknown|xx+|[\W\d_])*"
-)
-_TELLS = re.compile(
-    r"your|insert|name|profile|example|sample|dummy|placeholder|slug|handle|domain|website|unavailable|unknown|xxx|"
-    r"^\W*(?:firm|company|person|user)?\W*$"
-)
+_FORM = re.compile(rf"(?:{pattern_of('form').pattern})*")
+_TELLS = pattern_of("tells")
 _SCHEME = re.compile(r"(?:h+(?:t+p+|xxp)s?(?:[:;]/*|//))*/*", re.IGNORECASE)
 _AT = re.compile(r"\s*[\[({]\s*(?:at|@)\s*[\])}]\s*|(?<=\w)\s+at\s+(?=[\w-]+\.\w)", re.IGNORECASE)
 _DOT = re.compile(r"\s*[\[({]\s*(?:dot|\.)\s*[\])}]\s*|(?<=\w)\s+dot\s+(?=\w)", re.IGNORECASE)
@@ -60,16 +41,8 @@ SHORTEST = 3
 """Letters of a word that says whose a longer word is which begins with it."""
 LONGEST_NAME = 100
 """Characters that are compared; a longer text is no name, and would cost time."""
-LEGAL = frozenset(
-    "inc incorporated llc ltd limited lp llp plc gmbh mbh ag kg kgaa sa sas sarl srl spa bv nv ab as asa oy oyj aps se "
-    "co corp corporation company pte pty pvt kk sicav sca scs ug ou zrt kft doo sro the and und et of de la le".split()
-)
-TRADE = frozenset(
-    "capital cap venture ventures vc partner partners fund funds invest investor investors investment investments "
-    "investing equity private pe asset assets management manager managers group holding holdings advisor advisors "
-    "advisory adviser advisers growth wealth family office finance financial global international innovation "
-    "innovations bank trust associates".split()
-)
+LEGAL = frozenset(word_list("legal"))
+TRADE = frozenset(word_list("trade"))
 """Words of the trade, which tell nobody apart; in initials they count."""
 _SILENT, _LAST = LEGAL | TRADE, TRADE | {""}
 _UMLAUTS = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "ø": "oe", "å": "aa"})

@@ -58,19 +58,13 @@ from ..table.arrow import alike
 from . import checks
 from .addresses import SOCIAL, host_in, host_of, is_at, is_free_mail, resembles
 from .kinds import BETWEEN, Kind
-from .places import load
+from .places import load, pattern_of, word_list
 from .stage import Stage, prompt_text
 
 __all__ = ["DEEP", "FUND", "KEY", "POC", "SECTORS", "STAGES"]
 
 KEY = ("fund.title", "poc.first_name", "poc.last_name")
-SECTORS = tuple(
-    "venture-capital private-equity hedge-funds growth-capital private-debt public-markets fixed-income commodities "
-    "technology software saas enterprise-software ai-ml healthcare healthtech biotech fintech cleantech real-estate "
-    "infrastructure energy manufacturing consumer retail ecommerce hospitality media entertainment telecommunications "
-    "aerospace defense transportation agriculture education financial-services insurance crypto-blockchain "
-    "impact-investing esg sustainable-finance".split()
-)
+SECTORS = word_list("sectors")
 
 
 class Person(Answer):
@@ -141,18 +135,8 @@ POC_PROMPT, FUND_PROMPT, DEEP_PROMPT = map(_prompt, ("poc", "fund", "deep"))
 SYNONYMS = prompt_text("synonyms")
 """Other words for sectors and stages of investment, as models write them."""
 INVESTED = tuple("pre-seed seed series-a series-b series-c-plus growth buyout pre-ipo public any".split())
-_ENDED = re.compile(
-    r"^\W*(?:former(?:ly)?|ex[- ]|previous(?:ly)?|past |was |stepped down|one-time|ancien\w*|ehemal\w*|vormal\w*|"
-    r"früher\w*|tidigare|tidligere|entinen|bis \d{4})|"
-    r"\b(?:retired|resigned|deceased|died|no longer|alumn(?:us|a)|emerit(?:us|a|i)|left (?:in|the))\b|"
-    r"\b(?:until|till) (?:\w+ )?\d{4}|\b\d{4}\s?[-–]\s?\d{4}\b|\bto \d{4}\b",
-    re.IGNORECASE,
-)
-_NO_ROLE = re.compile(
-    r"[^a-zA-Z]*|.*(?:://|@|#|\[|\+).*|(?:mrs?|ms|dr|ph\.?d|m\.?d)\W*|(?:see|works?) .*|"
-    r"(?:in|pub|company|team)/\S+|linkedin .*|[\w-]+(?:\.[\w-]+)+|.*\b(?:connections|followers|dad|mom|mum)\b.*",
-    re.IGNORECASE | re.ASCII,
-)
+_ENDED = pattern_of("role_ended", re.IGNORECASE)
+_NO_ROLE = pattern_of("no_role", re.IGNORECASE | re.ASCII)
 _LABEL = re.compile(
     r"^(?:(?:current |present )?(?:role|position|title):|(?:he|she|they) (?:is|are) (?:currently |now )?)\s*", re.I
 )

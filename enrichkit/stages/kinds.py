@@ -23,18 +23,10 @@ from .addresses import PROFILES, host_in, host_of, is_at, is_made_of, names_only
 
 BETWEEN = re.compile(r"[;/|•+&,；、，،\n]|\b(?:and|or)\b", re.IGNORECASE)
 """What stands between the values of one cell."""
-_BESIDE_CITY = re.compile(
-    r"^\W*(?i:city|hq|headquarter(?:s|ed)|based|located)\b[\s:]+(?:in\s+)?|[(\[].*|"
-    r"\b(?=\w*\d)\w+\b|(?<=\w)\s+[A-Z]{2,3}(?=\W*$)"
-)
+_BESIDE_CITY = places.pattern_of("parts_of_city")
 """What may stand in one text with a city: a label, brackets, a postcode, a region's code."""
 _SEVERAL = re.compile(r"[;|•+&；、\n]|\b(?:and|or)\b", re.IGNORECASE)
-_NO_CITY = re.compile(
-    r"\d|@|://|\b(?:remote|online|virtual|distributed|worldwide|global|various|multiple|offices?|headquarters|hq|"
-    r"website|region|area|county|province|state|street|rue|avenue|boulevard|calle|\w+stra(?:ss|ß)e|suite|floor|box|"
-    r"(?:central|western|eastern|northern|southern) \w+|europe|asia|africa)\b",
-    re.IGNORECASE,
-)
+_NO_CITY = places.pattern_of("no_city", re.IGNORECASE)
 _EXAMPLES = re.compile(r"(?:https?://|www\.)[^\s\"'<>()⟦⟧,;]+|[\w.+-]+@[\w.-]+\.\w+|\+\d[\d ()-]{6,}\d")
 _EXTENSION = re.compile(r"(?:ext(?:ension|n)?|x)[\s.:]*\d{1,6}\)?$", re.IGNORECASE)
 _NUMBER = re.compile(r"[+＋(]?\d[\d ()./\u00a0–-]{5,30}\d")

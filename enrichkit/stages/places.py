@@ -13,7 +13,24 @@ import re
 import threading
 import unicodedata
 from collections.abc import Iterable, Mapping
+from importlib.resources import files
 from typing import Any
+
+
+def lines_in(name: str) -> list[str]:
+    """Return the lines of a list that comes with the package."""
+    return files(__package__).joinpath("words", f"{name}.txt").read_text(encoding="utf-8").splitlines()
+
+
+def word_list(name: str) -> tuple[str, ...]:
+    """Return the words of such a list."""
+    return tuple(" ".join(lines_in(name)).split())
+
+
+def pattern_of(name: str, flags: int = 0) -> re.Pattern[str]:
+    """Return the pattern that such a list has a way of in each line."""
+    return re.compile("|".join(lines_in(name)), flags)
+
 
 PLAIN_LETTERS = str.maketrans(
     {"ø": "o", "ł": "l", "đ": "d", "ð": "d", "þ": "th", "æ": "ae", "œ": "oe", "ħ": "h", "ı": "i"}
@@ -24,34 +41,19 @@ COMMON = 3
 """A name known in more countries than this, such as San José, may well be some town's in any other."""
 LONGEST = 100
 """Characters; a longer text cannot be the name of a place."""
-_ALIASES = """
-    GB UK, Great Britain, Britain, England, Scotland, Wales, Northern Ireland
-    AE UAE, Emirates | BN Brunei | CD DR Congo, DRC, Democratic Republic of the Congo | CI Ivory Coast | CV Cape Verde
-    KR Korea, Republic of Korea | MO Macau | NL Holland | TR Turkey, Turkiye | RU Russia, Россия | US America
-"""
+_ALIASES = lines_in("aliases")
 """What ISO's names leave out; how a country is called in other languages, its translations know."""
 _LANGUAGES = "ar cs da de el es fi fr he hi hu it ja ko nb_NO nl pl pt pt_BR ro ru sv tr uk zh_CN".split()
 # Countries between which a city may be counted either way; Georgia is a state as well.
-_TOGETHER = (
-    "CN HK MO TW|US PR GU VI AS MP UM|GB IM JE GG GI BM KY VG|FR MC GP MQ GF RE YT NC PF BL MF PM WF|NL CW AW SX BQ|"
-    "IL PS|RU UA|DK FO GL|FI AX|NO SJ|MA EH|RS XK|AU CX CC NF|NZ CK NU TK|GE US"
-).split("|")
+_TOGETHER = lines_in("together")
 _SIGNS = {"€": "EUR", "£": "GBP", "₹": "INR", "₩": "KRW", "RMB": "CNY"} | dict(
     sign.split() for sign in "US$ USD|C$ CAD|CA$ CAD|A$ AUD|AU$ AUD|NZ$ NZD|HK$ HKD|S$ SGD|R$ BRL".split("|")
 )
-_ENGLISH_REGIONS = (
-    "Bavaria, Saxony, Hesse, Lower Saxony, Thuringia, Rhineland-Palatinate, North Rhine-Westphalia, Catalonia, "
-    "Andalusia, Basque Country, Lombardy, Tuscany, Piedmont, Sicily, Brittany, Normandy, Burgundy, Corsica, Flanders, "
-    "Wallonia, Scania, Tyrol, Styria, Carinthia, Silesia, Bohemia, Moravia, Silicon Valley, "
-    "Benelux, DACH, Nordics, Scandinavia, Baltics, Balkans, Iberia, Middle East, EMEA, MENA, CEE, APAC, LATAM"
-)
+_ENGLISH_REGIONS = [name for line in lines_in("regions") for name in line.split(", ")]
+"""Regions by their English names, which ISO has not, and those of several countries."""
 _BAR = "ǁ"
 """A letter of no city, between the names of one."""
-_FICTION = re.compile(
-    r"1\d{3}55501\d\d|44(?:20794600?\d{3}|1632960\d{3}|1\d{2}4960\d{3}|7700900\d{3}|8081570\d{3}|3069990\d{3})|"
-    r"61(?:[2378](?:5550|7010)\d{4}|491570\d{3})|353(?:2091\d{5})|468465004\d\d|4631390060\d|46406280\d{4}|"
-    r"33(?:19900|26191|35301|46571|53649|63998)\d{4}|49(?:3023125\d{3}|6990009\d{3}|4066969\d{3}|8999998\d{3})"
-)
+_FICTION = pattern_of("fiction")
 """Numbers that regulators keep for books and films, without their +."""
 _LOADING = threading.Lock()  # twenty workers that ask for the first time load the cities once
 
@@ -191,7 +193,7 @@ def _looked_up(database: str, name: str) -> Any:
 
 @functools.cache
 def _aliases() -> Mapping[str, str]:
-    lines = [line.strip().partition(" ") for line in re.split(r"[\n|]", _ALIASES.strip())]
+    lines = [line.partition(": ") for line in _ALIASES]
     return {name.casefold(): code for code, _, names in lines for name in names.split(", ")}
 
 
@@ -214,7 +216,7 @@ def _translated() -> Mapping[str, str]:
 @functools.cache
 def _regions() -> Mapping[str, frozenset[str]]:
     """Return the names of each country's regions, and those of larger ones in English under no country."""
-    regions = {"": {_plain(name) for name in _ENGLISH_REGIONS.split(",")}}
+    regions = {"": set(map(_plain, _ENGLISH_REGIONS))}
     with contextlib.suppress(ImportError):
         import pycountry
 
