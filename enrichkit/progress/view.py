@@ -8,7 +8,7 @@ the summary knows only tables and literal styles, since GitHub and a notebook th
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
@@ -19,11 +19,11 @@ LONGEST_TEXT = 3 * LONGEST_CELL
 BAR_RANK, LINE_RANK, FIRST_RANK, DETAIL = 0, 1, 2, 3
 """The highest rank beside a terminal's bar, in a line, in a log's first line, and in a table of all facts."""
 BOUND_AFTER_SECONDS, NEARLY = 10, 0.8
-BAR_WIDTH = 110
 ROOT = 'class="mathjax_ignore tex2jax_ignore"'
 """Else two dollar signs in a text become a formula."""
 PAGE = "max-width:680px"
 LIVE = ";font-size:13px;line-height:1.5;font-variant-numeric:tabular-nums;color:var(--jp-content-font-color1,inherit)"
+NARROW = "width:0;min-width:100%;white-space:nowrap;overflow:hidden;text-overflow:ellipsis"
 CELL = "text-align:left;vertical-align:top;border:none;padding:1px 14px 1px 0"
 
 
@@ -249,61 +249,38 @@ def last_line(status: Status) -> str:
 def html_view(status: Status, *, ended: bool, notes: Sequence[str] = (), live: bool = False) -> str:
     """Return a run as HTML, half a screen wide or more, in lines that a saved notebook's diff can be read by.
 
-    It needs nothing: no kernel, no script, no style sheet, no trust. ``live``, on a page that is trusted, it has inline
-    SVG, a bar and the latest answers, too, and says of when it is: a kernel may die.
+    It needs nothing: no kernel, no script, no style sheet, no trust. ``live``, it has bars and the latest answers, too,
+    and says of when it is: a kernel may die.
     """
-    drawn = {title: histogram(title, counts) for title, counts in _levels(status).items()} if live else {}
-    facts = [fact for fact in describe(status, ended=ended) if fact.name not in drawn]
-    moment = f' <span style="opacity:.65">as of {datetime.now():%H:%M:%S}</span>' if live else ""
+    facts = {fact.name: _escaped(fact.text) for fact in describe(status, ended=ended)}
+    moment, bar, latest = "", "", ""
+    if live:
+        facts |= {title: _drawn(counts) for title, counts in _levels(status).items()}
+        moment = f' <span style="opacity:.65">as of {datetime.now():%H:%M:%S}</span>'
+        bar = _progress(status.done + status.failed, max(status.records, 1), "display:block;width:100%")
+        rows_seen = [" · ".join(map(_escaped, (key, came, values))) for key, values, came in status.latest]
+        latest = "".join(f'<div style="{NARROW}">{row}</div>' for row in rows_seen)
     head = "<br>\n".join([f"<b>{headline(status, ended=ended)}</b>{moment}", *map(_escaped, notes)])
-    finished, records = status.done + status.failed, max(status.records, 1)
-    bar = f'<progress value="{finished}" max="{records}" style="display:block;width:100%"></progress>' if live else ""
-    side = f'<div style="flex:0 0 220px">{"".join(drawn.values())}</div>' if drawn else ""
-    rows = _table([(fact.name, fact.text) for fact in facts])
-    narrow = "width:0;min-width:100%;white-space:nowrap;overflow:hidden;text-overflow:ellipsis"
-    line = f'<div style="{narrow}">{{}} · {{}} · {{}}</div>'
-    latest = live * "".join(line.format(*map(_escaped, (key, came, values))) for key, values, came in status.latest)
-    return (
-        f'<div {ROOT} style="{PAGE}{LIVE * live}"><p style="margin:0 0 4px 0">{head}</p>\n{bar}'
-        f'<div style="display:flex;flex-wrap:wrap;gap:12px 32px">\n<div style="flex:1 1 330px">{rows}</div>{side}</div>'
-        f"{latest}</div>"
+    rows = "".join(
+        f'<tr style="background:none"><td style="{CELL};white-space:nowrap;opacity:.65">{name}</td>\n'
+        f'<td style="{CELL};white-space:normal;overflow-wrap:anywhere">{text}</td></tr>\n'
+        for name, text in facts.items()
     )
+    table = f'<table style="margin:0;border:none"><tbody>\n{rows}</tbody></table>\n' if rows else ""
+    return f'<div {ROOT} style="{PAGE}{LIVE * live}"><p style="margin:0 0 4px 0">{head}</p>\n{bar}{table}{latest}</div>'
 
 
-def _table(rows: Iterable[Sequence[str]]) -> str:
-    """Return rows as HTML, a line each; what stands before the last cell is not broken where it fits."""
-    lines = "".join(
-        '<tr style="background:none">'
-        + f'<td style="{CELL};white-space:nowrap;opacity:.65">{_escaped(first)}</td>\n'
-        + "".join(
-            f'<td style="{CELL};white-space:normal;overflow-wrap:anywhere">{_escaped(text)}</td>' for text in rest
-        )
-        + "</tr>\n"
-        for first, *rest in rows
-    )
-    return f'<table style="margin:0;border:none"><tbody>\n{lines}</tbody></table>\n' if lines else ""
+def _drawn(counts: Mapping[str, int]) -> str:
+    """Return counts by level, each with a bar for its share."""
+    whole, share = sum(counts.values()), '<span style="white-space:nowrap">{} {:,} {}</span>'
+    drawn = [
+        (_progress(count, whole, "width:60px"), count, _escaped(level)) for level, count in counts.items() if count
+    ]
+    return "&emsp;\n".join(share.format(*each) for each in drawn)
 
 
-def histogram(title: str, counts: Mapping[str, int]) -> str:
-    """Return counts by level as an SVG in the colour of the text around it; what is there at all is seen.
-
-    >>> print(histogram("confidence", {"high": 3})[:54])
-    <svg width="220" height="34" viewBox="0 0 220 34" role
-    """
-    most = max([*counts.values(), 1])
-    rows = [f'<text y="11" font-weight="bold">{_escaped(title)}</text>']
-    for y, (level, count) in enumerate(counts.items()):
-        width = max(1, round(BAR_WIDTH * count / most)) if count else 0
-        rows.append(
-            f'<g transform="translate(0 {18 + 16 * y})"><text y="10" opacity=".65">{_escaped(level)}</text>'
-            f'<rect x="64" y="1" width="{width}" height="10" rx="2" opacity=".55"/>'
-            f'<text x="{68 + width}" y="10">{count:,}</text></g>'
-        )
-    height = 18 + 16 * len(counts)
-    return (
-        f'<svg width="220" height="{height}" viewBox="0 0 220 {height}" role="img" fill="currentColor" '
-        f'style="display:block;margin-bottom:6px;font-size:11px">{"".join(rows)}</svg>'
-    )
+def _progress(value: int, most: int, style: str) -> str:
+    return f'<progress value="{value}" max="{most}" style="{style}"></progress>'
 
 
 def summary_text(status: Status, *, ended: bool, notes: Sequence[str] = ()) -> str:

@@ -14,7 +14,6 @@ from enrichkit.progress.view import (
     beside_bar,
     describe,
     headline,
-    histogram,
     html_view,
     next_call,
     one_line,
@@ -98,7 +97,7 @@ class Page(HTMLParser):
 
 
 def test_the_live_view_shows_what_a_person_wants_to_know():
-    """Counts, time left, speed, tokens, cost against budget, the pace, the histogram, the last problem."""
+    """Counts, time left, speed, tokens, cost against budget, the pace, bars by level, the last problem."""
     html = live_html(changed(budget_usd=40.0))
     for told in ("Running", "102 of 544 records", "4 min 20 s left", "2 failed", "57 answers shared", "1.7 records/s"):
         assert told in html
@@ -107,7 +106,7 @@ def test_the_live_view_shows_what_a_person_wants_to_know():
         "1.50 of a budget of 40.00 USD",
         "fund: overloaded: busy",
         "confidence",
-        "<svg",
+        "</progress> 70 high",
     ):
         assert told in html
     assert "Resume" not in html
@@ -194,17 +193,15 @@ def test_the_summary_needs_no_style_sheet_no_svg_and_no_variable():
 
 def test_the_live_view_takes_its_colours_from_the_page():
     """Text is never black on black."""
-    assert 'fill="currentColor"' in histogram("confidence", {"high": 1})
     assert not re.search(r"(?<!-)\bcolor:\s*#", live_html(STATUS))
 
 
-@pytest.mark.parametrize("counts", [{}, {"high": 0}, {"high": 10**9, "low": 1}])
-def test_a_histogram_draws_any_counts(counts):
-    """None, nothing yet, and far apart: what is there at all is seen, and nothing leaves the picture."""
-    widths = [int(width) for width in re.findall(r'<rect x="64" y="1" width="(\d+)"', histogram("c", counts))]
-    assert widths == [
-        0 if not count else max(1, round(110 * count / max(counts.values()))) for count in counts.values()
-    ]
+@pytest.mark.parametrize("counts", [{"high": 0, "low": 1}, {"high": 10**9, "low": 1}])
+def test_each_level_has_a_bar_of_its_share(counts):
+    """What is there at all is seen; a level that nobody gave is left out."""
+    drawn = re.findall(r'value="(\d+)" max="(\d+)" style="width:60px"', live_html(changed(confidence=counts)))
+    levels = [(str(count), str(sum(counts.values()))) for count in counts.values() if count]
+    assert drawn[: len(levels)] == levels
 
 
 def test_its_words_for_every_state():
