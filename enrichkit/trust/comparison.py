@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
-import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..errors import InputError
@@ -22,6 +21,7 @@ from ..stages.checks import kinds_of_facts, means_the_same
 from ..stages.choice import checks_as_stored, stage_as_stored
 from ..stages.funds import STAGES
 from ..stages.kinds import BETWEEN
+from ..store.decisions import shown
 from ..store.index import RECORD_ID
 from ..store.reader import ORIGIN, StoreReader
 from ..store.rows import Outcome, meta, read_payload, stage_values
@@ -32,8 +32,6 @@ from .doubts import fields, read_answers, with_pages
 from .frames import evidence_of
 
 CELL = [RECORD_ID, "column"]
-DECIDED = ("right", "wrong", "value")
-"""The decisions that may replace an answer."""
 COMPARED = ("stage", "column", "old", "new", "why", "old_state", "new_state", "old_pages", "new_pages")
 
 
@@ -110,44 +108,48 @@ def paired(before: Reading, after: Reading) -> pd.DataFrame:
 def read_cells(source: str | Path | pd.DataFrame, *, decided: bool = True) -> Reading:
     """Return a store's answers, or a frame's, as they were ``decided`` or came; of a stage that failed, none."""
     if isinstance(source, pd.DataFrame):
-        if lacking := {*CELL, "stage", "answer", "state", "pages"} - {*source.columns}:
-            raise InputError(
-                "This frame has no {lacking}: give a store's folder, or a frame that trust.evidence has returned.",
-                lacking=", ".join(sorted(lacking)),
-            )
-        once = source.loc[:, ~source.columns.duplicated()].drop_duplicates(CELL)
-        cells = once.reindex(columns=once.columns.union(["cell", "decision"], sort=False))
-        for name in ("answer", "cell"):  # a file may have made numbers of texts
-            texts = [None if is_missing(cell) else unguarded(as_text(cell)) for cell in cells[name]]
-            cells[name] = pd.Series(texts, cells.index, dtype=object)
-        cells[RECORD_ID] = cells[RECORD_ID].astype(str)
-        answer = cells["answer"].mask(cells["decision"].isin(["wrong", "value"]), cells["cell"])
-        return Reading(cells.assign(answer=answer), cells["answer"])
-    reader = StoreReader(source, warn=False)
+        reader, cells = None, _kept(source)
+    else:
+        reader = StoreReader(source, warn=False)
+        cells = _with_failed(reader)
+    decision, came = cells["decision"], cells["answer"].astype(object)
+    of_a_person = decision.isin(["wrong", "value"]) | (decision.eq("right") & came.isna())
+    return Reading(cells.assign(answer=came.mask(of_a_person & decided, cells["cell"])), came, reader)
+
+
+def _kept(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return a frame that was kept from `evidence`, perhaps in a file, which may have made numbers of texts."""
+    if lacking := {*CELL, "stage", "answer", "state", "pages"} - {*frame.columns}:
+        raise InputError(
+            "This frame has no {lacking}: give a store's folder, or a frame that trust.evidence has returned.",
+            lacking=", ".join(sorted(lacking)),
+        )
+    once = frame.loc[:, ~frame.columns.duplicated()].drop_duplicates(CELL)
+    cells = once.reindex(columns=once.columns.union(["cell", "decision"], sort=False))
+    for name in ("answer", "cell"):
+        texts = [None if is_missing(cell) else unguarded(as_text(cell)) for cell in cells[name]]
+        cells[name] = pd.Series(texts, cells.index, dtype=object)
+    return cells.assign(**{RECORD_ID: cells[RECORD_ID].astype(str)})
+
+
+def _with_failed(reader: StoreReader) -> pd.DataFrame:
+    """Return a store's evidence, and each field of the stages that failed and left none."""
     cells = evidence_of(reader)
-    origin = dict(cells.attrs)
-    key = dict(zip(origin[ORIGIN]["key"], reader.key, strict=True))
+    key = dict(zip(cells.attrs[ORIGIN]["key"], reader.key, strict=True))
     known = set(zip(cells[RECORD_ID], cells["stage"], strict=True))
     failed = [
-        {RECORD_ID: row[RECORD_ID]}
-        | {name: row[own] for name, own in key.items()}
+        {name: row[own] for name, own in {RECORD_ID: RECORD_ID, **key}.items()}
         | {"stage": stage, "column": column, "state": "failed", "answer": None, "pages": []}
-        | {"decision": judged[column].of(None) if column in judged else None}
+        | ({"decision": judged[column].of(None), "cell": shown(judged[column].value or "")} if column in judged else {})
         for row in reader.facts(["status", "decisions"], [RECORD_ID, *reader.key], decided=False).to_pylist()
         for stage, columns in reader.answers.items()
         if row[meta(stage, "status")] == "failed" and (row[RECORD_ID], stage) not in known
         for judged in [reader.decisions.judgements(row, stage)]
         for column in columns
     ]
-    cells = pd.concat([cells, pd.DataFrame(failed)], ignore_index=True) if failed else cells
-    cells.attrs = origin
-    came, answers = cells["answer"], cells["answer"].astype(object).copy()
-    at = cells.index[decided & cells["decision"].isin(DECIDED)]
-    table = reader.rows([RECORD_ID, *cells.loc[at, "column"]]) if len(at) else pa.table({RECORD_ID: []})
-    rows = {row[RECORD_ID]: row for row in table.to_pylist()}
-    for place, record, column in cells.loc[at, CELL].itertuples():
-        answers[place] = None if is_missing(cell := rows[record][column]) else as_text(cell)
-    return Reading(cells.assign(answer=answers), came, reader)
+    both = pd.concat([cells, pd.DataFrame(failed)], ignore_index=True) if failed else cells
+    both.attrs = cells.attrs
+    return both
 
 
 def _before(after: Reading) -> Reading:

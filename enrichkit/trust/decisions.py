@@ -300,7 +300,7 @@ def _as_decided(field: Mapping[str, Any], judgement: Judgement) -> dict[str, Any
     answer, state, value = field["answer"], field["state"], judgement.value
     decision: str | None = judgement.of(answer)
     if answer is None and state == "invalid" and value is not None:
-        decision = judgement.verdicts.get(value, decision)  # emptied, and right all the same
+        return {"decision": judgement.verdicts.get(value, decision), "cell": shown(value)}  # right all the same
     if decision == "right" and field["_differs"] and judgement.may_replace(field["cell"]):
         state = state if state != "conflict" else "supported" if field["sources"] else "unsupported"
         return {"decision": decision, "state": state, "cell": None, "_differs": False}

@@ -7,7 +7,6 @@ called. It refuses to be certain where a name only resembles: such a doubt empti
 from __future__ import annotations
 
 import functools
-import itertools
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -16,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -40,6 +40,7 @@ _ADDRESS = r"^https?://(?:www\.)?(?P<key>.*?)/*$"
 _MAY_BE_ADDRESS = r"(?i)^\s*(?:https?://|\(?[+0]|[^\s@]+@)"
 _EMAIL = r"^\s*(?P<key>[^\s@]+@[^\s@]+)\s*$"
 _PHONE = r"^\s*(?P<key>\(?[+0][\d\s()./-]{6,})$"
+_PERSONS = r"linkedin\.com/(?:in|pub)/"
 _PERSON = re.compile(r"first|given|fore|last|family|sur|vor|nach|prenom|prénom|nombre|apellido", re.IGNORECASE)
 _NO_NAME = re.compile(
     r"(?:^|[\W_])(?:id|country|city|town|state|region|code|url|site|website|e?mail|phone|type)$", re.IGNORECASE
@@ -141,15 +142,11 @@ def names_in(table: pa.Table, reader: StoreReader) -> Names:
                 sites[host][firm] = None
                 if email:
                     contacts[firm][host] += 1
-    return Names(firms, people, dict(_sites(sites)), contacts)
-
-
-def _sites(sites: Mapping[str, Collection[str]]) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """Yield whose each host is: where several firms have it, those that it resembles; of a directory, nobody's."""
-    for host, firms in sites.items():
-        near = tuple(firm for firm in firms if resembles(firm, host)) if len(firms) > 2 else tuple(firms)
-        if near:
-            yield host, near
+    near = {
+        host: tuple(firm for firm in of_host if len(of_host) <= 2 or resembles(firm, host))
+        for host, of_host in sites.items()  # of a host that many have, those that it resembles; a directory is nobody's
+    }
+    return Names(firms, people, {host: of_host for host, of_host in near.items() if of_host}, contacts)
 
 
 @functools.lru_cache(maxsize=4096)
@@ -252,25 +249,22 @@ def _shared(cells: pa.Array, filled: npt.NDArray[np.bool_], names: Names) -> Ite
         return
     pages, emails, phones = (_matched(known, pattern, "key") for pattern in (_ADDRESS, _EMAIL, _PHONE))
     keys = pc.coalesce(pages, emails, pc.replace_substring_regex(phones, r"\D", ""))
-    counted = pa.table({"key": keys, "firm": names.firms, "person": names.people}).group_by("key")
-    counts = counted.aggregate([("firm", "count_distinct"), ("person", "count_distinct")])
-    several = pc.or_(*(pc.greater(counts.column(f"{name}_count_distinct"), 1) for name in ("firm", "person")))
-    hot = counts.column("key").filter(several).combine_chunks().drop_null()
-    shared = is_true(pc.is_in(keys, value_set=hot))
+    profiles = is_true(pc.match_substring_regex(keys, _PERSONS))
+    people = (person if profile else "" for person, profile in zip(names.people, profiles.tolist(), strict=True))
+    subjects_of = [person or firm for person, firm in zip(people, names.firms, strict=True)]
+    rows = pd.DataFrame({"key": keys.to_pandas(), "subject": subjects_of}).dropna()
+    shared = rows[rows.groupby("key")["subject"].transform("nunique") > 1]
     groups: defaultdict[str, defaultdict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
-    for row in np.flatnonzero(shared).tolist():
-        key = keys[row].as_py()
-        person = names.people[row] if re.search(r"linkedin\.com/(?:in|pub)/", key) else ""
-        groups[key][person or names.firms[row]].append(row)
-    for key, subjects in [(key, subjects) for key, subjects in groups.items() if len(subjects) > 1]:
+    for row, key, subject in shared.itertuples(name=None):
+        groups[key][subject].append(row)
+    for key, subjects in groups.items():
         host, _, path = key.partition("/")
         named = path.rpartition("/")[2] if is_at(host, SOCIAL) else host
         free = {name for name in subjects if name not in names.whose(host) and not resembles(name, named)}
         more = f" and {len(subjects) - 2} more" if len(subjects) > 2 else ""
         rivals = sorted(subjects, key=lambda name: (name in free, name))[:MOST_RIVALS]  # whose it is comes first
         for name in free:
-            unlike = (other for other in rivals if not _alike(name, other))
-            for other in itertools.islice(unlike, 1):
+            if (other := next((rival for rival in rivals if not _alike(name, rival)), None)) is not None:
                 yield from ((row, f"{other}{more}") for row in subjects[name] if filled[row])
 
 
