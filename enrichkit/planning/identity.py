@@ -1,16 +1,14 @@
 """The identity: where rows of one key contradict each other, and where a table has another cell than was asked about.
 
-A key says what is one record; the cells are evidence against it. Pure, like the plan that says what is found here.
+A key says what is one record; the cells are evidence against it. Pure, like the plan that says what is parts here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
-import pyarrow.compute as pc
 
 from ..formatting import Sentence, joined, many, plain, rows_told
 from ..store.index import RECORD_ID
@@ -18,71 +16,65 @@ from ..table.cells import cell_text, column_texts, is_missing
 from .questions import StageQuestions
 from .records import Names, Records, own_names, record_ids, with_text_names
 
-Pairs = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]
-"""Rows, and for each another row of the same record with another value."""
 MOST_EDITS = 5
 LONGEST_VALUE = 40
 
 
-def differing(records: Records, questions: StageQuestions) -> tuple[dict[str, Pairs], dict[str, Pairs]]:
-    """Return by column where rows of one record differ: in what a question is about; in what is not read of them.
+def differing(records: Records, questions: StageQuestions) -> pd.DataFrame:
+    """Return cells that another row of their record contradicts: ``column``, ``record``, ``row``, the ``other`` row.
 
-    A gap beside a value contradicts nothing, but only a record's first row is read: a value below a gap is missed.
+    ``asked`` says whether they differ in what the question is about; else only the record's first row is read of that
+    column. A gap beside a value contradicts nothing, but a value below a gap is missed.
     """
     frame, stage = with_text_names(records.frame), questions.stage
-    counts = np.bincount(records.record[records.record >= 0])
-    rows = np.flatnonzero(records.record >= 0)
-    rows = rows[counts[records.record[rows]] > 1]
-    apart: dict[str, Pairs] = {}
-    unread: dict[str, Pairs] = {}
-    names = dict.fromkeys(name for name in (*questions.per, *stage.reads) if name in frame.columns)
-    for name in names if len(rows) else ():
+    rows = pd.DataFrame({"record": records.record, "row": np.arange(len(frame))})[records.record >= 0]
+    rows = rows[rows["record"].duplicated(keep=False)]
+    parts = [pd.DataFrame(columns=["column", "record", "row", "other", "asked"]).astype({"asked": bool})]
+    read = [name for name in dict.fromkeys((*questions.per, *stage.reads)) if name in frame.columns]
+    for name in read if len(rows) else ():
         if name in records.key:
             continue
-        texts = column_texts(frame[name].iloc[rows], ignore_case=stage.ignore_case)
-        codes = np.full(len(frame), -1, np.int32)
-        codes[rows] = np.where(pc.equal(texts, ""), -1, texts.dictionary_encode().indices)
-        filled = rows[codes[rows] >= 0]
-        numbers, first = np.unique(records.record[filled], return_index=True)
-        valued = filled[first][np.searchsorted(numbers, records.record[filled])]
-        if name in questions.per and (differs := codes[filled] != codes[valued]).any():
-            apart[name] = valued[differs], filled[differs]
-        else:
-            read = records.row[records.record[filled]]
-            differs = codes[filled] != codes[read]
-            unread |= {name: (read[differs].astype(np.int64), filled[differs])} if differs.any() else {}
-    return apart, unread
+        texts = column_texts(frame[name].iloc[rows["row"]], ignore_case=stage.ignore_case)
+        cells = rows.assign(text=texts.to_numpy(zero_copy_only=False), column=name)
+        filled = cells[cells["text"] != ""]
+        for source in [filled, cells] if name in questions.per else [cells]:
+            first = source.drop_duplicates("record").set_index("record")
+            of_record = first.loc[filled["record"]].set_axis(filled.index)
+            if (apart := filled["text"] != of_record["text"]).any():
+                parts.append(filled.assign(other=of_record["row"], asked=source is filled)[apart])
+                break
+    return pd.concat(parts, ignore_index=True) if parts[1:] else parts[0]
 
 
-def contradiction(records: Records, questions: StageQuestions, apart: Mapping[str, Pairs]) -> Sentence:
-    """Return why a run is refused whose table has these rows of one record."""
+def contradiction(records: Records, questions: StageQuestions, cells: pd.DataFrame) -> Sentence:
+    """Return why a run is refused whose table has these cells in rows of one record."""
     return Sentence(
         "{rows}, which stage {stage!r} asks about{more}. Give {key_is}{columns}{end_of_list}, or drop one.",
-        rows=_rows_of_one_key(records, apart),
+        rows=_rows_of_one_key(records, cells),
         stage=questions.stage.name,
-        more=_more(records, apart),
-        columns=joined(map(repr, own_names((*records.key, *apart), records.names)), "{and_key}"),
+        more=_more(cells),
+        columns=joined(map(repr, own_names((*records.key, *cells["column"].unique()), records.names)), "{and_key}"),
     )
 
 
-def overlooked(records: Records, unread: Mapping[str, Pairs]) -> str:
+def overlooked(records: Records, cells: pd.DataFrame) -> str:
     """Return which rows of one record have what no stage is told, in words."""
-    return f"{_rows_of_one_key(records, unread)}; only the first of them is read{_more(records, unread)}."
+    return f"{_rows_of_one_key(records, cells)}; only the first of them is read{_more(cells)}."
 
 
-def _rows_of_one_key(records: Records, pairs: Mapping[str, Pairs]) -> str:
+def _rows_of_one_key(records: Records, cells: pd.DataFrame) -> str:
     """Return which rows of the first of these records differ, and in which columns, in words."""
-    lead = records.record[min(rows.min() for _, rows in pairs.values())]
-    of_lead = {name: np.concatenate(both)[np.tile(records.record[both[1]] == lead, 2)] for name, both in pairs.items()}
-    columns = [name for name, rows in of_lead.items() if len(rows)]
-    rows = rows_told(np.unique(np.concatenate([*of_lead.values()])), records.frame.index)
+    record = cells["record"].iloc[cells["other"].astype(int).argmin()]
+    of_first = cells[cells["record"] == record]
+    rows = rows_told(np.unique(of_first[["row", "other"]].to_numpy(int)), records.frame.index)
     frame = with_text_names(records.frame)
-    key = ", ".join(_quoted(cell_text(frame[name].iloc[records.row[lead]])) for name in records.key)
-    return f"{rows[0].upper()}{rows[1:]} have the key {key}, but another {', '.join(own_names(columns, records.names))}"
+    key = ", ".join(_quoted(cell_text(frame[name].iloc[records.row[record]])) for name in records.key)
+    columns = ", ".join(own_names(of_first["column"].unique(), records.names))
+    return f"{rows[0].upper()}{rows[1:]} have the key {key}, but another {columns}"
 
 
-def _more(records: Records, pairs: Mapping[str, Pairs]) -> str:
-    more = len(np.unique(np.concatenate([records.record[rows] for _, rows in pairs.values()]))) - 1
+def _more(cells: pd.DataFrame) -> str:
+    more = cells["record"].nunique() - 1
     return f" (and so with {many(more, 'more key')})" if more else ""
 
 

@@ -149,10 +149,11 @@ def make_run_plan(
         Sentence("{retry_failed_only}"): len(order) - len(wanted),
         Sentence("{limit}={most}", most=limit): len(wanted) - len(chosen),
     }
-    differing = [(stage, *identity.differing(records, stage)) for stage in questions]
-    contradicted = joined(identity.contradiction(records, stage, apart) for stage, apart, _ in differing if apart)
-    unread = {name: pairs for *_, unread in differing for name, pairs in unread.items()}
-    warnings = [identity.overlooked(records, unread)] if unread else []
+    differing = [(stage, identity.differing(records, stage)) for stage in questions]
+    apart = [(stage, cells[cells["asked"]]) for stage, cells in differing]
+    contradicted = joined(identity.contradiction(records, stage, cells) for stage, cells in apart if len(cells))
+    unread = pd.concat([cells[~cells["asked"]] for _, cells in differing], ignore_index=True)
+    warnings = [identity.overlooked(records, unread)] if len(unread) else []
     warnings += [identity.edits_told(records, stage, redo=on_change == "redo") for stage in questions if stage.edits]
     notes = [
         f"{records.keyless} Until then run refuses this table; the plan is for its other rows." * bool(records.keyless),

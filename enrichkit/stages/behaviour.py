@@ -14,7 +14,6 @@ import dataclasses
 import dis
 import enum
 import functools
-import gc
 import importlib.util
 import inspect
 import logging
@@ -104,8 +103,6 @@ class _Walk:
                 return [self.of(part) for part in thing]
             case Mapping():
                 return [[self.of(key), self.of(value)] for key, value in thing.items()]
-            case types.SimpleNamespace():
-                return self.of(vars(thing))
             case np.ndarray() | pd.DataFrame() | pd.Series() | pd.Index():  # whose text leaves out the middle
                 with contextlib.suppress(Exception):  # what cannot be pickled
                     return joblib.hash(thing)
@@ -121,12 +118,9 @@ class _Walk:
             return [str(get_origin(thing)), *map(self.of, get_args(thing))]
         if wrapped := next((name for name in WRAPPED if inspect.getattr_static(thing, name, None)), None):
             return [type(thing).__name__, self.of(getattr(thing, wrapped))]
-        if dataclasses.is_dataclass(thing):
-            return [self.of(type(thing)), *(self.of(getattr(thing, field.name)) for field in dataclasses.fields(thing))]
-        if _is_own(type(thing)):
+        if _is_own(type(thing)) or dataclasses.is_dataclass(thing) or isinstance(thing, types.SimpleNamespace):
             return [self.of(type(thing)), self.of(object.__getstate__(thing))]
-        functions = [part for part in gc.get_referents(thing) if isinstance(part, types.FunctionType)]  # of a ufunc
-        return [PLACE.sub("", repr(thing)), *map(self.of, functions)]
+        return PLACE.sub("", repr(thing))
 
     def _function(self, function: types.FunctionType) -> Any:
         if not _is_own(function):
@@ -141,7 +135,6 @@ class _Walk:
             self.of(vars(function)),
             [self.of(cell.cell_contents) for cell in function.__closure__ or () if _is_filled(cell)],
             [self.of(known[name], [name for _, name in named]) for name in loaded if name in known],
-            [self.of(_code_of(module)) for step, module in named if step == "IMPORT_NAME"],
         ]
 
     def _class(self, kind: type) -> Any:
@@ -188,25 +181,12 @@ def _is_filled(cell: types.CellType) -> bool:
 
 def _named(code: types.CodeType) -> Iterator[tuple[str, str]]:
     """Yield the names in code and in the functions in it, each with what is done with it."""
-    module = ""
     for step in dis.get_instructions(code):
         if step.opcode in dis.hasname:
             yield step.opname, step.argval
-        if step.opname == "IMPORT_NAME":
-            module = step.argval
-        if step.opname == "IMPORT_FROM":  # a module of that module, perhaps
-            yield "IMPORT_NAME", f"{module}.{step.argval}"
     for const in code.co_consts:
         if isinstance(const, types.CodeType):
             yield from _named(const)
-
-
-def _code_of(module: str) -> types.CodeType | None:
-    """Return the code of a user's module that is imported only when it is needed."""
-    with contextlib.suppress(Exception):  # whatever finders raise
-        if _is_users(module.partition(".")[0]) and (spec := importlib.util.find_spec(module)):
-            return spec.loader.get_code(module)  # type: ignore[union-attr, no-any-return]
-    return None
 
 
 def _name(thing: Any) -> str:
