@@ -29,27 +29,8 @@ CODES = (
 )
 
 
-class Once(argparse.Action):
-    """The value of an argument that is given once: a second one would take its place in silence."""
-
-    given = False
-
-    def __call__(
-        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, _: Any = None
-    ) -> None:
-        """Take the value."""
-        if self.given:
-            raise argparse.ArgumentError(self, "it is given twice, and counts once")
-        self.given = True
-        setattr(namespace, self.dest, values)
-
-
 class Parser(argparse.ArgumentParser):
     """A parser that says in one sentence what it cannot read."""
-
-    def __init__(self, **facts: Any) -> None:
-        super().__init__(allow_abbrev=False, **facts)
-        self.register("action", None, Once)
 
     def error(self, message: str) -> NoReturn:
         """Refuse the command."""
@@ -159,13 +140,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     text = "Fill in the missing columns of a table by asking Gemini: no paid answer lost, none paid twice."
-    parser = Parser(prog="enrichkit", description=text, epilog=CODES)
+    parser = Parser(prog="enrichkit", description=text, epilog=CODES, allow_abbrev=False)
     version = importlib.metadata.version("enrichkit")
     parser.add_argument("--version", action="version", version=f"enrichkit {version}", help="say which this is")
     subparsers = parser.add_subparsers(required=True, metavar="command")
     for name, command in COMMANDS.items():
         text = inspect.getdoc(command.function) or ""
-        short = subparsers.add_parser(name, help=text.splitlines()[0], description=text, epilog=command.epilog)
+        help_line = text.splitlines()[0]
+        short = subparsers.add_parser(name, help=help_line, description=text, epilog=command.epilog, allow_abbrev=False)
         flags = [flag for arguments in command.groups.values() for flag, _ in arguments]
         short.set_defaults(function=command.function, prog=short.prog, flags=flags)
         for title, arguments in command.groups.items():

@@ -26,7 +26,7 @@ from ..reporting.tablefiles import check_target, export, read_sheet
 from ..reporting.verify import verify
 from ..store.files import folder_of, read_progress
 from ..store.reader import StoreReader
-from .flags import each_once, number, put, shell
+from .flags import number, put, shell
 
 
 def status_of_store(args: argparse.Namespace) -> int:
@@ -125,7 +125,7 @@ def simulate(args: argparse.Namespace) -> int:
             latency_seconds=args.latency,
             quota=Quota(args.per_minute) if args.per_minute else None,
             requests_per_day=args.per_day,
-            faults=each_once("--fault", args.fault),
+            faults=dict(args.fault),
         )
     except OSError as error:
         raise InputError(

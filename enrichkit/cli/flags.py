@@ -15,14 +15,12 @@ import logging
 import re
 import sys
 from collections.abc import Callable, Iterable
-from typing import Any, TypeVar
+from typing import Any
 
-from ..errors import InputError
 from ..formatting import SPELLINGS, fitted, joined, plain, spelled, window
 from ..runs.options import Options, described
 
 Argument = tuple[str, dict[str, Any]]
-T = TypeVar("T")
 HELP = {
     "stages": "what is asked, with commas between (default: poc,fund); also deep, and stages of your own: MODULE:STAGE "
     "or FILE.py:STAGE",
@@ -82,16 +80,6 @@ def number(kind: type[int] | type[float], least: int, most: int = sys.maxsize) -
         raise argparse.ArgumentTypeError(f"{name} {limits} is needed, not {text!r}")
 
     return read
-
-
-def each_once(flag: str, pairs: Iterable[tuple[str, T]]) -> dict[str, T]:
-    """Return what a flag that may be given again says of each name; refuse a name that it is given twice for."""
-    said: dict[str, T] = {}
-    for name, value in pairs:
-        if name in said:
-            raise InputError("{flag} says twice what {name!r} is. Give it once.", flag=flag, name=name)
-        said[name] = value
-    return said
 
 
 def put(*lines: str, whole: bool = False) -> None:

@@ -16,7 +16,6 @@ from ..errors import InputError, StageError
 from ..formatting import perhaps
 from ..reading.shape import SIMPLE
 from ..stages.stage import Stage
-from .flags import each_once
 
 TYPES: dict[str, Any] = {kind.__name__: kind for kind in SIMPLE}
 SIMPLE_NAMES = [*TYPES]
@@ -37,9 +36,9 @@ def asked(args: argparse.Namespace) -> dict[str, Any]:
     if args.stages is not None:
         given["stages"] = [stage for name in args.stages.split(",") for stage in _stages(name.strip())]
     if args.fields is not None:
-        given["fields"] = each_once("--field", map(_field, args.fields))
+        given["fields"] = dict(map(_field, args.fields))
     if args.names is not None:
-        given["names"] = each_once("--map", map(_renamed, args.names))
+        given["names"] = dict(map(_renamed, args.names))
     return given
 
 

@@ -41,10 +41,11 @@ def choose_stages(
     if prompt is not None or fields is not None:
         if stages is not None:
             raise StageError("{prompt} and {fields} make a stage of their own. Give these or {stages}, not both.")
-        if prompt is None:
-            raise StageError("{fields} need a {prompt} that asks for them, with the columns that it reads in braces.")
-        if fields is None:
-            raise StageError("{prompt} needs {fields}: the columns that its answer fills, each with its type.")
+        if prompt is None or fields is None:
+            raise StageError(
+                "{prompt} and {fields} go together: what is asked, with the columns that it reads in braces, and the "
+                "columns that its answer fills, each with its type."
+            )
         return [stage_of(prompt, fields)]
     stages = DEFAULT if stages is None else stages
     if isinstance(stages, str | Stage) or not isinstance(stages, Sequence):
@@ -148,11 +149,11 @@ def with_stage_names(frame: pd.DataFrame, names: Mapping[str, str], stages: Sequ
     known = {*funds.KEY, *read, *filled}
     for name, own in names.items():
         if name not in known:
-            swapped = (
-                f" Did you mean {own!r}, for the column {name!r}?" if own in known and name in frame.columns else ""
+            raise InputError(
+                "{names}: no stage of this call reads or fills {name!r}.{hint} The stages' name comes first.",
+                name=name,
+                hint=perhaps(name, known),
             )
-            hint = swapped or perhaps(name, known)
-            raise InputError("{names}: no stage of this call reads or fills {name!r}.{hint}", name=name, hint=hint)
         hint = perhaps(own, frame.columns, frame.index.names)
         if own not in frame.columns and (hint or name not in filled):
             raise InputError("{names}: the table has no column {own!r}.{hint}", own=own, hint=hint)
@@ -233,11 +234,7 @@ def _check_reads(
     per = stage.per or ()
     for name in (*stage.reads, *per, *stage.requires):
         if name not in given and (name in per or name not in answered):
-            built_in = Sentence(
-                " Rename the one that is meant, or map it by {names}; about a table of another kind, ask with {prompt} "
-                "and {fields}."
-            )
-            own = Sentence(" Correct the name, or map it by {names}.")
+            cure = Sentence(" Correct the name, or map it by {names}; of other tables ask by {prompt} and {fields}.")
             raise InputError(
                 "Stage {name!r} reads {column!r}, which is {not_what} a column of the table. Its columns: {listed}."
                 "{hint}{cure}",
@@ -246,5 +243,5 @@ def _check_reads(
                 not_what="not" if name in per else "neither an answer of another stage nor",
                 listed=", ".join(shown),
                 hint=perhaps(name, [*shown, *(answered if name not in per else ())], index),
-                cure="" if name in index else built_in if stage.name in funds.STAGES else own,
+                cure="" if name in index else cure,
             )

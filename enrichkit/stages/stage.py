@@ -10,7 +10,7 @@ import functools
 import hashlib
 import json
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field, replace
 from importlib.resources import files
 from typing import Any, Literal, get_args
@@ -18,7 +18,7 @@ from typing import Any, Literal, get_args
 from pydantic import BaseModel, RootModel
 
 from ..errors import StageError
-from ..formatting import perhaps
+from ..formatting import Sentence, perhaps
 from ..messages import Request
 from ..pricing.prices import PREFIX
 from ..reading.answer import Check, as_answer, check_name
@@ -130,63 +130,51 @@ class Stage:
     prepare: Callable[[], object] | None = None
 
     def __post_init__(self) -> None:
-        if not isinstance(self.name, str) or not re.fullmatch(r"[a-z][a-z0-9_]*", self.name):
-            raise StageError("A stage's name is lower-case letters, digits, underscores, not {name!r}.", name=self.name)
-        if not isinstance(self.prompt, str) or not self.prompt.strip():
-            raise StageError("Stage {name!r} needs a prompt.", name=self.name)
-        _check_braces(self.name, self.prompt)
-        if not self.reads:
-            same = "asks the same about every record: its prompt names no column. Put one in braces, such as {name}."
-            raise StageError("Stage {name!r} {same}", name=self.name, same=same)
-        is_model = isinstance(self.answer, type) and issubclass(self.answer, BaseModel)
-        if not is_model or issubclass(self.answer, RootModel):
-            raise StageError(
-                "Stage {name!r}: answer must be a pydantic model with a field for each column, not {given!r}.",
-                name=self.name,
-                given=self.answer,
-            )
+        for fault in self._faults():
+            raise StageError("Stage {name!r}: {fault}", name=self.name, fault=fault)
         for option in ("per", "requires", "checks", "after"):
             given = getattr(self, option)
-            if isinstance(given, str):
-                raise StageError(
-                    "Stage {name!r}: {option} must be a tuple, ({text!r},).", name=self.name, option=option, text=given
-                )
             object.__setattr__(self, option, None if given is None else tuple(given))
         object.__setattr__(self, "optional", frozenset(self.optional))
-        if not self.fields:
-            raise StageError(
-                "Stage {name!r}: the answer model {kind} asks for no field.", name=self.name, kind=self.answer.__name__
-            )
         kinds = dict.fromkeys(kinds_in(marked(self._shape, self.checks)))
         object.__setattr__(self, "checks", (*kinds, *(each for each in self.checks if not isinstance(each, Kind))))
-        if self.search not in (True, False, "optional"):
-            raise StageError("Stage {name!r}: search must be True, False or 'optional'.", name=self.name)
-        if self.json not in get_args(JSON):
-            raise StageError("Stage {name!r}: json must be 'auto', 'words' or 'schema'.", name=self.name)
-        if self.model is not None:
-            object.__setattr__(self, "model", self.model.removeprefix(PREFIX))
-        self._check_columns()
-        if self.max_output_tokens < 1:
-            raise StageError("Stage {name!r}: max_output_tokens must be > 0.", name=self.name)
+        object.__setattr__(self, "columns", dict(self.columns) if isinstance(self.columns, Mapping) else self.columns)
+        object.__setattr__(self, "model", self.model and self.model.removeprefix(PREFIX))
 
-    def _check_columns(self) -> None:
-        if not isinstance(self.columns, Mapping):
-            if not isinstance(self.columns, str | None):
-                raise StageError("Stage {name!r}: columns must be a prefix, or map fields to columns.", name=self.name)
-            return
-        object.__setattr__(self, "columns", dict(self.columns))
-        for given, column in self.columns.items():
-            if given not in self.fields or not isinstance(column, str) or not column.strip():
-                raise StageError(
-                    "Stage {name!r}: columns must map fields of its answer to columns, not {given!r} to {column!r}."
-                    "{hint}",
-                    name=self.name,
-                    given=given,
-                    column=column,
-                    hint="" if given in self.fields else perhaps(given, self.fields),
-                )
+    def _faults(self) -> Iterator[str]:
+        """Yield why the definition cannot work; what is looked at later may need what was looked at before."""
+        if not isinstance(self.name, str) or not re.fullmatch(r"[a-z][a-z0-9_]*", self.name):
+            yield "a stage's name is lower-case letters, digits, underscores."
+        if not isinstance(self.prompt, str) or not self.prompt.strip():
+            yield "it needs a prompt."
+        yield from _odd_braces(self.prompt)
+        if not self.reads:
+            yield "it asks the same about every record: its prompt names no column. Put one in braces, such as {name}."
+        is_model = isinstance(self.answer, type) and issubclass(self.answer, BaseModel)
+        if not is_model or issubclass(self.answer, RootModel):
+            yield f"answer must be a pydantic model with a field for each column, not {self.answer!r}."
+        for option in ("per", "requires", "checks", "after"):
+            if isinstance(given := getattr(self, option), str):
+                yield f"{option} must be a tuple, ({given!r},)."
+        if not self.fields:
+            yield f"the answer model {self.answer.__name__} asks for no field."
+        if self.search not in (True, False, "optional"):
+            yield "search must be True, False or 'optional'."
+        if self.json not in get_args(JSON):
+            yield "json must be 'auto', 'words' or 'schema'."
+        if self.max_output_tokens < 1:
+            yield "max_output_tokens must be > 0."
+        yield from self._odd_columns()
+
+    def _odd_columns(self) -> Iterator[str]:
+        if not isinstance(self.columns, str | Mapping | None):
+            yield "columns must be a prefix, or map fields to columns."
+        for name, column in self.columns.items() if isinstance(self.columns, Mapping) else ():
+            if name not in self.fields or not isinstance(column, str) or not column.strip():
+                hint = "" if name in self.fields else perhaps(name, self.fields)
+                yield f"columns must map fields of its answer to columns, not {name!r} to {column!r}.{hint}"
         if len(self.answers) < len(self.fields):
-            raise StageError("Stage {name!r}: columns gives two fields one column.", name=self.name)
+            yield "columns gives two fields one column."
 
     @functools.cached_property
     def _shape(self) -> Shape:
@@ -279,16 +267,15 @@ class Stage:
         )
 
 
-def _check_braces(stage: str, prompt: str) -> None:
-    """Refuse a brace that stands alone in a prompt, and what is no name in a pair."""
+def _odd_braces(prompt: str) -> Iterator[Sentence]:
+    """Yield why a prompt cannot be filled in: a brace that stands alone, or what is no name in a pair."""
     alone = re.search(r"[{}].{0,40}", _BRACES.sub("", prompt))
     odd = next((f"{{{name}}}" for name in _BRACES.findall(prompt) if _FORMAT.fullmatch(name.strip())), None)
     if alone or odd:
-        raise StageError(
-            "Stage {stage!r}: its prompt has {odd!r}. In braces stands a column's name, with no format after ':'; "
-            "write {{{{ for a brace that is meant as one, and }}}} for its end. For a column whose name has braces or "
-            "colons, write another name, and map it by {names}.",
-            stage=stage,
+        yield Sentence(
+            "its prompt has {odd!r}. In braces stands a column's name, with no format after ':'; write {{{{ for a "
+            "brace that is meant as one, and }}}} for its end. For a column whose name has braces or colons, write "
+            "another name, and map it by {names}.",
             odd=alone.group() if alone else odd,
         )
 

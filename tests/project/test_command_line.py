@@ -26,7 +26,6 @@ import pandas as pd
 import pytest
 
 import enrichkit
-from enrichkit.__main__ import COMMANDS
 from enrichkit.cli.flags import LibraryWarnings
 from enrichkit.gemini.simulator import Quota
 from support import programs
@@ -765,10 +764,6 @@ def test_the_key_is_found_nowhere(fault, client, enrich_first, *, folder, simula
     assert canary not in enrichkit.read("enrichment_progress").to_csv()  # what is compressed in the shards
 
 
-FLAGS = {flag: facts for group in COMMANDS["run"].groups.values() for flag, facts in group}
-VALUED = [flag for flag, facts in FLAGS.items() if not facts.get("action")]
-
-
 def test_what_cannot_be_read_is_one_sentence(folder, simulator):
     """Without a screenful of usage: what is wrong, and where the flags are explained; 2, and nothing is asked."""
     for arguments, words in [
@@ -784,21 +779,11 @@ def test_what_cannot_be_read_is_one_sentence(folder, simulator):
         ((*RUN, "--stages", "fund,fund"), "Give at least one stage, and each name once: fund, fund."),
         (("weak", "store"), "the following arguments are required: FILE. See enrichkit weak --help."),
         (("doctor", "--patience", "-1"), "argument --patience: a number from 0 on is needed, not '-1'."),
-        (("simulate", "--fault", "safety=0.1", "--fault", "safety=0.2"), "--fault says twice what 'safety' is."),
     ]:
         said = enrich(*arguments, code=2)
         assert said.startswith("enrichkit: ")
         assert (said.count("\n"), words in said) == (1, True), said
     assert simulator.counts()["requests"] == 0
-
-
-@pytest.mark.parametrize("flag", VALUED)
-def test_a_flag_that_counts_once_is_given_once(flag, folder):
-    """The second one would take the place of the first in silence; a switch may be given again."""
-    value = next(iter(FLAGS[flag].get("choices", ["1"])))
-    once = [] if flag == "--input" else ["--input", "data.csv"]
-    said = enrich("run", *once, flag, value, flag, value, code=2)
-    assert said == f"enrichkit: argument {flag}: it is given twice, and counts once. See enrichkit run --help.\n"
 
 
 def test_what_is_said_of_a_table_is_said_once(folder, simulator):

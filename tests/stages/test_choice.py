@@ -20,8 +20,8 @@ ASK = {"prompt": "Research {Fund Name}.", "fields": {"industry": str}}
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"fields": {"a": str}}, "fields need a prompt"),
-        ({"prompt": "Where is {Fund Name}?"}, "prompt needs fields"),
+        ({"fields": {"a": str}}, "prompt and fields go together"),
+        ({"prompt": "Where is {Fund Name}?"}, "prompt and fields go together"),
         (ASK | {"stages": ["fund"]}, "not both"),
         (ASK | {"fields": ["industry"]}, "fields must map names to types"),
         (ASK | {"fields": {"industry": "str"}}, "'industry' needs a type, such as str, int"),
