@@ -85,18 +85,8 @@ def each_row(table: pa.Table) -> Iterator[dict[str, Any]]:
 
 
 def states_of(row: Mapping[str, Any], stage: str) -> dict[str, tuple[str, list[int]]]:
-    """Return the state of each field that a stage answered, and the places of the sources behind it.
-
-    What was flagged counted as invalid once; it still has its value.
-    """
-    answered = row.get(meta(stage, "fields_found")) or ()
-    return {
-        state["field"]: (
-            "doubtful" if state["state"] == "invalid" and state["field"] in answered else state["state"],
-            state["sources"],
-        )
-        for state in row.get(meta(stage, "states")) or ()
-    }
+    """Return the state of each field that a stage answered, and the places of the sources behind it."""
+    return {state["field"]: (state["state"], state["sources"]) for state in row.get(meta(stage, "states")) or ()}
 
 
 def findings(row: Mapping[str, Any], stage: str) -> Iterator[Finding]:
@@ -209,15 +199,15 @@ def weakest_first(
     rows: Iterable[Mapping[str, Any]],
     stages: Mapping[str, Mapping[str, str]],
     doubts_in: Callable[[Mapping[str, Any], str, Mapping[str, str]], list[Doubt]],
-) -> list[tuple[list[str], int]]:
-    """Return what speaks against each row worth another look, and its place: by the gravest doubt, then by how many."""
+) -> dict[int, list[str]]:
+    """Return the places of rows worth another look, by the gravest doubt, then by how many, and what speaks against."""
     weak = []
     for place, row in enumerate(rows):
         listed = [(doubt, stage) for stage, columns in stages.items() for doubt in doubts_in(row, stage, columns)]
         doubts = sorted(listed, key=lambda doubt: doubt[0].rank)
         if any(doubt.rank != NO_PAGE for doubt, _ in doubts):
             weak.append((doubts[0][0].rank, -len(doubts), [_in_words(*doubt) for doubt in doubts], place))
-    return [(why, place) for *_, why, place in sorted(weak, key=lambda row: row[:2])]
+    return {place: why for *_, why, place in sorted(weak, key=lambda row: row[:2])}
 
 
 def _in_words(doubt: Doubt, stage: str) -> str:

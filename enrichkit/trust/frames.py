@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import numbers
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -200,9 +200,7 @@ def precision(
     return estimates(answers, names, target=target, usd={} if target is None else usd_per_question(reader))
 
 
-def weak(
-    out: str | Path = "enriched", *, stages: Collection[str] | None = None, target: float | None = None
-) -> pd.DataFrame:
+def weak(out: str | Path = "enriched", *, target: float | None = None) -> pd.DataFrame:
     """Return the records worth another look, weakest first, ready to be passed to `enrichkit.run`.
 
     They are ordered by their gravest doubt, then by how many there are: a stage failed; a reply did not search, or
@@ -213,8 +211,6 @@ def weak(
     ----------
     out : str or Path
         The store's folder.
-    stages : collection of str, optional
-        Look at these stages only.
     target : float, optional
         Return the records with a value that is not shown to be right so often, as `precision` says, instead.
 
@@ -226,7 +222,7 @@ def weak(
     Raises
     ------
     InputError
-        If ``stages`` names a stage that the store does not have, or the target is no share.
+        If the target is no share.
     StoreError
         If there is no store.
 
@@ -245,30 +241,21 @@ def weak(
     1
     """
     reader = StoreReader(out)
-    known = reader.answers
     table, _ = read_answers(reader, FACTS)
-    chosen = known.keys() if stages is None else stages
-    if isinstance(chosen, str) or not isinstance(chosen, Collection) or not known.keys() >= {*chosen}:
-        raise InputError(
-            "{stages} must name stages of this store: {listed}; not {given!r}.", listed=", ".join(known), given=stages
-        )
     _check_target(target)
-    doubts_in = functools.partial(open_doubts, reader.decisions)
-    listed = weakest_first(each_row(table), {stage: known[stage] for stage in known if stage in chosen}, doubts_in)
+    reasons = weakest_first(each_row(table), reader.answers, functools.partial(open_doubts, reader.decisions))
     if target is not None:
-        short = below(labelled(evidence_of(reader), reader), target)
-        columns = short[short["stage"].isin(chosen)].groupby(RECORD_ID)["column"].agg(", ".join).to_dict()
+        short = below(labelled(evidence_of(reader), reader), target).groupby(RECORD_ID)["column"].agg(", ".join)
         ids = table.column(RECORD_ID).to_pylist() if table.num_rows else []
-        listed += [([], place) for place in sorted({*range(len(ids))} - {place for _, place in listed})]
-        listed = [
-            ([*why, f"not shown to be right: {columns[ids[place]]}"], place)
-            for why, place in listed
-            if ids[place] in columns
-        ]
+        reasons = {
+            place: [*reasons.get(place, []), f"not shown to be right: {short[ids[place]]}"]
+            for place in dict.fromkeys([*reasons, *range(len(ids))])  # the weakest first
+            if ids[place] in short.index
+        }
     own = pa.table(own_cells(table, reader, [name for name in reader.given if name in table.column_names]))
-    rows = own.take(pa.array([place for _, place in listed], pa.int64()))
-    reasons = pa.array(["; ".join(why) for why, _ in listed], pa.string())
-    return _listed(to_frame(rows.append_column(WHY, reasons)), reader.key, [WHY])
+    rows = own.take(pa.array(reasons, pa.int64()))
+    texts = pa.array(map("; ".join, reasons.values()), pa.string())
+    return _listed(to_frame(rows.append_column(WHY, texts)), reader.key, [WHY])
 
 
 def _check_target(target: float | None) -> None:

@@ -145,9 +145,8 @@ def dossier(out: str | Path = "enriched", record_id: str | None = None) -> Dossi
     table, names = read_answers(reader, FACTS)
     ids = table.column(RECORD_ID).to_pylist() if table.num_rows else []
     if record_id is None and ids:
-        doubts_in = functools.partial(open_doubts, reader.decisions)
-        weak = weakest_first(each_row(table), reader.answers, doubts_in) or [([], 0)]
-        record_id = ids[weak[0][1]]
+        weak = weakest_first(each_row(table), reader.answers, functools.partial(open_doubts, reader.decisions))
+        record_id = ids[next(iter(weak), 0)]
     if record_id is None:
         raise InputError("{store} has no sealed record yet: {run} fills it.", store=out)
     row = reader.row(record_id)

@@ -516,14 +516,11 @@ def test_the_weakest_come_first_and_can_be_run_again(tmp_path):
     assert again["name"].tolist() == ["Bad", "Unsure", "Doubtful"]
 
 
-def test_a_failed_stage_is_weak_and_an_unknown_stage_is_an_error(tmp_path):
-    """The message names the stages that there are."""
+def test_a_failed_stage_is_weak(tmp_path):
+    """With its cause and the service's words."""
     failed = Reply(failure=enrichkit.messages.Failure(cause="blocked", message="SAFETY"))
     asked(pd.DataFrame({"name": ["Acme"]}), failed, tmp_path / "out")
     assert trust.weak(tmp_path / "out")["_why"].tolist() == ["company failed: blocked: SAFETY"]
-    for stages in (["fund"], "company"):
-        with pytest.raises(InputError, match="company"):
-            trust.weak(tmp_path / "out", stages=stages)
 
 
 def test_the_report_counts_what_is_there(tmp_path):

@@ -141,8 +141,6 @@ def test_mistakes_are_named(out):
     for rows in (0, -1, 2.5, "3"):
         with pytest.raises(InputError, match="rows must be a whole number above 0"):
             trust.review(out, rows)
-    with pytest.raises(InputError, match="must name stages of this store"):
-        trust.weak(out, stages=3)
     assert trust.review(out, cells=trust.evidence(out).head(0)).empty
 
 
