@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
 
 import enrichkit
 import store
@@ -45,8 +47,9 @@ def memory_mb() -> float:
     return pages * resource.getpagesize() / 2**20
 
 
-def measured(work: Callable[[], Any]) -> tuple[float, float, Any]:
-    """Return the seconds of some work, the most memory held beyond that before, in MB, and what it returned."""
+def measured(work: Callable[[], Any]) -> tuple[str, Any]:
+    """Return how long some work took, and the most memory held beyond that before, in words; and what it returned."""
+    pa.default_memory_pool().release_unused()
     before, most, over = memory_mb(), [0.0], threading.Event()
 
     def watch() -> None:
@@ -55,13 +58,14 @@ def measured(work: Callable[[], Any]) -> tuple[float, float, Any]:
 
     thread = threading.Thread(target=watch)
     thread.start()
-    started = time.perf_counter()
+    started, cpu = time.perf_counter(), time.process_time()
     try:
         came = work()
     finally:
         over.set()
         thread.join()
-    return time.perf_counter() - started, most[0], came
+    seconds, cpu = time.perf_counter() - started, time.process_time() - cpu
+    return f"{seconds:.1f} s, CPU {cpu:.1f} s, {most[0]:,.0f} MB", came
 
 
 def measure(records: int) -> str:
@@ -79,15 +83,15 @@ def measure(records: int) -> str:
             ("run again", lambda: enrichkit.run(frame, **call)),
             ("read two columns", lambda: enrichkit.read(out, columns=["name", "company.industry"])),
             ("report", lambda: enrichkit.report(out)),
-            ("export", lambda: enrichkit.export(out, Path(scratch) / "table.csv")),
+            ("costs", lambda: enrichkit.costs(out)),
+            ("export as CSV", lambda: enrichkit.export(out, Path(scratch) / "table.csv")),
+            ("export as Parquet", lambda: enrichkit.export(out, Path(scratch) / "table.parquet")),
         ):
-            seconds, most, came = measured(work)
-            if name == "run":
-                assert (came["_status"] == "done").all()
-                figures.append(f"{records / seconds:,.0f} questions/s")
+            took, came = measured(work)
+            assert name != "run" or (came["_status"] == "done").all()
             del came
-            figures.append(f"{name} {seconds:.1f} s, {most:,.0f} MB")
-            print(figures[-1], file=sys.stderr, flush=True)
+            figures.append(f"{name} {took}")
+            print(figures[-1], f"(load {os.getloadavg()[0]:.0f})", file=sys.stderr, flush=True)
         files = sum(path.is_file() for path in out.rglob("*"))
     return f"| {records:,} records, the table {held:,.0f} MB | {files} files | {' | '.join(figures)} |"
 

@@ -24,7 +24,7 @@ from ..planning.plan import RunPlan
 from ..planning.records import record_ids
 from ..planning.summary import lines_of
 from ..progress.screens import way_to_show
-from ..reporting.tablefiles import as_written, check_target, read_sheet, write_sheet
+from ..reporting.tablefiles import check_target, read_sheet, write_sheet
 from ..runs.lifecycle import check_access, check_setup, look_ahead
 from ..runs.options import Options
 from ..runs.runner import Run
@@ -136,7 +136,7 @@ def _write(table: pd.DataFrame, *, output: Path, original: pd.DataFrame, rows: S
     if rows is not None:
         table, original = table[list(rows)], original[list(rows)]
     if len(table):
-        write_sheet(as_written(table, output, original=original), output)
+        write_sheet(table, output, formulas="safe", original=original)
 
 
 def _follow(run: Run, files: RunFiles, output: Path, *, rows: Sequence[bool] | None) -> int:

@@ -5,7 +5,6 @@ The bill's sums are exact. What is unknown is counted, and never taken for 0.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -18,8 +17,8 @@ import pandas as pd
 from ..errors import InputError
 from ..messages import SIMULATOR, Usage
 from ..pricing.prices import KINDS, MODELS, Price, cost, prices_told, total, total_usd
-from ..store.reader import StoreReader
-from ..store.replies import TRIAL, StoredReplies, StoredReply
+from ..store.reader import ROWS_AT_ONCE, StoreReader
+from ..store.replies import TRIAL, StoredReplies, StoredReply, Sums, collect_replies
 from ..store.rows import COUNTS
 
 FACTS = ("record", "stage", "question", "model", "at", "attempt")
@@ -192,8 +191,25 @@ def costs(out: str | Path = "enriched", *, prices: Mapping[str, Price] | None = 
     >>> enrichkit.costs(out)[["stage", "model", "wasted"]].values.tolist()
     [['fund', 'simulator', False]]
     """
-    reader = StoreReader(out)
-    replies = reader.replies(prices or {}, check=True).paid
+    rows: list[StoredReply] = []
+    tables: list[pd.DataFrame] = []
+
+    def add(reply: StoredReply | None) -> None:
+        if reply is not None and reply.paid:
+            rows.append(reply)
+        if reply is None or len(rows) == ROWS_AT_ONCE:  # as objects, all of them would take much more memory
+            tables.append(_as_table(rows))
+            rows.clear()
+
+    collect_replies(StoreReader(out), prices or {}, check=True, each=add)
+    add(None)
+    table = pd.concat(tables).sort_values("at", kind="stable", ignore_index=True)
+    table.attrs["prices"] = prices_told(prices or {})
+    return table
+
+
+def _as_table(replies: Sequence[StoredReply]) -> pd.DataFrame:
+    """Return replies as a table, one row each."""
     table = pd.DataFrame({name: [getattr(reply, name) for reply in replies] for name in FACTS}, dtype=object)
     table["at"] = pd.to_datetime(table["at"], utc=True)
     for name, field in USED.items():
@@ -203,9 +219,7 @@ def costs(out: str | Path = "enriched", *, prices: Mapping[str, Price] | None = 
         table[f"{kind}_usd"] = pd.Series([reply.cost and reply.cost[kind] for reply in replies], dtype="float64")
     table["cost_usd"] = pd.Series([total_usd(reply.cost) for reply in replies], dtype="float64")
     table["wasted"] = pd.Series([reply.wasted for reply in replies], dtype="bool")
-    table = table.astype({"attempt": "int64"}).sort_values("at", kind="stable", ignore_index=True)
-    table.attrs["prices"] = prices_told(prices or {})
-    return table
+    return table.astype({"attempt": "int64"})
 
 
 def make_bill(stored: StoredReplies, *, own: Mapping[str, Price]) -> Bill:
@@ -213,50 +227,45 @@ def make_bill(stored: StoredReplies, *, own: Mapping[str, Price]) -> Bill:
     whole = _stage_cost(stored, stored.stages)
     own_stages = [stage for stage in stored.stages if not stage.endswith(TRIAL)]
     own_cost = whole if own_stages == stored.stages else _stage_cost(stored, own_stages)
-    models = dict.fromkeys(reply.model for reply in stored.paid)
     return Bill(
         prices=prices_told(own),
         total=whole,
         by_stage={stage: _stage_cost(stored, [stage]) for stage in stored.stages},
-        by_model={model: _cost_line([reply for reply in stored.paid if reply.model == model]) for model in models},
+        by_model={model: _cost_line(stored.summed(model=model)) for model in stored.models},
         records=stored.records,
         per_record_usd=ratio(own_cost, stored.records),
         kept_usd=None if whole.cost_usd is None else whole.cost_usd - (whole.usd["wasted"] or 0),
         not_sealed=stored.not_sealed,
-        may_be_charged=sum(reply.may_be_charged for reply in stored.replies),
+        may_be_charged=stored.summed()["may_be_charged"],
     )
 
 
-def _cost_line(replies: Sequence[StoredReply], *, unread: bool = False) -> CostLine:
+def _cost_line(sums: Sums, *, unread: bool = False) -> CostLine:
     """Return what replies cost; ``unread`` says whether there may be more of them, which cannot be read."""
-    paid = [reply for reply in replies if reply.paid]
-    priced = [(reply.wasted, reply.cost) for reply in paid if reply.cost is not None]
-    usd = {kind: total(cost[kind] for wasted, cost in priced if not wasted).usd for kind in KINDS}
-    usd["wasted"] = total(total_usd(cost) for wasted, cost in priced if wasted).usd
-    searches = sum(reply.usage.searches or 0 for reply in paid if reply.cost is not None)
-    unknown = not priced and (unread or bool(paid))
+    usd = {kind: Decimal(sums[kind]) for kind in (*KINDS, "wasted")}
+    searches = sums["priced_searches"]
+    unknown = sums["replies"] == sums["unpriced"] and (unread or bool(sums["replies"]))
     return CostLine(
         cost_usd=None if unknown else total(usd.values()).usd,
         usd=dict.fromkeys(usd) if unknown else usd,
-        replies=len(paid),
-        wasted=sum(reply.wasted for reply in paid),
-        unpriced=len(paid) - len(priced),
-        attempts=sum(reply.tries for reply in replies),
-        counts={name: sum(getattr(reply.usage, field) or 0 for reply in paid) for name, field in COUNTS.items()},
-        per_search_usd=round(total(cost["search"] for _, cost in priced).usd / searches, 10) if searches else None,
+        replies=sums["replies"],
+        wasted=sums["brought_nothing"],
+        unpriced=sums["unpriced"],
+        attempts=sums["attempts"],
+        counts={name: sums[name] for name in COUNTS},
+        per_search_usd=round(sums["searches_usd"] / searches, 10) if searches else None,
     )
 
 
 def _stage_cost(stored: StoredReplies, stages: Sequence[str]) -> StageCost:
     """Return what stages cost and brought."""
-    line = _cost_line([reply for reply in stored.replies if reply.stage in stages], unread=bool(stored.damaged))
+    line = _cost_line(stored.summed(stages=stages), unread=bool(stored.damaged))
     # A question that failed has its answer in no record at all.
-    asked_by = {asked: records for asked, records in stored.asked_by.items() if asked[0] in stages and records > 1}
-    by_question = defaultdict[tuple[str, str], list[Decimal | None]](list)
-    for reply in stored.paid if asked_by else ():
-        if (asked := (reply.stage, reply.question)) in asked_by:
-            by_question[asked].append(total_usd(reply.cost))
-    shared = [(records - 1, total(by_question[asked])) for asked, records in asked_by.items()]
+    shared = [
+        (records - 1, stored.shared[asked])
+        for asked, records in stored.asked_by.items()
+        if asked[0] in stages and records > 1
+    ]
     filled = {column: cells for stage in stages for column, cells in stored.filled.get(stage, {}).items()}
     lost = line.cost_usd is None and not line.replies
     return StageCost(

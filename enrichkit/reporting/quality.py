@@ -39,7 +39,7 @@ ADVICE = {
 }
 """What to do about a failure, by its cause."""
 FACTS = (
-    *("status", "question", "error", "confidence", "search_quality", "fields_found", "filled", "corrections"),
+    *("status", "error", "confidence", "search_quality", "fields_found", "filled", "corrections"),
     *("issues", "states", "decisions", "replaced"),
 )
 """The facts about a stage that the quality is counted from."""
@@ -135,9 +135,9 @@ class Quality:
         return unsearched * bool(counts) + f"; {CHECK_FAILED} {failed:,}" * bool(failed)
 
 
-def read_quality(reader: StoreReader, tables: Sequence[pa.Table]) -> Quality:
-    """Return the quality of a store's answers, by the ``tables`` of its sound shards."""
-    table, _ = read_answers(reader, FACTS, tables)
+def read_quality(reader: StoreReader) -> Quality:
+    """Return the quality of a store's answers."""
+    table, _ = read_answers(reader, FACTS)
     stages = [
         _Stage(name, {column: field for column, field in columns.items() if column in table.column_names}, table)
         for name, columns in reader.answers.items()

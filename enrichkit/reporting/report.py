@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from decimal import Decimal
@@ -16,7 +15,7 @@ from ..pricing.budget import Budget, beside_replies
 from ..pricing.prices import Price
 from ..store.files import Files, folder_of, work_area
 from ..store.reader import StoreReader
-from ..store.replies import StoredReplies
+from ..store.replies import StoredReplies, collect_replies
 from .costs import Bill, CostLine, make_bill
 from .page import cost_tables, write_page
 from .quality import Quality, quality_tables, read_quality
@@ -267,12 +266,12 @@ def report(out: str | Path = "enriched", *, prices: Mapping[str, Price] | None =
     (True, 1, 1)
     """
     reader = StoreReader(out)
-    stored = reader.replies(prices or {}, check=True)
+    stored = collect_replies(reader, prices or {}, check=True)
     budget = Budget(None, stored.counted(prices or {}).usd, note=reader.outstanding)
     return Report(
         out=str(out),
         simulated=stored.simulated,
-        quality=read_quality(reader, stored.tables),
+        quality=read_quality(reader),
         cost=make_bill(stored, own=prices or {}),
         pace=_throughput(stored),
         damaged=stored.damaged,
@@ -281,13 +280,12 @@ def report(out: str | Path = "enriched", *, prices: Mapping[str, Price] | None =
 
 
 def _throughput(stored: StoredReplies) -> Throughput:
-    minutes = Counter(reply.at.replace(second=0, microsecond=0) for reply in stored.paid if reply.at is not None)
-    counts = sorted(minutes.values()) or [0]
+    counts = sorted(stored.minutes.values()) or [0]
     return Throughput(
-        busy_minutes=len(minutes),
+        busy_minutes=len(stored.minutes),
         median_per_minute=counts[len(counts) // 2],
         most_per_minute=counts[-1],
-        repeated=sum(max(0, reply.tries - 1) for reply in stored.replies),
+        repeated=stored.summed()["repeated"],
     )
 
 
@@ -321,14 +319,15 @@ def _savings(bill: Bill) -> list[str]:
 
 def _notes(stored: StoredReplies) -> Iterator[str]:
     """Yield what limits the figures, a sentence each."""
-    if models := {reply.model for reply in stored.paid if reply.cost is None}:
+    summed = stored.summed()
+    if summed["unpriced"]:
         yield Sentence(
             "Replies of unknown price, which are in no sum: {unpriced:,} (of the model {models}; or they do not say "
             "what they used). To price them, {give_prices}=, with search_usd for replies that searched.",
-            unpriced=sum(reply.cost is None for reply in stored.paid),
-            models=", ".join(sorted(models)),
+            unpriced=summed["unpriced"],
+            models=", ".join(sorted(model for model in stored.models if stored.summed(model=model)["unpriced"])),
         )
-    if possibly := sum(reply.may_be_charged for reply in stored.replies):
+    if possibly := summed["may_be_charged"]:
         yield f"Failures that may or may not have been charged, which are in no sum: {possibly:,}."
     if stored.not_sealed:
         yield f"Paid replies that are not sealed yet, so that their records do not count: {stored.not_sealed:,}."

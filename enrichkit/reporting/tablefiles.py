@@ -8,14 +8,15 @@ from being taken for a formula.
 from __future__ import annotations
 
 import decimal
+import functools
 import io
 import itertools
 import json
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 import pandas as pd
@@ -23,8 +24,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..errors import EnrichError, InputError
-from ..store.files import Files, folder_of, read_progress, trial_area, work_area
-from ..store.reader import ORIGIN, read, to_frame
+from ..store.files import Files, read_progress, trial_area, work_area
+from ..store.reader import ORIGIN, ROWS_AT_ONCE, StoreReader, origin_of, shown, to_frame
 from ..table.arrow import CONTAINERS, as_table, as_text
 from ..table.cells import is_missing
 from ..table.workbook import read_workbook, write_workbook
@@ -93,17 +94,22 @@ def export(
     if formulas not in ("safe", "raw"):
         raise InputError("formulas must be 'safe' or 'raw', not {formulas!r}.", formulas=formulas)
     path = Path(path)
-    store = None if isinstance(out, pd.DataFrame) else folder_of(out)
-    frame = out if isinstance(out, pd.DataFrame) else read(out)
+    if isinstance(out, pd.DataFrame):
+        store, names, origin = None, list(out.columns), out.attrs.get(ORIGIN)
+    else:
+        reader = StoreReader(out)
+        store, names = reader.folder, shown(reader)
+        origin = origin_of(reader, names)
     check_target(path, out=store)
-    if not len(frame.columns if store is None else frame):
+    if not names:
         raise InputError("There is nothing to write into {path}: no record is complete yet.", path=path)
     if only_new:
-        if (origin := frame.attrs.get(ORIGIN)) is None:
+        if origin is None:
             raise InputError("It is not known which columns are new: give a store, or a table as run returned it.")
-        frame = frame[[name for name in frame.columns if name in {*origin["key"], *origin["written"]}]]
+        names = [name for name in names if name in {*origin["key"], *origin["written"]}]
+    rows = reader.pieces(names) if not isinstance(out, pd.DataFrame) else out[names] if only_new else out
     try:
-        write_sheet(as_written(frame, path, lists=lists, formulas=formulas, original=original), path)
+        write_sheet(rows, path, origin=origin, lists=lists, formulas=formulas, original=original)
     except OSError as error:
         reason = error.strerror or error
         raise InputError("{path} cannot be written: {reason}.", path=path, reason=reason) from error
@@ -137,12 +143,39 @@ def read_sheet(path: str | Path) -> pd.DataFrame:
     return frame
 
 
-def write_sheet(frame: pd.DataFrame, path: str | Path) -> None:
-    """Write a table into a file by its suffix, in place of the one of that name; the index is not written."""
+def write_sheet(
+    table: pd.DataFrame | Iterable[pa.Table],
+    path: str | Path,
+    *,
+    origin: Mapping[str, Collection[str]] | None = None,
+    lists: Lists = "readable",
+    formulas: Formulas = "raw",
+    original: pd.DataFrame | None = None,
+) -> None:
+    """Write a table into a file by its suffix, in place of the one of that name; the index is not written.
+
+    Text and JSON are made of some rows at a time, and a table in pieces of one schema is never in memory as a whole,
+    unless it becomes an Excel file; ``origin`` says which of its columns a model wrote into. See `export` for the rest.
+    """
     path = Path(os.path.realpath(path))  # a link stays a link
     _, writer = format_of(path)
+    origin = table.attrs.get(ORIGIN) if isinstance(table, pd.DataFrame) else origin
+    pieces = _pieces(table, suffix := path.suffix.lower())
+    if suffix in (".csv", ".xlsx"):
+        pieces = _without_lists(pieces, origin=origin, lists=lists, formulas=formulas, original=original)
     path.parent.mkdir(parents=True, exist_ok=True)
-    Files(path.parent, mode=0o666).put(path, writer(frame))
+    Files(path.parent, mode=0o666).put(path, functools.partial(writer, pieces))
+
+
+def _pieces(table: pd.DataFrame | Iterable[pa.Table], suffix: str) -> Iterator[Any]:
+    """Return the pieces in which a table is written: as Arrow for Parquet, else as pandas."""
+    if not isinstance(table, pd.DataFrame):
+        tables = [pa.concat_tables(table)] if suffix == ".xlsx" else table
+        return iter(tables) if suffix == ".parquet" else map(to_frame, tables)
+    if suffix == ".parquet":
+        return iter([as_table(table) if len(table) else pa.Table.from_pandas(table, preserve_index=False)])
+    rows = len(table) if suffix == ".xlsx" else ROWS_AT_ONCE
+    return (table.iloc[start : start + rows] for start in range(0, len(table) or 1, rows or 1))
 
 
 def check_target(path: Path, *, out: Path | None = None, source: object = None) -> None:
@@ -162,7 +195,7 @@ def check_target(path: Path, *, out: Path | None = None, source: object = None) 
         raise InputError("{path} cannot be written: {what}. Name another file.", path=path, what=what)
 
 
-def format_of(path: Path) -> tuple[Callable[[Path], pd.DataFrame], Callable[[pd.DataFrame], bytes]]:
+def format_of(path: Path) -> tuple[Callable[[Path], pd.DataFrame], Callable[[Iterator[Any], BinaryIO], None]]:
     """Return what reads and what writes files of that suffix."""
     if (suffix := path.suffix.lower()) not in _FORMATS:
         raise InputError(
@@ -174,31 +207,32 @@ def format_of(path: Path) -> tuple[Callable[[Path], pd.DataFrame], Callable[[pd.
     return _FORMATS[suffix]
 
 
-def as_written(
-    frame: pd.DataFrame,
-    path: Path,
+def _without_lists(
+    pieces: Iterable[pd.DataFrame],
     *,
-    lists: Lists = "readable",
-    formulas: Formulas = "safe",
-    original: pd.DataFrame | None = None,
-) -> pd.DataFrame:
-    """Return the frame as a file of that suffix has it: where cells are text, without lists and formulas."""
-    if path.suffix.lower() not in (".csv", ".xlsx"):
-        return frame
-    origin = frame.attrs.get(ORIGIN)
-    suspect = {name for name in frame.columns if formulas == "safe" and (origin is None or name in origin["written"])}
-    columns = []
-    for name, column in frame.items():
-        numbers = pd.api.types.is_numeric_dtype(column)
-        if not numbers:
+    origin: Mapping[str, Collection[str]] | None,
+    lists: Lists,
+    formulas: Formulas,
+    original: pd.DataFrame | None,
+) -> Iterator[pd.DataFrame]:
+    """Yield pieces of a table as a file whose cells are text has them: without lists, and maybe without formulas."""
+    start, before = 0, pd.DataFrame() if original is None else original
+    for frame in pieces:
+        suspect = {name for name in frame.columns if formulas == "safe" and (not origin or name in origin["written"])}
+        columns = []
+        for name, column in frame.items():
+            if pd.api.types.is_numeric_dtype(column):
+                columns.append(column)
+                continue
             cells = [_flat(cell, lists) for cell in column]
             if name in suspect:
-                own = [None] * len(frame) if original is None or name not in original else original[name].tolist()
+                own = before[name].iloc[start : start + len(frame)] if name in before else [None] * len(frame)
                 both = zip(cells, own, strict=True)
                 cells = [cell if isinstance(mine, str) and str(cell) == mine else harmless(cell) for cell, mine in both]
-        columns.append(column if numbers else pd.Series(cells, frame.index, dtype=object))
-    names = [harmless(name) if name in suspect else name for name in frame.columns]
-    return pd.concat(columns, axis="columns", sort=False).set_axis(names, axis="columns")
+            columns.append(pd.Series(cells, frame.index, dtype=object))
+        names = [harmless(name) if name in suspect else name for name in frame.columns]
+        yield pd.concat(columns, axis="columns", sort=False).set_axis(names, axis="columns")
+        start += len(frame)
 
 
 def _flat(cell: Any, lists: Lists) -> Any:
@@ -230,22 +264,29 @@ def _read_csv(path: Path) -> pd.DataFrame:
     return cells.iloc[1:].reset_index(drop=True).set_axis(cells.iloc[0].tolist(), axis="columns")
 
 
-def _write_csv(frame: pd.DataFrame) -> bytes:
-    # A lone carriage return is quoted only where it is part of the line's end, and would else end one.
-    texts = itertools.chain(frame.columns, *(frame[name] for name in frame.select_dtypes(exclude="number")))
-    end = "\r\n" if any(isinstance(text, str) and "\r" in text for text in texts) else "\n"
-    return frame.to_csv(index=False, lineterminator=end).encode("utf-8", "replace")
+class _Lines(io.TextIOWrapper):
+    """Ends lines in LF that come with CR and LF: only so a lone CR in a cell is quoted, and ends no line."""
+
+    def write(self, line: str) -> int:
+        return super().write(line.removesuffix("\r\n") + "\n")
+
+
+def _write_csv(pieces: Iterator[pd.DataFrame], file: BinaryIO) -> None:
+    lines = _Lines(file, "utf-8", "replace", newline="")
+    for number, frame in enumerate(pieces):
+        frame.to_csv(lines, header=not number, index=False, lineterminator="\r\n")
+    lines.detach()
 
 
 def _read_parquet(path: Path) -> pd.DataFrame:
     return to_frame(pq.read_table(path))
 
 
-def _write_parquet(frame: pd.DataFrame) -> bytes:
-    sink = io.BytesIO()
-    table = as_table(frame) if len(frame) else pa.Table.from_pandas(frame, preserve_index=False)
-    pq.write_table(table, sink, compression="zstd")
-    return sink.getvalue()
+def _write_parquet(pieces: Iterator[pa.Table], file: BinaryIO) -> None:
+    table = next(pieces)
+    with pq.ParquetWriter(file, table.schema, compression="zstd") as writer:
+        for piece in itertools.chain([table], pieces):
+            writer.write_table(piece)
 
 
 def _read_lines(path: Path) -> pd.DataFrame:
@@ -261,13 +302,13 @@ def _read_lines(path: Path) -> pd.DataFrame:
     return pd.DataFrame(rows, dtype=object)  # else a number that some rows lack would become another one
 
 
-def _write_lines(frame: pd.DataFrame) -> bytes:
-    names = [str(name) for name in frame.columns]
-    lines = []
-    for cells in frame.astype(object).itertuples(index=False, name=None):
-        known = (None if is_missing(cell) and not isinstance(cell, str) else cell for cell in cells)
-        lines.append(json.dumps(dict(zip(names, known, strict=True)), ensure_ascii=False, default=_json_value) + "\n")
-    return "".join(lines).encode("utf-8", "replace")
+def _write_lines(pieces: Iterator[pd.DataFrame], file: BinaryIO) -> None:
+    for frame in pieces:
+        names = [str(name) for name in frame.columns]
+        for cells in frame.astype(object).itertuples(index=False, name=None):
+            known = (None if is_missing(cell) and not isinstance(cell, str) else cell for cell in cells)
+            line = json.dumps(dict(zip(names, known, strict=True)), ensure_ascii=False, default=_json_value)
+            file.write((line + "\n").encode("utf-8", "replace"))
 
 
 def _json_value(value: Any) -> Any:
@@ -278,7 +319,7 @@ def _json_value(value: Any) -> Any:
     return as_text(python) if python is value or isinstance(python, np.generic) else python
 
 
-_FORMATS: dict[str, tuple[Callable[[Path], pd.DataFrame], Callable[[pd.DataFrame], bytes]]] = {
+_FORMATS: dict[str, tuple[Callable[[Path], pd.DataFrame], Callable[[Iterator[Any], BinaryIO], None]]] = {
     ".csv": (_read_csv, _write_csv),
     ".parquet": (_read_parquet, _write_parquet),
     ".jsonl": (_read_lines, _write_lines),

@@ -21,6 +21,7 @@ from ..stages.choice import choose_stages
 from ..stages.stage import Stage
 from ..store.files import is_store, trial_area
 from ..store.reader import TOKENS, StoreReader
+from ..store.replies import collect_replies
 from ..table.arrow import as_frame, check_rows
 from ..trust.comparison import Reading, read_cells
 from .contest import verdicts
@@ -156,12 +157,13 @@ def _spent_usd(side: Options) -> Decimal:
     if not is_store(side.folder):
         return Decimal()
     reader = StoreReader(side.folder, warn=False)
-    return reader.replies(side.prices).counted(side.prices).usd + Decimal(reader.outstanding.get("possibly_usd", 0))
+    spent = collect_replies(reader, side.prices).counted(side.prices)
+    return spent.usd + Decimal(reader.outstanding.get("possibly_usd", 0))
 
 
 def _figures(side: Options, reading: Reading) -> dict[str, Any]:
     """Return what a side has cost and brought."""
-    cells, replies = reading.cells, StoreReader(side.folder).replies(side.prices)
+    cells, replies = reading.cells, collect_replies(StoreReader(side.folder), side.prices)
     bill, (stage,) = make_bill(replies, own=side.prices), choose_stages(side.stages)
     usd = None if bill.total.unpriced or bill.total.cost_usd is None else float(bill.total.cost_usd)
     valued = cells[cells["answer"].notna()]

@@ -37,7 +37,8 @@ Verdict = Literal["right", "wrong", "unsure", "value"]
 About = tuple[tuple[str, str], ...]
 """The columns that identify what a question is about, each with the text of its cell."""
 Row = Mapping[str, Any]
-FACTS = ("decisions", "replaced", "filled")
+ADDED = ("decisions", "replaced")
+FACTS = (*ADDED, "filled")
 """The facts about a stage that say what was decided about a row, and what its cells were."""
 _FILE = re.compile(r"\d{8}T\d{12}Z-\w+\.json")
 _TIME = "%Y%m%dT%H%M%S%fZ"
@@ -243,14 +244,14 @@ class Decisions:
             if fact in table.column_names:
                 held = pc.indices_nonzero(pc.fill_null(pc.list_value_length(table.column(fact)), 0))
                 by_place |= {place: by_place.get(place, []) for place in held.to_pylist()}
+            for name in (meta(stage, fact) for fact in ADDED if by_place or stage in self._about):
+                if name not in table.column_names:  # sealed before there were any
+                    table = table.append_column(name, pa.nulls(table.num_rows, META[name.rpartition("._")[2]]))
             if by_place:
                 table = self._over(table, stage, by_place, apply=apply)
         return table
 
     def _over(self, table: pa.Table, stage: str, by_place: Mapping[int, list[Decision]], *, apply: bool) -> pa.Table:
-        for fact in ("decisions", "replaced"):
-            if meta(stage, fact) not in table.column_names:  # sealed before there were any
-                table = table.append_column(meta(stage, fact), pa.nulls(table.num_rows, META[fact]))
         kinds = dict(zip(table.column_names, table.schema.types, strict=True))
         places = pa.array(by_place, pa.int64())
         rows = table.select(sorted(self.needs(apply=False) & kinds.keys())).take(places).to_pylist()

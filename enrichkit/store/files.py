@@ -14,9 +14,9 @@ import os
 import re
 import shutil
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from ..errors import InputError
 from ..formatting import many
@@ -42,15 +42,15 @@ class Files:
         self._mode = mode
         self._made: set[Path] = set()
 
-    def put(self, path: Path, data: bytes) -> None:
-        """Write a file durably, in place of one of that name if there is one."""
+    def put(self, path: Path, data: bytes | Callable[[BinaryIO], object]) -> None:
+        """Write a file durably, in place of one of that name if there is one; ``data`` may write it piece by piece."""
         self.make_folder(path.parent)
         self.make_folder(self._scratch)
         temporary = self._scratch / f"{uuid.uuid4().hex}.tmp"
         try:
             self._write(temporary, data)
             self._rename(temporary, path)
-        except OSError:
+        except BaseException:
             self._made.clear()  # a folder may have been removed
             # After a failed fsync the same file is never tried again: the kernel may have dropped its pages.
             with contextlib.suppress(OSError):
@@ -91,10 +91,10 @@ class Files:
         """Return the space left on the disk that holds a folder."""
         return shutil.disk_usage(folder).free
 
-    def _write(self, path: Path, data: bytes) -> None:
+    def _write(self, path: Path, data: bytes | Callable[[BinaryIO], object]) -> None:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, self._mode)
         with open(descriptor, "wb") as file:
-            file.write(data)
+            data(file) if callable(data) else file.write(data)
             file.flush()
             os.fsync(descriptor)
 

@@ -232,10 +232,7 @@ class Index(Snapshot):
         self.columns = {name: merged.column(name).chunk(0) for name in merged.column_names}
         self.ids = self.columns.pop(RECORD_ID, pa.array([], pa.string()))
         self.shards = np.repeat(np.array(list(tables), np.int32), [table.num_rows for table in tables.values()])
-        # One shard of each layout knows all columns: reading them all would double the time.
-        layouts = {str(facts.get("layout")): self.paths[number] for number, facts in self.footers.items()}
-        types = widest([pq.read_schema(path) for path in layouts.values()])
-        self.schema = pa.schema(list(types.items()))
+        self.schema = pa.schema(list(types_in(self).items()))
         self.pending = by_question(self.entries)
 
     @property
@@ -280,6 +277,13 @@ class Index(Snapshot):
         sealed, status = self.column(f"{stage}._question"), self.column(f"{stage}._status")
         answered = find(questions, pc.if_else(pc.equal(status, "done"), sealed, pa.scalar(None, pa.string())))
         return np.where(answered >= 0, answered, find(questions, sealed))
+
+
+def types_in(store: Snapshot) -> dict[str, pa.DataType]:
+    """Return all columns of a store whose footers are read, with their types."""
+    # One shard of each layout knows all columns: reading them all would double the time of an index.
+    layouts = {str(facts.get("layout")): store.paths[number] for number, facts in store.footers.items()}
+    return widest([pq.read_schema(path) for path in layouts.values()])
 
 
 def copies_of(store: Snapshot) -> dict[int, int]:

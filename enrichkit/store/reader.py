@@ -22,15 +22,14 @@ import pyarrow.compute as pc
 
 from ..errors import InputError, StoreError
 from ..formatting import perhaps, rows_told
-from ..pricing.prices import Price
 from ..stages.stage import Stage
 from ..table.arrow import as_column, as_text, cells_at, parsed
 from ..table.cells import cell_text, is_missing
-from ..table.parquet import join
+from ..table.parquet import at_least, in_schema, join
 from .decisions import Decisions, Judgement, read_decisions
 from .files import folder_of, is_store
-from .index import RECORD_ID, Columns, Snapshot, copies_of, find
-from .replies import COST, StoredReplies, collect_replies, cost_in_rows
+from .index import RECORD_ID, Snapshot, copies_of, find, types_in
+from .replies import COST, cost_in_rows
 from .rows import STATUS, answers_and_facts, meta, record_status
 
 TOKENS = ("input_tokens", "tool_tokens", "thinking_tokens", "output_tokens")
@@ -43,6 +42,7 @@ DTYPES: dict[pa.DataType, Any] = {
 """What pandas makes of types of values: its own, in which a value may be missing; of any other it has but one."""
 ANSWERED = pa.decimal128(38, 9)
 """The type of answers that are decimal: most of them have fewer digits than their column."""
+ROWS_AT_ONCE = 5000
 ORIGIN = "enrichkit"
 """The entry of a frame's ``attrs`` that says which columns are its key, and which a model wrote into."""
 
@@ -91,19 +91,34 @@ class StoreReader(Snapshot):
             del self.paths[number], self.footers[number]
         self.decisions = Decisions(read_decisions(folder, warn=warn), self.stages, self.answers)
 
-    def rows(
-        self, columns: Columns = None, *, decided: bool = True, tables: Sequence[pa.Table] | None = None
-    ) -> pa.Table:
-        """Return the sealed rows with all columns, or those of some that any shard has.
+    @property
+    def schema(self) -> pa.Schema:
+        """All columns of the rows, with their types, and those in which decisions stand."""
+        return self.decisions.over(pa.schema(list(types_in(self).items())).empty_table()).schema
 
-        They are as a person ``decided``; else as the answers left them, with the decisions beside. Shards that were
-        read already can be given as their ``tables``.
+    def pieces(self, columns: Sequence[str]) -> Iterator[pa.Table]:
+        """Yield the sealed rows with some columns, as a person decided, each record once: a few shards at a time."""
+        needed = {RECORD_ID, *columns, *self.decisions.needs()}
+        schema = pa.schema([field for field in self.schema if field.name in needed])
+        repeated = _repeated(self.tables([RECORD_ID]))
+
+        def shards() -> Iterator[pa.Table]:
+            for number, table in self.each_shard(needed):
+                known = number in repeated and pc.is_in(table.column(RECORD_ID), value_set=repeated[number])
+                yield in_schema(table.filter(pc.invert(known)) if known else table, schema)
+
+        for table in at_least(ROWS_AT_ONCE, shards()):
+            yield self.decisions.over(table).select(columns)
+
+    def rows(self, columns: Collection[str], *, decided: bool = True) -> pa.Table:
+        """Return the sealed rows with those of some columns that any shard has.
+
+        They are as a person ``decided``; else as the answers left them, with the decisions beside.
         """
         needed = self.decisions.needs(apply=decided)
-        names = None if columns is None else {*columns, *needed}
-        table = join(list(self.tables(names).values()) if tables is None else tables)
+        table = join(list(self.tables({*columns, *needed}).values()))
         table = self.decisions.over(table, apply=decided) if needed else table
-        return table if columns is None else table.select([name for name in table.column_names if name in columns])
+        return table.select([name for name in table.column_names if name in columns])
 
     def facts(self, names: Collection[str], columns: Collection[str] = (), **how: Any) -> pa.Table:
         """Return some facts about every stage, such as ``status``, and some other columns, as `rows` does."""
@@ -122,10 +137,6 @@ class StoreReader(Snapshot):
         """Return a record's row, as `rows_of` does; None if no sound shard has it."""
         return next(iter(self.rows_of([record]).to_pylist()), None)
 
-    def replies(self, prices: Mapping[str, Price], *, check: bool = False) -> StoredReplies:
-        """Return every stored reply once, with what it used and cost; ``check`` leaves out what is damaged anywhere."""
-        return collect_replies(self, prices, check=check)
-
     def status(self) -> StoreStatus:
         """Return how far the store is; see `enrichkit.report` for a bill that counts everything."""
         table = self.facts((*TOKENS, *COST), [STATUS])
@@ -140,6 +151,14 @@ class StoreReader(Snapshot):
             unpriced=cost.unpriced,
             simulated=bool(self.simulated),
         )
+
+
+def _repeated(tables: Mapping[int, pa.Table]) -> dict[int, pa.Array]:
+    """Return the ids in each shard whose records stand in an earlier one, as where one came back after they did."""
+    ids = join(list(tables.values())).column(RECORD_ID).combine_chunks() if tables else pa.array([], pa.string())
+    again = np.flatnonzero(find(ids, ids) != np.arange(len(ids)))
+    shards = np.repeat(list(tables), [table.num_rows for table in tables.values()])[again]
+    return {int(number): ids.take(pa.array(again[shards == number])) for number in np.unique(shards)}
 
 
 def to_frame(table: pa.Table) -> pd.DataFrame:
@@ -282,23 +301,29 @@ def read(out: str | Path = "enriched", *, columns: Sequence[str] | None = None) 
     ['simulator']
     """
     reader = StoreReader(out)
-    table = reader.rows(None if columns is None else {RECORD_ID, *columns})
-    if not table.num_columns:
-        table = pa.table(dict.fromkeys(columns or (RECORD_ID, STATUS), pa.array([], pa.string())))
-    for name in columns or ():
-        if name not in table.column_names:
-            known = reader.rows().column_names
+    known = reader.schema.names
+    for name in columns or () if known else ():
+        if name not in known:
             raise InputError(
                 "There is no column {name!r} in {store}.{hint}",
                 name=name,
                 store=reader.folder,
                 hint=perhaps(name, known),
             )
-    raw = {meta(stage, "replies") for stage in reader.stages}
-    ids = table.column(RECORD_ID).combine_chunks() if RECORD_ID in table.column_names else pa.array([], pa.string())
-    if len(first := np.unique(find(ids, ids))) < len(ids):  # a shard was put back after its records were asked again
-        table = table.take(first)
-    frame = to_frame(table.select(columns or [name for name in table.column_names if name not in raw]))
-    given = set(reader.given).difference(*reader.answers.values())
-    frame.attrs[ORIGIN] = {"key": reader.key, "written": [name for name in frame.columns if name not in given]}
+    chosen = columns or (shown(reader) if known else (RECORD_ID, STATUS))
+    tables = list(reader.pieces(chosen)) if known else [pa.table(dict.fromkeys(chosen, pa.array([], pa.string())))]
+    frame = to_frame(pa.concat_tables(tables))
+    frame.attrs[ORIGIN] = origin_of(reader, chosen)
     return frame
+
+
+def shown(reader: StoreReader) -> list[str]:
+    """Return all columns of a store's rows but the raw replies."""
+    raw = {meta(stage, "replies") for stage in reader.stages}
+    return [name for name in reader.schema.names if name not in raw]
+
+
+def origin_of(reader: StoreReader, columns: Sequence[str]) -> dict[str, list[str]]:
+    """Return which columns are a store's key, and which of some a model wrote into."""
+    given = set(reader.given).difference(*reader.answers.values())
+    return {"key": reader.key, "written": [name for name in columns if name not in given]}

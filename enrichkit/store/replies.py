@@ -9,25 +9,26 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..gemini.wire import read_stored
 from ..messages import SIMULATOR, Usage
-from ..pricing.prices import Cost, Price, Total, billed_as, cost, total, total_usd
+from ..pricing.prices import KINDS, Cost, Price, Total, billed_as, cost, total, total_usd
 from ..reading.json_text import locate
 from ..table.parquet import join
 from .files import trial_sides
 from .index import RECORD_ID, Snapshot
 from .journal import JournalEntry, by_question
-from .rows import meta, reply_cost
+from .rows import COUNTS, meta, reply_cost
 
 
 @dataclass(slots=True)
@@ -52,95 +53,156 @@ class StoredReply:
     """Whether it brought no answer."""
 
 
+Sums = defaultdict[str, Any]
+"""What some replies add up to, by name: USD by kind, and what was ``wasted``; `COUNTS`; how many they were."""
+
+
 @dataclass(slots=True)
 class StoredReplies:
-    """All replies of a store, and what its rows say of the questions.
+    """What all replies of a store add up to, each counted once, and what its rows say of the questions.
 
-    ``answered`` says whether a question that rows hold now has its answer; ``asked_by`` counts the records that share
-    a question; ``filled`` counts the cells that a stage's answers filled, by column.
+    ``sums`` are by stage and by the model that answered, None for replies that the service does not charge for.
+    ``minutes`` counts those that it charges for, ``asked_by`` the records that share a question with others, for which
+    ``shared`` was spent. ``filled`` counts the cells that a stage's answers filled, by column.
     """
 
-    replies: list[StoredReply] = field(default_factory=list)
+    sums: dict[tuple[str, str | None], Sums] = field(default_factory=dict)
+    minutes: Counter[datetime] = field(default_factory=Counter)
+    most_searches: Counter[str] = field(default_factory=Counter)
+    unsearched: list[StoredReply] = field(default_factory=list)
     stages: list[str] = field(default_factory=list)
-    answered: dict[str, bool] = field(default_factory=dict)
     asked_by: Counter[tuple[str, str]] = field(default_factory=Counter)
+    shared: dict[tuple[str, str], Total] = field(default_factory=dict)
     filled: dict[str, Counter[str]] = field(default_factory=dict)
     records: int = 0
     not_sealed: int = 0
     damaged: int = 0
     simulated: bool | None = None
-    tables: list[pa.Table] = field(default_factory=list)
+
+    def add(self, reply: StoredReply) -> None:
+        """Add a reply to the sums."""
+        sums = self.sums.setdefault((reply.stage, reply.model if reply.paid else None), Sums(int))
+        for name, amount in _amounts(reply):
+            sums[name] += amount
+        if reply.paid:
+            if reply.at is not None:
+                self.minutes[reply.at.replace(second=0, microsecond=0)] += 1
+            self.most_searches[reply.stage] = max(self.most_searches[reply.stage], reply.usage.searches or 1)
+            if reply.cost is None and reply.usage.searches is None:
+                self.unsearched.append(reply)
+            if (asked := (reply.stage, reply.question)) in self.shared:
+                self.shared[asked] += total([total_usd(reply.cost)])
+
+    def summed(self, *, stages: Collection[str] | None = None, model: str | None = None) -> Sums:
+        """Return the sums of all replies, or of those of some stages or of a model."""
+        summed = Sums(int)
+        for (stage, answered_by), sums in self.sums.items():
+            if (stages is None or stage in stages) and model in (None, answered_by):
+                for name, amount in sums.items():
+                    summed[name] += amount
+        return summed
 
     @property
-    def paid(self) -> list[StoredReply]:
-        """The replies that the service charges for."""
-        return [reply for reply in self.replies if reply.paid]
+    def models(self) -> list[str]:
+        """The models that answered, as far as the service charges for it."""
+        return list(dict.fromkeys(model for _, model in self.sums if model is not None))
+
+    @property
+    def cost(self) -> Total:
+        """What the replies cost."""
+        summed = self.summed()
+        return Total(total(summed[kind] for kind in (*KINDS, "wasted")).usd, summed["unpriced"])
 
     def counted(self, prices: Mapping[str, Price]) -> Total:
         """Return what a budget counts: where a reply does not say how often it searched, its stage's most searches."""
-        most = Counter[str]()
-        for reply in self.paid:
-            most[reply.stage] = max(most[reply.stage], reply.usage.searches or 1)
-        costs = []
-        for reply in self.paid:
-            known = reply.cost
-            if reply.usage.searches is None:
-                usage = replace(reply.usage, searches=most[reply.stage])
-                known = cost(usage, reply.model, prices=prices, at=reply.at)
-            costs.append(total_usd(known))
-        return total(costs)
+        usages = ((reply, replace(reply.usage, searches=self.most_searches[reply.stage])) for reply in self.unsearched)
+        costs = (total_usd(cost(usage, reply.model, prices=prices, at=reply.at)) for reply, usage in usages)
+        return self.cost + total(costs) + Total(unpriced=-len(self.unsearched))
+
+
+def _amounts(reply: StoredReply) -> Iterator[tuple[str, Any]]:
+    """Yield what a reply adds to the sums."""
+    yield "attempts", reply.tries
+    yield "repeated", max(0, reply.tries - 1)
+    yield "may_be_charged", reply.may_be_charged
+    if reply.paid:
+        yield "replies", 1
+        yield "brought_nothing", reply.wasted
+        yield "unpriced", reply.cost is None
+        yield from ((name, getattr(reply.usage, count) or 0) for name, count in COUNTS.items())
+        if reply.cost is not None:
+            yield "priced_searches", reply.usage.searches or 0
+            yield "searches_usd", reply.cost["search"]
+            yield from [("wasted", total_usd(reply.cost))] if reply.wasted else reply.cost.items()
 
 
 TRIAL = " (trial)"
 """What follows a stage's name where its replies are those of a trial, and in no row of the store."""
 COST = ("cost_usd", "paid_by")
 """The facts about a stage that `cost_in_rows` needs."""
-MONEY = ("question", "status", "paid_by", "filled", "replies")
+SHARED = ("question", "status")
+"""The facts about a stage that say which questions are shared."""
+MONEY = (*SHARED, "paid_by", "filled", "replies")
 """The facts about a stage that `collect_replies` needs."""
 
 
-def collect_replies(store: Snapshot, prices: Mapping[str, Price], *, check: bool = False) -> StoredReplies:
-    """Return the replies in a store's shards and journal, each once.
+def collect_replies(
+    store: Snapshot, prices: Mapping[str, Price], *, check: bool = False, each: Callable[[StoredReply], object] = id
+) -> StoredReplies:
+    """Return what the replies in a store's shards and journal add up to, and call ``each`` with every one of them.
 
-    With ``check``, they are of shards sound in all columns, whose other columns come as ``tables``.
+    With ``check``, they are of shards sound in all columns.
     """
     stored, seen = StoredReplies(stages=list(store.stages), simulated=store.simulated), set[bytes]()
+    stored.shared = dict.fromkeys(_shared_questions(store), Total())
 
-    def enter(payload: bytes, stage: str, asked: str | None, record: str | None = None) -> bool:
-        """Add a reply, and say whether it is new: records that share a question hold the same one."""
-        digest = hashlib.blake2b(payload, digest_size=16).digest()
-        if digest in seen:
-            return False
-        seen.add(digest)
-        stored.replies.append(read_reply(payload, stage, record=record, asked=asked, prices=prices))
-        return True
+    def enter(
+        payloads: Iterable[bytes], stage: str, asked: str | None, *, answered: bool | None, record: str | None = None
+    ) -> list[StoredReply]:
+        """Add those of a question's or a row's replies that are new, and return them."""
+        held = {hashlib.blake2b(payload, digest_size=16).digest(): payload for payload in payloads}
+        if held.keys() <= seen:  # records that share a question hold the same ones
+            return []
+        replies = [read_reply(payload, stage, record=record, asked=asked, prices=prices) for payload in held.values()]
+        mark_wasted(replies, {} if asked is None or answered is None else {asked: answered})
+        new = [reply for digest, reply in zip(held, replies, strict=True) if digest not in seen]
+        seen.update(held)
+        for reply in new:
+            stored.add(reply)
+            each(reply)
+        return new
 
     columns = {RECORD_ID, *(meta(stage, fact) for stage in store.stages for fact in MONEY)}
     for _, table in store.each_shard(None if check else columns):
-        raw = [name for name in table.column_names if name.endswith("._replies")]
-        stored.tables += [table.drop_columns(raw)] if check else []
         stored.records += table.num_rows
         for stage in stored.stages:
             if meta(stage, "replies") in table.column_names:
                 _enter_rows(stored, table, stage, enter)
-    sealed = len(stored.replies)
-    for entry in store.entries:
-        if entry.stage not in stored.stages:
-            stored.stages.append(entry.stage)
-        if enter(entry.payload, entry.stage, entry.question):
-            stored.answered[entry.question] = stored.answered.get(entry.question, False) or entry.status == "done"
-    stored.not_sealed = sum(reply.paid for reply in stored.replies[sealed:])
-    if stored.simulated is None and stored.paid:
-        stored.simulated = any(reply.model.startswith(SIMULATOR) for reply in stored.paid)
+    for question, entries in by_question(store.entries).items():
+        stage, answered = entries[0].stage, any(entry.status == "done" for entry in entries)
+        stored.stages.extend({stage} - {*stored.stages})
+        new = enter((entry.payload for entry in entries), stage, question, answered=answered)
+        stored.not_sealed += sum(reply.paid for reply in new)
+    if stored.simulated is None and stored.models:
+        stored.simulated = any(model.startswith(SIMULATOR) for model in stored.models)
     stored.damaged = len(store.damaged)
-    mark_wasted(stored.replies, stored.answered)
-    for entries in trial_replies(store.folder, simulated=store.simulated):
-        place = len(stored.replies)
-        for entry in entries:  # as stages of their own: what they cost brought no cell of this store
-            if enter(entry.payload, stage := f"{entry.stage}{TRIAL}", entry.question):
+    for side in trial_replies(store.folder, simulated=store.simulated):
+        for question, entries in by_question(side).items():
+            stage = f"{entries[0].stage}{TRIAL}"  # one of its own: what it costs brought no cell of this store
+            done = True if any(entry.status == "done" for entry in entries) else None
+            if enter((entry.payload for entry in entries), stage, question, answered=done):
                 stored.stages.extend({stage} - {*stored.stages})
-        mark_wasted(stored.replies[place:], {entry.question: True for entry in entries if entry.status == "done"})
     return stored
+
+
+def _shared_questions(store: Snapshot) -> Iterator[tuple[str, str]]:
+    """Yield the stages and questions whose answers stand in several rows."""
+    asked = join(list(store.tables({meta(stage, fact) for stage in store.stages for fact in SHARED}).values()))
+    for stage in store.stages if asked.num_columns else ():
+        question, status = (asked.column(meta(stage, fact)) for fact in SHARED)
+        counts = pc.value_counts(question.filter(pc.equal(status, "done")))
+        several = counts.filter(pc.greater(pc.struct_field(counts, "counts"), 1))
+        yield from ((stage, name) for name in pc.struct_field(several, "values").to_pylist() if name is not None)
 
 
 def trial_replies(out: Path, *, simulated: bool | None) -> Iterator[list[JournalEntry]]:
@@ -172,20 +234,16 @@ def answers_of_trials(out: Path, *, simulated: bool | None) -> dict[str, list[Jo
     return chosen
 
 
-def _enter_rows(stored: StoredReplies, table: pa.Table, stage: str, enter: Callable[..., bool]) -> None:
+def _enter_rows(stored: StoredReplies, table: pa.Table, stage: str, enter: Callable[..., object]) -> None:
     """Add a stage's replies and questions of one shard."""
-    question, status, payer, replies = (
-        table.column(meta(stage, fact)).to_pylist() for fact in ("question", "status", "paid_by", "replies")
-    )
+    facts = (table.column(meta(stage, fact)).to_pylist() for fact in ("question", "status", "paid_by", "replies"))
     cells = pc.value_counts(pc.list_flatten(table.column(meta(stage, "filled")))).to_pylist()
     stored.filled.setdefault(stage, Counter()).update({cell["values"]: cell["counts"] for cell in cells})
-    for asked, state, record, payloads in zip(question, status, payer, replies, strict=True):
-        if asked is not None:
-            stored.asked_by[stage, asked] += state == "done"
-            if state in ("done", "failed"):
-                stored.answered[asked] = stored.answered.get(asked, False) or state == "done"
-        for payload in payloads or ():
-            enter(payload, stage, asked, record)
+    for asked, status, record, payloads in zip(*facts, strict=True):
+        if (stage, asked) in stored.shared:
+            stored.asked_by[stage, asked] += status == "done"
+        answered = {"done": True, "failed": False}.get(status)
+        enter(payloads or (), stage, asked, answered=answered, record=record)
 
 
 def read_reply(

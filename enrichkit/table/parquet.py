@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import zlib
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -81,13 +81,30 @@ def _read(source: pa.NativeFile, columns: Collection[str] | None) -> pa.Table:
 
 def join(tables: Sequence[pa.Table]) -> pa.Table:
     """Return tables under one another; a column that some lack is missing there, one of two types is the wider."""
-    types = widest([table.schema for table in tables])
+    schema = pa.schema(list(widest([table.schema for table in tables]).items()))
+    return pa.concat_tables([in_schema(table, schema) for table in tables]) if tables else pa.table({})
 
-    def widened(table: pa.Table) -> pa.Table:
-        columns = [(name, as_type(table.column(name), types[name])) for name in table.column_names]
-        return pa.table(dict(columns)) if columns else table.replace_schema_metadata(None)
 
-    return pa.concat_tables(map(widened, tables), promote_options="default") if tables else pa.table({})
+def at_least(rows: int, tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    """Yield tables of one schema, as many of them under one another as make so many rows."""
+    some: list[pa.Table] = []
+    for table in tables:
+        some.append(table)
+        if sum(table.num_rows for table in some) >= rows:
+            yield pa.concat_tables(some)
+            some.clear()
+    if some:
+        yield pa.concat_tables(some)
+
+
+def in_schema(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """Return a table with the columns of a schema, in its types; those that it lacks are missing."""
+    there = set(table.column_names)
+    columns = [
+        as_type(table.column(field.name), field.type) if field.name in there else pa.nulls(table.num_rows, field.type)
+        for field in schema
+    ]
+    return pa.table(columns, schema=schema) if columns else table.select([]).replace_schema_metadata(None)
 
 
 def widest(schemas: Sequence[pa.Schema]) -> dict[str, pa.DataType]:

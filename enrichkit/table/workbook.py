@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import decimal
-import io
 import itertools
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pandas as pd
 
@@ -19,6 +18,7 @@ from .arrow import as_text
 from .cells import cell_text, is_missing
 
 LONGEST_CELL = 32_767
+MOST_ROWS = 2**20 - 1
 LARGEST_INTEGER = 10**15
 """Beyond, Excel drops digits: such numbers are written as text."""
 
@@ -58,9 +58,11 @@ def _excel_cells(path: Path, *, values: bool) -> list[Sequence[Any]]:
         return list(first.iter_rows())
 
 
-def write_workbook(frame: pd.DataFrame) -> bytes:
-    """Return a workbook whose only sheet is the frame."""
-    openpyxl, columns, file = _openpyxl(), [], io.BytesIO()
+def write_workbook(frames: Iterator[pd.DataFrame], file: BinaryIO) -> None:
+    """Write a workbook whose only sheet is the only frame."""
+    openpyxl, columns, frame = _openpyxl(), [], next(frames)
+    if len(frame) > MOST_ROWS:
+        raise InputError("An Excel file holds {most:,} rows, not {rows:,}. Write CSV.", most=MOST_ROWS, rows=len(frame))
 
     def fitted(cell: Any) -> Any:
         """Return what a cell of Excel holds: a number, or text."""
@@ -85,7 +87,6 @@ def write_workbook(frame: pd.DataFrame) -> bytes:
         for cell in itertools.chain(*writer.book.active.iter_rows()):
             if cell.data_type == "f":  # text stays text, even if it begins like a formula
                 cell.data_type = "s"
-    return file.getvalue()
 
 
 def _openpyxl() -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -64,16 +64,13 @@ class Finding(NamedTuple):
         return f"{self.check}: {self.detail}" if self.detail else self.check
 
 
-def read_answers(
-    reader: StoreReader, facts: Collection[str], tables: Sequence[pa.Table] | None = None
-) -> tuple[pa.Table, Names]:
+def read_answers(reader: StoreReader, facts: Collection[str]) -> tuple[pa.Table, Names]:
     """Return the sealed rows' columns of these facts, the table's, all answers as they came; and who they are about.
 
-    What other records say against an answer is among its issues, and its state is doubtful. ``tables`` are those of
-    shards that were read already.
+    What other records say against an answer is among its issues, and its state is doubtful.
     """
     columns = {RECORD_ID, STATUS, *reader.given, *itertools.chain(*reader.answers.values())}
-    table = reader.facts({*facts, *ACROSS}, columns, decided=False, tables=tables)
+    table = reader.facts({*facts, *ACROSS}, columns, decided=False)
     names = names_in(table, reader)
     return with_others(table, reader, names), names
 

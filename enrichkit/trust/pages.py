@@ -296,14 +296,23 @@ def _only_others(table: pa.Table, stage: str, names: Names) -> Iterator[tuple[in
     """Yield the rows and fields all of whose pages are those of other firms of the table."""
     if meta(stage, "sources") not in table.column_names or not names.sites:
         return
-    states, sources = (table.column(meta(stage, name)).combine_chunks() for name in ("states", "sources"))
+    first = 0
+    for batch in table.select([meta(stage, name) for name in ("states", "sources")]).to_batches():
+        for row, field, text in _others_pages(batch, names.firms[first : first + len(batch)], names):
+            yield first + row, field, text
+        first += len(batch)
+
+
+def _others_pages(batch: pa.RecordBatch, firms: Sequence[str], names: Names) -> Iterator[tuple[int, str, str]]:
+    """Yield the same of some rows, about these firms: the sources are most of a store, and never copied as a whole."""
+    states, sources = batch.columns
     hosts = _page_hosts(pc.list_flatten(sources))
     different = hosts.dictionary.to_pylist()
     owners = [names.whose(host) for host in different]
     codes, of_page = np.asarray(pc.fill_null(hosts.indices, -1)), np.asarray(pc.list_parent_indices(sources))
     foreign = np.array([*map(bool, owners), False])[codes]
     for place in np.flatnonzero(foreign).tolist():
-        firm, code = names.firms[of_page[place]], codes[place]
+        firm, code = firms[of_page[place]], codes[place]
         foreign[place] = firm not in owners[code] and not resembles(firm, different[code])
     if not foreign.any():
         return
@@ -314,11 +323,10 @@ def _only_others(table: pa.Table, stage: str, names: Names) -> Iterator[tuple[in
     pages = (np.cumsum(lengths) - lengths)[of_row[of_state]] + np.asarray(pc.list_flatten(lists))
     own = np.bincount(of_state, weights=~foreign[pages], minlength=len(flat))
     states_with_pages, first = np.unique(of_state, return_index=True)
-    fields = pc.struct_field(flat, "field")
     for state, page in zip(states_with_pages.tolist(), pages[first].tolist(), strict=True):
         if not own[state]:
             text = f"only page: {different[codes[page]]}, the site of {owners[codes[page]][0]}"
-            yield int(of_row[state]), fields[state].as_py(), text
+            yield int(of_row[state]), flat[state].as_py()["field"], text
 
 
 def _page_hosts(pages: pa.Array) -> pa.DictionaryArray:

@@ -131,7 +131,7 @@ class Trace:
         opened: dict[int, Path] = {}
 
         class Traced(Files):
-            def _write(self, path: Path, data: bytes) -> None:
+            def _write(self, path: Path, data: Any) -> None:
                 steps.append(Step("write", path, data=bytes(data)))
                 super()._write(path, data)
 

@@ -6,10 +6,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from enrichkit import Price
-from enrichkit.pricing.prices import total, total_usd
 from enrichkit.store.files import is_store
 from enrichkit.store.reader import StoreReader
-from enrichkit.store.replies import recorded_cost
+from enrichkit.store.replies import collect_replies, recorded_cost
 
 
 def disagreements(out: Path, prices: Mapping[str, Price]) -> Iterator[str]:
@@ -24,7 +23,7 @@ def disagreements(out: Path, prices: Mapping[str, Price]) -> Iterator[str]:
     if reader.damaged:
         return
     fast = recorded_cost(reader, prices, simulated=reader.simulated)
-    exact = total(total_usd(reply.cost) for reply in reader.replies(prices).paid)
+    exact = collect_replies(reader, prices).cost
     if fast is None:
         return
     if abs(fast.usd - exact.usd) > 1e-9 or bool(fast.unpriced) != bool(exact.unpriced):

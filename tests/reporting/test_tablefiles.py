@@ -143,6 +143,39 @@ def test_a_store_is_exported_as_read_returns_it(tmp_path):
         enrichkit.export(tmp_path / "nothing", tmp_path / "c.csv")
 
 
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+def test_a_store_is_written_piece_by_piece_as_one_table(suffix, tmp_path, monkeypatch):
+    """Shards of other columns, or of other types, make no other file than the whole table that `read` returns."""
+    monkeypatch.setattr("enrichkit.store.reader.ROWS_AT_ONCE", 2)
+    given = {"model": "simulator", "key": "fund.title", "out": tmp_path / "s", "shard_rows": 1, "progress": False}
+    first = pd.DataFrame({"fund.title": [f"Fund {number}" for number in range(3)], "size": [1, 2, None]})
+    enrichkit.run(first, stages=["fund"], **given)
+    more = pd.DataFrame({"fund.title": ["Fund 3", "Fund 4"], "size": [0.5, 1.5], "seen": ["a\rb", "a,b"]})
+    enrichkit.run(more, stages=["fund"], **given)
+    whole = enrichkit.read(tmp_path / "s")
+    assert whole["size"].tolist()[3:] == [0.5, 1.5]
+    enrichkit.export(tmp_path / "s", tmp_path / f"store{suffix}")
+    enrichkit.export(whole, tmp_path / f"frame{suffix}")
+    if suffix == ".parquet":  # the store knows the types of columns that hold nothing; a frame does not
+        back = read_sheet(tmp_path / "store.parquet")
+        pd.testing.assert_frame_equal(back, whole)
+    else:
+        assert (tmp_path / f"store{suffix}").read_bytes() == (tmp_path / f"frame{suffix}").read_bytes()
+
+
+def test_a_lone_carriage_return_ends_no_line(tmp_path):
+    """It is quoted, and lines end as they always do."""
+    enrichkit.export(pd.DataFrame({"a": ["x\ry", "z"], "b": [1, 2]}), tmp_path / "a.csv", formulas="raw")
+    assert (tmp_path / "a.csv").read_bytes() == b'a,b\n"x\ry",1\nz,2\n'
+
+
+def test_an_excel_file_has_as_many_rows_as_excel_takes(tmp_path):
+    """More are refused before any is written."""
+    with pytest.raises(errors.InputError, match="holds 1,048,575 rows, not 1,048,576"):
+        write_sheet(pd.DataFrame({"a": np.zeros(2**20)}), tmp_path / "a.xlsx")
+    assert not list(tmp_path.iterdir())
+
+
 def test_lists_as_pandas_reads_them_from_parquet_are_lists(tmp_path):
     """Arrays, tuples, sets and bytes are written as lists and text, each element of them."""
     many = np.arange(1500)
