@@ -1,6 +1,6 @@
 """The identity: where rows of one key contradict each other, and where a table has another cell than was asked about.
 
-A key says what is one record; the cells are evidence against it. Pure, like the plan that says what is parts here.
+A key says what is one record; the cells are evidence against it. Pure, like the plan that says what is found here.
 """
 
 from __future__ import annotations

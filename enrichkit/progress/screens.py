@@ -54,7 +54,14 @@ def way_to_show(progress: Literal["auto", "widget", "html", "text", "off"] | boo
     """
     if progress is False:
         return None
-    wanted = progress if isinstance(progress, str) and progress != "auto" else _named()
+    named = os.environ.get(VARIABLE, "").strip().lower() or "auto"
+    wanted = progress if isinstance(progress, str) and progress != "auto" else named
+    if wanted not in ("auto", "widget", "html", "text", "off"):
+        raise InputError(
+            "The environment variable {variable} must be one of auto, widget, html, text or off, not {named!r}.",
+            variable=VARIABLE,
+            named=named,
+        )
     kernel = _kernel()
     if wanted in ("off", "text"):
         return "text" if wanted == "text" else None
@@ -64,18 +71,6 @@ def way_to_show(progress: Literal["auto", "widget", "html", "text", "off"] | boo
     if wanted == "auto" and not attended:
         return "text"
     return "widget" if wanted != "html" and importlib.util.find_spec("ipywidgets") else "html"
-
-
-def _named() -> str:
-    """Return what the environment variable says."""
-    named = os.environ.get(VARIABLE, "").strip().lower() or "auto"
-    if named not in ("auto", "widget", "html", "text", "off"):
-        raise InputError(
-            "The environment variable {variable} must be one of auto, widget, html, text or off, not {named!r}.",
-            variable=VARIABLE,
-            named=named,
-        )
-    return named
 
 
 def _kernel() -> Any:

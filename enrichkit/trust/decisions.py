@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import enum
-import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -94,13 +93,13 @@ def decide(
     """
     frame = as_frame(cells)
     are_pairs = "first" in frame.columns
-    given = verdict is not None or not is_missing(value)
     _check_columns(frame, ("stage", "second", "verdict") if are_pairs else ())
-    if given and (are_pairs or (not is_missing(value) and verdict not in (None, "wrong"))):
-        wanted = "the column verdict says which of two is right" if are_pairs else "give either a verdict or a value"
-        raise InputError("decide was given {verdict!r}: {wanted}.", verdict=verdict or value, wanted=wanted)
+    if verdict is not None or not is_missing(value):
+        if are_pairs:
+            raise InputError("Of pairs the column verdict says which one is right, not {verdict!r}.", verdict=verdict)
+        frame = frame.assign(verdict=verdict, value=pd.Series([value] * len(frame), frame.index, dtype=object))
     chosen = frame[[not is_missing(word) for word in frame["verdict"]]] if are_pairs else frame
-    return answers_of(out, chosen).decide(frame, verdict, value)
+    return answers_of(out, chosen).decide(frame)
 
 
 def answers_of(out: str | Path, cells: pd.DataFrame) -> Answers:
@@ -132,20 +131,18 @@ class Answers:
         self._kinds = dict(zip(table.column_names, table.schema.types, strict=True))
         self._rows = {row[RECORD_ID]: row for row in table.to_pylist()}
 
-    def decide(self, cells: pd.DataFrame, verdict: str | None = None, value: Any = None) -> int:
+    def decide(self, cells: pd.DataFrame) -> int:
         """Store what is decided about some of them, as `enrichkit.trust.decide` says; return in how many rows."""
-        given, are_pairs = verdict is not None or not is_missing(value), "first" in cells.columns
-        decisions: dict[int, list[Decision]] = {}
+        decisions: list[tuple[int, Decision]] = []
         agreed: dict[tuple[Any, ...], tuple[int, Decision]] = {}
         for place, line in enumerate(cells.to_dict("records")):
-            word, right = (verdict, value) if given else (line.get("verdict"), line.get("value"))
             try:
-                made = self._chosen(line) if are_pairs else self._decided(line, word, right)
+                made = self._chosen(line) if "first" in cells.columns else self._decided(line)
             except ValueError as refusal:
                 where = rows_told([place], cells.index).capitalize()
                 raise InputError("{where}{refusal}", where=where, refusal=refusal) from None
+            decisions += ((place, decision) for decision in made)
             for decision in made:
-                decisions.setdefault(place, []).append(decision)
                 first, other = agreed.setdefault((decision.column, decision.about, decision.value), (place, decision))
                 if (decision.verdict, decision.instead) != (other.verdict, other.instead):
                     raise InputError(
@@ -153,8 +150,8 @@ class Answers:
                         where=rows_told([first, place], cells.index).capitalize(),
                         column=decision.column,
                     )
-        self._store(list(itertools.chain(*decisions.values())))
-        return len(decisions)
+        self._store([decision for _, decision in decisions])
+        return len({place for place, _ in decisions})
 
     def _store(self, decisions: Sequence[Decision]) -> None:
         try:
@@ -165,9 +162,10 @@ class Answers:
             out, reason = self._out, error.strerror or error
             raise StoreError("No decision was stored beside {store}: {reason}.", store=out, reason=reason) from error
 
-    def _decided(self, line: Mapping[Any, Any], verdict: Any, right: Any) -> list[Decision]:
+    def _decided(self, line: Mapping[Any, Any]) -> list[Decision]:
         """Return what a line decides, if anything; raise a ValueError that says why it cannot be."""
-        word = cell_text(verdict).casefold() or ("" if is_missing(right) else "value")
+        right = line.get("value")
+        word = cell_text(line.get("verdict")).casefold() or ("" if is_missing(right) else "value")
         if not word:
             return []
         if word not in get_args(Verdict):

@@ -230,7 +230,7 @@ def test_rows_that_contradict_each_other_are_refused(out):
         trust.decide(
             out, pd.concat([cell.assign(verdict="right"), pd.Series(["wrong"], cell.index, name="verdict")], axis=1)
         )
-    with pytest.raises(errors.InputError, match="either a verdict or a value"):
+    with pytest.raises(errors.InputError, match="has the verdict 'right', and a value too"):
         trust.decide(out, cell, "right", value="Bodø")
 
 

@@ -263,7 +263,7 @@ def test_values_are_shown_unnamed_in_either_order(settings):
     assert trust.decide(settings["out"], shown.head(3).assign(verdict=[1.0, None, 2.0])) == 2  # as pandas reads a file
     with pytest.raises(errors.InputError, match=r"Row 1, 'verdict': 'right' is not one of 1, 2, b, n, \?"):
         trust.decide(settings["out"], shown.assign(verdict="right"))
-    with pytest.raises(errors.InputError, match=r"was given 'right': the column verdict says which"):
+    with pytest.raises(errors.InputError, match=r"Of pairs the column verdict says which one is right"):
         trust.decide(settings["out"], shown.assign(verdict="1"), "right")
     with pytest.raises(errors.InputError, match=r"Rows 1 .* and 2 .* do not agree"):
         trust.decide(settings["out"], shown.iloc[[0, 0]].assign(verdict=["1", "2"]))
