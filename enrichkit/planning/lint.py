@@ -6,7 +6,6 @@ so these are notes, not errors.
 
 from __future__ import annotations
 
-import functools
 import re
 from collections.abc import Iterable, Iterator
 from typing import Any, TypeAlias
@@ -53,7 +52,6 @@ ENDINGS = {ending: kind for endings, *kind in KINDS for ending in endings.split(
 COUNTS_AS_VALUE = "{name} says {example} in {rows}, which counts as a value: empty such cells to have them filled in."
 REPEATS = "row repeats the key of an earlier row, and shares its answers"
 REPEAT = "rows repeat the key of an earlier row, and share its answers"
-MISPLACED = "{name} holds {example} where {due} due, in {rows}: columns may be shifted."
 
 Mask = npt.NDArray[np.bool_]
 Texts: TypeAlias = pa.Array | pa.ChunkedArray
@@ -63,10 +61,6 @@ def _matches(texts: Texts, pattern: str) -> Mask:
     return is_true(pc.match_substring_regex(texts, pattern, ignore_case=True))
 
 
-def _is_placeholder(texts: Texts) -> Mask:
-    return is_true(pc.is_in(pc.utf8_lower(texts), value_set=pa.array(PLACEHOLDERS)))
-
-
 def checkup(run_plan: RunPlan) -> list[str]:
     """Return a sentence for each thing that looks odd about a table, as long as it has open questions."""
     notes = list(repeated_rows(run_plan))
@@ -74,21 +68,14 @@ def checkup(run_plan: RunPlan) -> list[str]:
         return notes
     notes += empty_rows(run_plan)
     asked = {name for stage in run_plan.stages for name in (*stage.stage.reads, *stage.stage.answers)}
-    index = run_plan.frame.index
     texts = [field.name for field in run_plan.table.schema if pa.types.is_string(field.type)]
-    trimmed = {name: pc.utf8_trim_whitespace(run_plan.table.column(name)) for name in texts}
-    columns = [(name, run_plan.names.get(name, name), cells) for name, cells in trimmed.items()]
-    notes += _few(note for name, own, cells in columns for note in shifted(name, cells, index, own=own))
-    notes += _few(note for name, own, cells in columns for note in odd_values(own, cells, index, asked=name in asked))
+    cells = {name: pc.utf8_trim_whitespace(run_plan.table.column(name)) for name in texts}
+    notes += _few(
+        odd
+        for name in texts
+        for odd in odd_cells(name, cells[name], run_plan.frame.index, own=run_plan.names.get(name), asked=name in asked)
+    )
     return notes + [note for stage in run_plan.stages for note in _few(two_in_one(run_plan, stage), "group")]
-
-
-def _note(text: str, mask: Mask, cells: Texts, index: pd.Index[Any] | None, **facts: str) -> Iterator[str]:
-    """Yield a sentence with the rows that a mask marks, and an example of their cells, if there are any."""
-    if len(rows := np.flatnonzero(mask)):
-        cell = str(cells[int(rows[0])].as_py())
-        example = repr(cell if len(cell) <= LONGEST_EXAMPLE else cell[:LONGEST_EXAMPLE] + "…")
-        yield text.format(rows=rows_told(rows, index), example=example, **facts)
 
 
 def repeated_rows(run_plan: RunPlan) -> Iterator[str]:
@@ -110,34 +97,30 @@ def empty_rows(run_plan: RunPlan) -> Iterator[str]:
         yield f"Of what is sent, only the key is filled in {rows}: answers to so little are often wrong or empty."
 
 
-def shifted(name: str, texts: Texts, index: pd.Index[Any] | None = None, *, own: str = "") -> Iterator[str]:
-    """Yield a sentence where values belong in another column, judging by the column's name.
+def odd_cells(
+    name: str, texts: Texts, index: pd.Index[Any] | None = None, *, own: str | None = None, asked: bool = True
+) -> Iterator[str]:
+    """Yield a sentence for each kind of odd cells in a column, with their rows, and the first as an example.
 
-    The user's ``own`` name of the column stands in the sentence.
+    Its ``own`` name in the user's table stands there; some kinds matter only where a stage has ``asked`` for it.
 
-    >>> list(shifted("fund.website", pa.array(["acme.example", "Norway", None])))
+    >>> list(odd_cells("fund.website", pa.array(["acme.example", "Norway", "N/A"]), asked=False))
     ["fund.website holds 'Norway' where a website is due, in row 2: columns may be shifted."]
     """
-    if (kind := ENDINGS.get(re.split(r"[\W_]+", name.lower())[-1])) is None:
-        return
-    due, fitting, unfitting = kind
-    fits = _matches(texts, fitting) & ~_matches(texts, unfitting)
-    odd = has_value(texts) & ~_is_placeholder(texts) & ~fits
-    yield from _note(MISPLACED, odd, texts, index, name=own or name, due=due)
-
-
-def odd_values(name: str, texts: Texts, index: pd.Index[Any] | None = None, *, asked: bool) -> Iterator[str]:
-    """Yield a sentence for each kind of odd value; some matter only in columns that a stage reads or fills.
-
-    >>> list(odd_values("city", pa.array(["Oslo", "N/A"]), asked=True))
-    ["city says 'N/A' in row 2, which counts as a value: empty such cells to have them filled in."]
-    """
-    note = functools.partial(_note, cells=texts, index=index, name=name)
-    yield from note("{name} holds control characters in {rows}, such as {example}.", _matches(texts, CONTROL))
+    nothing = is_true(pc.is_in(pc.utf8_lower(texts), value_set=pa.array(PLACEHOLDERS)))
+    odd = {"{name} holds control characters in {rows}, such as {example}.": _matches(texts, CONTROL)}
+    if kind := ENDINGS.get(re.split(r"[\W_]+", name.lower())[-1]):
+        due, fitting, unfitting = kind
+        fits = _matches(texts, fitting) & ~_matches(texts, unfitting)
+        shifted = f"{{name}} holds {{example}} where {due} due, in {{rows}}: columns may be shifted."
+        odd = {shifted: has_value(texts) & ~nothing & ~fits} | odd
     if asked:
-        long = is_true(pc.greater(pc.utf8_length(texts), LONGEST_VALUE))
-        yield from note(f"{{name}} is cut to its first {LONGEST_VALUE:,} characters in the prompt, in {{rows}}.", long)
-        yield from note(COUNTS_AS_VALUE, _is_placeholder(texts))
+        cut = f"{{name}} is cut to its first {LONGEST_VALUE:,} characters in the prompt, in {{rows}}."
+        odd |= {cut: is_true(pc.greater(pc.utf8_length(texts), LONGEST_VALUE)), COUNTS_AS_VALUE: nothing}
+    for sentence, rows in ((sentence, np.flatnonzero(mask)) for sentence, mask in odd.items() if mask.any()):
+        cell = str(texts[int(rows[0])].as_py())
+        example = repr(cell if len(cell) <= LONGEST_EXAMPLE else cell[:LONGEST_EXAMPLE] + "…")
+        yield sentence.format(name=own or name, rows=rows_told(rows, index), example=example)
 
 
 def two_in_one(run_plan: RunPlan, questions: StageQuestions) -> Iterator[str]:
