@@ -175,6 +175,7 @@ def page_of(text: str | None, site: str) -> tuple[str, str]:
     return (segments[0].lower(), segments[1]) if len(segments) > 1 and is_at(parts.netloc, (site,)) else ("", "")
 
 
+@functools.lru_cache(maxsize=4096)
 def resembles(name: str, other: str) -> bool | None:
     """Whether a host, slug or title may be that of a name; None where their scripts differ, or too little is said.
 
@@ -186,11 +187,7 @@ def resembles(name: str, other: str) -> bool | None:
     >>> resembles("Ana Berg", "aberg-1204"), resembles("王明", "ming-wang"), resembles("Sun Fund", "tsunami.example")
     (True, None, False)
     """
-    return _resembles(name[:LONGEST_NAME], other[:LONGEST_NAME])
-
-
-@functools.lru_cache(maxsize=4096)
-def _resembles(name: str, other: str) -> bool | None:
+    name, other = name[:LONGEST_NAME], other[:LONGEST_NAME]
     host = _NAMED.fullmatch(other.strip().casefold())
     verdicts = {_same(words, labels) for words in spellings(name) for labels in spellings(host[1] if host else other)}
     return True if True in verdicts else False if False in verdicts else None
