@@ -86,7 +86,7 @@ class Lease:
         self._sent: dict[int, float] = {}
         self._beat = -1
         self._grant = Grant(0.0, -1, 0)
-        self._until = -math.inf
+        self._since, self._until = 0.0, -math.inf
 
     def beat(self, now: float) -> tuple[int, int]:
         """Return the number of a beat that is sent now, and of the newest grant that has come."""
@@ -94,11 +94,13 @@ class Lease:
         self._sent = {beat: at for beat, at in self._sent.items() if at + LAPSES_SECONDS > now} | {self._beat: now}
         return self._beat, self._grant.number
 
-    def take(self, grant: Grant) -> None:
+    def take(self, grant: Grant, now: float) -> None:
         """Go by a grant from now on; one that is late, or older than the last, says nothing."""
         if grant.number > self._grant.number and grant.beat in self._sent:
+            self._since = self._since if now < self._until else now
             self._grant, self._until = grant, self._sent[grant.beat] + LAPSES_SECONDS
 
     def rpm(self, now: float) -> float:
-        """Return how many requests a minute may be sent now."""
-        return self._grant.rpm if now < self._until else 0.0
+        """Return how many requests a minute may be sent now: none before there has been time for one of them."""
+        rpm = self._grant.rpm
+        return rpm if now < self._until and rpm * (now - self._since) >= 60 else 0.0

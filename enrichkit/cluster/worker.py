@@ -111,8 +111,8 @@ def _in_touch(
         if (grant := said["grants"].get(name)) is None:
             return
         with lock:
-            heard_at[0] = time.monotonic()
-            lease.take(Grant(*grant))
+            heard_at[0] = now = time.monotonic()
+            lease.take(Grant(*grant), now)
         if said["stop"]:
             engine.stop()
         elif said["paused"] != engine.status.paused:

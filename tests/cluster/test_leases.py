@@ -57,7 +57,7 @@ class Net:
 
     def take(self, name, grant):
         if name in self.holders:
-            self.holders[name].take(grant)
+            self.holders[name].take(grant, self.now + self.offsets[name])
 
     def end(self, name):
         """A process ends; its last word may be lost, as when it is killed."""
@@ -117,3 +117,14 @@ def test_who_comes_gets_a_share_as_soon_as_the_others_have_given_it_up():
     net.run(LAPSES_SECONDS + 3 * BEATS_EVERY_SECONDS)
     shares = [lease.rpm(net.now + net.offsets[name]) for name, lease in net.holders.items()]
     assert shares == pytest.approx([RPM, 0])
+
+
+def test_the_first_request_takes_its_time_too():
+    """Else each part that begins would send another beside what the minute has."""
+    lease, leases = Lease(), Leases(6)
+    rates = []
+    for now in range(12):
+        leases.hear("p", *lease.beat(now), now)
+        lease.take(leases.grants(now)["p"], now)
+        rates.append(lease.rpm(now))
+    assert rates == [0.0] * 10 + [6.0] * 2
