@@ -42,11 +42,11 @@ from ..store.store import take_lock
 from .leases import BEATS_EVERY_SECONDS, Leases
 from .outcome import PartsOutcome, summed
 from .parts import PARTS, division, open_parts, parts_of_records, write_rows
-from .worker import ALONE_SECONDS, Ended, ask_part
+from .worker import ALONE, ALONE_SECONDS, Ended, ask_part
 
 LOG = logging.getLogger("enrichkit")
-DEATHS = 20
-"""So often may dask give a part up, since one worker after the other died of it, before the run does."""
+LOSSES = 20
+"""So often may a part be lost, by dask, when one worker after the other has died of it, or by a worker cut off."""
 SILENT_SECONDS = 3.0
 """So long after the last word of any worker it is asked whether there are some."""
 NOBODY = "no worker is in the cluster; start some and it goes on"
@@ -104,7 +104,7 @@ class Coordinator:
         """Why nothing is heard of, if nothing is."""
         self._workers = 0
         """How many requests there may have been at a time, at most."""
-        self._deaths = Counter[int]()
+        self._losses = Counter[int]()
         self._lock = threading.Lock()
         self._news = threading.Event()
         self._paused = False
@@ -187,11 +187,11 @@ class Coordinator:
             for part, future in list(running.items()):
                 if future.done():
                     del running[part]
-                    if self._has_died(part, future):
-                        running[part] = self._submit(part, budgets[part])
-                    elif future.status == "finished":
+                    if future.status == "finished":
                         ended[part] = self._take(part, future.result())
-                elif self.reason is not None and self._is_lost(future.key):
+                    if self._is_lost(part, future, ended.get(part)):
+                        running[part] = self._submit(part, budgets[part])
+                elif self.reason is not None and self._is_silent(future.key):
                     future.cancel()  # one that goes on all the same has no lease, and ends by itself
                     del running[part]
             if running:
@@ -200,7 +200,7 @@ class Coordinator:
                 self._news.clear()
         return ended
 
-    def _is_lost(self, task: str) -> bool:
+    def _is_silent(self, task: str) -> bool:
         """Whether a task's end is not waited for, since no worker has it, or none that is heard of."""
         silent = time.monotonic() - self._heard_at.get(task, -math.inf)
         return silent > ALONE_SECONDS or (silent > SILENT_SECONDS and self._trouble == NOBODY)
@@ -229,22 +229,23 @@ class Coordinator:
         future.add_done_callback(lambda _: self._news.set())
         return future
 
-    def _has_died(self, part: int, future: Any) -> bool:
-        """Whether a part is to be given away again, since its workers died. What else has failed ends the run."""
+    def _is_lost(self, part: int, future: Any, ended: tuple[str, str] | None) -> bool:
+        """Whether a part is to be given away again: its workers died, or heard nothing. What else failed ends all."""
         from distributed import KilledWorker
 
         error = future.exception() if future.status == "error" else None
         if future.status == "cancelled":
             error = SetupError("The {cluster} was restarted, or its scheduler is gone. The same {call} goes on.")
-        again = isinstance(error, KilledWorker) and self._deaths[part] < DEATHS and self.reason is None
-        self._deaths[part] += again
+        lost = isinstance(error, KilledWorker) or ended == ALONE
+        again = lost and self._losses[part] < LOSSES and self.reason is None
+        self._losses[part] += again
         name = part_of(self._options.folder, part).name
         if again:
-            LOG.warning("The workers died that asked %s; it goes on in others.", name)
-        elif isinstance(error, KilledWorker):
+            LOG.warning("The worker that asked %s died, or was cut off; it is asked on by another.", name)
+        elif lost and self.reason is None:
             error = SetupError(
-                "The workers died that asked {part}, again and again. Their logs may say why, such as for want of "
-                "memory. The same {call} goes on.",
+                "The workers that asked {part} died, or were cut off, again and again. Their logs may say why, such as "
+                "for want of memory. The same {call} goes on.",
                 part=name,
             )
         if error is not None and not again:
@@ -258,7 +259,7 @@ class Coordinator:
             ids = self._plan.ids.take(pa.array(self._plan.order[self._placed[self._plan.order] == part]))
         else:
             ids = pa.array(ended.completed, pa.string())
-            if ended.reason[0] != "budget":
+            if ended.reason[0] != "budget" and ended.reason != ALONE:
                 self.stop(*ended.reason)
         self._outcome.sealed.append(ids)
         return ended.reason
@@ -276,7 +277,7 @@ class Coordinator:
                 self._leases.hear(said["lease"], said["beat"], said["number"], now)
         if sealed:
             self._outcome.sealed.append(pa.array(sealed))
-        if reason is not None and reason[0] not in ("budget", "end"):
+        if reason not in (None, ALONE) and reason[0] not in ("budget", "end"):
             self.stop(*reason)
         if said["beat"] == 0 or said["over"]:
             self._news.set()

@@ -29,6 +29,8 @@ from .parts import ROWS
 
 ALONE_SECONDS = 10.0
 """So long without a word of the run it goes on, sending nothing; then it ends."""
+ALONE = ("stop", "nothing is heard of the run")
+"""Why it ends then; the run, if it is still there, has the part asked on."""
 LOCKED_SECONDS = 60.0
 """So long a part is waited for that another worker holds: it may be one that is cut off, and ends soon."""
 
@@ -126,7 +128,7 @@ def _in_touch(
                 beat, number = lease.beat(time.monotonic())
                 alone = time.monotonic() - heard_at[0] > ALONE_SECONDS
             if alone:
-                engine.stop("stop", "nothing is heard of the run")
+                engine.stop(*ALONE)
             sealed = _sealed(recorder, sent)
             sent += len(sealed)
             about = pickle.dumps((engine.reason, engine.status, sealed))

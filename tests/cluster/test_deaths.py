@@ -14,6 +14,7 @@ import time
 import pytest
 
 import enrichkit
+from enrichkit.cluster.worker import ALONE_SECONDS
 from enrichkit.errors import Stopped
 from enrichkit.gemini.simulator import Simulator
 from support.fleet import KEY, distinct, fleet, messy, pids
@@ -105,6 +106,24 @@ def test_without_a_worker_a_run_says_so_and_waits_ends_or_is_stopped(tmp_path):
         assert set(enrichkit.run(frame, **call)["_status"]) == {"done"}
     assert enrichkit.verify(out).problems == ()
     assert len(simulator.ledger) <= distinct(frame) + WORKERS + 2
+
+
+@pytest.mark.slow
+def test_a_worker_that_stood_still_goes_on_with_its_part(tmp_path):
+    """It finds itself alone, as after a sleep or a cut net, and ends; the run has its part asked on."""
+    frame, out = messy(120, 24), tmp_path / "out"
+    with Simulator(latency_seconds=0.2) as simulator, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GOOGLE_GEMINI_BASE_URL", simulator.url)
+        with fleet(2, GOOGLE_API_KEY=KEY, GOOGLE_GEMINI_BASE_URL=simulator.url) as client:
+            job = enrichkit.start(frame, out=out, cluster=client, parts=2, **SETTINGS)
+            wait_for(lambda: len(simulator.ledger) > 20)
+            [still, _] = pids(client).values()
+            os.kill(still, signal.SIGSTOP)
+            time.sleep(ALONE_SECONDS + 2)
+            os.kill(still, signal.SIGCONT)
+            assert set(job.result()["_status"]) == {"done"}
+        assert len(simulator.ledger) == distinct(frame)
+    assert enrichkit.verify(out).problems == ()
 
 
 COORDINATE = """
