@@ -33,6 +33,7 @@ from ..messages import SIMULATOR
 from ..planning.estimate import spent_before, worst_request
 from ..pricing.budget import Budget
 from ..pricing.prices import prices_told
+from ..progress.screens import warn
 from ..runs.lifecycle import check_setup, index_of, look_ahead
 from ..runs.options import Options
 from ..status import Money, PaceView, Status
@@ -104,6 +105,7 @@ class Coordinator:
         """Why nothing is heard of, if nothing is."""
         self._workers = 0
         """How many requests there may have been at a time, at most."""
+        self._scarce = False
         self._losses = Counter[int]()
         self._lock = threading.Lock()
         self._news = threading.Event()
@@ -194,6 +196,9 @@ class Coordinator:
                 elif self.reason is not None and self._is_silent(future.key):
                     future.cancel()  # one that goes on all the same has no lease, and ends by itself
                     del running[part]
+            if not self._scarce and (status := self.status).money.nearly_spent:
+                self._scarce = True
+                warn(status)
             if running:
                 self._look_for_workers()
                 self._news.wait(BEATS_EVERY_SECONDS)

@@ -12,7 +12,7 @@ import os
 import signal
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -107,12 +107,10 @@ def open_engine(
         raise StoreError(
             "The disk that holds {folder} is nearly full. Free some space, then run again.", folder=options.folder
         )
-    return _engine(recorder, options, opening, rpm=share.rpm if share else options.rpm), recorder
+    return _engine(recorder, options, opening, share), recorder
 
 
-def _engine(
-    recorder: Recorder, options: Options, opening: contextlib.ExitStack, *, rpm: float | Callable[[], float] | None
-) -> Engine:
+def _engine(recorder: Recorder, options: Options, opening: contextlib.ExitStack, share: Share | None) -> Engine:
     """Return what asks, through the call's client and within its budget."""
     plan, store = recorder.plan, recorder.store
     client = opening.enter_context(client_of(options.client, model=options.model, needed=plan.to_ask > 0))
@@ -131,14 +129,14 @@ def _engine(
             client=client,
             client_name=options.client_name,
             workers=_room_for(options),
-            rpm=rpm,
+            rpm=share.rpm if share else options.rpm,
             deadline_seconds=options.deadline_seconds or DEADLINES[options.tier],
             patience_seconds=options.patience_seconds,
             prices=options.prices,
         ),
         budget=budget,
         delay_seconds=options.delay_seconds,
-        on_scarce=lambda: warn(engine.status),
+        on_scarce=(lambda: None) if share else (lambda: warn(engine.status)),  # a part has its share of the budget
     )
     return engine
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import time
 
 import pytest
@@ -33,9 +34,11 @@ def spend(workers, out, *, budget_usd, rows, parts):
 
 
 @pytest.mark.parametrize("budget_usd", [4.4, 17.0])
-def test_a_budget_is_held_by_all_together(workers, tmp_path, budget_usd):
+def test_a_budget_is_held_by_all_together(workers, tmp_path, caplog, budget_usd):
     """It is never passed, and no more than two worst cases of it stay unspent while questions are left."""
     spent, ended = spend(workers, tmp_path / "out", budget_usd=budget_usd, rows=30, parts=4)
+    warned = re.findall(rf"\d % of the budget is spent: .* of {budget_usd}", caplog.text)
+    assert len(warned) == (spent >= 0.8 * budget_usd)  # of all together, once
     assert ended == "budget"
     assert budget_usd - 2 * WORST_USD <= spent <= budget_usd
 
