@@ -30,7 +30,7 @@ from .decisions import Decisions, Judgement, read_decisions
 from .files import folder_of, is_store
 from .index import RECORD_ID, Snapshot, copies_of, find, types_in
 from .replies import COST, cost_in_rows
-from .rows import STATUS, answers_and_facts, meta, record_status
+from .rows import STATUS, answers_and_facts, meta
 
 TOKENS = ("input_tokens", "tool_tokens", "thinking_tokens", "output_tokens")
 DTYPES: dict[pa.DataType, Any] = {
@@ -76,19 +76,22 @@ class StoreStatus:
 
 
 class StoreReader(Snapshot):
-    """A snapshot of a store and what it means: rows, money, status; it warns once of each damaged shard."""
+    """A snapshot of a store and what it means: rows, money, status; it warns once of each damaged shard.
 
-    def __init__(self, out: str | Path, *, warn: bool = True) -> None:
+    What the shards say of themselves takes a look at each, which may read some ``columns`` as well: they are `ahead`.
+    """
+
+    def __init__(self, out: str | Path, *, warn: bool = True, columns: Collection[str] = ()) -> None:
         folder = folder_of(out)
         if not is_store(folder):
             raise StoreError("There is no store at {store}. {run} makes one.", store=folder)
         super().__init__(folder, warn=warn)
-        self.tables(())
+        self.ahead = self.tables(columns)
         self.found_flaws = list(self.flaws())
         for flaw in self.found_flaws if warn else ():
             warnings.warn(f"{flaw.fact} What is there is read, each record once.", stacklevel=3)
         for number in copies_of(self):
-            del self.paths[number], self.footers[number]
+            del self.paths[number], self.footers[number], self.ahead[number]
         self.decisions = Decisions(read_decisions(folder, warn=warn), self.stages, self.answers)
 
     @property
@@ -194,11 +197,13 @@ def enriched(
     user's own back.
     """
     answers, facts = answers_and_facts(stages)
-    reader, answers_of = StoreReader(out), {stage.name: stage.answers for stage in stages}
-    beside = [*(meta(name, "decisions") for name in answers_of), *reader.decisions.needs()]
-    columns = [name for name in dict.fromkeys([RECORD_ID, *answers, *facts, *beside]) if name in schema.names]
-    unsealed = {name: as_column([row.get(name) for row in rows], schema.field(name).type)[0] for name in columns}
-    table = join([pa.table(unsealed), reader.rows(columns)])
+    answers_of = {stage.name: stage.answers for stage in stages}
+    columns = dict.fromkeys([RECORD_ID, *answers, *facts, *(meta(name, "decisions") for name in answers_of)])
+    reader = StoreReader(out, columns=columns)
+    columns |= dict.fromkeys(needed := reader.decisions.needs())
+    kinds = {name: schema.field(name).type for name in columns if name in schema.names}
+    unsealed = {name: as_column([row.get(name) for row in rows], kind)[0] for name, kind in kinds.items()}
+    table = join([pa.table(unsealed), *([reader.rows(kinds)] if needed else reader.ahead.values())])
     table = reader.decisions.over(table) if reader.decisions.all else table
     place = find(ids, table.column(RECORD_ID).combine_chunks())
     result = frame.copy()
@@ -221,8 +226,8 @@ def enriched(
     statuses = [meta(stage.name, "status") for stage in stages]
     result[statuses] = result[statuses].fillna("pending")
     # Of the stages of this call: another one, asked of some records only, leaves the others pending in the store.
-    combined = pd.Series(map(record_status, zip(*(result[name] for name in statuses), strict=True)), dtype="string")
-    result[STATUS] = combined.set_axis(result.index)
+    some = [(result[statuses] == word).any(axis=1).to_numpy(bool) for word in ("pending", "failed")]
+    result[STATUS] = pd.Series(np.select(some, ["pending", "failed"], "done"), result.index, "string")
     renamed = result.rename(columns=names)
     origin = {"key": key, "written": [*answers, *facts]}
     renamed.attrs[ORIGIN] = {what: [names.get(name, name) for name in listed] for what, listed in origin.items()}
