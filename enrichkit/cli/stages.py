@@ -87,16 +87,14 @@ def _module(place: str) -> ModuleType:
     """Return a module by its name or its file, imported as Python would if it were started with it."""
     file = Path(place).expanduser() if place.endswith(".py") else None
     folder = (file.parent if file else Path()).resolve()
-    if file and not file.is_file():
-        hint = perhaps(file.name, [path.name for path in folder.glob("*.py")])
-        raise StageError("There is no file {file}.{hint}", file=file, hint=hint)
     sys.path.insert(0, str(folder))
     try:
         return _module_in(file) if file else importlib.import_module(place)
     except (Exception, SystemExit) as error:
         lacking = isinstance(error, ModuleNotFoundError) and f"{place}.".startswith(f"{error.name}.")
-        if lacking or not (file or all(map(str.isidentifier, place.split(".")))):
-            hint = perhaps(place, [path.stem for path in folder.iterdir() if path.suffix == ".py" or path.is_dir()])
+        if lacking or not (file.is_file() if file else all(map(str.isidentifier, place.split(".")))):
+            modules = [path for path in folder.glob("*") if path.suffix == ".py" or path.is_dir()]
+            hint = perhaps(Path(place).name, [path.name if file else path.stem for path in modules])
             where = f"{place!r}, neither installed nor in {folder}"
             raise StageError("There is no module {where}.{hint}", where=where, hint=hint) from None
         at, reason = _place_of(error), " ".join(str(getattr(error, "msg", error)).split())

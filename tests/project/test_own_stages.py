@@ -86,7 +86,8 @@ def test_a_misspelt_stage_is_one_sentence_with_a_hint(folder, simulator):
     for spelling, said in {
         "habour:port": f"There is no module 'habour', neither installed nor in {folder}. Did you mean 'harbour'?",
         "harbour:prot": "harbour has no stage 'prot'. It has: port, quay, both. Did you mean 'port'?",
-        "harbor.py:port": "There is no file harbor.py. Did you mean 'harbour.py'?",
+        "harbor.py:port": f"There is no module 'harbor.py', neither installed nor in {folder}. "
+        "Did you mean 'harbour.py'?",
         "pco": "There is no stage 'pco'. Built in: poc, fund, deep; or give MODULE:STAGE or FILE.py:STAGE. "
         "Did you mean 'poc'?",
         "harbour:Port": "harbour has no stage 'Port'. It has: port, quay, both. Did you mean 'port'?",
