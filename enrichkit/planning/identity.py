@@ -6,9 +6,12 @@ A key says what is one record; the cells are evidence against it. Pure, like the
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
+import pyarrow.compute as pc
 
 from ..formatting import Sentence, joined, many, plain, rows_told
 from ..store.index import RECORD_ID
@@ -27,23 +30,28 @@ def differing(records: Records, questions: StageQuestions) -> pd.DataFrame:
     column. A gap beside a value contradicts nothing, but a value below a gap is missed.
     """
     frame, stage = with_text_names(records.frame), questions.stage
-    rows = pd.DataFrame({"record": records.record, "row": np.arange(len(frame))})[records.record >= 0]
+    rows = pd.DataFrame({"record": records.record, "row": np.arange(len(frame), dtype=np.int32)})[records.record >= 0]
     rows = rows[rows["record"].duplicated(keep=False)]
     parts = [pd.DataFrame(columns=["column", "record", "row", "other", "asked"]).astype({"asked": bool})]
     read = [name for name in dict.fromkeys((*questions.per, *stage.reads)) if name in frame.columns]
     for name in read if len(rows) else ():
         if name in records.key:
             continue
-        texts = column_texts(frame[name].iloc[rows["row"]], ignore_case=stage.ignore_case)
-        cells = rows.assign(text=texts.to_numpy(zero_copy_only=False), column=name)
-        filled = cells[cells["text"] != ""]
+        cells = rows.assign(text=codes(frame[name].iloc[rows["row"]], ignore_case=stage.ignore_case))
+        filled = cells[cells["text"].notna()]
         for source in [filled, cells] if name in questions.per else [cells]:
             first = source.drop_duplicates("record").set_index("record")
             of_record = first.loc[filled["record"]].set_axis(filled.index)
             if (apart := filled["text"] != of_record["text"]).any():
-                parts.append(filled.assign(other=of_record["row"], asked=source is filled)[apart])
+                parts.append(filled[apart].assign(other=of_record["row"], column=name, asked=source is filled))
                 break
     return pd.concat(parts, ignore_index=True) if parts[1:] else parts[0]
+
+
+def codes(column: pd.Series[Any], *, ignore_case: bool) -> npt.NDArray[np.float64]:
+    """Return a number for each different text, NaN for an empty one."""
+    texts = column_texts(column, ignore_case=ignore_case)
+    return np.where(pc.equal(texts, ""), np.nan, texts.dictionary_encode().indices)
 
 
 def contradiction(records: Records, questions: StageQuestions, cells: pd.DataFrame) -> Sentence:

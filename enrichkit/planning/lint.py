@@ -20,7 +20,7 @@ from ..formatting import Sentence, joined, many, rows_told
 from ..reading.wording import NOTHING
 from ..stages.stage import LONGEST_VALUE
 from ..table.arrow import has_value, is_true
-from ..table.cells import column_texts
+from .identity import codes
 from .plan import RunPlan
 from .questions import StageQuestions
 
@@ -135,7 +135,7 @@ def two_in_one(run_plan: RunPlan, questions: StageQuestions) -> Iterator[str]:
     if not hints or len(questions.questions) >= len(records):
         return
     rows = run_plan.row[records]
-    values = pd.DataFrame({name: _codes(frame[name].iloc[rows]) for name in hints})
+    values = pd.DataFrame({name: codes(frame[name].iloc[rows], ignore_case=True) for name in hints})
     first = values.groupby(questions.code[records]).transform("first")
     differs = values.notna() & values.ne(first)
     differing, agreeing = differs.sum(axis="columns"), values.eq(first).sum(axis="columns")
@@ -145,12 +145,6 @@ def two_in_one(run_plan: RunPlan, questions: StageQuestions) -> Iterator[str]:
         where = rows_told(rows[[place]], frame.index)
         doubt = f"{questions.stage.name}: {about} may be two that share a name, asked about as one"
         yield joined([f"{doubt}: {where} has another {another}.", TO_PART_THEM])
-
-
-def _codes(column: pd.Series[Any]) -> npt.NDArray[np.float64]:
-    """Return a number for each different text, NaN for an empty one."""
-    texts = column_texts(column, ignore_case=True)
-    return np.where(pc.equal(texts, ""), np.nan, texts.dictionary_encode().indices)
 
 
 def _few(notes: Iterable[str], kind: str = "note") -> Iterator[str]:

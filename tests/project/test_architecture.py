@@ -100,7 +100,7 @@ TODAY: dict[str, dict[str, int]] = {
         "": 14777,
     },
     "core": {
-        "": 7123,
+        "": 7125,
     },
 }
 """What passes its limit for now, by its name: it may shrink, and grow only with a feature. The goal of 8,500
