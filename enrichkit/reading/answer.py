@@ -172,11 +172,12 @@ def read_answer(
     for kind in known.kinds:
         before = None
         while values != before:
-            before = copy.deepcopy(values)
+            before = values
             try:  # as JSON, of which also a strict model takes dates, sets and members of an Enum
                 made = kind.model_validate_json(json.dumps(values, default=str))
                 return cast("Answer", made.model_copy(update=ours) if ours else made), issues
             except ValidationError as error:
+                before = copy.deepcopy(values)
                 refused = [_refused(values, problem) for problem in error.errors()]
                 values = _without_gaps(values)
                 issues += refused if values != before or kind is known.kinds[0] else ()
