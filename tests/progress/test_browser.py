@@ -123,6 +123,48 @@ def test_a_reload_midway_loses_nothing_and_show_brings_it_back(opened):
     assert "Stopped" in notebook.shows(0) or "Loading widget" in notebook.shows(0)
 
 
+CLUSTER = """
+import logging
+from distributed import Client, LocalCluster
+cluster = LocalCluster(2, threads_per_worker=1, dashboard_address=":0", silence_logs=logging.CRITICAL)
+settings |= {"cluster": Client(cluster), "parts": 2, "rpm": 6000}
+"""
+
+
+def test_a_cluster_has_the_same_view_and_an_interrupt_leaves_it_its_workers(opened):
+    """They are of the kernel's group of processes, all of which Jupyter interrupts."""
+    notebook = opened(
+        call("out-cluster", 600, 0.5) + CLUSTER,
+        "job = enrichkit.start(frame, **settings)",
+        "enriched = enrichkit.run(frame, **settings)",
+        "len(settings['cluster'].nthreads())",
+        "settings['cluster'].close(); cluster.close()",
+    )
+    notebook.run(0)
+    notebook.ended(0)
+    notebook.run(1)
+    moves(notebook, 1)
+    notebook.click("Pause", 1)
+    notebook.has(1, "Paused")
+    notebook.click("Resume", 1)
+    notebook.has(1, "Running")
+    notebook.click("Stop", 1)
+    notebook.has(1, "Stopped")
+    left = 600 - done(notebook, 1)
+    notebook.run(2)
+    moves(notebook, 2)
+    notebook.command("notebook:interrupt-kernel")
+    notebook.ended(2)
+    (summary, error) = notebook.outputs(2)
+    assert "Stopped" in summary["data"]["text/html"]
+    assert re.search(rf"\d+ of {left} records are done and saved", error["traceback"][0])
+    notebook.run(3)
+    notebook.ended(3)
+    assert notebook.outputs(3)[0]["data"]["text/plain"] == "2"
+    notebook.run(4)
+    notebook.ended(4)
+
+
 def test_an_interrupt_of_a_blocking_run_is_one_sentence_and_ends_run_all(opened):
     """What is counted is kept; the cells below do not run."""
     blocking = call("out-interrupt", 600, 0.5) + "enriched = enrichkit.run(frame, **settings)"
