@@ -43,7 +43,7 @@ from ..store.store import take_lock
 from .leases import BEATS_EVERY_SECONDS, Leases
 from .outcome import PartsOutcome, summed
 from .parts import PARTS, division, open_parts, parts_of_records, write_rows
-from .worker import ALONE, ALONE_SECONDS, Ended, ask_part
+from .worker import ALONE, ALONE_SECONDS, ask_part
 
 LOG = logging.getLogger("enrichkit")
 LOSSES = 20
@@ -105,7 +105,7 @@ class Coordinator:
         """Why nothing is heard of, if nothing is."""
         self._workers = 0
         """How many requests there may have been at a time, at most."""
-        self._scarce = False
+        self._warns = self._options.budget_usd is not None
         self._losses = Counter[int]()
         self._lock = threading.Lock()
         self._news = threading.Event()
@@ -196,8 +196,8 @@ class Coordinator:
                 elif self.reason is not None and self._is_silent(future.key):
                     future.cancel()  # one that goes on all the same has no lease, and ends by itself
                     del running[part]
-            if not self._scarce and (status := self.status).money.nearly_spent:
-                self._scarce = True
+            if self._warns and (status := self.status).money.nearly_spent:
+                self._warns = False
                 warn(status)
             if running:
                 self._look_for_workers()
@@ -258,16 +258,14 @@ class Coordinator:
             self.stop("defect", f"{type(error).__name__}: {error}")
         return again
 
-    def _take(self, part: int, ended: Ended) -> tuple[str, str] | None:
+    def _take(self, part: int, reason: tuple[str, str] | None) -> tuple[str, str] | None:
         """Take note of a part's end, and return why that was early, if it was."""
-        if ended.reason is None:
-            ids = self._plan.ids.take(pa.array(self._plan.order[self._placed[self._plan.order] == part]))
-        else:
-            ids = pa.array(ended.completed, pa.string())
-            if ended.reason[0] != "budget" and ended.reason != ALONE:
-                self.stop(*ended.reason)
-        self._outcome.sealed.append(ids)
-        return ended.reason
+        if reason is None:  # with what workers that have died since had sealed
+            records = self._plan.order[self._placed[self._plan.order] == part]
+            self._outcome.sealed.append(self._plan.ids.take(pa.array(records)))
+        elif reason[0] != "budget" and reason != ALONE:
+            self.stop(*reason)
+        return reason
 
     def _hear(self, event: tuple[float, Mapping[str, Any]]) -> None:
         said, now = event[1], time.monotonic()

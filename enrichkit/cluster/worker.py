@@ -12,7 +12,7 @@ import time
 import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import pandas as pd
 import pyarrow as pa
@@ -35,17 +35,12 @@ LOCKED_SECONDS = 60.0
 """So long a part is waited for that another worker holds: it may be one that is cut off, and ends soon."""
 
 
-class Ended(NamedTuple):
-    """How a part's engine has ended: the reason, if it was early, and the records that it completed."""
-
-    reason: tuple[str, str] | None
-    completed: list[str]
-
-
-def ask_part(folder: Path, settings: Mapping[str, Any], *, parts: int, schema: pa.Schema, run: str, task: str) -> Ended:
+def ask_part(
+    folder: Path, settings: Mapping[str, Any], *, parts: int, schema: pa.Schema, run: str, task: str
+) -> tuple[str, str] | None:
     """Ask what a part has to ask, in this process, which has the key in its environment.
 
-    Whatever is refused before a request is raised, with the worker's address.
+    It returns why it has ended early, if so. What is refused before a request is raised, with the worker's address.
     """
     from distributed import get_worker
 
@@ -75,7 +70,7 @@ def ask_part(folder: Path, settings: Mapping[str, Any], *, parts: int, schema: p
     except EnrichError as error:
         said = getattr(error, "sentence", error)
         raise type(error)("{said} (On the worker {worker}.)", said=said, worker=get_worker().address) from None
-    return Ended(engine.reason, _sealed(recorder))
+    return engine.reason
 
 
 def _prepare(worker: Any) -> None:
@@ -89,11 +84,6 @@ def _prepare(worker: Any) -> None:
         worker.loop.add_callback(profiler.stop)
     if multiprocessing.parent_process() and worker.thread_id == threading.main_thread().ident:  # its nanny ends it
         worker.loop.add_callback(signal.signal, signal.SIGINT, signal.SIG_IGN)
-
-
-def _sealed(recorder: Recorder, since: int = 0) -> list[str]:
-    """Return the records whose rows have been sealed, from one on: whoever reads the shards finds them."""
-    return [recorder.plan.id(record) for record in recorder.shard_writer.sealed[since:]]
 
 
 @contextlib.contextmanager
@@ -129,7 +119,7 @@ def _in_touch(
                 alone = time.monotonic() - heard_at[0] > ALONE_SECONDS
             if alone:
                 engine.stop(*ALONE)
-            sealed = _sealed(recorder, sent)
+            sealed = [recorder.plan.id(record) for record in recorder.shard_writer.sealed[sent:]]
             sent += len(sealed)
             about = pickle.dumps((engine.reason, engine.status, sealed))
             said = {"lease": name, "topic": topic, "beat": beat, "number": number, "over": ended, "about": about}
