@@ -28,7 +28,7 @@ enrich: $(READY) ## the main job: enrich data/funds.csv (MODEL=simulator, OUT=re
 	$(BIN)/papermill --cwd notebooks notebooks/01_enrich.ipynb results/01_enrich.ipynb -p model '$(MODEL)' -p out '../$(OUT)' --kernel python3
 
 test: $(READY) ## all quick tests
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m 'not slow and not live and not browser'
+	$(BIN)/python -m pytest -n 4 --dist loadfile -m 'not slow and not live and not browser'
 
 test-slow: $(READY) ## the slow tests
 	$(BIN)/python -m pytest -n 2 -m slow

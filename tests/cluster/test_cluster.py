@@ -6,7 +6,6 @@ import subprocess
 import threading
 import types
 
-import dask.dataframe
 import duckdb
 import pandas as pd
 import polars
@@ -31,6 +30,8 @@ NOBODY = types.SimpleNamespace(subscribe_topic=None)
 
 def readers(out):
     """Return how other programs read the records that are there."""
+    import dask.dataframe
+
     files, name = f"{out}/**/*.parquet", "_record_id"
     return {
         "pandas": lambda: pd.read_parquet(out, columns=[name])[name],

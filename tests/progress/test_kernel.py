@@ -16,7 +16,6 @@ import nbformat
 import pandas as pd
 import pytest
 from jupyter_client.manager import start_new_kernel
-from nbclient import NotebookClient
 
 import enrichkit
 from enrichkit import errors
@@ -256,6 +255,8 @@ def test_a_saved_notebook_holds_the_final_figures(progress, tmp_path, monkeypatc
     first = "import enrichkit.runs.runner\nenrichkit.runs.runner.LAST_WORD_SECONDS = 60.0\n" + call("out")
     cells = [first + "job = enrichkit.start(frame, **settings)", "job.show()", "enriched = job.result()"]
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(one) for one in cells])
+    from nbclient import NotebookClient
+
     NotebookClient(
         notebook, kernel_name="python3", store_widget_state=False, resources={"metadata": {"path": str(tmp_path)}}
     ).execute()

@@ -5,8 +5,6 @@ from __future__ import annotations
 import tomllib
 from pathlib import Path
 
-from setuptools import Distribution, find_namespace_packages
-
 from support.paths import PACKAGE, ROOT
 
 WANTED = {".py", ".pyi", ".txt", ".typed"}
@@ -14,6 +12,8 @@ WANTED = {".py", ".pyi", ".txt", ".typed"}
 
 def packed() -> set[str]:
     """Return what setuptools puts into a wheel, by its settings in pyproject.toml."""
+    from setuptools import Distribution, find_namespace_packages
+
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]
     data = {"" if name == "*" else name: patterns for name, patterns in settings["package-data"].items()}
     packages = find_namespace_packages(str(ROOT), **settings["packages"]["find"])

@@ -6,11 +6,8 @@ import importlib.metadata
 import io
 import json
 
-import matplotlib as mpl
 import pandas as pd
 import pytest
-from matplotlib import pyplot as plt
-from matplotlib.figure import Figure
 
 import enrichkit
 from enrichkit import Issue, Price, Stage, errors, plots
@@ -26,10 +23,13 @@ COMPANY = Stage("company", prompt="Research {name}.", answer=Company)
 
 
 @pytest.fixture(autouse=True)
-def _drawing():
+def pyplot():
+    import matplotlib as mpl
+    from matplotlib import pyplot
+
     mpl.use("agg")
-    yield
-    plt.close("all")
+    yield pyplot
+    pyplot.close("all")
 
 
 @pytest.fixture
@@ -50,9 +50,9 @@ def report(tmp_path_factory):
 
 
 @pytest.mark.parametrize("figure", OF_ANSWERS)
-def test_a_figure_of_answers_draws_into_the_axes_it_is_given(figure, report):
+def test_a_figure_of_answers_draws_into_the_axes_it_is_given(figure, report, pyplot):
     """With a title and words at both axes; anything but a report is refused with a sentence."""
-    own = Figure().subplots()
+    own = pyplot.Figure().subplots()
     assert figure(report, own) is own
     assert all([own.get_title(), own.get_xlabel(), own.get_ylabel()])
     with pytest.raises(errors.InputError, match=r"Give what enrichkit\.report returns, not a DataFrame"):
@@ -108,15 +108,15 @@ def test_bars_of_100_percent_have_their_number_at_the_end(tmp_path):
 
 
 @pytest.mark.parametrize("figure", FIGURES)
-def test_it_draws_into_the_axes_it_is_given(figure, paid):
+def test_it_draws_into_the_axes_it_is_given(figure, paid, pyplot):
     """And returns them, with a title and the unit on an axis; no figure of its own is made."""
-    own, before = Figure().subplots(), plt.get_fignums()
+    own, before = pyplot.Figure().subplots(), pyplot.get_fignums()
     assert figure(paid, own) is own
     assert own.get_title()
     assert "USD" in own.get_xlabel() + own.get_ylabel()
     assert own.get_xlabel()
     assert own.get_ylabel()
-    assert plt.get_fignums() == before
+    assert pyplot.get_fignums() == before
     assert figure(paid) is not own
 
 

@@ -7,7 +7,6 @@ from decimal import Decimal
 import nbformat
 import pandas as pd
 import pytest
-from papermill import execute_notebook
 
 import enrichkit
 from enrichkit import trust
@@ -194,6 +193,8 @@ def test_the_box_a_file_and_papermill_come_to_the_same_table(out, tmp_path, monk
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)])
     notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
     nbformat.write(notebook, tmp_path / "plain.ipynb")
+    from papermill import execute_notebook
+
     done = execute_notebook(str(tmp_path / "plain.ipynb"), str(tmp_path / "done.ipynb"), progress_bar=False)
     assert [output["name"] for output in done.cells[0].outputs] == ["stdout"]  # no box
     table.to_csv(tmp_path / "expected.csv")

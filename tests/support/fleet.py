@@ -9,11 +9,14 @@ import random
 import time
 import zlib
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pandas as pd
-from distributed import Client, LocalCluster
 
 from enrichkit.messages import Reply, Request, Usage
+
+if TYPE_CHECKING:
+    from distributed import Client
 
 KEY = "a-planted-key-5f1c"
 """What the workers have in their environment, and nothing else may hold."""
@@ -22,6 +25,8 @@ KEY = "a-planted-key-5f1c"
 @contextlib.contextmanager
 def fleet(workers: int = 3, **environment: str) -> Iterator[Client]:
     """Yield a client of so many worker processes, each with these variables in its environment alone."""
+    from distributed import Client, LocalCluster
+
     with (
         LocalCluster(
             n_workers=workers,
