@@ -174,15 +174,13 @@ class Simulator:
             earlier = count["requests"]
             count["requests"] += 1
             self._count["requests"] += 1
-            self._count["at_once"] += 1
-            self._count["most_at_once"] = max(self._count["most_at_once"], self._count["at_once"])
             fault = self.script.pop(0) if self.script else chance(self.faults, f"{self.seed} fault {prompt} {earlier}")
             if fault:
                 self._count[f"fault {fault}"] += 1
         return prompt, earlier, fault
 
     def _end(self) -> None:
-        """Count a request as over."""
+        """Give the place back."""
         with self._lock:
             self._count["at_once"] -= 1
 
@@ -199,11 +197,13 @@ class Simulator:
             if self.requests_per_day is not None and self._taken.total >= self.requests_per_day:
                 self._count["refused"] += 1
                 return too_many("GenerateRequestsPerDayPerProjectPerModel-FreeTier", 38.0)
-            if self.most_at_once is not None and self._count["at_once"] > self.most_at_once:
+            if self.most_at_once is not None and self._count["at_once"] >= self.most_at_once:
                 self._count["refused"] += 1
                 return TOO_MANY
             wait = self._taken.take(self.quota, time.monotonic())
             if wait is None or self.quota is None:
+                self._count["at_once"] += 1
+                self._count["most_at_once"] = max(self._count["most_at_once"], self._count["at_once"])
                 return None
             self._count["refused"] += 1
             if self.quota.bare:
@@ -308,11 +308,9 @@ class _Handler(BaseHTTPRequestHandler):
         text = "".join(map(text_of, get(body, "contents") or []))
         prompt, earlier, name = simulator._begin(text)
         fault = FAULTS[name] if name and FAULTS[name].to(body) else NO_FAULT
-        try:
-            error = refused_request(model, body, self.headers.get("x-goog-api-key")) or simulator._refusal()
-            if error is None:
-                simulator.closing.wait(simulator._latency(prompt, earlier))
-        finally:
+        error = refused_request(model, body, self.headers.get("x-goog-api-key")) or simulator._refusal()
+        if error is None:
+            simulator.closing.wait(simulator._latency(prompt, earlier))
             simulator._end()  # before the reply is out, so that counts read after the last reply are complete
         if error is not None:
             self.send(error["error"]["code"], error)
