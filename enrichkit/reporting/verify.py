@@ -27,6 +27,7 @@ from ..store.files import (
 )
 from ..store.index import RECORD_ID, footer, unseen_in
 from ..store.reader import StoreReader
+from ..store.replies import digest
 from ..store.rows import meta
 
 MOST_SHOWN = 20
@@ -140,7 +141,7 @@ def verify(out: str | Path = "enriched") -> Verification:
             shard_of[record] = number
             for stage in stages:
                 payers.add(row.get(meta(stage, "paid_by")))
-                sealed.update(row.get(meta(stage, "replies")) or ())
+                sealed.update(map(digest, row.get(meta(stage, "replies")) or ()))
     lost = set() if reader.damaged or reader.found_flaws else payers - shard_of.keys() - {None}
     problems += [f"Record {record} is said to have paid for another, and is in no shard." for record in lost]
     problems += [f"Trial {side}: {problem}" for side in trial_sides(reader.folder) for problem in verify(side).problems]
@@ -158,7 +159,7 @@ def verify(out: str | Path = "enriched") -> Verification:
         shards=len(reader.paths),
         records=len(shard_of),
         replies=len(sealed),
-        pending=len({entry.payload for entries in reader.journal.values() for entry in entries or ()} - sealed),
+        pending=len({digest(entry.payload) for entry in reader.entries} - sealed),
         problems=(*problems, *_wrong_journal(reader)),
         unseen=unseen_in(reader),
     )

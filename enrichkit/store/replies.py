@@ -160,12 +160,12 @@ def collect_replies(
         payloads: Iterable[bytes], stage: str, asked: str | None, *, answered: bool | None, record: str | None = None
     ) -> list[StoredReply]:
         """Add those of a question's or a row's replies that are new, and return them."""
-        held = {hashlib.blake2b(payload, digest_size=16).digest(): payload for payload in payloads}
+        held = {digest(payload): payload for payload in payloads}
         if held.keys() <= seen:  # records that share a question hold the same ones
             return []
         replies = [read_reply(payload, stage, record=record, asked=asked, prices=prices) for payload in held.values()]
         mark_wasted(replies, {} if asked is None or answered is None else {asked: answered})
-        new = [reply for digest, reply in zip(held, replies, strict=True) if digest not in seen]
+        new = [reply for known, reply in zip(held, replies, strict=True) if known not in seen]
         seen.update(held)
         for reply in new:
             stored.add(reply)
@@ -193,6 +193,11 @@ def collect_replies(
             if enter((entry.payload for entry in entries), stage, question, answered=done):
                 stored.stages.extend({stage} - {*stored.stages})
     return stored
+
+
+def digest(payload: bytes) -> bytes:
+    """Return what tells a stored reply from others, in little memory."""
+    return hashlib.blake2b(payload, digest_size=16).digest()
 
 
 def _shared_questions(store: Snapshot) -> Iterator[tuple[str, str]]:
