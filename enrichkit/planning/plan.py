@@ -140,7 +140,7 @@ def make_run_plan(
     wanted = order[failed[order]] if retry_failed == "only" else order
     asks = np.logical_or.reduce([stage.code >= 0 for stage in questions])
     chosen = wanted[np.argsort(~asks[wanted], kind="stable")][:limit]
-    left_out = np.setdiff1d(order, chosen)
+    left_out = np.setdiff1d(order, chosen, assume_unique=True)  # else both are hashed, slowly where they are long
     for asked in questions:
         asked.leave_out(left_out)
     changed = _changed(questions, index.folder) if on_change == "refuse" else ""
