@@ -7,6 +7,7 @@ called. It refuses to be certain where a name only resembles: such a doubt empti
 from __future__ import annotations
 
 import functools
+import itertools
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -64,7 +65,7 @@ class Page:
 class Names:
     """Who the rows of a store are about, a value per row, and whose each site is that stands in their cells.
 
-    ``contacts`` are the hosts that those about one firm write from, and how many do.
+    ``contacts`` are the hosts that those about one firm write from, where they are several, and how many do.
     """
 
     firms: Sequence[str]
@@ -136,11 +137,12 @@ def names_in(table: pa.Table, reader: StoreReader) -> Names:
     firms, people = _named(texts, reader, hosts, table.num_rows)
     sites: defaultdict[str, dict[str, None]] = defaultdict(dict)
     contacts: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    writing = Counter(firm for name in hosts for firm in itertools.compress(firms, written[name]))
     for name, column in hosts.items():
         for firm, host, email in zip(firms, column.to_pylist(), written[name], strict=True):
             if host and firm and not _is_anybodys(host):
                 sites[host][firm] = None
-                if email:
+                if email and writing[firm] > 1:  # one alone says nothing of a firm, and most may be alone
                     contacts[firm][host] += 1
     near = {
         host: tuple(firm for firm in of_host if len(of_host) <= 2 or resembles(firm, host))
