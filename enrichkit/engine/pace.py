@@ -35,7 +35,7 @@ FIRST_CLIMB, LONGEST_CLIMB = 20, 200
 ENOUGH = 10
 """So many accepted requests between two refusals make a measured speed."""
 OF_LATE, RECENT = 20, 200
-FULL_AFTER, FULL_OF_LATE, DOUBTFUL = 3, 5, 0.2
+FULL_AFTER, FULL_OF_LATE, DOUBTFUL = 2, 5, 0.2
 """So many refusals, of the last so many, show a limit on how many are under way, if few answers came at as many."""
 TRIED_AFTER_SECONDS = 0.5
 LOOKS_EVERY_SECONDS = 0.1

@@ -242,7 +242,7 @@ def test_a_burst_is_not_taken_for_such_a_limit(per_second, burst, mean, says):
 def test_a_bucket_without_a_burst_is_kept_up_with(latency, says):
     """Two a second, and never two at once: what follows a probe is spaced like all the rest."""
     ran = simulate(Bucket(2, 1, says), 120, lambda: latency)
-    assert ran.seconds <= 130
+    assert ran.seconds <= 150
     assert ran.refused <= 30
 
 
