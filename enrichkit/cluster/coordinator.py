@@ -46,8 +46,8 @@ from .parts import PARTS, division, open_parts, parts_of_records, write_rows
 from .worker import ALONE, ALONE_SECONDS, ask_part
 
 LOG = logging.getLogger("enrichkit")
-LOSSES = 20
-"""So often may a part be lost, by dask, when one worker after the other has died of it, or by a worker cut off."""
+LOSSES = 3
+"""So often in a row may a part be lost, none of its records done: its workers died, four for dask, or were cut off."""
 SILENT_SECONDS = 3.0
 """So long after the last word of any worker it is asked whether there are some."""
 NOBODY = "no worker is in the cluster; start some and it goes on"
@@ -106,7 +106,8 @@ class Coordinator:
         self._workers = 0
         """How many requests there may have been at a time, at most."""
         self._warns = self._options.budget_usd is not None
-        self._losses = Counter[int]()
+        self._losses: dict[int, tuple[int, int]] = {}
+        """How often each part was lost in a row, and how many of its records were left then."""
         self._lock = threading.Lock()
         self._news = threading.Event()
         self._paused = False
@@ -241,10 +242,12 @@ class Coordinator:
         error = future.exception() if future.status == "error" else None
         if future.status == "cancelled":
             error = SetupError("The {cluster} was restarted, or its scheduler is gone. The same {call} goes on.")
-        lost = isinstance(error, KilledWorker) or ended == ALONE
-        again = lost and self._losses[part] < LOSSES and self.reason is None
-        self._losses[part] += again
-        name = part_of(self._options.folder, part).name
+        lost, name = isinstance(error, KilledWorker) or ended == ALONE, part_of(self._options.folder, part).name
+        left = [self._to_do[part], *(said.status.left for said in list(self._said.values()) if said.part == name)][-1]
+        times, left_before = self._losses.get(part, (0, left))
+        times = times * (left == left_before) + lost
+        self._losses[part] = times, left
+        again = lost and times <= LOSSES and self.reason is None
         if again:
             LOG.warning("The worker that asked %s died, or was cut off; it is asked on by another.", name)
         elif lost and self.reason is None:

@@ -15,9 +15,9 @@ import pytest
 
 import enrichkit
 from enrichkit.cluster.worker import ALONE_SECONDS
-from enrichkit.errors import Stopped
+from enrichkit.errors import SetupError, Stopped
 from enrichkit.gemini.simulator import Simulator
-from support.fleet import KEY, distinct, fleet, messy, pids
+from support.fleet import KEY, deadly_client, distinct, fleet, messy, pids
 from support.waiting import hold_after, wait_for
 
 WORKERS = 4
@@ -124,6 +124,13 @@ def test_a_worker_that_stood_still_goes_on_with_its_part(tmp_path):
             assert set(job.result()["_status"]) == {"done"}
         assert len(simulator.ledger) == distinct(frame)
     assert enrichkit.verify(out).problems == ()
+
+
+@pytest.mark.slow
+def test_a_part_of_which_every_worker_dies_ends_the_run(tmp_path):
+    """After a few in a row: each may have paid for what it had in flight."""
+    with fleet(2, GOOGLE_API_KEY=KEY) as client, pytest.raises(SetupError, match="again and again"):
+        enrichkit.run(messy(5, 2), out=tmp_path / "out", cluster=client, parts=1, client=deadly_client, **SETTINGS)
 
 
 COORDINATE = """

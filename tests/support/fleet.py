@@ -63,6 +63,11 @@ def paid_client(request: Request) -> Reply:
     return Reply(text='{"industry": "Tea"}', usage=used)
 
 
+def deadly_client(request: Request) -> Reply:
+    """End the process that asks."""
+    os._exit(9)
+
+
 def pids(client: Client) -> dict[str, int]:
     """Return the process of each worker that is there."""
     return {
