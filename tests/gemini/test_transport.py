@@ -54,7 +54,7 @@ def to(address):
         (OK, b"{}"),
         (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n{\r\n1\r\n}\r\n0\r\n\r\n", b"{}"),
         (b"HTTP/1.0 200 OK\r\n\r\n{}", b"{}"),
-        (b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n" + gzip.compress(b"{}"), b"{}"),
+        (b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n" + gzip.compress(b"{}", mtime=0), b"{}"),
         (b"HTTP/1.1 100 Continue\r\n\r\n" + OK, b"{}"),
         (b"HTTP/1.1 204 No Content\r\n\r\n", b""),
     ],
