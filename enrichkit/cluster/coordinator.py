@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -223,6 +223,8 @@ class Coordinator:
 
     def _submit(self, part: int, budget_usd: float | None) -> Any:
         """Give a part to the cluster. No key and no address of a notification goes along."""
+        from distributed.protocol.pickle import dumps
+
         folder = write_rows(self._plan, self._options, part, self._placed)
         names = [name for name in Options.__dataclass_fields__ if name not in NOT_SENT]
         settings = {name: getattr(self._options, name) for name in names}
@@ -231,7 +233,7 @@ class Coordinator:
         settings |= {} if self._to_do[part] else {"limit": 0}
         task = f"{self._run}-{folder.name}-{uuid.uuid4().hex[:4]}"
         about = {"parts": self._parts, "schema": self._schema, "run": self._run, "task": task}
-        future = self._client.submit(ask_part, folder, settings, **about, key=task, pure=False)
+        future = self._client.submit(ask_part, folder, cast(Any, dumps)(settings), **about, key=task, pure=False)
         future.add_done_callback(lambda _: self._news.set())
         return future
 

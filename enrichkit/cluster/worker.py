@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from ..engine.driver import Engine
 from ..engine.recorder import Recorder, Share
-from ..errors import EnrichError, LockedError, StoreError
+from ..errors import EnrichError, LockedError, SetupError, StoreError
 from ..runs.lifecycle import open_engine
 from ..runs.options import Options
 from ..store.files import work_area
@@ -36,7 +36,7 @@ LOCKED_SECONDS = 60.0
 
 
 def ask_part(
-    folder: Path, settings: Mapping[str, Any], *, parts: int, schema: pa.Schema, run: str, task: str
+    folder: Path, settings: bytes, *, parts: int, schema: pa.Schema, run: str, task: str
 ) -> tuple[str, str] | None:
     """Ask what a part has to ask, in this process, which has the key in its environment.
 
@@ -47,7 +47,7 @@ def ask_part(
     _prepare(get_worker())
     lease = Lease()
     try:
-        options = Options(out=folder, progress=False, notify=[], **settings)
+        options = Options(out=folder, progress=False, notify=[], **_unpacked(settings))
         rows = read_parquet(work_area(folder) / ROWS)
         if rows is None:
             raise StoreError("The rows in {area} cannot be read.", area=work_area(folder))
@@ -71,6 +71,18 @@ def ask_part(
         said = getattr(error, "sentence", error)
         raise type(error)("{said} (On the worker {worker}.)", said=said, worker=get_worker().address) from None
     return engine.reason
+
+
+def _unpacked(settings: bytes) -> dict[str, Any]:
+    """Return a call's settings. Dask would not survive what it cannot load: it loses worker after worker by it."""
+    try:
+        unpacked: dict[str, Any] = pickle.loads(settings)
+    except Exception as error:  # noqa: BLE001 - whatever a module of the user's does
+        raise SetupError(
+            "The call's client, stages or checks cannot be loaded: {reason}. They have to be importable there, too.",
+            reason=error,
+        ) from None
+    return unpacked
 
 
 def _prepare(worker: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import subprocess
 import threading
 import types
@@ -165,6 +166,16 @@ def test_a_worker_without_a_key_is_named(workers, served, tmp_path):
     assert not simulator.ledger
     served()
     assert set(enrichkit.run(frame, out=tmp_path / "out", cluster=workers, **SETTINGS)["_status"]) == {"done"}
+
+
+def test_what_a_worker_cannot_import_is_named(workers, tmp_path, monkeypatch):
+    """The workers stay."""
+    (tmp_path / "only_here.py").write_text("def client(request): ...")
+    monkeypatch.syspath_prepend(tmp_path)
+    client = importlib.import_module("only_here").client
+    with pytest.raises(SetupError, match=r"No module named 'only_here'\..*On the worker tcp://"):
+        enrichkit.run(messy(8, 3), out=tmp_path / "out", cluster=workers, parts=2, client=client, **SETTINGS)
+    assert len(workers.nthreads()) == 2
 
 
 def test_a_run_is_paused_stopped_and_goes_on(workers, served, tmp_path):
