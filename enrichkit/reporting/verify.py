@@ -176,7 +176,8 @@ def _wrong_files(reader: StoreReader) -> Iterator[str]:
         if path.exists():
             yield f"The manifest {path} is damaged; the next run writes it anew."
     shards = shard_paths(reader.parts).values()
-    for path in sorted(path for path in folder.rglob("*") if path.is_file() and path not in shards):
+    # Of a hidden one no reader takes notice: a kill may leave the probe behind that a run makes at its start.
+    for path in sorted(path for path in folder.rglob("[!.]*") if path.is_file() and path not in shards):
         yield f"{path} is not a shard. Move it away: other programs that read the folder may stumble over it."
     if stray := stray_work_area(folder):
         area = work_area(folder)

@@ -437,7 +437,9 @@ def test_strange_files_stop_nobody(out):
     (part,) = pending.iterdir()
     shutil.copy(part, pending / f"copy of {part.name}")
     (out / "shard=s0007").write_text("no folder")
-    assert "is not a shard" in "".join(enrichkit.verify(out).problems)
+    (out / ".probe").touch()  # of a run that was killed as it began: it is in nobody's way
+    named = [problem.partition(" ")[0] for problem in enrichkit.verify(out).problems if "is not a shard" in problem]
+    assert named == [str(out / "shard=s0007")]
     client = Teller()
     run(in_peru("Acme"), out, client, [COMPANY, SITE])
     assert len(client.asked) == 1
