@@ -147,7 +147,14 @@ def test_a_store_is_exported_as_read_returns_it(tmp_path):
 def test_a_store_is_written_piece_by_piece_as_one_table(suffix, tmp_path, monkeypatch):
     """Shards of other columns, or of other types, make no other file than the whole table that `read` returns."""
     monkeypatch.setattr("enrichkit.store.reader.ROWS_AT_ONCE", 2)
-    given = {"model": "simulator", "key": "fund.title", "out": tmp_path / "s", "shard_rows": 1, "progress": False}
+    given = {
+        "model": "simulator",
+        "key": "fund.title",
+        "out": tmp_path / "s",
+        "shard_rows": 1,
+        "progress": False,
+        "workers": 1,
+    }
     first = pd.DataFrame({"fund.title": [f"Fund {number}" for number in range(3)], "size": [1, 2, None]})
     enrichkit.run(first, stages=["fund"], **given)
     more = pd.DataFrame({"fund.title": ["Fund 3", "Fund 4"], "size": [0.5, 1.5], "seen": ["a\rb", "a,b"]})
