@@ -111,17 +111,16 @@ def floor(records: int, workers: int, url: str) -> Took:
     return took[0]
 
 
-def product(records: int, workers: int, most: list[int]) -> Took:
+def product(records: int, workers: int, seconds: float, most: list[int]) -> Took:
     """Ask with enrichkit, every reply durable; note the most threads seen."""
     frame, took = table(records), list[Took]()
     with tempfile.TemporaryDirectory() as scratch, timed(took):
-        job = enrichkit.start(
-            frame, out=Path(scratch) / "out", stages=[COMPANY], key="name", workers=workers, rpm=600_000, progress=False
-        )
-        while not job.done:
-            most.append(threading.active_count())
-            time.sleep(0.25)
+        out, rpm = Path(scratch) / "out", 600_000
+        job = enrichkit.start(frame, out=out, stages=[COMPANY], key="name", workers=workers, rpm=rpm, progress=False)
+        counting = threading.Timer(seconds + 0.5, lambda: most.append(threading.active_count()))
+        counting.start()
         assert (job.result()["_status"] == "done").all()
+        counting.cancel()
     return took[0]
 
 
@@ -129,14 +128,14 @@ def measure(workers: int, seconds: float, *, rounds: int, profile: bool) -> str:
     """Return a row of the table."""
     records, ours, theirs, most = CASES[workers, seconds], list[Took](), list[Took](), list[int]()
     with served(seconds) as url:
-        product(100, 20, most)
+        product(100, 20, seconds, most)
         for _ in range(rounds):
             theirs.append(floor(records, workers, url))
             if profile:
                 with profiled():
-                    ours.append(product(records, workers, most))
+                    ours.append(product(records, workers, seconds, most))
             else:
-                ours.append(product(records, workers, most))
+                ours.append(product(records, workers, seconds, most))
     ideal = math.ceil(records / workers) * seconds
     walls = [statistics.median(took.seconds for took in side) for side in (ours, theirs)]
     cpu = [statistics.median(took.cpu for took in side) / records * 1000 for side in (ours, theirs)]

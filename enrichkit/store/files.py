@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
 import json
 import os
 import re
@@ -41,12 +42,13 @@ class Files:
         self._scratch = scratch
         self._mode = mode
         self._made: set[Path] = set()
+        self._name, self._numbers = uuid.uuid4().hex, itertools.count()
 
     def put(self, path: Path, data: bytes | Callable[[BinaryIO], object]) -> None:
         """Write a file durably, in place of one of that name if there is one; ``data`` may write it piece by piece."""
         self.make_folder(path.parent)
         self.make_folder(self._scratch)
-        temporary = self._scratch / f"{uuid.uuid4().hex}.tmp"
+        temporary = self._scratch / f"{self._name}-{next(self._numbers)}.tmp"
         try:
             self._write(temporary, data)
             self._rename(temporary, path)
@@ -93,9 +95,13 @@ class Files:
 
     def _write(self, path: Path, data: bytes | Callable[[BinaryIO], object]) -> None:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, self._mode)
-        with open(descriptor, "wb") as file:
-            data(file) if callable(data) else file.write(data)
-            file.flush()
+        # Not buffered: of bytes that are there already, each further call only waits for the other threads.
+        with open(descriptor, "wb", buffering=-1 if callable(data) else 0) as file:
+            if callable(data):
+                data(file)
+                file.flush()
+            elif file.write(data) != len(data):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             os.fsync(descriptor)
 
     def _rename(self, path: Path, target: Path) -> None:

@@ -97,10 +97,10 @@ TODAY: dict[str, dict[str, int]] = {
         "runs/runner.Run": 8,
     },
     "code lines": {
-        "": 14790,
+        "": 14795,
     },
     "core": {
-        "": 7128,
+        "": 7133,
     },
 }
 """What passes its limit for now, by its name: it may shrink, and grow only with a feature. The goal of 8,500
