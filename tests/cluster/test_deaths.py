@@ -18,6 +18,7 @@ from enrichkit.cluster.worker import ALONE_SECONDS
 from enrichkit.errors import SetupError, Stopped
 from enrichkit.gemini.simulator import Simulator
 from support.fleet import KEY, deadly_client, distinct, fleet, messy, pids
+from support.paths import ROOT
 from support.waiting import hold_after, wait_for
 
 WORKERS = 4
@@ -189,6 +190,7 @@ def test_an_interrupt_leaves_the_workers_what_is_in_flight(tmp_path):
     with Simulator(latency_seconds=0.5) as simulator, pytest.MonkeyPatch.context() as patch:
         patch.setenv("GOOGLE_GEMINI_BASE_URL", simulator.url)
         patch.setenv("GOOGLE_API_KEY", KEY)
+        patch.setenv("PYTHONPATH", str(ROOT / "tests"), prepend=os.pathsep)
         process = subprocess.Popen([sys.executable, script, out], stdout=subprocess.PIPE, start_new_session=True)
         wait_for(lambda: len(simulator.ledger) > 20 or process.poll() is not None)
         os.killpg(process.pid, signal.SIGINT)
