@@ -2,7 +2,7 @@
 
 The workers' replies go to one writer, the thread that calls `Engine.drive`. It commits them in groups, as many as have
 arrived since its last commit, and only then gives their permits back: so at most ``workers + 2`` are ever unsaved.
-Their records come when nothing else has arrived. Whatever ends a run early ends it here.
+Their records are completed when nothing else waits to be committed. Whatever ends a run early ends it here.
 
 It knows its watchers only as callables, and leaves asking to the workers, counting to the tally, waiting to the pace.
 """

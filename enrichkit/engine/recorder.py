@@ -106,7 +106,7 @@ class Recorder:
         self._keep(question, outcome)
         stage = self.plan.stages[question.stage]
         complete = []
-        # One by one: for a few records numpy takes longer, and lets go of the interpreter, for which all others wait.
+        # One by one: for a few records numpy takes longer, and lets go of the interpreter, which has to be waited for.
         for record in stage.records(question.number).tolist():
             self._left[record] -= 1
             if not self._left[record]:

@@ -1,9 +1,10 @@
 """The way out: requests over HTTP as an SDK has written them, with one deadline over all of a reply.
 
 No redirect is followed, nothing is sent again, and no library logs a request: this is below the line that would. On
-this machine no proxy is between. It knows no SDK, and what a reply means is read elsewhere. What `http.client` connects
-and reads is written here, in one piece: a whole client costs four times the CPU, and twice the hand-overs between
-threads.
+this machine no proxy is between. It knows no SDK, and what a reply means is read elsewhere.
+
+`http.client` connects and reads; a request is written here, in one piece. A full HTTP client takes three times the CPU,
+and lets go of the interpreter more often, which then has to be waited for.
 """
 
 from __future__ import annotations
@@ -35,11 +36,11 @@ CERTIFICATES = ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_
 
 
 class ConnectError(ConnectionError):
-    """No connection was made: nothing has left."""
+    """No connection was made, so nothing was sent."""
 
 
 class ProxyError(ConnectError):
-    """A proxy was reached, and lets nothing out."""
+    """A proxy was reached, and refuses to pass anything on."""
 
 
 class Transport:
@@ -48,7 +49,7 @@ class Transport:
     def __init__(self, address: str) -> None:
         self._address = urlsplit(address)
         if self._address.scheme not in ("http", "https"):
-            raise ValueError(f"{address} is no address of the web")
+            raise ValueError(f"{address} is not an address on the web")
         self._proxy = _proxy(self._address)
         self._context = _certificates() if self._address.scheme == "https" else None
         self._free: list[tuple[float, socket.socket]] = []

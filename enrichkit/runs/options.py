@@ -269,7 +269,7 @@ class Options:
         if self.cluster is None and self.parts is not None:
             raise InputError("{parts} are for a {cluster}. Give both, or neither.")
         if self.cluster is not None and self.rpm is None:
-            raise InputError("With a {cluster}, {rpm} has to be given, which is shared out.")
+            raise InputError("A {cluster} needs {rpm}: the requests a minute that its processes share.")
         object.__setattr__(self, "prices", {name.removeprefix(PREFIX): price for name, price in self.prices.items()})
 
     @functools.cached_property

@@ -95,7 +95,7 @@ class Files:
 
     def _write(self, path: Path, data: bytes | Callable[[BinaryIO], object]) -> None:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, self._mode)
-        # Not buffered: of bytes that are there already, each further call only waits for the other threads.
+        # Bytes at hand need no buffer: after each call to the system, the interpreter has to be waited for.
         with open(descriptor, "wb", buffering=-1 if callable(data) else 0) as file:
             if callable(data):
                 data(file)

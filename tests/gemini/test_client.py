@@ -352,7 +352,7 @@ def test_what_is_sent_is_what_the_sdk_itself_would_send():
 
 def test_what_cannot_be_sent_is_not_charged(simulator):
     """A request that an SDK refuses to write has carried nothing; with an address that is none, there is none."""
-    with pytest.raises(SetupError, match=r"gopher:.* is no address"):
+    with pytest.raises(SetupError, match=r"gopher:.* is not an address"):
         connect("google-genai", key=KEY, base_url="gopher://127.0.0.1:1")
     client = connect("google-genai", key=KEY, base_url=simulator.url)
     failure = client(question(model="no?model")).failure
