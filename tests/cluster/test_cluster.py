@@ -147,7 +147,7 @@ def test_nothing_is_written_for_a_call_that_is_refused(tmp_path):
     with pytest.raises(InputError, match="no column can be named 'part'"):
         enrichkit.run(frame, stages=stages[:1], **call)
     for wrong, said in (
-        ({"rpm": None}, "rpm has to be given"),
+        ({"rpm": None}, "A cluster needs rpm: "),
         ({"parts": 0}, "parts must be 1 to 9,999"),
         ({"cluster": "tcp://127.0.0.1:1"}, "cluster must be a client of dask.distributed"),
         ({"cluster": None, "parts": 3}, "parts are for a cluster"),
